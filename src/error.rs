@@ -1,0 +1,50 @@
+//! The library's error: each stage has its own enum, joined here so that one `hint` serves the command line.
+
+use std::path::PathBuf;
+
+use crate::data::DataError;
+use crate::report::ReportError;
+use crate::spectral::SpectralError;
+
+/// `Result` with the library's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong and where; [`Error::hint`] says how to fix it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Reading a data set failed.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A Krylov method or an estimator was misused or met a non-finite number.
+    #[error(transparent)]
+    Spectral(#[from] SpectralError),
+    /// A table or figure could not be written.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// A tensor operation failed inside candle.
+    #[error("tensor operation: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A file or folder could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The observer asked to stop (Ctrl-C) before anything usable existed.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// How to mend the cause, where the program knows.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Data(error) => error.hint(),
+            Self::Spectral(error) => error.hint(),
+            Self::Report(error) => error.hint(),
+            _ => None,
+        }
+    }
+}

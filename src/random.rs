@@ -1,0 +1,65 @@
+//! Seeded random streams: one ChaCha stream per purpose, so that one more probe never changes the initial weights.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// What a stream of random numbers is for; its number is part of every published result, so it never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Purpose {
+    /// Initial weights.
+    Initialisation = 1,
+    /// Order of the training rows.
+    Shuffle = 2,
+    /// Label noise.
+    LabelNoise = 3,
+    /// Choice of a subset of rows.
+    Subset = 4,
+    /// Assignment of rows to data shards.
+    Shards = 5,
+    /// Hutchinson and Lanczos start vectors.
+    Probes = 6,
+    /// Start block of an eigenvalue computation.
+    Eigenpairs = 7,
+    /// Random directions of loss slices.
+    Directions = 8,
+    /// The weight perturbation `ε` of fSGLD.
+    Perturbation = 9,
+    /// The Langevin noise `ξ` of SGLD and fSGLD.
+    Langevin = 10,
+    /// Drawing of synthetic images.
+    Synthetic = 11,
+    /// Dropout masks.
+    Dropout = 12,
+    /// Vectors of self-checks.
+    Check = 13,
+}
+
+/// The stream of `purpose` under `seed`. Equal arguments give equal numbers on every machine.
+pub fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(purpose as u64);
+    rng
+}
+
+/// A sub-stream of `purpose` for item `index` (a step, a chunk, an image), so that items fill in parallel.
+pub fn substream(seed: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    // The purpose sits above any index that occurs, so sub-streams of two purposes never meet.
+    rng.set_stream(((purpose as u64) << 48) | (index + 1));
+    rng
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::Rng;
+
+    #[test]
+    fn streams_are_repeatable_and_apart() {
+        let first = |purpose| stream(7, purpose).next_u64();
+        assert_eq!(first(Purpose::Probes), first(Purpose::Probes));
+        assert_ne!(first(Purpose::Probes), first(Purpose::Shuffle));
+        assert_ne!(substream(7, Purpose::Probes, 0).next_u64(), substream(7, Purpose::Probes, 1).next_u64());
+    }
+}
