@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use crate::data::DataError;
+use crate::models::ModelError;
+use crate::nn::NnError;
 use crate::report::ReportError;
 use crate::spectral::SpectralError;
 
@@ -15,6 +17,12 @@ pub enum Error {
     /// Reading a data set failed.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// An architecture cannot be read or does not fit.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A network cannot run on its input.
+    #[error(transparent)]
+    Nn(#[from] NnError),
     /// A Krylov method or an estimator was misused or met a non-finite number.
     #[error(transparent)]
     Spectral(#[from] SpectralError),
@@ -42,6 +50,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data(error) => error.hint(),
+            Self::Model(error) => error.hint(),
+            Self::Nn(error) => error.hint(),
             Self::Spectral(error) => error.hint(),
             Self::Report(error) => error.hint(),
             _ => None,
