@@ -10,6 +10,8 @@ use crate::kernels::simd::{Simd, SimdTask};
 
 /// Vectors of pixels in one register tile.
 const VECTORS_PER_TILE: usize = 4;
+/// Room for the lanes of any vector type.
+const MAX_LANES: usize = 16;
 /// Outputs of one parallel task: enough directions to share the packing of a shared sample.
 const ITEMS_PER_TASK: usize = 4;
 
@@ -115,10 +117,9 @@ impl<T: Element> SweepTask<'_, T> {
     fn check_bounds(&self, lanes: usize) {
         let Self { plan, sweep, .. } = self;
         let start = sweep.positions.iter().map(|position| position.start).max().unwrap_or(0);
-        let (tap, taps) = (sweep.taps.iter().max(), sweep.taps.len());
-        let Some(tap) = tap else { return };
-        let source_end = (plan.groups * plan.sources - 1) * plan.channel_len + tap + start + lanes;
-        let weights_end = sweep.weights_start + plan.groups * plan.targets * plan.sources * taps;
+        let Some(offset) = sweep.offsets.iter().max() else { return };
+        let source_end = (plan.groups - 1) * plan.sources * plan.channel_len + offset + start + lanes;
+        let weights_end = sweep.weights_start + plan.groups * plan.targets * sweep.offsets.len();
         for (source, weights) in self.sources {
             assert!(source_end <= source.len() && weights_end <= weights.len(), "packed operand too short");
         }
@@ -135,12 +136,11 @@ impl<T: Element> SimdTask<T> for SweepTask<'_, T> {
             return;
         }
         self.check_bounds(S::LANES);
-        let weights_per_target = plan.sources * sweep.taps.len();
         for group in 0..plan.groups {
             for (first, count) in tiles(plan.targets, TARGETS_PER_TILE) {
                 let target = group * plan.targets + first;
                 let source_start = group * plan.sources * plan.channel_len;
-                let weights_start = sweep.weights_start + target * weights_per_target;
+                let weights_start = sweep.weights_start + target * sweep.offsets.len();
                 for (position, vectors) in tiles(sweep.positions.len(), VECTORS_PER_TILE) {
                     let tile = Tile { source_start, weights_start, position, target };
                     // SAFETY: `S` is the instruction set this task was dispatched to, and the bounds of all tiles
@@ -183,22 +183,29 @@ impl<T: Element> SweepTask<'_, T> {
     /// The processor has the instruction set of `S`, and `check_bounds` has passed.
     #[inline(always)]
     unsafe fn tile<S: Simd<Scalar = T>, const V: usize, const O: usize>(&mut self, tile: Tile) {
+        const { assert!(S::LANES <= MAX_LANES) };
         let positions: [Position; V] = std::array::from_fn(|v| self.sweep.positions[tile.position + v]);
         // SAFETY: the caller's promise.
         let sums = unsafe { self.sum::<S, V, O>(tile, positions.map(|position| position.start)) };
         for (position, sums) in positions.iter().zip(sums) {
             for (o, sum) in sums.into_iter().enumerate() {
                 let start = (tile.target + o) * self.plan.target_len + position.target;
+                let target = &mut self.out[start..];
                 if position.count == S::LANES && self.sweep.step == 1 {
-                    let target = &mut self.out[start..start + S::LANES];
+                    let target = &mut target[..S::LANES];
                     // SAFETY: `target` has `LANES` places.
                     unsafe { S::store(target.as_mut_ptr(), sum) };
+                    continue;
+                }
+                let mut lanes = [T::ZERO; MAX_LANES];
+                // SAFETY: `lanes` has at least `LANES` places.
+                unsafe { S::store(lanes.as_mut_ptr(), sum) };
+                if position.count == S::LANES && self.sweep.step == 2 {
+                    // The constant length lets the compiler unroll this.
+                    let target = &mut target[..2 * S::LANES - 1];
+                    (0..S::LANES).for_each(|lane| target[2 * lane] = lanes[lane]);
                 } else {
-                    let mut lanes = [T::ZERO; 16];
-                    assert!(S::LANES <= lanes.len());
-                    // SAFETY: `lanes` has at least `LANES` places.
-                    unsafe { S::store(lanes.as_mut_ptr(), sum) };
-                    let targets = self.out[start..].iter_mut().step_by(self.sweep.step);
+                    let targets = target.iter_mut().step_by(self.sweep.step);
                     targets.zip(&lanes[..position.count]).for_each(|(target, &value)| *target = value);
                 }
             }
@@ -215,28 +222,23 @@ impl<T: Element> SweepTask<'_, T> {
         tile: Tile,
         starts: [usize; V],
     ) -> [[S::Vector; O]; V] {
-        // SAFETY: a tile reads `weights_start .. + sources * taps * O` of the weights and, in the source, `LANES`
-        // numbers from `source_start + channel * channel_len + tap + start` on; `check_bounds` has compared the
-        // largest of these with the lengths.
+        // SAFETY: a tile reads `O` weights per offset from `weights_start` on and, in the source, `LANES` numbers from
+        // `source_start + offset + start` on; `check_bounds` has compared the largest of these with the lengths.
         unsafe {
             let mut sums = [[S::splat(T::ZERO); O]; V];
             for (source, weights) in self.sources {
+                let source = source.as_ptr().add(tile.source_start);
                 let mut weights = weights.as_ptr().add(tile.weights_start);
-                let mut channel = source.as_ptr().add(tile.source_start);
-                for _ in 0..self.plan.sources {
-                    for &tap in &self.sweep.taps {
-                        let pixels = channel.add(tap);
-                        let weight: [S::Vector; O] = std::array::from_fn(|o| S::splat(*weights.add(o)));
-                        for v in 0..V {
-                            let vector = S::load(pixels.add(starts[v]));
-                            for o in 0..O {
-                                sums[v][o] = S::mul_add(vector, weight[o], sums[v][o]);
-                            }
+                for &offset in &self.sweep.offsets {
+                    let pixels = source.add(offset);
+                    let weight: [S::Vector; O] = std::array::from_fn(|o| S::splat(*weights.add(o)));
+                    for v in 0..V {
+                        let vector = S::load(pixels.add(starts[v]));
+                        for o in 0..O {
+                            sums[v][o] = S::mul_add(vector, weight[o], sums[v][o]);
                         }
-                        weights = weights.add(O);
                     }
-                    // The last step may leave the allocation; that address is never read.
-                    channel = channel.wrapping_add(self.plan.channel_len);
+                    weights = weights.add(O);
                 }
             }
             sums

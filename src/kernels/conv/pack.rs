@@ -36,7 +36,13 @@ pub(super) fn pack_sample<T: Element>(plan: &Plan, sample: &[T], packed: &mut [T
 fn copy_strided<T: Copy>(source: &[T], step: usize, target: &mut [T]) {
     match step {
         1 => target.copy_from_slice(&source[..target.len()]),
-        2 => target.iter_mut().zip(source.chunks(2)).for_each(|(target, pair)| *target = pair[0]),
+        2 => {
+            let (pairs, last) = source.as_chunks::<2>();
+            target.iter_mut().zip(pairs).for_each(|(target, pair)| *target = pair[0]);
+            if let (Some(target), Some(&last)) = (target.get_mut(pairs.len()), last.first()) {
+                *target = last;
+            }
+        }
         _ => target.iter_mut().zip(source.iter().step_by(step)).for_each(|(target, &value)| *target = value),
     }
 }
@@ -44,22 +50,39 @@ fn copy_strided<T: Copy>(source: &[T], step: usize, target: &mut [T]) {
 /// All copies of a weight operand: `[K?][sweep][group][tile][source][tap][target of the tile]`.
 pub(super) fn pack_weights<T: Element>(plan: &Plan, directions: usize, operand: &Operand<T>) -> Vec<T> {
     let copies = if operand.stacked { directions } else { 1 };
-    let mut packed = Vec::with_capacity(copies * plan.weight_len);
+    let mut packed = vec![T::ZERO; copies * plan.weight_len];
+    let mut rest = &mut packed[..];
     for k in 0..copies {
         let weights = operand.part(k, 1, 0, plan.weight_len);
         for sweep in &plan.sweeps {
-            for group in 0..plan.groups {
-                let group = &weights[group * (plan.weight_len / plan.groups)..];
+            for group in weights.chunks_exact(plan.weight_len / plan.groups) {
                 for (first, count) in tiles(plan.targets, TARGETS_PER_TILE) {
-                    for source in 0..plan.sources {
-                        let tile = &group[first * plan.target_step + source * plan.source_step..];
-                        for &index in &sweep.kernel_indices {
-                            packed.extend((0..count).map(|target| tile[target * plan.target_step + index]));
-                        }
+                    let tile;
+                    (tile, rest) = rest.split_at_mut(count * sweep.offsets.len());
+                    let group = &group[first * plan.target_step..];
+                    match count {
+                        3 => interleave::<T, 3>(plan, group, &sweep.kernel_indices, tile),
+                        2 => interleave::<T, 2>(plan, group, &sweep.kernel_indices, tile),
+                        _ => interleave::<T, 1>(plan, group, &sweep.kernel_indices, tile),
                     }
                 }
             }
         }
     }
     packed
+}
+
+/// `[source][tap][target]` for `N` targets.
+fn interleave<T: Copy, const N: usize>(plan: &Plan, weights: &[T], taps: &[usize], packed: &mut [T]) {
+    let Some(kernel_len) = taps.iter().max().map(|last| last + 1) else { return };
+    for (source, packed) in packed.chunks_exact_mut(N * taps.len()).enumerate() {
+        let kernels: [&[T]; N] = std::array::from_fn(|target| {
+            &weights[target * plan.target_step + source * plan.source_step..][..kernel_len]
+        });
+        for (&tap, packed) in taps.iter().zip(packed.chunks_exact_mut(N)) {
+            for (packed, kernel) in packed.iter_mut().zip(kernels) {
+                *packed = kernel[tap];
+            }
+        }
+    }
 }

@@ -122,8 +122,8 @@ pub(super) struct Position {
 /// Outputs that share their taps.
 #[derive(Debug)]
 pub(super) struct Sweep {
-    /// Packed offset of each tap.
-    pub taps: Vec<usize>,
+    /// Packed offset of each (source channel, tap) of a group.
+    pub offsets: Vec<usize>,
     /// Place of each tap in the kernel, `i kw + j`.
     pub kernel_indices: Vec<usize>,
     /// The vectors of one target plane.
@@ -157,12 +157,15 @@ impl Sweep {
                 count: lanes.min(width - column),
             })
             .collect();
-        Self { taps, kernel_indices, positions, step: columns.step, weights_start: 0 }
+        let offsets = (0..plan.sources).flat_map(|c| taps.iter().map(move |tap| c * plan.channel_len + tap)).collect();
+        Self { offsets, kernel_indices, positions, step: columns.step, weights_start: 0 }
     }
 }
 
 /// Sizes of a packed plane that every sweep needs.
 struct PlaneLayout {
+    sources: usize,
+    channel_len: usize,
     pitch: usize,
     plane_len: usize,
     column_phases: usize,
@@ -208,27 +211,30 @@ impl Plan {
 
     fn new<T: Element>(isa: Isa, geometry: &ConvGeometry, [rows, columns]: [Axis; 2], transposed: bool) -> Self {
         let lanes = T::dispatch(isa, Lanes);
+        let taps = geometry.kernel[0] * geometry.kernel[1];
+        let inputs = geometry.in_channels / geometry.groups;
+        let outputs = geometry.out_channels / geometry.groups;
+        let (sources, targets) = if transposed { (outputs, inputs) } else { (inputs, outputs) };
+        let (source_step, target_step) = if transposed { (inputs * taps, taps) } else { (taps, inputs * taps) };
+        let plane_len = rows.packing.length * columns.packing.length;
         let layout = PlaneLayout {
+            sources,
+            channel_len: rows.packing.phases.len() * columns.packing.phases.len() * plane_len,
             pitch: columns.packing.length,
-            plane_len: rows.packing.length * columns.packing.length,
+            plane_len,
             column_phases: columns.packing.phases.len(),
             kernel_columns: geometry.kernel[1],
             target_columns: columns.target,
         };
-        let taps = geometry.kernel[0] * geometry.kernel[1];
-        let inputs = geometry.in_channels / geometry.groups;
-        let outputs = geometry.out_channels / geometry.groups;
         let mut sweeps = Vec::new();
         let mut weights_start = 0;
         for row in &rows.outputs {
             for column in &columns.outputs {
                 let sweep = Sweep { weights_start, ..Sweep::new(row, column, &layout, lanes) };
-                weights_start += geometry.groups * inputs * outputs * sweep.taps.len();
+                weights_start += geometry.groups * targets * sweep.offsets.len();
                 sweeps.push(sweep);
             }
         }
-        let (sources, targets) = if transposed { (outputs, inputs) } else { (inputs, outputs) };
-        let (source_step, target_step) = if transposed { (inputs * taps, taps) } else { (taps, inputs * taps) };
         // One tap and whole vectors only: nothing outside the source is read.
         let whole = sweeps.iter().all(|sweep| sweep.positions.iter().all(|position| position.count == lanes));
         Self {
@@ -237,7 +243,7 @@ impl Plan {
             groups: geometry.groups,
             sources,
             targets,
-            channel_len: rows.packing.phases.len() * layout.column_phases * layout.plane_len,
+            channel_len: layout.channel_len,
             target_len: rows.target * columns.target,
             in_place: whole && taps == 1 && rows.packing.is_identity() && columns.packing.is_identity(),
             rows: rows.packing,

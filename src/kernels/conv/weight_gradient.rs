@@ -11,7 +11,7 @@ use crate::kernels::simd::{Simd, SimdTask};
 /// Samples whose partial sum is one addend of the result.
 const SAMPLES_PER_CHUNK: usize = 8;
 /// Directions of one parallel task: enough to share the packing of shared operands.
-const DIRECTIONS_PER_TASK: usize = 4;
+const DIRECTIONS_PER_TASK: usize = 2;
 /// Vectors that are summed per register before the sum goes to double precision.
 const VECTORS_PER_BLOCK: usize = 128;
 /// Output channels and (input channel, tap) pairs of a register tile: 12 of 16 registers.
@@ -32,27 +32,39 @@ pub(super) fn weight_gradient<T: Element>(
         out.fill(T::ZERO);
         return;
     }
+    let pooled = rayon::current_thread_index().is_some();
+    let per_task = if pooled { DIRECTIONS_PER_TASK } else { directions };
     let tasks: Vec<Task> = (0..batch)
         .step_by(SAMPLES_PER_CHUNK)
-        .flat_map(|first| (0..directions).step_by(DIRECTIONS_PER_TASK).map(move |direction| (first, direction)))
+        .flat_map(|first| (0..directions).step_by(per_task).map(move |direction| (first, direction)))
         .map(|(first, direction)| Task {
             samples: first..batch.min(first + SAMPLES_PER_CHUNK),
-            directions: direction..directions.min(direction + DIRECTIONS_PER_TASK),
+            directions: direction..directions.min(direction + per_task),
         })
         .collect();
-    let pooled = rayon::current_thread_index().is_some();
+    let run = |(task, sums): (&Task, &mut [T])| job.run(task, sums);
+    let task_len = per_task * plan.weight_len;
+    if batch <= SAMPLES_PER_CHUNK {
+        if pooled {
+            tasks.par_iter().zip(out.par_chunks_mut(task_len)).for_each(run);
+        } else {
+            tasks.iter().zip(out.chunks_mut(task_len)).for_each(run);
+        }
+        return;
+    }
     // One wave's partial sums are in memory together; its length does not change the order of additions.
     let wave = if pooled { 2 * rayon::current_num_threads() } else { 1 };
     let mut totals = vec![0.0; out.len()];
+    let mut partials = vec![T::ZERO; wave * task_len];
     for tasks in tasks.chunks(wave) {
-        let partials: Vec<Vec<f64>> = if pooled {
-            tasks.par_iter().map(|task| job.run(task)).collect()
+        if pooled {
+            tasks.par_iter().zip(partials.par_chunks_mut(task_len)).for_each(run);
         } else {
-            tasks.iter().map(|task| job.run(task)).collect()
-        };
-        for (task, partial) in tasks.iter().zip(partials) {
+            tasks.iter().zip(partials.chunks_mut(task_len)).for_each(run);
+        }
+        for (task, partial) in tasks.iter().zip(partials.chunks(task_len)) {
             let totals = &mut totals[task.directions.start * plan.weight_len..];
-            totals.iter_mut().zip(partial).for_each(|(total, partial)| *total += partial);
+            totals.iter_mut().zip(partial).for_each(|(total, partial)| *total += partial.to_f64());
         }
     }
     out.iter_mut().zip(totals).for_each(|(out, total)| *out = T::from_f64(total));
@@ -68,8 +80,6 @@ struct Task {
 struct Layout {
     /// Packed input offset of each vector of output pixels.
     starts: Vec<usize>,
-    /// Packed input offset of each (channel, tap) of a group, in the order of the weights.
-    columns: Vec<usize>,
     /// Numbers of one packed output channel: whole vectors.
     pixels: usize,
     /// Whether output channels are whole vectors where they lie.
@@ -90,10 +100,8 @@ impl<'a, T: Element> Job<'a, T> {
     fn new(plan: &'a Plan, batch: usize, terms: &'a [(Operand<'a, T>, Operand<'a, T>)]) -> Self {
         let sweep = &plan.sweeps[0];
         let vectors = sweep.positions.len();
-        let channels = 0..plan.sources;
         let layout = Layout {
             starts: sweep.positions.iter().map(|position| position.start).collect(),
-            columns: channels.flat_map(|c| sweep.taps.iter().map(move |tap| c * plan.channel_len + tap)).collect(),
             pixels: vectors * plan.lanes,
             in_place: sweep.positions.iter().all(|position| position.count == plan.lanes),
             block: (VECTORS_PER_BLOCK / vectors.max(1)).clamp(1, SAMPLES_PER_CHUNK),
@@ -101,14 +109,14 @@ impl<'a, T: Element> Job<'a, T> {
         Self { plan, sweep, batch, terms, layout }
     }
 
-    /// The sums of one task, `[directions of the task, weights]`.
-    fn run(&self, task: &Task) -> Vec<f64> {
+    /// Writes the sums of one task, `[directions of the task, weights]`.
+    fn run(&self, task: &Task, sums: &mut [T]) {
         let (plan, layout) = (self.plan, &self.layout);
         let input_len = layout.block * plan.packed_len();
         let output_len = layout.block * plan.groups * plan.targets * layout.pixels;
         let mut inputs = vec![T::ZERO; self.terms.len() * input_len + plan.lanes];
         let mut outputs = vec![T::ZERO; if layout.in_place { 0 } else { self.terms.len() * output_len }];
-        let mut sums = vec![0.0; task.directions.len() * plan.weight_len];
+        sums.fill(T::ZERO);
         for first in task.samples.clone().step_by(layout.block) {
             let samples = first..task.samples.end.min(first + layout.block);
             for (k, sums) in task.directions.clone().zip(sums.chunks_exact_mut(plan.weight_len)) {
@@ -137,7 +145,6 @@ impl<'a, T: Element> Job<'a, T> {
                 T::dispatch(plan.isa, BlockTask { job: self, pairs: &pairs, samples, sums });
             }
         }
-        sums
     }
 
     /// The values of some samples of direction `k`.
@@ -172,7 +179,7 @@ struct BlockTask<'a, T> {
     /// (Packed input, packed output) of each term.
     pairs: &'a [(&'a [T], &'a [T])],
     samples: usize,
-    sums: &'a mut [f64],
+    sums: &'a mut [T],
 }
 
 impl<T: Element> BlockTask<'_, T> {
@@ -180,7 +187,7 @@ impl<T: Element> BlockTask<'_, T> {
     fn check_bounds(&self, lanes: usize) {
         let (plan, layout) = (self.job.plan, &self.job.layout);
         let start = layout.starts.iter().max().unwrap_or(&0);
-        let column = layout.columns.iter().max().unwrap_or(&0);
+        let column = self.job.sweep.offsets.iter().max().unwrap_or(&0);
         let last_group = (self.samples * plan.groups - 1) * plan.sources * plan.channel_len;
         let outputs_len = self.samples * plan.groups * plan.targets * layout.pixels;
         for (input, output) in self.pairs {
@@ -201,7 +208,7 @@ impl<T: Element> SimdTask<T> for BlockTask<'_, T> {
             for group in 0..plan.groups {
                 for (output, outputs) in tiles(plan.targets, OUTPUTS_PER_TILE) {
                     let output = group * plan.targets + output;
-                    for (column, columns) in tiles(layout.columns.len(), COLUMNS_PER_TILE) {
+                    for (column, columns) in tiles(self.job.sweep.offsets.len(), COLUMNS_PER_TILE) {
                         let tile = Tile { first_vector, group, output, column };
                         // SAFETY: `S` is the instruction set this task was dispatched to, and the bounds of all
                         // tiles were checked above.
@@ -246,12 +253,12 @@ impl<T: Element> BlockTask<'_, T> {
     unsafe fn tile<S: Simd<Scalar = T>, const O: usize, const C: usize>(&mut self, tile: Tile) {
         // SAFETY: the caller's promise.
         let sums = unsafe { self.sum::<S, O, C>(tile) };
-        let row_len = self.job.layout.columns.len();
+        let row_len = self.job.sweep.offsets.len();
         for (o, sums) in sums.iter().enumerate() {
             let start = (tile.output + o) * row_len + tile.column;
             for (total, &sum) in self.sums[start..start + C].iter_mut().zip(sums) {
                 // SAFETY: the caller's promise of the instruction set.
-                *total += unsafe { S::reduce(sum) }.to_f64();
+                *total += unsafe { S::reduce(sum) };
             }
         }
     }
@@ -265,7 +272,7 @@ impl<T: Element> BlockTask<'_, T> {
         let (plan, layout) = (self.job.plan, &self.job.layout);
         let end = layout.starts.len().min(tile.first_vector + VECTORS_PER_BLOCK);
         let starts = &layout.starts[tile.first_vector..end];
-        let columns: [usize; C] = std::array::from_fn(|c| layout.columns[tile.column + c]);
+        let columns: [usize; C] = std::array::from_fn(|c| self.job.sweep.offsets[tile.column + c]);
         let group_start = tile.group * plan.sources * plan.channel_len;
         let outputs_start = tile.output * layout.pixels + tile.first_vector * S::LANES;
         let outputs_len = plan.groups * plan.targets * layout.pixels;
