@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::models::ModelError;
 use crate::nn::NnError;
@@ -17,6 +18,9 @@ pub enum Error {
     /// Reading a data set failed.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A checkpoint cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// An architecture cannot be read or does not fit.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -40,6 +44,20 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// Vectors of the wrong length.
+    #[error("vectors have shape {got:?}, but the network has {dim} parameters: expected [k, {dim}]")]
+    VectorShape {
+        /// Their shape.
+        got: Vec<usize>,
+        /// Number of parameters.
+        dim: usize,
+    },
+    /// The system refused worker threads.
+    #[error("cannot start worker threads: {reason}")]
+    Threads {
+        /// The system's reason.
+        reason: String,
+    },
     /// The observer asked to stop (Ctrl-C) before anything usable existed.
     #[error("interrupted")]
     Interrupted,
@@ -50,6 +68,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data(error) => error.hint(),
+            Self::Checkpoint(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::Nn(error) => error.hint(),
             Self::Spectral(error) => error.hint(),

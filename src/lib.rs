@@ -8,6 +8,7 @@
 
 pub mod analysis;
 pub mod autodiff;
+pub mod checkpoint;
 pub mod curvature;
 pub mod data;
 pub mod error;

@@ -9,6 +9,7 @@
 //! changes a bit of the result.
 
 mod access;
+mod accumulate;
 mod bilinear;
 pub mod conv;
 mod element;
@@ -19,7 +20,9 @@ mod matmul;
 mod parallel;
 mod pointwise;
 mod pool;
+pub mod simd;
 
+pub use accumulate::{Accumulator, row_dots};
 pub use bilinear::{Bilinear, Side, affine};
 pub use conv::ConvGeometry;
 pub use element::Element;

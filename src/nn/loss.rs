@@ -1,30 +1,13 @@
-//! Losses per sample, written once: their gradient and their Hessian in the outputs follow from the tape.
+//! Losses per sample, written once: gradient and Hessian in the outputs follow from the tape.
 
 use candle_core::{DType, Device, Tensor};
 
 use super::NnError;
 use crate::Result;
 use crate::autodiff::{Tape, Value, Var};
+use crate::data::TargetBatch;
 use crate::kernels::{Bilinear, Linear, Pointwise};
 use crate::models::Loss;
-
-/// What a batch's outputs are compared with.
-#[derive(Debug, Clone)]
-pub enum Target {
-    /// One class index per row.
-    Classes(Vec<u32>),
-    /// Real values, `[N, outputs]`, in the network's dtype.
-    Values(Tensor),
-}
-
-impl Target {
-    fn describe(&self) -> String {
-        match self {
-            Self::Classes(labels) => format!("class labels (largest {})", labels.iter().max().unwrap_or(&0)),
-            Self::Values(values) => format!("real targets of shape {:?}", values.dims()),
-        }
-    }
-}
 
 /// The loss of each sample, `[N, 1]`, for outputs `[N, C]`.
 ///
@@ -34,14 +17,14 @@ pub fn per_sample_loss<V: Value>(
     tape: &mut Tape<V>,
     loss: &Loss,
     output: &Var<V>,
-    target: &Target,
+    target: &TargetBatch,
 ) -> Result<Var<V>> {
     let &[n, c] = output.dims()? else { return Err(NnError::OutputShape { got: output.dims()?.to_vec() }.into()) };
-    let misfit = || NnError::Targets { loss: loss.describe(), targets: target.describe(), outputs: c };
+    let misfit = || NnError::Targets { loss: loss.describe(), targets: describe(target), outputs: c };
     let Some(primal) = output.value().primal() else { return Err(misfit().into()) };
     let (full, small) = (vec![n, c], vec![n, 1]);
     match (loss, target) {
-        (Loss::CrossEntropy { label_smoothing }, Target::Classes(labels)) => {
+        (Loss::CrossEntropy { label_smoothing }, TargetBatch::Classes(labels)) => {
             if labels.len() != n || labels.iter().any(|&label| label as usize >= c) {
                 return Err(misfit().into());
             }
@@ -56,7 +39,7 @@ pub fn per_sample_loss<V: Value>(
             let linear = tape.bilinear(product, &shifted, &weights)?;
             Ok(tape.add(&log_sum, &linear)?)
         }
-        (Loss::Mse, Target::Values(values)) => {
+        (Loss::Mse, TargetBatch::Values(values)) => {
             if values.dims() != [n, c] {
                 return Err(misfit().into());
             }
@@ -67,8 +50,8 @@ pub fn per_sample_loss<V: Value>(
         }
         (Loss::BceWithLogits, target) => {
             let values = match target {
-                Target::Values(values) if values.dims() == [n, c] => values.clone(),
-                Target::Classes(labels) if c == 1 && labels.len() == n && labels.iter().all(|&label| label < 2) => {
+                TargetBatch::Values(values) if values.dims() == [n, c] => values.clone(),
+                TargetBatch::Classes(labels) if c == 1 && labels.len() == n && labels.iter().all(|&label| label < 2) => {
                     let labels: Vec<f64> = labels.iter().map(|&label| f64::from(label)).collect();
                     Tensor::from_vec(labels, (n, 1), primal.device())?.to_dtype(primal.dtype())?
                 }
@@ -82,6 +65,13 @@ pub fn per_sample_loss<V: Value>(
             Ok(tape.linear(Linear::Scale { factor: 1.0 / c as f64 }, &sum)?)
         }
         _ => Err(misfit().into()),
+    }
+}
+
+fn describe(target: &TargetBatch) -> String {
+    match target {
+        TargetBatch::Classes(labels) => format!("class labels (largest {})", labels.iter().max().unwrap_or(&0)),
+        TargetBatch::Values(values) => format!("real targets of shape {:?}", values.dims()),
     }
 }
 
@@ -99,8 +89,8 @@ fn negative_targets(labels: &[u32], classes: usize, smoothing: f64, like: &Tenso
 ///
 /// # Errors
 /// Reading the outputs from their device.
-pub fn count_correct(output: &Tensor, target: &Target) -> Result<Option<usize>> {
-    let Target::Classes(labels) = target else { return Ok(None) };
+pub fn count_correct(output: &Tensor, target: &TargetBatch) -> Result<Option<usize>> {
+    let TargetBatch::Classes(labels) = target else { return Ok(None) };
     let rows = output.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
     let predicted = |row: &[f64]| {
         if row.len() == 1 {

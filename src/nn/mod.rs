@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 
 pub use error::NnError;
-pub use loss::{Target, count_correct, per_sample_loss};
+pub use loss::{count_correct, per_sample_loss};
 pub use norm::BatchStatistics;
 
 use crate::Result;

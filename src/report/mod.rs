@@ -1,6 +1,10 @@
 //! Writes report structs as Parquet tables and figures; runs no numerics.
 
+mod atomic;
+
 use std::path::PathBuf;
+
+pub use atomic::write_atomic;
 
 /// What can go wrong while writing results.
 #[derive(Debug, thiserror::Error)]
