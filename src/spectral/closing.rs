@@ -105,7 +105,7 @@ impl Accepted {
 }
 
 /// `‖A y − θ y‖` per row.
-pub(super) fn residual_norms(vectors: &Tensor, product: &Tensor, values: &[f64]) -> Result<Vec<f64>> {
+fn residual_norms(vectors: &Tensor, product: &Tensor, values: &[f64]) -> Result<Vec<f64>> {
     norms(&(product - scale_rows(vectors, values)?)?)
 }
 

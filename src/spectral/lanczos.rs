@@ -47,7 +47,7 @@ pub(super) struct LanczosRun {
     pub(super) first_forms: Option<ShardForms>,
     /// Products made, one per vector.
     pub(super) num_matvecs: usize,
-    /// The observer ended the run early.
+    /// The observer asked to stop, perhaps at the very last step.
     pub(super) interrupted: bool,
 }
 
@@ -102,7 +102,7 @@ pub(super) fn lanczos(
         }
         let seen = Step { task: METHOD, done: step, total: reach.num_steps, message: String::new() };
         if observer.on_step(&seen).is_break() {
-            run.interrupted = step < reach.num_steps;
+            run.interrupted = true;
             break;
         }
     }

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use nalgebra::DMatrix;
 use rand::Rng;
 
-use super::closing::{Accepted, residual_norms};
+use super::closing::Accepted;
 use super::eigenpairs::{EigenpairsReport, check_counts};
 use super::trace::finite_forms;
 use super::vectors::{Basis, normal_block, norms, scale_rows};
@@ -47,7 +47,8 @@ impl Default for PowerParams {
 /// `((λ₂ − shift)/(λ₁ − shift))^k`: slowly where eigenvalues are close, and hardly at all for a bottom end that is small
 /// against the top. Such pairs come out with `converged = false`; [`super::eigenpairs`] finds them.
 ///
-/// Deflation by unconverged vectors carries their error into later pairs; the closing product measures what results.
+/// Deflation carries the errors of earlier vectors into later pairs, so each is driven to `tolerance/√pairs`; the
+/// closing product measures what results.
 /// Cost: at most `max_matvecs` products, but at least two per pair. A `Break` of the observer keeps the pairs that
 /// have been finished, without closing product.
 ///
@@ -76,9 +77,11 @@ pub fn power(
         let second = run.iterate(first, BOUND_TOLERANCE, share, (rng, observer))?.value;
         let (low, mut high) = (first.min(second), first.max(second));
         let left = params.max_matvecs.saturating_sub(run.num_matvecs + pairs);
+        // Each pair carries the errors of those before it: k residuals of this size add up to at most √k times it.
+        let tolerance = params.tolerance / (pairs as f64).sqrt();
         for index in 0..pairs {
             let shift = if index < params.top { low } else { high };
-            let pair = match run.iterate(shift, params.tolerance, (left / pairs).max(1), (rng, observer)) {
+            let pair = match run.iterate(shift, tolerance, (left / pairs).max(1), (rng, observer)) {
                 Err(Error::Interrupted) if index > 0 => {
                     run.stopped = true;
                     break;
@@ -131,7 +134,7 @@ impl Power<'_> {
         for iteration in 1.. {
             let product = self.operator.apply(&vector, observer)?.block;
             let value = finite_forms(METHOD, &vector, &product, self.num_matvecs)?[0];
-            let residual = residual_norms(&vector, &product, &[value])?[0];
+            let residual = self.deflated_residual(&vector, &product, value)?;
             self.num_matvecs += 1;
             self.scale = self.scale.max(value.abs());
             let message = format!("eigenvalue {value:.4e}, residual {residual:.1e}");
@@ -149,6 +152,16 @@ impl Power<'_> {
             }
         }
         Err(Error::Interrupted)
+    }
+
+    /// `‖A y − θ y‖` without its part along the found vectors, which no iteration can remove: that part is at most the
+    /// root of the sum of their squared residuals.
+    fn deflated_residual(&self, vector: &Tensor, product: &Tensor, value: f64) -> Result<f64> {
+        let mut rest = (product - scale_rows(vector, &[value])?)?;
+        if self.found.rows() > 0 {
+            rest = self.found.subtract(&rest, &self.found.coefficients(&rest)?)?;
+        }
+        Ok(norms(&rest)?[0])
     }
 
     /// The part of `vector` orthogonal to the found ones, with length 1; `None` if nothing is left.

@@ -19,7 +19,7 @@ const METHOD: &str = "slq";
 pub struct SlqParams {
     /// Random start vectors, 2 or more.
     pub num_probes: usize,
-    /// Lanczos steps per probe, at most the dimension: the rule is exact for polynomials of degree `2·num_steps − 1`.
+    /// Lanczos steps per probe, from 1 to the dimension: the rule is exact for polynomials of degree `2·num_steps − 1`.
     pub num_steps: usize,
     /// Bound on the Krylov bases held at a time. Probes that do not fit run in a later group; where not even one
     /// basis fits, see [`SlqReport::full_orthogonality`].
@@ -53,19 +53,20 @@ pub fn slq(
     if params.num_probes < 2 {
         return Err(SpectralError::TooFewProbes { method: METHOD, got: params.num_probes }.into());
     }
-    if params.num_steps > dim || params.num_steps == 0 {
+    if params.num_steps > dim {
         return Err(SpectralError::TooMany { method: METHOD, what: "num_steps", got: params.num_steps, dim }.into());
     }
+    let num_steps = params.num_steps.max(1);
     let rows_that_fit = params.memory_bytes / (dim * operator.dtype().size_in_bytes());
-    let together = (rows_that_fit / params.num_steps).clamp(1, operator.block_size().max(1));
+    let together = (rows_that_fit / num_steps).clamp(1, operator.block_size().max(1));
     // Groups of equal size: a last group of one probe would share its products with nobody.
     let group = params.num_probes.div_ceil(params.num_probes.div_ceil(together));
-    let window = rows_that_fit.clamp(2, params.num_steps.max(2));
+    let window = rows_that_fit.clamp(2, num_steps.max(2));
     let mut report = Collected::default();
     while report.probes.len() < params.num_probes && !report.interrupted {
         let rows = group.min(params.num_probes - report.probes.len());
         let start = rademacher_block((rows, dim), operator.dtype(), operator.device(), rng)?;
-        let reach = Reach { num_steps: params.num_steps, window, matvecs_before: report.num_matvecs };
+        let reach = Reach { num_steps, window, matvecs_before: report.num_matvecs };
         match lanczos(operator, &start, &reach, observer) {
             Err(Error::Interrupted) if !report.probes.is_empty() => report.interrupted = true,
             run => {
@@ -78,7 +79,10 @@ pub fn slq(
             }
         }
     }
-    Ok(report.finish(dim, window >= params.num_steps))
+    // A break at the very last step cost nothing.
+    let complete = |rule: &Quadrature| rule.exact || rule.nodes.len() == num_steps;
+    report.interrupted &= report.probes.len() < params.num_probes || !report.probes.iter().all(complete);
+    Ok(report.finish(dim, window >= num_steps))
 }
 
 #[derive(Default)]
@@ -218,5 +222,13 @@ mod tests {
         let kept = slq(&Failing::new(9, 99, false), &base, &mut stream(1, Purpose::Probes), &mut Breaking::after(4));
         let kept = kept.unwrap();
         assert!(kept.interrupted && kept.probes.iter().all(|rule| rule.nodes.len() == 4));
+        // At the last step of the first group the second one is missing; at the last step of all, nothing is.
+        for (steps, probes, interrupted) in [(6, 2, true), (12, 4, false)] {
+            let params = SlqParams { num_probes: 4, memory_bytes: 2 * 6 * 9 * 8, ..base.clone() };
+            let mut observer = Breaking::after(steps);
+            let sound = Failing::new(9, 999, false);
+            let kept = slq(&sound, &params, &mut stream(1, Purpose::Probes), &mut observer).unwrap();
+            assert_eq!((kept.probes.len(), kept.interrupted), (probes, interrupted));
+        }
     }
 }
