@@ -1,0 +1,113 @@
+//! Files appear whole or not at all.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use super::ReportError;
+
+/// Writes `path` through a temporary file in the same folder, flushed to the disk and then renamed.
+///
+/// Whatever stood at `path` stays until the new bytes are safe; on any failure the temporary file is removed. The new
+/// file gets the usual permissions of the process (its `umask`), not those of a private temporary file.
+///
+/// # Errors
+/// [`ReportError::Write`] with `path` and the system's reason: folder missing or not writable, disk full, or what
+/// `write` itself returned.
+pub fn write_atomic<F>(path: &Path, write: F) -> Result<(), ReportError>
+where
+    F: FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+{
+    replace(path, write).map_err(|source| ReportError::Write { path: path.to_owned(), source })
+}
+
+fn replace<F>(path: &Path, write: F) -> io::Result<()>
+where
+    F: FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+{
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
+    let prefix = format!(".{}.", name.to_string_lossy());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let temporary = builder.tempfile_in(folder)?;
+    let mut buffer = BufWriter::new(temporary.as_file());
+    write(&mut buffer)?;
+    // Errors at drop are silent: take the buffer apart by hand.
+    buffer.flush()?;
+    drop(buffer);
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|failed| failed.error)?;
+    // The rename itself lives in the folder. Not every system lets one open a folder, and the file is whole anyway.
+    if let Ok(folder) = File::open(folder) {
+        folder.sync_all().ok();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn replaces_the_old_file_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.bin");
+        write_atomic(&path, |file| file.write_all(b"old")).unwrap();
+        write_atomic(&path, |file| file.write_all(b"new")).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(names(folder.path()), ["table.bin"]);
+    }
+
+    #[test]
+    fn a_failure_keeps_the_old_file_and_removes_the_temporary_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.bin");
+        write_atomic(&path, |file| file.write_all(b"old")).unwrap();
+        let error = write_atomic(&path, |file| {
+            file.write_all(b"half")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        })
+        .unwrap_err();
+        assert!(error.to_string().contains("table.bin"), "{error}");
+        assert!(error.hint().unwrap().contains("space"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["table.bin"]);
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("absent").join("table.bin");
+        let error = write_atomic(&path, |_| Ok(())).unwrap_err();
+        assert!(matches!(&error, ReportError::Write { path: named, .. } if *named == path));
+        assert!(error.to_string().contains("absent"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn others_may_read_the_file_as_the_umask_allows() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (atomic, plain) = (folder.path().join("atomic"), folder.path().join("plain"));
+        write_atomic(&atomic, |file| file.write_all(b"x")).unwrap();
+        std::fs::write(&plain, b"x").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&atomic), mode(&plain));
+    }
+}
