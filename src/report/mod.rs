@@ -1,10 +1,17 @@
 //! Writes report structs as Parquet tables and figures; runs no numerics.
 
 mod atomic;
+pub mod figures;
+mod save;
+#[cfg(test)]
+mod synthetic;
+pub mod tables;
+pub mod terminal;
 
 use std::path::PathBuf;
 
 pub use atomic::write_atomic;
+pub use save::{save_analysis, write_run_json};
 
 /// What can go wrong while writing results.
 #[derive(Debug, thiserror::Error)]
@@ -17,11 +24,38 @@ pub enum ReportError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A table could not be encoded, or a file is no such table.
+    #[error("table {}: {source}", path.display())]
+    Table {
+        /// The table's file.
+        path: PathBuf,
+        /// What polars says.
+        source: polars::error::PolarsError,
+    },
+    /// A figure could not be drawn.
+    #[error("figure {figure}: {source}")]
+    Figure {
+        /// Its name, without an extension.
+        figure: String,
+        /// What the drawing library says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 impl ReportError {
     /// How to mend it.
     pub fn hint(&self) -> Option<String> {
-        None
+        use std::io::ErrorKind;
+        let Self::Write { source, .. } = self else { return None };
+        Some(match source.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                "choose another folder with --out, or make this one writable".into()
+            }
+            ErrorKind::NotFound => "create the folder first, or choose another with --out".into(),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                "free some space on that disk; the old file, if any, is untouched".into()
+            }
+            _ => return None,
+        })
     }
 }

@@ -1,0 +1,161 @@
+//! What all figures share around their panels: legend above, statement below.
+
+use std::path::{Path, PathBuf};
+
+use plotters::style::RGBColor;
+
+use super::canvas::{Align, COLUMN, Canvas, Marker, Pen, SMALL, shorten, text_width};
+use super::export::write_figure;
+use super::palette::{GREY, INK, tint};
+use super::panel::Area;
+use crate::report::ReportError;
+
+/// What stands before a legend's words.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Sample {
+    /// A piece of line.
+    Line(Pen),
+    /// A data point, hollow or filled.
+    Mark(Marker, RGBColor, bool),
+    /// An upright bar with caps.
+    Bar(Pen),
+    /// A filled box.
+    Patch(RGBColor),
+    /// A short upright stroke.
+    Tick(Pen),
+    /// A line over its shade.
+    Band(Pen),
+}
+
+/// A figure of one column: `body_height` points for panels, legend and statement around them.
+pub struct Sheet {
+    /// In reading order; rows break by themselves.
+    pub legend: Vec<(Sample, String)>,
+    /// Height of the panels with their labels, in points.
+    pub body_height: f64,
+    /// Small print at the bottom, at most two lines; may be empty.
+    pub statement: String,
+}
+
+const MARGIN: f64 = 3.0;
+const ROW: f64 = 10.0;
+const SAMPLE: f64 = 13.0;
+const LEGEND_LEFT: f64 = 6.0;
+
+impl Sheet {
+    /// Draws legend and statement, lets `picture` fill the area between them, and writes the three files of the figure.
+    ///
+    /// # Errors
+    /// As [`write_figure`].
+    pub fn write(
+        &self,
+        folder: &Path,
+        name: &str,
+        picture: impl FnOnce(&mut Canvas, Area),
+    ) -> Result<Vec<PathBuf>, ReportError> {
+        let rows = self.legend_rows();
+        let lines = wrap(&self.statement, COLUMN - 2.0 * MARGIN);
+        let top = MARGIN + ROW * rows.len() as f64;
+        let bottom = top + self.body_height;
+        let height = bottom + if lines.is_empty() { 0.0 } else { 3.0 + ROW * lines.len() as f64 } + MARGIN;
+        write_figure(folder, name, (COLUMN, height), |canvas| {
+            for (row, entries) in rows.iter().enumerate() {
+                draw_row(canvas, entries, MARGIN + ROW * (row as f64 + 0.5));
+            }
+            picture(canvas, Area { left: MARGIN, top, right: COLUMN, bottom });
+            for (row, line) in lines.iter().enumerate() {
+                let at = (MARGIN, bottom + 3.0 + ROW * (row as f64 + 0.5));
+                canvas.text_in(line, at, (SMALL, Align::Left), GREY);
+            }
+        })
+    }
+
+    fn legend_rows(&self) -> Vec<Vec<(f64, Sample, String)>> {
+        let mut rows: Vec<Vec<(f64, Sample, String)>> = Vec::new();
+        let mut right = f64::INFINITY;
+        for (sample, words) in &self.legend {
+            let words = shorten(words, SMALL, COLUMN - LEGEND_LEFT - SAMPLE - 8.0);
+            let width = SAMPLE + 3.0 + text_width(&words, SMALL) + 9.0;
+            if right + width - 9.0 > COLUMN - MARGIN {
+                rows.push(Vec::new());
+                right = LEGEND_LEFT;
+            }
+            if let Some(row) = rows.last_mut() {
+                row.push((right, *sample, words));
+            }
+            right += width;
+        }
+        rows
+    }
+}
+
+fn draw_row(canvas: &mut Canvas, entries: &[(f64, Sample, String)], y: f64) {
+    for (left, sample, words) in entries {
+        let middle = left + 0.5 * SAMPLE;
+        match *sample {
+            Sample::Line(pen) => canvas.line(&[(*left, y), (left + SAMPLE, y)], pen),
+            Sample::Mark(marker, color, hollow) => canvas.marker((middle, y), marker, color, hollow),
+            Sample::Bar(pen) => {
+                canvas.line(&[(middle, y - 3.5), (middle, y + 3.5)], pen);
+                for end in [y - 3.5, y + 3.5] {
+                    canvas.line(&[(middle - 1.8, end), (middle + 1.8, end)], pen);
+                }
+            }
+            Sample::Patch(fill) => canvas.rectangle((left + 4.0, y - 3.0), (left + SAMPLE, y + 3.0), fill),
+            Sample::Tick(pen) => {
+                for x in [middle - 3.0, middle, middle + 2.0] {
+                    canvas.line(&[(x, y - 2.0), (x, y + 2.0)], pen);
+                }
+            }
+            Sample::Band(pen) => {
+                let corners = [(*left, y - 3.0), (left + SAMPLE, y - 3.0), (left + SAMPLE, y + 3.0), (*left, y + 3.0)];
+                canvas.polygon(&corners, tint(pen.color));
+                canvas.line(&[(*left, y), (left + SAMPLE, y)], pen);
+            }
+        }
+        canvas.text_in(words, (left + SAMPLE + 3.0, y), (SMALL, Align::Left), INK);
+    }
+}
+
+/// Breaks `text` between words into at most two lines; what is too long ends in an ellipsis.
+fn wrap(text: &str, width: f64) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if lines_full(line, word, width) => lines.push(word.to_owned()),
+            Some(line) => *line = format!("{line} {word}"),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    if lines.len() > 2 {
+        let rest = lines.split_off(1).join(" ");
+        lines.push(rest);
+    }
+    lines.into_iter().map(|line| shorten(&line, SMALL, width)).collect()
+}
+
+fn lines_full(line: &str, word: &str, width: f64) -> bool {
+    text_width(&format!("{line} {word}"), SMALL) > width
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_wrap_into_two_lines_at_most() {
+        assert!(wrap("", 100.0).is_empty());
+        let lines = wrap(&"cross-entropy, mean over rows, ".repeat(9), 200.0);
+        assert_eq!(lines.len(), 2);
+        assert!(lines[1].ends_with('…') && lines.iter().all(|line| text_width(line, SMALL) <= 200.0), "{lines:?}");
+    }
+
+    #[test]
+    fn a_long_legend_breaks_into_rows_that_fit() {
+        let entry = |i: usize| (Sample::Line(Pen::solid(INK, 1.0)), format!("series number {i}"));
+        let sheet = Sheet { legend: (0..9).map(entry).collect(), body_height: 10.0, statement: String::new() };
+        let rows = sheet.legend_rows();
+        assert_eq!(rows.iter().map(Vec::len).sum::<usize>(), 9);
+        assert!(rows.len() >= 3 && rows.iter().all(|row| !row.is_empty()));
+    }
+}

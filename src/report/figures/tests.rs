@@ -1,0 +1,131 @@
+//! Every figure on realistic and on awkward reports.
+
+use super::*;
+use crate::report::synthetic;
+
+/// Draws into a folder that goes away, or into the one that `FLATNESS_FIGURES` names, for looking at.
+fn folder(name: &str) -> (Option<tempfile::TempDir>, PathBuf) {
+    match std::env::var_os("FLATNESS_FIGURES") {
+        Some(root) => {
+            let path = PathBuf::from(root).join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            (None, path)
+        }
+        None => {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().to_owned();
+            (Some(folder), path)
+        }
+    }
+}
+
+fn assert_are_figures(paths: &[PathBuf], names: &[&str]) {
+    let stems: Vec<_> = paths.iter().step_by(3).map(|path| path.file_stem().unwrap().to_str().unwrap()).collect();
+    assert_eq!(stems, names);
+    for path in paths {
+        let bytes = std::fs::read(path).unwrap();
+        let start: &[u8] = match path.extension().unwrap().to_str().unwrap() {
+            "svg" => b"<svg",
+            "png" => b"\x89PNG",
+            _ => b"%PDF",
+        };
+        assert!(bytes.starts_with(start) && bytes.len() > 1000, "{}", path.display());
+    }
+}
+
+const ALL: [&str; 5] = ["spectrum", "density_linear", "density_signed_log", "slices", "plane"];
+
+#[test]
+fn a_realistic_report_has_all_figures() {
+    let (_guard, folder) = folder("realistic");
+    assert_are_figures(&write_figures(&synthetic::report(), &folder).unwrap(), &ALL);
+}
+
+#[test]
+fn an_empty_report_has_no_figures() {
+    let (_guard, folder) = folder("empty");
+    assert_are_figures(&write_figures(&synthetic::empty(), &folder).unwrap(), &[]);
+}
+
+#[test]
+fn several_runs_are_compared() {
+    let (_guard, folder) = folder("comparison");
+    let runs = [("SGD", 1.0), ("SAM ρ = 0.05", 0.41), ("ASAM ρ = 0.5", 0.47), ("fSGLD β⁻¹ = 10⁻¹⁴", 0.62)];
+    let runs: Vec<_> = runs.map(|(name, sharpness)| (name.to_owned(), synthetic::summary(sharpness))).into();
+    let statement = "cross-entropy, mean over 50 000 rows, batch norm in eval mode, f32";
+    assert_are_figures(&write_comparison(&runs, statement, &folder).unwrap(), &["comparison"]);
+    assert!(write_comparison(&[], "", &folder).unwrap().is_empty());
+}
+
+#[test]
+fn training_curves_of_several_runs() {
+    let (_guard, folder) = folder("training");
+    let curve = |(name, rate): (&str, f64)| {
+        let epochs: Vec<f64> = (1..=60).map(f64::from).collect();
+        let decay = |floor: f64| -> Vec<f64> {
+            epochs.iter().map(|e| floor + 2.2 * (-rate * e).exp() * (1.0 + 0.1 * (3.0 * e).sin())).collect()
+        };
+        let (train_loss, test_loss) = (decay(0.004), decay(0.21));
+        let accuracy = |loss: &[f64]| loss.iter().map(|loss| (-0.5 * loss).exp()).collect();
+        let (train_accuracy, test_accuracy) = (accuracy(&train_loss), accuracy(&test_loss));
+        TrainingCurve { name: name.into(), epochs, train_loss, test_loss, train_accuracy, test_accuracy }
+    };
+    let curves: Vec<_> = [("SGD", 0.14), ("SAM", 0.1), ("fSGLD", 0.09)].map(curve).into();
+    assert_are_figures(&write_training_curves(&curves, "ResNet-20, CIFAR-10", &folder).unwrap(), &["training"]);
+    assert!(write_training_curves(&[TrainingCurve::default()], "", &folder).unwrap().is_empty());
+}
+
+#[test]
+fn awkward_numbers_never_stop_a_figure() {
+    let awkward = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, 5.0, 1e-320, 1e308, -1e308];
+    for (case, number) in awkward.into_iter().enumerate() {
+        let (_guard, folder) = folder(&format!("awkward{case}"));
+        let mut report = synthetic::report();
+        for spectrum in &mut report.spectra {
+            spectrum.top.ritz_values.fill(number);
+            spectrum.bottom.ritz_values.fill(number);
+            spectrum.bottom.residual_norms.clear();
+            for density in &mut spectrum.densities {
+                density.density.fill(number);
+                density.std_err.fill(number);
+                density.sigma = number;
+            }
+        }
+        for slice in &mut report.slices {
+            slice.loss.fill(number);
+            slice.curvature = number;
+        }
+        write_figures(&report, &folder).unwrap();
+        let mut rows = synthetic::summary(1.0);
+        rows.iter_mut().for_each(|row| (row.value, row.std_err_data) = (number, number));
+        write_comparison(&[("run".into(), rows)], "", &folder).unwrap();
+        let epochs = vec![0.0, number];
+        let curve = TrainingCurve { train_loss: epochs.clone(), epochs, ..TrainingCurve::default() };
+        write_training_curves(&[curve], "", &folder).unwrap();
+    }
+}
+
+#[test]
+fn single_points_and_lost_losses_are_drawn() {
+    let (_guard, folder) = folder("lost");
+    let mut report = synthetic::report();
+    for slice in &mut report.slices {
+        let count = slice.loss.len();
+        slice.loss[..count / 5].fill(f64::NAN);
+        slice.loss[count - 3..].fill(f64::INFINITY);
+        slice.accuracy.fill(f64::NAN);
+    }
+    assert_are_figures(&write_figures(&report, &folder).unwrap(), &ALL);
+    for slice in &mut report.slices {
+        for list in [&mut slice.x, &mut slice.y, &mut slice.loss, &mut slice.accuracy] {
+            list.truncate(1);
+        }
+    }
+    report.slices.push(synthetic::plane(1));
+    for spectrum in &mut report.spectra {
+        spectrum.densities.iter_mut().for_each(|density| density.values.truncate(1));
+        spectrum.slq.probes.clear();
+        spectrum.bottom.ritz_values.clear();
+    }
+    assert_are_figures(&write_figures(&report, &folder).unwrap(), &ALL[..4]);
+}

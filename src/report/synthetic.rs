@@ -1,0 +1,167 @@
+//! Reports for tests with the shape that real ones have: a few outliers, a bulk near zero, a small negative tail.
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::analysis::{AnalysisReport, OperatorKind, SliceKind, SliceReport, SpectrumReport, SummaryRow};
+use crate::spectral::{Axis, DensityReport, EigenReport, End, Quadrature, SlqReport, TraceReport};
+
+const DIM: usize = 272_474;
+const THRESHOLD: f64 = 1e-3;
+
+/// A Hessian and a GGN, lines, a plane, a summary.
+pub fn report() -> AnalysisReport {
+    let spectra = vec![
+        spectrum(OperatorKind::Hessian, &outliers(2100.0), &[-38.0, -21.5, -14.2, -9.9, -7.1]),
+        spectrum(OperatorKind::Ggn, &outliers(2064.0), &[0.0, 0.0, 1e-9, 3e-9, 8e-9]),
+    ];
+    let mut slices: Vec<SliceReport> = (0..5).map(|i| eigenvector_line(i, outliers(2100.0)[i])).collect();
+    slices.extend((0..3).map(random_line));
+    slices.push(plane(41));
+    let statement = "cross-entropy, mean over 50 000 rows (train, no augmentation), batch norm in eval mode, f32";
+    let configuration = serde_json::json!({"checkpoint": "9f2c…", "seed": 0, "num_probes": 10});
+    let name = "resnet20-sgd".to_owned();
+    AnalysisReport { name, spectra, slices, summary: summary(1.0), statement: statement.into(), configuration }
+}
+
+/// Nothing was asked for.
+pub fn empty() -> AnalysisReport {
+    AnalysisReport { spectra: Vec::new(), slices: Vec::new(), summary: Vec::new(), ..report() }
+}
+
+/// Headline numbers, curvatures multiplied by `sharpness`.
+pub fn summary(sharpness: f64) -> Vec<SummaryRow> {
+    let row = |operator: &str, quantity: &str, value, std_err_numeric, std_err_data| SummaryRow {
+        operator: operator.into(),
+        scope: if operator.is_empty() { String::new() } else { "all".into() },
+        quantity: quantity.into(),
+        value,
+        std_err_numeric,
+        std_err_data,
+        method: if operator.is_empty() { "exact" } else { "lanczos" }.into(),
+        converged: quantity != "lambda_min",
+        num_matvecs: if operator.is_empty() { 0 } else { 120 },
+    };
+    let s = sharpness;
+    vec![
+        row("", "loss", 0.01234 / s.sqrt(), f64::NAN, 0.00041),
+        row("", "accuracy", 0.99871, f64::NAN, 0.00016),
+        row("", "gradient_norm", 0.0521 * s, f64::NAN, f64::NAN),
+        row("hessian", "lambda_max", 2100.0 * s, 0.012, 41.0 * s),
+        row("hessian", "lambda_min", -38.0 * s, 4.7, 3.0 * s),
+        row("hessian", "trace", 14_210.0 * s, 187.0, 260.0 * s),
+        row("ggn", "lambda_max", 2064.0 * s, 2e-11, 40.0 * s),
+        row("ggn", "trace", 14_402.0 * s, 150.0, 255.0 * s),
+    ]
+}
+
+fn outliers(largest: f64) -> Vec<f64> {
+    (0..10).map(|i| largest * (300.0f64 / 2100.0).powf(i as f64 / 9.0)).collect()
+}
+
+fn eigen(end: End, values: &[f64]) -> EigenReport {
+    let size = |i: usize| 1e-3 * values[i].abs() * (1.0 + i as f64);
+    EigenReport {
+        end,
+        ritz_values: values.to_vec(),
+        residual_norms: (0..values.len())
+            .map(|i| if i + 2 < values.len() { size(i) } else { 80.0 * size(i) })
+            .collect(),
+        converged: (0..values.len()).map(|i| i + 2 < values.len()).collect(),
+        vectors: Tensor::zeros((values.len(), 4), DType::F64, &Device::Cpu).unwrap(),
+        std_err_data: values.iter().map(|value| 0.03 * value.abs() + 0.1).collect(),
+        method: "lanczos",
+        num_matvecs: 120,
+    }
+}
+
+fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumReport {
+    let samples: Vec<f64> = (0..10).map(|i| 14_210.0 + 590.0 * (1.7 * i as f64).sin()).collect();
+    let trace = TraceReport { trace: 14_210.0, std_err_numeric: 187.0, std_err_data: 260.0, samples, num_matvecs: 10 };
+    let probes: Vec<Quadrature> = (0..10).map(|probe| quadrature(top, bottom, probe)).collect();
+    SpectrumReport {
+        operator,
+        scope: "all".into(),
+        top: eigen(End::Top, top),
+        bottom: eigen(End::Bottom, bottom),
+        densities: vec![density(Axis::Linear, &probes), density(Axis::SignedLog, &probes)],
+        slq: SlqReport { probes, dim: DIM, num_matvecs: 800, trace: trace.clone() },
+        trace,
+    }
+}
+
+fn quadrature(top: &[f64], bottom: &[f64], probe: usize) -> Quadrature {
+    let wobble = |i: usize| (2.3 * probe as f64 + 1.1 * i as f64).sin();
+    let bulk = |i: usize| 1e-4 * 10f64.powf(i as f64 / 6.0) * (1.0 + 0.2 * wobble(i));
+    let mut pairs: Vec<(f64, f64)> = Vec::new();
+    pairs.extend(top.iter().enumerate().map(|(i, v)| (*v, (1.0 + 0.5 * wobble(i)) / DIM as f64)));
+    pairs.extend(bottom.iter().enumerate().map(|(i, v)| (*v, 4.0 * (1.0 + 0.5 * wobble(i)) / DIM as f64)));
+    pairs.extend((0..36).map(|i| (bulk(i), (-(i as f64) / 4.0).exp() * (1.0 + 0.3 * wobble(i)))));
+    if bottom[0] < 0.0 {
+        pairs.extend((0..24).map(|i| (-bulk(i), 0.4 * (-(i as f64) / 3.0).exp() * (1.0 + 0.3 * wobble(i)))));
+    }
+    pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let total: f64 = pairs.iter().map(|(_, weight)| weight).sum();
+    let (nodes, weights) = pairs.into_iter().map(|(node, weight)| (node, weight / total)).unzip();
+    Quadrature { nodes, weights, exact: false }
+}
+
+fn density(axis: Axis, probes: &[Quadrature]) -> DensityReport {
+    let forward = |value: f64| match axis {
+        Axis::Linear => value,
+        Axis::SignedLog => value.signum() * (1.0 + value.abs() / THRESHOLD).log10(),
+    };
+    let (from, to, sigma) = match axis {
+        Axis::Linear => (-150.0, 2300.0, 18.0),
+        Axis::SignedLog => (-5.5, 7.0, 0.12),
+    };
+    let grid: Vec<f64> = (0..600).map(|i| from + (to - from) * i as f64 / 599.0).collect();
+    let values = grid.iter().map(|u| match axis {
+        Axis::Linear => *u,
+        Axis::SignedLog => u.signum() * THRESHOLD * (10f64.powf(u.abs()) - 1.0),
+    });
+    let gauss = |u: f64| (-0.5 * (u / sigma).powi(2)).exp() / (sigma * std::f64::consts::TAU.sqrt());
+    let at = |u: f64| -> (f64, f64) {
+        let smooth = |rule: &Quadrature| -> f64 {
+            rule.nodes.iter().zip(&rule.weights).map(|(node, weight)| weight * gauss(u - forward(*node))).sum()
+        };
+        let each: Vec<f64> = probes.iter().map(smooth).collect();
+        let n = each.len() as f64;
+        let mean = each.iter().sum::<f64>() / n;
+        let variance = each.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        (mean, (variance / n).sqrt())
+    };
+    let (density, std_err) = grid.iter().map(|u| at(*u)).unzip();
+    let linear_threshold = if axis == Axis::Linear { 0.0 } else { THRESHOLD };
+    DensityReport { axis, values: values.collect(), density, std_err, sigma, linear_threshold }
+}
+
+fn line(kind: SliceKind, direction: usize, reach: f64, loss: impl Fn(f64) -> f64) -> SliceReport {
+    let x: Vec<f64> = (0..41).map(|i| reach * (i as f64 / 20.0 - 1.0)).collect();
+    let loss: Vec<f64> = x.iter().map(|x| loss(*x)).collect();
+    let accuracy = loss.iter().map(|loss| (-0.7 * loss).exp()).collect();
+    SliceReport { kind, direction, y: vec![0.0; x.len()], x, loss, accuracy, curvature: f64::NAN }
+}
+
+fn eigenvector_line(direction: usize, curvature: f64) -> SliceReport {
+    let loss = |x: f64| 0.0123 + (1.0 + 0.5 * curvature * x * x).ln() + 0.04 * curvature.sqrt() * x.powi(3).abs();
+    SliceReport { curvature, ..line(SliceKind::Eigenvector, direction, 0.1, loss) }
+}
+
+fn random_line(direction: usize) -> SliceReport {
+    let scale = 1.0 + 0.3 * direction as f64;
+    line(SliceKind::RandomFilter, direction, 1.0, |x| 0.0123 + 1.9 * scale * x * x / (0.4 + x.abs()))
+}
+
+/// A quadratic bowl with a nonconvex ripple on `side × side` points of `[-1, 1]²`.
+pub fn plane(side: usize) -> SliceReport {
+    let at = |i: usize| if side > 1 { 2.0 * i as f64 / (side - 1) as f64 - 1.0 } else { 0.0 };
+    let points = (0..side * side).map(|i| (at(i % side), at(i / side)));
+    let (x, y): (Vec<f64>, Vec<f64>) = points.unzip();
+    let value = |(x, y): (&f64, &f64)| {
+        let bowl = 0.0123 + 9.0 * (x * x + 0.4 * y * y + 0.3 * x * y);
+        bowl * (1.0 + 0.35 * (5.0 * x).sin() * (4.0 * y).cos() * (x * x + y * y).min(1.0))
+    };
+    let loss: Vec<f64> = x.iter().zip(&y).map(value).collect();
+    let accuracy = loss.iter().map(|loss| (-0.7 * loss).exp()).collect();
+    SliceReport { kind: SliceKind::RandomPlane, direction: 0, x, y, loss, accuracy, curvature: f64::NAN }
+}

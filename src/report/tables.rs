@@ -1,0 +1,172 @@
+//! Parquet tables: one observation per row, the configuration in every file.
+//!
+//! Numbers that do not exist (NaN in the report structs) are written as Parquet nulls; infinities stay. Every file
+//! carries the key-value metadata `flatness.schema` (an integer) and `flatness.configuration` (JSON). Equal input gives
+//! equal bytes.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use polars::error::PolarsError;
+use polars::prelude::{
+    DataFrame, DataType, IntoColumn, KeyValueMetadata, NamedFrom, ParquetCompression, ParquetReader, ParquetWriter,
+    SerReader, Series,
+};
+
+use super::{ReportError, write_atomic};
+
+mod analysis;
+
+pub use analysis::write_tables;
+
+/// Version of the columns, in `flatness.schema`.
+pub const SCHEMA: u32 = 1;
+
+/// One column; all columns of a table have the same length.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Column {
+    /// Words.
+    Text(Vec<String>),
+    /// Measured numbers; NaN becomes null.
+    Number(Vec<f64>),
+    /// Counts and indices.
+    Count(Vec<usize>),
+    /// Yes or no.
+    Flag(Vec<bool>),
+}
+
+impl Column {
+    fn series(&self, name: &str) -> Series {
+        match self {
+            Self::Text(values) => Series::new(name.into(), values),
+            Self::Number(values) => {
+                Series::new(name.into(), values.iter().map(|v| (!v.is_nan()).then_some(*v)).collect::<Vec<_>>())
+            }
+            // Signed, because pandas and DuckDB wrap around when unsigned columns are subtracted.
+            Self::Count(values) => Series::new(name.into(), values.iter().map(|v| *v as i64).collect::<Vec<_>>()),
+            Self::Flag(values) => Series::new(name.into(), values),
+        }
+    }
+}
+
+/// Writes one table, atomically.
+///
+/// # Errors
+/// [`ReportError::Table`] where names repeat or lengths differ; [`ReportError::Write`] where the file cannot be written.
+pub fn write_table(
+    path: &Path,
+    columns: &[(&str, Column)],
+    configuration: &serde_json::Value,
+) -> Result<(), ReportError> {
+    let table_error = |source| ReportError::Table { path: path.to_owned(), source };
+    let bytes = encode(columns, configuration).map_err(table_error)?;
+    write_atomic(path, |file| file.write_all(&bytes))
+}
+
+fn encode(columns: &[(&str, Column)], configuration: &serde_json::Value) -> Result<Vec<u8>, PolarsError> {
+    let columns = columns.iter().map(|(name, column)| column.series(name).into_column()).collect();
+    let mut frame = DataFrame::new_infer_height(columns)?;
+    let metadata = KeyValueMetadata::from_static(vec![
+        ("flatness.schema".into(), SCHEMA.to_string()),
+        ("flatness.configuration".into(), configuration.to_string()),
+    ]);
+    let mut bytes = Vec::new();
+    ParquetWriter::new(&mut bytes)
+        .with_compression(ParquetCompression::Snappy)
+        .with_key_value_metadata(Some(metadata))
+        .finish(&mut frame)?;
+    Ok(bytes)
+}
+
+/// A table as read back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// Name and values, in the file's order; nulls of a number column are NaN again.
+    pub columns: Vec<(String, Column)>,
+    /// What `flatness.configuration` holds.
+    pub configuration: serde_json::Value,
+}
+
+impl Table {
+    /// The column of that name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|(own, _)| own == name).map(|(_, column)| column)
+    }
+}
+
+/// Reads a table that [`write_table`] wrote.
+///
+/// # Errors
+/// [`ReportError::Table`] where the file cannot be opened, is no Parquet, or holds other column types or no
+/// configuration.
+pub fn read_table(path: &Path) -> Result<Table, ReportError> {
+    decode(path).map_err(|source| ReportError::Table { path: path.to_owned(), source })
+}
+
+fn decode(path: &Path) -> Result<Table, PolarsError> {
+    let mut reader = ParquetReader::new(File::open(path)?);
+    let metadata = reader.get_metadata()?.key_value_metadata.clone().unwrap_or_default();
+    let entry = metadata.into_iter().find(|entry| entry.key == "flatness.configuration").and_then(|entry| entry.value);
+    let configuration = entry.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let configuration =
+        configuration.ok_or_else(|| PolarsError::ComputeError("no flatness.configuration in its metadata".into()))?;
+    let frame = reader.finish()?;
+    let columns = frame.columns().iter().map(|column| {
+        let values = match column.dtype() {
+            DataType::String => Column::Text(column.str()?.iter().map(|v| v.unwrap_or("").to_owned()).collect()),
+            DataType::Boolean => Column::Flag(column.bool()?.iter().map(|v| v.unwrap_or(false)).collect()),
+            DataType::Int64 => Column::Count(column.i64()?.iter().map(|v| v.unwrap_or(0) as usize).collect()),
+            _ => Column::Number(column.f64()?.iter().map(|v| v.unwrap_or(f64::NAN)).collect()),
+        };
+        Ok((column.name().to_string(), values))
+    });
+    Ok(Table { columns: columns.collect::<Result<_, PolarsError>>()?, configuration })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn metrics() -> Vec<(&'static str, Column)> {
+        vec![
+            ("epoch", Column::Count(vec![0, 1, 2])),
+            ("loss", Column::Number(vec![2.3, f64::NAN, f64::INFINITY])),
+            ("split", Column::Text(vec!["train".into(), "train".into(), "test".into()])),
+            ("finite", Column::Flag(vec![true, false, false])),
+        ]
+    }
+
+    #[test]
+    fn a_table_survives_the_round_trip() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.parquet");
+        write_table(&path, &metrics(), &json!({"seed": 7})).unwrap();
+        let table = read_table(&path).unwrap();
+        assert_eq!(table.configuration, json!({"seed": 7}));
+        assert_eq!(table.column("epoch"), Some(&Column::Count(vec![0, 1, 2])));
+        let Some(Column::Number(loss)) = table.column("loss") else { panic!("loss is a number") };
+        assert!(loss[0] == 2.3 && loss[1].is_nan() && loss[2] == f64::INFINITY, "{loss:?}");
+    }
+
+    #[test]
+    fn nan_is_null_and_infinity_is_not() {
+        let bytes = encode(&metrics(), &json!({})).unwrap();
+        let frame = ParquetReader::new(std::io::Cursor::new(bytes)).finish().unwrap();
+        assert_eq!(frame.column("loss").unwrap().null_count(), 1);
+    }
+
+    #[test]
+    fn equal_tables_give_equal_bytes() {
+        assert_eq!(encode(&metrics(), &json!({"a": 1})).unwrap(), encode(&metrics(), &json!({"a": 1})).unwrap());
+    }
+
+    #[test]
+    fn columns_of_unequal_length_are_an_error_that_names_the_file() {
+        let columns = [("a", Column::Number(vec![1.0])), ("b", Column::Number(vec![]))];
+        let error = write_table(Path::new("bad.parquet"), &columns, &json!({})).unwrap_err();
+        assert!(matches!(error, ReportError::Table { .. }));
+        assert!(error.to_string().contains("bad.parquet"));
+    }
+}

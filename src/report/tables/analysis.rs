@@ -1,0 +1,212 @@
+//! The tables of one analysis.
+
+use std::path::{Path, PathBuf};
+
+use super::{Column, write_table};
+use crate::analysis::{AnalysisReport, SliceReport, SpectrumReport, SummaryRow};
+use crate::report::ReportError;
+use crate::spectral::{Axis, DensityReport, EigenReport, Quadrature};
+
+type Columns = Vec<(&'static str, Column)>;
+
+/// Writes all tables of `report` into `folder`, which exists; returns their paths.
+///
+/// Tables without rows are written too, so that no table of an earlier run stays behind and readers find every column.
+///
+/// | table | one row per | notes |
+/// |---|---|---|
+/// | `eigenvalues` | Ritz value at an `end` (`top`: largest first, `bottom`: smallest first) | `residual_norm` is `‖A y − θ y‖`; `std_err_numeric` repeats it: a bound on the distance to an eigenvalue, not a standard deviation |
+/// | `trace` | operator and scope | the plain mean of all its probes; `converged`: that mean is finite; there is no tolerance, its quality is `std_err_numeric` |
+/// | `trace_samples` | probe | `sample` is `zᵀAz` |
+/// | `density` | grid position | `value` is an eigenvalue; `density` is per unit of `axis` (`linear`: λ; `signed_log`: `sign(λ)·log10(1 + \|λ\|/linear_threshold)`) and smoothed by a Gaussian of standard deviation `kernel_sigma` in that unit; `std_err_numeric` over probes; `converged`: the number is finite, as for a trace |
+/// | `density_nodes` | Ritz value of a probe | raw quadrature: the weights of one probe sum to 1; `exact`: the Krylov space closed |
+/// | `slices` | point of a line or plane | `curvature` is the eigenvalue along an eigenvector, else null |
+/// | `summary` | headline number | |
+///
+/// # Errors
+/// [`ReportError::Table`] or [`ReportError::Write`] for the first table that fails.
+pub fn write_tables(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    let tables = [
+        ("eigenvalues", eigenvalues(&report.spectra)),
+        ("trace", trace(&report.spectra)),
+        ("trace_samples", trace_samples(&report.spectra)),
+        ("density", density(&report.spectra)),
+        ("density_nodes", density_nodes(&report.spectra)),
+        ("slices", slices(&report.slices)),
+        ("summary", summary(&report.summary)),
+    ];
+    let write = |(name, columns): (&str, Columns)| {
+        let path = folder.join(format!("{name}.parquet"));
+        write_table(&path, &columns, &report.configuration).map(|()| path)
+    };
+    tables.into_iter().map(write).collect()
+}
+
+fn text<'a, R>(rows: &'a [R], value: impl Fn(&'a R) -> &'a str) -> Column {
+    Column::Text(rows.iter().map(|row| value(row).to_owned()).collect())
+}
+
+fn number<R>(rows: &[R], value: impl Fn(&R) -> f64) -> Column {
+    Column::Number(rows.iter().map(value).collect())
+}
+
+fn count<R>(rows: &[R], value: impl Fn(&R) -> usize) -> Column {
+    Column::Count(rows.iter().map(value).collect())
+}
+
+fn flag<R>(rows: &[R], value: impl Fn(&R) -> bool) -> Column {
+    Column::Flag(rows.iter().map(value).collect())
+}
+
+fn eigenvalues(spectra: &[SpectrumReport]) -> Columns {
+    type Row<'a> = (&'a SpectrumReport, &'static str, &'a EigenReport, usize);
+    let ends = spectra.iter().flat_map(|s| [(s, "top", &s.top), (s, "bottom", &s.bottom)]);
+    let rows: Vec<Row> =
+        ends.flat_map(|(s, end, eigen)| (0..eigen.ritz_values.len()).map(move |i| (s, end, eigen, i))).collect();
+    let residual = |(_, _, eigen, i): &Row| eigen.residual_norms.get(*i).copied().unwrap_or(f64::NAN);
+    vec![
+        ("operator", text(&rows, |(s, ..)| s.operator.name())),
+        ("scope", text(&rows, |(s, ..)| &s.scope)),
+        ("end", text(&rows, |(_, end, ..)| end)),
+        ("index", count(&rows, |(.., i)| *i)),
+        ("eigenvalue", number(&rows, |(_, _, eigen, i)| eigen.ritz_values[*i])),
+        ("residual_norm", number(&rows, residual)),
+        ("std_err_numeric", number(&rows, residual)),
+        ("std_err_data", number(&rows, |(_, _, eigen, i)| eigen.std_err_data.get(*i).copied().unwrap_or(f64::NAN))),
+        ("method", text(&rows, |(_, _, eigen, _)| eigen.method)),
+        ("converged", flag(&rows, |(_, _, eigen, i)| eigen.converged.get(*i).copied().unwrap_or(false))),
+        ("num_matvecs", count(&rows, |(_, _, eigen, _)| eigen.num_matvecs)),
+    ]
+}
+
+fn trace(rows: &[SpectrumReport]) -> Columns {
+    vec![
+        ("operator", text(rows, |s| s.operator.name())),
+        ("scope", text(rows, |s| &s.scope)),
+        ("trace", number(rows, |s| s.trace.trace)),
+        ("num_probes", count(rows, |s| s.trace.samples.len())),
+        ("std_err_numeric", number(rows, |s| s.trace.std_err_numeric)),
+        ("std_err_data", number(rows, |s| s.trace.std_err_data)),
+        ("method", text(rows, |_| "hutchinson")),
+        ("converged", flag(rows, |s| s.trace.trace.is_finite())),
+        ("num_matvecs", count(rows, |s| s.trace.num_matvecs)),
+    ]
+}
+
+fn trace_samples(spectra: &[SpectrumReport]) -> Columns {
+    let rows: Vec<(&SpectrumReport, usize, f64)> =
+        spectra.iter().flat_map(|s| s.trace.samples.iter().enumerate().map(move |(probe, z)| (s, probe, *z))).collect();
+    vec![
+        ("operator", text(&rows, |(s, ..)| s.operator.name())),
+        ("scope", text(&rows, |(s, ..)| &s.scope)),
+        ("probe", count(&rows, |(_, probe, _)| *probe)),
+        ("sample", number(&rows, |(.., sample)| *sample)),
+    ]
+}
+
+fn density(spectra: &[SpectrumReport]) -> Columns {
+    type Row<'a> = (&'a SpectrumReport, &'a DensityReport, usize);
+    let densities = spectra.iter().flat_map(|s| s.densities.iter().map(move |d| (s, d)));
+    let rows: Vec<Row> = densities.flat_map(|(s, d)| (0..d.values.len()).map(move |i| (s, d, i))).collect();
+    let axis = |axis| match axis {
+        Axis::Linear => "linear",
+        Axis::SignedLog => "signed_log",
+    };
+    let threshold = |(_, d, _): &Row| if d.axis == Axis::Linear { f64::NAN } else { d.linear_threshold };
+    vec![
+        ("operator", text(&rows, |(s, ..)| s.operator.name())),
+        ("scope", text(&rows, |(s, ..)| &s.scope)),
+        ("axis", text(&rows, |(_, d, _)| axis(d.axis))),
+        ("value", number(&rows, |(_, d, i)| d.values[*i])),
+        ("density", number(&rows, |(_, d, i)| d.density[*i])),
+        ("kernel_sigma", number(&rows, |(_, d, _)| d.sigma)),
+        ("linear_threshold", number(&rows, threshold)),
+        ("std_err_numeric", number(&rows, |(_, d, i)| d.std_err.get(*i).copied().unwrap_or(f64::NAN))),
+        ("std_err_data", number(&rows, |_| f64::NAN)),
+        ("method", text(&rows, |_| "slq")),
+        ("converged", flag(&rows, |(_, d, i)| d.density[*i].is_finite())),
+        ("num_matvecs", count(&rows, |(s, ..)| s.slq.num_matvecs)),
+    ]
+}
+
+fn density_nodes(spectra: &[SpectrumReport]) -> Columns {
+    type Row<'a> = (&'a SpectrumReport, usize, &'a Quadrature, usize);
+    let probes = spectra.iter().flat_map(|s| s.slq.probes.iter().enumerate().map(move |(p, rule)| (s, p, rule)));
+    let rows: Vec<Row> = probes.flat_map(|(s, p, rule)| (0..rule.nodes.len()).map(move |i| (s, p, rule, i))).collect();
+    vec![
+        ("operator", text(&rows, |(s, ..)| s.operator.name())),
+        ("scope", text(&rows, |(s, ..)| &s.scope)),
+        ("probe", count(&rows, |(_, probe, ..)| *probe)),
+        ("node", number(&rows, |(_, _, rule, i)| rule.nodes[*i])),
+        ("weight", number(&rows, |(_, _, rule, i)| rule.weights[*i])),
+        ("exact", flag(&rows, |(_, _, rule, _)| rule.exact)),
+    ]
+}
+
+fn slices(slices: &[SliceReport]) -> Columns {
+    let rows: Vec<(&SliceReport, usize)> =
+        slices.iter().flat_map(|slice| (0..slice.x.len()).map(move |i| (slice, i))).collect();
+    vec![
+        ("kind", text(&rows, |(slice, _)| slice.kind.name())),
+        ("direction", count(&rows, |(slice, _)| slice.direction)),
+        ("x", number(&rows, |(slice, i)| slice.x[*i])),
+        ("y", number(&rows, |(slice, i)| slice.y[*i])),
+        ("loss", number(&rows, |(slice, i)| slice.loss[*i])),
+        ("accuracy", number(&rows, |(slice, i)| slice.accuracy[*i])),
+        ("curvature", number(&rows, |(slice, _)| slice.curvature)),
+    ]
+}
+
+fn summary(rows: &[SummaryRow]) -> Columns {
+    vec![
+        ("operator", text(rows, |row| &row.operator)),
+        ("scope", text(rows, |row| &row.scope)),
+        ("quantity", text(rows, |row| &row.quantity)),
+        ("value", number(rows, |row| row.value)),
+        ("std_err_numeric", number(rows, |row| row.std_err_numeric)),
+        ("std_err_data", number(rows, |row| row.std_err_data)),
+        ("method", text(rows, |row| &row.method)),
+        ("converged", flag(rows, |row| row.converged)),
+        ("num_matvecs", count(rows, |row| row.num_matvecs)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::synthetic;
+    use crate::report::tables::read_table;
+
+    #[test]
+    fn every_table_of_a_report_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = synthetic::report();
+        let paths = write_tables(&report, folder.path()).unwrap();
+        assert_eq!(paths.len(), 7);
+        for path in &paths {
+            assert_eq!(read_table(path).unwrap().configuration, report.configuration);
+        }
+        let eigenvalues = read_table(&folder.path().join("eigenvalues.parquet")).unwrap();
+        let top = report.spectra[0].top.ritz_values[0];
+        let Some(Column::Number(values)) = eigenvalues.column("eigenvalue") else { panic!("a number") };
+        assert_eq!(values[0], top);
+        assert_eq!(eigenvalues.column("residual_norm"), eigenvalues.column("std_err_numeric"));
+        let nodes = read_table(&folder.path().join("density_nodes.parquet")).unwrap();
+        let (Some(Column::Count(probe)), Some(Column::Number(weight))) =
+            (nodes.column("probe"), nodes.column("weight"))
+        else {
+            panic!("probe and weight")
+        };
+        // Both operators have the same probes, so the weights of probe 0 appear twice.
+        let total: f64 = probe.iter().zip(weight).filter(|(p, _)| **p == 0).map(|(_, w)| w).sum();
+        assert!((total - 2.0).abs() < 1e-12, "{total}");
+    }
+
+    #[test]
+    fn an_empty_report_still_has_every_column() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in write_tables(&synthetic::empty(), folder.path()).unwrap() {
+            assert!(read_table(&path).unwrap().columns.len() >= 4, "{}", path.display());
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Numbers for people: aligned text of at most 80 columns.
