@@ -114,6 +114,15 @@ impl DataSpec {
         resolved
     }
 
+    /// Rows that [`DataSpec::load`] would give.
+    ///
+    /// # Errors
+    /// As [`DataSpec::load`], as far as files need to be opened for counting.
+    pub fn num_rows(&self) -> Result<usize> {
+        let table = self.source.open(self.split, &self.glyphs)?;
+        Ok(self.select(table.targets.len())?.len())
+    }
+
     /// Reads the rows. Only the images of selected rows are drawn or decoded.
     ///
     /// # Errors
