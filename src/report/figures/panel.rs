@@ -75,9 +75,9 @@ impl Axis {
                 && ticks.major.windows(2).all(|pair| edge(&pair[1], -1.0) - edge(&pair[0], 1.0) > 3.0)
         };
         let useful = |ticks: &Ticks| ticks.major.len() >= 2 && fits(ticks);
-        // From many ticks to few; where none will do, every other of a few.
+        // From many ticks to few; where none will do, what fits of six.
         let choice = (2..=8).rev().map(|most| self.scale.ticks(most)).find(useful);
-        let mut ticks = choice.unwrap_or_else(|| self.scale.ticks(4));
+        let mut ticks = choice.unwrap_or_else(|| self.scale.ticks(6));
         // What still collides gives way, largest numbers last.
         let mut free = width + OVERHANG + 3.0;
         let mut kept: Vec<(f64, String)> = Vec::new();
