@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
+use crate::models::ModelError;
+use crate::nn::NnError;
 use crate::report::ReportError;
 use crate::spectral::SpectralError;
 
@@ -15,6 +18,15 @@ pub enum Error {
     /// Reading a data set failed.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A checkpoint cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// An architecture cannot be read or does not fit.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A network cannot run on its input.
+    #[error(transparent)]
+    Nn(#[from] NnError),
     /// A Krylov method or an estimator was misused or met a non-finite number.
     #[error(transparent)]
     Spectral(#[from] SpectralError),
@@ -32,6 +44,20 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// Vectors of the wrong length.
+    #[error("vectors have shape {got:?}, but the network has {dim} parameters: expected [k, {dim}]")]
+    VectorShape {
+        /// Their shape.
+        got: Vec<usize>,
+        /// Number of parameters.
+        dim: usize,
+    },
+    /// The system refused worker threads.
+    #[error("cannot start worker threads: {reason}")]
+    Threads {
+        /// The system's reason.
+        reason: String,
+    },
     /// The observer asked to stop (Ctrl-C) before anything usable existed.
     #[error("interrupted")]
     Interrupted,
@@ -42,6 +68,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data(error) => error.hint(),
+            Self::Checkpoint(error) => error.hint(),
+            Self::Model(error) => error.hint(),
+            Self::Nn(error) => error.hint(),
             Self::Spectral(error) => error.hint(),
             Self::Report(error) => error.hint(),
             _ => None,

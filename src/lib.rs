@@ -7,10 +7,14 @@
 //! ```
 
 pub mod analysis;
+pub mod autodiff;
+pub mod checkpoint;
 pub mod curvature;
 pub mod data;
 pub mod error;
 pub mod kernels;
+pub mod models;
+pub mod nn;
 pub mod observer;
 pub mod random;
 pub mod report;
@@ -18,3 +22,9 @@ pub mod spectral;
 
 pub use error::{Error, Result};
 pub use observer::{Observer, Step};
+
+/// The candidate most similar to `word`, if any comes close: for "did you mean".
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let scored = candidates.into_iter().map(|candidate| (strsim::jaro_winkler(word, candidate), candidate));
+    scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate.into())
+}

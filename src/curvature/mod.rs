@@ -1,6 +1,15 @@
 //! Symmetric linear operators on the parameter space: the only seam between networks and algorithms.
 
+mod execution;
+mod objective;
+mod operators;
+mod pass;
+
 use candle_core::{DType, Device, Tensor};
+
+pub use execution::Execution;
+pub use objective::{BLOCK, Evaluation, GradientReport, Objective, ObjectiveOptions, SampleCost};
+pub use operators::{Curvature, CurvatureOperator};
 
 use crate::{Observer, Result};
 

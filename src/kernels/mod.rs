@@ -1,5 +1,39 @@
 //! Fast tensor primitives on candle tensors: CPU SIMD and threads; other devices use candle's own operations.
 //!
+//! Every differentiable operation is one of three families, closed under differentiation: [`Linear`], [`Bilinear`]
+//! and [`Pointwise`]. An operand may be *stacked*: it then carries `K` directions in front, `[K, …shape]`, and has one
+//! axis more than the operation's own shape.
+//!
 //! Kernels use the rayon pool they are called in; called outside of one they stay on their thread. Work is cut into
 //! chunks that depend on the shapes only and partial sums are added in chunk order, so the number of threads never
 //! changes a bit of the result.
+
+mod access;
+mod accumulate;
+mod bilinear;
+pub mod conv;
+mod element;
+mod elementwise;
+pub mod fallback;
+mod linear;
+mod matmul;
+mod parallel;
+mod pointwise;
+mod pool;
+pub mod simd;
+
+pub use accumulate::{Accumulator, row_dots};
+pub use bilinear::{Bilinear, Side, affine};
+pub use conv::ConvGeometry;
+pub use element::Element;
+pub use linear::Linear;
+pub use matmul::MatMul;
+pub use pointwise::Pointwise;
+pub use pool::{PoolGeometry, max_pool_indices};
+
+pub(crate) use access::{Slice, with_float};
+
+/// The largest leading size among `operands`, where each with more axes than its own rank is stacked.
+fn directions(operands: &[(&candle_core::Tensor, usize)]) -> Option<usize> {
+    operands.iter().find(|(tensor, rank)| tensor.rank() > *rank).map(|(tensor, _)| tensor.dims()[0])
+}

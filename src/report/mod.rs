@@ -1,7 +1,5 @@
 //! Writes report structs as Parquet tables and figures; runs no numerics.
 
-use std::path::PathBuf;
-
 mod atomic;
 pub mod figures;
 mod save;
@@ -9,6 +7,8 @@ mod save;
 mod synthetic;
 pub mod tables;
 pub mod terminal;
+
+use std::path::PathBuf;
 
 pub use atomic::write_atomic;
 pub use save::{save_analysis, write_run_json};

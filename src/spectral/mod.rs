@@ -1,6 +1,29 @@
 //! Krylov methods and stochastic estimators: sees [`crate::curvature::LinearOperator`] and f64 numbers, never a network.
 
+mod closing;
+mod data_error;
+mod dense;
+mod density;
+mod eigenpairs;
+mod krylov_schur;
+mod lanczos;
+mod power;
+mod slq;
+#[cfg(test)]
+mod testing;
+mod trace;
+mod vector_kernels;
+mod vectors;
+
 use candle_core::Tensor;
+
+pub use data_error::data_std_errors;
+pub use dense::DenseOperator;
+pub use density::{DensityParams, density};
+pub use eigenpairs::{EigenParams, EigenpairsReport, eigenpairs};
+pub use power::{PowerParams, power};
+pub use slq::{SlqParams, slq};
+pub use trace::{TraceParams, hutchinson};
 
 /// What can go wrong in a spectral computation.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +99,9 @@ pub struct EigenReport {
     pub method: &'static str,
     /// Products with the operator, shared by both ends of one run.
     pub num_matvecs: usize,
+    /// The observer ended the run early. Residual norms are then those of the recurrence, without a closing product,
+    /// and the data errors are NaN.
+    pub interrupted: bool,
 }
 
 /// A trace estimate with its two errors.
@@ -104,6 +130,11 @@ pub struct SlqReport {
     pub num_matvecs: usize,
     /// `zᵀAz` per probe comes free with the first Lanczos step: Hutchinson's trace.
     pub trace: TraceReport,
+    /// Whether each basis was kept and orthogonalised in full. If not (too little memory for one basis), the
+    /// recurrence ran on the last few vectors alone: nodes may repeat, weights still add up.
+    pub full_orthogonality: bool,
+    /// The observer ended the run early: fewer probes or shorter rules than asked for.
+    pub interrupted: bool,
 }
 
 /// Nodes (Ritz values) and weights (squared first components; sum 1) of one probe.

@@ -1,0 +1,109 @@
+//! A tensor with `K` directional derivatives stacked in front.
+
+use candle_core::{Result, Tensor};
+
+use super::Value;
+use crate::kernels::{Bilinear, Linear, Pointwise, affine};
+
+/// A primal of some shape and its tangents `[K, …shape]`. Either may be absent, a symbolic zero: images have no
+/// tangents, the cotangents of a Gauss-Newton product have no primal. Work with an absent part is skipped.
+#[derive(Debug, Clone)]
+pub struct Dual {
+    primal: Option<Tensor>,
+    tangents: Option<Tensor>,
+}
+
+impl Dual {
+    /// A value with directional derivatives `tangents` `[K, …shape]`.
+    pub fn new(primal: Option<Tensor>, tangents: Option<Tensor>) -> Self {
+        Self { primal, tangents }
+    }
+
+    /// The directional derivatives, where there are any.
+    pub fn tangents(&self) -> Option<&Tensor> {
+        self.tangents.as_ref()
+    }
+}
+
+/// `a + b` where both exist, else the one that does.
+fn add(a: Option<&Tensor>, b: Option<&Tensor>) -> Result<Option<Tensor>> {
+    match (a, b) {
+        (Some(a), Some(b)) => Ok(Some((a + b)?)),
+        (one, other) => Ok(one.or(other).cloned()),
+    }
+}
+
+impl Value for Dual {
+    fn constant(primal: Tensor) -> Self {
+        Self { primal: Some(primal), tangents: None }
+    }
+
+    fn primal(&self) -> Option<&Tensor> {
+        self.primal.as_ref()
+    }
+
+    fn without_tangents(&self) -> Self {
+        Self { primal: self.primal.clone(), tangents: None }
+    }
+
+    fn linear(&self, map: &Linear) -> Result<Self> {
+        let apply = |part: &Option<Tensor>| part.as_ref().map(|part| map.apply(part)).transpose();
+        Ok(Self { primal: apply(&self.primal)?, tangents: apply(&self.tangents)? })
+    }
+
+    fn bilinear(map: &Bilinear, a: &Self, b: &Self) -> Result<Self> {
+        let primal = match (&a.primal, &b.primal) {
+            (Some(a), Some(b)) => Some(map.apply(&[(a, b)])?),
+            _ => None,
+        };
+        // Product rule: ȧ b + a ḃ, both terms in one pass over the output.
+        let terms: Vec<(&Tensor, &Tensor)> =
+            [(&a.tangents, &b.primal), (&a.primal, &b.tangents)].into_iter().filter_map(both).collect();
+        let tangents = if terms.is_empty() { None } else { Some(map.apply(&terms)?) };
+        Ok(Self { primal, tangents })
+    }
+
+    fn pointwise(&self, f: Pointwise, order: usize) -> Result<Self> {
+        let Some(x) = &self.primal else { candle_core::bail!("a pointwise function of a value without primal") };
+        let tangents = match &self.tangents {
+            None => None,
+            Some(tangents) => {
+                let slope = f.apply(order + 1, x)?;
+                let product = Bilinear::Product { full: x.dims().to_vec(), small: x.dims().to_vec() };
+                Some(product.apply(&[(tangents, &slope)])?)
+            }
+        };
+        Ok(Self { primal: Some(f.apply(order, x)?), tangents })
+    }
+
+    fn affine(&self, full: &[usize], scale: Option<&Self>, shift: &Self) -> Result<Self> {
+        let primal = match (&self.primal, scale.map(|scale| &scale.primal)) {
+            (Some(x), None) => Some(affine(full, &[(x, None)], shift.primal.as_ref())?),
+            (Some(x), Some(Some(scale))) => Some(affine(full, &[(x, Some(scale))], shift.primal.as_ref())?),
+            _ => None,
+        };
+        let mut terms: Vec<(&Tensor, Option<&Tensor>)> = Vec::new();
+        match scale {
+            None => terms.extend(self.tangents.as_ref().map(|x| (x, None))),
+            Some(scale) => {
+                let pairs = [(&self.tangents, &scale.primal), (&self.primal, &scale.tangents)];
+                terms.extend(pairs.into_iter().filter_map(both).map(|(x, s)| (x, Some(s))));
+            }
+        }
+        let shift = shift.tangents.as_ref();
+        let tangents =
+            if terms.is_empty() && shift.is_none() { None } else { Some(affine(full, &terms, shift)?) };
+        Ok(Self { primal, tangents })
+    }
+
+    fn add(&self, other: &Self) -> Result<Self> {
+        Ok(Self {
+            primal: add(self.primal.as_ref(), other.primal.as_ref())?,
+            tangents: add(self.tangents.as_ref(), other.tangents.as_ref())?,
+        })
+    }
+}
+
+fn both<'a>((a, b): (&'a Option<Tensor>, &'a Option<Tensor>)) -> Option<(&'a Tensor, &'a Tensor)> {
+    Some((a.as_ref()?, b.as_ref()?))
+}

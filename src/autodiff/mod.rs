@@ -1,0 +1,73 @@
+//! Reverse mode over values that may carry tangents: gradients written once, curvature for free.
+//!
+//! A [`Tape`] is generic over [`Value`]. Over plain tensors it gives gradients; over [`Dual`]s the tangents of the
+//! gradient are Hessian-vector products (Pearlmutter 1994), exact and without a second graph. The tape knows only the
+//! three families of [`crate::kernels`], so a new layer is a forward function and nothing else.
+
+mod dual;
+mod params;
+mod pattern;
+mod tape;
+
+pub use dual::Dual;
+pub use params::{ParamKind, ParamSpace, ParamTensor};
+pub use pattern::Pattern;
+pub use tape::{Gradients, Saved, Tape, Var};
+
+use candle_core::{Result, Tensor};
+
+use crate::kernels::{Bilinear, Linear, Pointwise, affine};
+
+/// What a tape computes with: a tensor, or a tensor with directional derivatives.
+pub trait Value: Clone + Send {
+    /// A value that depends on nothing.
+    fn constant(primal: Tensor) -> Self;
+    /// The plain tensor inside; `None` for a cotangent that has tangents only.
+    fn primal(&self) -> Option<&Tensor>;
+    /// The same primal as a constant.
+    fn without_tangents(&self) -> Self;
+    /// `L x`.
+    fn linear(&self, map: &Linear) -> Result<Self>;
+    /// `B(a, b)`.
+    fn bilinear(map: &Bilinear, a: &Self, b: &Self) -> Result<Self>;
+    /// `f⁽ⁿ⁾(x)`, `n` = `order` ≤ 1.
+    fn pointwise(&self, f: Pointwise, order: usize) -> Result<Self>;
+    /// `x ⊙ scale + shift`, both broadcast to the shape `full` of `x`.
+    fn affine(&self, full: &[usize], scale: Option<&Self>, shift: &Self) -> Result<Self>;
+    /// `a + b`, equal shapes.
+    fn add(&self, other: &Self) -> Result<Self>;
+}
+
+impl Value for Tensor {
+    fn constant(primal: Tensor) -> Self {
+        primal
+    }
+
+    fn primal(&self) -> Option<&Tensor> {
+        Some(self)
+    }
+
+    fn without_tangents(&self) -> Self {
+        self.clone()
+    }
+
+    fn linear(&self, map: &Linear) -> Result<Self> {
+        map.apply(self)
+    }
+
+    fn bilinear(map: &Bilinear, a: &Self, b: &Self) -> Result<Self> {
+        map.apply(&[(a, b)])
+    }
+
+    fn pointwise(&self, f: Pointwise, order: usize) -> Result<Self> {
+        f.apply(order, self)
+    }
+
+    fn affine(&self, full: &[usize], scale: Option<&Self>, shift: &Self) -> Result<Self> {
+        affine(full, &[(self, scale)], Some(shift))
+    }
+
+    fn add(&self, other: &Self) -> Result<Self> {
+        self + other
+    }
+}

@@ -1,0 +1,100 @@
+//! Parameters as one flat space: names, shapes and offsets in a fixed order.
+
+use candle_core::{Result, Tensor};
+
+/// The role of a parameter tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParamKind {
+    /// Filters and matrices.
+    Weight,
+    /// Offsets of linear maps and convolutions.
+    Bias,
+    /// Scale and shift of a normalisation.
+    Norm,
+}
+
+impl ParamKind {
+    /// The word in scopes: `weight`, `bias` or `norm`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Weight => "weight",
+            Self::Bias => "bias",
+            Self::Norm => "norm",
+        }
+    }
+}
+
+/// One parameter tensor and its place in the flat vector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamTensor {
+    /// PyTorch's name, such as `layer1.0.conv1.weight`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// First element in the flat vector.
+    pub offset: usize,
+    /// Its role.
+    pub kind: ParamKind,
+}
+
+impl ParamTensor {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The layer: the name up to its last dot.
+    pub fn layer(&self) -> &str {
+        self.name.rsplit_once('.').map_or(self.name.as_str(), |(layer, _)| layer)
+    }
+}
+
+/// All trainable parameters in their fixed order. A vector of the space is a tensor `[n]`, a block `[k, n]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamSpace {
+    tensors: Vec<ParamTensor>,
+    dim: usize,
+}
+
+impl ParamSpace {
+    /// The space of the given tensors, in this order.
+    pub fn new(tensors: impl IntoIterator<Item = (String, Vec<usize>, ParamKind)>) -> Self {
+        let mut dim = 0;
+        let tensors = tensors
+            .into_iter()
+            .map(|(name, shape, kind)| {
+                let offset = dim;
+                dim += shape.iter().product::<usize>();
+                ParamTensor { name, shape, offset, kind }
+            })
+            .collect();
+        Self { tensors, dim }
+    }
+
+    /// Number of parameters `n`.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The tensors in order.
+    pub fn tensors(&self) -> &[ParamTensor] {
+        &self.tensors
+    }
+
+    /// Cuts a vector `[n]` or a block `[k, n]` into tensors `[…shape]` or `[k, …shape]`.
+    pub fn split(&self, flat: &Tensor) -> Result<Vec<Tensor>> {
+        let lead = flat.rank() - 1;
+        self.tensors
+            .iter()
+            .map(|tensor| {
+                let shape: Vec<usize> = flat.dims()[..lead].iter().chain(&tensor.shape).copied().collect();
+                flat.narrow(lead, tensor.offset, tensor.len())?.contiguous()?.reshape(shape)
+            })
+            .collect()
+    }
+}

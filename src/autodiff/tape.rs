@@ -1,0 +1,254 @@
+//! The tape: records operations forwards, plays their adjoints backwards.
+
+use candle_core::{Result, Tensor};
+
+use super::{Pattern, Value};
+use crate::kernels::{Bilinear, Linear, PoolGeometry, Pointwise, Side, max_pool_indices};
+
+/// What a tape keeps of the operands that its adjoints need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saved {
+    /// Nothing: forward evaluation only.
+    Nothing,
+    /// Primals: the transposed Jacobian at fixed operands, as a Gauss-Newton product needs it.
+    Primals,
+    /// Everything: the adjoint of the whole computation, tangents included.
+    Everything,
+}
+
+/// A value on a tape. Values that depend on no leaf have no node and cost nothing backwards.
+#[derive(Debug, Clone)]
+pub struct Var<V> {
+    value: V,
+    node: Option<usize>,
+}
+
+impl<V: Value> Var<V> {
+    /// The value.
+    pub fn value(&self) -> &V {
+        &self.value
+    }
+
+    /// Shape of the primal.
+    ///
+    /// # Errors
+    /// For a value without primal, which no forward computation makes.
+    pub fn dims(&self) -> Result<&[usize]> {
+        match self.value.primal() {
+            Some(primal) => Ok(primal.dims()),
+            None => candle_core::bail!("a forward value without primal"),
+        }
+    }
+}
+
+enum Node<V> {
+    Leaf,
+    Linear { x: usize, map: Linear },
+    Bilinear { map: Bilinear, a: V, b: V, a_node: Option<usize>, b_node: Option<usize> },
+    Pointwise { x: usize, f: Pointwise, value: V },
+    /// `x ⊙ scale + shift`
+    Affine { full: Vec<usize>, small: Vec<usize>, x: Affected<V>, scale: Option<Affected<V>>, shift: Option<usize> },
+    Add { a: Option<usize>, b: Option<usize> },
+}
+
+struct Affected<V> {
+    node: Option<usize>,
+    value: Option<V>,
+}
+
+/// Records the operations on its variables.
+pub struct Tape<V> {
+    nodes: Vec<Node<V>>,
+    saved: Saved,
+    /// Pieces of ReLU and max pooling.
+    pub pattern: Pattern,
+}
+
+/// Cotangents of the leaves, by order of creation; `None` where nothing flowed.
+pub type Gradients<V> = Vec<Option<V>>;
+
+impl<V: Value> Tape<V> {
+    /// An empty tape.
+    pub fn new(saved: Saved) -> Self {
+        Self { nodes: Vec::new(), saved, pattern: Pattern::Free }
+    }
+
+    /// A variable to differentiate by.
+    pub fn leaf(&mut self, value: V) -> Var<V> {
+        self.push(value, Node::Leaf)
+    }
+
+    /// A value to hold fixed.
+    pub fn constant(&self, value: Tensor) -> Var<V> {
+        Var { value: V::constant(value), node: None }
+    }
+
+    /// `L x`.
+    pub fn linear(&mut self, map: Linear, x: &Var<V>) -> Result<Var<V>> {
+        let value = x.value.linear(&map)?;
+        Ok(match x.node {
+            Some(x) => self.push(value, Node::Linear { x, map }),
+            None => Var { value, node: None },
+        })
+    }
+
+    /// `B(a, b)`.
+    pub fn bilinear(&mut self, map: Bilinear, a: &Var<V>, b: &Var<V>) -> Result<Var<V>> {
+        let value = V::bilinear(&map, &a.value, &b.value)?;
+        if a.node.is_none() && b.node.is_none() {
+            return Ok(Var { value, node: None });
+        }
+        let (a_node, b_node) = (a.node, b.node);
+        let (a, b) = (self.keep(&a.value), self.keep(&b.value));
+        Ok(self.push(value, Node::Bilinear { map, a, b, a_node, b_node }))
+    }
+
+    /// `f(x)`, elementwise.
+    pub fn pointwise(&mut self, f: Pointwise, x: &Var<V>) -> Result<Var<V>> {
+        let value = x.value.pointwise(f, 0)?;
+        Ok(match x.node {
+            Some(node) => {
+                let kept = self.keep(&x.value);
+                self.push(value, Node::Pointwise { x: node, f, value: kept })
+            }
+            None => Var { value, node: None },
+        })
+    }
+
+    /// `x ⊙ scale + shift`, with `scale` and `shift` of shape `small`, broadcast to the shape of `x`.
+    pub fn affine(&mut self, x: &Var<V>, scale: Option<&Var<V>>, shift: &Var<V>) -> Result<Var<V>> {
+        let (full, small) = (x.dims()?.to_vec(), shift.dims()?.to_vec());
+        let value = x.value.affine(&full, scale.map(|scale| &scale.value), &shift.value)?;
+        if x.node.is_none() && shift.node.is_none() && scale.is_none_or(|scale| scale.node.is_none()) {
+            return Ok(Var { value, node: None });
+        }
+        let scaled = scale.is_some();
+        let kept_x = scaled.then(|| self.keep(&x.value));
+        let scale = scale.map(|scale| Affected { node: scale.node, value: Some(self.keep(&scale.value)) });
+        let x = Affected { node: x.node, value: kept_x };
+        Ok(self.push(value, Node::Affine { full, small, x, scale, shift: shift.node }))
+    }
+
+    /// `a + b`, equal shapes.
+    pub fn add(&mut self, a: &Var<V>, b: &Var<V>) -> Result<Var<V>> {
+        let value = a.value.add(&b.value)?;
+        if a.node.is_none() && b.node.is_none() {
+            return Ok(Var { value, node: None });
+        }
+        Ok(self.push(value, Node::Add { a: a.node, b: b.node }))
+    }
+
+    /// `max(x, 0)`; its derivative at 0 is 0, as in PyTorch.
+    pub fn relu(&mut self, x: &Var<V>) -> Result<Var<V>> {
+        let Some(primal) = x.value.primal() else { candle_core::bail!("relu of a value without primal") };
+        let gate = self.pattern.choose(primal.clone())?;
+        self.linear(Linear::Gate { gate }, x)
+    }
+
+    /// The maximum of each window; the first one where several are equal.
+    pub fn max_pool(&mut self, geometry: &PoolGeometry, x: &Var<V>) -> Result<Var<V>> {
+        let Some(primal) = x.value.primal() else { candle_core::bail!("max pooling of a value without primal") };
+        let from = primal.dims().to_vec();
+        let indices = self.pattern.choose(max_pool_indices(geometry, primal)?)?;
+        self.linear(Linear::Gather { indices, from }, x)
+    }
+
+    /// Plays the adjoints backwards from `output` with the given cotangent, and gives the leaves' cotangents.
+    ///
+    /// # Errors
+    /// Where the tape was made with [`Saved::Nothing`].
+    pub fn backward(mut self, output: &Var<V>, cotangent: V) -> Result<Gradients<V>> {
+        if self.saved == Saved::Nothing {
+            candle_core::bail!("backward on a tape that saved nothing");
+        }
+        let mut cotangents: Vec<Option<V>> = vec![None; self.nodes.len()];
+        let Some(last) = output.node else { return Ok(Vec::new()) };
+        cotangents[last] = Some(cotangent);
+        let mut leaves = Vec::new();
+        // Nodes are dropped on the way, and with them the operands they saved.
+        while let Some(node) = self.nodes.pop() {
+            let cotangent = cotangents[self.nodes.len()].take();
+            match (node, cotangent) {
+                (Node::Leaf, cotangent) => leaves.push(cotangent),
+                (_, None) => {}
+                (node, Some(cotangent)) => node.play(cotangent, &mut cotangents)?,
+            }
+        }
+        leaves.reverse();
+        Ok(leaves)
+    }
+
+    fn keep(&self, value: &V) -> V {
+        match self.saved {
+            Saved::Everything => value.clone(),
+            // A forward tape keeps handles only until it is dropped after the pass.
+            Saved::Primals | Saved::Nothing => value.without_tangents(),
+        }
+    }
+
+    fn push(&mut self, value: V, node: Node<V>) -> Var<V> {
+        if self.saved == Saved::Nothing {
+            return Var { value, node: None };
+        }
+        self.nodes.push(node);
+        Var { value, node: Some(self.nodes.len() - 1) }
+    }
+}
+
+impl<V: Value> Node<V> {
+    /// Adds the cotangents of the operands.
+    fn play(self, cotangent: V, cotangents: &mut [Option<V>]) -> Result<()> {
+        match self {
+            Self::Leaf => Ok(()),
+            Self::Linear { x, map } => accumulate(cotangents, Some(x), || cotangent.linear(&map.transpose())),
+            Self::Bilinear { map, a, b, a_node, b_node } => {
+                accumulate(cotangents, a_node, || adjoint(map.adjoint_a(), &cotangent, &b))?;
+                accumulate(cotangents, b_node, || adjoint(map.adjoint_b(), &cotangent, &a))
+            }
+            Self::Pointwise { x, f, value } => accumulate(cotangents, Some(x), || {
+                let slope = value.pointwise(f, 1)?;
+                let shape = value.primal().map(|primal| primal.dims().to_vec()).unwrap_or_default();
+                V::bilinear(&Bilinear::Product { full: shape.clone(), small: shape }, &cotangent, &slope)
+            }),
+            Self::Affine { full, small, x, scale, shift } => {
+                if let Some(scale) = &scale {
+                    let product = Bilinear::Product { full: full.clone(), small: small.clone() };
+                    if let Some(value) = &scale.value {
+                        accumulate(cotangents, x.node, || adjoint(product.adjoint_a(), &cotangent, value))?;
+                    }
+                    if let Some(value) = &x.value {
+                        accumulate(cotangents, scale.node, || adjoint(product.adjoint_b(), &cotangent, value))?;
+                    }
+                } else {
+                    accumulate(cotangents, x.node, || Ok(cotangent.clone()))?;
+                }
+                accumulate(cotangents, shift, || cotangent.linear(&Linear::SumTo { from: full, to: small }))
+            }
+            Self::Add { a, b } => {
+                accumulate(cotangents, a, || Ok(cotangent.clone()))?;
+                accumulate(cotangents, b, || Ok(cotangent.clone()))
+            }
+        }
+    }
+}
+
+fn adjoint<V: Value>((map, side): (Bilinear, Side), cotangent: &V, other: &V) -> Result<V> {
+    match side {
+        Side::Left => V::bilinear(&map, cotangent, other),
+        Side::Right => V::bilinear(&map, other, cotangent),
+    }
+}
+
+fn accumulate<V: Value>(
+    cotangents: &mut [Option<V>],
+    node: Option<usize>,
+    part: impl FnOnce() -> Result<V>,
+) -> Result<()> {
+    let Some(node) = node else { return Ok(()) };
+    let part = part()?;
+    cotangents[node] = Some(match cotangents[node].take() {
+        None => part,
+        Some(sum) => sum.add(&part)?,
+    });
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! What can go wrong with a file of tensors.
+
+use std::path::PathBuf;
+
+/// A file of tensors that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A folder where a file is expected.
+    #[error("{} is a folder, not a file of weights", path.display())]
+    IsDirectory {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Not a whole safetensors or zipped PyTorch file.
+    #[error("{} is damaged or no {format} file: {reason}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// `safetensors` or `PyTorch`.
+        format: &'static str,
+        /// What the reader met.
+        reason: String,
+    },
+    /// No architecture in the metadata, none given.
+    #[error("{} does not say what network it belongs to", path.display())]
+    NoArchitecture {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Names and shapes that do not fit the architecture.
+    #[error(
+        "{} does not fit the architecture: missing {missing:?}, unknown {unknown:?}, misshapen {misshapen:?}",
+        path.display()
+    )]
+    Tensors {
+        /// The file.
+        path: PathBuf,
+        /// Tensors of the architecture that the file lacks.
+        missing: Vec<String>,
+        /// Tensors of the file that the architecture lacks.
+        unknown: Vec<String>,
+        /// `name: got […], expected […]`.
+        misshapen: Vec<String>,
+    },
+    /// NaN or infinity among the weights.
+    #[error("{}: tensor `{name}` holds {count} values that are not finite", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The first such tensor.
+        name: String,
+        /// How many of its values.
+        count: usize,
+    },
+    /// A tensor that a command asked for.
+    #[error("{} has no tensor `{name}`; it has {present:?}", path.display())]
+    NoTensor {
+        /// The file.
+        path: PathBuf,
+        /// The name asked for.
+        name: String,
+        /// The names that exist.
+        present: Vec<String>,
+    },
+}
+
+impl CheckpointError {
+    /// How to mend it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Io { .. } => "check the path".into(),
+            Self::IsDirectory { .. } => "name the file inside, such as FOLDER/checkpoint.safetensors".into(),
+            Self::Corrupt { .. } => "copy the file again; PyTorch files must be of the zip form (torch >= 1.6)".into(),
+            Self::NoArchitecture { .. } => {
+                "describe it with --arch FILE.json (docs/models.md; tools/export_torch.py writes one)".into()
+            }
+            Self::Tensors { .. } => "compare with `flatness info`, or correct the names in --arch".into(),
+            Self::NotFinite { .. } => "training diverged: use an earlier checkpoint".into(),
+            Self::NoTensor { .. } => "rename the tensor in the file".into(),
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! Reads `.safetensors` and zipped PyTorch files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::SafeTensors;
+use sha2::{Digest, Sha256};
+
+use super::CheckpointError;
+use crate::Result;
+use crate::models::Architecture;
+
+/// Named tensors of one file, on the CPU.
+pub struct TensorFile {
+    path: PathBuf,
+    /// SHA-256 of the bytes, in hex.
+    pub sha256: String,
+    /// `__metadata__`, empty for PyTorch files.
+    pub metadata: BTreeMap<String, String>,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+/// SHA-256 in hex.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl TensorFile {
+    /// Reads a file: PyTorch's zip form where it starts like a zip archive, else safetensors.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] for a missing, unreadable or damaged file.
+    pub fn read(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Err(CheckpointError::IsDirectory { path: path.into() }.into());
+        }
+        let bytes = std::fs::read(path).map_err(|source| CheckpointError::Io { path: path.into(), source })?;
+        let sha256 = sha256_hex(&bytes);
+        let (metadata, mut tensors) = if bytes.starts_with(b"PK\x03\x04") {
+            (BTreeMap::new(), read_pytorch(path)?)
+        } else {
+            read_safetensors(path, &bytes)?
+        };
+        // `module.` is the trace of DataParallel; it is stripped only where every name has it.
+        let meant = |name: &String| !name.ends_with("num_batches_tracked");
+        if tensors.keys().filter(|name| meant(name)).all(|name| name.starts_with("module.")) {
+            tensors = tensors.into_iter().map(|(name, t)| (name.trim_start_matches("module.").to_owned(), t)).collect();
+        }
+        Ok(Self { path: path.into(), sha256, metadata, tensors })
+    }
+
+    /// The tensor `name` as it is in the file.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NoTensor`] with the names that exist.
+    pub fn get(&self, name: &str) -> Result<&Tensor> {
+        self.tensors.get(name).ok_or_else(|| {
+            let present = self.tensors.keys().cloned().collect();
+            CheckpointError::NoTensor { path: self.path.clone(), name: name.into(), present }.into()
+        })
+    }
+
+    /// The widest dtype among the float tensors.
+    pub(super) fn widest_dtype(&self) -> DType {
+        let dtypes = self.tensors.values().map(Tensor::dtype).filter(|dtype| dtype.is_float());
+        dtypes.max_by_key(DType::size_in_bytes).unwrap_or(DType::F32)
+    }
+
+    /// The flat parameters in f64, the buffers, and whether half-precision weights were widened.
+    pub(super) fn bind(&self, architecture: &Architecture) -> Result<(Tensor, HashMap<String, Tensor>, bool)> {
+        let space = architecture.param_space()?;
+        let buffers = architecture.buffers()?;
+        self.check_fit(
+            space.tensors().iter().map(|tensor| (&tensor.name, &tensor.shape)),
+            buffers.iter().map(|(name, shape)| (name, shape)),
+        )?;
+        let mut widened = false;
+        let mut wide = |name: &str| -> Result<Tensor> {
+            let tensor = self.get(name)?;
+            widened |= matches!(tensor.dtype(), DType::F16 | DType::BF16);
+            let values = tensor.to_dtype(DType::F64)?;
+            let count = values.flatten_all()?.to_vec1::<f64>()?.iter().filter(|value| !value.is_finite()).count();
+            if count > 0 {
+                return Err(CheckpointError::NotFinite { path: self.path.clone(), name: name.into(), count }.into());
+            }
+            Ok(values)
+        };
+        let parts: Vec<Tensor> =
+            space.tensors().iter().map(|tensor| Ok(wide(&tensor.name)?.flatten_all()?)).collect::<Result<_>>()?;
+        let theta = Tensor::cat(&parts, 0)?;
+        let buffers =
+            buffers.into_iter().map(|(name, _)| Ok((name.clone(), wide(&name)?))).collect::<Result<_>>()?;
+        Ok((theta, buffers, widened))
+    }
+
+    fn check_fit<'a>(
+        &self,
+        params: impl Iterator<Item = (&'a String, &'a Vec<usize>)>,
+        buffers: impl Iterator<Item = (&'a String, &'a Vec<usize>)>,
+    ) -> Result<()> {
+        let expected: BTreeMap<&String, &Vec<usize>> = params.chain(buffers).collect();
+        let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
+        for (name, shape) in &expected {
+            match self.tensors.get(*name) {
+                None => missing.push((*name).clone()),
+                Some(tensor) if tensor.dims() != shape.as_slice() => {
+                    misshapen.push(format!("{name}: got {:?}, expected {shape:?}", tensor.dims()));
+                }
+                Some(_) => {}
+            }
+        }
+        let ignored = |name: &String| name.ends_with("num_batches_tracked");
+        let unknown: Vec<String> =
+            self.tensors.keys().filter(|name| !expected.contains_key(name) && !ignored(name)).cloned().collect();
+        if missing.is_empty() && unknown.is_empty() && misshapen.is_empty() {
+            return Ok(());
+        }
+        Err(CheckpointError::Tensors { path: self.path.clone(), missing, unknown, misshapen }.into())
+    }
+}
+
+type Contents = (BTreeMap<String, String>, BTreeMap<String, Tensor>);
+
+fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Contents> {
+    let corrupt = |reason: String| CheckpointError::Corrupt { path: path.into(), format: "safetensors", reason };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| corrupt(error.to_string()))?;
+    let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+    let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(|error| corrupt(error.to_string()))?;
+    Ok((metadata, tensors.into_iter().collect()))
+}
+
+/// The state dict, at the top or under the usual keys.
+fn read_pytorch(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let corrupt = |reason: String| CheckpointError::Corrupt { path: path.into(), format: "PyTorch", reason };
+    let mut last = "no tensors inside".to_owned();
+    for key in [None, Some("state_dict"), Some("model_state_dict"), Some("model"), Some("net")] {
+        match candle_core::pickle::read_all_with_key(path, key) {
+            Ok(tensors) if !tensors.is_empty() => return Ok(tensors.into_iter().collect()),
+            Ok(_) => {}
+            Err(error) if key.is_none() => last = error.to_string(),
+            Err(_) => {}
+        }
+    }
+    Err(corrupt(last).into())
+}

@@ -1,0 +1,72 @@
+//! Writes safetensors files with a fixed order of keys.
+//!
+//! The `safetensors` crate serialises metadata from a hash map, in an order that changes from run to run; equal runs
+//! must give equal bytes.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::{Map, Value, json};
+
+use crate::Result;
+use crate::report::write_atomic;
+
+/// Writes named f32 or f64 tensors and string metadata, atomically, in the given order.
+///
+/// # Errors
+/// The folder cannot be written, or a tensor has another dtype.
+pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<()> {
+    let mut header = Map::new();
+    header.insert("__metadata__".into(), json!(metadata));
+    let mut payload = Vec::new();
+    for (name, tensor) in tensors {
+        let start = payload.len();
+        let flat = tensor.to_device(&Device::Cpu)?.flatten_all()?;
+        let dtype = match tensor.dtype() {
+            DType::F32 => {
+                flat.to_vec1::<f32>()?.iter().for_each(|value| payload.extend(value.to_le_bytes()));
+                "F32"
+            }
+            _ => {
+                flat.to_dtype(DType::F64)?.to_vec1::<f64>()?.iter().for_each(|v| payload.extend(v.to_le_bytes()));
+                "F64"
+            }
+        };
+        let entry = json!({"dtype": dtype, "shape": tensor.dims(), "data_offsets": [start, payload.len()]});
+        header.insert(name.clone(), entry);
+    }
+    let mut header = Value::Object(header).to_string();
+    // The format wants tensors aligned to 8 bytes.
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    write_atomic(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(header.as_bytes())?;
+        file.write_all(&payload)
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::TensorFile;
+
+    #[test]
+    fn the_crate_reads_what_we_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.safetensors");
+        let a = Tensor::new(&[[1.5f32, -2.0], [0.0, 4.0]], &Device::Cpu).unwrap();
+        let b = Tensor::new(&[0.1f64, 0.2, 0.3], &Device::Cpu).unwrap();
+        let metadata = BTreeMap::from([("b".to_owned(), "x\"y".to_owned()), ("a".to_owned(), "1".to_owned())]);
+        write_tensors(&path, &[("b".into(), b.clone()), ("a".into(), a.clone())], &metadata).unwrap();
+        let first = std::fs::read(&path).unwrap();
+        let file = TensorFile::read(&path).unwrap();
+        assert_eq!(file.metadata, metadata);
+        assert_eq!(file.get("a").unwrap().to_vec2::<f32>().unwrap(), a.to_vec2::<f32>().unwrap());
+        assert_eq!(file.get("b").unwrap().to_vec1::<f64>().unwrap(), b.to_vec1::<f64>().unwrap());
+        write_tensors(&path, &[("b".into(), b), ("a".into(), a)], &metadata).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), first);
+    }
+}

@@ -1,0 +1,363 @@
+//! The mean loss of a network on fixed rows, as a function of the flat parameters.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use rand::seq::SliceRandom;
+
+use super::execution::{Execution, in_order};
+use super::pass::{Direction, Part, Pass};
+use crate::autodiff::Pattern;
+use crate::data::Dataset;
+use crate::kernels::Accumulator;
+use crate::models::{BatchNormMode, Loss, Network};
+use crate::nn::{BatchStatistics, Mode};
+use crate::random::{Purpose, stream};
+use crate::{Error, Observer, Result};
+
+/// How the loss is defined and computed.
+#[derive(Debug, Clone)]
+pub struct ObjectiveOptions {
+    /// Loss of one sample.
+    pub loss: Loss,
+    /// f32 or f64.
+    pub dtype: DType,
+    /// Where the network runs.
+    pub device: Device,
+    /// `wd` of an added `wd/2 ‖θ‖²`; 0 leaves it out.
+    pub weight_decay: f64,
+    /// Statistics of batch normalisation.
+    pub batch_norm: BatchNormMode,
+    /// Threads and memory.
+    pub execution: Execution,
+    /// Data shards for the data error, at most.
+    pub num_shards: usize,
+    /// Seed of the assignment of rows to shards.
+    pub seed: u64,
+}
+
+impl ObjectiveOptions {
+    /// Mean of `loss` in f32 on the CPU, stored batch-norm statistics, no L2 term, 16 shards.
+    pub fn new(loss: Loss) -> Self {
+        Self {
+            loss,
+            dtype: DType::F32,
+            device: Device::Cpu,
+            weight_decay: 0.0,
+            batch_norm: BatchNormMode::Eval,
+            execution: Execution::default(),
+            num_shards: 16,
+            seed: 0,
+        }
+    }
+}
+
+/// Mean loss over the rows, and how many are classified correctly.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evaluation {
+    /// Mean loss, the L2 term included where the objective has one.
+    pub loss: f64,
+    /// Correct rows over rows; NaN where the targets are no classes.
+    pub accuracy: f64,
+}
+
+/// Mean loss, its gradient `[n]`, and the batch statistics of a training pass.
+#[derive(Debug, Clone)]
+pub struct GradientReport {
+    /// Loss and accuracy.
+    pub evaluation: Evaluation,
+    /// Gradient of the loss, `[n]`.
+    pub gradient: Tensor,
+    /// For the running averages; empty in eval mode.
+    pub statistics: Vec<BatchStatistics>,
+}
+
+/// What one sample costs, found by a dry run.
+#[derive(Debug, Clone, Copy)]
+pub struct SampleCost {
+    /// Multiply-adds of one forward pass, counted as direct products.
+    pub multiply_adds: usize,
+    /// Elements of all activations.
+    pub activations: usize,
+    /// Elements of the largest.
+    pub largest_activation: usize,
+}
+
+/// A network, data, and how the loss is defined.
+#[derive(Clone)]
+pub struct Objective<'a> {
+    pub(super) network: &'a Network,
+    pub(super) data: &'a Dataset,
+    pub(super) options: ObjectiveOptions,
+    shards: Vec<Vec<usize>>,
+    cost: SampleCost,
+    pool: Option<Arc<rayon::ThreadPool>>,
+}
+
+/// Directions that one product carries at a time where memory allows.
+pub const BLOCK: usize = 8;
+
+/// What an activation of a block may occupy to stay near a core: a fixed figure, not this machine's cache.
+const NOMINAL_CACHE_BYTES: usize = 1 << 20;
+
+impl<'a> Objective<'a> {
+    /// Checks that network, data and loss fit together, by running one row.
+    ///
+    /// # Errors
+    /// A layer that does not fit its input, or targets that do not fit the loss.
+    pub fn new(network: &'a Network, data: &'a Dataset, options: ObjectiveOptions) -> Result<Self> {
+        let whole_batch = options.batch_norm == BatchNormMode::Train && network.architecture.has_batch_norm();
+        let mut rows: Vec<usize> = (0..data.len()).collect();
+        let shards = if whole_batch {
+            vec![rows]
+        } else {
+            rows.shuffle(&mut stream(options.seed, Purpose::Shards));
+            let count = options.num_shards.clamp(1, rows.len().max(1));
+            let bounds: Vec<usize> = (0..=count).map(|shard| shard * rows.len() / count).collect();
+            bounds.windows(2).map(|bound| rows[bound[0]..bound[1]].to_vec()).collect()
+        };
+        let pool = whole_batch.then(|| Self::new_pool(&options)).transpose()?;
+        let cost = SampleCost { multiply_adds: 0, activations: 0, largest_activation: 0 };
+        let mut objective = Self { network, data, options, shards, cost, pool };
+        objective.cost = objective.dry_run()?;
+        Ok(objective)
+    }
+
+    /// Number of rows.
+    pub fn num_rows(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Number of parameters `n`.
+    pub fn dim(&self) -> usize {
+        self.network.space.dim()
+    }
+
+    /// How the loss is defined.
+    pub fn options(&self) -> &ObjectiveOptions {
+        &self.options
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        self.network
+    }
+
+    /// What one sample costs.
+    pub fn cost(&self) -> SampleCost {
+        self.cost
+    }
+
+    /// Parameters in the objective's dtype and on its device.
+    ///
+    /// # Errors
+    /// Making the tensor.
+    pub fn place(&self, theta: &Tensor) -> Result<Tensor> {
+        Ok(theta.to_dtype(self.options.dtype)?.to_device(&self.options.device)?)
+    }
+
+    /// Directions per pass: [`BLOCK`], or fewer where two blocks of f64 would fill half of the memory.
+    pub fn block_size(&self) -> usize {
+        (self.options.execution.memory_bytes / 4 / (8 * self.dim().max(1))).clamp(1, BLOCK)
+    }
+
+    /// Rows of a micro-batch that carries `directions`: enough arithmetic to pay for committing a gradient, no more
+    /// activations than stay near a core or fit the memory. Depends on the model, the dtype and the memory only.
+    pub fn micro_batch(&self, directions: usize) -> usize {
+        let bytes = self.options.dtype.size_in_bytes() * (1 + directions);
+        let cached = NOMINAL_CACHE_BYTES / (bytes * self.cost.largest_activation.max(1));
+        // A committed parameter costs about as much as 250 multiply-adds should hide.
+        let paying = (250 * self.dim()).div_ceil(self.cost.multiply_adds.max(1));
+        let fitting = self.options.execution.memory_bytes / 8 / (bytes * self.cost.activations.max(1));
+        cached.max(paying).min(fitting).max(1)
+    }
+
+    /// Mean loss and accuracy at `theta`.
+    ///
+    /// # Errors
+    /// A loss that is not finite; an interruption.
+    pub fn evaluate(&self, theta: &Tensor, observer: &mut dyn Observer) -> Result<Evaluation> {
+        let params = self.network.space.split(theta)?;
+        let (sum, _) = self.sum_over_shards(&params, &Direction::none(), Pass::Loss, observer)?;
+        self.evaluation(&sum, self.num_rows(), theta)
+    }
+
+    /// Mean loss and its gradient at `theta`.
+    ///
+    /// # Errors
+    /// A loss that is not finite; an interruption.
+    pub fn gradient(&self, theta: &Tensor, observer: &mut dyn Observer) -> Result<GradientReport> {
+        let params = self.network.space.split(theta)?;
+        let (sum, _) = self.sum_over_shards(&params, &Direction::none(), Pass::Gradient, observer)?;
+        self.gradient_report(sum, self.num_rows(), theta)
+    }
+
+    /// The gradient on some rows in training mode: batch statistics, and dropout where `mode` draws it.
+    ///
+    /// # Errors
+    /// A loss that is not finite.
+    pub fn training_gradient(&self, theta: &Tensor, rows: &[usize], mode: Mode) -> Result<GradientReport> {
+        let params = self.network.space.split(theta)?;
+        let mut sum = Sum::new(1, self.dim());
+        let drops_out = matches!(mode, Mode::Train { dropout: Some(_) });
+        if self.network.architecture.has_batch_norm() || drops_out {
+            let none = Direction::none();
+            let run = || self.pass(rows, &params, &none, Pass::Gradient, mode, &mut Pattern::Free);
+            let part = match &self.pool {
+                Some(pool) => pool.install(run)?,
+                None => run()?,
+            };
+            sum.add(self, part)?;
+        } else {
+            let plan = cut(&[rows.to_vec()], self.micro_batch(0));
+            self.run(&plan, &params, &Direction::none(), Pass::Gradient, &mut sum, &mut ())?;
+        }
+        self.gradient_report(sum, rows.len(), theta)
+    }
+
+    /// The gradient in one micro-batch after another on this thread, with each one's activation pattern recorded
+    /// (where `patterns` is empty) or replayed.
+    ///
+    /// # Errors
+    /// A loss that is not finite.
+    pub fn gradient_with_patterns(&self, theta: &Tensor, patterns: &mut Vec<Pattern>) -> Result<Tensor> {
+        let params = self.network.space.split(theta)?;
+        let plan = cut(&self.shards, self.micro_batch(0));
+        let record = patterns.is_empty();
+        let mut sum = Sum::new(1, self.dim());
+        for (index, (_, rows)) in plan.iter().enumerate() {
+            if record {
+                patterns.push(Pattern::Record(Vec::new()));
+            }
+            let none = Direction::none();
+            sum.add(self, self.pass(rows, &params, &none, Pass::Gradient, self.mode(), &mut patterns[index])?)?;
+        }
+        Ok(self.gradient_report(sum, self.num_rows(), theta)?.gradient)
+    }
+
+    /// Sums a pass over all rows; also the forms `vᵀA_s v` and the number of rows per shard.
+    pub(super) fn sum_over_shards(
+        &self,
+        params: &[Tensor],
+        direction: &Direction,
+        pass: Pass,
+        observer: &mut dyn Observer,
+    ) -> Result<(Sum, Vec<usize>)> {
+        let mut sum = Sum::new(direction.count.max(1), self.dim());
+        sum.forms = vec![vec![0.0; direction.count]; self.shards.len()];
+        if let Some(pool) = &self.pool {
+            // Layer-parallel: batch statistics couple all rows, so one tape takes them at once.
+            let rows = &self.shards[0];
+            let part = pool.install(|| self.pass(rows, params, direction, pass, self.mode(), &mut Pattern::Free))?;
+            sum.add_to_shard(self, 0, part)?;
+        } else {
+            let plan = cut(&self.shards, self.micro_batch(direction.count));
+            self.run(&plan, params, direction, pass, &mut sum, observer)?;
+        }
+        Ok((sum, self.shards.iter().map(Vec::len).collect()))
+    }
+
+    /// Sample-parallel: a worker takes a micro-batch through the whole network.
+    fn run(
+        &self,
+        plan: &[(usize, Vec<usize>)],
+        params: &[Tensor],
+        direction: &Direction,
+        pass: Pass,
+        sum: &mut Sum,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let workers = if self.options.device.is_cpu() { self.workers(direction.count) } else { 1 };
+        let work = |index: usize| {
+            self.pass(&plan[index].1, params, direction, pass, self.mode(), &mut Pattern::Free)
+        };
+        in_order(plan.len(), workers, work, |index, part| sum.add_to_shard(self, plan[index].0, part), observer)
+    }
+
+    /// As many workers as asked for, and as their gradients and activations fit the memory.
+    fn workers(&self, directions: usize) -> usize {
+        let element = self.options.dtype.size_in_bytes() * (1 + directions);
+        let each = element * (self.dim() + self.micro_batch(directions) * self.cost.activations);
+        self.options.execution.threads.min(self.options.execution.memory_bytes / each.max(1)).max(1)
+    }
+
+    fn mode(&self) -> Mode {
+        match self.options.batch_norm {
+            BatchNormMode::Eval => Mode::Eval,
+            BatchNormMode::Train => Mode::Train { dropout: None },
+        }
+    }
+
+    fn evaluation(&self, sum: &Sum, rows: usize, theta: &Tensor) -> Result<Evaluation> {
+        let mut loss = sum.loss / rows as f64;
+        if self.options.weight_decay != 0.0 {
+            let square = theta.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
+            loss += 0.5 * self.options.weight_decay * square;
+        }
+        let accuracy = sum.correct.map_or(f64::NAN, |correct| correct as f64 / rows as f64);
+        Ok(Evaluation { loss, accuracy })
+    }
+
+    fn gradient_report(&self, sum: Sum, rows: usize, theta: &Tensor) -> Result<GradientReport> {
+        let evaluation = self.evaluation(&sum, rows, theta)?;
+        let gradient = sum.primal.finish(1.0 / rows as f64, theta.dtype(), theta.device())?.squeeze(0)?;
+        let gradient = match self.options.weight_decay {
+            0.0 => gradient,
+            decay => (gradient + (theta * decay)?)?,
+        };
+        Ok(GradientReport { evaluation, gradient, statistics: sum.statistics })
+    }
+
+    fn new_pool(options: &ObjectiveOptions) -> Result<Arc<rayon::ThreadPool>> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.execution.threads).build();
+        pool.map(Arc::new).map_err(|error| Error::Threads { reason: error.to_string() })
+    }
+}
+
+/// Shard and rows of each micro-batch: even pieces of at most `size` rows that never cross a shard.
+fn cut(shards: &[Vec<usize>], size: usize) -> Vec<(usize, Vec<usize>)> {
+    let mut plan = Vec::new();
+    for (shard, rows) in shards.iter().enumerate() {
+        let pieces = rows.len().div_ceil(size);
+        for piece in 0..pieces {
+            plan.push((shard, rows[piece * rows.len() / pieces..(piece + 1) * rows.len() / pieces].to_vec()));
+        }
+    }
+    plan
+}
+
+/// Sums over micro-batches.
+pub(super) struct Sum {
+    pub(super) loss: f64,
+    pub(super) correct: Option<usize>,
+    /// Of the gradient (`[1, n]`) or of the products (`[k, n]`).
+    pub(super) primal: Accumulator,
+    pub(super) forms: Vec<Vec<f64>>,
+    statistics: Vec<BatchStatistics>,
+}
+
+impl Sum {
+    fn new(rows: usize, columns: usize) -> Self {
+        let primal = Accumulator::new(rows, columns);
+        Self { loss: 0.0, correct: Some(0), primal, forms: Vec::new(), statistics: Vec::new() }
+    }
+
+    fn add(&mut self, objective: &Objective<'_>, part: Part) -> Result<()> {
+        self.loss += part.loss;
+        self.correct = self.correct.zip(part.correct).map(|(sum, part)| sum + part);
+        for (tensor, gradient) in objective.network.space.tensors().iter().zip(&part.gradients) {
+            if let Some(gradient) = gradient {
+                self.primal.add(tensor.offset, gradient)?;
+            }
+        }
+        self.statistics = part.statistics;
+        Ok(())
+    }
+
+    fn add_to_shard(&mut self, objective: &Objective<'_>, shard: usize, part: Part) -> Result<()> {
+        if let Some(forms) = self.forms.get_mut(shard) {
+            forms.iter_mut().zip(&part.forms).for_each(|(sum, form)| *sum += form);
+        }
+        self.add(objective, part)
+    }
+}

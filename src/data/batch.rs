@@ -1,0 +1,139 @@
+//! Batches: rows as one normalised tensor, with their targets.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::{DataError, Dataset, Inputs, Targets};
+use crate::Result;
+
+/// Targets of a batch of `n` rows.
+#[derive(Debug, Clone)]
+pub enum TargetBatch {
+    /// Class indices, `[n]`.
+    Classes(Vec<u32>),
+    /// Real targets, `[n, outputs]`, in the batch's dtype and on its device.
+    Values(Tensor),
+}
+
+impl Dataset {
+    /// The given rows as `x`, `[n, …sample_shape]`, and their targets.
+    ///
+    /// Values are normalised in `f64` and rounded once to `dtype` (to `f32` on the way to half precision).
+    ///
+    /// # Errors
+    /// [`DataError::NoSuchRow`]; a candle error for a `dtype` that is no float, or when the device is full.
+    pub fn batch(&self, rows: &[usize], dtype: DType, device: &Device) -> Result<(Tensor, TargetBatch)> {
+        if !dtype.is_float() {
+            return Err(candle_core::Error::UnsupportedDTypeForOp(dtype, "batch").into());
+        }
+        self.check_rows(rows)?;
+        let shape: Vec<usize> = std::iter::once(rows.len()).chain(self.sample_shape.iter().copied()).collect();
+        let x = match dtype {
+            DType::F64 => Tensor::from_vec(self.gather(rows, |value| value), shape, device)?,
+            _ => Tensor::from_vec(self.gather(rows, |value| value as f32), shape, device)?.to_dtype(dtype)?,
+        };
+        let targets = match self.targets.take(rows) {
+            Targets::Classes { labels, .. } => TargetBatch::Classes(labels),
+            Targets::Values { values, outputs } => {
+                TargetBatch::Values(Tensor::from_vec(values, (rows.len(), outputs), device)?.to_dtype(dtype)?)
+            }
+        };
+        Ok((x, targets))
+    }
+
+    /// Normalised values of existing rows, row-major.
+    fn gather<T: Copy>(&self, rows: &[usize], cast: impl Fn(f64) -> T) -> Vec<T> {
+        let sample_len = self.sample_len();
+        let plane = sample_len / self.channels().max(1);
+        let normalise = |value: f64, channel: usize| match &self.normalisation {
+            Some(normalisation) => (value - normalisation.mean[channel]) / normalisation.std[channel],
+            None => value,
+        };
+        let mut out = Vec::with_capacity(rows.len() * sample_len);
+        match &self.inputs {
+            Inputs::Bytes(bytes) => {
+                // 256 values per channel instead of a division per pixel.
+                let tables: Vec<[T; 256]> = (0..self.channels())
+                    .map(|channel| std::array::from_fn(|byte| cast(normalise(byte as f64 / 255.0, channel))))
+                    .collect();
+                for &row in rows {
+                    let sample = &bytes[row * sample_len..(row + 1) * sample_len];
+                    for (values, table) in sample.chunks(plane.max(1)).zip(&tables) {
+                        out.extend(values.iter().map(|&byte| table[usize::from(byte)]));
+                    }
+                }
+            }
+            Inputs::Float32(values) => {
+                for &row in rows {
+                    let sample = &values[row * sample_len..(row + 1) * sample_len];
+                    out.extend(sample.iter().enumerate().map(|(i, &v)| cast(normalise(f64::from(v), i / plane))));
+                }
+            }
+            Inputs::Float64(values) => {
+                for &row in rows {
+                    let sample = &values[row * sample_len..(row + 1) * sample_len];
+                    out.extend(sample.iter().enumerate().map(|(i, &v)| cast(normalise(v, i / plane))));
+                }
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Normalisation;
+
+    const MEAN: [f64; 2] = [0.4914, 0.25];
+    const STD: [f64; 2] = [0.2023, 0.5];
+
+    fn normalised(inputs: Inputs) -> Dataset {
+        let normalisation = Some(Normalisation { mean: MEAN.to_vec(), std: STD.to_vec() });
+        let targets = Targets::Classes { labels: vec![7, 8], num_classes: 9 };
+        Dataset::new("test".into(), vec![2, 1, 3], inputs, targets, normalisation).unwrap()
+    }
+
+    fn values(data: &Dataset, rows: &[usize]) -> Vec<f64> {
+        let (x, _) = data.batch(rows, DType::F64, &Device::Cpu).unwrap();
+        assert_eq!(x.dims(), [rows.len(), 2, 1, 3]);
+        x.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn bytes_are_divided_by_255_and_normalised_per_channel() {
+        let bytes: Vec<u8> = vec![0, 255, 51, 102, 1, 254, 10, 20, 30, 40, 50, 60];
+        let data = normalised(Inputs::Bytes(bytes.clone()));
+        let expected = |row: usize| {
+            let bytes = &bytes;
+            (0..6).map(move |i| (f64::from(bytes[row * 6 + i]) / 255.0 - MEAN[i / 3]) / STD[i / 3])
+        };
+        assert_eq!(values(&data, &[1, 0]), expected(1).chain(expected(0)).collect::<Vec<_>>());
+        // Bytes as floats give the same: the table is exact.
+        let floats = Inputs::Float64(bytes.iter().map(|&byte| f64::from(byte) / 255.0).collect());
+        assert_eq!(values(&normalised(floats), &[0, 1]), values(&data, &[0, 1]));
+        let (single, targets) = data.batch(&[1], DType::F32, &Device::Cpu).unwrap();
+        let single: Vec<f32> = single.flatten_all().unwrap().to_vec1().unwrap();
+        assert_eq!(single, expected(1).map(|value| value as f32).collect::<Vec<_>>());
+        assert!(matches!(targets, TargetBatch::Classes(labels) if labels == [8]));
+    }
+
+    #[test]
+    fn real_targets_come_as_a_tensor() {
+        let targets = Targets::Values { values: vec![0.5, 1.5, -2.0, 4.0], outputs: 2 };
+        let inputs = Inputs::Float32(vec![1.0, 2.0]);
+        let data = Dataset::new("test".into(), vec![1], inputs, targets, None).unwrap();
+        let (x, targets) = data.batch(&[1], DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(x.to_vec2::<f32>().unwrap(), [[2.0]]);
+        let TargetBatch::Values(y) = targets else { panic!("classes") };
+        assert_eq!(y.to_vec2::<f32>().unwrap(), [[-2.0, 4.0]]);
+    }
+
+    #[test]
+    fn missing_rows_and_integer_dtypes_are_errors() {
+        let data = normalised(Inputs::Bytes(vec![0; 12]));
+        let error = data.batch(&[0, 2], DType::F32, &Device::Cpu).unwrap_err();
+        assert!(matches!(error, crate::Error::Data(DataError::NoSuchRow { row: 2, num_rows: 2 })));
+        assert!(data.batch(&[0], DType::U32, &Device::Cpu).is_err());
+        assert_eq!(data.batch(&[0], DType::F16, &Device::Cpu).unwrap().0.dtype(), DType::F16);
+    }
+}

@@ -1,0 +1,358 @@
+//! Rows in memory: checks, selection and the hash that says whether two data sets are the same.
+
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use super::{DataError, DataResult};
+use crate::Result;
+
+/// Per-sample values before normalisation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Inputs {
+    /// Image bytes, `[N, C, H, W]` row-major; a byte `b` means `b / 255`.
+    Bytes(Vec<u8>),
+    /// Single precision as in the file, `[N, …]` row-major.
+    Float32(Vec<f32>),
+    /// Double precision as in the file, `[N, …]` row-major.
+    Float64(Vec<f64>),
+}
+
+/// What the network should give.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Targets {
+    /// Class indices below `num_classes`, `[N]`.
+    Classes {
+        /// One per row.
+        labels: Vec<u32>,
+        /// Number of classes of the source, whether or not each occurs in the rows.
+        num_classes: usize,
+    },
+    /// Real targets, `[N, outputs]` row-major.
+    Values {
+        /// Row-major.
+        values: Vec<f64>,
+        /// Columns.
+        outputs: usize,
+    },
+}
+
+/// `(x − mean) / std` per channel, after bytes are divided by 255; a single entry serves all channels.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Normalisation {
+    /// One per channel.
+    pub mean: Vec<f64>,
+    /// One per channel, positive.
+    pub std: Vec<f64>,
+}
+
+/// Rows in memory, with where they came from.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// The specification it was loaded from, such as `glyphs` or `cifar10:DIR`.
+    pub source: String,
+    /// Shape of one sample, `[C, H, W]` or `[features]`.
+    pub sample_shape: Vec<usize>,
+    /// Inputs of all rows.
+    pub inputs: Inputs,
+    /// Targets of all rows.
+    pub targets: Targets,
+    /// Applied when a batch is made; `None` leaves the values (bytes still become `b / 255`).
+    pub normalisation: Option<Normalisation>,
+    /// SHA-256 (hex) of inputs and targets as they are used, see [`Dataset::new`].
+    pub sha256: String,
+}
+
+impl Dataset {
+    /// Joins rows, checks that their lengths agree and hashes them.
+    ///
+    /// The hash covers, in this order: the text `flatness data 1`, the sample shape, the number of rows, the
+    /// normalisation, the inputs (bytes as they are, floats of any width as `f64`) and the targets (labels as
+    /// `u32`, or width and values as `f64`), numbers little-endian. So it depends on what the network sees and
+    /// not on how that lay on the disk.
+    ///
+    /// # Errors
+    /// [`DataError`] where lengths disagree, a label is not below `num_classes`, or the normalisation does not
+    /// fit the channels.
+    pub fn new(
+        source: String,
+        sample_shape: Vec<usize>,
+        inputs: Inputs,
+        targets: Targets,
+        normalisation: Option<Normalisation>,
+    ) -> Result<Self> {
+        let mut dataset = Self { source, sample_shape, inputs, targets, normalisation, sha256: String::new() };
+        dataset.check()?;
+        dataset.sha256 = dataset.hash();
+        Ok(dataset)
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of classes of the source; `None` where targets are real values.
+    pub fn num_classes(&self) -> Option<usize> {
+        match &self.targets {
+            Targets::Classes { num_classes, .. } => Some(*num_classes),
+            Targets::Values { .. } => None,
+        }
+    }
+
+    /// Length of the first axis of a sample: colour channels of an image, features of a flat sample.
+    pub fn channels(&self) -> usize {
+        self.sample_shape.first().copied().unwrap_or(1)
+    }
+
+    /// Numbers per sample.
+    pub fn sample_len(&self) -> usize {
+        self.sample_shape.iter().product()
+    }
+
+    /// The given rows, in the given order, as a data set of their own.
+    ///
+    /// # Errors
+    /// [`DataError::NoSuchRow`].
+    pub fn select(&self, rows: &[usize]) -> Result<Self> {
+        self.check_rows(rows)?;
+        let inputs = self.inputs.take(rows, self.sample_len());
+        let targets = self.targets.take(rows);
+        Self::new(self.source.clone(), self.sample_shape.clone(), inputs, targets, self.normalisation.clone())
+    }
+
+    /// Checks the targets against a model with `outputs` outputs.
+    ///
+    /// # Errors
+    /// [`DataError::LabelPastOutputs`] for the first label that is not below `outputs`;
+    /// [`DataError::TargetWidth`] for real targets of another width.
+    pub fn check_classes(&self, outputs: usize) -> Result<()> {
+        match &self.targets {
+            Targets::Classes { labels, .. } => match labels.iter().position(|&label| label as usize >= outputs) {
+                Some(row) => Err(DataError::LabelPastOutputs { row, label: labels[row], outputs }.into()),
+                None => Ok(()),
+            },
+            Targets::Values { outputs: targets, .. } if *targets != outputs => {
+                Err(DataError::TargetWidth { targets: *targets, outputs }.into())
+            }
+            Targets::Values { .. } => Ok(()),
+        }
+    }
+
+    pub(super) fn check_rows(&self, rows: &[usize]) -> DataResult<()> {
+        match rows.iter().find(|&&row| row >= self.len()) {
+            Some(&row) => Err(DataError::NoSuchRow { row, num_rows: self.len() }),
+            None => Ok(()),
+        }
+    }
+
+    fn check(&mut self) -> DataResult<()> {
+        let (len, sample_len) = (self.inputs.len(), self.sample_len());
+        if let Targets::Values { values, outputs } = &self.targets
+            && (*outputs == 0 || values.len() % outputs != 0)
+        {
+            let path = PathBuf::from(&self.source);
+            return Err(DataError::LengthMismatch { path, inputs: len / sample_len.max(1), targets: values.len() });
+        }
+        if len != self.len() * sample_len {
+            let (path, targets) = (PathBuf::from(&self.source), self.len());
+            return Err(DataError::LengthMismatch { path, inputs: len / sample_len.max(1), targets });
+        }
+        if let Targets::Classes { labels, num_classes } = &self.targets
+            && let Some(row) = labels.iter().position(|&label| label as usize >= *num_classes)
+        {
+            let (path, label) = (PathBuf::from(&self.source), i128::from(labels[row]));
+            return Err(DataError::Label { path, row, label, num_classes: *num_classes as u64 });
+        }
+        let channels = self.channels();
+        if let Some(normalisation) = &mut self.normalisation {
+            normalisation.fit(channels)?;
+        }
+        Ok(())
+    }
+
+    fn hash(&self) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update(b"flatness data 1");
+        update_sizes(&mut hasher, &[self.sample_shape.len()]);
+        update_sizes(&mut hasher, &self.sample_shape);
+        update_sizes(&mut hasher, &[self.len()]);
+        match &self.normalisation {
+            None => hasher.update(b"raw"),
+            Some(Normalisation { mean, std }) => {
+                hasher.update(b"normalised");
+                update_floats(&mut hasher, mean.iter().chain(std).copied());
+            }
+        }
+        match &self.inputs {
+            Inputs::Bytes(bytes) => {
+                hasher.update(b"bytes");
+                hasher.update(bytes);
+            }
+            Inputs::Float32(values) => {
+                hasher.update(b"floats");
+                update_floats(&mut hasher, values.iter().map(|&value| f64::from(value)));
+            }
+            Inputs::Float64(values) => {
+                hasher.update(b"floats");
+                update_floats(&mut hasher, values.iter().copied());
+            }
+        }
+        match &self.targets {
+            Targets::Classes { labels, .. } => {
+                hasher.update(b"classes");
+                labels.iter().for_each(|label| hasher.update(label.to_le_bytes()));
+            }
+            Targets::Values { values, outputs } => {
+                hasher.update(b"values");
+                update_sizes(&mut hasher, &[*outputs]);
+                update_floats(&mut hasher, values.iter().copied());
+            }
+        }
+        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn update_sizes(hasher: &mut Sha256, sizes: &[usize]) {
+    sizes.iter().for_each(|&size| hasher.update((size as u64).to_le_bytes()));
+}
+
+fn update_floats(hasher: &mut Sha256, values: impl Iterator<Item = f64>) {
+    // Adding 0 turns -0 into 0: equal numbers, equal hash.
+    values.for_each(|value| hasher.update((value + 0.0).to_bits().to_le_bytes()));
+}
+
+impl Inputs {
+    /// Numbers in all rows together.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Bytes(values) => values.len(),
+            Self::Float32(values) => values.len(),
+            Self::Float64(values) => values.len(),
+        }
+    }
+
+    /// The given rows of `sample_len` numbers each; the rows must exist.
+    pub(super) fn take(&self, rows: &[usize], sample_len: usize) -> Self {
+        match self {
+            Self::Bytes(values) => Self::Bytes(take(values, rows, sample_len)),
+            Self::Float32(values) => Self::Float32(take(values, rows, sample_len)),
+            Self::Float64(values) => Self::Float64(take(values, rows, sample_len)),
+        }
+    }
+}
+
+impl Targets {
+    /// Number of rows.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Classes { labels, .. } => labels.len(),
+            Self::Values { values, outputs } => values.len() / outputs,
+        }
+    }
+
+    /// The given rows, which must exist.
+    pub(super) fn take(&self, rows: &[usize]) -> Self {
+        match self {
+            Self::Classes { labels, num_classes } => {
+                Self::Classes { labels: take(labels, rows, 1), num_classes: *num_classes }
+            }
+            Self::Values { values, outputs } => {
+                Self::Values { values: take(values, rows, *outputs), outputs: *outputs }
+            }
+        }
+    }
+}
+
+fn take<T: Copy>(values: &[T], rows: &[usize], width: usize) -> Vec<T> {
+    rows.iter().flat_map(|&row| &values[row * width..(row + 1) * width]).copied().collect()
+}
+
+impl Normalisation {
+    /// Spreads a single entry over all channels and checks the numbers.
+    fn fit(&mut self, channels: usize) -> DataResult<()> {
+        let (means, stds) = (self.mean.len(), self.std.len());
+        if means != stds || (means != 1 && means != channels) {
+            return Err(DataError::NormalisationLength { means, stds, channels });
+        }
+        if means == 1 {
+            (self.mean, self.std) = (vec![self.mean[0]; channels], vec![self.std[0]; channels]);
+        }
+        for (channel, (&mean, &std)) in self.mean.iter().zip(&self.std).enumerate() {
+            if !(mean.is_finite() && std.is_finite() && std > 0.0) {
+                return Err(DataError::NormalisationValue { channel, mean, std });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dataset(inputs: Inputs, labels: &[u32]) -> Dataset {
+        let targets = Targets::Classes { labels: labels.to_vec(), num_classes: 4 };
+        Dataset::new("test".into(), vec![2], inputs, targets, None).unwrap()
+    }
+
+    #[test]
+    fn hash_depends_on_values_not_on_storage() {
+        let single = dataset(Inputs::Float32(vec![0.5, -0.0, 2.0, 3.0]), &[1, 3]);
+        let double = dataset(Inputs::Float64(vec![0.5, 0.0, 2.0, 3.0]), &[1, 3]);
+        assert_eq!(single.sha256, double.sha256);
+        assert_eq!(single.sha256.len(), 64);
+        assert_ne!(single.sha256, dataset(Inputs::Float64(vec![0.5, 0.0, 2.0, 3.0]), &[1, 2]).sha256);
+        let mut shifted = double.clone();
+        shifted.normalisation = Some(Normalisation { mean: vec![1.0], std: vec![1.0] });
+        assert_ne!(shifted.select(&[0, 1]).unwrap().sha256, double.sha256);
+        assert_eq!(double.select(&[0, 1]).unwrap().sha256, double.sha256);
+    }
+
+    #[test]
+    fn select_keeps_order_and_refuses_missing_rows() {
+        let data = dataset(Inputs::Bytes(vec![0, 1, 2, 3, 4, 5]), &[0, 1, 2]);
+        let picked = data.select(&[2, 0, 2]).unwrap();
+        assert_eq!(picked.inputs, Inputs::Bytes(vec![4, 5, 0, 1, 4, 5]));
+        assert_eq!(picked.targets, Targets::Classes { labels: vec![2, 0, 2], num_classes: 4 });
+        assert_eq!(data.select(&[3]).unwrap_err().to_string(), "data: row 3 does not exist, there are 3 rows");
+    }
+
+    #[test]
+    fn labels_are_checked_against_outputs() {
+        let data = dataset(Inputs::Bytes(vec![0; 6]), &[0, 3, 2]);
+        assert!(data.check_classes(4).is_ok());
+        let error = data.check_classes(3).unwrap_err();
+        assert_eq!(error.to_string(), "data: row 1 has label 3, but the model has 3 outputs");
+        let targets = Targets::Values { values: vec![0.0; 6], outputs: 2 };
+        let real = Dataset::new("test".into(), vec![1], Inputs::Bytes(vec![0; 3]), targets, None).unwrap();
+        assert!(real.check_classes(2).is_ok() && real.check_classes(3).is_err());
+        assert_eq!((real.len(), real.num_classes()), (3, None));
+    }
+
+    #[test]
+    fn inconsistent_rows_are_refused() {
+        let build = |inputs: usize, labels: Vec<u32>, mean: Vec<f64>, std: Vec<f64>| {
+            let targets = Targets::Classes { labels, num_classes: 2 };
+            let normalisation = Some(Normalisation { mean, std });
+            Dataset::new("test".into(), vec![3], Inputs::Bytes(vec![0; inputs]), targets, normalisation)
+        };
+        assert!(build(6, vec![0, 1], vec![0.0], vec![1.0]).is_ok());
+        for (inputs, labels, mean, std) in [
+            (5, vec![0, 1], vec![0.0], vec![1.0]),
+            (6, vec![0, 2], vec![0.0], vec![1.0]),
+            (6, vec![0, 1], vec![0.0; 2], vec![1.0; 2]),
+            (6, vec![0, 1], vec![0.0], vec![0.0]),
+            (6, vec![0, 1], vec![f64::NAN; 3], vec![1.0; 3]),
+        ] {
+            let error = build(inputs, labels, mean, std).unwrap_err();
+            assert!(error.hint().is_some(), "{error}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Drawn digits: an image set of ten classes that needs no download, hard for a linear model and easy for a small
+//! convolutional one.
+
+use rand::Rng;
+use rayon::prelude::*;
+
+use super::draw::between;
+use super::table::{RowInputs, Table};
+use super::{Normalisation, Split, Targets};
+use crate::random::{Purpose, substream};
+
+/// Side of an image in pixels.
+const SIDE: usize = 16;
+/// Digits.
+const NUM_CLASSES: usize = 10;
+/// Straight pieces per bend.
+const PIECES: usize = 4;
+/// Index of the first test image within the seed's sub-streams; no training image gets that far.
+const FIRST_TEST_IMAGE: u64 = 1 << 32;
+
+/// Options of the source `glyphs`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GlyphOptions {
+    /// Images in the split; `None` means 4,000 for training and 1,000 for testing.
+    pub count: Option<usize>,
+    /// Seed of the drawing, the same for both splits, whose images nevertheless differ.
+    pub seed: u64,
+}
+
+impl Default for GlyphOptions {
+    fn default() -> Self {
+        Self { count: None, seed: 0 }
+    }
+}
+
+impl GlyphOptions {
+    /// Images of `split`.
+    pub fn count(&self, split: Split) -> usize {
+        self.count.unwrap_or(match split {
+            Split::Train => 4000,
+            Split::Test => 1000,
+        })
+    }
+}
+
+/// Mean and standard deviation of the default training images.
+pub(super) fn normalisation() -> Normalisation {
+    Normalisation { mean: vec![0.2], std: vec![0.2] }
+}
+
+/// Row `i` shows the digit `i mod 10`; images are drawn when asked for.
+pub(super) fn open(options: &GlyphOptions, split: Split) -> Table {
+    let labels = (0..options.count(split)).map(|row| (row % NUM_CLASSES) as u32).collect();
+    Table {
+        sample_shape: vec![1, SIDE, SIDE],
+        targets: Targets::Classes { labels, num_classes: NUM_CLASSES },
+        inputs: RowInputs::Glyphs(options.clone(), split),
+    }
+}
+
+/// Bytes of the given rows, `[rows, 1, 16, 16]`. A row depends only on seed, split and its own index.
+pub(super) fn draw(options: &GlyphOptions, split: Split, rows: &[usize]) -> Vec<u8> {
+    let mut images = vec![0; rows.len() * SIDE * SIDE];
+    let first = if split == Split::Test { FIRST_TEST_IMAGE } else { 0 };
+    images.par_chunks_mut(SIDE * SIDE).zip(rows).for_each(|(image, &row)| {
+        let mut rng = substream(options.seed, Purpose::Synthetic, first + row as u64);
+        draw_digit(image, row % NUM_CLASSES, &mut rng);
+    });
+    images
+}
+
+/// Control points of a stroke in the unit square, `y` downwards. The stroke bends around each inner point, from
+/// the middle of the edge before it to the middle of the edge after it; a point given twice is a sharp corner.
+type Stroke = &'static [[f32; 2]];
+
+const DIGITS: [&[Stroke]; NUM_CLASSES] = [
+    &[&[[0.5, 0.0], [0.1, 0.0], [0.1, 1.0], [0.9, 1.0], [0.9, 0.0], [0.5, 0.0]]],
+    &[&[[0.25, 0.25], [0.55, 0.0], [0.55, 0.0], [0.55, 1.0]]],
+    &[&[[0.1, 0.3], [0.15, 0.0], [0.9, -0.1], [0.9, 0.45], [0.1, 1.0], [0.1, 1.0], [0.95, 1.0]]],
+    &[&[[0.1, 0.1], [0.9, -0.15], [0.9, 0.5], [0.4, 0.48], [0.4, 0.48], [1.0, 0.5], [0.95, 1.15], [0.05, 0.92]]],
+    &[&[[0.68, 1.0], [0.68, 0.0], [0.68, 0.0], [0.05, 0.68], [0.05, 0.68], [0.95, 0.68]]],
+    &[&[[0.85, 0.0], [0.2, 0.0], [0.2, 0.0], [0.15, 0.45], [0.15, 0.45], [0.95, 0.3], [1.0, 1.1], [0.05, 0.95]]],
+    &[&[[0.75, 0.0], [0.1, 0.2], [0.05, 1.0], [0.95, 1.1], [0.9, 0.4], [0.2, 0.45], [0.14, 0.7]]],
+    &[&[[0.05, 0.0], [0.95, 0.0], [0.95, 0.0], [0.4, 1.0]]],
+    &[
+        &[[0.5, 0.47], [0.1, 0.45], [0.1, 0.0], [0.9, 0.0], [0.9, 0.45], [0.5, 0.47]],
+        &[[0.5, 0.47], [0.02, 0.5], [0.02, 1.0], [0.98, 1.0], [0.98, 0.5], [0.5, 0.47]],
+    ],
+    &[&[[0.86, 0.3], [0.8, -0.1], [0.1, -0.05], [0.1, 0.6], [0.8, 0.55], [0.86, 0.3], [0.86, 0.3], [0.75, 1.0]]],
+];
+
+/// One straight piece: start, edge vector and `1 / |edge|²`.
+struct Segment {
+    start: [f32; 2],
+    edge: [f32; 2],
+    inverse_length_sq: f32,
+}
+
+/// Draws a digit with a pose, a pen and pixel noise of its own.
+///
+/// Only `+ − × ÷ √` are used, which round alike on every machine; no sine, no logarithm. So the bytes are the
+/// same everywhere.
+fn draw_digit(image: &mut [u8], digit: usize, rng: &mut impl Rng) {
+    let pose = Pose::draw(rng);
+    let segments = segments(DIGITS[digit], &pose, rng);
+    let radius = between(rng, 0.4, 1.1);
+    let paper = between(rng, 0.0, 0.35);
+    let ink = paper + between(rng, 0.3, 0.65);
+    let grain = between(rng, 0.02, 0.12);
+    let mut noise = [0u8; 4 * SIDE * SIDE];
+    rng.fill_bytes(&mut noise);
+    for (place, (pixel, noise)) in image.iter_mut().zip(noise.chunks_exact(4)).enumerate() {
+        let (x, y) = ((place % SIDE) as f32 + 0.5, (place / SIDE) as f32 + 0.5);
+        let coverage = (radius + 0.5 - distance(&segments, x, y)).clamp(0.0, 1.0);
+        // Four uniform bytes: mean 510, standard deviation sqrt(4 (256² − 1) / 12) = 147.8; nearly normal.
+        let normal = (noise.iter().map(|&byte| f32::from(byte)).sum::<f32>() - 510.0) / 147.8;
+        let value = paper + (ink - paper) * coverage + grain * normal;
+        *pixel = (255.0 * value + 0.5).clamp(0.0, 255.0) as u8;
+    }
+}
+
+/// Distance of a point from the nearest segment; infinite without segments.
+fn distance(segments: &[Segment], x: f32, y: f32) -> f32 {
+    let distance_sq = segments.iter().fold(f32::INFINITY, |nearest, segment| {
+        let (dx, dy) = (x - segment.start[0], y - segment.start[1]);
+        let along = ((dx * segment.edge[0] + dy * segment.edge[1]) * segment.inverse_length_sq).clamp(0.0, 1.0);
+        let (dx, dy) = (dx - along * segment.edge[0], dy - along * segment.edge[1]);
+        nearest.min(dx * dx + dy * dy)
+    });
+    distance_sq.sqrt()
+}
+
+/// An affine map from the unit square to pixels.
+struct Pose {
+    linear: [[f32; 2]; 2],
+    centre: [f32; 2],
+}
+
+impl Pose {
+    fn draw(rng: &mut impl Rng) -> Self {
+        // tan of half the angle, up to 26 degrees.
+        let tangent = between(rng, -0.23, 0.23);
+        let norm = 1.0 + tangent * tangent;
+        let (cos, sin) = ((1.0 - tangent * tangent) / norm, 2.0 * tangent / norm);
+        let height = between(rng, 7.5, 12.0);
+        let width = height * between(rng, 0.55, 0.95);
+        let shear = between(rng, -0.25, 0.25) * height;
+        let middle = SIDE as f32 / 2.0;
+        Self {
+            linear: [
+                [cos * width, cos * shear - sin * height],
+                [sin * width, sin * shear + cos * height],
+            ],
+            centre: [middle + between(rng, -2.5, 2.5), middle + between(rng, -2.0, 2.0)],
+        }
+    }
+
+    fn apply(&self, [x, y]: [f32; 2]) -> [f32; 2] {
+        let (x, y) = (x - 0.5, y - 0.5);
+        let row = |i: usize| self.centre[i] + self.linear[i][0] * x + self.linear[i][1] * y;
+        [row(0), row(1)]
+    }
+}
+
+/// The strokes as straight pieces in pixels, every control point shaken a little.
+fn segments(strokes: &[Stroke], pose: &Pose, rng: &mut impl Rng) -> Vec<Segment> {
+    let mut segments = Vec::new();
+    for stroke in strokes {
+        let mut points: Vec<[f32; 2]> = Vec::with_capacity(stroke.len());
+        for (place, &[x, y]) in stroke.iter().enumerate() {
+            // The two halves of a corner move together.
+            let shaken = match points.last() {
+                Some(&last) if stroke[place - 1] == [x, y] => last,
+                _ => pose.apply([x + between(rng, -0.06, 0.06), y + between(rng, -0.06, 0.06)]),
+            };
+            points.push(shaken);
+        }
+        let mut position = points[0];
+        let mut line_to = |end: [f32; 2]| {
+            let edge = [end[0] - position[0], end[1] - position[1]];
+            let length_sq = edge[0] * edge[0] + edge[1] * edge[1];
+            if length_sq > 1e-6 {
+                segments.push(Segment { start: position, edge, inverse_length_sq: 1.0 / length_sq });
+                position = end;
+            }
+        };
+        let middle = |a: [f32; 2], b: [f32; 2]| [0.5 * (a[0] + b[0]), 0.5 * (a[1] + b[1])];
+        for window in points.windows(3) {
+            // A quadratic Bézier curve around the inner point.
+            let (from, bend, to) = (middle(window[0], window[1]), window[1], middle(window[1], window[2]));
+            line_to(from);
+            for piece in 1..=PIECES {
+                let t = piece as f32 / PIECES as f32;
+                let (a, b, c) = ((1.0 - t) * (1.0 - t), 2.0 * t * (1.0 - t), t * t);
+                line_to([a * from[0] + b * bend[0] + c * to[0], a * from[1] + b * bend[1] + c * to[1]]);
+            }
+        }
+        line_to(points[points.len() - 1]);
+    }
+    segments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zz_dump() {
+        let options = GlyphOptions::default();
+        let start = std::time::Instant::now();
+        let rows: Vec<usize> = (0..5000).collect();
+        let images = draw(&options, Split::Train, &rows);
+        eprintln!("drawing {:?}", start.elapsed());
+        let n = images.len() as f64;
+        let m = images.iter().map(|&b| f64::from(b) / 255.0).sum::<f64>() / n;
+        let v = images.iter().map(|&b| (f64::from(b) / 255.0 - m).powi(2)).sum::<f64>() / n;
+        eprintln!("mean {m} std {}", v.sqrt());
+        let mut sheet = image::GrayImage::new(20 * 18, 20 * 18);
+        for (i, img) in images.chunks(256).take(400).enumerate() {
+            let (r, c) = (i % 20, i / 20);
+            for p in 0..256 {
+                sheet.put_pixel((r * 18 + p % 16) as u32, (c * 18 + p / 16) as u32, image::Luma([img[p]]));
+            }
+        }
+        let sheet = image::imageops::resize(&sheet, 1080, 1080, image::imageops::FilterType::Nearest);
+        sheet.save("/tmp/glyphs.png").unwrap();
+    }
+}

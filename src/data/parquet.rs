@@ -1,0 +1,241 @@
+//! Images in Parquet files as Hugging Face stores them: `img` with the bytes of an image file, `label`.
+
+use std::fs::File;
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use image::{ColorType, ImageDecoder, ImageReader};
+use polars::prelude::{BinaryChunked, DataFrame, DataType, ParquetReader, PolarsResult, SerReader};
+use rayon::prelude::*;
+
+use super::cifar::{IMAGE_LEN, NUM_CLASSES, SHAPE, check_label};
+use super::table::{RowInputs, Table};
+use super::{DataError, DataResult, Targets};
+
+/// Image files of several shards, decoded when asked for.
+pub(super) struct EncodedImages {
+    shards: Vec<Shard>,
+}
+
+struct Shard {
+    path: PathBuf,
+    /// Image files, one per row.
+    images: BinaryChunked,
+}
+
+/// Reads labels and encoded images of all shards, in the given order.
+pub(super) fn open(paths: &[PathBuf]) -> DataResult<Table> {
+    let (mut labels, mut shards) = (Vec::new(), Vec::new());
+    for path in paths {
+        let frame = read(path)?;
+        labels.extend(read_labels(path, &frame)?);
+        shards.push(Shard { path: path.clone(), images: image_bytes(path, &frame)? });
+    }
+    Ok(Table {
+        sample_shape: SHAPE.to_vec(),
+        targets: Targets::Classes { labels, num_classes: NUM_CLASSES },
+        inputs: RowInputs::Encoded(EncodedImages { shards }),
+    })
+}
+
+fn read(path: &Path) -> DataResult<DataFrame> {
+    let file = File::open(path).map_err(|source| DataError::Io { path: path.to_path_buf(), source })?;
+    let damaged = |reason| DataError::Corrupt { path: path.to_path_buf(), kind: "a Parquet file", reason };
+    // On some damaged files the reader panics instead of returning an error.
+    match catch_unwind(AssertUnwindSafe(|| ParquetReader::new(file).finish())) {
+        Ok(frame) => frame.map_err(|error| damaged(error.to_string())),
+        Err(_) => Err(damaged("its pages cannot be decoded".to_string())),
+    }
+}
+
+fn read_labels(path: &Path, frame: &DataFrame) -> DataResult<Vec<u32>> {
+    let missing = || no_column(path, frame, "label: integer");
+    let column = frame.column("label").map_err(|_| missing())?;
+    if !column.dtype().is_integer() {
+        return Err(missing());
+    }
+    let column = column.cast(&DataType::Int64).map_err(|_| missing())?;
+    let labels = column.i64().map_err(|_| missing())?;
+    let null = |row| image_error(path, row, "its label is missing".to_string());
+    labels.iter().enumerate().map(|(row, label)| check_label(path, row, label.ok_or_else(|| null(row))?)).collect()
+}
+
+fn image_bytes(path: &Path, frame: &DataFrame) -> DataResult<BinaryChunked> {
+    let bytes = || -> PolarsResult<BinaryChunked> {
+        Ok(frame.column("img")?.struct_()?.field_by_name("bytes")?.binary()?.clone())
+    };
+    bytes().map_err(|_| no_column(path, frame, "img: struct with bytes: binary"))
+}
+
+fn no_column(path: &Path, frame: &DataFrame, column: &'static str) -> DataError {
+    let describe = |column: &polars::prelude::Column| format!("`{}`: {}", column.name(), column.dtype());
+    let found = frame.columns().iter().map(describe).collect::<Vec<_>>().join(", ");
+    DataError::NoColumn { path: path.to_path_buf(), column, found }
+}
+
+impl EncodedImages {
+    /// Bytes of the given rows, `[rows, 3, 32, 32]`, decoded in parallel. The rows must exist.
+    ///
+    /// # Errors
+    /// [`DataError::Image`] for the first of `rows` that is no 32x32 RGB image.
+    pub(super) fn decode(&self, rows: &[usize]) -> DataResult<Vec<u8>> {
+        let mut pixels = vec![0; rows.len() * IMAGE_LEN];
+        let failure = pixels.par_chunks_mut(IMAGE_LEN).zip(rows).map(|(image, &row)| self.decode_row(row, image).err());
+        match failure.find_map_first(|error| error) {
+            Some(error) => Err(error),
+            None => Ok(pixels),
+        }
+    }
+
+    fn decode_row(&self, mut row: usize, out: &mut [u8]) -> DataResult<()> {
+        for shard in &self.shards {
+            if row < shard.images.len() {
+                let file = shard.images.get(row).ok_or_else(|| "there is no image".to_string());
+                return file
+                    .and_then(|file| decode_image(file, out))
+                    .map_err(|reason| image_error(&shard.path, row, reason));
+            }
+            row -= shard.images.len();
+        }
+        Ok(())
+    }
+}
+
+/// Decodes a 32x32 RGB image file into `[3, 32, 32]`; the error says what is wrong.
+fn decode_image(file: &[u8], out: &mut [u8]) -> Result<(), String> {
+    let unreadable = |error: image::ImageError| error.to_string();
+    let reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|error| error.to_string())?;
+    let decoder = reader.into_decoder().map_err(unreadable)?;
+    let (size, colour) = (decoder.dimensions(), decoder.color_type());
+    // Before decoding, so that a small file cannot ask for a huge image.
+    if size != (SHAPE[2] as u32, SHAPE[1] as u32) || colour != ColorType::Rgb8 {
+        return Err(format!("the image is {}x{} of type {colour:?}, not 32x32 of type Rgb8", size.0, size.1));
+    }
+    let mut interleaved = [0; IMAGE_LEN];
+    decoder.read_image(&mut interleaved).map_err(unreadable)?;
+    let plane = IMAGE_LEN / 3;
+    for (place, pixel) in interleaved.chunks_exact(3).enumerate() {
+        for (channel, &value) in pixel.iter().enumerate() {
+            out[channel * plane + place] = value;
+        }
+    }
+    Ok(())
+}
+
+fn image_error(path: &Path, row: usize, reason: String) -> DataError {
+    DataError::Image { path: path.to_path_buf(), row, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::{damaged, shared_data};
+    use crate::data::{DataSpec, Dataset, Inputs, RowRange, Source, Split, cifar};
+    use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+    use polars::prelude::{Column, IntoColumn, NamedFrom, ParquetWriter, Series, StructChunked};
+
+    fn png(side: u32, seed: u8) -> Vec<u8> {
+        let pixels: Vec<u8> = (0..side * side * 3).map(|i| (i as u8).wrapping_mul(seed)).collect();
+        let mut file = Vec::new();
+        PngEncoder::new(&mut file).write_image(&pixels, side, side, ExtendedColorType::Rgb8).unwrap();
+        file
+    }
+
+    fn write(path: &Path, images: &[Vec<u8>], labels: &[i64]) {
+        let bytes = Series::new("bytes".into(), images.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let names = Series::new("path".into(), vec!["a.png"; images.len()]);
+        let img = StructChunked::from_series("img".into(), images.len(), [bytes, names].iter()).unwrap();
+        let columns = vec![img.into_column(), Column::new("label".into(), labels)];
+        let mut frame = DataFrame::new(images.len(), columns).unwrap();
+        ParquetWriter::new(File::create(path).unwrap()).finish(&mut frame).unwrap();
+    }
+
+    #[test]
+    fn shards_are_joined_and_rows_decoded_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join("train-00000-of-00002.parquet"), &[png(32, 1), png(16, 1)], &[3, 9]);
+        write(&folder.path().join("train-00001-of-00002.parquet"), &[png(32, 7), b"no image".to_vec()], &[0, 1]);
+        let open = || cifar::open(folder.path(), Split::Train).unwrap();
+        assert_eq!(open().targets, Targets::Classes { labels: vec![3, 9, 0, 1], num_classes: 10 });
+        let Inputs::Bytes(pixels) = open().into_inputs(&[2, 0]).unwrap() else { panic!("no bytes") };
+        // Byte i of channel c is byte 3 i + c of the interleaved image.
+        assert_eq!((pixels[5], pixels[1024 + 5]), (15 * 7, 16 * 7));
+        assert_eq!(pixels[IMAGE_LEN + 2048 + 5], 17);
+        let text = |rows: &[usize]| open().into_inputs(rows).unwrap_err().to_string();
+        assert!(text(&[0, 1, 3]).ends_with("row 1: the image is 16x16 of type Rgb8, not 32x32 of type Rgb8"));
+        assert!(text(&[3]).contains("train-00001-of-00002.parquet, row 1: "));
+    }
+
+    #[test]
+    fn wrong_columns_and_labels_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test-0.parquet");
+        write(&path, &[png(32, 1)], &[-1]);
+        let text = || open(std::slice::from_ref(&path)).err().unwrap().to_string();
+        assert!(text().ends_with("row 0: label -1 is not a class (0 to 9)"));
+        let mut frame = DataFrame::new(1, vec![Column::new("image".into(), [1i64])]).unwrap();
+        ParquetWriter::new(File::create(&path).unwrap()).finish(&mut frame).unwrap();
+        assert!(text().ends_with("has no column `label: integer`; its columns are `image`: i64"), "{}", text());
+    }
+
+    #[test]
+    fn damaged_files_never_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test-0.parquet");
+        write(&path, &[png(32, 1), png(32, 2)], &[3, 4]);
+        for bytes in damaged(&std::fs::read(&path).unwrap()) {
+            std::fs::write(&path, bytes).unwrap();
+            if let Ok(table) = open(std::slice::from_ref(&path)) {
+                let rows: Vec<usize> = (0..table.targets.len()).collect();
+                let _ = table.into_inputs(&rows);
+            }
+        }
+        for file in damaged(&png(32, 3)) {
+            let _ = decode_image(&file, &mut [0; IMAGE_LEN]);
+        }
+    }
+
+    fn load(folder: &str, split: Split, rows: Option<(usize, usize)>) -> Option<Dataset> {
+        let mut spec = DataSpec::new(Source::Cifar10(shared_data(folder)?));
+        (spec.split, spec.rows) = (split, rows.map(|(start, end)| RowRange::new(start, end).unwrap()));
+        Some(spec.load().unwrap())
+    }
+
+    fn bytes(data: &Dataset) -> &[u8] {
+        let Inputs::Bytes(bytes) = &data.inputs else { panic!("no bytes") };
+        bytes
+    }
+
+    #[test]
+    #[expect(clippy::print_stderr, reason = "the figures are worth seeing")]
+    fn jpeg_rows_agree_with_the_binary_records() {
+        for (split, count) in [(Split::Train, 2000), (Split::Test, 1000)] {
+            let Some(parquet) = load("cifar10", split, Some((0, count))) else { return };
+            let Some(binary) = load("cifar10-small-bin", split, None) else { return };
+            assert_eq!(parquet.targets, binary.targets);
+            let differences = || bytes(&parquet).iter().zip(bytes(&binary)).map(|(a, b)| f64::from(a.abs_diff(*b)));
+            let rms = (differences().map(|d| d * d).sum::<f64>() / bytes(&binary).len() as f64).sqrt();
+            let max = differences().fold(0.0, f64::max);
+            eprintln!("{split}: root mean square difference {rms:.3}, largest {max} grey levels");
+            // Both decoders are within rounding of the same upsampling, up to a few levels.
+            assert!(rms < 1.0 && max <= 8.0, "{split}: {rms} {max}");
+        }
+    }
+
+    #[test]
+    fn cifar10_has_its_known_sizes_and_statistics() {
+        let Some(train) = load("cifar10", Split::Train, None) else { return };
+        let Some(test) = load("cifar10", Split::Test, None) else { return };
+        assert_eq!((train.len(), test.len(), train.sample_shape.as_slice()), (50_000, 10_000, &SHAPE[..]));
+        let expected = [(0.49125, 0.24523), (0.48209, 0.24278), (0.44652, 0.26063)];
+        for (channel, (mean, std)) in expected.into_iter().enumerate() {
+            let values = || bytes(&train).chunks(1024).skip(channel).step_by(3).flatten().map(|&byte| f64::from(byte));
+            let count = 50_000.0 * 1024.0;
+            let found = values().sum::<f64>() / count;
+            let found_std = (values().map(|v| v * v).sum::<f64>() / count - found * found).sqrt();
+            // The figures came from another JPEG decoder; a tenth of a grey level is 4e-4.
+            assert!((found / 255.0 - mean).abs() < 4e-4 && (found_std / 255.0 - std).abs() < 4e-4);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Where rows come from: the known sources, their text form and their default normalisation.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::table::Table;
+use super::{DataError, DataResult, GlyphOptions, Normalisation, Split, cifar, glyphs, idx, tensors};
+
+/// The sources as a user writes them.
+pub(super) const FORMS: &str = "`glyphs`, `mnist:DIR`, `cifar10:DIR`, `tensors:FILE.safetensors`";
+
+/// Least similarity (Jaro-Winkler, 0 to 1) at which a name counts as misspelt rather than unknown.
+const RESEMBLANCE: f64 = 0.7;
+
+/// A source of rows; written `glyphs`, `mnist:DIR`, `cifar10:DIR` or `tensors:FILE.safetensors`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Source {
+    /// Digits drawn by the program, `[1, 16, 16]`.
+    Glyphs,
+    /// A folder with MNIST's four idx files, gzipped or not.
+    Mnist(PathBuf),
+    /// A folder with CIFAR-10 as Parquet files (they win where both are present) or in the binary layout.
+    Cifar10(PathBuf),
+    /// A safetensors file with `x` and `y`.
+    Tensors(PathBuf),
+}
+
+impl Source {
+    /// The normalisation that goes with the source unless another is asked for; `None` leaves values as they are.
+    ///
+    /// MNIST 0.1307 and 0.3081; CIFAR-10 (0.4914, 0.4822, 0.4465) and (0.2023, 0.1994, 0.2010), the customary
+    /// constants (the second triple averages the deviations within single images; over all pixels they are a
+    /// quarter larger); glyphs what was measured over the default training images; tensors none.
+    pub fn default_normalisation(&self) -> Option<Normalisation> {
+        match self {
+            Self::Glyphs => Some(glyphs::normalisation()),
+            Self::Mnist(_) => Some(Normalisation { mean: vec![0.1307], std: vec![0.3081] }),
+            Self::Cifar10(_) => {
+                Some(Normalisation { mean: vec![0.4914, 0.4822, 0.4465], std: vec![0.2023, 0.1994, 0.2010] })
+            }
+            Self::Tensors(_) => None,
+        }
+    }
+
+    /// All rows of a split, images not yet drawn or decoded.
+    pub(super) fn open(&self, split: Split, options: &GlyphOptions) -> DataResult<Table> {
+        match self {
+            Self::Glyphs => Ok(glyphs::open(options, split)),
+            Self::Mnist(folder) => idx::open(folder, split),
+            Self::Cifar10(folder) => cifar::open(folder, split),
+            Self::Tensors(file) => match split {
+                Split::Train => tensors::open(file),
+                Split::Test => Err(DataError::NoTestSplit { source_name: self.to_string() }),
+            },
+        }
+    }
+}
+
+impl FromStr for Source {
+    type Err = DataError;
+
+    fn from_str(text: &str) -> DataResult<Self> {
+        let (name, place) = match text.split_once(':') {
+            Some((name, place)) => (name, Some(place)),
+            None => (text, None),
+        };
+        let syntax = |expected| DataError::Syntax { what: "source", text: text.to_string(), expected };
+        let at = |expected| place.filter(|place| !place.is_empty()).map(PathBuf::from).ok_or(syntax(expected));
+        match name {
+            "glyphs" if place.is_none() => Ok(Self::Glyphs),
+            "glyphs" => Err(syntax("`glyphs` alone: it is drawn and needs no place")),
+            "mnist" => at("`mnist:DIR` with the folder of the idx files").map(Self::Mnist),
+            "cifar10" => at("`cifar10:DIR` with the folder of the Parquet or binary files").map(Self::Cifar10),
+            "tensors" => at("`tensors:FILE.safetensors`").map(Self::Tensors),
+            _ => Err(DataError::UnknownSource { name: name.to_string(), nearest: nearest(name) }),
+        }
+    }
+}
+
+fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase();
+    ["glyphs", "mnist", "cifar10", "tensors"]
+        .into_iter()
+        .map(|known| (strsim::jaro_winkler(&name, known), known))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|&(resemblance, _)| resemblance >= RESEMBLANCE)
+        .map(|(_, known)| known)
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Glyphs => f.write_str("glyphs"),
+            Self::Mnist(folder) => write!(f, "mnist:{}", folder.display()),
+            Self::Cifar10(folder) => write!(f, "cifar10:{}", folder.display()),
+            Self::Tensors(file) => write!(f, "tensors:{}", file.display()),
+        }
+    }
+}
+
+impl TryFrom<String> for Source {
+    type Error = DataError;
+
+    fn try_from(text: String) -> DataResult<Self> {
+        text.parse()
+    }
+}
+
+impl From<Source> for String {
+    fn from(source: Source) -> Self {
+        source.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_form_round_trips() {
+        for text in ["glyphs", "mnist:data/mnist", "cifar10:/data/cifar", "tensors:toy.safetensors", "mnist:C:\\data"] {
+            assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn unknown_names_get_the_nearest_known_one() {
+        let hint = |text: &str| text.parse::<Source>().unwrap_err().hint().unwrap();
+        assert!(hint("cifar:DIR").starts_with("did you mean `cifar10`?"));
+        assert!(hint("glyph").starts_with("did you mean `glyphs`?"));
+        assert!(hint("MNIST:x").starts_with("did you mean `mnist`?"));
+        assert_eq!(hint("qq"), format!("the sources are {FORMS}"));
+        assert_eq!("imagenet".parse::<Source>().unwrap_err().to_string(), "data: unknown source `imagenet`");
+    }
+
+    #[test]
+    fn a_missing_place_is_asked_for() {
+        for text in ["mnist", "mnist:", "cifar10", "tensors:", "glyphs:x"] {
+            let error = text.parse::<Source>().unwrap_err();
+            assert_eq!(error.to_string(), format!("data: `{text}` is not a valid source"));
+            assert!(error.hint().unwrap().starts_with("write `"));
+        }
+    }
+}

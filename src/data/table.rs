@@ -1,0 +1,35 @@
+//! A split before rows are chosen: all targets, and inputs that are made only for the rows asked for.
+
+use super::glyphs::{self, GlyphOptions};
+use super::parquet::EncodedImages;
+use super::{DataResult, Inputs, Split, Targets};
+
+/// All rows of one split of a source.
+pub(super) struct Table {
+    pub(super) sample_shape: Vec<usize>,
+    pub(super) targets: Targets,
+    pub(super) inputs: RowInputs,
+}
+
+/// Where the inputs of a row come from.
+pub(super) enum RowInputs {
+    /// In memory.
+    Ready(Inputs),
+    /// Drawn when asked for.
+    Glyphs(GlyphOptions, Split),
+    /// Decoded when asked for.
+    Encoded(EncodedImages),
+}
+
+impl Table {
+    /// Inputs of the given rows, which must exist.
+    pub(super) fn into_inputs(self, rows: &[usize]) -> DataResult<Inputs> {
+        match self.inputs {
+            // Copying all rows would double the memory for nothing.
+            RowInputs::Ready(inputs) if rows.iter().copied().eq(0..self.targets.len()) => Ok(inputs),
+            RowInputs::Ready(inputs) => Ok(inputs.take(rows, self.sample_shape.iter().product())),
+            RowInputs::Glyphs(options, split) => Ok(Inputs::Bytes(glyphs::draw(&options, split, rows))),
+            RowInputs::Encoded(images) => Ok(Inputs::Bytes(images.decode(rows)?)),
+        }
+    }
+}

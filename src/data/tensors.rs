@@ -1,0 +1,229 @@
+//! Rows from a safetensors file: `x` and `y`.
+
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use super::table::{RowInputs, Table};
+use super::{DataError, DataResult, Inputs, Targets, files};
+
+const EXPECTED: &str = "a safetensors file with `x` and `y`";
+
+/// Reads `x` (f32, f64; f16 and bf16 are widened; u8 are image bytes, meaning `b / 255`) of shape `[N, …]`, and
+/// `y`: integer classes `[N]`, or float targets `[N, outputs]`. There are as many classes as the largest label
+/// plus 1.
+pub(super) fn open(path: &Path) -> DataResult<Table> {
+    let file = files::read(path, EXPECTED)?;
+    let tensors = SafeTensors::deserialize(&file).map_err(|error| DataError::Corrupt {
+        path: path.to_path_buf(),
+        kind: "a safetensors file",
+        reason: error.to_string(),
+    })?;
+    let x = Named::find(path, &tensors, "x")?;
+    let y = Named::find(path, &tensors, "y")?;
+    let inputs = x.inputs()?;
+    let targets = y.targets()?;
+    let num_inputs = x.view.shape()[0];
+    if num_inputs != targets.len() {
+        let path = path.to_path_buf();
+        return Err(DataError::LengthMismatch { path, inputs: num_inputs, targets: targets.len() });
+    }
+    Ok(Table { sample_shape: x.view.shape()[1..].to_vec(), targets, inputs: RowInputs::Ready(inputs) })
+}
+
+/// A tensor of the file, with what an error needs to name it.
+struct Named<'a> {
+    path: &'a Path,
+    name: &'static str,
+    view: TensorView<'a>,
+}
+
+impl<'a> Named<'a> {
+    fn find(path: &'a Path, tensors: &SafeTensors<'a>, name: &'static str) -> DataResult<Self> {
+        let view = tensors.tensor(name).map_err(|_| {
+            let mut names: Vec<_> = tensors.names().into_iter().map(|name| format!("`{name}`")).collect();
+            names.sort_unstable();
+            let found = if names.is_empty() { "none".to_string() } else { names.join(", ") };
+            DataError::NoTensor { path: path.to_path_buf(), name, found }
+        })?;
+        Ok(Self { path, name, view })
+    }
+
+    fn inputs(&self) -> DataResult<Inputs> {
+        let expected = "f32, f64, f16, bf16 or u8 of shape [N, ...] without empty axes";
+        if self.view.shape().len() < 2 || self.view.shape()[1..].contains(&0) {
+            return Err(self.wrong(expected));
+        }
+        match self.view.dtype() {
+            Dtype::U8 => Ok(Inputs::Bytes(self.view.data().to_vec())),
+            Dtype::F64 => Ok(Inputs::Float64(self.finite(self.numbers(f64::from_le_bytes))?)),
+            _ => Ok(Inputs::Float32(self.finite(self.floats().ok_or_else(|| self.wrong(expected))?)?)),
+        }
+    }
+
+    fn targets(&self) -> DataResult<Targets> {
+        let expected = "integer classes of shape [N] or float targets of shape [N, outputs]";
+        match (self.integers(), self.view.shape()) {
+            (Some(labels), [_]) => self.classes(&labels),
+            (None, &[_, outputs]) if outputs > 0 => {
+                let values = match self.view.dtype() {
+                    Dtype::F64 => self.numbers(f64::from_le_bytes),
+                    _ => self.floats().ok_or_else(|| self.wrong(expected))?.into_iter().map(f64::from).collect(),
+                };
+                Ok(Targets::Values { values: self.finite(values)?, outputs })
+            }
+            _ => Err(self.wrong(expected)),
+        }
+    }
+
+    fn classes(&self, stored: &[i128]) -> DataResult<Targets> {
+        let mut labels = Vec::with_capacity(stored.len());
+        for (row, &label) in stored.iter().enumerate() {
+            let class = u32::try_from(label).map_err(|_| {
+                let num_classes = u64::from(u32::MAX) + 1;
+                DataError::Label { path: self.path.to_path_buf(), row, label, num_classes }
+            })?;
+            labels.push(class);
+        }
+        let num_classes = labels.iter().max().map_or(0, |&largest| largest as usize + 1);
+        Ok(Targets::Classes { labels, num_classes })
+    }
+
+    /// All entries, read with `convert` from their little-endian bytes.
+    fn numbers<T, const WIDTH: usize>(&self, convert: impl Fn([u8; WIDTH]) -> T) -> Vec<T> {
+        self.view.data().as_chunks().0.iter().map(|&bytes| convert(bytes)).collect()
+    }
+
+    /// Entries of an integer tensor.
+    fn integers(&self) -> Option<Vec<i128>> {
+        Some(match self.view.dtype() {
+            Dtype::U8 => self.numbers(|bytes| u8::from_le_bytes(bytes).into()),
+            Dtype::I8 => self.numbers(|bytes| i8::from_le_bytes(bytes).into()),
+            Dtype::U16 => self.numbers(|bytes| u16::from_le_bytes(bytes).into()),
+            Dtype::I16 => self.numbers(|bytes| i16::from_le_bytes(bytes).into()),
+            Dtype::U32 => self.numbers(|bytes| u32::from_le_bytes(bytes).into()),
+            Dtype::I32 => self.numbers(|bytes| i32::from_le_bytes(bytes).into()),
+            Dtype::U64 => self.numbers(|bytes| u64::from_le_bytes(bytes).into()),
+            Dtype::I64 => self.numbers(|bytes| i64::from_le_bytes(bytes).into()),
+            _ => return None,
+        })
+    }
+
+    /// Entries of a float tensor of at most 32 bits.
+    fn floats(&self) -> Option<Vec<f32>> {
+        let half = |dtype| {
+            let tensor = Tensor::from_raw_buffer(self.view.data(), dtype, self.view.shape(), &Device::Cpu).ok()?;
+            tensor.to_dtype(DType::F32).ok()?.flatten_all().ok()?.to_vec1().ok()
+        };
+        match self.view.dtype() {
+            Dtype::F32 => Some(self.numbers(f32::from_le_bytes)),
+            Dtype::F16 => half(DType::F16),
+            Dtype::BF16 => half(DType::BF16),
+            _ => None,
+        }
+    }
+
+    fn finite<T: Copy + Into<f64>>(&self, values: Vec<T>) -> DataResult<Vec<T>> {
+        let width: usize = self.view.shape()[1..].iter().product();
+        match values.iter().position(|&value| !value.into().is_finite()) {
+            Some(place) => Err(DataError::NonFinite {
+                path: self.path.to_path_buf(),
+                name: self.name,
+                row: place / width.max(1),
+                value: values[place].into(),
+            }),
+            None => Ok(values),
+        }
+    }
+
+    fn wrong(&self, expected: &'static str) -> DataError {
+        DataError::WrongTensor {
+            path: self.path.to_path_buf(),
+            name: self.name,
+            dtype: format!("{:?}", self.view.dtype()).to_lowercase(),
+            shape: self.view.shape().to_vec(),
+            expected,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::damaged;
+    use crate::data::{DataSpec, Dataset, Source, Split};
+    use std::collections::HashMap;
+
+    fn write(path: &Path, x: &Tensor, y: &Tensor) {
+        let tensors = HashMap::from([("x".to_string(), x.clone()), ("y".to_string(), y.clone())]);
+        candle_core::safetensors::save(&tensors, path).unwrap();
+    }
+
+    fn load(x: &Tensor, y: &Tensor) -> crate::Result<Dataset> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("toy.safetensors");
+        write(&path, x, y);
+        DataSpec::new(Source::Tensors(path)).load()
+    }
+
+    fn tensor<T: candle_core::WithDType>(values: &[T], shape: &[usize]) -> Tensor {
+        Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn every_width_of_float_and_integer_is_read() {
+        let x = tensor(&[0.5f64, -1.0, 2.0, 0.0, 1.5, 3.0], &[3, 2]);
+        let y = tensor(&[2i64, 0, 4], &[3]);
+        let expected = load(&x, &y).unwrap();
+        assert_eq!((expected.sample_shape.as_slice(), expected.num_classes()), (&[2][..], Some(5)));
+        for x_dtype in [DType::F16, DType::BF16, DType::F32] {
+            for y_dtype in [DType::U8, DType::U32, DType::I32, DType::I16] {
+                let data = load(&x.to_dtype(x_dtype).unwrap(), &y.to_dtype(y_dtype).unwrap()).unwrap();
+                assert_eq!((&data.sha256, &data.targets), (&expected.sha256, &expected.targets));
+            }
+        }
+        let bytes = load(&tensor(&[0u8, 1, 2, 3, 4, 5], &[3, 2]), &y).unwrap();
+        assert_eq!(bytes.inputs, Inputs::Bytes(vec![0, 1, 2, 3, 4, 5]));
+        let real = load(&x, &tensor(&[0.5f32, 1.0, 2.0], &[3, 1])).unwrap();
+        assert_eq!(real.targets, Targets::Values { values: vec![0.5, 1.0, 2.0], outputs: 1 });
+    }
+
+    #[test]
+    fn unusable_values_are_named_with_their_row() {
+        let x = tensor(&[0.5f32, -1.0, 2.0, 0.0], &[2, 2]);
+        let y = tensor(&[1i64, 0], &[2]);
+        let text = |x: &Tensor, y: &Tensor| load(x, y).unwrap_err().to_string();
+        assert!(text(&tensor(&[0.0f32, 0.0, 0.0, f32::NAN], &[2, 2]), &y).ends_with("`x` has the value NaN in row 1"));
+        assert!(text(&x, &tensor(&[0.0, f64::INFINITY], &[2, 1])).ends_with("`y` has the value inf in row 1"));
+        assert!(text(&x, &tensor(&[0i64, -3], &[2])).contains("row 1: label -3 is not a class"));
+        assert!(text(&x, &tensor(&[0i64, 1, 2], &[3])).contains("2 inputs but 3 targets"));
+        let float_labels = text(&x, &tensor(&[0.0f32, 1.0], &[2]));
+        assert!(float_labels.contains("`y` is f32 of shape [2], expected integer classes of shape [N]"), "{float_labels}");
+        assert!(text(&x, &tensor(&[0i64, 1], &[2, 1])).contains("`y` is i64 of shape [2, 1]"));
+        assert!(text(&tensor(&[0i64, 1], &[2, 1]), &y).contains("`x` is i64 of shape [2, 1]"));
+        assert!(text(&tensor(&[0.0f32, 1.0], &[2]), &y).contains("`x` is f32 of shape [2]"));
+    }
+
+    #[test]
+    fn missing_tensors_and_splits_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("toy.safetensors");
+        candle_core::safetensors::save(&HashMap::from([("inputs", tensor(&[0u8], &[1]))]), &path).unwrap();
+        let mut spec = DataSpec::new(Source::Tensors(path));
+        assert!(spec.load().unwrap_err().to_string().ends_with("has no tensor `x`; it has `inputs`"));
+        spec.split = Split::Test;
+        assert!(spec.load().unwrap_err().to_string().ends_with("has no test split"));
+    }
+
+    #[test]
+    fn damaged_files_never_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("toy.safetensors");
+        write(&path, &tensor(&[0.5f32, -1.0, 2.0, 0.0], &[2, 2]), &tensor(&[1i64, 0], &[2]));
+        for bytes in damaged(&std::fs::read(&path).unwrap()) {
+            std::fs::write(&path, bytes).unwrap();
+            let _ = DataSpec::new(Source::Tensors(path.clone())).load();
+        }
+    }
+}

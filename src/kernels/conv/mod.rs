@@ -1,0 +1,89 @@
+//! Two-dimensional convolution and its two adjoints on the CPU: one bilinear family, closed under differentiation.
+//!
+//! Shapes: `x [K?, N, C, H, W]`, `w [K?, O, C/groups, kh, kw]`, `y [K?, N, O, OH, OW]`, where `K?` is the number of
+//! directions or absent (see [`Operand`]). Each function sums any number of terms, one per direction `k`, so that the
+//! two halves of a product rule, `ẋ w + x ẇ`, are added in registers and written once.
+//!
+//! The method is direct (no im2col): each sample is packed once into a zero-padded copy, split by the stride's phases,
+//! in which every kernel tap is a constant offset (`plan`, `pack`); register tiles then run over it (`correlate` for
+//! the convolution and its input gradient, `weight_gradient` for the sum over pixels).
+
+mod correlate;
+mod geometry;
+mod pack;
+mod plan;
+#[cfg(test)]
+mod tests;
+mod weight_gradient;
+
+pub use geometry::ConvGeometry;
+
+use super::element::Element;
+use super::simd::Isa;
+use plan::Plan;
+
+/// One operand of a bilinear kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Operand<'a, T> {
+    /// Row-major values.
+    pub data: &'a [T],
+    /// Whether `data` carries `K` directions in front; otherwise all directions share it.
+    pub stacked: bool,
+}
+
+impl<'a, T> Operand<'a, T> {
+    /// The `len` values that direction `k` starts with, from its part `index` on.
+    fn part(&self, k: usize, parts: usize, index: usize, len: usize) -> &'a [T] {
+        let first = if self.stacked { k * parts + index } else { index } * len;
+        &self.data[first..first + len]
+    }
+}
+
+/// `out[k] = Σ conv(x_k, w_k)` over `terms` of `(x, w)`; `out [K, N, O, OH, OW]` is overwritten.
+///
+/// # Panics
+/// Where an operand or `out` is shorter than its shape says.
+pub fn conv2d<T: Element>(
+    geometry: &ConvGeometry,
+    batch: usize,
+    directions: usize,
+    terms: &[(Operand<T>, Operand<T>)],
+    out: &mut [T],
+) {
+    let plan = Plan::forward::<T>(Isa::best(), geometry);
+    correlate::correlate(&plan, batch, directions, terms, out);
+}
+
+/// The adjoint of [`conv2d`] in `x`: `out[k] = Σ conv_wᵀ(y_k)` over `terms` of `(y, w)`; `out [K, N, C, H, W]` is
+/// overwritten.
+///
+/// # Panics
+/// Where an operand or `out` is shorter than its shape says.
+pub fn conv2d_input_gradient<T: Element>(
+    geometry: &ConvGeometry,
+    batch: usize,
+    directions: usize,
+    terms: &[(Operand<T>, Operand<T>)],
+    out: &mut [T],
+) {
+    let plan = Plan::input_gradient::<T>(Isa::best(), geometry);
+    correlate::correlate(&plan, batch, directions, terms, out);
+}
+
+/// The adjoint of [`conv2d`] in `w`, summed over the batch: `terms` of `(x, y)`; `out [K, O, C/groups, kh, kw]` is
+/// overwritten.
+///
+/// Pixels are summed in registers in short blocks; the blocks are added in double precision, in a fixed order.
+///
+/// # Panics
+/// Where an operand or `out` is shorter than its shape says.
+pub fn conv2d_weight_gradient<T: Element>(
+    geometry: &ConvGeometry,
+    batch: usize,
+    directions: usize,
+    terms: &[(Operand<T>, Operand<T>)],
+    out: &mut [T],
+) {
+    let plan = Plan::forward::<T>(Isa::best(), geometry);
+    weight_gradient::weight_gradient(&plan, batch, directions, terms, out);
+}

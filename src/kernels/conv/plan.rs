@@ -1,0 +1,291 @@
+//! What a convolution reads and writes, worked out once per call from its geometry.
+//!
+//! A correlation with stride `s` is a sum of dense ones over the `s` phases of its input; its adjoint writes `s`
+//! phases, each from its own subset of taps. Both become: a packed source, and sweeps over it in which each tap is a
+//! constant offset. Rows and columns are planned alike, as an [`Axis`].
+
+use super::ConvGeometry;
+use crate::kernels::element::Element;
+use crate::kernels::simd::{Isa, Simd, SimdTask};
+
+/// How one image axis is packed: `phases.len()` dense copies of `length` numbers, with zeros around the source.
+#[derive(Debug)]
+pub(super) struct Packing {
+    /// First source index of each copy, counted from `before` zeros in front of the source.
+    pub phases: Vec<usize>,
+    /// Source step between neighbours of a copy.
+    pub step: usize,
+    /// Zeros in front.
+    pub before: usize,
+    /// Numbers in each copy.
+    pub length: usize,
+    /// Numbers in the source.
+    pub source: usize,
+}
+
+impl Packing {
+    /// The packed indices of `phase` that lie on the source, and the source index of the first.
+    pub fn inside(&self, phase: usize) -> (std::ops::Range<usize>, usize) {
+        let first = self.before.saturating_sub(phase).div_ceil(self.step);
+        let end = (self.source + self.before).saturating_sub(phase).div_ceil(self.step).min(self.length);
+        (first..end.max(first), (first * self.step + phase).saturating_sub(self.before))
+    }
+
+    fn is_identity(&self) -> bool {
+        self.phases == [0] && self.step == 1 && self.before == 0 && self.length == self.source
+    }
+}
+
+/// One kernel position along an axis: it reads copy `phase`, `shift` numbers further.
+#[derive(Clone, Copy, Debug)]
+struct Tap {
+    kernel: usize,
+    phase: usize,
+    shift: usize,
+}
+
+/// Outputs along an axis that share their taps: packed indices `first..first + count` give the targets
+/// `start, start + step, …`.
+#[derive(Debug)]
+struct Outputs {
+    first: usize,
+    count: usize,
+    start: usize,
+    step: usize,
+    taps: Vec<Tap>,
+}
+
+#[derive(Debug)]
+struct Axis {
+    packing: Packing,
+    outputs: Vec<Outputs>,
+    target: usize,
+}
+
+impl Axis {
+    /// `out[t] = Σ_i w[i] x[t s + i d - p]`: tap `i` reads phase `i d mod s` at shift `i d div s`.
+    fn forward(geometry: &ConvGeometry, axis: usize) -> Self {
+        let (stride, dilation, count) = (geometry.stride[axis], geometry.dilation[axis], geometry.output()[axis]);
+        let mut phases = Vec::new();
+        let taps: Vec<Tap> = (0..geometry.kernel[axis])
+            .map(|kernel| {
+                let phase = kernel * dilation % stride;
+                let index = phases.iter().position(|&known| known == phase).unwrap_or_else(|| {
+                    phases.push(phase);
+                    phases.len() - 1
+                });
+                Tap { kernel, phase: index, shift: kernel * dilation / stride }
+            })
+            .collect();
+        let reach = taps.iter().map(|tap| tap.shift).max().unwrap_or(0);
+        let (before, source) = (geometry.padding[axis], geometry.input[axis]);
+        Self {
+            packing: Packing { phases, step: stride, before, length: count + reach, source },
+            outputs: vec![Outputs { first: 0, count, start: 0, step: 1, taps }],
+            target: count,
+        }
+    }
+
+    /// `out[u - p] = Σ_i w[i] y[(u - i d) / s]` over the taps where the division is exact: those with
+    /// `i d mod s = u mod s`. With `u = t s + r` they read `y[t - i d div s]`.
+    fn input_gradient(geometry: &ConvGeometry, axis: usize) -> Self {
+        let (stride, dilation, padding) = (geometry.stride[axis], geometry.dilation[axis], geometry.padding[axis]);
+        let target = geometry.input[axis];
+        let reach = geometry.kernel[axis].saturating_sub(1) * dilation / stride;
+        let outputs: Vec<Outputs> = (0..stride)
+            .map(|residue| {
+                let first = padding.saturating_sub(residue).div_ceil(stride);
+                let end = (target + padding).saturating_sub(residue).div_ceil(stride);
+                let count = end.saturating_sub(first);
+                let start = (first * stride + residue).saturating_sub(padding);
+                let taps = (0..geometry.kernel[axis])
+                    .filter(|kernel| kernel * dilation % stride == residue)
+                    .map(|kernel| Tap { kernel, phase: 0, shift: reach - kernel * dilation / stride })
+                    .collect();
+                Outputs { first, count, start, step: stride, taps }
+            })
+            .collect();
+        let end = outputs.iter().map(|output| output.first + output.count).max().unwrap_or(0);
+        let (length, source) = (reach + end, geometry.output()[axis]);
+        Self { packing: Packing { phases: vec![0], step: 1, before: reach, length, source }, outputs, target }
+    }
+}
+
+/// One vector of outputs: packed numbers from `start` on give `count` targets from `target` on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Position {
+    pub start: usize,
+    pub target: usize,
+    pub count: usize,
+}
+
+/// Outputs that share their taps.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    /// Packed offset of each (source channel, tap) of a group.
+    pub offsets: Vec<usize>,
+    /// Place of each tap in the kernel, `i kw + j`.
+    pub kernel_indices: Vec<usize>,
+    /// The vectors of one target plane.
+    pub positions: Vec<Position>,
+    /// Distance of neighbouring targets of a vector.
+    pub step: usize,
+    /// Where this sweep's numbers begin in the packed weights.
+    pub weights_start: usize,
+}
+
+impl Sweep {
+    fn new(rows: &Outputs, columns: &Outputs, plan: &PlaneLayout, lanes: usize) -> Self {
+        let mut taps = Vec::new();
+        let mut kernel_indices = Vec::new();
+        for row in &rows.taps {
+            for column in &columns.taps {
+                let phase = row.phase * plan.column_phases + column.phase;
+                taps.push(phase * plan.plane_len + row.shift * plan.pitch + column.shift);
+                kernel_indices.push(row.kernel * plan.kernel_columns + column.kernel);
+            }
+        }
+        // Where rows follow each other without a gap, in source and target, they are one long row.
+        let dense = rows.step == 1 && columns.step == 1;
+        let joined = dense && columns.count == plan.pitch && columns.count == plan.target_columns;
+        let (runs, width) = if joined { (1, rows.count * columns.count) } else { (rows.count, columns.count) };
+        let positions = (0..runs)
+            .flat_map(|run| (0..width).step_by(lanes).map(move |column| (run, column)))
+            .map(|(run, column)| Position {
+                start: (rows.first + run) * plan.pitch + columns.first + column,
+                target: (rows.start + run * rows.step) * plan.target_columns + columns.start + column * columns.step,
+                count: lanes.min(width - column),
+            })
+            .collect();
+        let offsets = (0..plan.sources).flat_map(|c| taps.iter().map(move |tap| c * plan.channel_len + tap)).collect();
+        Self { offsets, kernel_indices, positions, step: columns.step, weights_start: 0 }
+    }
+}
+
+/// Sizes of a packed plane that every sweep needs.
+struct PlaneLayout {
+    sources: usize,
+    channel_len: usize,
+    pitch: usize,
+    plane_len: usize,
+    column_phases: usize,
+    kernel_columns: usize,
+    target_columns: usize,
+}
+
+/// A convolution or its input gradient, ready to run: source channels in, target channels out.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub isa: Isa,
+    pub lanes: usize,
+    pub groups: usize,
+    /// Source channels of one group.
+    pub sources: usize,
+    /// Target channels of one group.
+    pub targets: usize,
+    pub rows: Packing,
+    pub columns: Packing,
+    /// Numbers of one packed source channel.
+    pub channel_len: usize,
+    /// Numbers of one target channel.
+    pub target_len: usize,
+    pub sweeps: Vec<Sweep>,
+    /// Numbers in `w`, and the steps in it from one target or source channel to the next.
+    pub weight_len: usize,
+    pub target_step: usize,
+    pub source_step: usize,
+    /// Whether the source can be read where it lies.
+    pub in_place: bool,
+}
+
+impl Plan {
+    /// The plan of `conv2d`: from `C` to `O` channels.
+    pub fn forward<T: Element>(isa: Isa, geometry: &ConvGeometry) -> Self {
+        Self::new::<T>(isa, geometry, [0, 1].map(|axis| Axis::forward(geometry, axis)), false)
+    }
+
+    /// The plan of its adjoint in `x`: from `O` to `C` channels.
+    pub fn input_gradient<T: Element>(isa: Isa, geometry: &ConvGeometry) -> Self {
+        Self::new::<T>(isa, geometry, [0, 1].map(|axis| Axis::input_gradient(geometry, axis)), true)
+    }
+
+    fn new<T: Element>(isa: Isa, geometry: &ConvGeometry, [rows, columns]: [Axis; 2], transposed: bool) -> Self {
+        let lanes = T::dispatch(isa, Lanes);
+        let taps = geometry.kernel[0] * geometry.kernel[1];
+        let inputs = geometry.in_channels / geometry.groups;
+        let outputs = geometry.out_channels / geometry.groups;
+        let (sources, targets) = if transposed { (outputs, inputs) } else { (inputs, outputs) };
+        let (source_step, target_step) = if transposed { (inputs * taps, taps) } else { (taps, inputs * taps) };
+        let plane_len = rows.packing.length * columns.packing.length;
+        let layout = PlaneLayout {
+            sources,
+            channel_len: rows.packing.phases.len() * columns.packing.phases.len() * plane_len,
+            pitch: columns.packing.length,
+            plane_len,
+            column_phases: columns.packing.phases.len(),
+            kernel_columns: geometry.kernel[1],
+            target_columns: columns.target,
+        };
+        let mut sweeps = Vec::new();
+        let mut weights_start = 0;
+        for row in &rows.outputs {
+            for column in &columns.outputs {
+                let sweep = Sweep { weights_start, ..Sweep::new(row, column, &layout, lanes) };
+                weights_start += geometry.groups * targets * sweep.offsets.len();
+                sweeps.push(sweep);
+            }
+        }
+        // One tap and whole vectors only: nothing outside the source is read.
+        let whole = sweeps.iter().all(|sweep| sweep.positions.iter().all(|position| position.count == lanes));
+        Self {
+            isa,
+            lanes,
+            groups: geometry.groups,
+            sources,
+            targets,
+            channel_len: layout.channel_len,
+            target_len: rows.target * columns.target,
+            in_place: whole && taps == 1 && rows.packing.is_identity() && columns.packing.is_identity(),
+            rows: rows.packing,
+            columns: columns.packing,
+            sweeps,
+            weight_len: geometry.weight_len(),
+            target_step,
+            source_step,
+        }
+    }
+
+    /// Numbers of one source sample.
+    pub fn source_len(&self) -> usize {
+        self.groups * self.sources * self.rows.source * self.columns.source
+    }
+
+    /// Numbers of one packed source sample.
+    pub fn packed_len(&self) -> usize {
+        self.groups * self.sources * self.channel_len
+    }
+}
+
+/// Cuts `0..count` into `(first, length)` pieces of at most `most` with no piece of one after others: a piece that
+/// leaves registers idle costs about as much as a full one.
+pub(super) fn tiles(count: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let left = count - first;
+        let length = if left == most + 1 { most - 1 } else { left.min(most) };
+        first += length;
+        (length > 0).then_some((first - length, length))
+    })
+}
+
+/// Asks for the number of lanes.
+struct Lanes;
+
+impl<T> SimdTask<T> for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd<Scalar = T>>(self) -> usize {
+        S::LANES
+    }
+}

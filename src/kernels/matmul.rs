@@ -1,0 +1,159 @@
+//! Batched matrix products with either operand transposed, on the `gemm` crate.
+
+use candle_core::{Result, Tensor, WithDType};
+
+use super::access::{Slice, with_float};
+use super::{directions, parallel};
+
+/// `op(a) op(b)` per batch item, `op` the identity or the transpose; row-major `[batch, rows, columns]` each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MatMul {
+    /// Independent products.
+    pub batch: usize,
+    /// Rows of the result.
+    pub m: usize,
+    /// Length of the sum.
+    pub k: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// `a` is stored as `[batch, k, m]`.
+    pub transpose_a: bool,
+    /// `b` is stored as `[batch, n, k]`.
+    pub transpose_b: bool,
+}
+
+impl MatMul {
+    /// The stored shape of `a`.
+    pub fn a_shape(&self) -> [usize; 3] {
+        if self.transpose_a { [self.batch, self.k, self.m] } else { [self.batch, self.m, self.k] }
+    }
+
+    /// The stored shape of `b`.
+    pub fn b_shape(&self) -> [usize; 3] {
+        if self.transpose_b { [self.batch, self.n, self.k] } else { [self.batch, self.k, self.n] }
+    }
+
+    /// The shape of the result.
+    pub fn out_shape(&self) -> [usize; 3] {
+        [self.batch, self.m, self.n]
+    }
+
+    /// The product that is the adjoint in `a`: takes the cotangent and `b`, in this order where `.1` is true.
+    pub(super) fn adjoint_a(&self) -> (Self, bool) {
+        let Self { batch, m, k, n, transpose_a, transpose_b } = *self;
+        if transpose_a {
+            (Self { batch, m: k, k: n, n: m, transpose_a: transpose_b, transpose_b: true }, false)
+        } else {
+            (Self { batch, m, k: n, n: k, transpose_a: false, transpose_b: !transpose_b }, true)
+        }
+    }
+
+    /// The adjoint in `b`: takes the cotangent and `a`, in this order where `.1` is true.
+    pub(super) fn adjoint_b(&self) -> (Self, bool) {
+        let Self { batch, m, k, n, transpose_a, transpose_b } = *self;
+        if transpose_b {
+            (Self { batch, m: n, k: m, n: k, transpose_a: true, transpose_b: transpose_a }, true)
+        } else {
+            (Self { batch, m: k, k: m, n, transpose_a: !transpose_a, transpose_b: false }, false)
+        }
+    }
+
+    /// `Σ_terms op(a) op(b)`; stacked operands carry `K` in front.
+    pub(super) fn apply(&self, terms: &[(&Tensor, &Tensor)]) -> Result<Tensor> {
+        let stacked = terms.iter().find_map(|(a, b)| directions(&[(a, 3), (b, 3)]));
+        let mut shape = self.out_shape().to_vec();
+        if let Some(k) = stacked {
+            shape.insert(0, k);
+        }
+        let (dtype, device) = (terms[0].0.dtype(), terms[0].0.device());
+        with_float!(dtype, T => {
+            let mut out = vec![T::default(); shape.iter().product()];
+            for (index, (a, b)) in terms.iter().enumerate() {
+                let (a, b) = (a.contiguous()?, b.contiguous()?);
+                let (a_stacked, b_stacked) = (a.rank() > 3, b.rank() > 3);
+                let (a, b) = (Slice::<T>::of(&a)?, Slice::<T>::of(&b)?);
+                self.accumulate(&a, a_stacked, &b, b_stacked, index > 0, &mut out);
+            }
+            Tensor::from_vec(out, shape, device)
+        })
+    }
+
+    fn accumulate<T: WithDType>(
+        &self,
+        a: &[T],
+        a_stacked: bool,
+        b: &[T],
+        b_stacked: bool,
+        add: bool,
+        out: &mut [T],
+    ) {
+        let (a_len, b_len, out_len) = (self.m * self.k, self.k * self.n, self.m * self.n);
+        if out_len == 0 {
+            return;
+        }
+        // One tall product where only `a` differs between directions and nothing is batched.
+        if a_stacked && !b_stacked && self.batch == 1 && !self.transpose_a {
+            let rows = out.len() / self.n;
+            let tall = Self { m: rows, ..*self };
+            // Rows in fixed chunks, so that a pool may share them without changing a bit.
+            let chunk_rows = ROWS_PER_CHUNK;
+            parallel::for_chunks(out, chunk_rows * self.n, |chunk, out| {
+                let rows = out.len() / self.n;
+                tall.gemm(&a[chunk * chunk_rows * self.k..], b, add, rows, out);
+            });
+            return;
+        }
+        let offset = |stacked: bool, item: usize, len: usize| {
+            (if stacked { item } else { item % self.batch }) * len
+        };
+        if self.transpose_a || self.m <= ROWS_PER_CHUNK {
+            parallel::for_chunks(out, out_len, |item, out| {
+                let (a, b) = (&a[offset(a_stacked, item, a_len)..], &b[offset(b_stacked, item, b_len)..]);
+                self.gemm(a, b, add, self.m, out);
+            });
+        } else {
+            for (item, out) in out.chunks_mut(out_len).enumerate() {
+                let (a, b) = (&a[offset(a_stacked, item, a_len)..], &b[offset(b_stacked, item, b_len)..]);
+                parallel::for_chunks(out, ROWS_PER_CHUNK * self.n, |chunk, out| {
+                    self.gemm(&a[chunk * ROWS_PER_CHUNK * self.k..], b, add, out.len() / self.n, out);
+                });
+            }
+        }
+    }
+
+    /// One product of `rows` rows of the result, on the calling thread.
+    fn gemm<T: WithDType>(&self, a: &[T], b: &[T], add: bool, rows: usize, out: &mut [T]) {
+        let (a_row, a_column) = if self.transpose_a { (1, self.m) } else { (self.k, 1) };
+        let (b_row, b_column) = if self.transpose_b { (1, self.k) } else { (self.n, 1) };
+        assert!(out.len() >= rows * self.n && b.len() >= self.k * self.n, "matmul: operand too short");
+        assert!(a.len() >= if self.transpose_a { self.k * self.m } else { rows * self.k }, "matmul: operand too short");
+        // SAFETY: the asserts above bound every index that the strides can reach in `a`, `b` and `out`; `out` is
+        // borrowed exclusively, so it overlaps neither operand.
+        unsafe {
+            gemm::gemm(
+                rows,
+                self.n,
+                self.k,
+                out.as_mut_ptr(),
+                1,
+                self.n as isize,
+                add,
+                a.as_ptr(),
+                a_column as isize,
+                a_row as isize,
+                b.as_ptr(),
+                b_column as isize,
+                b_row as isize,
+                T::one(),
+                T::one(),
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
+            );
+        }
+    }
+}
+
+/// Rows of one parallel chunk: a fixed figure, so that the cut never depends on the number of threads.
+const ROWS_PER_CHUNK: usize = 64;

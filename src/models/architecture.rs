@@ -1,0 +1,243 @@
+//! A whole architecture: layers, loss, and what else a checkpoint says about itself.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Layer, ModelError, parse};
+use crate::autodiff::{ParamKind, ParamSpace};
+use crate::data::Normalisation;
+
+/// The loss of one sample; the objective is its mean over samples.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Loss {
+    /// `−Σ_c q_c log softmax(f)_c`, `q = (1 − s)·onehot + s/C`.
+    CrossEntropy {
+        /// `s` in 0..1.
+        #[serde(default)]
+        label_smoothing: f64,
+    },
+    /// `(1/C) Σ_c (f_c − y_c)²`
+    Mse,
+    /// `(1/C) Σ_c softplus(f_c) − y_c f_c`, targets in 0..=1.
+    BceWithLogits,
+}
+
+impl Loss {
+    /// In words, for tables and captions.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::CrossEntropy { label_smoothing: 0.0 } => "cross-entropy".into(),
+            Self::CrossEntropy { label_smoothing } => format!("cross-entropy, label smoothing {label_smoothing}"),
+            Self::Mse => "mean squared error".into(),
+            Self::BceWithLogits => "binary cross-entropy with logits".into(),
+        }
+    }
+}
+
+/// Which statistics batch normalisation uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchNormMode {
+    /// The stored running statistics.
+    #[default]
+    Eval,
+    /// Those of the whole batch, differentiated through.
+    Train,
+}
+
+/// An architecture as read from JSON or TOML, or made by a family. Tensor names carry no `module.`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Architecture {
+    /// For titles.
+    pub name: String,
+    /// The layers in order.
+    pub layers: Vec<Layer>,
+    /// The loss it was described with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
+    /// Shape of one sample.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_shape: Option<Vec<usize>>,
+    /// Order of the parameters in the flat vector; layer order where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub param_order: Option<Vec<String>>,
+    /// Of its training data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normalisation: Option<Normalisation>,
+    /// The L2 coefficient it was trained with: `wd/2 ‖θ‖²`.
+    pub weight_decay: f64,
+    /// Statistics used in analysis.
+    pub batch_norm_mode: BatchNormMode,
+}
+
+impl Architecture {
+    /// Reads a `.json` or `.toml` description.
+    ///
+    /// # Errors
+    /// [`ModelError`] with the place of the fault.
+    pub fn read(path: &Path) -> Result<Self, ModelError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
+        let origin = path.display().to_string();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let value: toml::Value = toml::from_str(&text)
+                .map_err(|error| ModelError::Syntax { origin: origin.clone(), reason: error.to_string() })?;
+            let value = serde_json::to_value(value)
+                .map_err(|error| ModelError::Syntax { origin: origin.clone(), reason: error.to_string() })?;
+            Self::from_value(&value, &origin)
+        } else {
+            Self::from_json(&text, &origin)
+        }
+    }
+
+    /// Reads a description from JSON text; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// [`ModelError`] with the place of the fault.
+    pub fn from_json(text: &str, origin: &str) -> Result<Self, ModelError> {
+        let value = serde_json::from_str(text)
+            .map_err(|error| ModelError::Syntax { origin: origin.into(), reason: error.to_string() })?;
+        Self::from_value(&value, origin)
+    }
+
+    fn from_value(value: &Value, origin: &str) -> Result<Self, ModelError> {
+        let syntax = |reason: String| ModelError::Syntax { origin: origin.into(), reason };
+        let object = value.as_object().ok_or_else(|| syntax("expected a table with the field `layers`".into()))?;
+        let list = object.get("layers").ok_or_else(|| syntax("the field `layers` is missing".into()))?;
+        let mut layers = parse::layers(list, "layers")?;
+        rename_all(&mut layers);
+        let mut architecture = Self {
+            name: optional(object.get("name"), "name", origin)?.unwrap_or_else(|| "model".into()),
+            layers,
+            loss: optional(object.get("loss"), "loss", origin)?,
+            input_shape: optional(object.get("input_shape"), "input_shape", origin)?,
+            param_order: optional(object.get("param_order"), "param_order", origin)?,
+            normalisation: optional(object.get("normalisation"), "normalisation", origin)?,
+            weight_decay: optional(object.get("weight_decay"), "weight_decay", origin)?.unwrap_or(0.0),
+            batch_norm_mode: optional(object.get("batch_norm_mode"), "batch_norm_mode", origin)?.unwrap_or_default(),
+        };
+        if architecture.layers.is_empty() {
+            return Err(syntax("`layers` is empty".into()));
+        }
+        architecture.param_order.iter_mut().flatten().for_each(strip_module);
+        architecture.param_space()?;
+        Ok(architecture)
+    }
+
+    /// The parameters in the order of `param_order`, else of the layers; a name used twice is one tensor.
+    ///
+    /// # Errors
+    /// Conflicting shapes, or a `param_order` that does not match.
+    pub fn param_space(&self) -> Result<ParamSpace, ModelError> {
+        let mut params: Vec<(String, Vec<usize>, ParamKind)> = Vec::new();
+        for (name, shape, role) in self.unique_tensors()? {
+            params.extend(role.map(|kind| (name, shape, kind)));
+        }
+        if let Some(order) = &self.param_order {
+            let mut by_name: HashMap<String, (String, Vec<usize>, ParamKind)> =
+                params.into_iter().map(|param| (param.0.clone(), param)).collect();
+            let (mut sorted, mut unknown) = (Vec::new(), Vec::new());
+            for name in order {
+                match by_name.remove(name) {
+                    Some(param) => sorted.push(param),
+                    None => unknown.push(name.clone()),
+                }
+            }
+            if !(by_name.is_empty() && unknown.is_empty()) {
+                let mut missing: Vec<String> = by_name.into_keys().collect();
+                missing.sort();
+                return Err(ModelError::ParamOrder { missing, unknown });
+            }
+            params = sorted;
+        }
+        Ok(ParamSpace::new(params))
+    }
+
+    /// Names and shapes of the buffers (running statistics) in layer order.
+    ///
+    /// # Errors
+    /// Conflicting shapes.
+    pub fn buffers(&self) -> Result<Vec<(String, Vec<usize>)>, ModelError> {
+        let tensors = self.unique_tensors()?;
+        Ok(tensors.into_iter().filter(|(_, _, role)| role.is_none()).map(|(name, shape, _)| (name, shape)).collect())
+    }
+
+    /// Whether any layer normalises over the batch.
+    pub fn has_batch_norm(&self) -> bool {
+        fn any(layers: &[Layer]) -> bool {
+            layers.iter().any(|layer| {
+                matches!(layer, Layer::BatchNorm2d { .. }) || layer.children().iter().any(|(_, list)| any(list))
+            })
+        }
+        any(&self.layers)
+    }
+
+    /// As JSON text, for a checkpoint's metadata.
+    pub fn to_json(&self) -> String {
+        serde_json::json!(self).to_string()
+    }
+
+    fn unique_tensors(&self) -> Result<Vec<(String, Vec<usize>, Option<ParamKind>)>, ModelError> {
+        let mut all = Vec::new();
+        collect(&self.layers, &mut all);
+        let mut unique: Vec<(String, Vec<usize>, Option<ParamKind>)> = Vec::new();
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        for (name, shape, role) in all {
+            match seen.get(&name) {
+                None => {
+                    seen.insert(name.clone(), unique.len());
+                    unique.push((name, shape, role));
+                }
+                Some(&index) if unique[index].1 == shape => {}
+                Some(&index) => {
+                    return Err(ModelError::ConflictingShapes { name, first: unique[index].1.clone(), second: shape });
+                }
+            }
+        }
+        Ok(unique)
+    }
+}
+
+fn collect(layers: &[Layer], all: &mut Vec<(String, Vec<usize>, Option<ParamKind>)>) {
+    for layer in layers {
+        all.extend(layer.tensors().into_iter().map(|(name, shape, role)| (name.to_owned(), shape, role)));
+        layer.children().into_iter().for_each(|(_, list)| collect(list, all));
+    }
+}
+
+/// PyTorch's `DataParallel` puts `module.` in front of every name.
+pub(crate) fn strip_module(name: &mut String) {
+    if let Some(rest) = name.strip_prefix("module.") {
+        *name = rest.to_owned();
+    }
+}
+
+fn rename_all(layers: &mut [Layer]) {
+    for layer in layers {
+        layer.rename(&strip_module);
+        match layer {
+            Layer::Residual { main, shortcut } => {
+                rename_all(main);
+                rename_all(shortcut);
+            }
+            Layer::Concat { branches, .. } => branches.iter_mut().for_each(|branch| rename_all(branch)),
+            _ => {}
+        }
+    }
+}
+
+fn optional<T: serde::de::DeserializeOwned>(
+    value: Option<&Value>,
+    field: &str,
+    origin: &str,
+) -> Result<Option<T>, ModelError> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => serde_json::from_value(value.clone())
+            .map(Some)
+            .map_err(|error| ModelError::Syntax { origin: origin.into(), reason: format!("`{field}`: {error}") }),
+    }
+}

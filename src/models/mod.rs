@@ -1,0 +1,14 @@
+//! Architectures as data: a nested list of layers with their fields and tensor names.
+
+mod architecture;
+mod error;
+mod families;
+mod layer;
+mod network;
+mod parse;
+
+pub use architecture::{Architecture, BatchNormMode, Loss};
+pub use error::ModelError;
+pub use families::{FAMILIES, family};
+pub use network::Network;
+pub use layer::{Extent, GeluForm, KINDS, Layer};

@@ -1,0 +1,236 @@
+//! Layers and losses as forward-only functions over a tape: their derivatives of every kind follow.
+
+mod activation;
+mod conv;
+mod error;
+mod loss;
+mod norm;
+mod pool;
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use rand_chacha::ChaCha8Rng;
+
+pub use error::NnError;
+pub use loss::{count_correct, per_sample_loss};
+pub use norm::BatchStatistics;
+
+use crate::Result;
+use crate::autodiff::{ParamSpace, Tape, Value, Var};
+use crate::kernels::{Bilinear, Linear, MatMul};
+use crate::models::Layer;
+
+/// How layers with two behaviours behave.
+#[derive(Debug)]
+pub enum Mode {
+    /// Stored statistics, no dropout.
+    Eval,
+    /// Batch statistics; dropout where a stream for its masks is given.
+    Train {
+        /// Draws dropout masks; `None` leaves dropout out.
+        dropout: Option<ChaCha8Rng>,
+    },
+}
+
+/// One forward pass: the tape, the tensors by name, and what the pass leaves behind.
+pub struct Forward<'a, V> {
+    tape: &'a mut Tape<V>,
+    params: HashMap<&'a str, Var<V>>,
+    buffers: &'a HashMap<String, Tensor>,
+    mode: Mode,
+    /// Statistics of each batch normalisation in training mode, in order.
+    pub statistics: Vec<BatchStatistics>,
+    /// Multiply-adds of one pass over the batch, counted as direct products.
+    pub multiply_adds: usize,
+    /// Elements of all activations.
+    pub activations: usize,
+    /// Elements of the largest activation.
+    pub largest_activation: usize,
+}
+
+impl<'a, V: Value> Forward<'a, V> {
+    /// Puts the parameters on the tape as its first leaves, in the order of `space`.
+    pub fn new(
+        tape: &'a mut Tape<V>,
+        space: &'a ParamSpace,
+        values: &[V],
+        buffers: &'a HashMap<String, Tensor>,
+        mode: Mode,
+    ) -> Self {
+        let named = space.tensors().iter().zip(values);
+        let params = named.map(|(tensor, value)| (tensor.name.as_str(), tape.leaf(value.clone()))).collect();
+        let (statistics, multiply_adds, activations, largest_activation) = (Vec::new(), 0, 0, 0);
+        Self { tape, params, buffers, mode, statistics, multiply_adds, activations, largest_activation }
+    }
+
+    /// The network's output for a batch `x` `[N, …]`.
+    ///
+    /// # Errors
+    /// A layer whose input does not fit it, by its place in the list.
+    pub fn run(&mut self, layers: &[Layer], x: Tensor) -> Result<Var<V>> {
+        let x = self.tape.constant(x);
+        self.list(layers, x, "layers")
+    }
+
+    fn list(&mut self, layers: &[Layer], mut x: Var<V>, at: &str) -> Result<Var<V>> {
+        for (index, layer) in layers.iter().enumerate() {
+            let at = format!("{at}[{index}]");
+            x = self.layer(layer, &x, &at)?;
+            let elements = x.dims()?.iter().product();
+            self.activations += elements;
+            self.largest_activation = self.largest_activation.max(elements);
+        }
+        Ok(x)
+    }
+
+    fn layer(&mut self, layer: &Layer, x: &Var<V>, at: &str) -> Result<Var<V>> {
+        let place = Place { at, kind: layer.kind() };
+        match layer {
+            Layer::Linear { inputs, outputs, weight, bias } => {
+                self.linear(x, *inputs, *outputs, (weight, bias.as_deref()), &place)
+            }
+            Layer::Conv2d { .. } => self.conv2d(layer, x, &place),
+            Layer::BatchNorm2d { .. } => self.batch_norm(layer, x, &place),
+            Layer::GroupNorm { groups, channels, eps, weight, bias } => {
+                self.group_norm(x, (*groups, *channels, *eps), (weight.as_deref(), bias.as_deref()), &place)
+            }
+            Layer::Relu => Ok(self.tape.relu(x)?),
+            Layer::Gelu { .. } | Layer::Silu | Layer::Tanh | Layer::Sigmoid | Layer::Softplus => {
+                Ok(self.tape.pointwise(activation::function(layer)?, x)?)
+            }
+            Layer::MaxPool2d { kernel, stride, padding } => {
+                let geometry = pool::geometry(x.dims()?, kernel, stride, padding, true, &place)?;
+                Ok(self.tape.max_pool(&geometry, x)?)
+            }
+            Layer::AvgPool2d { kernel, stride, padding, count_include_pad } => {
+                let geometry = pool::geometry(x.dims()?, kernel, stride, padding, *count_include_pad, &place)?;
+                Ok(self.tape.linear(Linear::AveragePool(geometry), x)?)
+            }
+            Layer::GlobalAvgPool2d => self.global_average_pool(x, &place),
+            Layer::Flatten => self.reshape(x, |dims| vec![dims[0], dims[1..].iter().product()]),
+            Layer::Dropout { p } => self.dropout(x, *p),
+            Layer::SubsamplePad { inputs, outputs, stride } => {
+                self.subsample_pad(x, (*inputs, *outputs, *stride), &place)
+            }
+            Layer::Residual { main, shortcut } => {
+                let main = self.list(main, x.clone(), &format!("{at}.main"))?;
+                let shortcut = self.list(shortcut, x.clone(), &format!("{at}.shortcut"))?;
+                if main.dims()? != shortcut.dims()? {
+                    let (main, shortcut) = (main.dims()?, shortcut.dims()?);
+                    return Err(place.misfit(format!("main gives {main:?}, the shortcut {shortcut:?}")));
+                }
+                Ok(self.tape.add(&main, &shortcut)?)
+            }
+            Layer::Concat { branches, axis } => self.concat(branches, x, *axis, &place),
+        }
+    }
+
+    fn param(&self, name: &str) -> Result<Var<V>> {
+        Ok(self.params.get(name).ok_or_else(|| NnError::MissingTensor { name: name.into() })?.clone())
+    }
+
+    fn reshape(&mut self, x: &Var<V>, shape: impl Fn(&[usize]) -> Vec<usize>) -> Result<Var<V>> {
+        let from = x.dims()?.to_vec();
+        let to = shape(&from);
+        Ok(self.tape.linear(Linear::Reshape { from, to }, x)?)
+    }
+
+    /// `x Wᵀ + b` along the last axis.
+    fn linear(
+        &mut self,
+        x: &Var<V>,
+        inputs: usize,
+        outputs: usize,
+        (weight, bias): (&str, Option<&str>),
+        place: &Place<'_>,
+    ) -> Result<Var<V>> {
+        let dims = x.dims()?.to_vec();
+        if dims.last() != Some(&inputs) || dims.len() < 2 {
+            return Err(place.misfit(format!("expects [N, …, {inputs}], but its input is {dims:?}")));
+        }
+        let rows: usize = dims[..dims.len() - 1].iter().product();
+        let product = MatMul { batch: 1, m: rows, k: inputs, n: outputs, transpose_a: false, transpose_b: true };
+        self.multiply_adds += rows * inputs * outputs;
+        let weight = self.param(weight)?;
+        let weight = self.reshape(&weight, |dims| vec![1, dims[0], dims[1]])?;
+        let x = self.reshape(x, |_| vec![1, rows, inputs])?;
+        let mut y = self.tape.bilinear(Bilinear::MatMul(product), &x, &weight)?;
+        if let Some(bias) = bias {
+            let bias = self.param(bias)?;
+            let bias = self.reshape(&bias, |dims| vec![1, 1, dims[0]])?;
+            y = self.tape.affine(&y, None, &bias)?;
+        }
+        self.reshape(&y, |_| dims[..dims.len() - 1].iter().copied().chain([outputs]).collect())
+    }
+
+    fn dropout(&mut self, x: &Var<V>, p: f64) -> Result<Var<V>> {
+        use rand::Rng;
+        let Mode::Train { dropout: Some(rng) } = &mut self.mode else { return Ok(x.clone()) };
+        if p <= 0.0 {
+            return Ok(x.clone());
+        }
+        let full = x.dims()?.to_vec();
+        let kept = 1.0 / (1.0 - p);
+        // 53 random bits make a uniform number in 0..1.
+        let mut draw = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let mask: Vec<f64> = (0..full.iter().product()).map(|_| if draw() < p { 0.0 } else { kept }).collect();
+        let like = x.value().primal().map(|primal| (primal.dtype(), primal.device().clone()));
+        let (dtype, device) = like.unwrap_or((DType::F32, Device::Cpu));
+        let mask = Tensor::from_vec(mask, full.clone(), &device)?.to_dtype(dtype)?;
+        let mask = self.tape.constant(mask);
+        Ok(self.tape.bilinear(Bilinear::Product { small: full.clone(), full }, x, &mask)?)
+    }
+
+    fn concat(&mut self, branches: &[Vec<Layer>], x: &Var<V>, axis: usize, place: &Place<'_>) -> Result<Var<V>> {
+        let outputs: Vec<Var<V>> = branches
+            .iter()
+            .enumerate()
+            .map(|(index, branch)| self.list(branch, x.clone(), &format!("{}.branches[{index}]", place.at)))
+            .collect::<Result<_>>()?;
+        let first = outputs[0].dims()?.to_vec();
+        let mut size = 0;
+        for output in &outputs {
+            let dims = output.dims()?;
+            let fits = dims.len() == first.len() && (0..dims.len()).all(|i| i == axis || dims[i] == first[i]);
+            if axis == 0 || axis >= first.len() || !fits {
+                return Err(place.misfit(format!("cannot join {first:?} and {dims:?} along axis {axis}")));
+            }
+            size += dims[axis];
+        }
+        let (mut start, mut sum): (usize, Option<Var<V>>) = (0, None);
+        for output in &outputs {
+            let len = output.dims()?[axis];
+            let padded = self.tape.linear(Linear::Pad { axis, start, len, size, rank: first.len() }, output)?;
+            start += len;
+            sum = Some(match sum {
+                None => padded,
+                Some(sum) => self.tape.add(&sum, &padded)?,
+            });
+        }
+        sum.ok_or_else(|| place.misfit("no branches".into()))
+    }
+}
+
+/// Where a layer stands, for its errors.
+struct Place<'a> {
+    at: &'a str,
+    kind: &'static str,
+}
+
+impl Place<'_> {
+    fn misfit(&self, reason: String) -> crate::Error {
+        crate::models::ModelError::Shape { at: self.at.into(), kind: self.kind, reason }.into()
+    }
+
+    /// `[N, C, H, W]` with `channels` channels.
+    fn image(&self, dims: &[usize], channels: Option<usize>) -> Result<[usize; 4]> {
+        match *dims {
+            [n, c, h, w] if channels.is_none_or(|channels| channels == c) => Ok([n, c, h, w]),
+            _ => {
+                let channels = channels.map_or("C".into(), |channels| channels.to_string());
+                Err(self.misfit(format!("expects images [N, {channels}, H, W], but its input is {dims:?}")))
+            }
+        }
+    }
+}

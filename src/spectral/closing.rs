@@ -1,0 +1,119 @@
+//! What an eigenvalue method ends with: measured values, true residuals, data errors, sorted into the two ends.
+
+use candle_core::{DType, Tensor};
+
+use super::data_error::{join, std_errors_or_nan};
+use super::trace::finite_forms;
+use super::vectors::{norms, row_dots, scale_rows, select_rows};
+use super::{EigenReport, End};
+use crate::curvature::LinearOperator;
+use crate::observer::Observer;
+use crate::{Error, Result};
+
+/// Approximate eigenpairs, those of the bottom end first.
+pub(super) struct Accepted {
+    vectors: Option<Tensor>,
+    values: Vec<f64>,
+    residuals: Vec<f64>,
+    shard_errors: Vec<f64>,
+    num_matvecs: usize,
+    /// The observer ended the run: no product more.
+    pub(super) interrupted: bool,
+}
+
+impl Accepted {
+    /// Normalises `vectors`, `[k, n]`; values and residual norms are those of the method so far.
+    pub(super) fn new(
+        vectors: Option<Tensor>,
+        values: Vec<f64>,
+        residuals: Vec<f64>,
+        num_matvecs: usize,
+    ) -> Result<Self> {
+        let vectors = vectors.map(|vectors| normalized(&vectors)).transpose()?;
+        let shard_errors = vec![f64::NAN; values.len()];
+        Ok(Self { vectors, values, residuals, shard_errors, num_matvecs, interrupted: false })
+    }
+
+    /// `θ = yᵀAy`, `‖A y − θ y‖` and the data errors by one product per vector, unless the run was interrupted; an
+    /// interruption here leaves everything as it was.
+    pub(super) fn measure(
+        &mut self,
+        method: &'static str,
+        operator: &dyn LinearOperator,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let Some(vectors) = self.vectors.as_ref().filter(|_| !self.interrupted) else { return Ok(()) };
+        let count = vectors.dims()[0];
+        let (mut values, mut residuals, mut shards) = (Vec::new(), Vec::new(), Vec::new());
+        while values.len() < count {
+            let rows = operator.block_size().clamp(1, count - values.len());
+            let block = vectors.narrow(0, values.len(), rows)?;
+            let product = match operator.apply(&block, observer) {
+                Err(Error::Interrupted) => {
+                    self.interrupted = true;
+                    self.num_matvecs += values.len();
+                    return Ok(());
+                }
+                result => result?,
+            };
+            let forms = finite_forms(method, &block, &product.block, self.num_matvecs + values.len())?;
+            residuals.extend(residual_norms(&block, &product.block, &forms)?);
+            values.extend(forms);
+            shards.push(product.shards);
+        }
+        self.num_matvecs += count;
+        (self.values, self.residuals) = (values, residuals);
+        self.shard_errors = std_errors_or_nan(join(shards).as_ref(), count);
+        Ok(())
+    }
+
+    /// Top and bottom report; the first `bottom` pairs belong to the bottom end. A pair has converged when its residual
+    /// norm is at most `tolerance` times the largest `|θ|` of all.
+    pub(super) fn reports(
+        &self,
+        method: &'static str,
+        operator: &dyn LinearOperator,
+        bottom: usize,
+        tolerance: f64,
+    ) -> Result<(EigenReport, EigenReport)> {
+        let scale = self.values.iter().fold(0.0, |scale: f64, value| scale.max(value.abs()));
+        let report = |end, range: std::ops::Range<usize>| -> Result<EigenReport> {
+            let mut order: Vec<usize> = range.collect();
+            let sign = if end == End::Top { -1.0 } else { 1.0 };
+            order.sort_by(|&a, &b| (sign * self.values[a]).total_cmp(&(sign * self.values[b])));
+            let pick = |values: &[f64]| order.iter().map(|&i| values[i]).collect::<Vec<_>>();
+            let vectors = match &self.vectors {
+                Some(vectors) if !order.is_empty() => select_rows(vectors, &order)?,
+                _ => Tensor::zeros((0, operator.dim()), operator.dtype(), operator.device())?,
+            };
+            let residual_norms = pick(&self.residuals);
+            Ok(EigenReport {
+                end,
+                ritz_values: pick(&self.values),
+                converged: residual_norms.iter().map(|&norm| norm <= tolerance * scale).collect(),
+                residual_norms,
+                vectors,
+                std_err_data: pick(&self.shard_errors),
+                method,
+                num_matvecs: self.num_matvecs,
+                interrupted: self.interrupted,
+            })
+        };
+        let split = bottom.min(self.values.len());
+        Ok((report(End::Top, split..self.values.len())?, report(End::Bottom, 0..split)?))
+    }
+}
+
+/// `‖A y − θ y‖` per row.
+fn residual_norms(vectors: &Tensor, product: &Tensor, values: &[f64]) -> Result<Vec<f64>> {
+    norms(&(product - scale_rows(vectors, values)?)?)
+}
+
+/// Each row with length 1 and its entry of largest magnitude positive (the first such entry, if several).
+fn normalized(vectors: &Tensor) -> Result<Tensor> {
+    let lengths = row_dots(vectors, vectors)?;
+    let rows = vectors.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+    let larger = |largest: f64, &entry: &f64| if entry.abs() > largest.abs() { entry } else { largest };
+    let factor = |(row, square): (&Vec<f64>, f64)| row.iter().fold(0.0, larger).signum() / square.sqrt();
+    scale_rows(vectors, &rows.iter().zip(lengths).map(factor).collect::<Vec<_>>())
+}

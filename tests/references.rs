@@ -1,0 +1,189 @@
+//! Losses, gradients, Hessians, GGNs and Fisher matrices against float64 values computed elsewhere.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use flatness::checkpoint::{Checkpoint, TensorFile};
+use flatness::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective, ObjectiveOptions};
+use flatness::data::{DataSpec, Dataset};
+use flatness::models::Architecture;
+
+const CASES: [&str; 6] =
+    ["mlp-tanh-ce", "mlp-gelu-mse", "logistic-ce", "cnn-bn-relu-ce", "resnet-tiny-optA", "label-smoothing-wd"];
+
+fn fixture(case: &str, file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(case).join(file)
+}
+
+struct Case {
+    checkpoint: Checkpoint,
+    data: Dataset,
+    expected: TensorFile,
+}
+
+impl Case {
+    fn read(case: &str) -> Self {
+        let architecture = Architecture::read(&fixture(case, "model.json")).unwrap();
+        let checkpoint = Checkpoint::read(&fixture(case, "weights.safetensors"), Some(architecture)).unwrap();
+        let source = format!("tensors:{}", fixture(case, "data.safetensors").display());
+        let data = DataSpec::new(source.parse().unwrap()).load().unwrap();
+        let expected = TensorFile::read(&fixture(case, "expected.safetensors")).unwrap();
+        Self { checkpoint, data, expected }
+    }
+
+    fn options(&self, dtype: DType) -> ObjectiveOptions {
+        let loss = self.checkpoint.network.architecture.loss.unwrap();
+        ObjectiveOptions { dtype, ..ObjectiveOptions::new(loss) }
+    }
+
+    fn expected(&self, name: &str) -> Vec<f64> {
+        values(self.expected.get(name).unwrap())
+    }
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Largest entry of the difference over the largest entry of the expected array.
+fn relative_error(got: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(got.len(), expected.len());
+    let scale = expected.iter().fold(0.0f64, |max, value| max.max(value.abs()));
+    got.iter().zip(expected).fold(0.0f64, |max, (a, b)| max.max((a - b).abs())) / scale
+}
+
+fn assert_close(what: &str, got: &[f64], expected: &[f64], tolerance: f64) {
+    let error = relative_error(got, expected);
+    println!("{what}: relative error {error:.1e}");
+    assert!(error <= tolerance, "{what}: relative error {error:e} above {tolerance:e}");
+}
+
+/// f64: 1e-12 where the reference promises 1e-9, since two correct f64 programs agree to a few 1e-15.
+fn tolerance(dtype: DType) -> f64 {
+    if dtype == DType::F64 { 1e-12 } else { 1e-4 }
+}
+
+fn identity(n: usize, dtype: DType) -> Tensor {
+    Tensor::eye(n, dtype, &Device::Cpu).unwrap()
+}
+
+#[test]
+fn loss_and_gradient() {
+    for name in CASES {
+        for dtype in [DType::F64, DType::F32] {
+            let case = Case::read(name);
+            let objective = Objective::new(&case.checkpoint.network, &case.data, case.options(dtype)).unwrap();
+            let theta = objective.place(&case.checkpoint.theta).unwrap();
+            let report = objective.gradient(&theta, &mut ()).unwrap();
+            let loss_tolerance = if dtype == DType::F64 { 1e-12 } else { 1e-5 };
+            let evaluated = objective.evaluate(&theta, &mut ()).unwrap();
+            assert_eq!(evaluated.loss, report.evaluation.loss, "{name}: forward and gradient pass disagree");
+            assert_close(&format!("{name} {dtype:?} loss"), &[evaluated.loss], &case.expected("loss"), loss_tolerance);
+            let gradient = values(&report.gradient);
+            assert_close(&format!("{name} {dtype:?} grad"), &gradient, &case.expected("grad"), tolerance(dtype));
+        }
+    }
+}
+
+#[test]
+fn products_with_hessian_ggn_and_fisher() {
+    for name in CASES {
+        for dtype in [DType::F64, DType::F32] {
+            let case = Case::read(name);
+            let objective = Objective::new(&case.checkpoint.network, &case.data, case.options(dtype)).unwrap();
+            let block = objective.place(case.expected.get("v").unwrap()).unwrap();
+            for (curvature, expected) in
+                [(Curvature::Hessian, "hv"), (Curvature::Ggn, "ggn_v"), (Curvature::EmpiricalFisher, "fisher_v")]
+            {
+                let operator = CurvatureOperator::new(&objective, &case.checkpoint.theta, curvature).unwrap();
+                let product = operator.apply(&block, &mut ()).unwrap();
+                let what = format!("{name} {dtype:?} {expected}");
+                assert_close(&what, &values(&product.block), &case.expected(expected), tolerance(dtype));
+                // One direction at a time gives the same.
+                let one = operator.apply(&block.narrow(0, 3, 1).unwrap(), &mut ()).unwrap();
+                let n = operator.dim();
+                assert_close(&what, &values(&one.block), &case.expected(expected)[3 * n..4 * n], tolerance(dtype));
+            }
+        }
+    }
+}
+
+#[test]
+fn dense_matrices_and_eigenvalues() {
+    for name in CASES {
+        let case = Case::read(name);
+        let objective = Objective::new(&case.checkpoint.network, &case.data, case.options(DType::F64)).unwrap();
+        let n = objective.dim();
+        for (curvature, matrix, diagonal, trace) in [
+            (Curvature::Hessian, "hessian", "diag", "trace"),
+            (Curvature::Ggn, "ggn", "ggn_diag", "ggn_trace"),
+            (Curvature::EmpiricalFisher, "fisher_empirical", "", "fisher_trace"),
+        ] {
+            if n > 1500 {
+                continue;
+            }
+            let operator = CurvatureOperator::new(&objective, &case.checkpoint.theta, curvature).unwrap();
+            let dense = values(&operator.apply(&identity(n, DType::F64), &mut ()).unwrap().block);
+            assert_close(&format!("{name} {matrix}"), &dense, &case.expected(matrix), 1e-12);
+            let own_diagonal: Vec<f64> = (0..n).map(|i| dense[i * n + i]).collect();
+            if !diagonal.is_empty() {
+                assert_close(&format!("{name} {diagonal}"), &own_diagonal, &case.expected(diagonal), 1e-12);
+            }
+            assert_close(&format!("{name} {trace}"), &[own_diagonal.iter().sum()], &case.expected(trace), 1e-12);
+            let asymmetry = (0..n).flat_map(|i| (0..i).map(move |j| (i, j)));
+            let asymmetry = asymmetry.fold(0.0f64, |max, (i, j)| max.max((dense[i * n + j] - dense[j * n + i]).abs()));
+            assert!(asymmetry <= 1e-13 * dense.iter().fold(0.0, |max: f64, v| max.max(v.abs())), "{name} {matrix}");
+            if curvature == Curvature::Hessian {
+                let matrix = nalgebra::DMatrix::from_row_slice(n, n, &dense);
+                let mut eigenvalues: Vec<f64> = matrix.symmetric_eigenvalues().iter().copied().collect();
+                eigenvalues.sort_by(f64::total_cmp);
+                assert_close(&format!("{name} spectrum"), &eigenvalues, &case.expected("hessian_eigenvalues"), 1e-9);
+            }
+        }
+    }
+}
+
+#[test]
+fn weight_decay_is_in_or_out_as_asked() {
+    let case = Case::read("label-smoothing-wd");
+    let weight_decay = case.checkpoint.network.architecture.weight_decay;
+    assert_eq!(weight_decay, 5e-4);
+    let options = ObjectiveOptions { weight_decay, ..case.options(DType::F64) };
+    let objective = Objective::new(&case.checkpoint.network, &case.data, options).unwrap();
+    let report = objective.gradient(&case.checkpoint.theta, &mut ()).unwrap();
+    assert_close("loss with decay", &[report.evaluation.loss], &case.expected("loss_with_wd"), 1e-12);
+    assert_close("grad with decay", &values(&report.gradient), &case.expected("grad_with_wd"), 1e-12);
+    let operator = CurvatureOperator::new(&objective, &case.checkpoint.theta, Curvature::Hessian).unwrap();
+    let product = operator.apply(case.expected.get("v").unwrap(), &mut ()).unwrap();
+    assert_close("hv with decay", &values(&product.block), &case.expected("hv_with_wd"), 1e-12);
+}
+
+#[test]
+fn products_do_not_depend_on_threads_or_on_the_cut_into_shards() {
+    let case = Case::read("resnet-tiny-optA");
+    let block = case.expected.get("v").unwrap();
+    let product = |threads: usize, num_shards: usize| {
+        let mut options = ObjectiveOptions { num_shards, ..case.options(DType::F64) };
+        options.execution.threads = threads;
+        let objective = Objective::new(&case.checkpoint.network, &case.data, options).unwrap();
+        let operator = CurvatureOperator::new(&objective, &case.checkpoint.theta, Curvature::Hessian).unwrap();
+        let product = operator.apply(block, &mut ()).unwrap();
+        (values(&product.block), product.shards)
+    };
+    let (one, shards) = product(1, 4);
+    let (two, _) = product(2, 4);
+    let (five, _) = product(5, 4);
+    assert!(one == two && one == five, "the number of threads changed bits");
+    assert_close("one shard", &product(2, 1).0, &one, 1e-13);
+    // The shards' forms add up to the form of the whole.
+    let shards = shards.unwrap();
+    let n = one.len() / 8;
+    let v = values(block);
+    for direction in 0..8 {
+        let whole: f64 = (0..n).map(|i| v[direction * n + i] * one[direction * n + i]).sum();
+        let total: usize = shards.rows.iter().sum();
+        let parts: f64 =
+            shards.rows.iter().zip(&shards.forms).map(|(&rows, f)| rows as f64 / total as f64 * f[direction]).sum();
+        assert!((whole - parts).abs() <= 1e-12 * whole.abs().max(1.0), "{whole} is not {parts}");
+    }
+}
