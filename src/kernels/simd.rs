@@ -42,6 +42,12 @@ pub trait Simd: Copy + 'static {
     /// # Safety
     /// The processor has this instruction set.
     unsafe fn reduce(vector: Self::Vector) -> Self::Scalar;
+
+    /// The sums of four vectors, which share their shuffles.
+    ///
+    /// # Safety
+    /// The processor has this instruction set.
+    unsafe fn reduce4(vectors: [Self::Vector; 4]) -> [Self::Scalar; 4];
 }
 
 /// A piece of work that runs with any vector type; `run` must be `#[inline(always)]`.
@@ -132,6 +138,12 @@ macro_rules! portable {
                 }
                 sums[0]
             }
+
+            #[inline(always)]
+            unsafe fn reduce4(vectors: [Self::Vector; 4]) -> [$scalar; 4] {
+                // SAFETY: the caller's promise.
+                vectors.map(|vector| unsafe { Self::reduce(vector) })
+            }
         }
     };
 }
@@ -200,6 +212,17 @@ pub(super) mod avx2 {
                 _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
             }
         }
+
+        #[inline(always)]
+        unsafe fn reduce4([a, b, c, d]: [__m256; 4]) -> [f32; 4] {
+            let mut sums = [0.0; 4];
+            unsafe {
+                let halves = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+                let (low, high) = (_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+                _mm_storeu_ps(sums.as_mut_ptr(), _mm_add_ps(low, high));
+            }
+            sums
+        }
     }
 
     impl Simd for F64x4 {
@@ -233,6 +256,17 @@ pub(super) mod avx2 {
                 let two = _mm_add_pd(_mm256_castpd256_pd128(vector), _mm256_extractf128_pd::<1>(vector));
                 _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
             }
+        }
+
+        #[inline(always)]
+        unsafe fn reduce4([a, b, c, d]: [__m256d; 4]) -> [f64; 4] {
+            let mut sums = [0.0; 4];
+            unsafe {
+                let (ab, cd) = (_mm256_hadd_pd(a, b), _mm256_hadd_pd(c, d));
+                let crossed = _mm256_permute2f128_pd::<0x21>(ab, cd);
+                _mm256_storeu_pd(sums.as_mut_ptr(), _mm256_add_pd(_mm256_blend_pd::<0b1100>(ab, cd), crossed));
+            }
+            sums
         }
     }
 }

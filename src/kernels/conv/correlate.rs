@@ -10,6 +10,8 @@ use crate::kernels::simd::{Simd, SimdTask};
 
 /// Vectors of pixels in one register tile.
 const VECTORS_PER_TILE: usize = 4;
+/// The same for a single target (depthwise): enough independent sums to hide the latency of an addition.
+const VECTORS_OF_ONE_TARGET: usize = 8;
 /// Room for the lanes of any vector type.
 const MAX_LANES: usize = 16;
 /// Outputs of one parallel task: enough directions to share the packing of a shared sample.
@@ -141,26 +143,22 @@ impl<T: Element> SimdTask<T> for SweepTask<'_, T> {
                 let target = group * plan.targets + first;
                 let source_start = group * plan.sources * plan.channel_len;
                 let weights_start = sweep.weights_start + target * sweep.offsets.len();
-                for (position, vectors) in tiles(sweep.positions.len(), VECTORS_PER_TILE) {
+                let most = if count == 1 { VECTORS_OF_ONE_TARGET } else { VECTORS_PER_TILE };
+                for (position, vectors) in tiles(sweep.positions.len(), most) {
                     let tile = Tile { source_start, weights_start, position, target };
-                    // SAFETY: `S` is the instruction set this task was dispatched to, and the bounds of all tiles
-                    // of this sweep were checked above.
-                    unsafe {
-                        match (vectors, count) {
-                            (4, 3) => self.tile::<S, 4, 3>(tile),
-                            (4, 2) => self.tile::<S, 4, 2>(tile),
-                            (4, 1) => self.tile::<S, 4, 1>(tile),
-                            (3, 3) => self.tile::<S, 3, 3>(tile),
-                            (3, 2) => self.tile::<S, 3, 2>(tile),
-                            (3, 1) => self.tile::<S, 3, 1>(tile),
-                            (2, 3) => self.tile::<S, 2, 3>(tile),
-                            (2, 2) => self.tile::<S, 2, 2>(tile),
-                            (2, 1) => self.tile::<S, 2, 1>(tile),
-                            (1, 3) => self.tile::<S, 1, 3>(tile),
-                            (1, 2) => self.tile::<S, 1, 2>(tile),
-                            _ => self.tile::<S, 1, 1>(tile),
-                        }
+                    macro_rules! tile_of {
+                        ($(($v:literal, $o:literal))*) => {
+                            match (vectors, count) {
+                                // SAFETY: `S` is the instruction set this task was dispatched to, and the bounds of
+                                // all tiles of this sweep were checked above.
+                                $(($v, $o) => unsafe { self.tile::<S, $v, $o>(tile) },)*
+                                _ => unreachable!("tiles are at most as large as these"),
+                            }
+                        };
                     }
+                    tile_of!((4, 3)(4, 2)(3, 3)(3, 2)(2, 3)(2, 2)(1, 3)(1, 2)(8, 1)(7, 1)(6, 1)(5, 1)(4, 1)(3, 1)(
+                        2, 1
+                    )(1, 1));
                 }
             }
         }
