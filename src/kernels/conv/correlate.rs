@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::Operand;
 use super::pack::{TARGETS_PER_TILE, pack_sample, pack_weights};
-use super::plan::{Plan, Position, Sweep, tiles};
+use super::plan::{Plan, Sweep, tiles};
 use crate::kernels::element::Element;
 use crate::kernels::simd::{Simd, SimdTask};
 
@@ -182,9 +182,9 @@ impl<T: Element> SweepTask<'_, T> {
     #[inline(always)]
     unsafe fn tile<S: Simd<Scalar = T>, const V: usize, const O: usize>(&mut self, tile: Tile) {
         const { assert!(S::LANES <= MAX_LANES) };
-        let positions: [Position; V] = std::array::from_fn(|v| self.sweep.positions[tile.position + v]);
+        let positions = &self.sweep.positions[tile.position..][..V];
         // SAFETY: the caller's promise.
-        let sums = unsafe { self.sum::<S, V, O>(tile, positions.map(|position| position.start)) };
+        let sums = unsafe { self.sum::<S, V, O>(tile, std::array::from_fn(|v| positions[v].start)) };
         for (position, sums) in positions.iter().zip(sums) {
             for (o, sum) in sums.into_iter().enumerate() {
                 let start = (tile.target + o) * self.plan.target_len + position.target;
