@@ -37,13 +37,7 @@ pub trait Simd: Copy + 'static {
     /// The processor has this instruction set.
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
 
-    /// The sum of all lanes, pairwise.
-    ///
-    /// # Safety
-    /// The processor has this instruction set.
-    unsafe fn reduce(vector: Self::Vector) -> Self::Scalar;
-
-    /// The sums of four vectors, which share their shuffles.
+    /// The sum of the lanes of each vector, added pairwise; four vectors share their shuffles.
     ///
     /// # Safety
     /// The processor has this instruction set.
@@ -127,22 +121,17 @@ macro_rules! portable {
             }
 
             #[inline(always)]
-            unsafe fn reduce(vector: Self::Vector) -> $scalar {
-                let mut sums = vector;
-                let mut half = N / 2;
-                while half > 0 {
-                    for i in 0..half {
-                        sums[i] += sums[i + half];
-                    }
-                    half /= 2;
-                }
-                sums[0]
-            }
-
-            #[inline(always)]
             unsafe fn reduce4(vectors: [Self::Vector; 4]) -> [$scalar; 4] {
-                // SAFETY: the caller's promise.
-                vectors.map(|vector| unsafe { Self::reduce(vector) })
+                vectors.map(|mut sums| {
+                    let mut half = N / 2;
+                    while half > 0 {
+                        for i in 0..half {
+                            sums[i] += sums[i + half];
+                        }
+                        half /= 2;
+                    }
+                    sums[0]
+                })
             }
         }
     };
@@ -205,15 +194,6 @@ pub(super) mod avx2 {
         }
 
         #[inline(always)]
-        unsafe fn reduce(vector: __m256) -> f32 {
-            unsafe {
-                let four = _mm_add_ps(_mm256_castps256_ps128(vector), _mm256_extractf128_ps::<1>(vector));
-                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-                _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-            }
-        }
-
-        #[inline(always)]
         unsafe fn reduce4([a, b, c, d]: [__m256; 4]) -> [f32; 4] {
             let mut sums = [0.0; 4];
             unsafe {
@@ -248,14 +228,6 @@ pub(super) mod avx2 {
         #[inline(always)]
         unsafe fn mul_add(a: __m256d, b: __m256d, c: __m256d) -> __m256d {
             unsafe { _mm256_fmadd_pd(a, b, c) }
-        }
-
-        #[inline(always)]
-        unsafe fn reduce(vector: __m256d) -> f64 {
-            unsafe {
-                let two = _mm_add_pd(_mm256_castpd256_pd128(vector), _mm256_extractf128_pd::<1>(vector));
-                _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
-            }
         }
 
         #[inline(always)]

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::Operand;
 use super::pack::{TARGETS_PER_TILE, pack_sample, pack_weights};
-use super::plan::{Plan, Sweep, tiles};
+use super::plan::{Plan, Position, Sweep, tiles};
 use crate::kernels::element::Element;
 use crate::kernels::simd::{Simd, SimdTask};
 
@@ -181,31 +181,14 @@ impl<T: Element> SweepTask<'_, T> {
     /// The processor has the instruction set of `S`, and `check_bounds` has passed.
     #[inline(always)]
     unsafe fn tile<S: Simd<Scalar = T>, const V: usize, const O: usize>(&mut self, tile: Tile) {
-        const { assert!(S::LANES <= MAX_LANES) };
         let positions = &self.sweep.positions[tile.position..][..V];
         // SAFETY: the caller's promise.
         let sums = unsafe { self.sum::<S, V, O>(tile, std::array::from_fn(|v| positions[v].start)) };
-        for (position, sums) in positions.iter().zip(sums) {
-            for (o, sum) in sums.into_iter().enumerate() {
-                let start = (tile.target + o) * self.plan.target_len + position.target;
-                let target = &mut self.out[start..];
-                if position.count == S::LANES && self.sweep.step == 1 {
-                    let target = &mut target[..S::LANES];
-                    // SAFETY: `target` has `LANES` places.
-                    unsafe { S::store(target.as_mut_ptr(), sum) };
-                    continue;
-                }
-                let mut lanes = [T::ZERO; MAX_LANES];
-                // SAFETY: `lanes` has at least `LANES` places.
-                unsafe { S::store(lanes.as_mut_ptr(), sum) };
-                if position.count == S::LANES && self.sweep.step == 2 {
-                    // The constant length lets the compiler unroll this.
-                    let target = &mut target[..2 * S::LANES - 1];
-                    (0..S::LANES).for_each(|lane| target[2 * lane] = lanes[lane]);
-                } else {
-                    let targets = target.iter_mut().step_by(self.sweep.step);
-                    targets.zip(&lanes[..position.count]).for_each(|(target, &value)| *target = value);
-                }
+        for (v, &Position { target, count, .. }) in positions.iter().enumerate() {
+            for (o, &sum) in sums[v].iter().enumerate() {
+                let targets = &mut self.out[(tile.target + o) * self.plan.target_len + target..];
+                // SAFETY: the caller's promise of the instruction set.
+                unsafe { write::<S>(sum, count, self.sweep.step, targets) };
             }
         }
     }
@@ -241,5 +224,31 @@ impl<T: Element> SweepTask<'_, T> {
             }
             sums
         }
+    }
+}
+
+/// Writes the first `count` lanes of `vector` to every `step`-th place of `targets`.
+///
+/// # Safety
+/// The processor has the instruction set of `S`.
+#[inline(always)]
+unsafe fn write<S: Simd<Scalar: Element>>(vector: S::Vector, count: usize, step: usize, targets: &mut [S::Scalar]) {
+    const { assert!(S::LANES <= MAX_LANES) };
+    if count == S::LANES && step == 1 {
+        let targets = &mut targets[..S::LANES];
+        // SAFETY: `targets` has `LANES` places.
+        unsafe { S::store(targets.as_mut_ptr(), vector) };
+        return;
+    }
+    let mut lanes = [S::Scalar::ZERO; MAX_LANES];
+    // SAFETY: `lanes` has at least `LANES` places.
+    unsafe { S::store(lanes.as_mut_ptr(), vector) };
+    if count == S::LANES && step == 2 {
+        // The constant length lets the compiler unroll this.
+        let targets = &mut targets[..2 * S::LANES - 1];
+        (0..S::LANES).for_each(|lane| targets[2 * lane] = lanes[lane]);
+    } else {
+        let targets = targets.iter_mut().step_by(step);
+        targets.zip(&lanes[..count]).for_each(|(target, &value)| *target = value);
     }
 }

@@ -8,11 +8,11 @@ use super::plan::{Plan, Sweep, tiles};
 use crate::kernels::element::Element;
 use crate::kernels::simd::{Simd, SimdTask};
 
-/// Samples whose partial sum is one addend of the result.
+/// Samples whose sum is one addend of the result; these are added in double precision.
 const SAMPLES_PER_CHUNK: usize = 8;
 /// Directions of one parallel task: enough to share the packing of shared operands.
 const DIRECTIONS_PER_TASK: usize = 2;
-/// Vectors that are summed per register before the sum goes to double precision.
+/// Vectors that are summed in a register before it is added to memory; this bounds the rounding of long sums.
 const VECTORS_PER_BLOCK: usize = 128;
 /// Output channels and (input channel, tap) pairs of a register tile: 12 of 16 registers.
 const OUTPUTS_PER_TILE: usize = 4;
@@ -247,12 +247,12 @@ impl<T: Element> BlockTask<'_, T> {
         // SAFETY: the caller's promise.
         let sums = unsafe { self.sum::<S, O, C>(tile) };
         let row_len = self.job.sweep.offsets.len();
-        for (o, sums) in sums.iter().enumerate() {
+        for (o, row) in sums.iter().enumerate() {
             let start = (tile.output + o) * row_len + tile.column;
             // SAFETY: the caller's promise of the instruction set.
             let sums = unsafe {
                 let zero = S::splat(T::ZERO);
-                S::reduce4(std::array::from_fn(|c| if c < C { sums[c] } else { zero }))
+                S::reduce4(std::array::from_fn(|c| if c < C { row[c] } else { zero }))
             };
             // Four at once where there are four: beyond `C` this adds zeros.
             if let Some(totals) = self.sums[start..].first_chunk_mut::<4>() {
@@ -287,10 +287,10 @@ impl<T: Element> BlockTask<'_, T> {
                     for &start in starts {
                         let input = inputs.add(start);
                         let input: [S::Vector; C] = std::array::from_fn(|c| S::load(input.add(columns[c])));
-                        for o in 0..O {
+                        for (o, sums) in sums.iter_mut().enumerate() {
                             let output = S::load(outputs.add(o * layout.pixels));
                             for c in 0..C {
-                                sums[o][c] = S::mul_add(output, input[c], sums[o][c]);
+                                sums[c] = S::mul_add(output, input[c], sums[c]);
                             }
                         }
                         outputs = outputs.wrapping_add(S::LANES);
