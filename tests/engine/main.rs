@@ -1,0 +1,9 @@
+//! The engine from its primitives to its products, against plain loops, finite differences and identities.
+
+mod layers;
+mod peer;
+mod plans;
+mod primitives;
+mod reference;
+mod shapes;
+mod support;
