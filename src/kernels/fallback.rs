@@ -30,7 +30,10 @@ pub fn linear(map: &Linear, x: &Tensor) -> Result<Tensor> {
         Linear::Subsample { input, step } => strided(x, [0, 0], [*step; 2], input.map(|size| size.div_ceil(*step))),
         Linear::Spread { output, step } => strided_transposed(x, [0, 0], [*step; 2], *output),
         Linear::Scale { factor } => x.affine(*factor, 0.0),
-        Linear::Gate { gate } => x.broadcast_mul(&gate.gt(0.0)?.to_dtype(x.dtype())?),
+        Linear::Gate { gate } => {
+            // A product with 0 or 1 would make NaN of infinities behind a closed gate.
+            gate.le(0.0)?.broadcast_as(x.shape())?.where_cond(&x.zeros_like()?, x)
+        }
         Linear::Gather { indices, from } => {
             let flat = flatten(x, from.len())?;
             let out = flat.index_select(&indices.flatten_all()?, 1)?;
