@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::checkpoint::CheckpointError;
+use crate::cli::CliError;
 use crate::data::DataError;
 use crate::models::ModelError;
 use crate::nn::NnError;
@@ -18,6 +19,9 @@ pub enum Error {
     /// Reading a data set failed.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A command cannot be carried out as asked.
+    #[error(transparent)]
+    Cli(#[from] CliError),
     /// A checkpoint cannot be used.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -68,6 +72,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data(error) => error.hint(),
+            Self::Cli(error) => error.hint(),
             Self::Checkpoint(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::Nn(error) => error.hint(),
