@@ -7,7 +7,6 @@ use super::elementwise::{combine, contract};
 use super::pool::{self, PoolGeometry};
 use super::{fallback, parallel};
 
-
 /// Reads `$x` as a slice of its dtype, lets `$body` fill a zeroed output of `$shape`, makes it a tensor.
 macro_rules! map_elements {
     ($x:expr, $shape:expr, $T:ident, |$slice:ident, $out:ident| $body:expr) => {{

@@ -185,9 +185,14 @@ impl Architecture {
         collect(&self.layers, &mut all);
         let mut unique: Vec<(String, Vec<usize>, Option<ParamKind>)> = Vec::new();
         let mut seen: HashMap<String, usize> = HashMap::new();
+        let mut total = 0;
         for (name, shape, role) in all {
             match seen.get(&name) {
                 None => {
+                    total += element_count(&shape).unwrap_or(MAX_ELEMENTS + 1);
+                    if total > MAX_ELEMENTS {
+                        return Err(ModelError::TooLarge { name, shape });
+                    }
                     seen.insert(name.clone(), unique.len());
                     unique.push((name, shape, role));
                 }
@@ -199,6 +204,15 @@ impl Architecture {
         }
         Ok(unique)
     }
+}
+
+/// More elements than any machine holds in one tensor; far below where sizes would overflow.
+const MAX_ELEMENTS: usize = 1 << 36;
+
+/// The number of elements, where it is at most 2^36.
+pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
+    let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size))?;
+    (count <= MAX_ELEMENTS).then_some(count)
 }
 
 fn collect(layers: &[Layer], all: &mut Vec<(String, Vec<usize>, Option<ParamKind>)>) {

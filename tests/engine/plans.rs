@@ -40,9 +40,15 @@ fn stored_statistics_every_cut_gives_what_one_tape_gives() {
     assert!(tape.statistics.is_empty(), "eval mode has no batch statistics");
     let mut sizes = Vec::new();
     let mut expected: Option<Vec<Vec<f64>>> = None;
-    for (memory_bytes, num_shards, threads) in
-        [(2 << 30, 1, 1), (1 << 20, 1, 2), (200_000, 1, 3), (100_000, 2, 2), (1, 1, 3), (2 << 30, 7, 3), (2 << 30, 99, 2)]
-    {
+    for (memory_bytes, num_shards, threads) in [
+        (2 << 30, 1, 1),
+        (1 << 20, 1, 2),
+        (200_000, 1, 3),
+        (100_000, 2, 2),
+        (1, 1, 3),
+        (2 << 30, 7, 3),
+        (2 << 30, 99, 2),
+    ] {
         let mut options = problem.options(DType::F64);
         (options.execution.memory_bytes, options.num_shards, options.execution.threads) =
             (memory_bytes, num_shards, threads);
@@ -171,11 +177,8 @@ fn running_statistics_of_a_training_pass() {
     let objective = problem.objective(DType::F64);
     let theta = vector(&problem.theta);
     let report = objective.training_gradient(&theta, &rows, Mode::Train { dropout: None }).unwrap();
-    let named: Vec<(&str, &str, f64)> = report
-        .statistics
-        .iter()
-        .map(|s| (s.running_mean.as_str(), s.running_var.as_str(), s.momentum))
-        .collect();
+    let named: Vec<(&str, &str, f64)> =
+        report.statistics.iter().map(|s| (s.running_mean.as_str(), s.running_var.as_str(), s.momentum)).collect();
     assert_eq!(named, [("n.mean", "n.var", 0.3), ("m.mean", "m.var", 0.1)]);
     let tensors = problem.named(&problem.theta);
     let mut reference =
@@ -208,7 +211,9 @@ fn dropout_draws_in_training_only() {
     assert_eq!(values(&pass(Some(1)).gradient), values(&pass(Some(1)).gradient));
     assert_ne!(values(&pass(Some(1)).gradient), values(&pass(Some(2)).gradient));
     let plain = objective.gradient(&theta, &mut ()).unwrap();
-    assert_eq!(values(&pass(None).gradient), values(&plain.gradient));
+    // The objective sums its rows in an order of its own.
+    let tolerance = 100.0 * f64::EPSILON * largest(&values(&plain.gradient));
+    assert_close("without masks", &values(&pass(None).gradient), &values(&plain.gradient), tolerance);
     // The network is linear, so outputs are unbiased under dropout, and the loss gains their variance: it must be
     // larger on average. Over 40 seeds the mean of the gain is compared with its own standard error.
     let gains: Vec<f64> = (0..40).map(|seed| pass(Some(seed)).evaluation.loss - plain.evaluation.loss).collect();

@@ -63,7 +63,10 @@ pub fn assert_each_close(what: &str, got: &[f64], expected: &[f64], tolerances: 
     assert_eq!(got.len(), tolerances.len(), "{what}: lengths");
     for (index, ((got, expected), tolerance)) in got.iter().zip(expected).zip(tolerances).enumerate() {
         let error = (got - expected).abs();
-        assert!(error <= *tolerance, "{what}: entry {index} is {got:e}, expected {expected:e}, tolerance {tolerance:e}");
+        assert!(
+            error <= *tolerance,
+            "{what}: entry {index} is {got:e}, expected {expected:e}, tolerance {tolerance:e}"
+        );
     }
 }
 
@@ -141,9 +144,11 @@ impl Problem {
             let data = theta[tensor.offset..tensor.offset + tensor.len()].to_vec();
             (tensor.name.clone(), Array { dims: tensor.shape.clone(), data })
         });
-        let buffers = self.network.buffers.iter().map(|(name, tensor)| {
-            (name.clone(), Array { dims: tensor.dims().to_vec(), data: values(tensor) })
-        });
+        let buffers = self
+            .network
+            .buffers
+            .iter()
+            .map(|(name, tensor)| (name.clone(), Array { dims: tensor.dims().to_vec(), data: values(tensor) }));
         params.chain(buffers).collect()
     }
 }
