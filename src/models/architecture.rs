@@ -180,10 +180,10 @@ impl Architecture {
         serde_json::json!(self).to_string()
     }
 
-    fn unique_tensors(&self) -> Result<Vec<(String, Vec<usize>, Option<ParamKind>)>, ModelError> {
+    fn unique_tensors(&self) -> Result<Vec<OwnedTensor>, ModelError> {
         let mut all = Vec::new();
         collect(&self.layers, &mut all);
-        let mut unique: Vec<(String, Vec<usize>, Option<ParamKind>)> = Vec::new();
+        let mut unique: Vec<OwnedTensor> = Vec::new();
         let mut seen: HashMap<String, usize> = HashMap::new();
         let mut total = 0;
         for (name, shape, role) in all {
@@ -215,7 +215,10 @@ pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
     (count <= MAX_ELEMENTS).then_some(count)
 }
 
-fn collect(layers: &[Layer], all: &mut Vec<(String, Vec<usize>, Option<ParamKind>)>) {
+/// Name, shape and role of a tensor that a layer names; no role marks a buffer.
+type OwnedTensor = (String, Vec<usize>, Option<ParamKind>);
+
+fn collect(layers: &[Layer], all: &mut Vec<OwnedTensor>) {
     for layer in layers {
         all.extend(layer.tensors().into_iter().map(|(name, shape, role)| (name.to_owned(), shape, role)));
         layer.children().into_iter().for_each(|(_, list)| collect(list, all));

@@ -19,12 +19,12 @@ impl<V: Value> Forward<'_, V> {
             return Err(place.misfit(format!("{groups} groups do not divide {inputs} and {outputs} channels")));
         }
         let input = [height, width];
-        for axis in 0..2 {
+        for (axis, size) in input.into_iter().enumerate() {
             let reach = dilation.0[axis] * kernel.0[axis].saturating_sub(1) + 1;
             if kernel.0[axis] == 0 || stride.0[axis] == 0 || dilation.0[axis] == 0 {
                 return Err(place.misfit("kernel, stride and dilation must be at least 1".into()));
             }
-            if input[axis] + 2 * padding.0[axis] < reach {
+            if size + 2 * padding.0[axis] < reach {
                 return Err(place.misfit(format!("a window of {reach} does not fit an input of {height}x{width}")));
             }
         }

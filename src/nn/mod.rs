@@ -23,6 +23,7 @@ use crate::models::Layer;
 
 /// How layers with two behaviours behave.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // one exists per pass; a box would only complicate callers
 pub enum Mode {
     /// Stored statistics, no dropout.
     Eval,

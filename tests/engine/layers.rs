@@ -254,6 +254,7 @@ fn outer(columns: &[Vec<f64>], others: &[Vec<f64>], scale: f64) -> Vec<f64> {
 }
 
 #[test]
+#[allow(clippy::print_stdout)] // the figures, for `--nocapture`
 fn gradients_and_curvature_of_every_layer_kind() {
     let mut worst = [0.0f64; 4];
     for (index, case) in CASES.iter().enumerate() {

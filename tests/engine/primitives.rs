@@ -1,13 +1,8 @@
 //! The three families: fast kernels against candle's operations, stacked operands, and adjoint identities.
 
 use candle_core::{DType, Device, Tensor};
-use flatness::kernels::{
-    Bilinear, ConvGeometry, Linear, MatMul, Pointwise, PoolGeometry, Side, affine, fallback, max_pool_indices,
-};
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
+use flatness::kernels::{Bilinear, ConvGeometry, Linear, MatMul, Pointwise, PoolGeometry, Side, fallback};
 
-use crate::reference::indices;
 use crate::support::*;
 
 pub const DTYPES: [DType; 2] = [DType::F32, DType::F64];

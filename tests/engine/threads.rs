@@ -1,6 +1,6 @@
 //! Kernels share their work with the rayon pool they are called in, and no bit depends on it.
 
-use candle_core::{DType, Tensor};
+use candle_core::DType;
 use flatness::kernels::{Bilinear, ConvGeometry, Linear, MatMul, Pointwise, PoolGeometry, affine, max_pool_indices};
 
 use crate::primitives::{DTYPES, stack};
