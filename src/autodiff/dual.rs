@@ -91,8 +91,7 @@ impl Value for Dual {
             }
         }
         let shift = shift.tangents.as_ref();
-        let tangents =
-            if terms.is_empty() && shift.is_none() { None } else { Some(affine(full, &terms, shift)?) };
+        let tangents = if terms.is_empty() && shift.is_none() { None } else { Some(affine(full, &terms, shift)?) };
         Ok(Self { primal, tangents })
     }
 

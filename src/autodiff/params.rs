@@ -98,3 +98,32 @@ impl ParamSpace {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    #[test]
+    fn vectors_and_blocks_are_cut_in_order() {
+        let space = ParamSpace::new([
+            ("conv.weight".into(), vec![2, 1, 1, 2], ParamKind::Weight),
+            ("scale".into(), vec![], ParamKind::Norm),
+            ("fc.bias".into(), vec![3], ParamKind::Bias),
+        ]);
+        assert_eq!(space.dim(), 8);
+        let places: Vec<(&str, usize, usize)> =
+            space.tensors().iter().map(|tensor| (tensor.layer(), tensor.offset, tensor.len())).collect();
+        assert_eq!(places, [("conv", 0, 4), ("scale", 4, 1), ("fc", 5, 3)]);
+
+        let block = Tensor::arange(0f64, 16.0, &Device::Cpu).unwrap().reshape((2, 8)).unwrap();
+        let parts = space.split(&block).unwrap();
+        assert_eq!(parts[0].dims(), [2, 2, 1, 1, 2]);
+        assert_eq!(parts[1].to_vec1::<f64>().unwrap(), [4.0, 12.0]);
+        assert_eq!(parts[2].to_vec2::<f64>().unwrap(), [[5.0, 6.0, 7.0], [13.0, 14.0, 15.0]]);
+        let parts = space.split(&block.get(1).unwrap()).unwrap();
+        assert_eq!(parts[1].dims(), [0usize; 0]);
+        assert_eq!(parts[2].to_vec1::<f64>().unwrap(), [13.0, 14.0, 15.0]);
+        assert!(space.split(&Tensor::zeros(7, DType::F64, &Device::Cpu).unwrap()).is_err());
+    }
+}

@@ -54,3 +54,30 @@ fn differences(free: &Tensor, choice: &Tensor) -> Result<usize> {
     let flags = differ.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<u8>()?;
     Ok(flags.into_iter().filter(|&flag| flag != 0).count())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(values: &[f64]) -> Tensor {
+        Tensor::new(values, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_replay_keeps_the_recorded_pieces_and_counts_crossings() {
+        let mut record = Pattern::Record(Vec::new());
+        record.choose(tensor(&[1.0, -1.0, 0.0])).unwrap();
+        record.choose(Tensor::new(&[3u32, 1], &Device::Cpu).unwrap()).unwrap();
+        let Pattern::Record(choices) = record else { panic!("a record stays one") };
+
+        let mut replay = Pattern::replay(choices);
+        // 0 and negative inputs are the same piece of a ReLU; the first and the last unit cross.
+        let gate = replay.choose(tensor(&[-2.0, -0.0, 0.5])).unwrap();
+        assert_eq!(gate.to_vec1::<f64>().unwrap(), [1.0, -1.0, 0.0]);
+        let indices = replay.choose(Tensor::new(&[3u32, 2], &Device::Cpu).unwrap()).unwrap();
+        assert_eq!(indices.to_vec1::<u32>().unwrap(), [3, 1]);
+        assert!(matches!(replay, Pattern::Replay { crossings: 3, next: 2, .. }));
+        let error = replay.choose(tensor(&[1.0])).unwrap_err();
+        assert!(error.to_string().contains("too short"), "{error}");
+    }
+}

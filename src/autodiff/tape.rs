@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{Pattern, Value};
-use crate::kernels::{Bilinear, Linear, PoolGeometry, Pointwise, Side, max_pool_indices};
+use crate::kernels::{Bilinear, Linear, Pointwise, PoolGeometry, Side, max_pool_indices};
 
 /// What a tape keeps of the operands that its adjoints need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +43,34 @@ impl<V: Value> Var<V> {
 
 enum Node<V> {
     Leaf,
-    Linear { x: usize, map: Linear },
-    Bilinear { map: Bilinear, a: V, b: V, a_node: Option<usize>, b_node: Option<usize> },
-    Pointwise { x: usize, f: Pointwise, value: V },
+    Linear {
+        x: usize,
+        map: Linear,
+    },
+    Bilinear {
+        map: Bilinear,
+        a: V,
+        b: V,
+        a_node: Option<usize>,
+        b_node: Option<usize>,
+    },
+    Pointwise {
+        x: usize,
+        f: Pointwise,
+        value: V,
+    },
     /// `x ⊙ scale + shift`
-    Affine { full: Vec<usize>, small: Vec<usize>, x: Affected<V>, scale: Option<Affected<V>>, shift: Option<usize> },
-    Add { a: Option<usize>, b: Option<usize> },
+    Affine {
+        full: Vec<usize>,
+        small: Vec<usize>,
+        x: Affected<V>,
+        scale: Option<Affected<V>>,
+        shift: Option<usize>,
+    },
+    Add {
+        a: Option<usize>,
+        b: Option<usize>,
+    },
 }
 
 struct Affected<V> {
@@ -251,4 +273,75 @@ fn accumulate<V: Value>(
         Some(sum) => sum.add(&part)?,
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::autodiff::Dual;
+
+    fn tensor(values: &[f64]) -> Tensor {
+        Tensor::new(values, &Device::Cpu).unwrap()
+    }
+
+    fn product() -> Bilinear {
+        Bilinear::Product { full: vec![2], small: vec![2] }
+    }
+
+    /// `x² y` with `x` used three times, and a leaf that nothing depends on.
+    fn cubic<V: Value>(tape: &mut Tape<V>, x: V, y: V, idle: V) -> (Var<V>, [Var<V>; 3]) {
+        let leaves = [tape.leaf(x), tape.leaf(idle), tape.leaf(y)];
+        let square = tape.bilinear(product(), &leaves[0], &leaves[0]).unwrap();
+        let twice = tape.add(&square, &square).unwrap();
+        let half = tape.linear(Linear::Scale { factor: 0.5 }, &twice).unwrap();
+        (tape.bilinear(product(), &half, &leaves[2]).unwrap(), leaves)
+    }
+
+    #[test]
+    fn cotangents_add_up_over_all_uses() {
+        let mut tape = Tape::<Tensor>::new(Saved::Everything);
+        let (output, _) = cubic(&mut tape, tensor(&[3.0, -1.0]), tensor(&[2.0, 5.0]), tensor(&[1.0, 1.0]));
+        assert_eq!(output.value().to_vec1::<f64>().unwrap(), [18.0, 5.0]);
+        let gradients = tape.backward(&output, tensor(&[1.0, 10.0])).unwrap();
+        assert_eq!(gradients.len(), 3);
+        assert_eq!(gradients[0].as_ref().unwrap().to_vec1::<f64>().unwrap(), [12.0, -100.0]); // 2xy
+        assert!(gradients[1].is_none());
+        assert_eq!(gradients[2].as_ref().unwrap().to_vec1::<f64>().unwrap(), [9.0, 10.0]); // x²
+    }
+
+    #[test]
+    fn tangents_of_the_gradient_are_the_second_derivative() {
+        // Two directions: along x alone, and along y alone.
+        let along = |first: [f64; 2], second: [f64; 2]| Some(Tensor::new(&[first, second], &Device::Cpu).unwrap());
+        let x = Dual::new(Some(tensor(&[3.0, -1.0])), along([1.0, 1.0], [0.0, 0.0]));
+        let y = Dual::new(Some(tensor(&[2.0, 5.0])), along([0.0, 0.0], [1.0, 1.0]));
+        let idle = Dual::new(Some(tensor(&[1.0, 1.0])), None);
+        let mut tape = Tape::<Dual>::new(Saved::Everything);
+        let (output, _) = cubic(&mut tape, x, y, idle);
+        let gradients = tape.backward(&output, Dual::constant(tensor(&[1.0, 1.0]))).unwrap();
+        let tangents = |leaf: usize| gradients[leaf].as_ref().unwrap().tangents().unwrap().to_vec2::<f64>().unwrap();
+        assert_eq!(tangents(0), [[4.0, 10.0], [6.0, -2.0]]); // 2y, 2x
+        assert_eq!(tangents(2), [[6.0, -2.0], [0.0, 0.0]]); // 2x, 0
+    }
+
+    #[test]
+    fn a_tape_that_saved_nothing_cannot_go_back() {
+        let mut tape = Tape::<Tensor>::new(Saved::Nothing);
+        let (output, _) = cubic(&mut tape, tensor(&[3.0, -1.0]), tensor(&[2.0, 5.0]), tensor(&[1.0, 1.0]));
+        assert!(tape.backward(&output, tensor(&[1.0, 1.0])).is_err());
+    }
+
+    #[test]
+    fn what_depends_on_no_leaf_has_no_gradient() {
+        let mut tape = Tape::<Tensor>::new(Saved::Everything);
+        tape.leaf(tensor(&[1.0]));
+        let x = tape.constant(tensor(&[-1.0, 2.0]));
+        let y = tape.relu(&x).unwrap();
+        let z = tape.pointwise(Pointwise::Exp, &y).unwrap();
+        assert!(tape.nodes.len() == 1 && z.node.is_none());
+        let gradients = tape.backward(&z, tensor(&[1.0, 1.0])).unwrap();
+        assert!(gradients.into_iter().flatten().next().is_none());
+    }
 }

@@ -224,7 +224,9 @@ impl<'a> Objective<'a> {
     /// A loss that is not finite.
     pub fn gradient_with_patterns(&self, theta: &Tensor, patterns: &mut Vec<Pattern>) -> Result<Tensor> {
         let params = self.network.space.split(theta)?;
-        let plan = cut(&self.shards, self.micro_batch(0));
+        // Batch statistics couple all rows: then they stay one micro-batch.
+        let size = if self.pool.is_some() { self.num_rows() } else { self.micro_batch(0) };
+        let plan = cut(&self.shards, size);
         let record = patterns.is_empty();
         let mut sum = Sum::new(1, self.dim());
         for (index, (_, rows)) in plan.iter().enumerate() {
@@ -283,9 +285,7 @@ impl<'a> Objective<'a> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let workers = if self.options.device.is_cpu() { self.workers(direction.count) } else { 1 };
-        let work = |index: usize| {
-            self.pass(&plan[index].1, params, direction, pass, self.mode(), &mut Pattern::Free)
-        };
+        let work = |index: usize| self.pass(&plan[index].1, params, direction, pass, self.mode(), &mut Pattern::Free);
         in_order(plan.len(), workers, work, |index, part| sum.add_to_shard(self, plan[index].0, part), observer)
     }
 

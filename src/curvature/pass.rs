@@ -7,6 +7,7 @@ use crate::Result;
 use crate::autodiff::{Dual, Gradients, Pattern, Saved, Tape, Value, Var};
 use crate::data::TargetBatch;
 use crate::kernels::row_dots;
+use crate::models::Loss;
 use crate::nn::{BatchStatistics, Forward, Mode, NnError, count_correct, per_sample_loss};
 
 /// What a pass computes, summed over its rows.
@@ -89,14 +90,7 @@ impl Objective<'_> {
         Ok(part)
     }
 
-    fn dual(
-        &self,
-        rows: &[usize],
-        params: &[Tensor],
-        direction: &Direction,
-        pass: Pass,
-        mode: Mode,
-    ) -> Result<Part> {
+    fn dual(&self, rows: &[usize], params: &[Tensor], direction: &Direction, pass: Pass, mode: Mode) -> Result<Part> {
         let values: Vec<Dual> = params
             .iter()
             .zip(&direction.tangents)
@@ -188,7 +182,9 @@ impl Objective<'_> {
             largest_activation: forward.largest_activation,
         };
         if let &[_, outputs] = output.dims()? {
-            self.data.check_classes(outputs)?;
+            // One logit tells two classes apart.
+            let two = self.options.loss == Loss::BceWithLogits && outputs == 1 && self.data.num_classes().is_some();
+            self.data.check_classes(if two { 2 } else { outputs })?;
         }
         per_sample_loss(&mut tape, &self.options.loss, &output, &target)?;
         Ok(cost)

@@ -1,6 +1,6 @@
 //! Sums of gradients over micro-batches, and their dot products with directions, in f64.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, WithDType};
 
 use super::access::{Slice, with_float};
 
@@ -29,7 +29,7 @@ impl Accumulator {
             let width = part.len() / rows;
             for (row, part) in part.chunks(width.max(1)).enumerate() {
                 let sum = &mut self.sum[row * columns + offset..][..width];
-                sum.iter_mut().zip(part).for_each(|(sum, &value)| *sum += f64::from(value));
+                sum.iter_mut().zip(part).for_each(|(sum, &value)| *sum += value.to_f64());
             }
             Ok(())
         })

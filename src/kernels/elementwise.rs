@@ -27,7 +27,7 @@ pub(super) fn combine(full: &[usize], terms: &[Term<'_>]) -> Result<Tensor> {
         let data: Vec<&[T]> = slices.iter().map(|slice| &**slice).collect();
         let factors: Vec<bool> = terms.iter().map(|(_, b)| b.is_some()).collect();
         let mut out = vec![T::default(); layout.len()];
-        let rows_per_chunk = (CHUNK / layout.inner).max(1);
+        let rows_per_chunk = (CHUNK / layout.inner.max(1)).max(1);
         parallel::for_chunks(&mut out, rows_per_chunk * layout.inner, |chunk, out| {
             combine_rows(&layout, &data, &factors, chunk * rows_per_chunk, out);
         });
@@ -39,9 +39,9 @@ pub(super) fn combine(full: &[usize], terms: &[Term<'_>]) -> Result<Tensor> {
 /// Sums along rows are taken in the dtype, sums of rows in f64.
 pub(super) fn contract(full: &[usize], small: &[usize], terms: &[Term<'_>]) -> Result<Tensor> {
     let mut out: Option<(Vec<f64>, Option<usize>)> = None;
-    let stacked = terms.iter().find_map(|(a, b)| {
-        directions(&[(a, full.len())]).or_else(|| b.and_then(|b| directions(&[(b, full.len())])))
-    });
+    let stacked = terms
+        .iter()
+        .find_map(|(a, b)| directions(&[(a, full.len())]).or_else(|| b.and_then(|b| directions(&[(b, full.len())]))));
     for &(a, b) in terms {
         let part = contract_term(full, small, (a, b), stacked)?;
         match &mut out {
@@ -65,12 +65,15 @@ fn contract_term(full: &[usize], small: &[usize], (a, b): Term<'_>, stacked: Opt
     let target = Target { small, stacked };
     let operands: Vec<&Tensor> = [Some(a), b].into_iter().flatten().collect();
     let layout = Layout::with_target(full, &operands, Some(target));
+    if layout.len() == 0 {
+        return Ok(vec![0.0; small_len * stacked.unwrap_or(1)]);
+    }
     with_float!(a.dtype(), T => {
         let held: Vec<Tensor> = operands.iter().map(|t| t.contiguous()).collect::<Result<_>>()?;
         let slices: Vec<Slice<'_, T>> = held.iter().map(Slice::of).collect::<Result<_>>()?;
         let data: Vec<&[T]> = slices.iter().map(|slice| &**slice).collect();
         let rows = layout.rows();
-        let rows_per_chunk = (CHUNK / layout.inner).max(1);
+        let rows_per_chunk = (CHUNK / layout.inner.max(1)).max(1);
         let parts = parallel::map(rows.div_ceil(rows_per_chunk), |chunk| {
             let first = chunk * rows_per_chunk;
             contract_rows(&layout, &data, first..rows.min(first + rows_per_chunk), small_len * stacked.unwrap_or(1))

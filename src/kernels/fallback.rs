@@ -30,7 +30,10 @@ pub fn linear(map: &Linear, x: &Tensor) -> Result<Tensor> {
         Linear::Subsample { input, step } => strided(x, [0, 0], [*step; 2], input.map(|size| size.div_ceil(*step))),
         Linear::Spread { output, step } => strided_transposed(x, [0, 0], [*step; 2], *output),
         Linear::Scale { factor } => x.affine(*factor, 0.0),
-        Linear::Gate { gate } => x.broadcast_mul(&gate.gt(0.0)?.to_dtype(x.dtype())?),
+        Linear::Gate { gate } => {
+            // A product with 0 or 1 would make NaN of infinities behind a closed gate.
+            gate.le(0.0)?.broadcast_as(x.shape())?.where_cond(&x.zeros_like()?, x)
+        }
         Linear::Gather { indices, from } => {
             let flat = flatten(x, from.len())?;
             let out = flat.index_select(&indices.flatten_all()?, 1)?;
@@ -91,9 +94,8 @@ fn bilinear_plain(map: &Bilinear, a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// `Σ_terms a ⊙ b` broadcast to `full`.
 pub(super) fn combine(full: &[usize], terms: &[Term<'_>]) -> Result<Tensor> {
     let rank = full.len();
-    let stacked = terms.iter().find_map(|(a, b)| {
-        directions(&[(a, rank)]).or_else(|| b.and_then(|b| directions(&[(b, rank)])))
-    });
+    let stacked =
+        terms.iter().find_map(|(a, b)| directions(&[(a, rank)]).or_else(|| b.and_then(|b| directions(&[(b, rank)]))));
     let shape: Vec<usize> = stacked.into_iter().chain(full.iter().copied()).collect();
     let mut sum: Option<Tensor> = None;
     for (a, b) in terms {
@@ -134,7 +136,8 @@ pub fn pointwise(f: Pointwise, order: usize, x: &Tensor) -> Result<Tensor> {
             ((&slope * 2.0)? - (x * (slope * (x * 0.5)?.tanh()?)?)?)?.contiguous()
         }
         (Pointwise::GeluErf, _) => {
-            let density = ((x.sqr()? * -0.5)?.exp()? * (0.5 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2))?;
+            let density = ((x.sqr()? * -0.5)?.exp()?
+                * (0.5 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2))?;
             let cumulative = (((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)? * 0.5)?;
             match order {
                 0 => x * cumulative,
@@ -190,11 +193,13 @@ fn strided(x: &Tensor, offset: [usize; 2], stride: [usize; 2], size: [usize; 2])
     let mut x = x.clone();
     for axis in 0..2 {
         let dim = x.rank() - 2 + axis;
-        let reach = size[axis] * stride[axis];
+        // One output needs no step; a step far past the edge would only allocate zeros.
+        let step = if size[axis] == 1 { 1 } else { stride[axis] };
+        let reach = size[axis] * step;
         let available = x.dims()[dim].saturating_sub(offset[axis]).min(reach);
         x = x.narrow(dim, offset[axis], available)?.pad_with_zeros(dim, 0, reach - available)?;
         let mut shape = x.dims().to_vec();
-        shape.splice(dim..=dim, [size[axis], stride[axis]]);
+        shape.splice(dim..=dim, [size[axis], step]);
         x = x.reshape(shape)?.narrow(dim + 1, 0, 1)?.squeeze(dim + 1)?;
     }
     x.contiguous()
@@ -207,9 +212,10 @@ fn strided_transposed(y: &Tensor, offset: [usize; 2], stride: [usize; 2], size: 
         let dim = y.rank() - 2 + axis;
         let count = y.dims()[dim];
         let mut shape = y.dims().to_vec();
-        shape[dim] = count * stride[axis];
-        y = y.unsqueeze(dim + 1)?.pad_with_zeros(dim + 1, 0, stride[axis] - 1)?.reshape(shape)?;
-        let kept = (count * stride[axis]).min(size[axis].saturating_sub(offset[axis]));
+        let step = if count == 1 { 1 } else { stride[axis] };
+        shape[dim] = count * step;
+        y = y.unsqueeze(dim + 1)?.pad_with_zeros(dim + 1, 0, step - 1)?.reshape(shape)?;
+        let kept = (count * step).min(size[axis].saturating_sub(offset[axis]));
         y = y.narrow(dim, 0, kept)?.pad_with_zeros(dim, offset[axis], size[axis] - offset[axis] - kept)?;
     }
     y.contiguous()
@@ -273,7 +279,8 @@ fn conv2d(geometry: &ConvGeometry, x: &Tensor, w: &Tensor) -> Result<Tensor> {
         let slice = slice.reshape((batch, in_channels, height * width))?;
         for (group, sum) in sums.iter_mut().enumerate() {
             let weights = tap_weights(w, tap, group, o)?.contiguous()?;
-            let part = weights.broadcast_left(batch)?.contiguous()?.matmul(&slice.narrow(1, group * c, c)?.contiguous()?)?;
+            let part =
+                weights.broadcast_left(batch)?.contiguous()?.matmul(&slice.narrow(1, group * c, c)?.contiguous()?)?;
             *sum = Some(match sum.take() {
                 None => part,
                 Some(sum) => (sum + part)?,
@@ -326,4 +333,3 @@ fn conv2d_weight_gradient(geometry: &ConvGeometry, x: &Tensor, y: &Tensor) -> Re
     }
     Tensor::stack(&columns, 2)?.reshape((out_channels, c, kernel[0], kernel[1]))
 }
-

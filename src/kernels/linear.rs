@@ -7,7 +7,6 @@ use super::elementwise::{combine, contract};
 use super::pool::{self, PoolGeometry};
 use super::{fallback, parallel};
 
-
 /// Reads `$x` as a slice of its dtype, lets `$body` fill a zeroed output of `$shape`, makes it a tensor.
 macro_rules! map_elements {
     ($x:expr, $shape:expr, $T:ident, |$slice:ident, $out:ident| $body:expr) => {{
@@ -97,7 +96,8 @@ pub enum Linear {
         /// The factor.
         factor: f64,
     },
-    /// `x` where `gate > 0`, else 0: ReLU and its derivative at fixed signs.
+    /// `x` where `gate > 0`, else 0: ReLU and its derivative at fixed signs. A NaN in the gate is open, since a ReLU
+    /// that turned NaN into 0 would hide broken weights from the loss.
     Gate {
         /// Same shape as `x`.
         gate: Tensor,
@@ -196,7 +196,7 @@ pub(super) fn with_plane(x: &Tensor, plane: [usize; 2]) -> Vec<usize> {
     x.dims()[..x.rank() - 2].iter().chain(&plane).copied().collect()
 }
 
-/// `x` where `gate > 0`; the gate is shared by all directions.
+/// 0 where `gate ≤ 0`, else `x`, so that NaN passes; the gate is shared by all directions.
 fn gated<T: WithDType>(x: &[T], gate: &[T], out: &mut [T]) {
     const CHUNK: usize = 1 << 14;
     let zero = T::zero();
@@ -207,7 +207,7 @@ fn gated<T: WithDType>(x: &[T], gate: &[T], out: &mut [T]) {
         parallel::for_chunks(out, CHUNK, |chunk, out| {
             let (x, gate) = (&x[chunk * CHUNK..], &gate[chunk * CHUNK..]);
             for ((out, &x), &gate) in out.iter_mut().zip(x).zip(gate) {
-                *out = if gate > zero { x } else { zero };
+                *out = if gate <= zero { zero } else { x };
             }
         });
     }

@@ -78,15 +78,7 @@ impl MatMul {
         })
     }
 
-    fn accumulate<T: WithDType>(
-        &self,
-        a: &[T],
-        a_stacked: bool,
-        b: &[T],
-        b_stacked: bool,
-        add: bool,
-        out: &mut [T],
-    ) {
+    fn accumulate<T: WithDType>(&self, a: &[T], a_stacked: bool, b: &[T], b_stacked: bool, add: bool, out: &mut [T]) {
         let (a_len, b_len, out_len) = (self.m * self.k, self.k * self.n, self.m * self.n);
         if out_len == 0 {
             return;
@@ -103,9 +95,7 @@ impl MatMul {
             });
             return;
         }
-        let offset = |stacked: bool, item: usize, len: usize| {
-            (if stacked { item } else { item % self.batch }) * len
-        };
+        let offset = |stacked: bool, item: usize, len: usize| (if stacked { item } else { item % self.batch }) * len;
         if self.transpose_a || self.m <= ROWS_PER_CHUNK {
             parallel::for_chunks(out, out_len, |item, out| {
                 let (a, b) = (&a[offset(a_stacked, item, a_len)..], &b[offset(b_stacked, item, b_len)..]);

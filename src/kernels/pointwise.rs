@@ -137,7 +137,10 @@ mod tests {
                         let difference = (f.value(order - 1, x + h) - f.value(order - 1, x - h)) / (2.0 * h);
                         let exact = f.value(order, x);
                         // Truncation h² f‴/6 and rounding ε/h are both below 1e-9 relative to max(1, |f⁽ⁿ⁾|)·50.
-                        assert!((difference - exact).abs() <= 5e-8 * exact.abs().max(1.0), "{f:?} order {order} at {x}");
+                        assert!(
+                            (difference - exact).abs() <= 5e-8 * exact.abs().max(1.0),
+                            "{f:?} order {order} at {x}"
+                        );
                     }
                 }
             }
@@ -146,7 +149,14 @@ mod tests {
 
     #[test]
     fn far_tails_stay_finite() {
-        for f in [Pointwise::Tanh, Pointwise::Sigmoid, Pointwise::Softplus, Pointwise::Silu, Pointwise::GeluErf, Pointwise::GeluTanh] {
+        for f in [
+            Pointwise::Tanh,
+            Pointwise::Sigmoid,
+            Pointwise::Softplus,
+            Pointwise::Silu,
+            Pointwise::GeluErf,
+            Pointwise::GeluTanh,
+        ] {
             for x in [-800.0, 800.0] {
                 (0..=2).for_each(|order| assert!(f.value(order, x).is_finite(), "{f:?} order {order} at {x}"));
             }

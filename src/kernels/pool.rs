@@ -63,7 +63,9 @@ pub fn max_pool_indices(geometry: &PoolGeometry, x: &Tensor) -> Result<Tensor> {
                     let mut best: Option<(usize, T)> = None;
                     for y in geometry.window(0, row) {
                         for position in geometry.window(1, column).map(|column| first + y * width + column) {
-                            if best.is_none_or(|(_, value)| x[position] > value) {
+                            // NaN wins: a maximum that dropped it would hide broken weights from the loss.
+                            let nan = x[position].to_f64().is_nan();
+                            if nan || best.is_none_or(|(_, value)| x[position] > value) {
                                 best = Some((position, x[position]));
                             }
                         }

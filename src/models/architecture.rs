@@ -180,14 +180,19 @@ impl Architecture {
         serde_json::json!(self).to_string()
     }
 
-    fn unique_tensors(&self) -> Result<Vec<(String, Vec<usize>, Option<ParamKind>)>, ModelError> {
+    fn unique_tensors(&self) -> Result<Vec<OwnedTensor>, ModelError> {
         let mut all = Vec::new();
         collect(&self.layers, &mut all);
-        let mut unique: Vec<(String, Vec<usize>, Option<ParamKind>)> = Vec::new();
+        let mut unique: Vec<OwnedTensor> = Vec::new();
         let mut seen: HashMap<String, usize> = HashMap::new();
+        let mut total = 0;
         for (name, shape, role) in all {
             match seen.get(&name) {
                 None => {
+                    total += element_count(&shape).unwrap_or(MAX_ELEMENTS + 1);
+                    if total > MAX_ELEMENTS {
+                        return Err(ModelError::TooLarge { name, shape });
+                    }
                     seen.insert(name.clone(), unique.len());
                     unique.push((name, shape, role));
                 }
@@ -201,7 +206,19 @@ impl Architecture {
     }
 }
 
-fn collect(layers: &[Layer], all: &mut Vec<(String, Vec<usize>, Option<ParamKind>)>) {
+/// More elements than any machine holds in one tensor; far below where sizes would overflow.
+const MAX_ELEMENTS: usize = 1 << 36;
+
+/// The number of elements, where it is at most 2^36.
+pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
+    let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size))?;
+    (count <= MAX_ELEMENTS).then_some(count)
+}
+
+/// Name, shape and role of a tensor that a layer names; no role marks a buffer.
+type OwnedTensor = (String, Vec<usize>, Option<ParamKind>);
+
+fn collect(layers: &[Layer], all: &mut Vec<OwnedTensor>) {
     for layer in layers {
         all.extend(layer.tensors().into_iter().map(|(name, shape, role)| (name.to_owned(), shape, role)));
         layer.children().into_iter().for_each(|(_, list)| collect(list, all));

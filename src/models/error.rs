@@ -57,6 +57,14 @@ pub enum ModelError {
         /// Its other shape.
         second: Vec<usize>,
     },
+    /// A tensor that no machine can hold.
+    #[error("architecture: tensor `{name}` of shape {shape:?} makes the model too large")]
+    TooLarge {
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
     /// A layer got an input that it cannot take.
     #[error("architecture: {at} ({kind}): {reason}")]
     Shape {
@@ -96,7 +104,9 @@ impl ModelError {
             }),
             Self::Syntax { .. } | Self::Field { .. } => Some("docs/models.md shows the format".into()),
             Self::UnknownFamily { nearest, .. } => Some(match nearest {
-                Some(nearest) => format!("did you mean `{nearest}`? families: {}; or a file", super::FAMILIES.join(", ")),
+                Some(nearest) => {
+                    format!("did you mean `{nearest}`? families: {}; or a file", super::FAMILIES.join(", "))
+                }
                 None => format!("families: {}; or a .json or .toml file", super::FAMILIES.join(", ")),
             }),
             Self::FamilyArgument { .. } => {
@@ -104,6 +114,7 @@ impl ModelError {
             }
             Self::ParamOrder { .. } => Some("list every parameter once, or leave param_order out".into()),
             Self::ConflictingShapes { .. } => Some("give the tensors different names".into()),
+            Self::TooLarge { .. } => Some("a model may have 2^36 elements at most".into()),
             Self::Shape { .. } => Some("compare the layer's fields with the shape of its input".into()),
         }
     }

@@ -257,7 +257,7 @@ impl Layer {
                 named
             }
             Self::Conv2d { inputs, outputs, kernel, groups, weight, bias, .. } => {
-                let shape = vec![*outputs, inputs / groups, kernel.0[0], kernel.0[1]];
+                let shape = vec![*outputs, inputs / groups.max(&1), kernel.0[0], kernel.0[1]];
                 let mut named: Vec<Named<'_>> = vec![(weight, shape, Some(ParamKind::Weight))];
                 named.extend(bias.as_deref().map(|bias| (bias, vec![*outputs], Some(ParamKind::Bias))));
                 named

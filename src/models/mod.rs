@@ -7,8 +7,9 @@ mod layer;
 mod network;
 mod parse;
 
+pub(crate) use architecture::element_count;
 pub use architecture::{Architecture, BatchNormMode, Loss};
 pub use error::ModelError;
 pub use families::{FAMILIES, family};
-pub use network::Network;
 pub use layer::{Extent, GeluForm, KINDS, Layer};
+pub use network::Network;

@@ -41,6 +41,7 @@ fn layer(value: &Value, at: &str) -> Result<Option<Layer>, ModelError> {
             Layer::Concat { branches: branches.iter().enumerate().map(parse).collect::<Result<_, _>>()?, axis }
         }
         kind if KINDS.contains(&kind) => {
+            bounded(object, at)?;
             serde_json::from_value(value.clone()).map_err(|error| field(format!("{kind}: {error}")))?
         }
         kind => {
@@ -49,6 +50,21 @@ fn layer(value: &Value, at: &str) -> Result<Option<Layer>, ModelError> {
         }
     };
     Ok(Some(layer))
+}
+
+/// Sizes below 2^31: sums and products of two then fit, whatever a layer computes from them.
+fn bounded(object: &Map<String, Value>, at: &str) -> Result<(), ModelError> {
+    let too_large = |value: &Value| value.as_u64().is_some_and(|size| size >= 1 << 31);
+    let found = object.iter().find(|(_, value)| match value {
+        Value::Array(sizes) => sizes.iter().any(too_large),
+        value => too_large(value),
+    });
+    match found {
+        None => Ok(()),
+        Some((key, value)) => {
+            Err(ModelError::Field { at: at.into(), reason: format!("`{key}`: {value} is not below 2^31") })
+        }
+    }
 }
 
 fn known_fields(object: &Map<String, Value>, known: &[&str], at: &str) -> Result<(), ModelError> {

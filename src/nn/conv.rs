@@ -12,16 +12,19 @@ impl<V: Value> Forward<'_, V> {
             return Ok(x.clone());
         };
         let [batch, _, height, width] = place.image(x.dims()?, Some(*inputs))?;
+        if *inputs == 0 || *outputs == 0 {
+            return Err(place.misfit("`in` and `out` must be at least 1".into()));
+        }
         if *groups == 0 || inputs % groups != 0 || outputs % groups != 0 {
             return Err(place.misfit(format!("{groups} groups do not divide {inputs} and {outputs} channels")));
         }
         let input = [height, width];
-        for axis in 0..2 {
+        for (axis, size) in input.into_iter().enumerate() {
             let reach = dilation.0[axis] * kernel.0[axis].saturating_sub(1) + 1;
             if kernel.0[axis] == 0 || stride.0[axis] == 0 || dilation.0[axis] == 0 {
                 return Err(place.misfit("kernel, stride and dilation must be at least 1".into()));
             }
-            if input[axis] + 2 * padding.0[axis] < reach {
+            if size + 2 * padding.0[axis] < reach {
                 return Err(place.misfit(format!("a window of {reach} does not fit an input of {height}x{width}")));
             }
         }
@@ -35,8 +38,9 @@ impl<V: Value> Forward<'_, V> {
             dilation: dilation.0,
             input,
         };
-        let positions: usize = geometry.output().iter().product();
-        self.multiply_adds += batch * positions * outputs * (inputs / groups) * kernel.0[0] * kernel.0[1];
+        let [rows, columns] = geometry.output();
+        let size = place.element_count(&[batch, *outputs, rows, columns])?;
+        self.multiply_adds += size * (inputs / groups) * kernel.0[0] * kernel.0[1];
         let weight = self.param(weight)?;
         let y = self.tape.bilinear(Bilinear::Conv2d(geometry), x, &weight)?;
         match bias {
@@ -55,10 +59,11 @@ impl<V: Value> Forward<'_, V> {
         (inputs, outputs, stride): (usize, usize, usize),
         place: &Place<'_>,
     ) -> Result<Var<V>> {
-        let [_, _, height, width] = place.image(x.dims()?, Some(inputs))?;
+        let [batch, _, height, width] = place.image(x.dims()?, Some(inputs))?;
         if outputs < inputs || stride == 0 {
             return Err(place.misfit("`out` must be at least `in`, and stride at least 1".into()));
         }
+        place.element_count(&[batch, outputs, height, width])?;
         let small = self.tape.linear(Linear::Subsample { input: [height, width], step: stride }, x)?;
         // He et al. (2016), option A, as commonly coded: half of the new channels on either side.
         let start = (outputs - inputs) / 2;

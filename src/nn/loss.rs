@@ -51,7 +51,9 @@ pub fn per_sample_loss<V: Value>(
         (Loss::BceWithLogits, target) => {
             let values = match target {
                 TargetBatch::Values(values) if values.dims() == [n, c] => values.clone(),
-                TargetBatch::Classes(labels) if c == 1 && labels.len() == n && labels.iter().all(|&label| label < 2) => {
+                TargetBatch::Classes(labels)
+                    if c == 1 && labels.len() == n && labels.iter().all(|&label| label < 2) =>
+                {
                     let labels: Vec<f64> = labels.iter().map(|&label| f64::from(label)).collect();
                     Tensor::from_vec(labels, (n, 1), primal.device())?.to_dtype(primal.dtype())?
                 }

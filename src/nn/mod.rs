@@ -23,6 +23,7 @@ use crate::models::Layer;
 
 /// How layers with two behaviours behave.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // one exists per pass; a box would only complicate callers
 pub enum Mode {
     /// Stored statistics, no dropout.
     Eval,
@@ -67,8 +68,12 @@ impl<'a, V: Value> Forward<'a, V> {
     /// The network's output for a batch `x` `[N, …]`.
     ///
     /// # Errors
-    /// A layer whose input does not fit it, by its place in the list.
+    /// A layer whose input does not fit it, by its place in the list; a batch without a number in it.
     pub fn run(&mut self, layers: &[Layer], x: Tensor) -> Result<Var<V>> {
+        if x.elem_count() == 0 {
+            let place = Place { at: "layers", kind: "input" };
+            return Err(place.misfit(format!("nothing to compute on in a batch of shape {:?}", x.dims())));
+        }
         let x = self.tape.constant(x);
         self.list(layers, x, "layers")
     }
@@ -109,7 +114,7 @@ impl<'a, V: Value> Forward<'a, V> {
             }
             Layer::GlobalAvgPool2d => self.global_average_pool(x, &place),
             Layer::Flatten => self.reshape(x, |dims| vec![dims[0], dims[1..].iter().product()]),
-            Layer::Dropout { p } => self.dropout(x, *p),
+            Layer::Dropout { p } => self.dropout(x, *p, &place),
             Layer::SubsamplePad { inputs, outputs, stride } => {
                 self.subsample_pad(x, (*inputs, *outputs, *stride), &place)
             }
@@ -149,7 +154,11 @@ impl<'a, V: Value> Forward<'a, V> {
         if dims.last() != Some(&inputs) || dims.len() < 2 {
             return Err(place.misfit(format!("expects [N, …, {inputs}], but its input is {dims:?}")));
         }
+        if inputs == 0 || outputs == 0 {
+            return Err(place.misfit("`in` and `out` must be at least 1".into()));
+        }
         let rows: usize = dims[..dims.len() - 1].iter().product();
+        place.element_count(&[rows, outputs])?;
         let product = MatMul { batch: 1, m: rows, k: inputs, n: outputs, transpose_a: false, transpose_b: true };
         self.multiply_adds += rows * inputs * outputs;
         let weight = self.param(weight)?;
@@ -164,10 +173,13 @@ impl<'a, V: Value> Forward<'a, V> {
         self.reshape(&y, |_| dims[..dims.len() - 1].iter().copied().chain([outputs]).collect())
     }
 
-    fn dropout(&mut self, x: &Var<V>, p: f64) -> Result<Var<V>> {
+    fn dropout(&mut self, x: &Var<V>, p: f64, place: &Place<'_>) -> Result<Var<V>> {
         use rand::Rng;
+        if !(0.0..=1.0).contains(&p) {
+            return Err(place.misfit(format!("`p` is {p}, but a probability lies in 0..=1")));
+        }
         let Mode::Train { dropout: Some(rng) } = &mut self.mode else { return Ok(x.clone()) };
-        if p <= 0.0 {
+        if p == 0.0 {
             return Ok(x.clone());
         }
         let full = x.dims()?.to_vec();
@@ -188,7 +200,7 @@ impl<'a, V: Value> Forward<'a, V> {
             .enumerate()
             .map(|(index, branch)| self.list(branch, x.clone(), &format!("{}.branches[{index}]", place.at)))
             .collect::<Result<_>>()?;
-        let first = outputs[0].dims()?.to_vec();
+        let first = outputs.first().ok_or_else(|| place.misfit("no branches".into()))?.dims()?.to_vec();
         let mut size = 0;
         for output in &outputs {
             let dims = output.dims()?;
@@ -221,6 +233,12 @@ struct Place<'a> {
 impl Place<'_> {
     fn misfit(&self, reason: String) -> crate::Error {
         crate::models::ModelError::Shape { at: self.at.into(), kind: self.kind, reason }.into()
+    }
+
+    /// The elements of an activation about to be made, where a machine can hold them.
+    fn element_count(&self, shape: &[usize]) -> Result<usize> {
+        let count = crate::models::element_count(shape);
+        count.ok_or_else(|| self.misfit(format!("an output of shape {shape:?} is too large")))
     }
 
     /// `[N, C, H, W]` with `channels` channels.

@@ -65,9 +65,7 @@ impl<V: Value> Forward<'_, V> {
         (weight, bias): (Option<&str>, Option<&str>),
         small: &[usize],
     ) -> Result<Var<V>> {
-        let buffer = |name: &str| {
-            self.buffers.get(name).ok_or_else(|| NnError::MissingTensor { name: name.into() })
-        };
+        let buffer = |name: &str| self.buffers.get(name).ok_or_else(|| NnError::MissingTensor { name: name.into() });
         let dtype = x.value().primal().map_or(DType::F64, |primal| primal.dtype());
         // f64 whatever the network's dtype: a variance as small as eps would lose digits.
         let inverse = (buffer(var)?.to_dtype(DType::F64)? + eps)?.sqrt()?.recip()?;
@@ -80,7 +78,10 @@ impl<V: Value> Forward<'_, V> {
                 let weight = self.param(weight)?;
                 let weight = self.reshape(&weight, |_| small.to_vec())?;
                 let product = Bilinear::Product { full: small.to_vec(), small: small.to_vec() };
-                (self.tape.bilinear(product.clone(), &weight, &inverse)?, self.tape.bilinear(product, &weight, &offset)?)
+                (
+                    self.tape.bilinear(product.clone(), &weight, &inverse)?,
+                    self.tape.bilinear(product, &weight, &offset)?,
+                )
             }
         };
         if let Some(bias) = bias {

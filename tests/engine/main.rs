@@ -1,0 +1,11 @@
+//! The engine from its primitives to its products, against plain loops, finite differences and identities.
+
+mod layers;
+mod loops;
+mod peer;
+mod plans;
+mod primitives;
+mod reference;
+mod shapes;
+mod support;
+mod threads;
