@@ -16,9 +16,11 @@ pub mod kernels;
 pub mod models;
 pub mod nn;
 pub mod observer;
+pub mod optim;
 pub mod random;
 pub mod report;
 pub mod spectral;
+pub mod train;
 
 pub use error::{Error, Result};
 pub use observer::{Observer, Step};
