@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::checkpoint::CheckpointError;
+use crate::cli::CliError;
 use crate::data::DataError;
 use crate::models::ModelError;
 use crate::nn::NnError;
@@ -19,6 +20,9 @@ pub enum Error {
     /// Reading a data set failed.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A command cannot be carried out as asked.
+    #[error(transparent)]
+    Cli(#[from] CliError),
     /// A checkpoint cannot be used.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -72,6 +76,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data(error) => error.hint(),
+            Self::Cli(error) => error.hint(),
             Self::Checkpoint(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::Nn(error) => error.hint(),

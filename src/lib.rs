@@ -9,10 +9,12 @@
 pub mod analysis;
 pub mod autodiff;
 pub mod checkpoint;
+pub mod cli;
 pub mod curvature;
 pub mod data;
 pub mod error;
 pub mod kernels;
+pub mod landscape;
 pub mod models;
 pub mod nn;
 pub mod observer;

@@ -1,3 +1,8 @@
 //! The command line: parses, calls `cli`, maps errors to exit codes.
 
-fn main() {}
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    flatness::cli::run(std::env::args_os(), &mut flatness::cli::Ui::process())
+}

@@ -1,5 +1,11 @@
 //! What `analyze` computes, as plain report structs that `report` turns into tables and figures.
 
+mod check;
+mod run;
+
+pub use check::{CheckOptions, Finding, check, check_outputs};
+pub use run::{AnalysisOptions, EigenMethod, analyze};
+
 use crate::spectral::{DensityReport, EigenReport, SlqReport, TraceReport};
 
 /// Which curvature.

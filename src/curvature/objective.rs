@@ -57,6 +57,8 @@ impl ObjectiveOptions {
 pub struct Evaluation {
     /// Mean loss, the L2 term included where the objective has one.
     pub loss: f64,
+    /// Standard error of the mean loss over rows: their standard deviation over `√N`.
+    pub loss_std_err: f64,
     /// Correct rows over rows; NaN where the targets are no classes.
     pub accuracy: f64,
 }
@@ -235,6 +237,19 @@ impl<'a> Objective<'a> {
         Ok(self.gradient_report(sum, self.num_rows(), theta)?.gradient)
     }
 
+    /// Names of the parameter tensors that the loss of the first rows does not depend on.
+    ///
+    /// # Errors
+    /// A loss that is not finite.
+    pub fn params_without_gradient(&self, theta: &Tensor) -> Result<Vec<String>> {
+        let params = self.network.space.split(theta)?;
+        let rows: Vec<usize> = (0..self.num_rows().min(2)).collect();
+        let none = Direction::none();
+        let part = self.pass(&rows, &params, &none, Pass::Gradient, self.mode(), &mut Pattern::Free)?;
+        let tensors = self.network.space.tensors().iter();
+        Ok(tensors.zip(&part.gradients).filter(|(_, g)| g.is_none()).map(|(tensor, _)| tensor.name.clone()).collect())
+    }
+
     /// Sums a pass over all rows; also the forms `vᵀA_s v` and the number of rows per shard.
     pub(super) fn sum_over_shards(
         &self,
@@ -289,13 +304,15 @@ impl<'a> Objective<'a> {
     }
 
     fn evaluation(&self, sum: &Sum, rows: usize, theta: &Tensor) -> Result<Evaluation> {
-        let mut loss = sum.loss / rows as f64;
+        let count = rows as f64;
+        let mut loss = sum.loss / count;
+        let variance = (sum.loss_squares / count - loss * loss).max(0.0) * count / (count - 1.0);
         if self.options.weight_decay != 0.0 {
             let square = theta.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
             loss += 0.5 * self.options.weight_decay * square;
         }
-        let accuracy = sum.correct.map_or(f64::NAN, |correct| correct as f64 / rows as f64);
-        Ok(Evaluation { loss, accuracy })
+        let accuracy = sum.correct.map_or(f64::NAN, |correct| correct as f64 / count);
+        Ok(Evaluation { loss, loss_std_err: (variance / count).sqrt(), accuracy })
     }
 
     fn gradient_report(&self, sum: Sum, rows: usize, theta: &Tensor) -> Result<GradientReport> {
@@ -329,6 +346,7 @@ fn cut(shards: &[Vec<usize>], size: usize) -> Vec<(usize, Vec<usize>)> {
 /// Sums over micro-batches.
 pub(super) struct Sum {
     pub(super) loss: f64,
+    loss_squares: f64,
     pub(super) correct: Option<usize>,
     /// Of the gradient (`[1, n]`) or of the products (`[k, n]`).
     pub(super) primal: Accumulator,
@@ -339,11 +357,12 @@ pub(super) struct Sum {
 impl Sum {
     fn new(rows: usize, columns: usize) -> Self {
         let primal = Accumulator::new(rows, columns);
-        Self { loss: 0.0, correct: Some(0), primal, forms: Vec::new(), statistics: Vec::new() }
+        Self { loss: 0.0, loss_squares: 0.0, correct: Some(0), primal, forms: Vec::new(), statistics: Vec::new() }
     }
 
     fn add(&mut self, objective: &Objective<'_>, part: Part) -> Result<()> {
         self.loss += part.loss;
+        self.loss_squares += part.loss_squares;
         self.correct = self.correct.zip(part.correct).map(|(sum, part)| sum + part);
         for (tensor, gradient) in objective.network.space.tensors().iter().zip(&part.gradients) {
             if let Some(gradient) = gradient {

@@ -37,8 +37,10 @@ impl Direction {
 }
 
 /// What a pass leaves.
+#[derive(Default)]
 pub(super) struct Part {
     pub(super) loss: f64,
+    pub(super) loss_squares: f64,
     pub(super) correct: Option<usize>,
     /// Per parameter tensor: the gradient `[…shape]` or the products `[k, …shape]`.
     pub(super) gradients: Vec<Option<Tensor>>,
@@ -155,14 +157,14 @@ impl Objective<'_> {
     }
 
     fn part<V: Value>(rows: &[usize], output: &Var<V>, loss: &Var<V>, target: &TargetBatch) -> Result<Part> {
-        let mut part =
-            Part { loss: 0.0, correct: None, gradients: Vec::new(), forms: Vec::new(), statistics: Vec::new() };
+        let mut part = Part::default();
         if let (Some(output), Some(loss)) = (output.value().primal(), loss.value().primal()) {
             let losses = loss.flatten_all()?.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>()?;
             if let Some(position) = losses.iter().position(|loss| !loss.is_finite()) {
                 return Err(NnError::NonFinite { row: rows[position] }.into());
             }
             part.loss = losses.iter().sum();
+            part.loss_squares = losses.iter().map(|loss| loss * loss).sum();
             part.correct = count_correct(output, target)?;
         }
         Ok(part)

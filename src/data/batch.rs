@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{DataError, Dataset, Inputs, Targets};
+use super::{Dataset, Inputs, Targets};
 use crate::Result;
 
 /// Targets of a batch of `n` rows.
@@ -20,7 +20,7 @@ impl Dataset {
     /// Values are normalised in `f64` and rounded once to `dtype` (to `f32` on the way to half precision).
     ///
     /// # Errors
-    /// [`DataError::NoSuchRow`]; a candle error for a `dtype` that is no float, or when the device is full.
+    /// [`NoSuchRow`](super::DataError::NoSuchRow); a candle error for a `dtype` that is no float, or when the device is full.
     pub fn batch(&self, rows: &[usize], dtype: DType, device: &Device) -> Result<(Tensor, TargetBatch)> {
         if !dtype.is_float() {
             return Err(candle_core::Error::UnsupportedDTypeForOp(dtype, "batch").into());
@@ -82,7 +82,7 @@ impl Dataset {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Normalisation;
+    use crate::data::{DataError, Normalisation};
 
     const MEAN: [f64; 2] = [0.4914, 0.25];
     const STD: [f64; 2] = [0.2023, 0.5];

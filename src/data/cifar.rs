@@ -44,12 +44,7 @@ pub(super) fn open(folder: &Path, split: Split) -> DataResult<Table> {
 }
 
 /// Files of `folder/sub` (`folder` itself for the empty name) whose names pass, sorted.
-fn matching(
-    folder: &Path,
-    names: &[String],
-    sub: &str,
-    passes: impl Fn(&str) -> bool,
-) -> DataResult<Vec<PathBuf>> {
+fn matching(folder: &Path, names: &[String], sub: &str, passes: impl Fn(&str) -> bool) -> DataResult<Vec<PathBuf>> {
     let place = folder.join(sub);
     let inner;
     let names = match sub {

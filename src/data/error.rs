@@ -89,6 +89,14 @@ pub enum DataError {
         /// The source.
         source_name: String,
     },
+    /// More drawn images than a split can have.
+    #[error("data: {count} glyphs are more than the {limit} that a split can have")]
+    TooManyGlyphs {
+        /// Images wanted.
+        count: usize,
+        /// Most images.
+        limit: usize,
+    },
     /// A row range without rows.
     #[error("data: rows {start}..{end} is empty")]
     EmptyRange {
@@ -293,6 +301,7 @@ impl DataError {
             Self::Syntax { expected, .. } => format!("write {expected}"),
             Self::NoTestSplit { .. } => "give the test rows as a file of their own, with split train".to_string(),
             Self::NoRows { .. } => "give a source with at least one row".to_string(),
+            Self::TooManyGlyphs { limit, .. } => format!("choose 1 to {limit} images"),
             Self::EmptyRange { .. } => "the end must be larger than the start: rows A..B are A to B - 1".to_string(),
             Self::RangePastEnd { num_rows, .. } => format!("choose rows within 0..{num_rows}"),
             Self::NoSuchRow { num_rows, .. } => format!("choose rows below {num_rows}"),

@@ -40,12 +40,40 @@ pub(super) fn open(paths: &[PathBuf]) -> DataResult<Table> {
 }
 
 fn read(path: &Path) -> DataResult<DataFrame> {
-    let file = File::open(path).map_err(|source| DataError::Io { path: path.to_path_buf(), source })?;
+    let io = |source| DataError::Io { path: path.to_path_buf(), source };
+    let file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
     let damaged = |reason| DataError::Corrupt { path: path.to_path_buf(), kind: "a Parquet file", reason };
+    let read = || {
+        let mut reader = ParquetReader::new(file);
+        check_sizes(&mut reader, length)?;
+        reader.finish().map_err(|error| error.to_string())
+    };
     // On some damaged files the reader panics instead of returning an error.
-    match catch_unwind(AssertUnwindSafe(|| ParquetReader::new(file).finish())) {
-        Ok(frame) => frame.map_err(|error| damaged(error.to_string())),
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(frame) => frame.map_err(damaged),
         Err(_) => Err(damaged("its pages cannot be decoded".to_string())),
+    }
+}
+
+/// Checks the sizes that the footer announces against the file's `length`: the reader reserves memory by them, and
+/// a reservation beyond all bounds ends the program. (Damage within a page header, a few bytes per megabyte, can still
+/// do that.)
+fn check_sizes(reader: &mut ParquetReader<File>, length: u64) -> Result<(), String> {
+    let metadata = reader.get_metadata().map_err(|error| error.to_string())?;
+    // Every row has an image of its own, so there are fewer rows than bytes.
+    let mut too_large = metadata.num_rows as u64 > length;
+    for group in &metadata.row_groups {
+        too_large |= group.num_rows() as u64 > length;
+        for column in group.parquet_columns() {
+            let (count, range) = (column.num_values(), column.byte_range());
+            too_large |= range.end > length || u64::try_from(count).is_ok_and(|count| count > length) || count < 0;
+        }
+    }
+    let counted: usize = metadata.row_groups.iter().fold(0, |sum, group| sum.saturating_add(group.num_rows()));
+    match too_large || counted != metadata.num_rows {
+        true => Err("its footer announces more data than the file has".to_string()),
+        false => Ok(()),
     }
 }
 
@@ -218,8 +246,8 @@ mod tests {
             let rms = (differences().map(|d| d * d).sum::<f64>() / bytes(&binary).len() as f64).sqrt();
             let max = differences().fold(0.0, f64::max);
             eprintln!("{split}: root mean square difference {rms:.3}, largest {max} grey levels");
-            // Both decoders are within rounding of the same upsampling, up to a few levels.
-            assert!(rms < 1.0 && max <= 8.0, "{split}: {rms} {max}");
+            // The colour conversion rounds each of three terms by up to a level; upsampling adds one or two.
+            assert!(rms < 1.0 && max <= 6.0, "{split}: {rms} {max}");
         }
     }
 
@@ -234,8 +262,9 @@ mod tests {
             let count = 50_000.0 * 1024.0;
             let found = values().sum::<f64>() / count;
             let found_std = (values().map(|v| v * v).sum::<f64>() / count - found * found).sqrt();
-            // The figures came from another JPEG decoder; a tenth of a grey level is 4e-4.
-            assert!((found / 255.0 - mean).abs() < 4e-4 && (found_std / 255.0 - std).abs() < 4e-4);
+            // The figures came from another JPEG decoder, whose rounding may differ by half a grey level.
+            let tolerance = 0.5 / 255.0;
+            assert!((found / 255.0 - mean).abs() < tolerance && (found_std / 255.0 - std).abs() < tolerance);
         }
     }
 }

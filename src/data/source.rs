@@ -47,7 +47,7 @@ impl Source {
     /// All rows of a split, images not yet drawn or decoded.
     pub(super) fn open(&self, split: Split, options: &GlyphOptions) -> DataResult<Table> {
         match self {
-            Self::Glyphs => Ok(glyphs::open(options, split)),
+            Self::Glyphs => glyphs::open(options, split),
             Self::Mnist(folder) => idx::open(folder, split),
             Self::Cifar10(folder) => cifar::open(folder, split),
             Self::Tensors(file) => match split {

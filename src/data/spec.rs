@@ -114,6 +114,15 @@ impl DataSpec {
         resolved
     }
 
+    /// Rows that [`DataSpec::load`] would give.
+    ///
+    /// # Errors
+    /// As [`DataSpec::load`], as far as files need to be opened for counting.
+    pub fn num_rows(&self) -> Result<usize> {
+        let table = self.source.open(self.split, &self.glyphs)?;
+        Ok(self.select(table.targets.len())?.len())
+    }
+
     /// Reads the rows. Only the images of selected rows are drawn or decoded.
     ///
     /// # Errors
@@ -317,7 +326,11 @@ mod tests {
         assert_eq!(spec.resolved().load().unwrap().sha256, spec.load().unwrap().sha256);
         let short: DataSpec = serde_json::from_str(r#"{"source": "glyphs", "split": "test"}"#).unwrap();
         assert_eq!(short.load().unwrap().len(), 1000);
-        for json in [r#"{"source": "glyphs", "row": "0..2"}"#, r#"{"source": "glyph"}"#, r#"{"source": "glyphs", "rows": "2..1"}"#] {
+        for json in [
+            r#"{"source": "glyphs", "row": "0..2"}"#,
+            r#"{"source": "glyph"}"#,
+            r#"{"source": "glyphs", "rows": "2..1"}"#,
+        ] {
             assert!(serde_json::from_str::<DataSpec>(json).is_err());
         }
     }

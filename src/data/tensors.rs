@@ -199,7 +199,10 @@ mod tests {
         assert!(text(&x, &tensor(&[0i64, -3], &[2])).contains("row 1: label -3 is not a class"));
         assert!(text(&x, &tensor(&[0i64, 1, 2], &[3])).contains("2 inputs but 3 targets"));
         let float_labels = text(&x, &tensor(&[0.0f32, 1.0], &[2]));
-        assert!(float_labels.contains("`y` is f32 of shape [2], expected integer classes of shape [N]"), "{float_labels}");
+        assert!(
+            float_labels.contains("`y` is f32 of shape [2], expected integer classes of shape [N]"),
+            "{float_labels}"
+        );
         assert!(text(&x, &tensor(&[0i64, 1], &[2, 1])).contains("`y` is i64 of shape [2, 1]"));
         assert!(text(&tensor(&[0i64, 1], &[2, 1]), &y).contains("`x` is i64 of shape [2, 1]"));
         assert!(text(&tensor(&[0.0f32, 1.0], &[2]), &y).contains("`x` is f32 of shape [2]"));

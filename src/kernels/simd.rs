@@ -37,11 +37,11 @@ pub trait Simd: Copy + 'static {
     /// The processor has this instruction set.
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
 
-    /// The sum of all lanes, pairwise.
+    /// The sum of the lanes of each vector, added pairwise; four vectors share their shuffles.
     ///
     /// # Safety
     /// The processor has this instruction set.
-    unsafe fn reduce(vector: Self::Vector) -> Self::Scalar;
+    unsafe fn reduce4(vectors: [Self::Vector; 4]) -> [Self::Scalar; 4];
 }
 
 /// A piece of work that runs with any vector type; `run` must be `#[inline(always)]`.
@@ -121,16 +121,17 @@ macro_rules! portable {
             }
 
             #[inline(always)]
-            unsafe fn reduce(vector: Self::Vector) -> $scalar {
-                let mut sums = vector;
-                let mut half = N / 2;
-                while half > 0 {
-                    for i in 0..half {
-                        sums[i] += sums[i + half];
+            unsafe fn reduce4(vectors: [Self::Vector; 4]) -> [$scalar; 4] {
+                vectors.map(|mut sums| {
+                    let mut half = N / 2;
+                    while half > 0 {
+                        for i in 0..half {
+                            sums[i] += sums[i + half];
+                        }
+                        half /= 2;
                     }
-                    half /= 2;
-                }
-                sums[0]
+                    sums[0]
+                })
             }
         }
     };
@@ -193,12 +194,14 @@ pub(super) mod avx2 {
         }
 
         #[inline(always)]
-        unsafe fn reduce(vector: __m256) -> f32 {
+        unsafe fn reduce4([a, b, c, d]: [__m256; 4]) -> [f32; 4] {
+            let mut sums = [0.0; 4];
             unsafe {
-                let four = _mm_add_ps(_mm256_castps256_ps128(vector), _mm256_extractf128_ps::<1>(vector));
-                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-                _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+                let halves = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+                let (low, high) = (_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+                _mm_storeu_ps(sums.as_mut_ptr(), _mm_add_ps(low, high));
             }
+            sums
         }
     }
 
@@ -228,11 +231,14 @@ pub(super) mod avx2 {
         }
 
         #[inline(always)]
-        unsafe fn reduce(vector: __m256d) -> f64 {
+        unsafe fn reduce4([a, b, c, d]: [__m256d; 4]) -> [f64; 4] {
+            let mut sums = [0.0; 4];
             unsafe {
-                let two = _mm_add_pd(_mm256_castpd256_pd128(vector), _mm256_extractf128_pd::<1>(vector));
-                _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
+                let (ab, cd) = (_mm256_hadd_pd(a, b), _mm256_hadd_pd(c, d));
+                let crossed = _mm256_permute2f128_pd::<0x21>(ab, cd);
+                _mm256_storeu_pd(sums.as_mut_ptr(), _mm256_add_pd(_mm256_blend_pd::<0b1100>(ab, cd), crossed));
             }
+            sums
         }
     }
 }

@@ -71,6 +71,7 @@ fn eigen(end: End, values: &[f64]) -> EigenReport {
         std_err_data: values.iter().map(|value| 0.03 * value.abs() + 0.1).collect(),
         method: "lanczos",
         num_matvecs: 120,
+        interrupted: false,
     }
 }
 
@@ -84,7 +85,14 @@ fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumRepo
         top: eigen(End::Top, top),
         bottom: eigen(End::Bottom, bottom),
         densities: vec![density(Axis::Linear, &probes), density(Axis::SignedLog, &probes)],
-        slq: SlqReport { probes, dim: DIM, num_matvecs: 800, trace: trace.clone() },
+        slq: SlqReport {
+            probes,
+            dim: DIM,
+            num_matvecs: 800,
+            trace: trace.clone(),
+            full_orthogonality: true,
+            interrupted: false,
+        },
         trace,
     }
 }

@@ -66,16 +66,22 @@ pub fn write_table(
 
 fn encode(columns: &[(&str, Column)], configuration: &serde_json::Value) -> Result<Vec<u8>, PolarsError> {
     let columns = columns.iter().map(|(name, column)| column.series(name).into_column()).collect();
-    let mut frame = DataFrame::new_infer_height(columns)?;
+    let frame = DataFrame::new_infer_height(columns)?;
     let metadata = KeyValueMetadata::from_static(vec![
         ("flatness.schema".into(), SCHEMA.to_string()),
         ("flatness.configuration".into(), configuration.to_string()),
     ]);
     let mut bytes = Vec::new();
-    ParquetWriter::new(&mut bytes)
-        .with_compression(ParquetCompression::Snappy)
-        .with_key_value_metadata(Some(metadata))
-        .finish(&mut frame)?;
+    let mut writer =
+        ParquetWriter::new(&mut bytes).with_compression(ParquetCompression::Snappy).batched(frame.schema())?;
+    writer.write_batch(&frame)?;
+    // Not `finish`: it adds polars' own schema, in which text has a type that pyarrow before version 16 refuses to
+    // read. Without it readers take the types of the Parquet format itself.
+    let metadata = if let KeyValueMetadata::Static(entries) = metadata { Some(entries) } else { None };
+    let mut file = writer.get_writer().lock().map_err(|_| PolarsError::ComputeError("poisoned lock".into()))?;
+    file.end(metadata)?;
+    drop(file);
+    drop(writer);
     Ok(bytes)
 }
 
@@ -155,6 +161,15 @@ mod tests {
         let bytes = encode(&metrics(), &json!({})).unwrap();
         let frame = ParquetReader::new(std::io::Cursor::new(bytes)).finish().unwrap();
         assert_eq!(frame.column("loss").unwrap().null_count(), 1);
+    }
+
+    #[test]
+    fn the_metadata_holds_our_entries_only() {
+        let bytes = encode(&metrics(), &json!({})).unwrap();
+        let mut reader = ParquetReader::new(std::io::Cursor::new(bytes));
+        let entries = reader.get_metadata().unwrap().key_value_metadata.clone().unwrap();
+        let keys: Vec<_> = entries.iter().map(|entry| entry.key.as_str()).collect();
+        assert_eq!(keys, ["flatness.schema", "flatness.configuration"]);
     }
 
     #[test]

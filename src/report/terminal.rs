@@ -1,1 +1,229 @@
 //! Numbers for people: aligned text of at most 80 columns.
+//!
+//! An error is rounded to two significant digits, and its value to the same place: of the two errors of one number the
+//! larger decides, since digits below it carry nothing.
+
+use crate::analysis::SummaryRow;
+
+/// Widest line.
+const WIDTH: usize = 80;
+
+/// The summary as a table: quantity, operator, scope, value, numeric error, error from the choice of data rows. Columns
+/// that would be empty in every row are left out; a star marks what did not converge.
+pub fn summary_table(rows: &[SummaryRow]) -> String {
+    let header = ["quantity", "operator", "scope", "value", "± numeric", "± data"].map(str::to_owned);
+    let mut lines = vec![header.to_vec()];
+    lines.extend(rows.iter().map(|row| {
+        let star = if row.converged { " " } else { "*" };
+        let [value, numeric, data] = measured(row.value, [row.std_err_numeric, row.std_err_data]);
+        vec![row.quantity.clone(), row.operator.clone(), row.scope.clone(), value + star, numeric, data]
+    }));
+    let (lines, words) = without_empty(lines, 3);
+    let mut text = aligned(&lines, words);
+    if rows.iter().any(|row| !row.converged) {
+        text.push_str(NOT_CONVERGED);
+    }
+    text
+}
+
+/// The summaries of several runs side by side: a line per quantity, a column per run, `value ± error`. The error holds
+/// both sources, `sqrt(numeric² + data²)`. Runs that do not fit into 80 columns go to a further table below.
+pub fn comparison_table(runs: &[(String, Vec<SummaryRow>)]) -> String {
+    let mut quantities: Vec<[&str; 3]> = Vec::new();
+    for row in runs.iter().flat_map(|(_, rows)| rows) {
+        let key = key(row);
+        if !quantities.contains(&key) {
+            quantities.push(key);
+        }
+    }
+    let labels: Vec<String> = std::iter::once(String::new()).chain(quantities.iter().map(label)).collect();
+    let columns: Vec<Vec<String>> = runs
+        .iter()
+        .map(|(name, rows)| {
+            let cells = quantities
+                .iter()
+                .map(|quantity| rows.iter().find(|row| key(row) == *quantity).map_or(String::new(), cell));
+            std::iter::once(shorten(name, 24)).chain(cells).collect()
+        })
+        .collect();
+    let widest = |column: &[String]| column.iter().map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let mut blocks: Vec<Vec<&Vec<String>>> = Vec::new();
+    let mut used = WIDTH;
+    for column in &columns {
+        if used + GAP + widest(column) > WIDTH {
+            blocks.push(Vec::new());
+            used = widest(&labels);
+        }
+        used += GAP + widest(column);
+        if let Some(block) = blocks.last_mut() {
+            block.push(column);
+        }
+    }
+    let table = |block: &Vec<&Vec<String>>| {
+        let line =
+            |i: usize| std::iter::once(labels[i].clone()).chain(block.iter().map(move |column| column[i].clone()));
+        aligned(&(0..labels.len()).map(|i| line(i).collect()).collect::<Vec<_>>(), 1)
+    };
+    let mut text = blocks.iter().map(table).collect::<Vec<_>>().join("\n");
+    if runs.iter().flat_map(|(_, rows)| rows).any(|row| !row.converged) {
+        text.push_str(NOT_CONVERGED);
+    }
+    text
+}
+
+const GAP: usize = 2;
+const NOT_CONVERGED: &str = "* not converged\n";
+
+fn key(row: &SummaryRow) -> [&str; 3] {
+    [&row.quantity, &row.operator, &row.scope]
+}
+
+fn label([quantity, operator, scope]: &[&str; 3]) -> String {
+    let scope = if *scope == "all" { "" } else { scope };
+    let words: Vec<&str> = [*operator, *quantity, scope].into_iter().filter(|word| !word.is_empty()).collect();
+    shorten(&words.join(" "), 36)
+}
+
+fn cell(row: &SummaryRow) -> String {
+    let known = [row.std_err_numeric, row.std_err_data].into_iter().filter(|error| error.is_finite());
+    let total = known.map(|error| error * error).reduce(|a, b| a + b).map_or(f64::NAN, f64::sqrt);
+    let star = if row.converged { " " } else { "*" };
+    match measured(row.value, [total, f64::NAN]) {
+        [value, error, _] if error.is_empty() => value + star,
+        [value, error, _] => format!("{value} {error}{star}"),
+    }
+}
+
+/// A value with its two errors as text; an unknown error is empty.
+fn measured(value: f64, errors: [f64; 2]) -> [String; 3] {
+    let place = |error: f64| {
+        // Two significant digits of the error; rounding first, since 0.0996 is 0.10.
+        let rounded: f64 = format!("{error:.1e}").parse().unwrap_or(error);
+        rounded.log10().floor() as i32 - 1
+    };
+    let known = errors.into_iter().filter(|error| *error > 0.0 && error.is_finite());
+    // Below the precision of a double, an error says nothing about digits.
+    let known = known.map(|error| place(error.max(1e-14 * value.abs()))).reduce(i32::max);
+    let text = match known {
+        Some(place) => at_place(value, place),
+        None => at_place(value, if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 - 5 }),
+    };
+    let error = |error: f64| match error {
+        error if error.is_nan() => String::new(),
+        error if error == 0.0 || error.is_infinite() => format!("± {error}"),
+        error => format!("± {}", at_place(error, place(error))),
+    };
+    [text, error(errors[0]), error(errors[1])]
+}
+
+/// `value` rounded to a multiple of `10^place`, in plain or scientific notation, whichever is readable.
+fn at_place(value: f64, place: i32) -> String {
+    if value.is_nan() {
+        return "-".into();
+    }
+    if value.is_infinite() {
+        return value.to_string();
+    }
+    let size = if value == 0.0 { place } else { value.abs().log10().floor() as i32 };
+    if value != 0.0 && !(-4..7).contains(&size) || place > 3 {
+        return format!("{value:.*e}", (size - place).clamp(0, 8) as usize);
+    }
+    if place <= 0 {
+        return format!("{value:.*}", place.unsigned_abs().min(12) as usize);
+    }
+    let unit = 10f64.powi(place);
+    format!("{:.0}", (value / unit).round() * unit)
+}
+
+fn shorten(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width - 1).chain(std::iter::once('…')).collect()
+}
+
+/// Leaves out columns that are empty below their header; also counts how many of the first `words` columns stay.
+fn without_empty(mut lines: Vec<Vec<String>>, words: usize) -> (Vec<Vec<String>>, usize) {
+    let used = |column: usize| lines.len() < 2 || lines[1..].iter().any(|line| !line[column].is_empty());
+    let keep: Vec<bool> = (0..lines[0].len()).map(used).collect();
+    for line in &mut lines {
+        let mut column = keep.iter();
+        line.retain(|_| column.next() == Some(&true));
+    }
+    let words = keep.iter().take(words).filter(|keep| **keep).count();
+    (lines, words)
+}
+
+/// Joins cells to lines; the first `words` columns stand left, numbers right. Words give way where a line is too long.
+fn aligned(lines: &[Vec<String>], words: usize) -> String {
+    let count = |cell: &String| cell.chars().count();
+    let columns = lines.first().map_or(0, Vec::len);
+    let mut widths: Vec<usize> =
+        (0..columns).map(|i| lines.iter().map(|line| count(&line[i])).max().unwrap_or(0)).collect();
+    let words = words.min(columns);
+    let total: usize = widths.iter().sum::<usize>() + GAP * columns.saturating_sub(1);
+    if let Some(widest) = (0..words).max_by_key(|i| widths[*i]) {
+        widths[widest] = widths[widest].saturating_sub(total.saturating_sub(WIDTH)).max(8);
+    }
+    let mut text = String::new();
+    for line in lines {
+        let cells = line.iter().zip(&widths).enumerate().map(|(i, (cell, width))| {
+            let cell = shorten(cell, *width);
+            if i < words { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::synthetic;
+
+    #[test]
+    fn errors_have_two_digits_and_values_end_where_the_larger_one_does() {
+        assert_eq!(measured(2103.4271, [0.012, 41.3]), ["2103", "± 0.012", "± 41"]);
+        assert_eq!(measured(0.012345678, [f64::NAN, 0.000413]), ["0.01235", "", "± 0.00041"]);
+        assert_eq!(measured(0.5, [0.0996, f64::NAN]), ["0.50", "± 0.10", ""]);
+        assert_eq!(measured(14_210.0, [1870.0, f64::NAN]), ["14200", "± 1900", ""]);
+        assert_eq!(measured(2064.123456, [2e-11, f64::NAN])[1], "± 2.0e-11");
+        assert_eq!(measured(-3.21e-9, [4.4e-11, f64::NAN]), ["-3.210e-9", "± 4.4e-11", ""]);
+        assert_eq!(measured(0.0521, [f64::NAN, f64::NAN])[0], "0.0521000");
+        assert_eq!(measured(f64::NAN, [f64::INFINITY, 0.0]), ["-", "± inf", "± 0"]);
+    }
+
+    #[test]
+    fn the_summary_fits_and_marks_what_did_not_converge() {
+        let mut rows = synthetic::summary(1.0);
+        let text = summary_table(&rows);
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        let line = text.lines().find(|line| line.starts_with("lambda_min")).unwrap();
+        assert!(line.contains('*'), "{text}");
+        assert!(text.ends_with("* not converged\n"));
+        rows[3].scope = "params:a.very.long.glob.that.never.ends.*.weight.and.some.more".into();
+        assert!(summary_table(&rows).lines().all(|line| line.chars().count() <= WIDTH), "{}", summary_table(&rows));
+        assert_eq!(summary_table(&[]).lines().count(), 1);
+    }
+
+    #[test]
+    fn many_runs_break_into_blocks() {
+        let runs: Vec<_> = (0..7).map(|i| (format!("run {i}"), synthetic::summary(1.0 + f64::from(i)))).collect();
+        let text = comparison_table(&runs);
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!((0..7).all(|i| text.contains(&format!("run {i}"))), "{text}");
+        assert!(text.contains("2100 ± 41"), "{text}");
+        assert_eq!(comparison_table(&[]), "");
+    }
+
+    #[test]
+    fn awkward_numbers_are_written_somehow() {
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, 5e-324, f64::MAX, -1e-300] {
+            for error in [f64::NAN, f64::INFINITY, 0.0, 5e-324, f64::MAX, 1.0] {
+                let cells = measured(number, [error, error]);
+                assert!(cells.iter().all(|cell| cell.chars().count() < 30), "{number} {error} {cells:?}");
+            }
+        }
+    }
+}

@@ -10,6 +10,8 @@ use crate::kernels::simd::{Simd, SimdTask};
 
 /// Vectors of pixels in one register tile.
 const VECTORS_PER_TILE: usize = 4;
+/// The same for a single target (depthwise): enough independent sums to hide the latency of an addition.
+const VECTORS_OF_ONE_TARGET: usize = 8;
 /// Room for the lanes of any vector type.
 const MAX_LANES: usize = 16;
 /// Outputs of one parallel task: enough directions to share the packing of a shared sample.
@@ -141,26 +143,22 @@ impl<T: Element> SimdTask<T> for SweepTask<'_, T> {
                 let target = group * plan.targets + first;
                 let source_start = group * plan.sources * plan.channel_len;
                 let weights_start = sweep.weights_start + target * sweep.offsets.len();
-                for (position, vectors) in tiles(sweep.positions.len(), VECTORS_PER_TILE) {
+                let most = if count == 1 { VECTORS_OF_ONE_TARGET } else { VECTORS_PER_TILE };
+                for (position, vectors) in tiles(sweep.positions.len(), most) {
                     let tile = Tile { source_start, weights_start, position, target };
-                    // SAFETY: `S` is the instruction set this task was dispatched to, and the bounds of all tiles
-                    // of this sweep were checked above.
-                    unsafe {
-                        match (vectors, count) {
-                            (4, 3) => self.tile::<S, 4, 3>(tile),
-                            (4, 2) => self.tile::<S, 4, 2>(tile),
-                            (4, 1) => self.tile::<S, 4, 1>(tile),
-                            (3, 3) => self.tile::<S, 3, 3>(tile),
-                            (3, 2) => self.tile::<S, 3, 2>(tile),
-                            (3, 1) => self.tile::<S, 3, 1>(tile),
-                            (2, 3) => self.tile::<S, 2, 3>(tile),
-                            (2, 2) => self.tile::<S, 2, 2>(tile),
-                            (2, 1) => self.tile::<S, 2, 1>(tile),
-                            (1, 3) => self.tile::<S, 1, 3>(tile),
-                            (1, 2) => self.tile::<S, 1, 2>(tile),
-                            _ => self.tile::<S, 1, 1>(tile),
-                        }
+                    macro_rules! tile_of {
+                        ($(($v:literal, $o:literal))*) => {
+                            match (vectors, count) {
+                                // SAFETY: `S` is the instruction set this task was dispatched to, and the bounds of
+                                // all tiles of this sweep were checked above.
+                                $(($v, $o) => unsafe { self.tile::<S, $v, $o>(tile) },)*
+                                _ => unreachable!("tiles are at most as large as these"),
+                            }
+                        };
                     }
+                    tile_of!((4, 3)(4, 2)(3, 3)(3, 2)(2, 3)(2, 2)(1, 3)(1, 2)(8, 1)(7, 1)(6, 1)(5, 1)(4, 1)(3, 1)(
+                        2, 1
+                    )(1, 1));
                 }
             }
         }
@@ -183,31 +181,14 @@ impl<T: Element> SweepTask<'_, T> {
     /// The processor has the instruction set of `S`, and `check_bounds` has passed.
     #[inline(always)]
     unsafe fn tile<S: Simd<Scalar = T>, const V: usize, const O: usize>(&mut self, tile: Tile) {
-        const { assert!(S::LANES <= MAX_LANES) };
-        let positions: [Position; V] = std::array::from_fn(|v| self.sweep.positions[tile.position + v]);
+        let positions = &self.sweep.positions[tile.position..][..V];
         // SAFETY: the caller's promise.
-        let sums = unsafe { self.sum::<S, V, O>(tile, positions.map(|position| position.start)) };
-        for (position, sums) in positions.iter().zip(sums) {
-            for (o, sum) in sums.into_iter().enumerate() {
-                let start = (tile.target + o) * self.plan.target_len + position.target;
-                let target = &mut self.out[start..];
-                if position.count == S::LANES && self.sweep.step == 1 {
-                    let target = &mut target[..S::LANES];
-                    // SAFETY: `target` has `LANES` places.
-                    unsafe { S::store(target.as_mut_ptr(), sum) };
-                    continue;
-                }
-                let mut lanes = [T::ZERO; MAX_LANES];
-                // SAFETY: `lanes` has at least `LANES` places.
-                unsafe { S::store(lanes.as_mut_ptr(), sum) };
-                if position.count == S::LANES && self.sweep.step == 2 {
-                    // The constant length lets the compiler unroll this.
-                    let target = &mut target[..2 * S::LANES - 1];
-                    (0..S::LANES).for_each(|lane| target[2 * lane] = lanes[lane]);
-                } else {
-                    let targets = target.iter_mut().step_by(self.sweep.step);
-                    targets.zip(&lanes[..position.count]).for_each(|(target, &value)| *target = value);
-                }
+        let sums = unsafe { self.sum::<S, V, O>(tile, std::array::from_fn(|v| positions[v].start)) };
+        for (v, &Position { target, count, .. }) in positions.iter().enumerate() {
+            for (o, &sum) in sums[v].iter().enumerate() {
+                let targets = &mut self.out[(tile.target + o) * self.plan.target_len + target..];
+                // SAFETY: the caller's promise of the instruction set.
+                unsafe { write::<S>(sum, count, self.sweep.step, targets) };
             }
         }
     }
@@ -243,5 +224,31 @@ impl<T: Element> SweepTask<'_, T> {
             }
             sums
         }
+    }
+}
+
+/// Writes the first `count` lanes of `vector` to every `step`-th place of `targets`.
+///
+/// # Safety
+/// The processor has the instruction set of `S`.
+#[inline(always)]
+unsafe fn write<S: Simd<Scalar: Element>>(vector: S::Vector, count: usize, step: usize, targets: &mut [S::Scalar]) {
+    const { assert!(S::LANES <= MAX_LANES) };
+    if count == S::LANES && step == 1 {
+        let targets = &mut targets[..S::LANES];
+        // SAFETY: `targets` has `LANES` places.
+        unsafe { S::store(targets.as_mut_ptr(), vector) };
+        return;
+    }
+    let mut lanes = [S::Scalar::ZERO; MAX_LANES];
+    // SAFETY: `lanes` has at least `LANES` places.
+    unsafe { S::store(lanes.as_mut_ptr(), vector) };
+    if count == S::LANES && step == 2 {
+        // The constant length lets the compiler unroll this.
+        let targets = &mut targets[..2 * S::LANES - 1];
+        (0..S::LANES).for_each(|lane| targets[2 * lane] = lanes[lane]);
+    } else {
+        let targets = targets.iter_mut().step_by(step);
+        targets.zip(&lanes[..count]).for_each(|(target, &value)| *target = value);
     }
 }

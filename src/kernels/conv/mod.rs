@@ -73,7 +73,8 @@ pub fn conv2d_input_gradient<T: Element>(
 /// The adjoint of [`conv2d`] in `w`, summed over the batch: `terms` of `(x, y)`; `out [K, O, C/groups, kh, kw]` is
 /// overwritten.
 ///
-/// Pixels are summed in registers in short blocks; the blocks are added in double precision, in a fixed order.
+/// Pixels are summed in registers in short blocks, blocks over eight samples, and those sums in double precision, in
+/// a fixed order.
 ///
 /// # Panics
 /// Where an operand or `out` is shorter than its shape says.

@@ -8,11 +8,11 @@ use super::plan::{Plan, Sweep, tiles};
 use crate::kernels::element::Element;
 use crate::kernels::simd::{Simd, SimdTask};
 
-/// Samples whose partial sum is one addend of the result.
+/// Samples whose sum is one addend of the result; these are added in double precision.
 const SAMPLES_PER_CHUNK: usize = 8;
 /// Directions of one parallel task: enough to share the packing of shared operands.
 const DIRECTIONS_PER_TASK: usize = 2;
-/// Vectors that are summed per register before the sum goes to double precision.
+/// Vectors that are summed in a register before it is added to memory; this bounds the rounding of long sums.
 const VECTORS_PER_BLOCK: usize = 128;
 /// Output channels and (input channel, tap) pairs of a register tile: 12 of 16 registers.
 const OUTPUTS_PER_TILE: usize = 4;
@@ -210,24 +210,17 @@ impl<T: Element> SimdTask<T> for BlockTask<'_, T> {
                     let output = group * plan.targets + output;
                     for (column, columns) in tiles(self.job.sweep.offsets.len(), COLUMNS_PER_TILE) {
                         let tile = Tile { first_vector, group, output, column };
-                        // SAFETY: `S` is the instruction set this task was dispatched to, and the bounds of all
-                        // tiles were checked above.
-                        unsafe {
-                            match (outputs, columns) {
-                                (4, 3) => self.tile::<S, 4, 3>(tile),
-                                (4, 2) => self.tile::<S, 4, 2>(tile),
-                                (4, 1) => self.tile::<S, 4, 1>(tile),
-                                (3, 3) => self.tile::<S, 3, 3>(tile),
-                                (3, 2) => self.tile::<S, 3, 2>(tile),
-                                (3, 1) => self.tile::<S, 3, 1>(tile),
-                                (2, 3) => self.tile::<S, 2, 3>(tile),
-                                (2, 2) => self.tile::<S, 2, 2>(tile),
-                                (2, 1) => self.tile::<S, 2, 1>(tile),
-                                (1, 3) => self.tile::<S, 1, 3>(tile),
-                                (1, 2) => self.tile::<S, 1, 2>(tile),
-                                _ => self.tile::<S, 1, 1>(tile),
-                            }
+                        macro_rules! tile_of {
+                            ($(($o:literal, $c:literal))*) => {
+                                match (outputs, columns) {
+                                    // SAFETY: `S` is the instruction set this task was dispatched to, and the bounds
+                                    // of all tiles were checked above.
+                                    $(($o, $c) => unsafe { self.tile::<S, $o, $c>(tile) },)*
+                                    _ => unreachable!("tiles are at most as large as these"),
+                                }
+                            };
                         }
+                        tile_of!((4, 3)(4, 2)(4, 1)(3, 3)(3, 2)(3, 1)(2, 3)(2, 2)(2, 1)(1, 3)(1, 2)(1, 1));
                     }
                 }
             }
@@ -254,11 +247,18 @@ impl<T: Element> BlockTask<'_, T> {
         // SAFETY: the caller's promise.
         let sums = unsafe { self.sum::<S, O, C>(tile) };
         let row_len = self.job.sweep.offsets.len();
-        for (o, sums) in sums.iter().enumerate() {
+        for (o, row) in sums.iter().enumerate() {
             let start = (tile.output + o) * row_len + tile.column;
-            for (total, &sum) in self.sums[start..start + C].iter_mut().zip(sums) {
-                // SAFETY: the caller's promise of the instruction set.
-                *total += unsafe { S::reduce(sum) };
+            // SAFETY: the caller's promise of the instruction set.
+            let sums = unsafe {
+                let zero = S::splat(T::ZERO);
+                S::reduce4(std::array::from_fn(|c| if c < C { row[c] } else { zero }))
+            };
+            // Four at once where there are four: beyond `C` this adds zeros.
+            if let Some(totals) = self.sums[start..].first_chunk_mut::<4>() {
+                (0..4).for_each(|c| totals[c] += sums[c]);
+            } else {
+                self.sums[start..].iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
             }
         }
     }
@@ -287,10 +287,10 @@ impl<T: Element> BlockTask<'_, T> {
                     for &start in starts {
                         let input = inputs.add(start);
                         let input: [S::Vector; C] = std::array::from_fn(|c| S::load(input.add(columns[c])));
-                        for o in 0..O {
+                        for (o, sums) in sums.iter_mut().enumerate() {
                             let output = S::load(outputs.add(o * layout.pixels));
                             for c in 0..C {
-                                sums[o][c] = S::mul_add(output, input[c], sums[o][c]);
+                                sums[c] = S::mul_add(output, input[c], sums[c]);
                             }
                         }
                         outputs = outputs.wrapping_add(S::LANES);

@@ -184,7 +184,7 @@ impl Canvas<'_> {
 
     /// A data point; hollow ones are white inside.
     pub fn marker(&mut self, at: Point, marker: Marker, color: RGBColor, hollow: bool) {
-        const RADIUS: f64 = 2.0;
+        const RADIUS: f64 = 1.7;
         let around = |corners: &[Point]| -> Vec<Point> {
             corners.iter().map(|(x, y)| (at.0 + RADIUS * x, at.1 + RADIUS * y)).collect()
         };

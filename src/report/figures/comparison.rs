@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::canvas::{Align, Canvas, Marker, Pen, SMALL, shorten, text_width};
-use super::palette::{GREY, PALE, series};
+use super::number::power_of_ten;
+use super::palette::{GREY, PALE, series, tint};
 use super::panel::{Area, Axis, level_axis};
 use super::scale::Scale;
 use super::sheet::{Sample, Sheet};
@@ -37,14 +38,14 @@ pub fn write_comparison(
         legend.push((Sample::Bar(Pen::solid(GREY, 0.7)), "± 1 s.e. (data rows)".into()));
     }
     if shown().any(|row| row.std_err_numeric > 0.0) {
-        legend.push((Sample::Line(Pen::solid(GREY, 2.2)), "± numeric error".into()));
+        legend.push((Sample::Patch(tint(GREY)), "± numeric error".into()));
     }
     let rows = quantities.len().div_ceil(2);
     let height = 30.0 + 11.0 * runs.len() as f64;
     let sheet = Sheet { legend, body_height: height * rows as f64, statement: statement.to_owned() };
     sheet.write(folder, "comparison", |canvas, body| {
         let widest = runs.iter().map(|(name, _)| text_width(name, SMALL)).fold(0.0, f64::max).min(70.0);
-        let names = widest + 7.0;
+        let names = widest - 2.0;
         let half = 0.5 * (body.right - body.left - names);
         for (index, quantity) in quantities.iter().enumerate() {
             let (row, column) = ((index / 2) as f64, (index % 2) as f64);
@@ -54,7 +55,7 @@ pub fn write_comparison(
             draw_quantity(canvas, area, runs, quantity);
             if column == 0.0 {
                 for (place, (name, _)) in runs.iter().enumerate() {
-                    let at = (left - 3.0, row_center(area, runs.len(), place));
+                    let at = (left + 6.0, row_center(area, runs.len(), place));
                     canvas.text(&shorten(name, SMALL, widest), at, SMALL, Align::Right);
                 }
             }
@@ -117,16 +118,16 @@ fn draw_quantity(canvas: &mut Canvas, area: Area, runs: &[(String, Vec<SummaryRo
     });
     let x = Scale::linear(reach);
     let inner =
-        Area { left: area.left + 2.0, top: area.top + HEAD, right: area.right - 8.0, bottom: area.bottom - FOOT };
+        Area { left: area.left + 11.0, top: area.top + HEAD, right: area.right - 8.5, bottom: area.bottom - FOOT };
     let center = 0.5 * (inner.left + inner.right);
-    canvas.text(&title(*quantity), (center, area.top + 6.0), SMALL, Align::Center);
     let place = |value: f64| inner.left + x.position(value).clamp(0.0, 1.0) * (inner.right - inner.left);
     for (index, row) in rows.iter().enumerate() {
         let y = row_center(area, runs.len(), index);
         canvas.line(&[(inner.left, y), (inner.right, y)], Pen::solid(PALE, 0.3));
         let Some(row) = row.filter(|row| row.value.is_finite()) else { continue };
         let color = series(index);
-        for (error, pen) in [(row.std_err_numeric, Pen::solid(color, 2.2)), (row.std_err_data, Pen::solid(color, 0.7))]
+        for (error, pen) in
+            [(row.std_err_numeric, Pen::solid(tint(color), 4.0)), (row.std_err_data, Pen::solid(color, 0.7))]
         {
             if error > 0.0 {
                 canvas.line(&[(place(row.value - error), y), (place(row.value + error), y)], pen);
@@ -134,10 +135,14 @@ fn draw_quantity(canvas: &mut Canvas, area: Area, runs: &[(String, Vec<SummaryRo
         }
         if row.std_err_data > 0.0 {
             for end in [row.value - row.std_err_data, row.value + row.std_err_data].map(place) {
-                canvas.line(&[(end, y - 1.8), (end, y + 1.8)], Pen::solid(color, 0.7));
+                canvas.line(&[(end, y - 2.5), (end, y + 2.5)], Pen::solid(color, 0.7));
             }
         }
         canvas.marker((place(row.value), y), Marker::series(index), color, !row.converged);
     }
-    level_axis(canvas, inner, &Axis::new(x, ""));
+    let title = match level_axis(canvas, inner, &Axis::new(x, "")) {
+        0 => title(*quantity),
+        exponent => format!("{} (×{})", title(*quantity), power_of_ten(exponent)),
+    };
+    canvas.text(&title, (center, area.top + 6.0), SMALL, Align::Center);
 }

@@ -68,7 +68,7 @@ fn rasterize(tree: &Tree) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
     // The sheet is opaque, so three channels hold it all; line art shrinks to a fifth when the encoder may search.
     let colors: Vec<u8> = pixels.pixels().iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]).collect();
     let mut png = Vec::new();
-    let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive);
+    let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Default, FilterType::Adaptive);
     encoder.write_image(&colors, width, height, ExtendedColorType::Rgb8)?;
     Ok(png)
 }

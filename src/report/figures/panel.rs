@@ -63,7 +63,7 @@ impl Axis {
     }
 
     fn upright_ticks(&self, height: f64) -> Ticks {
-        self.scale.ticks(((height / 15.0) as usize).clamp(2, 7))
+        self.scale.ticks(((height / 13.0).round() as usize).clamp(2, 7))
     }
 
     fn level_ticks(&self, width: f64) -> Ticks {
@@ -71,16 +71,19 @@ impl Axis {
             let edge = |(value, label): &(f64, String), side: f64| {
                 self.scale.position(*value) * width + side * 0.5 * text_width(label, SMALL)
             };
-            ticks.major.windows(2).all(|pair| edge(&pair[1], -1.0) - edge(&pair[0], 1.0) > 3.0)
+            ticks.major.iter().all(|tick| edge(tick, 1.0) < width + OVERHANG && edge(tick, -1.0) > -OVERHANG)
+                && ticks.major.windows(2).all(|pair| edge(&pair[1], -1.0) - edge(&pair[0], 1.0) > 3.0)
         };
-        let choices = (2..=8).rev().map(|most| self.scale.ticks(most));
-        let mut ticks = choices.clone().find(fits).or_else(|| choices.last()).unwrap_or_else(|| self.scale.ticks(2));
+        let useful = |ticks: &Ticks| ticks.major.len() >= 2 && fits(ticks);
+        // From many ticks to few; where none will do, what fits of six.
+        let choice = (2..=8).rev().map(|most| self.scale.ticks(most)).find(useful);
+        let mut ticks = choice.unwrap_or_else(|| self.scale.ticks(6));
         // What still collides gives way, largest numbers last.
-        let mut free = f64::INFINITY;
+        let mut free = width + OVERHANG + 3.0;
         let mut kept: Vec<(f64, String)> = Vec::new();
         for tick in std::mem::take(&mut ticks.major).into_iter().rev() {
             let (middle, half) = (self.scale.position(tick.0) * width, 0.5 * text_width(&tick.1, SMALL));
-            if middle + half + 3.0 < free {
+            if middle + half + 3.0 < free && middle - half > -OVERHANG {
                 free = middle - half;
                 kept.push(tick);
             } else {
@@ -102,6 +105,8 @@ impl Axis {
     }
 }
 
+/// How far a number below an axis may stick out at its ends.
+const OVERHANG: f64 = 8.4;
 /// Length of a tick.
 const TICK: f64 = 2.5;
 /// Between a tick and its label.
@@ -116,6 +121,8 @@ pub struct Panel {
     pub inner: Area,
     x: Axis,
     y: Axis,
+    /// Room at the left, for the title's place.
+    left: f64,
 }
 
 impl Panel {
@@ -127,10 +134,10 @@ impl Panel {
         let inner = Area {
             left: outer.left + left,
             top: outer.top + 4.0,
-            right: outer.right - 7.0,
+            right: outer.right - 8.5,
             bottom: outer.bottom - TICK - labels - title - 1.0,
         };
-        Self { inner, x, y }
+        Self { inner, x, y, left }
     }
 
     /// First and last number of the `x` axis.
@@ -154,17 +161,15 @@ impl Panel {
         for value in &ticks.minor {
             canvas.line(&[(left - 0.6 * TICK, place(*value)), (left, place(*value))], fine);
         }
-        let mut widest: f64 = 0.0;
         for (value, label) in &ticks.major {
             canvas.line(&[(left - TICK, place(*value)), (left, place(*value))], pen);
             if self.y.labelled {
                 canvas.text(label, (left - TICK - GAP, place(*value)), SMALL, Align::Right);
-                widest = widest.max(text_width(label, SMALL) + GAP);
             }
         }
         let heading = self.y.heading(&ticks);
         if !heading.is_empty() {
-            let beside = left - TICK - widest - 3.0 - 0.5 * LARGE;
+            let beside = left - self.left + 0.5 * LARGE + 0.5;
             canvas.text(&heading, (beside, 0.5 * (top + bottom)), LARGE, Align::Upward);
         }
     }
@@ -249,8 +254,9 @@ impl Panel {
     }
 }
 
-/// Draws an axis along the lower edge of `inner`, labels and title below it.
-pub fn level_axis(canvas: &mut Canvas, inner: Area, axis: &Axis) {
+/// Draws an axis along the lower edge of `inner`, labels and title below it; returns the power of ten that its numbers
+/// leave out.
+pub fn level_axis(canvas: &mut Canvas, inner: Area, axis: &Axis) -> i32 {
     let Area { left, right, bottom, .. } = inner;
     let (pen, fine) = (Pen::solid(INK, FRAME), Pen::solid(INK, FINE));
     canvas.line(&[(left, bottom), (right, bottom)], pen);
@@ -269,6 +275,7 @@ pub fn level_axis(canvas: &mut Canvas, inner: Area, axis: &Axis) {
         let below = bottom + TICK + if axis.labelled { GAP + SMALL } else { 0.0 } + 2.5 + 0.5 * LARGE;
         canvas.text(&axis.heading(&ticks), (0.5 * (left + right), below), LARGE, Align::Center);
     }
+    ticks.exponent
 }
 
 /// The part of a line that lies inside (Liang and Barsky 1984).

@@ -27,6 +27,16 @@ pub enum Sample {
     Band(Pen),
 }
 
+impl Sample {
+    fn width(self) -> f64 {
+        match self {
+            Self::Line(_) | Self::Band(_) => SAMPLE,
+            Self::Patch(_) | Self::Tick(_) => 8.0,
+            Self::Mark(..) | Self::Bar(_) => 5.0,
+        }
+    }
+}
+
 /// A figure of one column: `body_height` points for panels, legend and statement around them.
 pub struct Sheet {
     /// In reading order; rows break by themselves.
@@ -39,6 +49,7 @@ pub struct Sheet {
 
 const MARGIN: f64 = 3.0;
 const ROW: f64 = 10.0;
+/// Width of the widest sample.
 const SAMPLE: f64 = 13.0;
 const LEGEND_LEFT: f64 = 6.0;
 
@@ -55,7 +66,7 @@ impl Sheet {
     ) -> Result<Vec<PathBuf>, ReportError> {
         let rows = self.legend_rows();
         let lines = wrap(&self.statement, COLUMN - 2.0 * MARGIN);
-        let top = MARGIN + ROW * rows.len() as f64;
+        let top = MARGIN + ROW * rows.len() as f64 + if rows.is_empty() { 0.0 } else { 1.5 };
         let bottom = top + self.body_height;
         let height = bottom + if lines.is_empty() { 0.0 } else { 3.0 + ROW * lines.len() as f64 } + MARGIN;
         write_figure(folder, name, (COLUMN, height), |canvas| {
@@ -75,7 +86,7 @@ impl Sheet {
         let mut right = f64::INFINITY;
         for (sample, words) in &self.legend {
             let words = shorten(words, SMALL, COLUMN - LEGEND_LEFT - SAMPLE - 8.0);
-            let width = SAMPLE + 3.0 + text_width(&words, SMALL) + 9.0;
+            let width = sample.width() + 3.0 + text_width(&words, SMALL) + 9.0;
             if right + width - 9.0 > COLUMN - MARGIN {
                 rows.push(Vec::new());
                 right = LEGEND_LEFT;
@@ -91,9 +102,10 @@ impl Sheet {
 
 fn draw_row(canvas: &mut Canvas, entries: &[(f64, Sample, String)], y: f64) {
     for (left, sample, words) in entries {
-        let middle = left + 0.5 * SAMPLE;
+        let right = left + sample.width();
+        let middle = 0.5 * (left + right);
         match *sample {
-            Sample::Line(pen) => canvas.line(&[(*left, y), (left + SAMPLE, y)], pen),
+            Sample::Line(pen) => canvas.line(&[(*left, y), (right, y)], pen),
             Sample::Mark(marker, color, hollow) => canvas.marker((middle, y), marker, color, hollow),
             Sample::Bar(pen) => {
                 canvas.line(&[(middle, y - 3.5), (middle, y + 3.5)], pen);
@@ -101,19 +113,18 @@ fn draw_row(canvas: &mut Canvas, entries: &[(f64, Sample, String)], y: f64) {
                     canvas.line(&[(middle - 1.8, end), (middle + 1.8, end)], pen);
                 }
             }
-            Sample::Patch(fill) => canvas.rectangle((left + 4.0, y - 3.0), (left + SAMPLE, y + 3.0), fill),
+            Sample::Patch(fill) => canvas.rectangle((*left, y - 3.0), (right, y + 3.0), fill),
             Sample::Tick(pen) => {
                 for x in [middle - 3.0, middle, middle + 2.0] {
                     canvas.line(&[(x, y - 2.0), (x, y + 2.0)], pen);
                 }
             }
             Sample::Band(pen) => {
-                let corners = [(*left, y - 3.0), (left + SAMPLE, y - 3.0), (left + SAMPLE, y + 3.0), (*left, y + 3.0)];
-                canvas.polygon(&corners, tint(pen.color));
-                canvas.line(&[(*left, y), (left + SAMPLE, y)], pen);
+                canvas.rectangle((*left, y - 3.0), (right, y + 3.0), tint(pen.color));
+                canvas.line(&[(*left, y), (right, y)], pen);
             }
         }
-        canvas.text_in(words, (left + SAMPLE + 3.0, y), (SMALL, Align::Left), INK);
+        canvas.text_in(words, (right + 3.0, y), (SMALL, Align::Left), INK);
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::canvas::{Align, Canvas, Dash, Pen, SMALL, dash};
 use super::number::{significant, subscript};
-use super::palette::{GREY, MAX_SERIES, series};
+use super::palette::{GREY, INK, MAX_SERIES, series};
 use super::panel::{Area, Axis, Panel};
 use super::scale::Scale;
 use super::sheet::{Sample, Sheet};
@@ -48,18 +48,17 @@ fn legend(columns: &[Vec<&SliceReport>]) -> Vec<(Sample, String)> {
     if columns.iter().flatten().any(|slice| slice.curvature.is_finite()) {
         legend.push((Sample::Line(parabola(GREY)), "loss + λx²/2".into()));
     }
-    if let Some(random) = columns.iter().find(|lines| lines[0].kind == SliceKind::RandomFilter) {
-        // Colours start anew: the lines of the other panel have names of their own.
-        let names = (0..random.len()).map(|i| (Sample::Line(pen(i)), format!("d{}", subscript(i + 1))));
-        if columns.len() == 1 {
-            legend.extend(names);
-        }
-    }
     legend
 }
 
 fn pen(index: usize) -> Pen {
     Pen { color: series(index), width: 1.0, dash: dash(index) }
+}
+
+/// Random directions are nameless: ink, told apart by their dashes.
+fn pen_of(slice: &SliceReport, index: usize) -> Pen {
+    let color = if slice.kind == SliceKind::Eigenvector { series(index) } else { INK };
+    Pen { color, ..pen(index) }
 }
 
 fn parabola(color: plotters::style::RGBColor) -> Pen {
@@ -83,14 +82,14 @@ fn draw_column(canvas: &mut Canvas, area: Area, lines: &[&SliceReport], (accurac
     upper.draw_axes(canvas);
     for (index, slice) in lines.iter().enumerate().rev() {
         draw_parabola(canvas, &upper, slice, index);
-        upper.curve(canvas, slice.x.iter().copied().zip(slice.loss.iter().copied()), pen(index));
+        upper.curve(canvas, slice.x.iter().copied().zip(slice.loss.iter().copied()), pen_of(slice, index));
         mark_lost(canvas, &upper, slice);
     }
     if accuracy {
         let lower = Panel::new(area.rows(share, 1.0), left, below(direction), right);
         lower.draw_axes(canvas);
         for (index, slice) in lines.iter().enumerate().rev() {
-            lower.curve(canvas, slice.x.iter().copied().zip(slice.accuracy.iter().copied()), pen(index));
+            lower.curve(canvas, slice.x.iter().copied().zip(slice.accuracy.iter().copied()), pen_of(slice, index));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use plotters::style::RGBColor;
 
 use super::canvas::{Canvas, Marker, Pen};
-use super::palette::{GREY, INK, series};
+use super::palette::{GREY, INK, series, tint};
 use super::panel::{Axis, Panel};
 use super::scale::Scale;
 use super::sheet::{Sample, Sheet};
@@ -58,7 +58,7 @@ pub fn write(report: &AnalysisReport, spectra: &[&SpectrumReport], folder: &Path
         legend.push((Sample::Bar(data_pen(GREY)), "± 1 s.e. (data rows)".into()));
     }
     if all().any(|dot| dot.residual_norm > 0.0) {
-        legend.push((Sample::Line(residual_pen(GREY)), "± residual norm".into()));
+        legend.push((Sample::Patch(tint(GREY)), "± residual norm".into()));
     }
     let panels: Vec<(&Vec<Vec<Dot>>, &str)> = [(&top, "largest"), (&bottom, "smallest")]
         .into_iter()
@@ -99,7 +99,7 @@ fn data_pen(color: RGBColor) -> Pen {
 }
 
 fn residual_pen(color: RGBColor) -> Pen {
-    Pen::solid(color, 2.2)
+    Pen::solid(tint(color), 4.0)
 }
 
 fn draw_dots(canvas: &mut Canvas, panel: &Panel, dots: &[Dot], index: usize) {
@@ -107,7 +107,7 @@ fn draw_dots(canvas: &mut Canvas, panel: &Panel, dots: &[Dot], index: usize) {
     panel.curve(canvas, [(ends.0, 0.0), (ends.1, 0.0)].into_iter(), Pen::solid(INK, 0.3));
     for dot in dots {
         panel.error_bar(canvas, (dot.x, dot.value, dot.residual_norm), 0.0, residual_pen(color));
-        panel.error_bar(canvas, (dot.x, dot.value, dot.std_err_data), 3.6, data_pen(color));
+        panel.error_bar(canvas, (dot.x, dot.value, dot.std_err_data), 5.0, data_pen(color));
         panel.mark(canvas, (dot.x, dot.value), (Marker::series(index), color, !dot.converged));
     }
 }

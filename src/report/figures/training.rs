@@ -50,8 +50,8 @@ pub fn write_training_curves(
     let legend = curves.iter().enumerate().map(|(i, curve)| (Sample::Line(pen(i, false)), curve.name.clone()));
     let mut legend: Vec<(Sample, String)> = legend.collect();
     if curves.iter().any(|curve| !curve.test_loss.is_empty() || !curve.test_accuracy.is_empty()) {
-        legend.push((Sample::Line(Pen::solid(GREY, 1.0)), "training rows".into()));
-        legend.push((Sample::Line(Pen { color: GREY, ..pen(0, true) }), "test rows".into()));
+        legend.push((Sample::Line(Pen::solid(GREY, 1.0)), "train".into()));
+        legend.push((Sample::Line(Pen { color: GREY, ..pen(0, true) }), "test".into()));
     }
     let body_height = 80.0 * panels.len() as f64 + 14.0;
     let sheet = Sheet { legend, body_height, statement: statement.to_owned() };

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use super::{Column, write_table};
 use crate::analysis::{AnalysisReport, SliceReport, SpectrumReport, SummaryRow};
 use crate::report::ReportError;
-use crate::spectral::{Axis, DensityReport, EigenReport, Quadrature};
+use crate::spectral::{Axis, DensityReport, EigenReport, Quadrature, SlqReport};
 
 type Columns = Vec<(&'static str, Column)>;
 
 /// Writes all tables of `report` into `folder`, which exists; returns their paths.
 ///
 /// Tables without rows are written too, so that no table of an earlier run stays behind and readers find every column.
+///
+/// `interrupted` says that the run was ended early, with fewer steps or probes than asked for. `method` is
+/// `slq_three_term` instead of `slq` where the bases did not fit into memory: nodes may then repeat.
 ///
 /// | table | one row per | notes |
 /// |---|---|---|
@@ -76,6 +79,7 @@ fn eigenvalues(spectra: &[SpectrumReport]) -> Columns {
         ("method", text(&rows, |(_, _, eigen, _)| eigen.method)),
         ("converged", flag(&rows, |(_, _, eigen, i)| eigen.converged.get(*i).copied().unwrap_or(false))),
         ("num_matvecs", count(&rows, |(_, _, eigen, _)| eigen.num_matvecs)),
+        ("interrupted", flag(&rows, |(_, _, eigen, _)| eigen.interrupted)),
     ]
 }
 
@@ -123,10 +127,15 @@ fn density(spectra: &[SpectrumReport]) -> Columns {
         ("linear_threshold", number(&rows, threshold)),
         ("std_err_numeric", number(&rows, |(_, d, i)| d.std_err.get(*i).copied().unwrap_or(f64::NAN))),
         ("std_err_data", number(&rows, |_| f64::NAN)),
-        ("method", text(&rows, |_| "slq")),
+        ("method", text(&rows, |(s, ..)| slq_method(&s.slq))),
         ("converged", flag(&rows, |(_, d, i)| d.density[*i].is_finite())),
         ("num_matvecs", count(&rows, |(s, ..)| s.slq.num_matvecs)),
+        ("interrupted", flag(&rows, |(s, ..)| s.slq.interrupted)),
     ]
+}
+
+fn slq_method(slq: &SlqReport) -> &'static str {
+    if slq.full_orthogonality { "slq" } else { "slq_three_term" }
 }
 
 fn density_nodes(spectra: &[SpectrumReport]) -> Columns {
@@ -140,6 +149,8 @@ fn density_nodes(spectra: &[SpectrumReport]) -> Columns {
         ("node", number(&rows, |(_, _, rule, i)| rule.nodes[*i])),
         ("weight", number(&rows, |(_, _, rule, i)| rule.weights[*i])),
         ("exact", flag(&rows, |(_, _, rule, _)| rule.exact)),
+        ("method", text(&rows, |(s, ..)| slq_method(&s.slq))),
+        ("interrupted", flag(&rows, |(s, ..)| s.slq.interrupted)),
     ]
 }
 

@@ -1,0 +1,58 @@
+//! `flatness check`: the engine tested on the user's own model and data.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Ui;
+use super::args::DtypeArg;
+use super::session::SessionArgs;
+use crate::Result;
+use crate::analysis::{CheckOptions, Finding, check, check_outputs};
+use crate::checkpoint::TensorFile;
+use crate::curvature::Objective;
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// safetensors file with `logits` [N, outputs] computed elsewhere, and their inputs `x` [N, …]
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// Seed of the test vectors
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+}
+
+pub(super) fn run(args: &CheckArgs, ui: &mut Ui) -> Result<u8> {
+    let mut findings = Vec::new();
+    if let Some(path) = &args.against {
+        let reference = TensorFile::read(path)?;
+        let checkpoint = args.session.read_checkpoint(ui)?;
+        findings.push(check_outputs(&checkpoint, reference.get("x")?, reference.get("logits")?)?);
+    }
+    let knows_data = args.session.data.data.is_some() || args.session.read_checkpoint(ui)?.data().is_some();
+    if args.against.is_none() || knows_data {
+        let session = args.session.open(DtypeArg::F64, ui)?;
+        let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
+        let options = CheckOptions { seed: args.seed };
+        findings.extend(check(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?);
+        ui.say(&session.statement());
+    }
+    for Finding { what, figure, passed } in &findings {
+        let verdict = match passed {
+            Some(true) => "pass",
+            Some(false) => "FAIL",
+            None => "    ",
+        };
+        ui.print(&format!("{verdict}  {what}: {figure}"));
+    }
+    let failed = findings.iter().filter(|finding| finding.passed == Some(false)).count();
+    if failed > 0 {
+        ui.say(&format!("error: {failed} of {} checks failed", findings.len()));
+        ui.say("hint: repeat with --dtype f64; if it still fails, do not trust results on this model, and report it");
+        return Ok(1);
+    }
+    Ok(0)
+}

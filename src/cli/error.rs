@@ -1,0 +1,61 @@
+//! What can go wrong between the arguments and the work.
+
+use std::path::PathBuf;
+
+/// A command that cannot be carried out as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The output folder holds a result.
+    #[error("{} already holds a result", folder.display())]
+    OutputExists {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The output file exists.
+    #[error("{} exists", path.display())]
+    FileExists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The output path is a file.
+    #[error("{} is a file, but --out names a folder", path.display())]
+    OutputIsFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nothing says which data to use.
+    #[error("{} does not say which data it was trained on", checkpoint.display())]
+    NoData {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+    },
+    /// Nothing says which loss to use.
+    #[error("no loss is known for {}", checkpoint.display())]
+    NoLoss {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+    },
+    /// An argument's value does not make sense.
+    #[error("{argument} {value}: {reason}")]
+    Argument {
+        /// The argument's name.
+        argument: &'static str,
+        /// What was written.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl CliError {
+    /// How to mend it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::OutputExists { .. } | Self::FileExists { .. } => "choose another --out, or add --force".into(),
+            Self::OutputIsFile { .. } => "choose another --out".into(),
+            Self::NoData { .. } => "name the data with --data, such as --data cifar10:DIR".into(),
+            Self::NoLoss { .. } => "name it with --loss cross-entropy, mse or bce".into(),
+            Self::Argument { .. } => return None,
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! `flatness matvec`: products with the user's own vectors.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use candle_core::{DType, Tensor};
+use clap::{Args, ValueEnum};
+
+use super::args::DtypeArg;
+use super::session::SessionArgs;
+use super::{CliError, Ui};
+use crate::checkpoint::{TensorFile, write_tensors};
+use crate::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective};
+use crate::{Error, Result};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OperatorArg {
+    Hessian,
+    Ggn,
+    Fisher,
+}
+
+/// Arguments of `matvec`.
+#[derive(Debug, Args)]
+pub(super) struct MatvecArgs {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// safetensors file with the tensor `vectors` [k, n]
+    #[arg(long, value_name = "FILE")]
+    vectors: PathBuf,
+    /// Which curvature; fisher is the empirical one
+    #[arg(long, value_enum, default_value_t = OperatorArg::Hessian)]
+    operator: OperatorArg,
+    /// Result: tensors `products` [k, n], `loss` [1], `gradient` [n]
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Overwrite an existing file
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn run(args: &MatvecArgs, ui: &mut Ui) -> Result<u8> {
+    if args.out.exists() && !args.force {
+        return Err(CliError::FileExists { path: args.out.clone() }.into());
+    }
+    let file = TensorFile::read(&args.vectors)?;
+    let session = args.session.open(DtypeArg::F64, ui)?;
+    let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
+    let vectors = file.get("vectors")?;
+    if vectors.rank() != 2 || vectors.dims()[1] != objective.dim() || vectors.dims()[0] == 0 {
+        return Err(Error::VectorShape { got: vectors.dims().to_vec(), dim: objective.dim() });
+    }
+    let block = objective.place(vectors)?;
+    let curvature = match args.operator {
+        OperatorArg::Hessian => Curvature::Hessian,
+        OperatorArg::Ggn => Curvature::Ggn,
+        OperatorArg::Fisher => Curvature::EmpiricalFisher,
+    };
+    let operator = CurvatureOperator::new(&objective, &session.checkpoint.theta, curvature)?;
+    let mut progress = ui.progress();
+    let report = objective.gradient(&objective.place(&session.checkpoint.theta)?, &mut progress)?;
+    let products = operator.apply(&block, &mut progress)?.block;
+    let loss = Tensor::new(&[report.evaluation.loss], products.device())?.to_dtype(DType::F64)?;
+    let tensors = [("products".to_owned(), products), ("loss".to_owned(), loss), ("gradient".to_owned(), report.gradient)];
+    let metadata = BTreeMap::from([
+        ("flatness.configuration".to_owned(), session.configuration().to_string()),
+        ("flatness.statement".to_owned(), session.statement()),
+    ]);
+    write_tensors(&args.out, &tensors, &metadata)?;
+    ui.print(&format!("loss {:.12}", report.evaluation.loss));
+    if !report.evaluation.accuracy.is_nan() {
+        ui.print(&format!("accuracy {:.6}", report.evaluation.accuracy));
+    }
+    ui.say(&format!("{}\nwrote {}", session.statement(), args.out.display()));
+    Ok(0)
+}

@@ -1,0 +1,93 @@
+//! The command line: one file per subcommand; translates arguments, no numerics.
+
+mod analyze;
+mod args;
+mod check;
+mod error;
+mod info;
+mod matvec;
+mod quickstart;
+mod session;
+mod train;
+mod ui;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use error::CliError;
+pub use ui::Ui;
+
+use crate::{Error, Result};
+
+/// How flat is this minimum, how sure are we, and is it flatter than that one?
+#[derive(Debug, Parser)]
+#[command(name = "flatness", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Eigenvalues, trace, spectral density and loss slices of a checkpoint, as tables and figures
+    Analyze(analyze::AnalyzeArgs),
+    /// Train a network and write a checkpoint
+    Train(train::TrainArgs),
+    /// Train SGD, SAM and fSGLD on noisy glyphs, analyze all three and compare (under a minute)
+    Quickstart(quickstart::QuickstartArgs),
+    /// Products of the Hessian or GGN with your own vectors
+    Matvec(matvec::MatvecArgs),
+    /// Test gradients and Hessian products on your own model and data
+    Check(check::CheckArgs),
+    /// Architecture, parameters and training facts of a checkpoint, without data
+    Info(info::InfoArgs),
+}
+
+/// Exit code of a refused or failed command.
+pub const FAILED: u8 = 2;
+/// Exit code after Ctrl-C.
+pub const INTERRUPTED: u8 = 130;
+
+/// Runs one command line (the program's name first) and gives its exit code; errors go to `ui` in plain words.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> ExitCode {
+    ExitCode::from(code(arguments, ui))
+}
+
+/// [`run`], with the code as a number.
+pub fn code(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            ui.say(error.render().to_string().trim_end());
+            return FAILED;
+        }
+        Err(help) => {
+            ui.print(help.render().to_string().trim_end());
+            return 0;
+        }
+    };
+    match dispatch(cli.command, &arguments, ui) {
+        Ok(code) => code,
+        Err(error) => {
+            ui.say(&format!("error: {error}"));
+            if let Some(hint) = error.hint() {
+                ui.say(&format!("hint: {hint}"));
+            }
+            if matches!(error, Error::Interrupted) { INTERRUPTED } else { FAILED }
+        }
+    }
+}
+
+fn dispatch(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
+    match command {
+        Command::Analyze(args) => analyze::run(&args, arguments, ui),
+        Command::Train(args) => train::run(&args, arguments, ui),
+        Command::Quickstart(args) => quickstart::run(&args, arguments, ui),
+        Command::Matvec(args) => matvec::run(&args, ui),
+        Command::Check(args) => check::run(&args, ui),
+        Command::Info(args) => info::run(&args, ui),
+    }
+}

@@ -1,0 +1,142 @@
+//! What `analyze`, `matvec` and `check` have in common: a checkpoint, its data, and how the loss is defined.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::args::{BatchNormArg, ComputeArgs, DataArgs, DtypeArg, L2Arg, ModelArgs, parse_loss};
+use super::{CliError, Ui};
+use crate::Result;
+use crate::checkpoint::Checkpoint;
+use crate::curvature::ObjectiveOptions;
+use crate::data::{DataSpec, Dataset, NormalisationChoice, Subset};
+use crate::models::Architecture;
+
+/// Arguments that define an objective.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SessionArgs {
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
+    #[command(flatten)]
+    pub(super) data: DataArgs,
+    #[command(flatten)]
+    pub(super) compute: ComputeArgs,
+    /// cross-entropy[:smoothing], mse or bce [default: the checkpoint's]
+    #[arg(long, value_name = "LOSS")]
+    loss: Option<String>,
+    /// Precision of the computation
+    #[arg(long, value_enum)]
+    dtype: Option<DtypeArg>,
+    /// Statistics of batch normalisation [default: the architecture's, else eval]
+    #[arg(long, value_enum)]
+    batch_norm: Option<BatchNormArg>,
+    /// Whether the L2 term belongs to the loss
+    #[arg(long, value_enum, default_value_t = L2Arg::Out)]
+    l2: L2Arg,
+}
+
+/// Rows that an analysis takes where nothing says how many.
+const DEFAULT_ROWS: usize = 1_000;
+
+/// A checkpoint with its data.
+pub(super) struct Session {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) spec: DataSpec,
+    pub(super) data: Dataset,
+    pub(super) options: ObjectiveOptions,
+}
+
+impl SessionArgs {
+    /// The checkpoint alone.
+    pub(super) fn read_checkpoint(&self, ui: &mut Ui) -> Result<Checkpoint> {
+        let architecture = self.model.arch.as_deref().map(Architecture::read).transpose()?;
+        let checkpoint = Checkpoint::read(&self.model.checkpoint, architecture)?;
+        if checkpoint.widened {
+            ui.say("note: half-precision weights were widened");
+        }
+        Ok(checkpoint)
+    }
+
+    /// Reads and checks everything; `default_dtype` where `--dtype` is silent.
+    pub(super) fn open(&self, default_dtype: DtypeArg, ui: &mut Ui) -> Result<Session> {
+        let execution = self.compute.execution()?;
+        let loss = self.loss.as_deref().map(parse_loss).transpose()?;
+        let checkpoint = self.read_checkpoint(ui)?;
+        let path = || self.model.checkpoint.clone();
+        let spec = self.data.spec(checkpoint.data())?.ok_or_else(|| CliError::NoData { checkpoint: path() })?;
+        let architecture = &checkpoint.network.architecture;
+        let loss = loss.or(architecture.loss).ok_or_else(|| CliError::NoLoss { checkpoint: path() })?;
+        let (spec, data) = self.load(spec, architecture, ui)?;
+        let mut options = ObjectiveOptions::new(loss);
+        options.dtype = self.dtype.unwrap_or(default_dtype).dtype();
+        options.batch_norm = self.batch_norm.map_or(architecture.batch_norm_mode, Into::into);
+        options.execution = execution;
+        if self.l2 == L2Arg::In {
+            options.weight_decay = architecture.weight_decay;
+        }
+        Ok(Session { checkpoint, spec, data, options })
+    }
+
+    fn load(&self, mut spec: DataSpec, architecture: &Architecture, ui: &mut Ui) -> Result<(DataSpec, Dataset)> {
+        if let (Some(_), Some(normalisation)) = (&self.data.data, &architecture.normalisation) {
+            // The weights expect inputs as they were trained on, whatever the source's own habit.
+            spec.normalisation = NormalisationChoice::Custom(normalisation.clone());
+        }
+        if self.data.rows.is_none() && self.data.subset.is_none() {
+            let available = spec.num_rows()?;
+            if available > DEFAULT_ROWS {
+                spec.subset = Some(Subset { count: DEFAULT_ROWS, seed: self.data.subset_seed });
+                ui.say(&format!(
+                    "note: using {DEFAULT_ROWS} of {available} rows (seed {}); --subset N or --rows A..B change that",
+                    self.data.subset_seed
+                ));
+            }
+        }
+        let data = spec.load()?;
+        Ok((spec.resolved(), data))
+    }
+}
+
+impl Session {
+    /// How loss and data were defined, in one line.
+    pub(super) fn statement(&self) -> String {
+        let options = &self.options;
+        let decay = match options.weight_decay {
+            0.0 => "without L2 term".to_owned(),
+            decay => format!("with L2 term {decay}"),
+        };
+        let rows = self.data.len();
+        let norm = if self.checkpoint.network.architecture.has_batch_norm() {
+            format!(", batch norm {:?}", options.batch_norm).to_lowercase()
+        } else {
+            String::new()
+        };
+        let split = self.spec.split.name();
+        format!(
+            "mean {} {decay}, {rows} {split} rows of {}, no augmentation{norm}, {}",
+            options.loss.describe(),
+            self.data.source,
+            options.dtype.as_str()
+        )
+    }
+
+    /// The configuration that decides the numbers, with the hashes of what went in.
+    pub(super) fn configuration(&self) -> Value {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "checkpoint_sha256": self.checkpoint.sha256,
+            "architecture": self.checkpoint.network.architecture.name,
+            "num_params": self.checkpoint.network.space.dim(),
+            "data": self.spec,
+            "data_sha256": self.data.sha256,
+            "rows": self.data.len(),
+            "loss": self.options.loss,
+            "reduction": "mean over rows",
+            "weight_decay": self.options.weight_decay,
+            "batch_norm": self.options.batch_norm,
+            "dtype": self.options.dtype.as_str(),
+            "num_shards": self.options.num_shards,
+            "memory_bytes": self.options.execution.memory_bytes,
+            "seed": self.options.seed,
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! What the user sees: results on stdout, words and progress bars on stderr.
+
+use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{Observer, Step};
+
+/// The two output streams, and whether the user has asked to stop.
+pub struct Ui {
+    out: Box<dyn Write>,
+    err: Box<dyn Write>,
+    /// Whether stderr is a terminal: bars are drawn only there.
+    interactive: bool,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Ui {
+    /// The process's own streams; Ctrl-C (or a termination signal) sets the stop flag, a second one ends at once.
+    pub fn process() -> Self {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let flag = interrupted.clone();
+        // Without a handler Ctrl-C still ends the program, and files still appear whole or not at all.
+        let _ = ctrlc::set_handler(move || {
+            if flag.swap(true, Ordering::SeqCst) {
+                std::process::exit(i32::from(super::INTERRUPTED));
+            }
+        });
+        let interactive = std::io::stderr().is_terminal();
+        Self { out: Box::new(std::io::stdout()), err: Box::new(std::io::stderr()), interactive, interrupted }
+    }
+
+    /// Given streams and stop flag, no bars: for tests.
+    pub fn captured(out: Box<dyn Write>, err: Box<dyn Write>, interrupted: Arc<AtomicBool>) -> Self {
+        Self { out, err, interactive: false, interrupted }
+    }
+
+    /// A line of results. A closed pipe is no error: the reader has seen enough.
+    pub fn print(&mut self, line: &str) {
+        let _ = writeln!(self.out, "{line}");
+    }
+
+    /// A line of words.
+    pub fn say(&mut self, line: &str) {
+        let _ = writeln!(self.err, "{line}");
+    }
+
+    /// An observer that draws a bar for whatever takes longer than two seconds, and stops at Ctrl-C.
+    pub fn progress(&self) -> Progress {
+        Progress { interactive: self.interactive, interrupted: self.interrupted.clone(), bar: None }
+    }
+}
+
+/// Progress bars, one per task.
+pub struct Progress {
+    interactive: bool,
+    interrupted: Arc<AtomicBool>,
+    bar: Option<Running>,
+}
+
+struct Running {
+    task: &'static str,
+    started: Instant,
+    shown: Option<ProgressBar>,
+}
+
+/// Nothing is drawn for a task that is over sooner.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Observer for Progress {
+    fn on_step(&mut self, step: &Step) -> ControlFlow<()> {
+        // "rows" are the micro-batches inside a product: too fine for a bar, right for noticing Ctrl-C.
+        if self.interactive && step.task != "rows" {
+            self.draw(step);
+        }
+        if self.interrupted.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+impl Progress {
+    fn draw(&mut self, step: &Step) {
+        if self.bar.as_ref().is_none_or(|running| running.task != step.task || step.done <= 1) {
+            self.clear();
+            self.bar = Some(Running { task: step.task, started: Instant::now(), shown: None });
+        }
+        let Some(running) = &mut self.bar else { return };
+        if running.shown.is_none() && running.started.elapsed() > PATIENCE {
+            let bar = ProgressBar::new(step.total as u64).with_elapsed(running.started.elapsed());
+            let style = ProgressStyle::with_template("{prefix:>14} [{bar:28}] {pos}/{len} {eta} left  {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+            bar.set_prefix(step.task);
+            running.shown = Some(bar);
+        }
+        if let Some(bar) = &running.shown {
+            bar.set_length(step.total as u64);
+            bar.set_position(step.done as u64);
+            bar.set_message(step.message.clone());
+        }
+        if step.done >= step.total {
+            self.clear();
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take().and_then(|running| running.shown) {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
