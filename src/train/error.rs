@@ -40,7 +40,7 @@ pub enum TrainError {
         nearest: Option<String>,
     },
     /// NaN or infinity where it first appeared.
-    #[error("train: {what} not finite at epoch {epoch}, step {step} (learning rate {learning_rate})")]
+    #[error("train: {what} not finite at epoch {epoch}, step {step} (learning rate {learning_rate:?})")]
     NonFinite {
         /// `the loss is`, `the parameters are`, …
         what: &'static str,
