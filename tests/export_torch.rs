@@ -168,6 +168,13 @@ fn python() -> Option<String> {
     None
 }
 
+/// Leaves no `__pycache__` beside the exporter.
+fn command(python: &str) -> Command {
+    let mut command = Command::new(python);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
 fn tools() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tools"))
 }
@@ -213,7 +220,7 @@ fn exported_networks_give_the_same_outputs() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path();
     std::fs::write(out.join("networks.py"), NETWORKS).unwrap();
-    let run = Command::new(&python).args(["-c", SCRIPT]).arg(tools()).arg(out).output().unwrap();
+    let run = command(&python).args(["-c", SCRIPT]).arg(tools()).arg(out).output().unwrap();
     assert!(run.status.success(), "{}", words(&run));
 
     let plain = assert_same_outputs(&out.join("plain"));
@@ -242,7 +249,7 @@ fn the_command_loads_weights_and_names_what_it_cannot_export() {
     std::fs::write(out.join("networks.py"), NETWORKS).unwrap();
     let networks = out.join("networks.py").display().to_string();
     let export = |factory: &str, shape: &str, name: &str| {
-        let mut command = Command::new(&python);
+        let mut command = command(&python);
         command.arg(tools().join("export_torch.py")).arg(format!("{networks}:{factory}"));
         command.args(["--input-shape", shape, "--out"]).arg(out.join(name));
         command
@@ -250,7 +257,7 @@ fn the_command_loads_weights_and_names_what_it_cannot_export() {
     let script = "import sys, torch; sys.path.insert(0, sys.argv[1]); from networks import *; \
                   m = nn.DataParallel(randomise(Plain())); torch.save({'model': m.state_dict()}, sys.argv[2])";
     let saved = out.join("plain.pth");
-    let run = Command::new(&python).args(["-c", script]).args([out, &saved]).output().unwrap();
+    let run = command(&python).args(["-c", script]).args([out, &saved]).output().unwrap();
     assert!(run.status.success(), "{}", words(&run));
     let run = export("plain", "3,12,12", "plain").arg("--state-dict").arg(&saved).output().unwrap();
     assert!(run.status.success(), "{}", words(&run));
