@@ -9,6 +9,7 @@ use crate::models::ModelError;
 use crate::nn::NnError;
 use crate::report::ReportError;
 use crate::spectral::SpectralError;
+use crate::train::TrainError;
 
 /// `Result` with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -34,6 +35,9 @@ pub enum Error {
     /// A Krylov method or an estimator was misused or met a non-finite number.
     #[error(transparent)]
     Spectral(#[from] SpectralError),
+    /// Training was set up wrongly or left the finite numbers.
+    #[error(transparent)]
+    Train(#[from] TrainError),
     /// A table or figure could not be written.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -77,6 +81,7 @@ impl Error {
             Self::Model(error) => error.hint(),
             Self::Nn(error) => error.hint(),
             Self::Spectral(error) => error.hint(),
+            Self::Train(error) => error.hint(),
             Self::Report(error) => error.hint(),
             _ => None,
         }

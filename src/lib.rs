@@ -18,9 +18,11 @@ pub mod landscape;
 pub mod models;
 pub mod nn;
 pub mod observer;
+pub mod optim;
 pub mod random;
 pub mod report;
 pub mod spectral;
+pub mod train;
 
 pub use error::{Error, Result};
 pub use observer::{Observer, Step};

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::Value;
-use crate::kernels::{Bilinear, Linear, Pointwise, affine};
+use crate::kernels::{self, Bilinear, Linear, Pointwise, affine};
 
 /// A primal of some shape and its tangents `[K, …shape]`. Either may be absent, a symbolic zero: images have no
 /// tangents, the cotangents of a Gauss-Newton product have no primal. Work with an absent part is skipped.
@@ -28,7 +28,7 @@ impl Dual {
 /// `a + b` where both exist, else the one that does.
 fn add(a: Option<&Tensor>, b: Option<&Tensor>) -> Result<Option<Tensor>> {
     match (a, b) {
-        (Some(a), Some(b)) => Ok(Some((a + b)?)),
+        (Some(a), Some(b)) => Ok(Some(kernels::add(a, b)?)),
         (one, other) => Ok(one.or(other).cloned()),
     }
 }

@@ -145,6 +145,11 @@ fn with_second<'a>(terms: &[(&'a Tensor, &'a Tensor)]) -> Vec<(&'a Tensor, Optio
     terms.iter().map(|&(a, b)| (a, Some(b))).collect()
 }
 
+/// `a + b`, equal shapes. On the CPU not by candle, whose elementwise operations wake a thread pool of their own.
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if a.device().is_cpu() { combine(a.dims(), &[(a, None), (b, None)]) } else { a + b }
+}
+
 /// `Σ_products x ⊙ s + Σ_shifts b`, `s` and `b` broadcast to `full`: a per-channel affine map in one pass.
 pub fn affine(full: &[usize], products: &[(&Tensor, Option<&Tensor>)], shift: Option<&Tensor>) -> Result<Tensor> {
     let mut terms = products.to_vec();

@@ -155,6 +155,9 @@ impl Linear {
         match self {
             Self::Broadcast { to, .. } => combine(to, &[(x, None)]),
             Self::SumTo { from, to } => contract(from, to, &[(x, None)]),
+            Self::Scale { factor } => map_elements!(x, x.dims(), T, |x, out| {
+                out.iter_mut().zip(x.iter()).for_each(|(out, &x)| *out = x * T::from_f64(*factor));
+            }),
             Self::Gate { gate } => {
                 let gate = gate.contiguous()?;
                 map_elements!(x, x.dims(), T, |x, out| {

@@ -23,7 +23,7 @@ mod pool;
 pub mod simd;
 
 pub use accumulate::{Accumulator, row_dots};
-pub use bilinear::{Bilinear, Side, affine};
+pub use bilinear::{Bilinear, Side, add, affine};
 pub use conv::ConvGeometry;
 pub use element::Element;
 pub use linear::Linear;

@@ -115,7 +115,7 @@ impl Architecture {
             loss: optional(object.get("loss"), "loss", origin)?,
             input_shape: optional(object.get("input_shape"), "input_shape", origin)?,
             param_order: optional(object.get("param_order"), "param_order", origin)?,
-            normalisation: optional(object.get("normalisation"), "normalisation", origin)?,
+            normalisation: optional(object.get("normalisation").map(numbers_only).as_ref(), "normalisation", origin)?,
             weight_decay: optional(object.get("weight_decay"), "weight_decay", origin)?.unwrap_or(0.0),
             batch_norm_mode: optional(object.get("batch_norm_mode"), "batch_norm_mode", origin)?.unwrap_or_default(),
         };
@@ -244,6 +244,18 @@ fn rename_all(layers: &mut [Layer]) {
             _ => {}
         }
     }
+}
+
+/// `mean` and `std`; what else a description says of its normalisation is for people.
+fn numbers_only(value: &Value) -> Value {
+    match value.as_object() {
+        Some(object) => object.iter().filter(|(key, _)| ["mean", "std"].contains(&key.as_str())).map(own).collect(),
+        None => value.clone(),
+    }
+}
+
+fn own((key, value): (&String, &Value)) -> (String, Value) {
+    (key.clone(), value.clone())
 }
 
 fn optional<T: serde::de::DeserializeOwned>(

@@ -1,0 +1,48 @@
+//! Quadratics `U = a‖θ‖²/2`, on which every method has a closed form.
+
+use candle_core::{Device, Tensor};
+
+use super::{Optimizer, OptimizerConfig};
+use crate::Result;
+use crate::curvature::{Evaluation, GradientReport};
+
+/// Independent coordinates of a stationary sample.
+const NUM_COORDINATES: usize = 100_000;
+
+pub(super) fn vector(values: &[f64]) -> Tensor {
+    Tensor::new(values, &Device::Cpu).unwrap()
+}
+
+pub(super) fn values(theta: &Tensor) -> Vec<f64> {
+    theta.to_vec1().unwrap()
+}
+
+/// Loss and gradient of `U = a‖θ‖²/2`.
+pub(super) fn quadratic(a: f64) -> impl FnMut(&Tensor) -> Result<GradientReport> {
+    move |theta| {
+        let loss = a / 2.0 * theta.sqr()?.sum_all()?.to_scalar::<f64>()?;
+        let evaluation = Evaluation { loss, loss_std_err: f64::NAN, accuracy: f64::NAN };
+        Ok(GradientReport { evaluation, gradient: (theta * a)?, statistics: Vec::new() })
+    }
+}
+
+/// The optimiser and `θ` after so many steps from 0 that the start is forgotten: `|1 − λa|^(2·60)` is below 1e-25 in
+/// the tests, where `|1 − λa| ≤ 0.6`.
+pub(super) fn stationary(config: &OptimizerConfig, a: f64, learning_rate: f64) -> (Optimizer, Tensor) {
+    assert!((1.0 - learning_rate * a).abs() < 0.61);
+    let mut optimizer = Optimizer::new(config, 0.0, 11).unwrap().with_threads(2);
+    let mut theta = vector(&vec![0.0; NUM_COORDINATES]);
+    for _ in 0..60 {
+        theta = optimizer.step(&theta, learning_rate, &mut quadratic(a)).unwrap().theta;
+    }
+    (optimizer, theta)
+}
+
+/// Mean 0 and the given variance, within four standard errors: `sqrt(v/n)` and `v sqrt(2/n)` for Gaussians.
+pub(super) fn assert_variance(values: &[f64], variance: f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    assert!(mean.abs() < 4.0 * (variance / n).sqrt(), "mean {mean} at variance {variance}");
+    let sample = values.iter().map(|value| value * value).sum::<f64>() / n;
+    assert!((sample - variance).abs() < 4.0 * variance * (2.0 / n).sqrt(), "variance {sample}, not {variance}");
+}

@@ -1,0 +1,157 @@
+//! The settings of a training run.
+
+use candle_core::{DType, Device};
+use serde::{Deserialize, Serialize};
+
+use super::TrainError;
+use crate::Result;
+use crate::curvature::{Execution, ObjectiveOptions};
+use crate::data::{Dataset, Targets};
+use crate::models::{Architecture, BatchNormMode, Loss};
+use crate::optim::{OptimizerConfig, Schedule};
+
+/// Dtype of parameters, activations and gradients; sums over rows are f64 in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single.
+    #[default]
+    F32,
+    /// Double.
+    F64,
+}
+
+impl Precision {
+    /// candle's name for it.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F64 => DType::F64,
+        }
+    }
+}
+
+/// How to train. Everything but `execution` decides about the result, and is stored in the checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Dtype of parameters and activations.
+    pub dtype: Precision,
+    /// Passes over the training rows; 0 leaves the initial weights.
+    pub epochs: usize,
+    /// Rows per step, at most.
+    pub batch_size: usize,
+    /// Seed of initial weights, order of rows, dropout and the optimiser's noise.
+    pub seed: u64,
+    /// Method and its settings.
+    pub optimizer: OptimizerConfig,
+    /// `λ`, before the schedule's factor.
+    pub learning_rate: f64,
+    /// Factor on `λ` over the run.
+    pub schedule: Schedule,
+    /// `wd` of `wd/2 ‖θ‖²`, over all parameters; in the gradient, not in the losses reported.
+    pub weight_decay: f64,
+    /// Loss of one sample; `None`: the architecture's, else cross-entropy for classes and squared error for values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
+    /// Threads and memory.
+    #[serde(skip)]
+    pub execution: Execution,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            dtype: Precision::F32,
+            epochs: 10,
+            batch_size: 64,
+            seed: 0,
+            optimizer: OptimizerConfig::default(),
+            learning_rate: 0.05,
+            schedule: Schedule::Cosine { warmup_epochs: 0 },
+            weight_decay: 5e-4,
+            loss: None,
+            execution: Execution::default(),
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// [`TrainError::Setting`] for the first one out of its range.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let (rate, decay) = (self.learning_rate, self.weight_decay);
+        TrainError::unless(self.batch_size > 0, "batch_size", self.batch_size as f64, "1 or more")?;
+        TrainError::unless(rate > 0.0 && rate.is_finite(), "learning_rate", rate, "a number above 0")?;
+        TrainError::unless(decay >= 0.0 && decay.is_finite(), "weight_decay", decay, "a number from 0 up")?;
+        if let Some(Loss::CrossEntropy { label_smoothing }) = self.loss {
+            let usable = (0.0..1.0).contains(&label_smoothing);
+            TrainError::unless(usable, "label_smoothing", label_smoothing, "at least 0 and below 1")?;
+        }
+        self.optimizer.check()?;
+        self.schedule.check(self.epochs)
+    }
+
+    pub(super) fn loss_for(&self, architecture: &Architecture, data: &Dataset) -> Loss {
+        self.loss.or(architecture.loss).unwrap_or(match data.targets {
+            Targets::Classes { .. } => Loss::CrossEntropy { label_smoothing: 0.0 },
+            Targets::Values { .. } => Loss::Mse,
+        })
+    }
+
+    /// The mean loss without the L2 term: its gradient is the optimiser's to add.
+    pub(super) fn objective(&self, loss: Loss, batch_norm: BatchNormMode) -> ObjectiveOptions {
+        ObjectiveOptions {
+            dtype: self.dtype.dtype(),
+            device: Device::Cpu,
+            batch_norm,
+            execution: self.execution,
+            num_shards: 1,
+            ..ObjectiveOptions::new(loss)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn toml_states_only_what_differs() {
+        let config: TrainConfig =
+            toml::from_str("epochs = 3\n[optimizer]\nkind = \"sam\"\nrho = 0.1\n[schedule]\nkind = \"constant\"")
+                .unwrap();
+        let expected = TrainConfig {
+            epochs: 3,
+            optimizer: "sam:rho=0.1".parse().unwrap(),
+            schedule: Schedule::Constant,
+            ..TrainConfig::default()
+        };
+        assert_eq!(config, expected);
+        assert_eq!(toml::from_str::<TrainConfig>(&toml::to_string(&config).unwrap()).unwrap(), config);
+        assert!(toml::from_str::<TrainConfig>("epoch = 3").is_err());
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let good = TrainConfig::default;
+        let cases = [
+            (TrainConfig { batch_size: 0, ..good() }, "train: `batch_size` is 0, but must be 1 or more"),
+            (TrainConfig { learning_rate: f64::NAN, ..good() }, "`learning_rate` is NaN"),
+            (TrainConfig { weight_decay: -1.0, ..good() }, "`weight_decay` is -1"),
+            (
+                TrainConfig { loss: Some(Loss::CrossEntropy { label_smoothing: 1.0 }), ..good() },
+                "`label_smoothing` is 1",
+            ),
+            (TrainConfig { optimizer: "sam:rho=-1".parse().unwrap(), ..good() }, "`rho` is -1"),
+            (TrainConfig { schedule: "cosine:warmup=10".parse().unwrap(), ..good() }, "`warmup_epochs` is 10"),
+        ];
+        for (config, message) in cases {
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+        good().check().unwrap();
+    }
+}

@@ -1,0 +1,83 @@
+//! What can go wrong in training.
+
+use crate::optim::OPTIMIZERS;
+
+/// Settings that make no sense, or a run that left the finite numbers.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TrainError {
+    /// A setting out of its range.
+    #[error("train: `{name}` is {value}, but must be {expected}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// What would do.
+        expected: &'static str,
+    },
+    /// A method that does not exist.
+    #[error("unknown optimizer `{name}`")]
+    UnknownOptimizer {
+        /// What was written.
+        name: String,
+        /// The most similar method.
+        nearest: Option<String>,
+    },
+    /// A method with a setting that it does not have.
+    #[error("optimizer `{text}`: {reason}")]
+    OptimizerSetting {
+        /// What was written.
+        text: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A schedule that cannot be read.
+    #[error("no learning-rate schedule: `{text}`")]
+    Schedule {
+        /// What was written.
+        text: String,
+        /// The most similar schedule.
+        nearest: Option<String>,
+    },
+    /// NaN or infinity where it first appeared.
+    #[error("train: {what} not finite at epoch {epoch}, step {step} (learning rate {learning_rate:?})")]
+    NonFinite {
+        /// `the loss is`, `the parameters are`, …
+        what: &'static str,
+        /// From 1.
+        epoch: usize,
+        /// Steps since the start, this one included.
+        step: usize,
+        /// Of this step.
+        learning_rate: f64,
+    },
+}
+
+impl TrainError {
+    /// [`TrainError::Setting`] unless `usable`.
+    pub(crate) fn unless(
+        usable: bool,
+        name: &'static str,
+        value: f64,
+        expected: &'static str,
+    ) -> Result<(), TrainError> {
+        if usable { Ok(()) } else { Err(Self::Setting { name, value, expected }) }
+    }
+
+    /// How to mend it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Setting { .. } => None,
+            Self::UnknownOptimizer { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+            Self::UnknownOptimizer { nearest: None, .. } => Some(format!("optimizers: {}", OPTIMIZERS.join(", "))),
+            Self::OptimizerSetting { .. } => {
+                Some("examples: sgd:momentum=0.9  sgld:beta_inverse=1e-8  fsgld:sigma=0.01  sam:rho=0.05".into())
+            }
+            Self::Schedule { nearest, .. } => {
+                let start = nearest.as_ref().map_or(String::new(), |nearest| format!("did you mean `{nearest}`? "));
+                Some(start + "examples: constant  cosine  cosine:warmup=2  multi_step:30-60,gamma=0.1")
+            }
+            Self::NonFinite { .. } => Some("lower the learning rate, or the noise (sigma, beta_inverse, rho)".into()),
+        }
+    }
+}

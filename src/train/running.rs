@@ -1,0 +1,62 @@
+//! Running averages of batch normalisation.
+
+use std::collections::{HashMap, HashSet};
+
+use candle_core::{DType, Device, Tensor};
+
+use super::initialise::visit;
+use crate::Result;
+use crate::models::{Architecture, Layer};
+use crate::nn::{BatchStatistics, NnError};
+
+/// Mean 0 and variance 1 for every normalisation layer.
+pub(super) fn fresh(architecture: &Architecture, dtype: DType) -> Result<HashMap<String, Tensor>> {
+    let mut variances = HashSet::new();
+    visit(&architecture.layers, &mut |layer| {
+        if let Layer::BatchNorm2d { running_var, .. } = layer {
+            variances.insert(running_var.as_str());
+        }
+    });
+    let buffers = architecture.buffers()?.into_iter().map(|(name, shape)| {
+        let start = if variances.contains(name.as_str()) { 1.0 } else { 0.0 };
+        let values = Tensor::full(start, shape, &Device::Cpu)?.to_dtype(dtype)?;
+        Ok((name, values))
+    });
+    buffers.collect()
+}
+
+/// `running ← (1 − m) running + m batch`, with the unbiased variance, in order of the statistics.
+pub(super) fn update(buffers: &mut HashMap<String, Tensor>, statistics: &[BatchStatistics]) -> Result<()> {
+    for layer in statistics {
+        for (name, batch) in [(&layer.running_mean, &layer.mean), (&layer.running_var, &layer.var)] {
+            let running = buffers.get_mut(name).ok_or_else(|| NnError::MissingTensor { name: name.clone() })?;
+            *running = ((&*running * (1.0 - layer.momentum))? + (batch * layer.momentum)?)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_batch_enters_with_its_momentum() {
+        let network = crate::models::family("resnet-cifar:8", &[3, 8, 8], 4).unwrap();
+        let mut buffers = fresh(&network, DType::F64).unwrap();
+        let values = |buffers: &HashMap<String, Tensor>, name: &str| buffers[name].to_vec1::<f64>().unwrap();
+        assert_eq!(values(&buffers, "bn1.running_mean"), [0.0; 16]);
+        assert_eq!(values(&buffers, "bn1.running_var"), [1.0; 16]);
+        let constant = |value: f64| Tensor::full(value, 16, &Device::Cpu).unwrap();
+        let statistics = BatchStatistics {
+            running_mean: "bn1.running_mean".into(),
+            running_var: "bn1.running_var".into(),
+            momentum: 0.25,
+            mean: constant(8.0),
+            var: constant(5.0),
+        };
+        update(&mut buffers, &[statistics.clone(), statistics]).unwrap();
+        assert_eq!(values(&buffers, "bn1.running_mean"), [0.75 * 2.0 + 2.0; 16]);
+        assert_eq!(values(&buffers, "bn1.running_var"), [0.75 * 2.0 + 1.25; 16]);
+    }
+}

@@ -1,0 +1,280 @@
+//! Networks exported from PyTorch give the same outputs here.
+#![allow(clippy::print_stderr)] // a skipped test must say so
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use candle_core::{DType, Tensor};
+use flatness::autodiff::{Saved, Tape};
+use flatness::checkpoint::{Checkpoint, TensorFile};
+use flatness::models::{Architecture, Loss};
+use flatness::nn::{Forward, Mode};
+
+/// Between them, every layer kind, in PyTorch's usual ways of writing it.
+const NETWORKS: &str = r#"
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def randomise(model):
+    """Fresh values for everything: as made, biases and running statistics are 0 and 1, and hide mistakes."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if tensor.is_floating_point():
+                values = torch.randn(tensor.shape, generator=generator) * (0.3 if tensor.ndim == 1 else 1.0)
+                fan_in = max(tensor[0].numel(), 1)
+                shift = 1.0 if tensor.ndim == 1 and name.endswith("weight") else 0.0
+                tensor.copy_(0.5 + values.abs() if name.endswith("var") else values / fan_in**0.5 + shift)
+    return model
+
+
+class Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 3, padding="same", dilation=2)
+        self.bn1 = nn.BatchNorm2d(6, eps=1e-3)
+        self.conv2 = nn.Conv2d(6, 8, (3, 5), stride=(2, 1), padding=(1, 2), bias=False)
+        self.bn2 = nn.BatchNorm2d(8, affine=False)
+        self.pool = nn.AvgPool2d(3, 2, 1, count_include_pad=False)
+        self.conv3 = nn.Conv2d(8, 8, 3, padding=1)
+        self.gelu = nn.GELU(approximate="tanh")
+        self.fc1 = nn.Linear(16, 12)
+        self.bn3 = nn.BatchNorm1d(12)
+        self.drop = nn.Dropout(0.2)
+        self.fc2 = nn.Linear(12, 12)
+        self.norm = nn.LayerNorm(12)
+        self.fc3 = nn.Linear(12, 12)
+        self.fc3.weight = self.fc2.weight
+        self.softplus = nn.Softplus()
+        self.head = nn.Linear(12, 5, bias=False)
+
+    def forward(self, x, scale=None):
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
+        x = F.silu(self.bn2(self.conv2(x)))
+        x = torch.sigmoid(self.conv3(self.pool(x)))
+        x = F.adaptive_avg_pool2d(x, (2, 1)).view(x.size(0), -1)
+        x = F.dropout(self.drop(self.gelu(self.bn3(self.fc1(x)))), 0.3, training=self.training)
+        return self.head(F.gelu(self.softplus(self.fc3(self.norm(self.fc2(x)).tanh()))))
+
+
+class Block(nn.Module):
+    def __init__(self, inputs, outputs, stride, shortcut):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.new, self.stride, self.shortcut = outputs - inputs, stride, None
+        if shortcut == "conv" and self.new:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        if self.shortcut is not None:
+            out += self.shortcut(x)
+        elif self.new:
+            small = x[:, :, :: self.stride, :: self.stride]
+            out = torch.add(out, F.pad(small, (0, 0, 0, 0, self.new // 2, self.new - self.new // 2)))
+        else:
+            out = out + x
+        return self.relu(out)
+
+
+class ResNet(nn.Module):
+    def __init__(self, shortcut):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(4)
+        blocks = Block(4, 4, 1, shortcut), Block(4, 8, 2, shortcut), Block(8, 15, 2, shortcut)
+        self.blocks = nn.Sequential(*blocks)
+        self.fc = nn.Linear(15, 10)
+
+    def forward(self, x):
+        x = self.blocks(F.relu(self.bn1(self.conv1(x))))
+        return self.fc(F.avg_pool2d(x, x.size()[3]).squeeze(-1).squeeze(-1))
+
+
+class Preactivated(nn.Module):
+    """The ReLU changes its input in place, before the sum uses it again."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+        self.bn, self.relu = nn.BatchNorm2d(3), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        x = self.conv1(x)
+        x = x + self.conv2(self.relu(x))
+        return sum([x, x.tanh(), self.bn(x)]).mean((2, 3))
+
+
+class Inception(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 1)
+        self.deep = nn.Sequential(
+            nn.Conv2d(6, 6, 3, padding=1, groups=3), nn.GroupNorm(3, 6), nn.ReLU(),
+            nn.Conv2d(6, 6, 3, padding=2, dilation=2, groups=6), nn.Identity(),
+        )
+        self.pooled = nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Conv2d(6, 4, 1))
+        self.dense = nn.ModuleList(nn.Conv2d(10 + 2 * i, 2, 3, padding=1) for i in range(12))
+        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(44, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = torch.cat([self.deep(x), self.pooled(x)], 1)
+        features = [y]
+        for layer in self.dense:
+            features.append(torch.tanh(layer(torch.cat(features, 1))))
+        y = torch.cat([torch.cat(features, 1), y], dim=-3)
+        return self.fc(torch.flatten(self.pool(y), 1))
+
+
+def plain(): return Plain()
+def resnet(): return nn.DataParallel(randomise(ResNet("conv")))
+def leaky(): return nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.LeakyReLU())
+"#;
+
+const SCRIPT: &str = r#"
+import sys
+tools, out = sys.argv[1:]
+sys.path[:0] = [tools, out]
+import torch
+from torch import nn
+from export_torch import export
+from networks import *
+x = torch.randn(5, 3, 12, 12, generator=torch.Generator().manual_seed(3))
+plain = randomise(Plain())
+torch.save({"state_dict": plain.state_dict()}, out + "/plain.pth")
+export(plain, x, out + "/plain", loss=nn.CrossEntropyLoss(label_smoothing=0.1))
+export(randomise(ResNet("conv")), x, out + "/conv", name="a name")
+export(randomise(ResNet("pad")).double(), x.double(), out + "/pad", loss="mse")
+export(randomise(Preactivated()), x, out + "/preactivated", loss={"kind": "bce_with_logits"})
+export(randomise(Inception()), x, out + "/inception")
+"#;
+
+/// The interpreter named by FLATNESS_PYTHON, else python3; `None`, with a note, where it lacks PyTorch.
+fn python() -> Option<String> {
+    let program = std::env::var("FLATNESS_PYTHON").unwrap_or_else(|_| "python3".into());
+    let probe = Command::new(&program).args(["-c", "import torch, torch.fx, safetensors.torch"]).output();
+    if probe.is_ok_and(|output| output.status.success()) {
+        return Some(program);
+    }
+    eprintln!("skipped: {program} has no torch and safetensors; name one that has in FLATNESS_PYTHON");
+    None
+}
+
+/// Leaves no `__pycache__` beside the exporter.
+fn command(python: &str) -> Command {
+    let mut command = Command::new(python);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+fn tools() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tools"))
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Outputs of the exported network here against those of PyTorch, both in f64.
+///
+/// 1e-12 of the largest output: two correct evaluations differ by roundings, some 1e-16 per layer and square root of
+/// the number of summands.
+fn assert_same_outputs(folder: &Path) -> Checkpoint {
+    let architecture = Architecture::read(&folder.join("model.json")).unwrap();
+    let weights = folder.join("weights.safetensors");
+    let checkpoint = Checkpoint::read(&weights, Some(architecture)).unwrap();
+    let carried = Checkpoint::read(&weights, None).unwrap().network.architecture;
+    assert_eq!(carried, checkpoint.network.architecture);
+    let reference = TensorFile::read(&folder.join("logits.safetensors")).unwrap();
+    let x = reference.get("x").unwrap().to_dtype(DType::F64).unwrap();
+    assert_eq!(&x.dims()[1..], checkpoint.network.architecture.input_shape.as_deref().unwrap());
+
+    let network = &checkpoint.network;
+    let values = network.space.split(&checkpoint.theta).unwrap();
+    let mut tape = Tape::<Tensor>::new(Saved::Nothing);
+    let mut forward = Forward::new(&mut tape, &network.space, &values, &network.buffers, Mode::Eval);
+    let output = forward.run(&network.architecture.layers, x).unwrap();
+    let logits = reference.get("logits").unwrap();
+    assert_eq!(logits.dtype(), DType::F64);
+    assert_eq!(output.dims().unwrap(), logits.dims());
+    let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    let (got, expected) = (flat(output.value()), flat(logits));
+    let scale = expected.iter().fold(0.0f64, |max, value| max.max(value.abs()));
+    let error = got.iter().zip(&expected).fold(0.0f64, |max, (a, b)| max.max((a - b).abs())) / scale;
+    eprintln!("{}: relative error {error:.1e}", network.architecture.name);
+    assert!(scale > 0.1 && error <= 1e-12, "{}: relative error {error:e}", folder.display());
+    checkpoint
+}
+
+#[test]
+fn exported_networks_give_the_same_outputs() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path();
+    std::fs::write(out.join("networks.py"), NETWORKS).unwrap();
+    let run = command(&python).args(["-c", SCRIPT]).arg(tools()).arg(out).output().unwrap();
+    assert!(run.status.success(), "{}", words(&run));
+
+    let plain = assert_same_outputs(&out.join("plain"));
+    assert_eq!(plain.network.architecture.loss, Some(Loss::CrossEntropy { label_smoothing: 0.1 }));
+    let names: Vec<&str> = plain.network.space.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
+    assert!(names.contains(&"fc2.weight") && !names.contains(&"fc3.weight"), "tied weights are one: {names:?}");
+    assert_eq!(names[..4], ["conv1.weight", "conv1.bias", "bn1.weight", "bn1.bias"]);
+    let conv = assert_same_outputs(&out.join("conv"));
+    assert_eq!((conv.network.architecture.name.as_str(), conv.stored_dtype), ("a name", DType::F32));
+    let pad = assert_same_outputs(&out.join("pad"));
+    assert_eq!((pad.network.architecture.loss, pad.stored_dtype), (Some(Loss::Mse), DType::F64));
+    assert!(pad.network.architecture.to_json().contains(r#"{"kind":"subsample_pad","in":8,"out":15,"stride":2}"#));
+    assert!(pad.network.architecture.to_json().contains("global_avg_pool2d"));
+    assert_same_outputs(&out.join("preactivated"));
+    let inception = assert_same_outputs(&out.join("inception"));
+    // 4 convolutions and 12 dense layers once, not once for each later layer that reads them; twice where the last
+    // concatenation shares its second input with the first.
+    assert!(inception.network.architecture.to_json().matches("conv2d").count() <= 4 + 12 + 3);
+}
+
+#[test]
+fn the_command_loads_weights_and_names_what_it_cannot_export() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path();
+    std::fs::write(out.join("networks.py"), NETWORKS).unwrap();
+    let networks = out.join("networks.py").display().to_string();
+    let export = |factory: &str, shape: &str, name: &str| {
+        let mut command = command(&python);
+        command.arg(tools().join("export_torch.py")).arg(format!("{networks}:{factory}"));
+        command.args(["--input-shape", shape, "--out"]).arg(out.join(name));
+        command
+    };
+    let script = "import sys, torch; sys.path.insert(0, sys.argv[1]); from networks import *; \
+                  m = nn.DataParallel(randomise(Plain())); torch.save({'model': m.state_dict()}, sys.argv[2])";
+    let saved = out.join("plain.pth");
+    let run = command(&python).args(["-c", script]).args([out, &saved]).output().unwrap();
+    assert!(run.status.success(), "{}", words(&run));
+    let run = export("plain", "3,12,12", "plain").arg("--state-dict").arg(&saved).output().unwrap();
+    assert!(run.status.success(), "{}", words(&run));
+    let plain = assert_same_outputs(&out.join("plain"));
+    let norm = plain.theta.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
+    assert!(plain.network.buffers["bn1.running_mean"].to_vec1::<f64>().unwrap()[0] != 0.0 && norm > 0.0);
+
+    let run = export("resnet", "3,12,12", "resnet").output().unwrap();
+    assert!(run.status.success(), "{}", words(&run));
+    assert_same_outputs(&out.join("resnet"));
+
+    let run = export("leaky", "4", "leaky").output().unwrap();
+    let message = words(&run);
+    assert_eq!(run.status.code(), Some(1));
+    assert!(message.starts_with("error: node `_2` (call_module 2): LeakyReLU is unsupported"), "{message}");
+    assert!(message.contains("supported:") && message.contains("GELU"), "{message}");
+    assert!(!out.join("leaky").exists(), "nothing is written for a network that cannot be exported");
+    let run = export("plain", "3,12,12", "absent").args(["--state-dict", "absent.pth"]).output().unwrap();
+    assert!(words(&run).starts_with("error: ") && words(&run).contains("absent.pth"), "{}", words(&run));
+}

@@ -1,0 +1,277 @@
+//! Training end to end: exact reductions, equal bytes, running statistics, errors, and glyphs learned.
+
+use std::ops::ControlFlow;
+
+use candle_core::{DType, Device, Tensor};
+use flatness::checkpoint::Checkpoint;
+use flatness::curvature::{Objective, ObjectiveOptions};
+use flatness::data::{DataSpec, Dataset, Inputs, Source, Split, Targets};
+use flatness::models::{Architecture, Loss, family};
+use flatness::optim::Schedule;
+use flatness::train::{Precision, TrainConfig, TrainOutcome, save, train};
+use flatness::{Observer, Step};
+
+const MLP: &str = "mlp:24";
+const BATCH_NORM: &str = "resnet-cifar:8,width=4";
+
+fn glyphs(split: Split, count: usize) -> DataSpec {
+    let mut spec = DataSpec::new(Source::Glyphs);
+    spec.split = split;
+    spec.glyphs.count = Some(count);
+    spec
+}
+
+fn model(text: &str) -> Architecture {
+    family(text, &[1, 16, 16], 10).unwrap()
+}
+
+/// Two epochs of four batches, the last one smaller.
+fn short(optimizer: &str) -> TrainConfig {
+    let mut config = TrainConfig {
+        epochs: 2,
+        batch_size: 32,
+        learning_rate: 0.1,
+        optimizer: optimizer.parse().unwrap(),
+        ..TrainConfig::default()
+    };
+    config.execution.threads = 2;
+    config
+}
+
+fn run(config: &TrainConfig, text: &str) -> TrainOutcome {
+    let (data, test) = (glyphs(Split::Train, 100).load().unwrap(), glyphs(Split::Test, 50).load().unwrap());
+    train(config, model(text), &data, Some(&test), &mut ()).unwrap()
+}
+
+fn bits(outcome: &TrainOutcome) -> Vec<u64> {
+    let mut names: Vec<&String> = outcome.network.buffers.keys().collect();
+    names.sort();
+    let tensors = std::iter::once(&outcome.theta).chain(names.into_iter().map(|name| &outcome.network.buffers[name]));
+    tensors.flat_map(values).map(f64::to_bits).collect()
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn zero_scales_reduce_one_method_to_another_bit_for_bit() {
+    for text in [MLP, BATCH_NORM] {
+        for dtype in [Precision::F32, Precision::F64] {
+            let run = |optimizer: &str| run(&TrainConfig { dtype, ..short(optimizer) }, text);
+            let same = |a: &str, b: &str| {
+                let (a_run, b_run) = (run(a), run(b));
+                assert!(bits(&a_run) == bits(&b_run), "{a} is not {b} on {text}");
+                assert_eq!(a_run.epochs, b_run.epochs);
+            };
+            let sgld = "sgld:beta_inverse=1e-5";
+            same("fsgld:sigma=0,beta_inverse=1e-5", sgld);
+            same("fsgld:sigma=0,beta_inverse=1e-5,num_perturbations=3,antithetic=true", sgld);
+            same("sgld:beta_inverse=0", "sgd:momentum=0");
+            same("fsgld:beta_inverse=0", "sgd:momentum=0");
+            same("sam:rho=0,momentum=0.9", "sgd:momentum=0.9");
+            // And the scales do something where they are not 0.
+            let plain = bits(&run("sgd:momentum=0"));
+            for optimizer in [sgld, "fsgld:sigma=1e-3,beta_inverse=0", "sam:rho=0.01,momentum=0", "sgd:momentum=0.1"] {
+                assert!(bits(&run(optimizer)) != plain, "{optimizer} on {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn equal_runs_give_equal_bytes_with_one_and_two_threads() {
+    for text in [MLP, BATCH_NORM, "cnn:4"] {
+        for optimizer in ["fsgld:sigma=0.01,beta_inverse=1e-6,num_perturbations=2", "sam"] {
+            let folder = tempfile::tempdir().unwrap();
+            let files = |threads: usize| {
+                let mut config = short(optimizer);
+                config.execution.threads = threads;
+                let folder = folder.path().join(threads.to_string());
+                let paths = save(&run(&config, text), &glyphs(Split::Train, 100), &folder).unwrap();
+                assert!(paths.iter().any(|path| path.ends_with("figures/training.svg")), "{paths:?}");
+                paths.into_iter().map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>()
+            };
+            assert!(files(1) == files(2), "{optimizer} on {text}");
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_holds_what_training_ended_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let outcome = run(&short("sgd"), BATCH_NORM);
+    let paths = save(&outcome, &glyphs(Split::Train, 100), folder.path()).unwrap();
+    let checkpoint = Checkpoint::read(&paths[0], None).unwrap();
+    assert_eq!(values(&checkpoint.theta), values(&outcome.theta));
+    assert_eq!(checkpoint.network.architecture, outcome.network.architecture);
+    assert_eq!(checkpoint.network.architecture.weight_decay, outcome.config.weight_decay);
+    assert_eq!(checkpoint.data().unwrap().load().unwrap().sha256, outcome.data_sha256);
+    let training = checkpoint.training().unwrap();
+    assert_eq!(training["config"]["optimizer"]["kind"], "sgd");
+    assert_eq!(training["metrics"]["test_loss"], outcome.epochs[1].test_loss);
+    // The file gives the very loss that the last epoch reported.
+    let test = glyphs(Split::Test, 50).load().unwrap();
+    let options = ObjectiveOptions { num_shards: 1, ..ObjectiveOptions::new(outcome.config.loss.unwrap()) };
+    let objective = Objective::new(&checkpoint.network, &test, options).unwrap();
+    let evaluation = objective.evaluate(&objective.place(&checkpoint.theta).unwrap(), &mut ()).unwrap();
+    assert_eq!(evaluation.loss, outcome.epochs[1].test_loss);
+    assert_eq!(evaluation.accuracy, outcome.epochs[1].test_accuracy);
+}
+
+/// Least squares `y ≈ x Wᵀ + b` on 5 rows, all of them in each batch.
+fn regression() -> (Dataset, Architecture) {
+    let inputs: Vec<f64> = (0..15).map(|i| ((i * i) as f64 * 0.37).sin()).collect();
+    let targets: Vec<f64> = (0..10).map(|i| (i as f64 * 0.71).cos()).collect();
+    let targets = Targets::Values { values: targets, outputs: 2 };
+    let data = Dataset::new("test".into(), vec![3], Inputs::Float64(inputs), targets, None).unwrap();
+    let json = r#"{"layers": [{"kind": "linear", "in": 3, "out": 2, "weight": "w", "bias": "b"}]}"#;
+    (data, Architecture::from_json(json, "test").unwrap())
+}
+
+#[test]
+fn sgd_equals_a_loop_by_hand() {
+    let (data, architecture) = regression();
+    let (rate, mu, wd) = (0.2, 0.8, 0.05);
+    let config = |epochs| TrainConfig {
+        dtype: Precision::F64,
+        epochs,
+        batch_size: 5,
+        learning_rate: rate,
+        weight_decay: wd,
+        schedule: Schedule::MultiStep { milestones: vec![10], gamma: 0.5 },
+        optimizer: format!("sgd:momentum={mu}").parse().unwrap(),
+        ..TrainConfig::default()
+    };
+    let start = train(&config(0), architecture.clone(), &data, None, &mut ()).unwrap();
+    let mut theta = values(&start.theta); // W by rows, then b
+    let (Inputs::Float64(x), Targets::Values { values: y, .. }) = (&data.inputs, &data.targets) else { panic!() };
+    let (mut velocity, mut losses) = ([0.0; 8], Vec::new());
+    for step in 0..20 {
+        let (mut gradient, mut loss) = ([0.0; 8], 0.0);
+        for row in 0..5 {
+            for c in 0..2 {
+                let mut error = theta[6 + c] - y[row * 2 + c];
+                (0..3).for_each(|i| error += theta[c * 3 + i] * x[row * 3 + i]);
+                loss += error * error / 10.0;
+                (0..3).for_each(|i| gradient[c * 3 + i] += error * x[row * 3 + i] / 5.0);
+                gradient[6 + c] += error / 5.0;
+            }
+        }
+        losses.push(loss);
+        for i in 0..8 {
+            velocity[i] = mu * velocity[i] + gradient[i] + wd * theta[i];
+            theta[i] -= rate * if step < 10 { 1.0 } else { 0.5 } * velocity[i];
+        }
+    }
+    let outcome = train(&config(20), architecture, &data, None, &mut ()).unwrap();
+    // Sums of 5 rows in another order: a few roundings per step, on numbers of order 1.
+    let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 20.0 * 16.0 * f64::EPSILON);
+    assert!(close(&values(&outcome.theta), &theta), "{theta:?}");
+    let reported: Vec<f64> = outcome.epochs.iter().map(|epoch| epoch.train_loss).collect();
+    assert!(close(&reported, &losses), "{reported:?}");
+    assert!(outcome.epochs.iter().all(|epoch| epoch.test_loss.is_nan() && epoch.train_accuracy.is_nan()));
+    assert_eq!(outcome.network.architecture.loss, Some(Loss::Mse));
+}
+
+/// One step each: SAM's running statistics are those of its first pass, fSGLD's those of the perturbed one.
+#[test]
+fn running_statistics_change_once_per_step_of_sam_and_with_the_perturbed_pass_of_fsgld() {
+    let first_step = |optimizer: &str| {
+        let outcome = run(&TrainConfig { epochs: 1, batch_size: 100, ..short(optimizer) }, BATCH_NORM);
+        (values(&outcome.network.buffers["bn1.running_mean"]), outcome.theta)
+    };
+    let (sgd, sgd_theta) = first_step("sgd");
+    let (sam, sam_theta) = first_step("sam:rho=0.5");
+    assert_eq!(sam, sgd);
+    assert_ne!(values(&sam_theta), values(&sgd_theta));
+    let (fsgld, _) = first_step("fsgld:sigma=0.1,beta_inverse=0");
+    assert_ne!(fsgld, sgd);
+}
+
+#[test]
+fn a_run_that_blows_up_says_where() {
+    let error = |optimizer: &str, learning_rate: f64| {
+        let data = glyphs(Split::Train, 100).load().unwrap();
+        let config = TrainConfig { learning_rate, schedule: Schedule::Constant, ..short(optimizer) };
+        train(&config, model(MLP), &data, None, &mut ()).unwrap_err()
+    };
+    let loss = error("sgd", 1e30);
+    assert_eq!(loss.to_string(), "train: the loss is not finite at epoch 1, step 2 (learning rate 1e30)");
+    assert!(loss.hint().unwrap().contains("lower the learning rate"));
+    let theta = error("sgd", 1e300);
+    assert!(theta.to_string().starts_with("train: the parameters are not finite at epoch 1, step 1 "), "{theta}");
+    let perturbed = error("fsgld:sigma=1e38,beta_inverse=0", 0.1);
+    assert!(perturbed.to_string().starts_with("train: the loss is not finite at epoch 1, step 1 "), "{perturbed}");
+}
+
+/// Breaks at step `at`; remembers the last message.
+struct Breaker {
+    at: usize,
+    message: String,
+}
+
+impl Observer for Breaker {
+    fn on_step(&mut self, step: &Step) -> ControlFlow<()> {
+        self.message = step.message.clone();
+        assert_eq!((step.task, step.total), ("training", 12));
+        if step.done == self.at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+#[test]
+fn an_interruption_keeps_the_last_finished_epoch() {
+    let data = glyphs(Split::Train, 100).load().unwrap();
+    let config = TrainConfig { epochs: 3, schedule: Schedule::Constant, ..short("sgd") };
+    let until = |at: usize| {
+        let mut breaker = Breaker { at, message: String::new() };
+        (train(&config, model(BATCH_NORM), &data, None, &mut breaker), breaker.message)
+    };
+    let (early, _) = until(3);
+    assert!(matches!(early, Err(flatness::Error::Interrupted)));
+    let two = TrainConfig { epochs: 2, ..config.clone() };
+    let two = train(&two, model(BATCH_NORM), &data, None, &mut ()).unwrap();
+    for at in [8, 9, 11] {
+        let (outcome, message) = until(at);
+        let outcome = outcome.unwrap();
+        assert!(outcome.interrupted && outcome.epochs.len() == 2 && outcome.epoch_seconds.len() == 2);
+        assert!(bits(&outcome) == bits(&two), "interrupted at step {at}");
+        assert!(message.starts_with(if at == 8 { "epoch 2/3 loss " } else { "epoch 3/3 loss " }), "{message}");
+    }
+    // In the last step there is nothing left to interrupt.
+    let (whole, message) = until(12);
+    assert!(!whole.unwrap().interrupted);
+    assert!(message.contains(" acc ") && message.ends_with(" %"), "{message}");
+}
+
+#[test]
+fn dropout_draws_a_mask_per_step() {
+    let json = r#"{"layers": [{"kind": "flatten"}, {"kind": "dropout", "p": 0.5},
+        {"kind": "linear", "in": 256, "out": 10, "weight": "w", "bias": "b"}]}"#;
+    let data = glyphs(Split::Train, 100).load().unwrap();
+    let run = |json: &str, threads| {
+        let mut config = short("sam");
+        config.execution.threads = threads;
+        bits(&train(&config, Architecture::from_json(json, "test").unwrap(), &data, None, &mut ()).unwrap())
+    };
+    assert!(run(json, 1) == run(json, 2));
+    assert!(run(json, 1) != run(&json.replace("0.5", "0.0"), 1));
+}
+
+#[test]
+fn a_small_cnn_learns_glyphs() {
+    let (data, test) = (glyphs(Split::Train, 4000).load().unwrap(), glyphs(Split::Test, 1000).load().unwrap());
+    let mut config = TrainConfig { epochs: 6, ..TrainConfig::default() };
+    config.execution.threads = 2;
+    let outcome = train(&config, model("cnn:8-16"), &data, Some(&test), &mut ()).unwrap();
+    for (epoch, seconds) in outcome.epochs.iter().zip(&outcome.epoch_seconds) {
+        println!("{epoch:?} {seconds:.2} s");
+    }
+    let last = outcome.epochs.last().unwrap();
+    assert!(last.test_accuracy > 0.97, "{last:?}");
+    let objective = ObjectiveOptions { device: Device::Cpu, ..ObjectiveOptions::new(outcome.config.loss.unwrap()) };
+    let objective = Objective::new(&outcome.network, &data, objective).unwrap();
+    let after = objective.evaluate(&outcome.theta, &mut ()).unwrap();
+    // The running mean over the last epoch lags behind the parameters at its end.
+    assert!(after.loss < last.train_loss && after.accuracy >= last.train_accuracy, "{after:?}");
+}
