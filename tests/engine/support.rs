@@ -22,9 +22,9 @@ pub fn uniform(rng: &mut ChaCha8Rng, len: usize, low: f64, high: f64) -> Vec<f64
     (0..len).map(|_| rng.random_range(low..high)).collect()
 }
 
-/// A tensor of numbers that are exact in f32, uniform in -1..1.
+/// A tensor of numbers with all digits of `dtype` (short ones would hide a changed order of sums), uniform in -1..1.
 pub fn tensor(rng: &mut ChaCha8Rng, shape: &[usize], dtype: DType) -> Tensor {
-    let values: Vec<f32> = uniform(rng, shape.iter().product(), -1.0, 1.0).into_iter().map(|v| v as f32).collect();
+    let values = uniform(rng, shape.iter().product(), -1.0, 1.0);
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
 }
 
