@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use flatness::checkpoint::Checkpoint;
 use flatness::curvature::{Objective, ObjectiveOptions};
 use flatness::data::{DataSpec, Dataset, Inputs, Source, Split, Targets};
@@ -264,13 +264,10 @@ fn a_small_cnn_learns_glyphs() {
     let mut config = TrainConfig { epochs: 6, ..TrainConfig::default() };
     config.execution.threads = 2;
     let outcome = train(&config, model("cnn:8-16"), &data, Some(&test), &mut ()).unwrap();
-    for (epoch, seconds) in outcome.epochs.iter().zip(&outcome.epoch_seconds) {
-        println!("{epoch:?} {seconds:.2} s");
-    }
     let last = outcome.epochs.last().unwrap();
     assert!(last.test_accuracy > 0.97, "{last:?}");
-    let objective = ObjectiveOptions { device: Device::Cpu, ..ObjectiveOptions::new(outcome.config.loss.unwrap()) };
-    let objective = Objective::new(&outcome.network, &data, objective).unwrap();
+    let options = ObjectiveOptions::new(outcome.config.loss.unwrap());
+    let objective = Objective::new(&outcome.network, &data, options).unwrap();
     let after = objective.evaluate(&outcome.theta, &mut ()).unwrap();
     // The running mean over the last epoch lags behind the parameters at its end.
     assert!(after.loss < last.train_loss && after.accuracy >= last.train_accuracy, "{after:?}");

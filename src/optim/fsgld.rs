@@ -145,7 +145,7 @@ mod tests {
     /// `θ' = (1 − λa)θ − λa ε + sqrt(2λβ⁻¹) ξ`: SGLD with gradient noise of variance `(λaσ)²/M` on top, hence variance
     /// `(λ a² σ²/M + 2β⁻¹) / (a(2 − λa))`. Any law of `ε` with variance `σ²` gives the same.
     #[test]
-    fn a_quadratic_has_sgld_s_variance_plus_that_of_the_perturbed_gradient() {
+    fn on_a_quadratic_the_perturbed_gradient_adds_its_variance_to_that_of_sgld() {
         for (a, rate, count) in [(1.0, 0.5, 1), (3.0, 0.4, 1), (1.0, 0.5, 3)] {
             let variance = (rate * (a * SIGMA).powi(2) / count as f64 + 2.0 * BETA_INVERSE) / (a * (2.0 - rate * a));
             let (_, theta) = stationary(&fsgld(|fsgld| fsgld.num_perturbations = count), a, rate);

@@ -101,7 +101,7 @@ impl<'a> Run<'a> {
             }
         };
         let update = self.optimizer.step(&self.state.theta, learning_rate, &mut gradient)?;
-        // An activation may hide NaN from the loss: look at the parameters themselves.
+        // The loss would show it one step later, and after the last step there is none.
         let row = update.theta.unsqueeze(0)?;
         if !row_dots(&row, &row)?[0].is_finite() {
             return Err(not_finite("the parameters are").into());
