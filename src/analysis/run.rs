@@ -7,7 +7,8 @@ use crate::curvature::{Curvature, CurvatureOperator, Evaluation, LinearOperator,
 use crate::landscape::{Line, filter_normalised, line, orthogonalise, plane};
 use crate::random::{Purpose, stream, substream};
 use crate::spectral::{
-    Axis, DensityParams, EigenParams, EigenReport, EigenpairsReport, PowerParams, SlqParams, density, eigenpairs, power, slq,
+    Axis, DensityParams, EigenParams, EigenReport, EigenpairsReport, PowerParams, SlqParams, density, eigenpairs,
+    power, slq,
 };
 use crate::{Observer, Result};
 
@@ -130,7 +131,15 @@ fn spectrum(
         .map(|axis| density(&slq, &DensityParams { axis, ..DensityParams::default() }))
         .to_vec();
     let trace = slq.trace.clone();
-    Ok(SpectrumReport { operator: kind, scope: "all".into(), top: pairs.top, bottom: pairs.bottom, trace, slq, densities })
+    Ok(SpectrumReport {
+        operator: kind,
+        scope: "all".into(),
+        top: pairs.top,
+        bottom: pairs.bottom,
+        trace,
+        slq,
+        densities,
+    })
 }
 
 fn slices(

@@ -60,7 +60,15 @@ impl Checkpoint {
         let (theta, buffers, widened) = file.bind(&architecture)?;
         let stored_dtype = file.widest_dtype();
         let network = Network::new(architecture, buffers)?;
-        Ok(Self { path: path.into(), sha256: file.sha256, network, theta, stored_dtype, widened, metadata: file.metadata })
+        Ok(Self {
+            path: path.into(),
+            sha256: file.sha256,
+            network,
+            theta,
+            stored_dtype,
+            widened,
+            metadata: file.metadata,
+        })
     }
 
     /// The training facts, where the trainer wrote them.

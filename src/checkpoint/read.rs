@@ -89,8 +89,7 @@ impl TensorFile {
         let parts: Vec<Tensor> =
             space.tensors().iter().map(|tensor| Ok(wide(&tensor.name)?.flatten_all()?)).collect::<Result<_>>()?;
         let theta = Tensor::cat(&parts, 0)?;
-        let buffers =
-            buffers.into_iter().map(|(name, _)| Ok((name.clone(), wide(&name)?))).collect::<Result<_>>()?;
+        let buffers = buffers.into_iter().map(|(name, _)| Ok((name.clone(), wide(&name)?))).collect::<Result<_>>()?;
         Ok((theta, buffers, widened))
     }
 
@@ -126,7 +125,8 @@ fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Contents> {
     let corrupt = |reason: String| CheckpointError::Corrupt { path: path.into(), format: "safetensors", reason };
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| corrupt(error.to_string()))?;
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
-    let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(|error| corrupt(error.to_string()))?;
+    let tensors =
+        candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(|error| corrupt(error.to_string()))?;
     Ok((metadata, tensors.into_iter().collect()))
 }
 

@@ -212,7 +212,8 @@ fn save_eigenvectors(session: &Session, spectrum: &SpectrumReport, folder: &Path
         ("flatness.bottom_eigenvalues", json!(spectrum.bottom.ritz_values).to_string()),
     ];
     let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    let tensors = [("top".to_owned(), spectrum.top.vectors.clone()), ("bottom".to_owned(), spectrum.bottom.vectors.clone())];
+    let tensors =
+        [("top".to_owned(), spectrum.top.vectors.clone()), ("bottom".to_owned(), spectrum.bottom.vectors.clone())];
     write_tensors(&folder.join("eigenvectors.safetensors"), &tensors, &metadata)
 }
 

@@ -61,7 +61,8 @@ pub(super) fn run(args: &MatvecArgs, ui: &mut Ui) -> Result<u8> {
     let report = objective.gradient(&objective.place(&session.checkpoint.theta)?, &mut progress)?;
     let products = operator.apply(&block, &mut progress)?.block;
     let loss = Tensor::new(&[report.evaluation.loss], products.device())?.to_dtype(DType::F64)?;
-    let tensors = [("products".to_owned(), products), ("loss".to_owned(), loss), ("gradient".to_owned(), report.gradient)];
+    let tensors =
+        [("products".to_owned(), products), ("loss".to_owned(), loss), ("gradient".to_owned(), report.gradient)];
     let metadata = BTreeMap::from([
         ("flatness.configuration".to_owned(), session.configuration().to_string()),
         ("flatness.statement".to_owned(), session.statement()),

@@ -61,7 +61,10 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
         let name = config.optimizer.name();
         let folder = args.out.join(name);
         std::fs::create_dir_all(&folder).map_err(|source| Error::Io { path: folder.clone(), source })?;
-        ui.say(&format!("{name}: {MODEL}, {EPOCHS} epochs on {TRAIN_ROWS} glyphs, {:.0} % wrong labels", 100.0 * NOISE));
+        ui.say(&format!(
+            "{name}: {MODEL}, {EPOCHS} epochs on {TRAIN_ROWS} glyphs, {:.0} % wrong labels",
+            100.0 * NOISE
+        ));
         let outcome = train_one(&config, &spec, ui)?;
         finish(&outcome, &spec, &folder, &Provenance::new(arguments))?;
         if outcome.interrupted {

@@ -29,7 +29,12 @@ pub struct Line<'a> {
 ///
 /// # Errors
 /// An interruption.
-pub fn line(objective: &Objective<'_>, theta: &Tensor, line: &Line<'_>, observer: &mut dyn Observer) -> Result<SliceReport> {
+pub fn line(
+    objective: &Objective<'_>,
+    theta: &Tensor,
+    line: &Line<'_>,
+    observer: &mut dyn Observer,
+) -> Result<SliceReport> {
     let x = grid(line.half_width, line.num_points);
     let y = vec![0.0; x.len()];
     let directions = [line.direction, line.direction];
