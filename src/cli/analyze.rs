@@ -144,6 +144,16 @@ impl Provenance {
             unix_time_s: now.map_or(0, |time| time.as_secs()),
         }
     }
+
+    /// What `run.json` starts with.
+    pub(super) fn json(&self) -> serde_json::Value {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "command_line": self.command_line,
+            "unix_time_s": self.unix_time_s,
+            "elapsed_s": self.started.elapsed().as_secs_f64(),
+        })
+    }
 }
 
 /// Analyzes and writes; an interruption writes what is finished and gives exit code 130.
@@ -179,18 +189,14 @@ pub(super) fn analyze_session(
     if let Some(spectrum) = report.spectra.first() {
         save_eigenvectors(session, spectrum, folder)?;
     }
-    let run = json!({
-        "complete": code == 0,
-        "command_line": provenance.command_line,
-        "unix_time_s": provenance.unix_time_s,
-        "elapsed_s": provenance.started.elapsed().as_secs_f64(),
-        "threads": session.options.execution.threads,
-        "micro_batch": objective.micro_batch(objective.block_size()),
-        "block_size": objective.block_size(),
-        "checkpoint": session.checkpoint.path,
-        "stored_dtype": session.checkpoint.stored_dtype.as_str(),
-        "configuration": report.configuration,
-    });
+    let mut run = provenance.json();
+    run["complete"] = json!(code == 0);
+    run["threads"] = json!(session.options.execution.threads);
+    run["micro_batch"] = json!(objective.micro_batch(objective.block_size()));
+    run["block_size"] = json!(objective.block_size());
+    run["checkpoint"] = json!(session.checkpoint.path);
+    run["stored_dtype"] = json!(session.checkpoint.stored_dtype.as_str());
+    run["configuration"] = report.configuration.clone();
     write_run_json(folder, &run)?;
     Ok((report, code))
 }

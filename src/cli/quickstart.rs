@@ -1,9 +1,135 @@
-//! `flatness quickstart`.
+//! `flatness quickstart`: three optimisers on noisy glyphs, analyzed and compared.
+
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
 use clap::Args;
-use super::Ui;
-use crate::Result;
+use serde_json::json;
+
+use super::analyze::{Provenance, analyze_session, claim_folder};
+use super::args::ComputeArgs;
+use super::session::Session;
+use super::train::finish;
+use super::{CliError, INTERRUPTED, Ui};
+use crate::analysis::{AnalysisOptions, SummaryRow};
+use crate::checkpoint::Checkpoint;
+use crate::curvature::{Execution, ObjectiveOptions};
+use crate::data::{DataSpec, LabelNoise, Source, Split, Subset};
+use crate::models::family;
+use crate::report::figures::{write_comparison, write_training_curves};
+use crate::report::{terminal, write_run_json};
+use crate::train::{TrainConfig, TrainOutcome, train};
+use crate::{Error, Result};
+
 /// Arguments of `quickstart`.
 #[derive(Debug, Args)]
-pub(super) struct QuickstartArgs {}
-pub(super) fn run(_: &QuickstartArgs, _: &[OsString], _: &mut Ui) -> Result<u8> { Ok(0) }
+pub(super) struct QuickstartArgs {
+    /// Seed of everything
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    /// Result folder
+    #[arg(long, value_name = "DIR", default_value = "reports/quickstart")]
+    out: PathBuf,
+    /// Keep an existing result instead of writing it anew
+    #[arg(long)]
+    keep: bool,
+}
+
+/// The methods compared, in the form of `--optimizer`.
+const METHODS: [&str; 3] = ["sgd:momentum=0.9", "sam:rho=0.1,momentum=0.9", "fsgld:sigma=0.03,beta_inverse=1e-8"];
+const MODEL: &str = "cnn:8-16";
+const NOISE: f64 = 0.2;
+const EPOCHS: usize = 5;
+const TRAIN_ROWS: usize = 2_000;
+/// Rows of the curvature estimates: a seeded part of the training rows, wrong labels included.
+const ANALYZED_ROWS: usize = 500;
+
+pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
+    claim_folder(&args.out, !args.keep)?;
+    let provenance = Provenance::new(arguments);
+    let execution = args.compute.execution()?;
+    let mut spec = DataSpec::new(Source::Glyphs);
+    spec.noise = Some(LabelNoise::Symmetric { fraction: NOISE });
+    spec.noise_seed = args.seed;
+    spec.glyphs.count = Some(TRAIN_ROWS);
+    let (mut outcomes, mut runs) = (Vec::new(), Vec::new());
+    let mut statement = String::new();
+    for method in METHODS {
+        let config = config(method, args.seed, execution)?;
+        let name = config.optimizer.name();
+        let folder = args.out.join(name);
+        std::fs::create_dir_all(&folder).map_err(|source| Error::Io { path: folder.clone(), source })?;
+        ui.say(&format!("{name}: {MODEL}, {EPOCHS} epochs on {TRAIN_ROWS} glyphs, {:.0} % wrong labels", 100.0 * NOISE));
+        let outcome = train_one(&config, &spec, ui)?;
+        finish(&outcome, &spec, &folder, &Provenance::new(arguments))?;
+        if outcome.interrupted {
+            return Err(Error::Interrupted);
+        }
+        let session = open(&folder, &spec, execution)?;
+        let options = AnalysisOptions { seed: args.seed, ..AnalysisOptions::default() };
+        let (report, code) = analyze_session(&session, &options, name, &folder, Provenance::new(arguments), ui)?;
+        if code == INTERRUPTED {
+            return Err(Error::Interrupted);
+        }
+        let mut rows = report.summary;
+        rows.extend(test_rows(&outcome));
+        statement = report.statement;
+        runs.push((name.to_owned(), rows));
+        outcomes.push(outcome);
+    }
+    let figures = args.out.join("figures");
+    std::fs::create_dir_all(&figures).map_err(|source| Error::Io { path: figures.clone(), source })?;
+    write_comparison(&runs, &statement, &figures)?;
+    let curves: Vec<_> = outcomes.iter().map(TrainOutcome::curve).collect();
+    write_training_curves(&curves, &format!("{MODEL} on glyphs, {:.0} % wrong labels", 100.0 * NOISE), &figures)?;
+    let mut run = provenance.json();
+    run["complete"] = json!(true);
+    write_run_json(&args.out, &run)?;
+    ui.print(&terminal::comparison_table(&runs));
+    ui.print(&statement);
+    ui.say(&format!("wrote {} (tables, figures/*.svg|png|pdf, run.json)", args.out.display()));
+    Ok(0)
+}
+
+fn config(method: &str, seed: u64, execution: Execution) -> Result<TrainConfig> {
+    Ok(TrainConfig { epochs: EPOCHS, seed, optimizer: method.parse()?, execution, ..TrainConfig::default() })
+}
+
+fn train_one(config: &TrainConfig, spec: &DataSpec, ui: &mut Ui) -> Result<TrainOutcome> {
+    let data = spec.load()?;
+    let mut test = DataSpec { split: Split::Test, noise: None, ..spec.clone() };
+    test.glyphs.count = None;
+    let test = test.load()?;
+    let architecture = family(MODEL, &data.sample_shape, data.num_classes().unwrap_or(1))?;
+    train(config, architecture, &data, Some(&test), &mut ui.progress())
+}
+
+/// The checkpoint as it was written, on a part of the training rows.
+fn open(folder: &Path, spec: &DataSpec, execution: Execution) -> Result<Session> {
+    let path = folder.join("checkpoint.safetensors");
+    let checkpoint = Checkpoint::read(&path, None)?;
+    let loss = checkpoint.network.architecture.loss.ok_or(CliError::NoLoss { checkpoint: path })?;
+    let spec = DataSpec { subset: Some(Subset { count: ANALYZED_ROWS, seed: 0 }), ..spec.clone() };
+    let data = spec.load()?;
+    let options = ObjectiveOptions { execution, ..ObjectiveOptions::new(loss) };
+    Ok(Session { checkpoint, spec: spec.resolved(), data, options })
+}
+
+/// Held-out figures, as rows beside those of the analysis.
+fn test_rows(outcome: &TrainOutcome) -> Vec<SummaryRow> {
+    let Some(last) = outcome.epochs.last() else { return Vec::new() };
+    let row = |quantity: &str, value: f64| SummaryRow {
+        operator: String::new(),
+        scope: "all".into(),
+        quantity: quantity.into(),
+        value,
+        std_err_numeric: f64::NAN,
+        std_err_data: f64::NAN,
+        method: "exact".into(),
+        converged: true,
+        num_matvecs: 0,
+    };
+    vec![row("test_loss", last.test_loss), row("test_accuracy", last.test_accuracy)]
+}
