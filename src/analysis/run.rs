@@ -208,7 +208,7 @@ fn at_the_point(evaluation: &Evaluation, gradient: &Tensor, theta: &Tensor) -> R
     };
     let mut rows = vec![SummaryRow { std_err_data: evaluation.loss_std_err, ..row("loss", evaluation.loss) }];
     if !evaluation.accuracy.is_nan() {
-        rows.push(row("accuracy", evaluation.accuracy));
+        rows.push(SummaryRow { std_err_data: evaluation.accuracy_std_err, ..row("accuracy", evaluation.accuracy) });
     }
     rows.push(row("gradient_norm", norm(gradient)?));
     rows.push(row("parameter_norm", norm(theta)?));

@@ -38,11 +38,13 @@ pub(super) struct QuickstartArgs {
 }
 
 /// The methods compared, in the form of `--optimizer`.
-const METHODS: [&str; 3] = ["sgd:momentum=0.9", "sam:rho=0.1,momentum=0.9", "fsgld:sigma=0.03,beta_inverse=1e-8"];
+const METHODS: [&str; 3] = ["sgd:momentum=0", "sam:rho=0.1,momentum=0", "fsgld:beta_inverse=1e-5"];
 const MODEL: &str = "cnn:8-16";
 const NOISE: f64 = 0.2;
-const EPOCHS: usize = 5;
-const TRAIN_ROWS: usize = 2_000;
+const EPOCHS: usize = 20;
+const TRAIN_ROWS: usize = 1_000;
+const LEARNING_RATE: f64 = 0.3;
+const BATCH_SIZE: usize = 32;
 /// Rows of the curvature estimates: a seeded part of the training rows, wrong labels included.
 const ANALYZED_ROWS: usize = 500;
 
@@ -97,7 +99,15 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
 }
 
 fn config(method: &str, seed: u64, execution: Execution) -> Result<TrainConfig> {
-    Ok(TrainConfig { epochs: EPOCHS, seed, optimizer: method.parse()?, execution, ..TrainConfig::default() })
+    Ok(TrainConfig {
+        epochs: EPOCHS,
+        batch_size: BATCH_SIZE,
+        learning_rate: LEARNING_RATE,
+        seed,
+        optimizer: method.parse()?,
+        execution,
+        ..TrainConfig::default()
+    })
 }
 
 fn train_one(config: &TrainConfig, spec: &DataSpec, ui: &mut Ui) -> Result<TrainOutcome> {

@@ -110,11 +110,12 @@ impl Session {
         } else {
             String::new()
         };
-        let split = self.spec.split.name();
+        let noise = self.spec.noise.map_or(String::new(), |noise| format!(" with label noise {noise}"));
         format!(
-            "mean {} {decay}, {rows} {split} rows of {}, no augmentation{norm}, {}",
+            "mean {} {decay}, {rows} {} rows of {}{noise}, no augmentation{norm}, {}",
             options.loss.describe(),
-            self.data.source,
+            self.spec.split.name(),
+            self.spec.source_name(),
             options.dtype.as_str()
         )
     }

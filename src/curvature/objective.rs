@@ -61,6 +61,8 @@ pub struct Evaluation {
     pub loss_std_err: f64,
     /// Correct rows over rows; NaN where the targets are no classes.
     pub accuracy: f64,
+    /// Standard error of the accuracy over rows: `√(a (1 − a) / (N − 1))`.
+    pub accuracy_std_err: f64,
 }
 
 /// Mean loss, its gradient `[n]`, and the batch statistics of a training pass.
@@ -312,7 +314,8 @@ impl<'a> Objective<'a> {
             loss += 0.5 * self.options.weight_decay * square;
         }
         let accuracy = sum.correct.map_or(f64::NAN, |correct| correct as f64 / count);
-        Ok(Evaluation { loss, loss_std_err: (variance / count).sqrt(), accuracy })
+        let accuracy_std_err = (accuracy * (1.0 - accuracy) / (count - 1.0)).sqrt();
+        Ok(Evaluation { loss, loss_std_err: (variance / count).sqrt(), accuracy, accuracy_std_err })
     }
 
     fn gradient_report(&self, sum: Sum, rows: usize, theta: &Tensor) -> Result<GradientReport> {

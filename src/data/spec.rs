@@ -114,6 +114,16 @@ impl DataSpec {
         resolved
     }
 
+    /// The source in a word or a file name, for captions: no folders of one machine.
+    pub fn source_name(&self) -> String {
+        match &self.source {
+            Source::Glyphs => "glyphs".into(),
+            Source::Mnist(_) => "MNIST".into(),
+            Source::Cifar10(_) => "CIFAR-10".into(),
+            Source::Tensors(file) => file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned(),
+        }
+    }
+
     /// Rows that [`DataSpec::load`] would give.
     ///
     /// # Errors

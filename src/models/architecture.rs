@@ -122,6 +122,11 @@ impl Architecture {
         if architecture.layers.is_empty() {
             return Err(syntax("`layers` is empty".into()));
         }
+        if let Some(Loss::CrossEntropy { label_smoothing }) = architecture.loss
+            && !(0.0..1.0).contains(&label_smoothing)
+        {
+            return Err(syntax(format!("`loss`: label_smoothing is {label_smoothing}, but must be in 0..1")));
+        }
         architecture.param_order.iter_mut().flatten().for_each(strip_module);
         architecture.param_space()?;
         Ok(architecture)
