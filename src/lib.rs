@@ -5,6 +5,24 @@
 //!            │                                   │
 //!            └────────── autodiff ◄──── nn ──────┘        gradients and curvature come from ONE engine
 //! ```
+//!
+//! | room | what it is for |
+//! | --- | --- |
+//! | [`kernels`] | fast primitives on candle tensors, in three families closed under differentiation |
+//! | [`autodiff`] | values (plain or dual), the tape, parameters as one flat space |
+//! | [`nn`], [`models`] | layers as forward functions; architectures as data |
+//! | [`data`], [`checkpoint`] | rows in, weights in and out |
+//! | [`optim`], [`train`] | update rules; the loop |
+//! | [`curvature`] | the objective; Hessian, GGN and Fisher as a [`curvature::LinearOperator`] |
+//! | [`spectral`], [`landscape`] | Krylov methods and estimators on any operator; loss surfaces |
+//! | [`analysis`], [`report`] | the survey as plain structs; its tables and figures |
+//! | [`cli`] | one file per subcommand |
+//!
+//! Dependencies point down: `cli → report, analysis, train → spectral, landscape → curvature → nn → autodiff →
+//! kernels`. `spectral` knows no network, `autodiff` no layer, `report` runs no numerics.
+
+// Words belong to the command line, which writes to streams that tests can capture.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod analysis;
 pub mod autodiff;

@@ -111,7 +111,11 @@ mod tests {
                 std::thread::sleep(std::time::Duration::from_micros(200 * (20 - index as u64)));
                 Ok(index * index)
             };
-            in_order(20, workers, work, |index, result| Ok(seen.push((index, result))), &mut ()).unwrap();
+            let commit = |index, result| {
+                seen.push((index, result));
+                Ok(())
+            };
+            in_order(20, workers, work, commit, &mut ()).unwrap();
             assert_eq!(seen, (0..20).map(|index| (index, index * index)).collect::<Vec<_>>());
         }
     }
@@ -120,7 +124,11 @@ mod tests {
     fn the_first_error_ends_it() {
         let work = |index: usize| if index == 3 { Err(Error::Interrupted) } else { Ok(index) };
         let mut committed = 0;
-        let result = in_order(100, 2, work, |_, _| Ok(committed += 1), &mut ());
+        let commit = |_, _| {
+            committed += 1;
+            Ok(())
+        };
+        let result = in_order(100, 2, work, commit, &mut ());
         assert!(matches!(result, Err(Error::Interrupted)));
         assert!(committed <= 3, "{committed} results came after the error");
     }

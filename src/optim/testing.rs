@@ -21,7 +21,8 @@ pub(super) fn values(theta: &Tensor) -> Vec<f64> {
 pub(super) fn quadratic(a: f64) -> impl FnMut(&Tensor) -> Result<GradientReport> {
     move |theta| {
         let loss = a / 2.0 * theta.sqr()?.sum_all()?.to_scalar::<f64>()?;
-        let evaluation = Evaluation { loss, loss_std_err: f64::NAN, accuracy: f64::NAN };
+        let nan = f64::NAN;
+        let evaluation = Evaluation { loss, loss_std_err: nan, accuracy: nan, accuracy_std_err: nan };
         Ok(GradientReport { evaluation, gradient: (theta * a)?, statistics: Vec::new() })
     }
 }
