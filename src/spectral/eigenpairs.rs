@@ -49,6 +49,13 @@ pub struct EigenpairsReport {
     pub bottom: EigenReport,
 }
 
+/// How many products a run will have taken, for progress bars: on spectra like those of networks about five per pair and
+/// twenty more, and later about three for each pair still open.
+fn expected_matvecs(done: usize, open: usize, wanted: usize, most: usize) -> usize {
+    let guess = if open == 0 { done } else { (5 * wanted + 20).max(done + 3 * open) };
+    guess.min(most).max(done)
+}
+
 /// Basis vectors beyond the wanted ones before a restart.
 const SPARE_ROWS: usize = 150;
 /// The recurrence does not see the rounding of products; a little below the tolerance the closing product confirms.
@@ -120,7 +127,8 @@ pub fn eigenpairs(
         let scale = ritz.values.iter().fold(0.0, |scale: f64, value| scale.max(value.abs()));
         let open = ends.iter().filter(|&&i| ritz.residuals[i] > MARGIN * params.tolerance * scale).count();
         let message = format!("{} of {wanted} converged", ends.len() - open);
-        let seen = Step { task: METHOD, done: state.num_matvecs, total: params.max_matvecs, message };
+        let total = expected_matvecs(state.num_matvecs, wanted - (ends.len() - open), wanted, params.max_matvecs);
+        let seen = Step { task: METHOD, done: state.num_matvecs, total, message };
         let stop = observer.on_step(&seen).is_break();
         let mut done = enough && (open == 0 || state.is_complete());
         if done && state.closed && !state.is_complete() {
