@@ -111,6 +111,23 @@ pub struct SummaryRow {
     pub num_matvecs: usize,
 }
 
+impl SummaryRow {
+    /// A number without operator and estimation error.
+    pub fn exact(quantity: &str, value: f64) -> Self {
+        Self {
+            operator: String::new(),
+            scope: "all".into(),
+            quantity: quantity.into(),
+            value,
+            std_err_numeric: f64::NAN,
+            std_err_data: f64::NAN,
+            method: "exact".into(),
+            converged: true,
+            num_matvecs: 0,
+        }
+    }
+}
+
 /// Everything that `analyze` found on one checkpoint.
 #[derive(Debug, Clone)]
 pub struct AnalysisReport {

@@ -188,30 +188,20 @@ fn reach(curvature: f64, loss: f64, norm: f64) -> f64 {
     (2.0 * rise / curvature.abs()).sqrt().min(0.5 * norm.max(1e-3))
 }
 
-fn row(quantity: &str, value: f64) -> SummaryRow {
-    SummaryRow {
-        operator: String::new(),
-        scope: "all".into(),
-        quantity: quantity.into(),
-        value,
-        std_err_numeric: f64::NAN,
-        std_err_data: f64::NAN,
-        method: "exact".into(),
-        converged: true,
-        num_matvecs: 0,
-    }
-}
-
 fn at_the_point(evaluation: &Evaluation, gradient: &Tensor, theta: &Tensor) -> Result<Vec<SummaryRow>> {
     let norm = |tensor: &Tensor| -> Result<f64> {
         Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt())
     };
-    let mut rows = vec![SummaryRow { std_err_data: evaluation.loss_std_err, ..row("loss", evaluation.loss) }];
+    let mut rows =
+        vec![SummaryRow { std_err_data: evaluation.loss_std_err, ..SummaryRow::exact("loss", evaluation.loss) }];
     if !evaluation.accuracy.is_nan() {
-        rows.push(SummaryRow { std_err_data: evaluation.accuracy_std_err, ..row("accuracy", evaluation.accuracy) });
+        rows.push(SummaryRow {
+            std_err_data: evaluation.accuracy_std_err,
+            ..SummaryRow::exact("accuracy", evaluation.accuracy)
+        });
     }
-    rows.push(row("gradient_norm", norm(gradient)?));
-    rows.push(row("parameter_norm", norm(theta)?));
+    rows.push(SummaryRow::exact("gradient_norm", norm(gradient)?));
+    rows.push(SummaryRow::exact("parameter_norm", norm(theta)?));
     Ok(rows)
 }
 
@@ -224,7 +214,7 @@ fn headlines(spectrum: &SpectrumReport) -> Vec<SummaryRow> {
             method: end.method.into(),
             converged: *end.converged.first()?,
             num_matvecs: end.num_matvecs,
-            ..row(quantity, *end.ritz_values.first()?)
+            ..SummaryRow::exact(quantity, *end.ritz_values.first()?)
         })
     };
     let trace = &spectrum.trace;
@@ -234,7 +224,7 @@ fn headlines(spectrum: &SpectrumReport) -> Vec<SummaryRow> {
         std_err_data: trace.std_err_data,
         method: "hutchinson".into(),
         num_matvecs: trace.num_matvecs,
-        ..row("trace", trace.trace)
+        ..SummaryRow::exact("trace", trace.trace)
     };
     let ends = [extreme("lambda_max", &spectrum.top), extreme("lambda_min", &spectrum.bottom)];
     ends.into_iter().flatten().chain([trace]).collect()

@@ -133,16 +133,5 @@ fn open(folder: &Path, spec: &DataSpec, execution: Execution) -> Result<Session>
 /// Held-out figures, as rows beside those of the analysis.
 fn test_rows(outcome: &TrainOutcome) -> Vec<SummaryRow> {
     let Some(last) = outcome.epochs.last() else { return Vec::new() };
-    let row = |quantity: &str, value: f64| SummaryRow {
-        operator: String::new(),
-        scope: "all".into(),
-        quantity: quantity.into(),
-        value,
-        std_err_numeric: f64::NAN,
-        std_err_data: f64::NAN,
-        method: "exact".into(),
-        converged: true,
-        num_matvecs: 0,
-    };
-    vec![row("test_loss", last.test_loss), row("test_accuracy", last.test_accuracy)]
+    vec![SummaryRow::exact("test_loss", last.test_loss), SummaryRow::exact("test_accuracy", last.test_accuracy)]
 }
