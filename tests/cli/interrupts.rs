@@ -67,7 +67,7 @@ fn an_analysis_keeps_what_is_finished() {
     let folder = tempfile::tempdir().unwrap();
     // Far more probes, then far more points, than the time allows: the point and then the eigenpairs are finished.
     for (name, settings, eigenpairs) in [
-        ("eigenpairs", "--top 20 --bottom 20 --tolerance 1e-15 --max-matvecs 1000000 --dtype f64", false),
+        ("eigenpairs", "--method power --tolerance 1e-15 --max-matvecs 100000000", false),
         ("probes", "--top 1 --bottom 0 --probes 100000 --steps 64", true),
         ("slices", "--top 1 --bottom 0 --probes 2 --steps 4 --slice-points 3 --plane-points 1001", true),
     ] {

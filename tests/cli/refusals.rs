@@ -110,12 +110,13 @@ fn data() {
     put("bin-label/data_batch_1.bin", &[12; 3073]);
     std::fs::create_dir(folder.path().join("nothing")).unwrap();
     let (x, y) = (counting(&[4, 6]), Tensor::new(&[0i64, 1, 2, 1], &Device::Cpu).unwrap());
+    let negative = Tensor::new(&[0i64, -1, 2, 1], &Device::Cpu).unwrap();
     tensors("sound.safetensors", &[("x", &x), ("y", &y)]);
     tensors("no-y.safetensors", &[("x", &x)]);
     tensors("wide-y.safetensors", &[("x", &x), ("y", &y.reshape((2, 2)).unwrap())]);
     tensors("flat-x.safetensors", &[("x", &counting(&[4])), ("y", &y)]);
     tensors("rows.safetensors", &[("x", &counting(&[5, 6])), ("y", &y)]);
-    tensors("negative.safetensors", &[("x", &x), ("y", &y.neg().unwrap())]);
+    tensors("negative.safetensors", &[("x", &x), ("y", &negative)]);
     tensors("nan.safetensors", &[("x", &(&x / 0.0).unwrap()), ("y", &y)]);
     tensors(
         "none.safetensors",
