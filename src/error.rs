@@ -83,6 +83,9 @@ impl Error {
             Self::Spectral(error) => error.hint(),
             Self::Train(error) => error.hint(),
             Self::Report(error) => error.hint(),
+            Self::VectorShape { .. } => {
+                Some("write the vectors as rows of that length, in the parameter order of `flatness info`".into())
+            }
             _ => None,
         }
     }

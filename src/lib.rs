@@ -47,6 +47,11 @@ pub use observer::{Observer, Step};
 
 /// The candidate most similar to `word`, if any comes close: for "did you mean".
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let scored = candidates.into_iter().map(|candidate| (strsim::jaro_winkler(word, candidate), candidate));
+    let score = |candidate: &str| match strsim::osa_distance(word, candidate) {
+        // One slip counts in the shortest names too.
+        0 | 1 => 1.0,
+        _ => strsim::jaro_winkler(word, candidate),
+    };
+    let scored = candidates.into_iter().map(|candidate| (score(candidate), candidate));
     scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate.into())
 }

@@ -7,10 +7,10 @@ use crate::curvature::{Curvature, CurvatureOperator, Evaluation, LinearOperator,
 use crate::landscape::{Line, filter_normalised, line, orthogonalise, plane};
 use crate::random::{Purpose, stream, substream};
 use crate::spectral::{
-    Axis, DensityParams, EigenParams, EigenReport, EigenpairsReport, PowerParams, SlqParams, density, eigenpairs,
-    power, slq,
+    Axis, DensityParams, EigenParams, EigenReport, EigenpairsReport, PowerParams, SlqParams, SlqReport, TraceReport,
+    density, eigenpairs, power, slq,
 };
-use crate::{Observer, Result};
+use crate::{Error, Observer, Result};
 
 /// How eigenpairs are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -86,8 +86,12 @@ pub fn analyze(
     report.summary = at_the_point(&gradient.evaluation, &gradient.gradient, &theta)?;
     for &operator in &options.operators {
         let spectrum = spectrum(objective, &theta, operator, options, observer)?;
+        let interrupted = spectrum.slq.interrupted;
         report.summary.extend(headlines(&spectrum));
         report.spectra.push(spectrum);
+        if interrupted {
+            return Err(Error::Interrupted);
+        }
     }
     slices(objective, &theta, options, report, &gradient.evaluation, observer)
 }
@@ -119,17 +123,19 @@ fn spectrum(
         }
     };
     if pairs.top.interrupted {
-        return Err(crate::Error::Interrupted);
+        return Err(Error::Interrupted);
     }
     let num_steps = options.num_steps.min(operator.dim());
     let params = SlqParams { num_probes: options.num_probes, num_steps, memory_bytes };
-    let slq = slq(&operator, &params, &mut stream(options.seed, Purpose::Probes), observer)?;
-    if slq.interrupted {
-        return Err(crate::Error::Interrupted);
-    }
-    let densities = [Axis::Linear, Axis::SignedLog]
-        .map(|axis| density(&slq, &DensityParams { axis, ..DensityParams::default() }))
-        .to_vec();
+    let slq = match slq(&operator, &params, &mut stream(options.seed, Purpose::Probes), observer) {
+        // The eigenpairs are finished and stay.
+        Err(Error::Interrupted) => no_density(operator.dim()),
+        Ok(slq) if slq.interrupted => no_density(operator.dim()),
+        slq => slq?,
+    };
+    let axes = if slq.interrupted { Vec::new() } else { vec![Axis::Linear, Axis::SignedLog] };
+    let params = |axis| DensityParams { axis, ..DensityParams::default() };
+    let densities = axes.into_iter().map(|axis| density(&slq, &params(axis))).collect();
     let trace = slq.trace.clone();
     Ok(SpectrumReport {
         operator: kind,
@@ -140,6 +146,13 @@ fn spectrum(
         slq,
         densities,
     })
+}
+
+/// What an interruption leaves of trace and density.
+fn no_density(dim: usize) -> SlqReport {
+    let (trace, std_err_numeric, std_err_data) = (f64::NAN, f64::NAN, f64::NAN);
+    let trace = TraceReport { trace, std_err_numeric, std_err_data, samples: Vec::new(), num_matvecs: 0 };
+    SlqReport { probes: Vec::new(), dim, num_matvecs: 0, trace, full_orthogonality: true, interrupted: true }
 }
 
 fn slices(
@@ -218,6 +231,7 @@ fn headlines(spectrum: &SpectrumReport) -> Vec<SummaryRow> {
         })
     };
     let trace = &spectrum.trace;
+    let finished = !spectrum.slq.interrupted;
     let trace = SummaryRow {
         operator: spectrum.operator.name().into(),
         std_err_numeric: trace.std_err_numeric,
@@ -227,5 +241,5 @@ fn headlines(spectrum: &SpectrumReport) -> Vec<SummaryRow> {
         ..SummaryRow::exact("trace", trace.trace)
     };
     let ends = [extreme("lambda_max", &spectrum.top), extreme("lambda_min", &spectrum.bottom)];
-    ends.into_iter().flatten().chain([trace]).collect()
+    ends.into_iter().flatten().chain(finished.then_some(trace)).collect()
 }

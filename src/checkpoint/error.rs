@@ -60,6 +60,12 @@ pub enum CheckpointError {
         /// How many of its values.
         count: usize,
     },
+    /// An architecture without a single parameter.
+    #[error("{}: the architecture has no parameters", path.display())]
+    NoParameters {
+        /// The file.
+        path: PathBuf,
+    },
     /// A tensor that a command asked for.
     #[error("{} has no tensor `{name}`; it has {present:?}", path.display())]
     NoTensor {
@@ -83,7 +89,10 @@ impl CheckpointError {
                 "describe it with --arch FILE.json (docs/models.md; tools/export_torch.py writes one)".into()
             }
             Self::Tensors { .. } => "compare with `flatness info`, or correct the names in --arch".into(),
-            Self::NotFinite { .. } => "training diverged: use an earlier checkpoint".into(),
+            Self::NotFinite { .. } => {
+                "such weights are left by a training that diverged: use an earlier file, or replace the values".into()
+            }
+            Self::NoParameters { .. } => "describe a network with weights (docs/models.md)".into(),
             Self::NoTensor { .. } => "rename the tensor in the file".into(),
         })
     }

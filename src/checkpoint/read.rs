@@ -71,6 +71,9 @@ impl TensorFile {
     pub(super) fn bind(&self, architecture: &Architecture) -> Result<(Tensor, HashMap<String, Tensor>, bool)> {
         let space = architecture.param_space()?;
         let buffers = architecture.buffers()?;
+        if space.dim() == 0 {
+            return Err(CheckpointError::NoParameters { path: self.path.clone() }.into());
+        }
         self.check_fit(
             space.tensors().iter().map(|tensor| (&tensor.name, &tensor.shape)),
             buffers.iter().map(|(name, shape)| (name, shape)),

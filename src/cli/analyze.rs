@@ -8,8 +8,9 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::args::{DtypeArg, argument};
+use super::output::{check_folder, claim_folder, remove_outdated};
 use super::session::{Session, SessionArgs};
-use super::{CliError, INTERRUPTED, Ui};
+use super::{INTERRUPTED, Ui};
 use crate::analysis::{AnalysisOptions, AnalysisReport, EigenMethod, OperatorKind, SpectrumReport, analyze};
 use crate::checkpoint::write_tensors;
 use crate::curvature::Objective;
@@ -28,6 +29,9 @@ enum MethodArg {
     Lanczos,
     Power,
 }
+
+/// Most points of a slice, and along a side of the plane.
+const MAX_POINTS: [usize; 2] = [10_001, 1_001];
 
 /// Arguments of `analyze`.
 #[derive(Debug, Args)]
@@ -86,6 +90,15 @@ impl AnalyzeArgs {
         if self.steps == 0 {
             return Err(argument("--steps", "0", "at least one Lanczos step is needed"));
         }
+        if self.probes < 2 {
+            return Err(argument("--probes", &self.probes.to_string(), "a standard error needs 2 probes or more"));
+        }
+        let points = [("--slice-points", self.slice_points), ("--plane-points", self.plane_points)];
+        for ((name, points), most) in points.into_iter().zip(MAX_POINTS) {
+            if points > most {
+                return Err(argument(name, &points.to_string(), &format!("must be at most {most}")));
+            }
+        }
         Ok(AnalysisOptions {
             operators: match self.operator {
                 OperatorArg::Hessian => vec![OperatorKind::Hessian],
@@ -110,13 +123,25 @@ impl AnalyzeArgs {
     }
 }
 
+/// Refuses more eigenpairs than the operator has.
+fn check_counts(options: &AnalysisOptions, dim: usize) -> Result<()> {
+    let (top, bottom) = (options.top, options.bottom);
+    if top.saturating_add(bottom) <= dim {
+        return Ok(());
+    }
+    let reason = format!("with --bottom {bottom} that is more than the model's {dim} parameters: ask for {dim} in all");
+    Err(argument("--top", &top.to_string(), &reason))
+}
+
 pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let options = args.options()?;
     let name = checkpoint_name(&args.session.model.checkpoint);
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(&name));
-    claim_folder(&folder, args.force)?;
+    check_folder(&folder, args.force)?;
     let mut session = args.session.open(DtypeArg::F32, ui)?;
     session.options.seed = args.seed;
+    check_counts(&options, session.checkpoint.network.space.dim())?;
+    let _claimed = claim_folder(&folder, args.force)?;
     let (report, code) = analyze_session(&session, &options, &name, &folder, Provenance::new(arguments), ui)?;
     if args.json {
         ui.print(&summary_json(&report));
@@ -185,10 +210,13 @@ pub(super) fn analyze_session(
         }
         Err(error) => return Err(error),
     };
-    save_analysis(&report, folder)?;
+    // Until the last file is there, no run.json says that the result is complete.
+    let _ = std::fs::remove_file(folder.join("run.json"));
+    let mut written = save_analysis(&report, folder)?;
     if let Some(spectrum) = report.spectra.first() {
-        save_eigenvectors(session, spectrum, folder)?;
+        written.push(save_eigenvectors(session, spectrum, folder)?);
     }
+    remove_outdated(folder, &written);
     let mut run = provenance.json();
     run["complete"] = json!(code == 0);
     run["threads"] = json!(session.options.execution.threads);
@@ -202,7 +230,7 @@ pub(super) fn analyze_session(
 }
 
 /// Unit eigenvectors as rows, with parameter names and the checkpoint's hash.
-fn save_eigenvectors(session: &Session, spectrum: &SpectrumReport, folder: &Path) -> Result<()> {
+fn save_eigenvectors(session: &Session, spectrum: &SpectrumReport, folder: &Path) -> Result<PathBuf> {
     let names: Vec<&str> = session.checkpoint.network.space.tensors().iter().map(|t| t.name.as_str()).collect();
     let metadata = [
         ("flatness.operator", spectrum.operator.name().to_owned()),
@@ -214,7 +242,9 @@ fn save_eigenvectors(session: &Session, spectrum: &SpectrumReport, folder: &Path
     let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     let tensors =
         [("top".to_owned(), spectrum.top.vectors.clone()), ("bottom".to_owned(), spectrum.bottom.vectors.clone())];
-    write_tensors(&folder.join("eigenvectors.safetensors"), &tensors, &metadata)
+    let path = folder.join("eigenvectors.safetensors");
+    write_tensors(&path, &tensors, &metadata)?;
+    Ok(path)
 }
 
 /// The name of a result: that of the file, or of its folder where the file is just `checkpoint` or `weights`.
@@ -225,22 +255,6 @@ fn checkpoint_name(path: &Path) -> String {
         Some(parent) if ["checkpoint", "weights", "model"].contains(&stem.as_str()) => parent,
         _ => stem,
     }
-}
-
-/// Makes the folder, or refuses one that holds a result.
-pub(super) fn claim_folder(folder: &Path, force: bool) -> Result<()> {
-    if folder.is_file() {
-        return Err(CliError::OutputIsFile { path: folder.into() }.into());
-    }
-    let taken = ["run.json", "summary.parquet", "checkpoint.safetensors"].iter().any(|file| folder.join(file).exists());
-    if taken && !force {
-        return Err(CliError::OutputExists { folder: folder.into() }.into());
-    }
-    let error = |source| crate::report::ReportError::Write { path: folder.into(), source };
-    std::fs::create_dir_all(folder).map_err(error)?;
-    // Found out now rather than after an hour of work.
-    tempfile::tempfile_in(folder).map(drop).map_err(error)?;
-    Ok(())
 }
 
 fn summary_json(report: &AnalysisReport) -> String {

@@ -29,10 +29,10 @@ pub(super) fn run(args: &CheckArgs, ui: &mut Ui) -> Result<u8> {
     let mut findings = Vec::new();
     if let Some(path) = &args.against {
         let reference = TensorFile::read(path)?;
-        let checkpoint = args.session.read_checkpoint(ui)?;
+        let checkpoint = args.session.read_checkpoint()?;
         findings.push(check_outputs(&checkpoint, reference.get("x")?, reference.get("logits")?)?);
     }
-    let knows_data = args.session.data.data.is_some() || args.session.read_checkpoint(ui)?.data().is_some();
+    let knows_data = args.session.data.data.is_some() || args.session.read_checkpoint()?.data().is_some();
     if args.against.is_none() || knows_data {
         let session = args.session.open(DtypeArg::F64, ui)?;
         let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;

@@ -23,6 +23,15 @@ pub enum CliError {
         /// The file.
         path: PathBuf,
     },
+    /// The output path is a folder.
+    #[error("{} is a folder, but --out names a file", path.display())]
+    OutputIsFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Nothing says which data to train on.
+    #[error("--data is missing: nothing says which data to train on")]
+    NoTrainingData,
     /// Nothing says which data to use.
     #[error("{} does not say which data it was trained on", checkpoint.display())]
     NoData {
@@ -52,7 +61,8 @@ impl CliError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::OutputExists { .. } | Self::FileExists { .. } => "choose another --out, or add --force".into(),
-            Self::OutputIsFile { .. } => "choose another --out".into(),
+            Self::OutputIsFile { .. } | Self::OutputIsFolder { .. } => "choose another --out".into(),
+            Self::NoTrainingData => "name it, such as --data glyphs".into(),
             Self::NoData { .. } => "name the data with --data, such as --data cifar10:DIR".into(),
             Self::NoLoss { .. } => "name it with --loss cross-entropy, mse or bce".into(),
             Self::Argument { .. } => return None,

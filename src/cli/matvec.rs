@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use candle_core::{DType, Tensor};
 use clap::{Args, ValueEnum};
 
+use super::Ui;
 use super::args::DtypeArg;
+use super::output::check_file;
 use super::session::SessionArgs;
-use super::{CliError, Ui};
-use crate::checkpoint::{TensorFile, write_tensors};
+use crate::checkpoint::{CheckpointError, TensorFile, write_tensors};
 use crate::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective};
+use crate::spectral::SpectralError;
 use crate::{Error, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -40,9 +42,7 @@ pub(super) struct MatvecArgs {
 }
 
 pub(super) fn run(args: &MatvecArgs, ui: &mut Ui) -> Result<u8> {
-    if args.out.exists() && !args.force {
-        return Err(CliError::FileExists { path: args.out.clone() }.into());
-    }
+    check_file(&args.out, args.force)?;
     let file = TensorFile::read(&args.vectors)?;
     let session = args.session.open(DtypeArg::F64, ui)?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
@@ -51,6 +51,11 @@ pub(super) fn run(args: &MatvecArgs, ui: &mut Ui) -> Result<u8> {
         return Err(Error::VectorShape { got: vectors.dims().to_vec(), dim: objective.dim() });
     }
     let block = objective.place(vectors)?;
+    let not_finite = count_not_finite(&block)?;
+    if not_finite.iter().any(|&count| count > 0) {
+        let (path, name, count) = (args.vectors.clone(), "vectors".into(), not_finite.iter().sum());
+        return Err(CheckpointError::NotFinite { path, name, count }.into());
+    }
     let curvature = match args.operator {
         OperatorArg::Hessian => Curvature::Hessian,
         OperatorArg::Ggn => Curvature::Ggn,
@@ -60,6 +65,9 @@ pub(super) fn run(args: &MatvecArgs, ui: &mut Ui) -> Result<u8> {
     let mut progress = ui.progress();
     let report = objective.gradient(&objective.place(&session.checkpoint.theta)?, &mut progress)?;
     let products = operator.apply(&block, &mut progress)?.block;
+    if let Some(row) = count_not_finite(&products)?.iter().position(|&count| count > 0) {
+        return Err(SpectralError::NonFinite { method: "matvec", matvec: row + 1 }.into());
+    }
     let loss = Tensor::new(&[report.evaluation.loss], products.device())?.to_dtype(DType::F64)?;
     let tensors =
         [("products".to_owned(), products), ("loss".to_owned(), loss), ("gradient".to_owned(), report.gradient)];
@@ -74,4 +82,10 @@ pub(super) fn run(args: &MatvecArgs, ui: &mut Ui) -> Result<u8> {
     }
     ui.say(&format!("{}\nwrote {}", session.statement(), args.out.display()));
     Ok(0)
+}
+
+/// NaN and infinities in each row.
+fn count_not_finite(block: &Tensor) -> Result<Vec<usize>> {
+    let rows = block.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+    Ok(rows.iter().map(|row| row.iter().filter(|value| !value.is_finite()).count()).collect())
 }

@@ -6,13 +6,16 @@ mod check;
 mod error;
 mod info;
 mod matvec;
+mod output;
 mod quickstart;
 mod session;
 mod train;
 mod ui;
 
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::{Parser, Subcommand};
 
@@ -51,8 +54,22 @@ pub const FAILED: u8 = 2;
 pub const INTERRUPTED: u8 = 130;
 
 /// Runs one command line (the program's name first) and gives its exit code; errors go to `ui` in plain words.
+///
+/// For the process: a fault of the program becomes an error message too, and a library's panic that is caught on the
+/// way (some damaged Parquet files) leaves no words on stderr.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> ExitCode {
-    ExitCode::from(code(arguments, ui))
+    let panics = Arc::new(Mutex::new(Vec::new()));
+    let seen = panics.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        seen.lock().unwrap_or_else(PoisonError::into_inner).push(panic.to_string());
+    }));
+    let code = catch_unwind(AssertUnwindSafe(|| code(arguments, ui))).unwrap_or_else(|_| {
+        let panics = panics.lock().unwrap_or_else(PoisonError::into_inner).join("; ");
+        ui.say(&format!("error: a fault of this program: {panics}"));
+        ui.say("hint: report it with the command line; no file was left half-written");
+        FAILED
+    });
+    ExitCode::from(code)
 }
 
 /// [`run`], with the code as a number.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::analyze::{Provenance, analyze_session, claim_folder};
+use super::analyze::{Provenance, analyze_session};
 use super::args::ComputeArgs;
+use super::output::{check_folder, claim_folder};
 use super::session::Session;
 use super::train::finish;
 use super::{CliError, INTERRUPTED, Ui};
@@ -32,9 +33,9 @@ pub(super) struct QuickstartArgs {
     /// Result folder
     #[arg(long, value_name = "DIR", default_value = "reports/quickstart")]
     out: PathBuf,
-    /// Keep an existing result instead of writing it anew
+    /// Overwrite an existing result
     #[arg(long)]
-    keep: bool,
+    force: bool,
 }
 
 /// The methods compared, in the form of `--optimizer`.
@@ -49,9 +50,12 @@ const BATCH_SIZE: usize = 32;
 const ANALYZED_ROWS: usize = 500;
 
 pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
-    claim_folder(&args.out, !args.keep)?;
     let provenance = Provenance::new(arguments);
     let execution = args.compute.execution()?;
+    for method in METHODS {
+        check_folder(&args.out.join(config(method, args.seed, execution)?.optimizer.name()), args.force)?;
+    }
+    let _claimed = claim_folder(&args.out, args.force)?;
     let mut spec = DataSpec::new(Source::Glyphs);
     spec.noise = Some(LabelNoise::Symmetric { fraction: NOISE });
     spec.noise_seed = args.seed;
@@ -62,7 +66,6 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
         let config = config(method, args.seed, execution)?;
         let name = config.optimizer.name();
         let folder = args.out.join(name);
-        std::fs::create_dir_all(&folder).map_err(|source| Error::Io { path: folder.clone(), source })?;
         ui.say(&format!(
             "{name}: {MODEL}, {EPOCHS} epochs on {TRAIN_ROWS} glyphs, {:.0} % wrong labels",
             100.0 * NOISE

@@ -47,20 +47,19 @@ pub(super) struct Session {
 
 impl SessionArgs {
     /// The checkpoint alone.
-    pub(super) fn read_checkpoint(&self, ui: &mut Ui) -> Result<Checkpoint> {
+    pub(super) fn read_checkpoint(&self) -> Result<Checkpoint> {
         let architecture = self.model.arch.as_deref().map(Architecture::read).transpose()?;
-        let checkpoint = Checkpoint::read(&self.model.checkpoint, architecture)?;
-        if checkpoint.widened {
-            ui.say("note: half-precision weights were widened");
-        }
-        Ok(checkpoint)
+        Checkpoint::read(&self.model.checkpoint, architecture)
     }
 
     /// Reads and checks everything; `default_dtype` where `--dtype` is silent.
     pub(super) fn open(&self, default_dtype: DtypeArg, ui: &mut Ui) -> Result<Session> {
         let execution = self.compute.execution()?;
         let loss = self.loss.as_deref().map(parse_loss).transpose()?;
-        let checkpoint = self.read_checkpoint(ui)?;
+        let checkpoint = self.read_checkpoint()?;
+        if checkpoint.widened {
+            ui.say("note: half-precision weights were widened");
+        }
         let path = || self.model.checkpoint.clone();
         let spec = self.data.spec(checkpoint.data())?.ok_or_else(|| CliError::NoData { checkpoint: path() })?;
         let architecture = &checkpoint.network.architecture;

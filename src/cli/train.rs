@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::analyze::{Provenance, claim_folder};
+use super::analyze::Provenance;
 use super::args::{ComputeArgs, DataArgs, DtypeArg, argument, parse_loss};
+use super::output::{check_folder, claim_folder};
 use super::{CliError, INTERRUPTED, Ui};
 use crate::Result;
 use crate::data::{DataSpec, Dataset, Source, Split, Targets};
@@ -100,14 +101,13 @@ pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Resu
     let provenance = Provenance::new(arguments);
     let config = args.config()?;
     let spec = args.data.spec(None)?;
-    let spec = spec.ok_or_else(|| argument("--data", "", "name the training data, such as --data glyphs"))?;
-    if args.out.is_file() {
-        return Err(CliError::OutputIsFile { path: args.out.clone() }.into());
-    }
+    let spec = spec.ok_or(CliError::NoTrainingData)?;
+    check_folder(&args.out, args.force)?;
     let data = spec.load()?;
     let architecture = read_model(&args.model, &data)?;
+    check_size(&args.model, architecture.param_space()?.dim(), config.execution.memory_bytes)?;
     let test = test_rows(&spec)?;
-    claim_folder(&args.out, args.force)?;
+    let _claimed = claim_folder(&args.out, args.force)?;
     let outcome = train(&config, architecture, &data, test.as_ref(), &mut ui.progress())?;
     finish(&outcome, &spec, &args.out, &provenance)?;
     ui.print(&epoch_table(&outcome));
@@ -144,6 +144,18 @@ fn read_model(text: &str, data: &Dataset) -> Result<Architecture> {
         Targets::Values { outputs, .. } => *outputs,
     };
     Ok(family(text, &data.sample_shape, outputs)?)
+}
+
+/// Refuses a model without parameters, and one whose parameters alone exceed the memory to plan with.
+fn check_size(model: &str, dim: usize, memory_bytes: usize) -> Result<()> {
+    if dim == 0 {
+        return Err(argument("--model", model, "has no parameters to train"));
+    }
+    if dim.saturating_mul(8) > memory_bytes {
+        let reason = format!("its {dim} parameters do not fit the memory: choose a smaller model, or raise --memory");
+        return Err(argument("--model", model, &reason));
+    }
+    Ok(())
 }
 
 /// The source's test rows with clean labels; none for a file of tensors.

@@ -53,6 +53,8 @@ pub(super) fn in_order<R>(
             let done = done.clone();
             scope.spawn(|| {
                 let done = done; // moved in, so that the channel closes with the last worker
+                // The others would wait for this worker's turn for ever.
+                let _guard = OnPanic(|| stop(Error::Interrupted));
                 loop {
                     let index = {
                         let mut claimed = claimed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,9 +100,27 @@ pub(super) fn in_order<R>(
     }
 }
 
+/// Calls its function where a panic drops it.
+struct OnPanic<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnPanic<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[should_panic(expected = "a scoped thread panicked")]
+    fn a_panic_ends_the_other_workers_too() {
+        let work = |index: usize| if index == 3 { panic!("fault") } else { Ok(index) };
+        let _ = in_order(100, 3, work, |_, _| Ok(()), &mut ());
+    }
 
     #[test]
     fn commits_in_order_whatever_the_number_of_workers() {

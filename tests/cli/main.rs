@@ -1,0 +1,7 @@
+//! The command line, driven in process: what it refuses, what it leaves, and what it computes.
+
+mod interrupts;
+mod refusals;
+mod results;
+mod support;
+mod training;

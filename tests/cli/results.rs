@@ -1,0 +1,166 @@
+//! What the commands compute, against the references and against each other.
+
+use candle_core::Tensor;
+use flatness::checkpoint::TensorFile;
+use flatness::report::tables::{Column, read_table};
+use serde_json::Value;
+
+use crate::support::{CHEAP, checkpoint, files, fixture, fixture_arguments, flatness, succeed, values, write};
+
+const CASES: [&str; 6] =
+    ["mlp-tanh-ce", "mlp-gelu-mse", "logistic-ce", "cnn-bn-relu-ce", "resnet-tiny-optA", "label-smoothing-wd"];
+
+/// Largest entry of the difference over the largest entry of the expected array.
+fn assert_close(what: &str, got: &Tensor, expected: &Tensor, tolerance: f64) {
+    let (got, expected) = (values(got), values(expected));
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(0.0f64, |max, value| max.max(value.abs()));
+    let error = got.iter().zip(&expected).fold(0.0f64, |max, (a, b)| max.max((a - b).abs())) / scale;
+    assert!(error <= tolerance, "{what}: relative error {error:e}");
+}
+
+#[test]
+fn products_match_the_references() {
+    let folder = tempfile::tempdir().unwrap();
+    let [vectors, out] = ["vectors", "products"].map(|name| folder.path().join(name));
+    for case in CASES {
+        let expected = TensorFile::read(&fixture(case, "expected.safetensors")).unwrap();
+        write(&vectors, &[("vectors", expected.get("v").unwrap())]);
+        for (operator, l2, product, loss, gradient) in [
+            ("hessian", "out", "hv", "loss", "grad"),
+            ("ggn", "out", "ggn_v", "loss", "grad"),
+            ("fisher", "out", "fisher_v", "loss", "grad"),
+            ("hessian", "in", "hv_with_wd", "loss_with_wd", "grad_with_wd"),
+        ] {
+            if l2 == "in" && case != "label-smoothing-wd" {
+                continue;
+            }
+            let line = format!("matvec {} --operator {operator} --l2 {l2} --force", fixture_arguments(case));
+            let outcome = succeed(&format!("{line} --vectors {} --out {}", vectors.display(), out.display()));
+            let result = TensorFile::read(&out).unwrap();
+            // As in the library's own comparison: the references agree with a correct f64 program to a few 1e-15.
+            for (got, wanted) in [("products", product), ("loss", loss), ("gradient", gradient)] {
+                let what = format!("{case} {operator} {wanted}");
+                assert_close(&what, result.get(got).unwrap(), expected.get(wanted).unwrap(), 1e-12);
+            }
+            let printed = outcome.out.lines().next().unwrap().strip_prefix("loss ").unwrap().parse::<f64>().unwrap();
+            // Twelve decimals are printed.
+            assert!((printed - values(expected.get(loss).unwrap())[0]).abs() < 1e-11);
+        }
+    }
+}
+
+#[test]
+fn checks_pass_and_compare_with_outputs_from_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    for case in CASES {
+        let outcome = succeed(&format!("check {} --threads 2", fixture_arguments(case)));
+        assert!(outcome.out.lines().count() >= 5 && !outcome.out.contains("FAIL"), "{case}\n{}", outcome.out);
+        let against = folder.path().join(case);
+        let data = TensorFile::read(&fixture(case, "data.safetensors")).unwrap();
+        let expected = TensorFile::read(&fixture(case, "expected.safetensors")).unwrap();
+        let (x, logits) = (data.get("x").unwrap(), expected.get("output").unwrap());
+        write(&against, &[("x", x), ("logits", logits)]);
+        // Outputs of a network in batch mode are not those of `check`, which evaluates with stored statistics.
+        let [weights, arch] = ["weights.safetensors", "model.json"].map(|file| fixture(case, file));
+        let line = format!("check {} --arch {} --against {}", weights.display(), arch.display(), against.display());
+        let outcome = succeed(&line);
+        assert!(outcome.out.starts_with("pass  outputs equal the reference"), "{case}\n{}", outcome.out);
+        write(&against, &[("x", x), ("logits", &(logits + 0.1).unwrap())]);
+        let outcome = flatness(&line);
+        assert!(outcome.code == 1 && outcome.out.starts_with("FAIL") && outcome.err.starts_with("error: 1 of 1"));
+        write(&against, &[("x", x)]);
+        assert!(flatness(&line).err.contains("has no tensor `logits`"));
+    }
+}
+
+#[test]
+fn info_needs_no_data() {
+    let [weights, arch] = ["weights.safetensors", "model.json"].map(|file| fixture("cnn-bn-relu-ce", file));
+    let outcome = succeed(&format!("info {} --arch {}", weights.display(), arch.display()));
+    assert!(
+        outcome.out.contains("parameters    299") && outcome.out.contains("[6, 4, 3, 3]") && outcome.err.is_empty()
+    );
+    let outcome = succeed(&format!("info {}", checkpoint().display()));
+    assert!(outcome.out.contains("mlp:16") && outcome.out.contains("flatness.train"), "{}", outcome.out);
+}
+
+/// Eigenvalues of one end, from the table.
+fn eigenvalues(folder: &std::path::Path, end: &str) -> Vec<f64> {
+    let table = read_table(&folder.join("eigenvalues.parquet")).unwrap();
+    let (Some(Column::Text(ends)), Some(Column::Number(values))) = (table.column("end"), table.column("eigenvalue"))
+    else {
+        panic!("columns are missing");
+    };
+    ends.iter().zip(values).filter(|(own, _)| *own == end).map(|(_, value)| *value).collect()
+}
+
+#[test]
+fn the_smallest_fixture_is_analyzed_with_default_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = TensorFile::read(&fixture("logistic-ce", "expected.safetensors")).unwrap();
+    let ascending = values(expected.get("hessian_eigenvalues").unwrap());
+    for (name, settings, top, bottom) in [
+        ("default", "", 5, 3),
+        ("power", "--method power --max-matvecs 20000 --tolerance 1e-6", 5, 3),
+        ("all", "--top 21 --bottom 0", 21, 0),
+        ("none", "--top 0 --bottom 0", 0, 0),
+    ] {
+        let out = folder.path().join(name);
+        let cheap = if name == "default" { "" } else { CHEAP };
+        let fixture = fixture_arguments("logistic-ce");
+        succeed(&format!("analyze {fixture} --dtype f64 {cheap} {settings} --out {}", out.display()));
+        let found = [eigenvalues(&out, "top"), eigenvalues(&out, "bottom")];
+        let wanted: [Vec<f64>; 2] =
+            [ascending.iter().rev().take(top).copied().collect(), ascending.iter().take(bottom).copied().collect()];
+        for (found, wanted) in found.iter().zip(&wanted) {
+            assert_eq!(found.len(), wanted.len(), "{name}");
+            // The null space has dimension 7; of its copies a block of two promises two.
+            let sure = if wanted.len() == bottom { 2 } else { wanted.len() };
+            for (found, wanted) in found.iter().zip(wanted).take(sure) {
+                // A residual within the tolerance 1e-4 bounds the error by 1e-4 of the largest eigenvalue.
+                assert!((found - wanted).abs() <= 1e-4 * ascending[20], "{name}: {found} is not {wanted}");
+            }
+        }
+        let run: Value = serde_json::from_slice(&std::fs::read(out.join("run.json")).unwrap()).unwrap();
+        assert_eq!(run["complete"], true);
+    }
+}
+
+#[test]
+fn json_parses_and_nothing_else_is_on_stdout() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = format!("analyze {} {CHEAP} --operator both --json", checkpoint().display());
+    let outcome = succeed(&format!("{line} --out {}", folder.path().join("out").display()));
+    let report: Value = serde_json::from_str(&outcome.out).unwrap();
+    let rows = report["summary"].as_array().unwrap();
+    let of = |operator: &str| rows.iter().filter(|row| row["operator"] == operator).count();
+    assert!(of("hessian") == 3 && of("ggn") == 3 && rows.iter().all(|row| row["value"].is_number()), "{report}");
+    assert!(!outcome.err.contains('\r') && !outcome.err.contains('\x1b'), "{:?}", outcome.err);
+}
+
+#[test]
+fn one_thread_and_two_give_equal_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    for model in ["mlp:16", "cnn:4", "resnet-cifar:8,width=4"] {
+        let run = |threads: usize| {
+            let place = folder.path().join(format!("{model}-{threads}"));
+            // The same command line but for the folder: relative names would do as well.
+            let [train, flat] = ["train", "flat"].map(|name| place.join(name).display().to_string());
+            let rest = format!("--threads {threads} --seed 5");
+            let data = "--data glyphs --rows 0..48 --noise symmetric:0.2 --epochs 2 --batch-size 20";
+            let method = "--optimizer fsgld:sigma=0.02,beta_inverse=1e-8";
+            succeed(&format!("train --model {model} {data} {method} {rest} --out {train}"));
+            let cheap = CHEAP.replace("--threads 2", "");
+            succeed(&format!("analyze {train}/checkpoint.safetensors {cheap} --operator both {rest} --out {flat}"));
+            let kept = files(&place).into_iter().filter(|path| path.extension().is_none_or(|kind| kind != "json"));
+            kept.map(|path| (path.strip_prefix(&place).unwrap().to_owned(), std::fs::read(&path).unwrap())).collect()
+        };
+        let [one, two]: [Vec<_>; 2] = [run(1), run(2)];
+        assert_eq!(one.len(), two.len());
+        assert!(one.iter().any(|(path, _)| path.ends_with("flat/eigenvectors.safetensors")));
+        for ((path, one), (_, two)) in one.iter().zip(&two) {
+            assert!(one == two, "{model}: {} depends on the number of threads", path.display());
+        }
+    }
+}

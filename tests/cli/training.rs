@@ -1,0 +1,52 @@
+//! `train` and what the other commands make of its checkpoint.
+
+use flatness::report::tables::read_table;
+use serde_json::Value;
+
+use crate::support::{CHEAP, TRAINING, checkpoint, files, succeed};
+
+#[test]
+fn every_optimizer_leaves_a_checkpoint_that_can_be_analyzed_without_further_words() {
+    let folder = tempfile::tempdir().unwrap();
+    for method in ["sgd:momentum=0.9", "sgld:beta_inverse=1e-8", "fsgld:sigma=0.01", "sam:rho=0.05"] {
+        let [run, flat] = ["run", "flat"].map(|name| folder.path().join(method).join(name).display().to_string());
+        let outcome = succeed(&format!("train {TRAINING} --optimizer {method} --out {run}"));
+        assert_eq!(outcome.out.lines().count(), 2, "{}", outcome.out);
+        read_table(format!("{run}/metrics.parquet").as_ref()).unwrap();
+        succeed(&format!("analyze {run}/checkpoint.safetensors {CHEAP} --out {flat}"));
+        succeed(&format!("check {run}/checkpoint.safetensors --threads 2"));
+    }
+}
+
+#[test]
+fn no_epochs_leave_the_initial_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = TRAINING.replace("epochs 1", "epochs 0");
+    succeed(&format!("train {line} --out {}", folder.path().display()));
+    let run: Value = serde_json::from_slice(&std::fs::read(folder.path().join("run.json")).unwrap()).unwrap();
+    assert_eq!(run["complete"], true);
+    assert!(folder.path().join("checkpoint.safetensors").exists());
+}
+
+#[test]
+fn stored_data_can_be_replaced_row_by_row() {
+    let folder = tempfile::tempdir().unwrap();
+    for (index, (settings, stated)) in [
+        ("", "32 train rows of glyphs"),
+        ("--rows 4..9", "5 train rows of glyphs"),
+        ("--subset 7", "7 train rows of glyphs"),
+        ("--split test --rows 0..6", "6 test rows of glyphs"),
+        ("--loss cross-entropy:0.1", "label smoothing 0.1"),
+        ("--l2 in", "with L2 term 0.0005"),
+        ("--dtype f64", "f64"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let out = folder.path().join(index.to_string());
+        let line = format!("analyze {} {settings} --top 1 --bottom 0 {CHEAP}", checkpoint().display());
+        let outcome = succeed(&format!("{line} --out {}", out.display()));
+        assert!(outcome.out.contains(stated), "{settings}\n{}", outcome.out);
+        assert!(files(&out).iter().any(|path| path.ends_with("summary.parquet")));
+    }
+}
