@@ -102,8 +102,8 @@ fn measured(value: f64, errors: [f64; 2]) -> [String; 3] {
         rounded.log10().floor() as i32 - 1
     };
     let known = errors.into_iter().filter(|error| *error > 0.0 && error.is_finite());
-    // Below the precision of a double, an error says nothing about digits.
-    let known = known.map(|error| place(error.max(1e-14 * value.abs()))).reduce(i32::max);
+    // The smaller error decides the digits; beyond the seven of an f32, it says nothing about them.
+    let known = known.map(|error| place(error.max(1e-6 * value.abs()))).reduce(i32::min);
     let text = match known {
         Some(place) => at_place(value, place),
         None => at_place(value, if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 - 5 }),
@@ -183,8 +183,8 @@ mod tests {
     use crate::report::synthetic;
 
     #[test]
-    fn errors_have_two_digits_and_values_end_where_the_larger_one_does() {
-        assert_eq!(measured(2103.4271, [0.012, 41.3]), ["2103", "± 0.012", "± 41"]);
+    fn errors_have_two_digits_and_values_end_where_the_smaller_one_does() {
+        assert_eq!(measured(2103.4271, [0.012, 41.3]), ["2103.427", "± 0.012", "± 41"]);
         assert_eq!(measured(0.012345678, [f64::NAN, 0.000413]), ["0.01235", "", "± 0.00041"]);
         assert_eq!(measured(0.5, [0.0996, f64::NAN]), ["0.50", "± 0.10", ""]);
         assert_eq!(measured(14_210.0, [1870.0, f64::NAN]), ["14200", "± 1900", ""]);
