@@ -262,7 +262,8 @@ impl<'a> Objective<'a> {
         pass: Pass,
         observer: &mut dyn Observer,
     ) -> Result<(Sum, Vec<usize>)> {
-        let mut sum = Sum::new(direction.count.max(1), self.dim());
+        let columns = if pass == Pass::Loss { 0 } else { self.dim() };
+        let mut sum = Sum::new(direction.count.max(1), columns);
         sum.forms = vec![vec![0.0; direction.count]; self.shards.len()];
         if let Some(pool) = &self.pool {
             // Layer-parallel: batch statistics couple all rows, so one tape takes them at once.
