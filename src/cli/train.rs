@@ -146,12 +146,13 @@ fn read_model(text: &str, data: &Dataset) -> Result<Architecture> {
     Ok(family(text, &data.sample_shape, outputs)?)
 }
 
-/// Refuses a model without parameters, and one whose parameters alone exceed the memory to plan with.
+/// Refuses a model without parameters, and one whose training alone exceeds the memory to plan with: weights, gradient,
+/// momentum and update, in f64.
 fn check_size(model: &str, dim: usize, memory_bytes: usize) -> Result<()> {
     if dim == 0 {
         return Err(argument("--model", model, "has no parameters to train"));
     }
-    if dim.saturating_mul(8) > memory_bytes {
+    if dim.saturating_mul(32) > memory_bytes {
         let reason = format!("its {dim} parameters do not fit the memory: choose a smaller model, or raise --memory");
         return Err(argument("--model", model, &reason));
     }

@@ -145,6 +145,9 @@ fn resnet(arguments: &[&str], input: &[usize], outputs: usize) -> Result<Vec<Lay
     if depth < 8 || (depth - 2) % 6 != 0 || width == 0 {
         return Err(format!("depth {depth} is not 6n + 2 (8, 14, 20, …), or the width is 0"));
     }
+    if depth > 10_000 {
+        return Err(format!("depth {depth} is above 10000"));
+    }
     let &[channels, height, width_px] = input else {
         return Err(format!("needs images [C, H, W], but a sample has shape {input:?}"));
     };

@@ -67,7 +67,7 @@ fn checkpoints_and_architectures() {
         (format!("{weights} --arch {{binary.json}}"), "binary.json", "--arch"),
         (format!("{weights} --arch {{kind.json}}"), "layers[0]: unknown layer kind `linaer`", "`linear`"),
         (format!("{weights} --arch {{huge.json}}"), "layers[0]", "docs/models.md"),
-        (format!("{{none.safetensors}} --arch {{flat.json}}"), "has no parameters", "docs/models.md"),
+        ("{none.safetensors} --arch {flat.json}".to_owned(), "has no parameters", "docs/models.md"),
     ] {
         assert_refused(&at(folder.path(), &format!("info {arguments}")), named, hint);
     }
@@ -235,10 +235,11 @@ fn arguments() {
         ("train --model mpl:4 --data glyphs".to_owned(), "unknown model `mpl`", "did you mean `mlp`?"),
         ("train --model mlp:4x --data glyphs".to_owned(), "`4x` is neither widths", "mlp:784"),
         ("train --model cnn:1-1-1-1-1-1 --data glyphs".to_owned(), "too small", "cnn:8-16"),
+        ("train --model resnet-cifar:6000002 --data glyphs".to_owned(), "above 10000", "resnet-cifar:20"),
         ("train --model mlp:99999999 --data glyphs".to_owned(), "do not fit the memory", ""),
         ("train --model mlp:99999999999 --data glyphs".to_owned(), "too large", "2^36"),
         ("train --model mlp:4".to_owned(), "--data is missing", "--data glyphs"),
-        (format!("train --model {{absent.toml}} --data glyphs"), "absent.toml", "--model"),
+        ("train --model {absent.toml} --data glyphs".to_owned(), "absent.toml", "--model"),
         ("trian".to_owned(), "a similar subcommand exists: 'train'", ""),
     ] {
         let out = if line == "trian" { "" } else { " --out {out}" };

@@ -145,7 +145,6 @@ fn one_thread_and_two_give_equal_bytes() {
     for model in ["mlp:16", "cnn:4", "resnet-cifar:8,width=4"] {
         let run = |threads: usize| {
             let place = folder.path().join(format!("{model}-{threads}"));
-            // The same command line but for the folder: relative names would do as well.
             let [train, flat] = ["train", "flat"].map(|name| place.join(name).display().to_string());
             let rest = format!("--threads {threads} --seed 5");
             let data = "--data glyphs --rows 0..48 --noise symmetric:0.2 --epochs 2 --batch-size 20";
