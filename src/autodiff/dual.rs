@@ -56,11 +56,15 @@ impl Value for Dual {
             (Some(a), Some(b)) => Some(map.apply(&[(a, b)])?),
             _ => None,
         };
+        Ok(Self { primal, ..Self::bilinear_for_leaf(map, a, b)? })
+    }
+
+    fn bilinear_for_leaf(map: &Bilinear, a: &Self, b: &Self) -> Result<Self> {
         // Product rule: ȧ b + a ḃ, both terms in one pass over the output.
         let terms: Vec<(&Tensor, &Tensor)> =
             [(&a.tangents, &b.primal), (&a.primal, &b.tangents)].into_iter().filter_map(both).collect();
         let tangents = if terms.is_empty() { None } else { Some(map.apply(&terms)?) };
-        Ok(Self { primal, tangents })
+        Ok(Self { primal: None, tangents })
     }
 
     fn pointwise(&self, f: Pointwise, order: usize) -> Result<Self> {

@@ -30,6 +30,10 @@ pub trait Value: Clone + Send {
     fn linear(&self, map: &Linear) -> Result<Self>;
     /// `B(a, b)`.
     fn bilinear(map: &Bilinear, a: &Self, b: &Self) -> Result<Self>;
+    /// What of `B(a, b)` the cotangent of a leaf needs: of a dual its tangents, since nobody asks for the primal there.
+    fn bilinear_for_leaf(map: &Bilinear, a: &Self, b: &Self) -> Result<Self> {
+        Self::bilinear(map, a, b)
+    }
     /// `f⁽ⁿ⁾(x)`, `n` = `order` ≤ 1.
     fn pointwise(&self, f: Pointwise, order: usize) -> Result<Self>;
     /// `x ⊙ scale + shift`, both broadcast to the shape `full` of `x`.

@@ -193,7 +193,7 @@ impl<V: Value> Tape<V> {
             match (node, cotangent) {
                 (Node::Leaf, cotangent) => leaves.push(cotangent),
                 (_, None) => {}
-                (node, Some(cotangent)) => node.play(cotangent, &mut cotangents)?,
+                (node, Some(cotangent)) => node.play(cotangent, &self.nodes, &mut cotangents)?,
             }
         }
         leaves.reverse();
@@ -219,13 +219,21 @@ impl<V: Value> Tape<V> {
 
 impl<V: Value> Node<V> {
     /// Adds the cotangents of the operands.
-    fn play(self, cotangent: V, cotangents: &mut [Option<V>]) -> Result<()> {
+    fn play(self, cotangent: V, nodes: &[Node<V>], cotangents: &mut [Option<V>]) -> Result<()> {
         match self {
             Self::Leaf => Ok(()),
             Self::Linear { x, map } => accumulate(cotangents, Some(x), || cotangent.linear(&map.transpose())),
             Self::Bilinear { map, a, b, a_node, b_node } => {
                 accumulate(cotangents, a_node, || adjoint(map.adjoint_a(), &cotangent, &b))?;
-                accumulate(cotangents, b_node, || adjoint(map.adjoint_b(), &cotangent, &a))
+                let to_leaf = b_node.is_some_and(|node| matches!(nodes[node], Node::Leaf));
+                let compute = if to_leaf { V::bilinear_for_leaf } else { V::bilinear };
+                accumulate(cotangents, b_node, || {
+                    let (map, side) = map.adjoint_b();
+                    match side {
+                        Side::Left => compute(&map, &cotangent, &a),
+                        Side::Right => compute(&map, &a, &cotangent),
+                    }
+                })
             }
             Self::Pointwise { x, f, value } => accumulate(cotangents, Some(x), || {
                 let slope = value.pointwise(f, 1)?;

@@ -102,7 +102,7 @@ pub struct Objective<'a> {
 pub const BLOCK: usize = 8;
 
 /// What an activation of a block may occupy to stay near a core: a fixed figure, not this machine's cache.
-const NOMINAL_CACHE_BYTES: usize = 1 << 20;
+const NOMINAL_CACHE_BYTES: usize = 2 << 20;
 
 impl<'a> Objective<'a> {
     /// Checks that network, data and loss fit together, by running one row.
