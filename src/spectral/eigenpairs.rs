@@ -49,6 +49,9 @@ pub struct EigenpairsReport {
     pub bottom: EigenReport,
 }
 
+/// Up to this dimension the whole space is spanned: all pairs are exact, whatever their multiplicity.
+const EXACT_DIM: usize = 128;
+
 /// How many products a run will have taken, for progress bars: on spectra like those of networks about five per pair and
 /// twenty more, and later about three for each pair still open.
 fn expected_matvecs(done: usize, open: usize, wanted: usize, most: usize) -> usize {
@@ -130,7 +133,8 @@ pub fn eigenpairs(
         let total = expected_matvecs(state.num_matvecs, wanted - (ends.len() - open), wanted, params.max_matvecs);
         let seen = Step { task: METHOD, done: state.num_matvecs, total, message };
         let stop = observer.on_step(&seen).is_break();
-        let mut done = enough && (open == 0 || state.is_complete());
+        let settled = open == 0 && operator.dim() > EXACT_DIM;
+        let mut done = enough && (settled || state.is_complete());
         if done && state.closed && !state.is_complete() {
             let values: Vec<f64> = ends.iter().map(|&i| ritz.values[i]).collect();
             let agree = |(a, b): (&f64, &f64)| (a - b).abs() <= params.tolerance * scale;
