@@ -224,16 +224,10 @@ impl<V: Value> Node<V> {
             Self::Leaf => Ok(()),
             Self::Linear { x, map } => accumulate(cotangents, Some(x), || cotangent.linear(&map.transpose())),
             Self::Bilinear { map, a, b, a_node, b_node } => {
-                accumulate(cotangents, a_node, || adjoint(map.adjoint_a(), &cotangent, &b))?;
+                accumulate(cotangents, a_node, || adjoint(V::bilinear, map.adjoint_a(), &cotangent, &b))?;
                 let to_leaf = b_node.is_some_and(|node| matches!(nodes[node], Node::Leaf));
                 let compute = if to_leaf { V::bilinear_for_leaf } else { V::bilinear };
-                accumulate(cotangents, b_node, || {
-                    let (map, side) = map.adjoint_b();
-                    match side {
-                        Side::Left => compute(&map, &cotangent, &a),
-                        Side::Right => compute(&map, &a, &cotangent),
-                    }
-                })
+                accumulate(cotangents, b_node, || adjoint(compute, map.adjoint_b(), &cotangent, &a))
             }
             Self::Pointwise { x, f, value } => accumulate(cotangents, Some(x), || {
                 let slope = value.pointwise(f, 1)?;
@@ -244,10 +238,14 @@ impl<V: Value> Node<V> {
                 if let Some(scale) = &scale {
                     let product = Bilinear::Product { full: full.clone(), small: small.clone() };
                     if let Some(value) = &scale.value {
-                        accumulate(cotangents, x.node, || adjoint(product.adjoint_a(), &cotangent, value))?;
+                        accumulate(cotangents, x.node, || {
+                            adjoint(V::bilinear, product.adjoint_a(), &cotangent, value)
+                        })?;
                     }
                     if let Some(value) = &x.value {
-                        accumulate(cotangents, scale.node, || adjoint(product.adjoint_b(), &cotangent, value))?;
+                        accumulate(cotangents, scale.node, || {
+                            adjoint(V::bilinear, product.adjoint_b(), &cotangent, value)
+                        })?;
                     }
                 } else {
                     accumulate(cotangents, x.node, || Ok(cotangent.clone()))?;
@@ -262,10 +260,13 @@ impl<V: Value> Node<V> {
     }
 }
 
-fn adjoint<V: Value>((map, side): (Bilinear, Side), cotangent: &V, other: &V) -> Result<V> {
+/// One of the two ways to apply a bilinear map to values.
+type Apply<V> = fn(&Bilinear, &V, &V) -> Result<V>;
+
+fn adjoint<V: Value>(apply: Apply<V>, (map, side): (Bilinear, Side), cotangent: &V, other: &V) -> Result<V> {
     match side {
-        Side::Left => V::bilinear(&map, cotangent, other),
-        Side::Right => V::bilinear(&map, other, cotangent),
+        Side::Left => apply(&map, cotangent, other),
+        Side::Right => apply(&map, other, cotangent),
     }
 }
 
