@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::conv::{self, ConvGeometry, Operand};
+use super::element::filled;
 use super::elementwise::{combine, contract};
 use super::{MatMul, Slice, directions, fallback, with_float};
 
@@ -124,13 +125,14 @@ impl Bilinear {
                     (Operand { data: a, stacked: a_stacked }, Operand { data: b, stacked: b_stacked })
                 })
                 .collect();
-            let mut out = vec![T::default(); shape.iter().product()];
             let kernel = match self {
                 Self::Conv2d(_) => conv::conv2d,
                 Self::ConvInputGradient(_) => conv::conv2d_input_gradient,
                 _ => conv::conv2d_weight_gradient,
             };
-            kernel(geometry, batch, stack.unwrap_or(1), &operands, &mut out);
+            let len = shape.iter().product();
+            // SAFETY: the kernels write all of their output.
+            let out = unsafe { filled(len, |out| kernel(geometry, batch, stack.unwrap_or(1), &operands, out)) };
             Tensor::from_vec(out, shape, first.device())
         })
     }

@@ -1,8 +1,10 @@
 //! The number types that CPU kernels work on.
 
+use std::mem::MaybeUninit;
+
 use candle_core::WithDType;
 
-use super::simd::{Isa, Portable, SimdTask};
+use super::simd::{Isa, Kind, Portable, SimdTask};
 
 /// A floating-point type with SIMD kernels: `f32` or `f64`.
 pub trait Element: WithDType + Copy + Send + Sync + 'static {
@@ -17,13 +19,15 @@ impl Element for f32 {
     const ZERO: Self = 0.0;
 
     fn dispatch<K: SimdTask<Self>>(isa: Isa, task: K) -> K::Output {
-        #[cfg(target_arch = "x86_64")]
-        if isa.is_avx2() {
-            // SAFETY: such an `Isa` exists only where the processor has AVX2 and FMA.
-            return unsafe { super::simd::avx2::run_f32(task) };
+        match isa.kind() {
+            // SAFETY: such an `Isa` exists only where the processor has these features.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => unsafe { super::simd::x86::avx512_f32(task) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => unsafe { super::simd::x86::avx2_f32(task) },
+            Kind::Portable => task.run::<Portable<f32, 4>>(),
         }
-        let _ = isa;
-        task.run::<Portable<f32, 4>>()
     }
 }
 
@@ -31,12 +35,26 @@ impl Element for f64 {
     const ZERO: Self = 0.0;
 
     fn dispatch<K: SimdTask<Self>>(isa: Isa, task: K) -> K::Output {
-        #[cfg(target_arch = "x86_64")]
-        if isa.is_avx2() {
-            // SAFETY: such an `Isa` exists only where the processor has AVX2 and FMA.
-            return unsafe { super::simd::avx2::run_f64(task) };
+        match isa.kind() {
+            // SAFETY: such an `Isa` exists only where the processor has these features.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => unsafe { super::simd::x86::avx512_f64(task) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => unsafe { super::simd::x86::avx2_f64(task) },
+            Kind::Portable => task.run::<Portable<f64, 2>>(),
         }
-        let _ = isa;
-        task.run::<Portable<f64, 2>>()
     }
+}
+
+/// A vector of `len` numbers that `fill` writes, without zeros first: those would cost as much as a pass over it.
+///
+/// # Safety
+/// `fill` writes every element.
+pub(super) unsafe fn filled<T: Copy>(len: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
+    let mut vector = Vec::with_capacity(len);
+    fill(&mut vector.spare_capacity_mut()[..len]);
+    // SAFETY: `fill` has written all of it, as its caller promises.
+    unsafe { vector.set_len(len) };
+    vector
 }

@@ -4,6 +4,8 @@
 //! inlined into a function that has the target features switched on, so a binary built without flags runs it at full
 //! speed.
 
+use std::sync::LazyLock;
+
 /// A vector of `LANES` scalars and the operations the kernels need.
 pub trait Simd: Copy + 'static {
     /// The type of one lane.
@@ -12,6 +14,8 @@ pub trait Simd: Copy + 'static {
     type Vector: Copy;
     /// Scalars in a vector.
     const LANES: usize;
+    /// Vector registers; a register tile must not ask for more.
+    const REGISTERS: usize;
 
     /// `value` in every lane.
     ///
@@ -58,7 +62,9 @@ pub trait SimdTask<T> {
 pub struct Isa(Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     Portable,
@@ -67,21 +73,31 @@ enum Kind {
 impl Isa {
     /// The widest instruction set found at run time.
     pub fn best() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return Self(Kind::Avx2);
-        }
-        Self(Kind::Portable)
+        Self::available()[0]
     }
 
-    /// What every processor of the target architecture has.
-    pub fn portable() -> Self {
-        Self(Kind::Portable)
+    /// All that this processor has, the widest first.
+    pub fn available() -> &'static [Self] {
+        static AVAILABLE: LazyLock<Vec<Isa>> = LazyLock::new(|| {
+            let mut available = Vec::new();
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                {
+                    available.push(Isa(Kind::Avx512));
+                }
+                available.push(Isa(Kind::Avx2));
+            }
+            available.push(Isa(Kind::Portable));
+            available
+        });
+        &AVAILABLE
     }
 
-    #[cfg(target_arch = "x86_64")]
-    pub(super) fn is_avx2(self) -> bool {
-        self.0 == Kind::Avx2
+    pub(super) fn kind(self) -> Kind {
+        self.0
     }
 }
 
@@ -95,6 +111,7 @@ macro_rules! portable {
             type Scalar = $scalar;
             type Vector = [$scalar; N];
             const LANES: usize = N;
+            const REGISTERS: usize = if cfg!(target_arch = "aarch64") { 32 } else { 16 };
 
             #[inline(always)]
             unsafe fn splat(value: $scalar) -> Self::Vector {
@@ -140,105 +157,106 @@ macro_rules! portable {
 portable!(f32);
 portable!(f64);
 
-/// AVX2 with fused multiply-add: 256-bit vectors.
+/// 256-bit vectors of AVX2 with fused multiply-add, and 512-bit vectors of AVX-512.
 #[cfg(target_arch = "x86_64")]
-pub(super) mod avx2 {
+pub(super) mod x86 {
     use std::arch::x86_64::*;
 
     use super::{Simd, SimdTask};
 
-    /// Runs `task` compiled for AVX2 and FMA.
-    #[target_feature(enable = "avx2,fma")]
-    pub fn run_f32<K: SimdTask<f32>>(task: K) -> K::Output {
-        task.run::<F32x8>()
-    }
-
-    /// Runs `task` compiled for AVX2 and FMA.
-    #[target_feature(enable = "avx2,fma")]
-    pub fn run_f64<K: SimdTask<f64>>(task: K) -> K::Output {
-        task.run::<F64x4>()
-    }
-
-    /// Eight `f32`.
-    #[derive(Clone, Copy, Debug)]
-    pub struct F32x8;
-
-    /// Four `f64`.
-    #[derive(Clone, Copy, Debug)]
-    pub struct F64x4;
-
-    // SAFETY, for every block below: the caller vouches for AVX2, FMA and the pointers (see `Simd`).
-    impl Simd for F32x8 {
-        type Scalar = f32;
-        type Vector = __m256;
-        const LANES: usize = 8;
-
-        #[inline(always)]
-        unsafe fn splat(value: f32) -> __m256 {
-            unsafe { _mm256_set1_ps(value) }
-        }
-
-        #[inline(always)]
-        unsafe fn load(source: *const f32) -> __m256 {
-            unsafe { _mm256_loadu_ps(source) }
-        }
-
-        #[inline(always)]
-        unsafe fn store(target: *mut f32, vector: __m256) {
-            unsafe { _mm256_storeu_ps(target, vector) }
-        }
-
-        #[inline(always)]
-        unsafe fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
-            unsafe { _mm256_fmadd_ps(a, b, c) }
-        }
-
-        #[inline(always)]
-        unsafe fn reduce4([a, b, c, d]: [__m256; 4]) -> [f32; 4] {
-            let mut sums = [0.0; 4];
-            unsafe {
-                let halves = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-                let (low, high) = (_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
-                _mm_storeu_ps(sums.as_mut_ptr(), _mm_add_ps(low, high));
+    macro_rules! entry {
+        ($name:ident, $features:literal, $scalar:ty, $simd:ty) => {
+            /// Runs `task` compiled for these features.
+            #[target_feature(enable = $features)]
+            pub fn $name<K: SimdTask<$scalar>>(task: K) -> K::Output {
+                task.run::<$simd>()
             }
-            sums
-        }
+        };
     }
 
-    impl Simd for F64x4 {
-        type Scalar = f64;
-        type Vector = __m256d;
-        const LANES: usize = 4;
+    entry!(avx2_f32, "avx2,fma", f32, F32x8);
+    entry!(avx2_f64, "avx2,fma", f64, F64x4);
+    entry!(avx512_f32, "avx512f,avx512dq,avx512vl,avx2,fma", f32, F32x16);
+    entry!(avx512_f64, "avx512f,avx512dq,avx512vl,avx2,fma", f64, F64x8);
 
-        #[inline(always)]
-        unsafe fn splat(value: f64) -> __m256d {
-            unsafe { _mm256_set1_pd(value) }
-        }
+    macro_rules! vectors {
+        ($name:ident: $scalar:ty, $vector:ty, $lanes:literal of $registers:literal,
+         $splat:ident, $load:ident, $store:ident, $mul_add:ident, $reduce4:expr) => {
+            #[doc = concat!(stringify!($lanes), " `", stringify!($scalar), "`.")]
+            #[derive(Clone, Copy, Debug)]
+            pub struct $name;
 
-        #[inline(always)]
-        unsafe fn load(source: *const f64) -> __m256d {
-            unsafe { _mm256_loadu_pd(source) }
-        }
+            // SAFETY, for every block below: the caller vouches for the features and the pointers (see `Simd`).
+            impl Simd for $name {
+                type Scalar = $scalar;
+                type Vector = $vector;
+                const LANES: usize = $lanes;
+                const REGISTERS: usize = $registers;
 
-        #[inline(always)]
-        unsafe fn store(target: *mut f64, vector: __m256d) {
-            unsafe { _mm256_storeu_pd(target, vector) }
-        }
+                #[inline(always)]
+                unsafe fn splat(value: $scalar) -> $vector {
+                    unsafe { $splat(value) }
+                }
 
-        #[inline(always)]
-        unsafe fn mul_add(a: __m256d, b: __m256d, c: __m256d) -> __m256d {
-            unsafe { _mm256_fmadd_pd(a, b, c) }
-        }
+                #[inline(always)]
+                unsafe fn load(source: *const $scalar) -> $vector {
+                    unsafe { $load(source) }
+                }
 
-        #[inline(always)]
-        unsafe fn reduce4([a, b, c, d]: [__m256d; 4]) -> [f64; 4] {
-            let mut sums = [0.0; 4];
-            unsafe {
-                let (ab, cd) = (_mm256_hadd_pd(a, b), _mm256_hadd_pd(c, d));
-                let crossed = _mm256_permute2f128_pd::<0x21>(ab, cd);
-                _mm256_storeu_pd(sums.as_mut_ptr(), _mm256_add_pd(_mm256_blend_pd::<0b1100>(ab, cd), crossed));
+                #[inline(always)]
+                unsafe fn store(target: *mut $scalar, vector: $vector) {
+                    unsafe { $store(target, vector) }
+                }
+
+                #[inline(always)]
+                unsafe fn mul_add(a: $vector, b: $vector, c: $vector) -> $vector {
+                    unsafe { $mul_add(a, b, c) }
+                }
+
+                #[inline(always)]
+                unsafe fn reduce4(vectors: [$vector; 4]) -> [$scalar; 4] {
+                    unsafe { $reduce4(vectors) }
+                }
             }
-            sums
+        };
+    }
+
+    vectors!(F32x8: f32, __m256, 8 of 16, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, reduce_f32);
+    vectors!(F64x4: f64, __m256d, 4 of 16, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd, reduce_f64);
+    vectors!(F32x16: f32, __m512, 16 of 32, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
+    |vectors: [__m512; 4]| reduce_f32(vectors.map(|v| {
+        _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))
+    })));
+    vectors!(F64x8: f64, __m512d, 8 of 32, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd,
+    |vectors: [__m512d; 4]| reduce_f64(vectors.map(|v| {
+        _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd::<1>(v))
+    })));
+
+    /// # Safety
+    /// The processor has AVX2.
+    #[inline(always)]
+    unsafe fn reduce_f32([a, b, c, d]: [__m256; 4]) -> [f32; 4] {
+        let mut sums = [0.0; 4];
+        // SAFETY: AVX2 is the caller's promise, and `sums` has the four places.
+        unsafe {
+            let halves = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+            let (low, high) = (_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+            _mm_storeu_ps(sums.as_mut_ptr(), _mm_add_ps(low, high));
         }
+        sums
+    }
+
+    /// # Safety
+    /// The processor has AVX2.
+    #[inline(always)]
+    unsafe fn reduce_f64([a, b, c, d]: [__m256d; 4]) -> [f64; 4] {
+        let mut sums = [0.0; 4];
+        // SAFETY: AVX2 is the caller's promise, and `sums` has the four places.
+        unsafe {
+            let (ab, cd) = (_mm256_hadd_pd(a, b), _mm256_hadd_pd(c, d));
+            let crossed = _mm256_permute2f128_pd::<0x21>(ab, cd);
+            _mm256_storeu_pd(sums.as_mut_ptr(), _mm256_add_pd(_mm256_blend_pd::<0b1100>(ab, cd), crossed));
+        }
+        sums
     }
 }

@@ -1,21 +1,26 @@
 //! The convolution and its input gradient: register tiles of pixels times target channels over packed sources.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::Operand;
-use super::pack::{TARGETS_PER_TILE, pack_sample, pack_weights};
+use super::pack::pack_samples;
 use super::plan::{Plan, Position, Sweep, tiles};
 use crate::kernels::element::Element;
 use crate::kernels::simd::{Simd, SimdTask};
 
-/// Vectors of pixels in one register tile.
-const VECTORS_PER_TILE: usize = 4;
-/// The same for a single target (depthwise): enough independent sums to hide the latency of an addition.
+/// Vectors of pixels of a tile with a single target (depthwise): enough independent sums to hide the latency of an addition.
 const VECTORS_OF_ONE_TARGET: usize = 8;
 /// Room for the lanes of any vector type.
 const MAX_LANES: usize = 16;
 /// Outputs of one parallel task: enough directions to share the packing of a shared sample.
 const ITEMS_PER_TASK: usize = 4;
+
+/// Vectors of pixels and target channels of one register tile: their sums fill three quarters of the registers.
+const fn tile_sizes(registers: usize) -> (usize, usize) {
+    if registers >= 32 { (4, 4) } else { (4, 3) }
+}
 
 /// Sums `terms` of (source, weights) into `out [K, N, targets]`.
 pub(super) fn correlate<T: Element>(
@@ -23,25 +28,27 @@ pub(super) fn correlate<T: Element>(
     batch: usize,
     directions: usize,
     terms: &[(Operand<T>, Operand<T>)],
-    out: &mut [T],
+    out: &mut [MaybeUninit<T>],
 ) {
-    let item_len = plan.groups * plan.targets * plan.target_len;
-    assert_eq!(out.len(), directions * batch * item_len, "length of the output of a convolution");
+    let targets_len = plan.targets_len();
+    assert_eq!(out.len(), directions * batch * targets_len, "length of the output of a convolution");
     if out.is_empty() {
         return;
     }
-    let weights: Vec<Vec<T>> = terms.iter().map(|(_, weights)| pack_weights(plan, directions, weights)).collect();
     let mut items: Vec<Item<T>> = out
-        .chunks_exact_mut(item_len)
+        .chunks_exact_mut(batch * targets_len)
         .enumerate()
-        .map(|(index, out)| Item { direction: index / batch, sample: index % batch, out })
+        .flat_map(|(direction, out)| {
+            let blocks = out.chunks_mut(plan.samples * targets_len).enumerate();
+            blocks.map(move |(block, out)| Item { direction, sample: block * plan.samples, out })
+        })
         .collect();
     // All directions of a sample together, so that a shared sample is packed once.
     items.sort_by_key(|item| (item.sample, item.direction));
 
     let run = |workspace: &mut Workspace<T>, items: &mut [Item<T>]| {
         for item in items {
-            run_item(plan, batch, terms, &weights, workspace, item);
+            run_item(plan, batch, terms, workspace, item);
         }
     };
     let workspace = || Workspace::new(plan, terms.len());
@@ -52,11 +59,12 @@ pub(super) fn correlate<T: Element>(
     }
 }
 
-/// One sample of one direction of the output.
+/// A block of interleaved samples of one direction of the output.
 struct Item<'a, T> {
     direction: usize,
+    /// The first.
     sample: usize,
-    out: &'a mut [T],
+    out: &'a mut [MaybeUninit<T>],
 }
 
 /// Packed sources, one after the other, and the sample that the shared ones hold.
@@ -76,28 +84,27 @@ fn run_item<T: Element>(
     plan: &Plan,
     batch: usize,
     terms: &[(Operand<T>, Operand<T>)],
-    weights: &[Vec<T>],
     workspace: &mut Workspace<T>,
     item: &mut Item<T>,
 ) {
-    let (packed_len, source_len) = (plan.packed_len(), plan.source_len());
+    let packed_len = plan.packed_len();
     let fresh = workspace.shared_sample != Some(item.sample);
     workspace.shared_sample = Some(item.sample);
-    let samples = terms.iter().map(|(source, _)| source.part(item.direction, batch, item.sample, source_len));
+    let samples = item.sample..batch.min(item.sample + plan.samples);
+    let blocks = terms.iter().map(|(source, _)| source.parts(item.direction, batch, &samples, plan.source_len()));
     if !plan.in_place {
-        for (index, (sample, (source, _))) in samples.clone().zip(terms).enumerate() {
+        for (index, (block, (source, _))) in blocks.clone().zip(terms).enumerate() {
             if source.stacked || fresh {
-                pack_sample(plan, sample, &mut workspace.packed[index * packed_len..][..packed_len]);
+                pack_samples(plan, block, &mut workspace.packed[index * packed_len..][..packed_len]);
             }
         }
     }
-    let sources: Vec<(&[T], &[T])> = samples
-        .zip(terms.iter().zip(weights))
+    let sources: Vec<(&[T], &[T])> = blocks
+        .zip(terms)
         .enumerate()
-        .map(|(index, (sample, ((_, operand), weights)))| {
-            let packed = if plan.in_place { sample } else { &workspace.packed[index * packed_len..] };
-            let copy = if operand.stacked { item.direction } else { 0 };
-            (packed, &weights[copy * plan.weight_len..][..plan.weight_len])
+        .map(|(index, (block, (_, weights)))| {
+            let source = if plan.in_place { block } else { &workspace.packed[index * packed_len..] };
+            (source, weights.parts(item.direction, 1, &(0..1), plan.weight_len))
         })
         .collect();
     for sweep in &plan.sweeps {
@@ -109,9 +116,9 @@ fn run_item<T: Element>(
 struct SweepTask<'a, T> {
     plan: &'a Plan,
     sweep: &'a Sweep,
-    /// (Packed source, packed weights) of each term.
+    /// (Packed source, weights) of each term.
     sources: &'a [(&'a [T], &'a [T])],
-    out: &'a mut [T],
+    out: &'a mut [MaybeUninit<T>],
 }
 
 impl<T: Element> SweepTask<'_, T> {
@@ -119,11 +126,14 @@ impl<T: Element> SweepTask<'_, T> {
     fn check_bounds(&self, lanes: usize) {
         let Self { plan, sweep, .. } = self;
         let start = sweep.positions.iter().map(|position| position.start).max().unwrap_or(0);
-        let Some(offset) = sweep.offsets.iter().max() else { return };
+        let (Some(offset), Some(weight)) = (sweep.offsets.iter().max(), sweep.weight_offsets.iter().max()) else {
+            return;
+        };
         let source_end = (plan.groups - 1) * plan.sources * plan.channel_len + offset + start + lanes;
-        let weights_end = sweep.weights_start + plan.groups * plan.targets * sweep.offsets.len();
+        let last_group = (plan.groups - 1) * (plan.weight_len / plan.groups);
+        let weights_end = last_group + (plan.targets - 1) * plan.target_step + weight + 1;
         for (source, weights) in self.sources {
-            assert!(source_end <= source.len() && weights_end <= weights.len(), "packed operand too short");
+            assert!(source_end <= source.len() && weights_end <= weights.len(), "operand of a convolution too short");
         }
     }
 }
@@ -138,27 +148,26 @@ impl<T: Element> SimdTask<T> for SweepTask<'_, T> {
             return;
         }
         self.check_bounds(S::LANES);
+        let (vectors_per_tile, targets_per_tile) = tile_sizes(S::REGISTERS);
         for group in 0..plan.groups {
-            for (first, count) in tiles(plan.targets, TARGETS_PER_TILE) {
+            for (first, count) in tiles(plan.targets, targets_per_tile) {
                 let target = group * plan.targets + first;
                 let source_start = group * plan.sources * plan.channel_len;
-                let weights_start = sweep.weights_start + target * sweep.offsets.len();
-                let most = if count == 1 { VECTORS_OF_ONE_TARGET } else { VECTORS_PER_TILE };
+                let weights_start = group * (plan.weight_len / plan.groups) + first * plan.target_step;
+                let most = if count == 1 { VECTORS_OF_ONE_TARGET } else { vectors_per_tile };
                 for (position, vectors) in tiles(sweep.positions.len(), most) {
                     let tile = Tile { source_start, weights_start, position, target };
                     macro_rules! tile_of {
-                        ($(($v:literal, $o:literal))*) => {
+                        ($($o:literal: $($v:literal)*,)*) => {
                             match (vectors, count) {
                                 // SAFETY: `S` is the instruction set this task was dispatched to, and the bounds of
                                 // all tiles of this sweep were checked above.
-                                $(($v, $o) => unsafe { self.tile::<S, $v, $o>(tile) },)*
+                                $($(($v, $o) => unsafe { self.tile::<S, $v, $o>(tile) },)*)*
                                 _ => unreachable!("tiles are at most as large as these"),
                             }
                         };
                     }
-                    tile_of!((4, 3)(4, 2)(3, 3)(3, 2)(2, 3)(2, 2)(1, 3)(1, 2)(8, 1)(7, 1)(6, 1)(5, 1)(4, 1)(3, 1)(
-                        2, 1
-                    )(1, 1));
+                    tile_of!(4: 6 5 4 3 2 1, 3: 6 5 4 3 2 1, 2: 6 5 4 3 2 1, 1: 8 7 6 5 4 3 2 1,);
                 }
             }
         }
@@ -181,14 +190,26 @@ impl<T: Element> SweepTask<'_, T> {
     /// The processor has the instruction set of `S`, and `check_bounds` has passed.
     #[inline(always)]
     unsafe fn tile<S: Simd<Scalar = T>, const V: usize, const O: usize>(&mut self, tile: Tile) {
-        let positions = &self.sweep.positions[tile.position..][..V];
+        let (vectors_per_tile, targets_per_tile) = tile_sizes(S::REGISTERS);
+        if O > targets_per_tile || O > 1 && V > vectors_per_tile {
+            unreachable!("no tile of this instruction set is so large"); // known when compiled: no code is made
+        }
+        let (plan, sweep) = (self.plan, self.sweep);
+        let positions = &sweep.positions[tile.position..][..V];
         // SAFETY: the caller's promise.
         let sums = unsafe { self.sum::<S, V, O>(tile, std::array::from_fn(|v| positions[v].start)) };
         for (v, &Position { target, count, .. }) in positions.iter().enumerate() {
             for (o, &sum) in sums[v].iter().enumerate() {
-                let targets = &mut self.out[(tile.target + o) * self.plan.target_len + target..];
+                let start = (tile.target + o) * plan.target_len + target;
                 // SAFETY: the caller's promise of the instruction set.
-                unsafe { write::<S>(sum, count, self.sweep.step, targets) };
+                unsafe {
+                    if plan.samples == 1 {
+                        write::<S>(sum, count, sweep.step, &mut self.out[start..]);
+                    } else {
+                        let samples = self.out.chunks_exact_mut(plan.targets_len()).map(|out| &mut out[start..]);
+                        write_interleaved::<S>(sum, count, plan.samples, sweep.step, samples);
+                    }
+                }
             }
         }
     }
@@ -203,23 +224,23 @@ impl<T: Element> SweepTask<'_, T> {
         tile: Tile,
         starts: [usize; V],
     ) -> [[S::Vector; O]; V] {
-        // SAFETY: a tile reads `O` weights per offset from `weights_start` on and, in the source, `LANES` numbers from
-        // `source_start + offset + start` on; `check_bounds` has compared the largest of these with the lengths.
+        let step = self.plan.target_step;
+        // SAFETY: for each offset a tile reads, in the source, `LANES` numbers from `source_start + offset + start` on
+        // and, in the weights, one for each target; `check_bounds` has compared the largest of these with the lengths.
         unsafe {
             let mut sums = [[S::splat(T::ZERO); O]; V];
             for (source, weights) in self.sources {
                 let source = source.as_ptr().add(tile.source_start);
-                let mut weights = weights.as_ptr().add(tile.weights_start);
-                for &offset in &self.sweep.offsets {
-                    let pixels = source.add(offset);
-                    let weight: [S::Vector; O] = std::array::from_fn(|o| S::splat(*weights.add(o)));
+                let weights = weights.as_ptr().add(tile.weights_start);
+                for (&offset, &weight) in self.sweep.offsets.iter().zip(&self.sweep.weight_offsets) {
+                    let (pixels, weights) = (source.add(offset), weights.add(weight));
+                    let weights: [S::Vector; O] = std::array::from_fn(|o| S::splat(*weights.add(o * step)));
                     for v in 0..V {
-                        let vector = S::load(pixels.add(starts[v]));
+                        let pixels = S::load(pixels.add(starts[v]));
                         for o in 0..O {
-                            sums[v][o] = S::mul_add(vector, weight[o], sums[v][o]);
+                            sums[v][o] = S::mul_add(pixels, weights[o], sums[v][o]);
                         }
                     }
-                    weights = weights.add(O);
                 }
             }
             sums
@@ -232,23 +253,64 @@ impl<T: Element> SweepTask<'_, T> {
 /// # Safety
 /// The processor has the instruction set of `S`.
 #[inline(always)]
-unsafe fn write<S: Simd<Scalar: Element>>(vector: S::Vector, count: usize, step: usize, targets: &mut [S::Scalar]) {
-    const { assert!(S::LANES <= MAX_LANES) };
+unsafe fn write<S: Simd<Scalar: Element>>(
+    vector: S::Vector,
+    count: usize,
+    step: usize,
+    targets: &mut [MaybeUninit<S::Scalar>],
+) {
     if count == S::LANES && step == 1 {
         let targets = &mut targets[..S::LANES];
         // SAFETY: `targets` has `LANES` places.
-        unsafe { S::store(targets.as_mut_ptr(), vector) };
+        unsafe { S::store(targets.as_mut_ptr().cast(), vector) };
         return;
     }
-    let mut lanes = [S::Scalar::ZERO; MAX_LANES];
-    // SAFETY: `lanes` has at least `LANES` places.
-    unsafe { S::store(lanes.as_mut_ptr(), vector) };
+    // SAFETY: the caller's promise.
+    let lanes = unsafe { lanes::<S>(vector) };
     if count == S::LANES && step == 2 {
         // The constant length lets the compiler unroll this.
         let targets = &mut targets[..2 * S::LANES - 1];
-        (0..S::LANES).for_each(|lane| targets[2 * lane] = lanes[lane]);
+        (0..S::LANES).for_each(|lane| _ = targets[2 * lane].write(lanes[lane]));
     } else {
         let targets = targets.iter_mut().step_by(step);
-        targets.zip(&lanes[..count]).for_each(|(target, &value)| *target = value);
+        targets.zip(&lanes[..count]).for_each(|(target, &value)| _ = target.write(value));
     }
+}
+
+/// Writes `count` numbers of each interleaved sample to every `step`-th place of that sample's targets.
+///
+/// # Safety
+/// The processor has the instruction set of `S`.
+#[inline(always)]
+unsafe fn write_interleaved<'a, S: Simd<Scalar: Element>>(
+    vector: S::Vector,
+    count: usize,
+    interleaved: usize,
+    step: usize,
+    samples: impl Iterator<Item = &'a mut [MaybeUninit<S::Scalar>]>,
+) {
+    // SAFETY: the caller's promise.
+    let lanes = unsafe { lanes::<S>(vector) };
+    for (s, targets) in samples.enumerate() {
+        if interleaved == 2 && step == 1 && 2 * count == S::LANES {
+            let targets = &mut targets[..S::LANES / 2];
+            (0..S::LANES / 2).for_each(|lane| _ = targets[lane].write(lanes[2 * lane + s]));
+        } else {
+            let targets = targets.iter_mut().step_by(step).take(count);
+            targets.zip(lanes[s..].iter().step_by(interleaved)).for_each(|(target, &value)| _ = target.write(value));
+        }
+    }
+}
+
+/// The lanes of `vector`, zeros behind them.
+///
+/// # Safety
+/// The processor has the instruction set of `S`.
+#[inline(always)]
+unsafe fn lanes<S: Simd<Scalar: Element>>(vector: S::Vector) -> [S::Scalar; MAX_LANES] {
+    const { assert!(S::LANES <= MAX_LANES) };
+    let mut lanes = [S::Scalar::ZERO; MAX_LANES];
+    // SAFETY: `lanes` has at least `LANES` places.
+    unsafe { S::store(lanes.as_mut_ptr(), vector) };
+    lanes
 }

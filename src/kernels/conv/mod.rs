@@ -5,8 +5,9 @@
 //! two halves of a product rule, `ẋ w + x ẇ`, are added in registers and written once.
 //!
 //! The method is direct (no im2col): each sample is packed once into a zero-padded copy, split by the stride's phases,
-//! in which every kernel tap is a constant offset (`plan`, `pack`); register tiles then run over it (`correlate` for
-//! the convolution and its input gradient, `weight_gradient` for the sum over pixels).
+//! in which every kernel tap is a constant offset (`plan`, `pack`); narrow images are packed several samples side by
+//! side, so that no lane is idle. Register tiles then run over it (`correlate` for the convolution and its input
+//! gradient, `weight_gradient` for the sum over pixels).
 
 mod correlate;
 mod geometry;
@@ -21,6 +22,8 @@ pub use geometry::ConvGeometry;
 use super::element::Element;
 use super::simd::Isa;
 use plan::Plan;
+use std::mem::MaybeUninit;
+use std::ops::Range;
 
 /// One operand of a bilinear kernel.
 #[derive(Clone, Copy, Debug)]
@@ -32,10 +35,10 @@ pub struct Operand<'a, T> {
 }
 
 impl<'a, T> Operand<'a, T> {
-    /// The `len` values that direction `k` starts with, from its part `index` on.
-    fn part(&self, k: usize, parts: usize, index: usize, len: usize) -> &'a [T] {
-        let first = if self.stacked { k * parts + index } else { index } * len;
-        &self.data[first..first + len]
+    /// Of direction `k`, which has `parts` parts of `len` values each, those in `range`.
+    fn parts(&self, k: usize, parts: usize, range: &Range<usize>, len: usize) -> &'a [T] {
+        let first = if self.stacked { k * parts } else { 0 };
+        &self.data[(first + range.start) * len..(first + range.end) * len]
     }
 }
 
@@ -48,9 +51,9 @@ pub fn conv2d<T: Element>(
     batch: usize,
     directions: usize,
     terms: &[(Operand<T>, Operand<T>)],
-    out: &mut [T],
+    out: &mut [MaybeUninit<T>],
 ) {
-    let plan = Plan::forward::<T>(Isa::best(), geometry);
+    let plan = Plan::forward::<T>(Isa::best(), geometry, batch);
     correlate::correlate(&plan, batch, directions, terms, out);
 }
 
@@ -64,9 +67,9 @@ pub fn conv2d_input_gradient<T: Element>(
     batch: usize,
     directions: usize,
     terms: &[(Operand<T>, Operand<T>)],
-    out: &mut [T],
+    out: &mut [MaybeUninit<T>],
 ) {
-    let plan = Plan::input_gradient::<T>(Isa::best(), geometry);
+    let plan = Plan::input_gradient::<T>(Isa::best(), geometry, batch);
     correlate::correlate(&plan, batch, directions, terms, out);
 }
 
@@ -83,8 +86,8 @@ pub fn conv2d_weight_gradient<T: Element>(
     batch: usize,
     directions: usize,
     terms: &[(Operand<T>, Operand<T>)],
-    out: &mut [T],
+    out: &mut [MaybeUninit<T>],
 ) {
-    let plan = Plan::forward::<T>(Isa::best(), geometry);
+    let plan = Plan::forward::<T>(Isa::best(), geometry, batch);
     weight_gradient::weight_gradient(&plan, batch, directions, terms, out);
 }

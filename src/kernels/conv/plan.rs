@@ -111,7 +111,8 @@ impl Axis {
     }
 }
 
-/// One vector of outputs: packed numbers from `start` on give `count` targets from `target` on.
+/// One vector of outputs: packed numbers from `start` on give `count` targets from `target` on, in each of the
+/// plan's interleaved samples.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Position {
     pub start: usize,
@@ -124,47 +125,59 @@ pub(super) struct Position {
 pub(super) struct Sweep {
     /// Packed offset of each (source channel, tap) of a group.
     pub offsets: Vec<usize>,
-    /// Place of each tap in the kernel, `i kw + j`.
-    pub kernel_indices: Vec<usize>,
+    /// Its place among the weights of one target channel.
+    pub weight_offsets: Vec<usize>,
     /// The vectors of one target plane.
     pub positions: Vec<Position>,
     /// Distance of neighbouring targets of a vector.
     pub step: usize,
-    /// Where this sweep's numbers begin in the packed weights.
-    pub weights_start: usize,
 }
 
 impl Sweep {
     fn new(rows: &Outputs, columns: &Outputs, plan: &PlaneLayout, lanes: usize) -> Self {
+        let samples = plan.samples;
         let mut taps = Vec::new();
-        let mut kernel_indices = Vec::new();
         for row in &rows.taps {
             for column in &columns.taps {
                 let phase = row.phase * plan.column_phases + column.phase;
-                taps.push(phase * plan.plane_len + row.shift * plan.pitch + column.shift);
-                kernel_indices.push(row.kernel * plan.kernel_columns + column.kernel);
+                let offset = phase * plan.plane_len + row.shift * plan.pitch + column.shift * samples;
+                taps.push((offset, row.kernel * plan.kernel_columns + column.kernel));
             }
         }
-        // Where rows follow each other without a gap, in source and target, they are one long row.
-        let dense = rows.step == 1 && columns.step == 1;
-        let joined = dense && columns.count == plan.pitch && columns.count == plan.target_columns;
-        let (runs, width) = if joined { (1, rows.count * columns.count) } else { (rows.count, columns.count) };
+        let (runs, width) = runs(rows, columns, plan);
         let positions = (0..runs)
-            .flat_map(|run| (0..width).step_by(lanes).map(move |column| (run, column)))
+            .flat_map(|run| (0..width).step_by(lanes / samples).map(move |column| (run, column)))
             .map(|(run, column)| Position {
-                start: (rows.first + run) * plan.pitch + columns.first + column,
+                start: (rows.first + run) * plan.pitch + (columns.first + column) * samples,
                 target: (rows.start + run * rows.step) * plan.target_columns + columns.start + column * columns.step,
-                count: lanes.min(width - column),
+                count: (lanes / samples).min(width - column),
             })
             .collect();
-        let offsets = (0..plan.sources).flat_map(|c| taps.iter().map(move |tap| c * plan.channel_len + tap)).collect();
-        Self { offsets, kernel_indices, positions, step: columns.step, weights_start: 0 }
+        let each = |pick: fn(&(usize, usize)) -> usize, step: usize| {
+            (0..plan.sources).flat_map(|source| taps.iter().map(move |tap| source * step + pick(tap))).collect()
+        };
+        Self {
+            offsets: each(|tap| tap.0, plan.channel_len),
+            weight_offsets: each(|tap| tap.1, plan.source_step),
+            positions,
+            step: columns.step,
+        }
     }
+}
+
+/// Runs of neighbouring outputs and their length: where rows follow each other without a gap, in source and target,
+/// they are one long row.
+fn runs(rows: &Outputs, columns: &Outputs, plan: &PlaneLayout) -> (usize, usize) {
+    let dense = rows.step == 1 && columns.step == 1;
+    let joined = dense && columns.count * plan.samples == plan.pitch && columns.count == plan.target_columns;
+    if joined { (1, rows.count * columns.count) } else { (rows.count, columns.count) }
 }
 
 /// Sizes of a packed plane that every sweep needs.
 struct PlaneLayout {
+    samples: usize,
     sources: usize,
+    source_step: usize,
     channel_len: usize,
     pitch: usize,
     plane_len: usize,
@@ -178,6 +191,8 @@ struct PlaneLayout {
 pub(super) struct Plan {
     pub isa: Isa,
     pub lanes: usize,
+    /// Samples that are packed side by side, pixel by pixel: narrow images would leave lanes idle.
+    pub samples: usize,
     pub groups: usize,
     /// Source channels of one group.
     pub sources: usize,
@@ -190,56 +205,66 @@ pub(super) struct Plan {
     /// Numbers of one target channel.
     pub target_len: usize,
     pub sweeps: Vec<Sweep>,
-    /// Numbers in `w`, and the steps in it from one target or source channel to the next.
+    /// Numbers in `w`, and the step in it from one target channel to the next.
     pub weight_len: usize,
     pub target_step: usize,
-    pub source_step: usize,
     /// Whether the source can be read where it lies.
     pub in_place: bool,
 }
 
 impl Plan {
-    /// The plan of `conv2d`: from `C` to `O` channels.
-    pub fn forward<T: Element>(isa: Isa, geometry: &ConvGeometry) -> Self {
-        Self::new::<T>(isa, geometry, [0, 1].map(|axis| Axis::forward(geometry, axis)), false)
+    /// The plan of `conv2d` on `batch` samples: from `C` to `O` channels.
+    pub fn forward<T: Element>(isa: Isa, geometry: &ConvGeometry, batch: usize) -> Self {
+        Self::new::<T>(isa, geometry, batch, [0, 1].map(|axis| Axis::forward(geometry, axis)), false)
     }
 
     /// The plan of its adjoint in `x`: from `O` to `C` channels.
-    pub fn input_gradient<T: Element>(isa: Isa, geometry: &ConvGeometry) -> Self {
-        Self::new::<T>(isa, geometry, [0, 1].map(|axis| Axis::input_gradient(geometry, axis)), true)
+    pub fn input_gradient<T: Element>(isa: Isa, geometry: &ConvGeometry, batch: usize) -> Self {
+        Self::new::<T>(isa, geometry, batch, [0, 1].map(|axis| Axis::input_gradient(geometry, axis)), true)
     }
 
-    fn new<T: Element>(isa: Isa, geometry: &ConvGeometry, [rows, columns]: [Axis; 2], transposed: bool) -> Self {
+    fn new<T: Element>(
+        isa: Isa,
+        geometry: &ConvGeometry,
+        batch: usize,
+        [rows, columns]: [Axis; 2],
+        transposed: bool,
+    ) -> Self {
         let lanes = T::dispatch(isa, Lanes);
         let taps = geometry.kernel[0] * geometry.kernel[1];
         let inputs = geometry.in_channels / geometry.groups;
         let outputs = geometry.out_channels / geometry.groups;
         let (sources, targets) = if transposed { (outputs, inputs) } else { (inputs, outputs) };
         let (source_step, target_step) = if transposed { (inputs * taps, taps) } else { (taps, inputs * taps) };
-        let plane_len = rows.packing.length * columns.packing.length;
-        let layout = PlaneLayout {
+        let mut layout = PlaneLayout {
+            samples: 1,
             sources,
-            channel_len: rows.packing.phases.len() * columns.packing.phases.len() * plane_len,
+            source_step,
+            channel_len: 0,
             pitch: columns.packing.length,
-            plane_len,
+            plane_len: 0,
             column_phases: columns.packing.phases.len(),
             kernel_columns: geometry.kernel[1],
             target_columns: columns.target,
         };
-        let mut sweeps = Vec::new();
-        let mut weights_start = 0;
-        for row in &rows.outputs {
-            for column in &columns.outputs {
-                let sweep = Sweep { weights_start, ..Sweep::new(row, column, &layout, lanes) };
-                weights_start += geometry.groups * targets * sweep.offsets.len();
-                sweeps.push(sweep);
-            }
-        }
+        let widths = rows.outputs.iter().flat_map(|row| columns.outputs.iter().map(move |column| (row, column)));
+        let width = widths.map(|(row, column)| runs(row, column, &layout).1).max().unwrap_or(0);
+        layout.samples = interleaved_samples(width, lanes, batch);
+        layout.pitch *= layout.samples;
+        layout.plane_len = rows.packing.length * layout.pitch;
+        layout.channel_len = rows.packing.phases.len() * columns.packing.phases.len() * layout.plane_len;
+        let sweeps: Vec<Sweep> = rows
+            .outputs
+            .iter()
+            .flat_map(|row| columns.outputs.iter().map(move |column| (row, column)))
+            .map(|(row, column)| Sweep::new(row, column, &layout, lanes))
+            .collect();
         // One tap and whole vectors only: nothing outside the source is read.
         let whole = sweeps.iter().all(|sweep| sweep.positions.iter().all(|position| position.count == lanes));
         Self {
             isa,
             lanes,
+            samples: layout.samples,
             groups: geometry.groups,
             sources,
             targets,
@@ -251,7 +276,6 @@ impl Plan {
             sweeps,
             weight_len: geometry.weight_len(),
             target_step,
-            source_step,
         }
     }
 
@@ -260,21 +284,33 @@ impl Plan {
         self.groups * self.sources * self.rows.source * self.columns.source
     }
 
-    /// Numbers of one packed source sample.
+    /// Numbers of one target sample.
+    pub fn targets_len(&self) -> usize {
+        self.groups * self.targets * self.target_len
+    }
+
+    /// Numbers of one packed block of interleaved source samples.
     pub fn packed_len(&self) -> usize {
         self.groups * self.sources * self.channel_len
     }
 }
 
-/// Cuts `0..count` into `(first, length)` pieces of at most `most` with no piece of one after others: a piece that
-/// leaves registers idle costs about as much as a full one.
+/// How many samples of rows of `width` numbers to lay side by side: the fewest with which at most a fifth more vectors
+/// are needed than with the best.
+fn interleaved_samples(width: usize, lanes: usize, batch: usize) -> usize {
+    let vectors = |samples: usize| (width * samples).div_ceil(lanes) as f64 / samples as f64;
+    let choices = [1, 2, 4, 8].into_iter().filter(|&samples| samples <= batch.max(1).min(lanes));
+    let best = choices.clone().map(vectors).fold(f64::INFINITY, f64::min);
+    choices.into_iter().find(|&samples| vectors(samples) <= 1.2 * best).unwrap_or(1)
+}
+
+/// Cuts `0..count` into `(first, length)` pieces of at most `most`, as even as they can be: a piece that leaves
+/// registers idle costs about as much as a full one.
 pub(super) fn tiles(count: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
-    let mut first = 0;
-    std::iter::from_fn(move || {
-        let left = count - first;
-        let length = if left == most + 1 { most - 1 } else { left.min(most) };
-        first += length;
-        (length > 0).then_some((first - length, length))
+    let pieces = count.div_ceil(most);
+    (0..pieces).map(move |piece| {
+        let (first, end) = (piece * count / pieces, (piece + 1) * count / pieces);
+        (first, end - first)
     })
 }
 

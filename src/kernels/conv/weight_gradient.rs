@@ -1,9 +1,12 @@
 //! The weight gradient: dot products of output pixels with shifted input pixels, several of each per register tile.
 
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::Operand;
-use super::pack::pack_sample;
+use super::pack::{interleave, pack_samples};
 use super::plan::{Plan, Sweep, tiles};
 use crate::kernels::element::Element;
 use crate::kernels::simd::{Simd, SimdTask};
@@ -14,9 +17,10 @@ const SAMPLES_PER_CHUNK: usize = 8;
 const DIRECTIONS_PER_TASK: usize = 2;
 /// Vectors that are summed in a register before it is added to memory; this bounds the rounding of long sums.
 const VECTORS_PER_BLOCK: usize = 128;
-/// Output channels and (input channel, tap) pairs of a register tile: 12 of 16 registers.
-const OUTPUTS_PER_TILE: usize = 4;
-const COLUMNS_PER_TILE: usize = 3;
+/// Output channels and (input channel, tap) pairs of a register tile: their sums fill three quarters of the registers.
+const fn tile_sizes(registers: usize) -> (usize, usize) {
+    if registers >= 32 { (6, 4) } else { (4, 3) }
+}
 
 /// Sums `terms` of (input, output) into `out [K, weights]`; `plan` is that of the convolution.
 pub(super) fn weight_gradient<T: Element>(
@@ -24,12 +28,12 @@ pub(super) fn weight_gradient<T: Element>(
     batch: usize,
     directions: usize,
     terms: &[(Operand<T>, Operand<T>)],
-    out: &mut [T],
+    out: &mut [MaybeUninit<T>],
 ) {
     assert_eq!(out.len(), directions * plan.weight_len, "length of the weight gradient of a convolution");
+    let out = zeroed(out);
     let job = Job::new(plan, batch, terms);
     if job.layout.pixels == 0 || batch == 0 || out.is_empty() {
-        out.fill(T::ZERO);
         return;
     }
     let pooled = rayon::current_thread_index().is_some();
@@ -42,13 +46,13 @@ pub(super) fn weight_gradient<T: Element>(
             directions: direction..directions.min(direction + per_task),
         })
         .collect();
-    let run = |(task, sums): (&Task, &mut [T])| job.run(task, sums);
+    let add = |(task, sums): (&Task, &mut [T])| job.add(task, sums);
     let task_len = per_task * plan.weight_len;
     if batch <= SAMPLES_PER_CHUNK {
         if pooled {
-            tasks.par_iter().zip(out.par_chunks_mut(task_len)).for_each(run);
+            tasks.par_iter().zip(out.par_chunks_mut(task_len)).for_each(add);
         } else {
-            tasks.iter().zip(out.chunks_mut(task_len)).for_each(run);
+            tasks.iter().zip(out.chunks_mut(task_len)).for_each(add);
         }
         return;
     }
@@ -57,10 +61,11 @@ pub(super) fn weight_gradient<T: Element>(
     let mut totals = vec![0.0; out.len()];
     let mut partials = vec![T::ZERO; wave * task_len];
     for tasks in tasks.chunks(wave) {
+        partials.fill(T::ZERO);
         if pooled {
-            tasks.par_iter().zip(partials.par_chunks_mut(task_len)).for_each(run);
+            tasks.par_iter().zip(partials.par_chunks_mut(task_len)).for_each(add);
         } else {
-            tasks.iter().zip(partials.chunks_mut(task_len)).for_each(run);
+            tasks.iter().zip(partials.chunks_mut(task_len)).for_each(add);
         }
         for (task, partial) in tasks.iter().zip(partials.chunks(task_len)) {
             let totals = &mut totals[task.directions.start * plan.weight_len..];
@@ -72,8 +77,8 @@ pub(super) fn weight_gradient<T: Element>(
 
 /// A chunk of samples for some directions.
 struct Task {
-    samples: std::ops::Range<usize>,
-    directions: std::ops::Range<usize>,
+    samples: Range<usize>,
+    directions: Range<usize>,
 }
 
 /// How packed output pixels meet packed input pixels.
@@ -84,8 +89,8 @@ struct Layout {
     pixels: usize,
     /// Whether output channels are whole vectors where they lie.
     in_place: bool,
-    /// Samples that are packed and summed together.
-    block: usize,
+    /// Blocks of interleaved samples that are packed and summed together.
+    blocks: usize,
 }
 
 struct Job<'a, T> {
@@ -104,73 +109,86 @@ impl<'a, T: Element> Job<'a, T> {
             starts: sweep.positions.iter().map(|position| position.start).collect(),
             pixels: vectors * plan.lanes,
             in_place: sweep.positions.iter().all(|position| position.count == plan.lanes),
-            block: (VECTORS_PER_BLOCK / vectors.max(1)).clamp(1, SAMPLES_PER_CHUNK),
+            blocks: (VECTORS_PER_BLOCK / vectors.max(1)).clamp(1, SAMPLES_PER_CHUNK / plan.samples),
         };
         Self { plan, sweep, batch, terms, layout }
     }
 
-    /// Writes the sums of one task, `[directions of the task, weights]`.
-    fn run(&self, task: &Task, sums: &mut [T]) {
+    /// Adds one task to its sums, `[directions of the task, weights]`.
+    fn add(&self, task: &Task, sums: &mut [T]) {
         let (plan, layout) = (self.plan, &self.layout);
-        let input_len = layout.block * plan.packed_len();
-        let output_len = layout.block * plan.groups * plan.targets * layout.pixels;
+        let (source_len, targets_len) = (plan.source_len(), plan.targets_len());
+        let input_len = layout.blocks * plan.packed_len();
+        let output_len = layout.blocks * self.packed_outputs_len();
         let mut inputs = vec![T::ZERO; self.terms.len() * input_len + plan.lanes];
         let mut outputs = vec![T::ZERO; if layout.in_place { 0 } else { self.terms.len() * output_len }];
-        sums.fill(T::ZERO);
-        for first in task.samples.clone().step_by(layout.block) {
-            let samples = first..task.samples.end.min(first + layout.block);
+        for first in task.samples.clone().step_by(layout.blocks * plan.samples) {
+            let samples = first..task.samples.end.min(first + layout.blocks * plan.samples);
             for (k, sums) in task.directions.clone().zip(sums.chunks_exact_mut(plan.weight_len)) {
                 let fresh = k == task.directions.start;
-                let mut pairs = Vec::with_capacity(self.terms.len());
                 for (index, (input, output)) in self.terms.iter().enumerate() {
                     if !plan.in_place && (input.stacked || fresh) {
-                        self.pack_inputs(input, k, samples.clone(), &mut inputs[index * input_len..][..input_len]);
+                        let samples = input.parts(k, self.batch, &samples, source_len);
+                        let packed = inputs[index * input_len..][..input_len].chunks_exact_mut(plan.packed_len());
+                        samples
+                            .chunks(plan.samples * source_len)
+                            .zip(packed)
+                            .for_each(|(samples, packed)| pack_samples(plan, samples, packed));
                     }
                     if !layout.in_place && (output.stacked || fresh) {
-                        self.pack_outputs(output, k, samples.clone(), &mut outputs[index * output_len..][..output_len]);
+                        let samples = output.parts(k, self.batch, &samples, targets_len);
+                        self.pack_outputs(samples, &mut outputs[index * output_len..][..output_len]);
                     }
                 }
+                let mut pairs = Vec::with_capacity(self.terms.len());
                 for (index, (input, output)) in self.terms.iter().enumerate() {
                     let input = match plan.in_place {
-                        true => self.block(input, k, &samples, plan.source_len()),
+                        true => input.parts(k, self.batch, &samples, source_len),
                         false => &inputs[index * input_len..],
                     };
                     let output = match layout.in_place {
-                        true => self.block(output, k, &samples, plan.groups * plan.targets * plan.target_len),
+                        true => output.parts(k, self.batch, &samples, targets_len),
                         false => &outputs[index * output_len..][..output_len],
                     };
                     pairs.push((input, output));
                 }
-                let samples = samples.len();
-                T::dispatch(plan.isa, BlockTask { job: self, pairs: &pairs, samples, sums });
+                let blocks = samples.len().div_ceil(plan.samples);
+                T::dispatch(plan.isa, BlockTask { job: self, pairs: &pairs, blocks, sums });
             }
         }
     }
 
-    /// The values of some samples of direction `k`.
-    fn block<'b>(&self, operand: &Operand<'b, T>, k: usize, samples: &std::ops::Range<usize>, len: usize) -> &'b [T] {
-        let first = if operand.stacked { k * self.batch + samples.start } else { samples.start };
-        &operand.data[first * len..][..samples.len() * len]
+    /// Numbers of one packed block of interleaved output samples.
+    fn packed_outputs_len(&self) -> usize {
+        self.plan.groups * self.plan.targets * self.layout.pixels
     }
 
-    fn pack_inputs(&self, operand: &Operand<T>, k: usize, samples: std::ops::Range<usize>, packed: &mut [T]) {
-        for (sample, packed) in samples.zip(packed.chunks_exact_mut(self.plan.packed_len())) {
-            pack_sample(self.plan, operand.part(k, self.batch, sample, self.plan.source_len()), packed);
-        }
-    }
-
-    /// Fills the last vector of each row of output pixels with zeros, which cancel what the input has there.
-    fn pack_outputs(&self, operand: &Operand<T>, k: usize, samples: std::ops::Range<usize>, packed: &mut [T]) {
-        let len = self.plan.groups * self.plan.targets * self.plan.target_len;
-        let source = self.block(operand, k, &samples, len);
-        for (channel, packed) in
-            source.chunks_exact(self.plan.target_len).zip(packed.chunks_exact_mut(self.layout.pixels))
-        {
-            for (position, packed) in self.sweep.positions.iter().zip(packed.chunks_exact_mut(self.plan.lanes)) {
-                packed[..position.count].copy_from_slice(&channel[position.target..][..position.count]);
+    /// Lays out output pixels as the input's are. Lanes without a pixel are zero: they cancel what the input has there.
+    fn pack_outputs(&self, samples: &[T], packed: &mut [T]) {
+        let plan = self.plan;
+        let (targets_len, interleaved) = (plan.targets_len(), plan.samples);
+        let packed = packed.chunks_exact_mut(self.packed_outputs_len());
+        for (samples, packed) in samples.chunks(interleaved * targets_len).zip(packed) {
+            if samples.len() < interleaved * targets_len {
+                packed.fill(T::ZERO);
+            }
+            for (channel, packed) in packed.chunks_exact_mut(self.layout.pixels).enumerate() {
+                for (position, packed) in self.sweep.positions.iter().zip(packed.chunks_exact_mut(plan.lanes)) {
+                    let rows = samples
+                        .chunks_exact(targets_len)
+                        .map(|sample| &sample[channel * plan.target_len + position.target..][..position.count]);
+                    interleave(rows, 1, interleaved, &mut packed[..position.count * interleaved]);
+                }
             }
         }
     }
+}
+
+/// Writes zeros.
+fn zeroed<T: Element>(out: &mut [MaybeUninit<T>]) -> &mut [T] {
+    out.fill(MaybeUninit::new(T::ZERO));
+    // SAFETY: every element has just been written.
+    unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }
 }
 
 /// Adds one block of samples of one direction to its sums.
@@ -178,7 +196,8 @@ struct BlockTask<'a, T> {
     job: &'a Job<'a, T>,
     /// (Packed input, packed output) of each term.
     pairs: &'a [(&'a [T], &'a [T])],
-    samples: usize,
+    /// Blocks of interleaved samples.
+    blocks: usize,
     sums: &'a mut [T],
 }
 
@@ -188,8 +207,8 @@ impl<T: Element> BlockTask<'_, T> {
         let (plan, layout) = (self.job.plan, &self.job.layout);
         let start = layout.starts.iter().max().unwrap_or(&0);
         let column = self.job.sweep.offsets.iter().max().unwrap_or(&0);
-        let last_group = (self.samples * plan.groups - 1) * plan.sources * plan.channel_len;
-        let outputs_len = self.samples * plan.groups * plan.targets * layout.pixels;
+        let last_group = (self.blocks * plan.groups - 1) * plan.sources * plan.channel_len;
+        let outputs_len = self.blocks * self.job.packed_outputs_len();
         for (input, output) in self.pairs {
             assert!(last_group + column + start + lanes <= input.len(), "packed input too short");
             assert!(outputs_len <= output.len(), "packed output too short");
@@ -204,23 +223,24 @@ impl<T: Element> SimdTask<T> for BlockTask<'_, T> {
     fn run<S: Simd<Scalar = T>>(mut self) {
         self.check_bounds(S::LANES);
         let (plan, layout) = (self.job.plan, &self.job.layout);
+        let (outputs_per_tile, columns_per_tile) = tile_sizes(S::REGISTERS);
         for first_vector in (0..layout.starts.len()).step_by(VECTORS_PER_BLOCK) {
             for group in 0..plan.groups {
-                for (output, outputs) in tiles(plan.targets, OUTPUTS_PER_TILE) {
+                for (output, outputs) in tiles(plan.targets, outputs_per_tile) {
                     let output = group * plan.targets + output;
-                    for (column, columns) in tiles(self.job.sweep.offsets.len(), COLUMNS_PER_TILE) {
+                    for (column, columns) in tiles(self.job.sweep.offsets.len(), columns_per_tile) {
                         let tile = Tile { first_vector, group, output, column };
                         macro_rules! tile_of {
-                            ($(($o:literal, $c:literal))*) => {
+                            ($($o:literal: $($c:literal)*,)*) => {
                                 match (outputs, columns) {
                                     // SAFETY: `S` is the instruction set this task was dispatched to, and the bounds
                                     // of all tiles were checked above.
-                                    $(($o, $c) => unsafe { self.tile::<S, $o, $c>(tile) },)*
+                                    $($(($o, $c) => unsafe { self.tile::<S, $o, $c>(tile) },)*)*
                                     _ => unreachable!("tiles are at most as large as these"),
                                 }
                             };
                         }
-                        tile_of!((4, 3)(4, 2)(4, 1)(3, 3)(3, 2)(3, 1)(2, 3)(2, 2)(2, 1)(1, 3)(1, 2)(1, 1));
+                        tile_of!(6: 4 3 2 1, 5: 4 3 2 1, 4: 4 3 2 1, 3: 4 3 2 1, 2: 4 3 2 1, 1: 4 3 2 1,);
                     }
                 }
             }
@@ -244,6 +264,10 @@ impl<T: Element> BlockTask<'_, T> {
     /// The processor has the instruction set of `S`, and `check_bounds` has passed.
     #[inline(always)]
     unsafe fn tile<S: Simd<Scalar = T>, const O: usize, const C: usize>(&mut self, tile: Tile) {
+        let (outputs_per_tile, columns_per_tile) = tile_sizes(S::REGISTERS);
+        if O > outputs_per_tile || C > columns_per_tile {
+            unreachable!("no tile of this instruction set is so large"); // known when compiled: no code is made
+        }
         // SAFETY: the caller's promise.
         let sums = unsafe { self.sum::<S, O, C>(tile) };
         let row_len = self.job.sweep.offsets.len();
@@ -275,15 +299,15 @@ impl<T: Element> BlockTask<'_, T> {
         let columns: [usize; C] = std::array::from_fn(|c| self.job.sweep.offsets[tile.column + c]);
         let group_start = tile.group * plan.sources * plan.channel_len;
         let outputs_start = tile.output * layout.pixels + tile.first_vector * S::LANES;
-        let outputs_len = plan.groups * plan.targets * layout.pixels;
-        // SAFETY: of each sample, a tile reads `LANES` inputs from `group_start + column + start` on and the vectors
+        let outputs_len = self.job.packed_outputs_len();
+        // SAFETY: of each block of samples, a tile reads `LANES` inputs from `group_start + column + start` on and the vectors
         // of `O` output channels; `check_bounds` has compared the largest of these with the lengths.
         unsafe {
             let mut sums = [[S::splat(T::ZERO); C]; O];
             for (inputs, outputs) in self.pairs {
-                for sample in 0..self.samples {
-                    let inputs = inputs.as_ptr().add(sample * plan.packed_len() + group_start);
-                    let mut outputs = outputs.as_ptr().add(sample * outputs_len + outputs_start);
+                for block in 0..self.blocks {
+                    let inputs = inputs.as_ptr().add(block * plan.packed_len() + group_start);
+                    let mut outputs = outputs.as_ptr().add(block * outputs_len + outputs_start);
                     for &start in starts {
                         let input = inputs.add(start);
                         let input: [S::Vector; C] = std::array::from_fn(|c| S::load(input.add(columns[c])));

@@ -1,0 +1,84 @@
+//! GFLOP/s of the convolution kernels and of a matrix product on one core, f32, counted as direct products.
+//!
+//! `cargo bench --bench kernels`
+
+use std::time::Instant;
+
+use candle_core::{Device, Result, Tensor};
+use flatness::kernels::{Bilinear, ConvGeometry, MatMul};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Samples of one call, and directions of the two stacked operands of a product rule.
+const SAMPLES: usize = 4;
+const DIRECTIONS: usize = 8;
+
+fn main() -> Result<()> {
+    let size = 768;
+    let (a, b) = (values(&[1, size, size])?, values(&[1, size, size])?);
+    let product = MatMul { batch: 1, m: size, k: size, n: size, transpose_a: false, transpose_b: false };
+    let peak = rate(2 * size * size * size, || Bilinear::MatMul(product).apply(&[(&a, &b)]))?;
+    println!("matrix product {size} x {size} x {size}: {peak:.0} GFLOP/s\n");
+    println!("{:<36} {:>8} {:>12} {:>12}", "convolution", "forward", "input grad.", "weight grad.");
+    for (name, in_channels, out_channels, kernel, stride, input) in [
+        ("3 -> 16, 3x3, 32x32", 3, 16, 3, 1, 32),
+        ("16 -> 16, 3x3, 32x32", 16, 16, 3, 1, 32),
+        ("16 -> 32, 3x3, stride 2, 32x32", 16, 32, 3, 2, 32),
+        ("32 -> 32, 3x3, 16x16", 32, 32, 3, 1, 16),
+        ("32 -> 64, 3x3, stride 2, 16x16", 32, 64, 3, 2, 16),
+        ("64 -> 64, 3x3, 8x8", 64, 64, 3, 1, 8),
+        ("64 -> 64, 3x3, 32x32", 64, 64, 3, 1, 32),
+        ("512 -> 512, 3x3, 4x4", 512, 512, 3, 1, 4),
+        ("64 -> 128, 1x1, stride 2, 32x32", 64, 128, 1, 2, 32),
+        ("256 -> 64, 1x1, 16x16", 256, 64, 1, 1, 16),
+    ] {
+        let geometry = ConvGeometry {
+            in_channels,
+            out_channels,
+            groups: 1,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding: [kernel / 2; 2],
+            dilation: [1; 2],
+            input: [input; 2],
+        };
+        let [height, width] = geometry.output();
+        let x = [SAMPLES, in_channels, input, input];
+        let w = [out_channels, in_channels, kernel, kernel];
+        let y = [SAMPLES, out_channels, height, width];
+        let flops = 2 * DIRECTIONS * 2 * SAMPLES * geometry.weight_len() * height * width;
+        let rates = [
+            (Bilinear::Conv2d(geometry.clone()), x, w),
+            (Bilinear::ConvInputGradient(geometry.clone()), y, w),
+            (Bilinear::ConvWeightGradient(geometry), x, y),
+        ]
+        .map(|(map, a, b)| -> Result<f64> {
+            let stack = |shape: [usize; 4]| values(&[&[DIRECTIONS], &shape[..]].concat());
+            let (a_tangents, b_tangents, a, b) = (stack(a)?, stack(b)?, values(&a)?, values(&b)?);
+            rate(flops, || map.apply(&[(&a_tangents, &b), (&a, &b_tangents)]))
+        });
+        let [forward, input_gradient, weight_gradient] = rates;
+        println!("{name:<36} {:>8.0} {:>12.0} {:>12.0}", forward?, input_gradient?, weight_gradient?);
+    }
+    Ok(())
+}
+
+/// Some numbers between −1 and 1.
+fn values(shape: &[usize]) -> Result<Tensor> {
+    let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| (i as f32 * 0.7).sin()).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu)
+}
+
+/// The median of at least seven calls and 0.3 seconds.
+fn rate(flops: usize, mut f: impl FnMut() -> Result<Tensor>) -> Result<f64> {
+    f()?;
+    let (begin, mut seconds) = (Instant::now(), Vec::new());
+    while seconds.len() < 7 || begin.elapsed().as_secs_f64() < 0.3 {
+        let start = Instant::now();
+        f()?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(flops as f64 / seconds[seconds.len() / 2] * 1e-9)
+}
