@@ -12,11 +12,11 @@ mod tape;
 pub use dual::Dual;
 pub use params::{ParamKind, ParamSpace, ParamTensor};
 pub use pattern::Pattern;
-pub use tape::{Gradients, Saved, Tape, Var};
+pub use tape::{Finish, Gradients, Saved, Tape, Var};
 
 use candle_core::{Result, Tensor};
 
-use crate::kernels::{self, Bilinear, Linear, Pointwise, affine};
+use crate::kernels::{self, AffineCotangents, AffineOperands, Bilinear, Channels, Linear, Parts, Pointwise, affine};
 
 /// What a tape computes with: a tensor, or a tensor with directional derivatives.
 pub trait Value: Clone + Send {
@@ -38,8 +38,36 @@ pub trait Value: Clone + Send {
     fn pointwise(&self, f: Pointwise, order: usize) -> Result<Self>;
     /// `x ⊙ scale + shift`, both broadcast to the shape `full` of `x`.
     fn affine(&self, full: &[usize], scale: Option<&Self>, shift: &Self) -> Result<Self>;
+    /// `x ⊙ scale + shift + addend`, then `max(·, 0)` where asked, in one pass: see [`Channels`].
+    fn channel_affine(
+        &self,
+        channels: &Channels,
+        scale: Option<&Self>,
+        shift: &Self,
+        addend: Option<&Self>,
+        relu: bool,
+    ) -> Result<Self>;
+    /// Its adjoint: what the cotangent `self` gives to each operand, at fixed `gate`.
+    fn channel_affine_adjoint(&self, affine: &ChannelAffine<Self>) -> Result<AffineCotangents<Self>>;
     /// `a + b`, equal shapes.
     fn add(&self, other: &Self) -> Result<Self>;
+}
+
+/// What the adjoint of a per-channel affine map needs of the forward pass.
+#[derive(Debug, Clone)]
+pub struct ChannelAffine<V> {
+    /// Sizes.
+    pub channels: Channels,
+    /// The input, where there is a scale to differentiate by.
+    pub x: Option<V>,
+    /// The scale.
+    pub scale: Option<V>,
+    /// Numbers pass where this is positive.
+    pub gate: Option<Tensor>,
+    /// Shape of scale and shift.
+    pub small: Vec<usize>,
+    /// Whether a gated copy of the cotangent is wanted.
+    pub wants_addend: bool,
 }
 
 impl Value for Tensor {
@@ -69,6 +97,26 @@ impl Value for Tensor {
 
     fn affine(&self, full: &[usize], scale: Option<&Self>, shift: &Self) -> Result<Self> {
         affine(full, &[(self, scale)], Some(shift))
+    }
+
+    fn channel_affine(
+        &self,
+        channels: &Channels,
+        scale: Option<&Self>,
+        shift: &Self,
+        addend: Option<&Self>,
+        relu: bool,
+    ) -> Result<Self> {
+        let part = |primal| Parts { primal, tangents: None };
+        let (x, shift) = (part(Some(self)), part(Some(shift)));
+        channels.primal(&AffineOperands { x, scale: part(scale), shift, addend: part(addend) }, relu)
+    }
+
+    fn channel_affine_adjoint(&self, affine: &ChannelAffine<Self>) -> Result<AffineCotangents<Self>> {
+        let part = |primal| Parts { primal, tangents: None };
+        let ChannelAffine { channels, x, scale, gate, small, wants_addend } = affine;
+        let operands = (part(x.as_ref()), part(scale.as_ref()));
+        channels.adjoint((self, None), operands, gate.as_ref(), (small, *wants_addend))
     }
 
     fn add(&self, other: &Self) -> Result<Self> {

@@ -2,8 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Pattern, Value};
-use crate::kernels::{Bilinear, Linear, Pointwise, PoolGeometry, Side, max_pool_indices};
+use super::{ChannelAffine, Pattern, Value};
+use crate::kernels::{Bilinear, Channels, Linear, Pointwise, PoolGeometry, Side, max_pool_indices};
 
 /// What a tape keeps of the operands that its adjoints need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,10 +67,33 @@ enum Node<V> {
         scale: Option<Affected<V>>,
         shift: Option<usize>,
     },
+    /// The same per channel, with what follows it in the same pass.
+    ChannelAffine {
+        affine: ChannelAffine<V>,
+        x: Option<usize>,
+        scale: Option<usize>,
+        shift: Option<usize>,
+        addend: Option<usize>,
+    },
     Add {
         a: Option<usize>,
         b: Option<usize>,
     },
+}
+
+/// What follows an affine map: a sum, then a ReLU.
+#[derive(Debug, Clone, Copy)]
+pub struct Finish<'a, V> {
+    /// Added to the map's result.
+    pub addend: Option<&'a Var<V>>,
+    /// Whether `max(·, 0)` comes last.
+    pub relu: bool,
+}
+
+impl<V> Default for Finish<'_, V> {
+    fn default() -> Self {
+        Self { addend: None, relu: false }
+    }
 }
 
 struct Affected<V> {
@@ -137,8 +160,66 @@ impl<V: Value> Tape<V> {
         })
     }
 
-    /// `x ⊙ scale + shift`, with `scale` and `shift` of shape `small`, broadcast to the shape of `x`.
-    pub fn affine(&mut self, x: &Var<V>, scale: Option<&Var<V>>, shift: &Var<V>) -> Result<Var<V>> {
+    /// `x ⊙ scale + shift`, with `scale` and `shift` of shape `small`, broadcast to the shape of `x`, and `finish`.
+    pub fn affine(
+        &mut self,
+        x: &Var<V>,
+        scale: Option<&Var<V>>,
+        shift: &Var<V>,
+        finish: Finish<'_, V>,
+    ) -> Result<Var<V>> {
+        let (full, small) = (x.dims()?.to_vec(), shift.dims()?.to_vec());
+        let on_cpu = x.value.primal().is_some_and(|primal| primal.device().is_cpu());
+        // A replayed choice must be known before the pass, so it takes the long way.
+        let replayed = matches!(self.pattern, Pattern::Replay { .. });
+        match Channels::of(&full, &small) {
+            Some(channels) if on_cpu && !replayed => self.channel_affine(channels, x, scale, shift, finish),
+            _ => {
+                let mut y = self.plain_affine(x, scale, shift)?;
+                if let Some(addend) = finish.addend {
+                    y = self.add(&y, addend)?;
+                }
+                if finish.relu { self.relu(&y) } else { Ok(y) }
+            }
+        }
+    }
+
+    /// Makes and records a [`Node::ChannelAffine`].
+    fn channel_affine(
+        &mut self,
+        channels: Channels,
+        x: &Var<V>,
+        scale: Option<&Var<V>>,
+        shift: &Var<V>,
+        finish: Finish<'_, V>,
+    ) -> Result<Var<V>> {
+        let Finish { addend, relu } = finish;
+        let addend_value = addend.map(|addend| &addend.value);
+        let value =
+            x.value.channel_affine(&channels, scale.map(|scale| &scale.value), &shift.value, addend_value, relu)?;
+        // A ReLU's output is positive where its input is.
+        let gate = match value.primal() {
+            Some(primal) if relu => Some(self.pattern.choose(primal.clone())?),
+            _ => None,
+        };
+        let nodes = [Some(x), scale, Some(shift), addend].map(|var| var.and_then(|var| var.node));
+        if nodes.iter().all(Option::is_none) {
+            return Ok(Var { value, node: None });
+        }
+        let [x_node, scale_node, shift_node, addend_node] = nodes;
+        let affine = ChannelAffine {
+            channels,
+            x: scale_node.map(|_| self.keep(&x.value)),
+            scale: scale.map(|scale| self.keep(&scale.value)),
+            gate,
+            small: shift.dims()?.to_vec(),
+            wants_addend: addend_node.is_some(),
+        };
+        let node = Node::ChannelAffine { affine, x: x_node, scale: scale_node, shift: shift_node, addend: addend_node };
+        Ok(self.push(value, node))
+    }
+
+    fn plain_affine(&mut self, x: &Var<V>, scale: Option<&Var<V>>, shift: &Var<V>) -> Result<Var<V>> {
         let (full, small) = (x.dims()?.to_vec(), shift.dims()?.to_vec());
         let value = x.value.affine(&full, scale.map(|scale| &scale.value), &shift.value)?;
         if x.node.is_none() && shift.node.is_none() && scale.is_none_or(|scale| scale.node.is_none()) {
@@ -251,6 +332,13 @@ impl<V: Value> Node<V> {
                     accumulate(cotangents, x.node, || Ok(cotangent.clone()))?;
                 }
                 accumulate(cotangents, shift, || cotangent.linear(&Linear::SumTo { from: full, to: small }))
+            }
+            Self::ChannelAffine { affine, x, scale, shift, addend } => {
+                let parts = cotangent.channel_affine_adjoint(&affine)?;
+                accumulate(cotangents, x, || Ok(parts.x))?;
+                accumulate(cotangents, scale, || Ok(parts.scale))?;
+                accumulate(cotangents, shift, || Ok(parts.shift))?;
+                accumulate(cotangents, addend, || Ok(parts.addend.unwrap_or(cotangent)))
             }
             Self::Add { a, b } => {
                 accumulate(cotangents, a, || Ok(cotangent.clone()))?;

@@ -1,8 +1,11 @@
 //! Broadcast products and their sums: `out = Σ a ⊙ b` and its adjoint, a contraction over the broadcast axes.
 
+use std::mem::MaybeUninit;
+
 use candle_core::{Result, Tensor, WithDType};
 
 use super::access::{Slice, with_float};
+use super::element::filled;
 use super::{directions, parallel};
 
 /// One summand: `a ⊙ b`, or `a` alone. Each factor has the full shape, or 1 on the axes along which it is broadcast,
@@ -26,11 +29,14 @@ pub(super) fn combine(full: &[usize], terms: &[Term<'_>]) -> Result<Tensor> {
         let slices: Vec<Slice<'_, T>> = held.iter().map(Slice::of).collect::<Result<_>>()?;
         let data: Vec<&[T]> = slices.iter().map(|slice| &**slice).collect();
         let factors: Vec<bool> = terms.iter().map(|(_, b)| b.is_some()).collect();
-        let mut out = vec![T::default(); layout.len()];
         let rows_per_chunk = (CHUNK / layout.inner.max(1)).max(1);
-        parallel::for_chunks(&mut out, rows_per_chunk * layout.inner, |chunk, out| {
-            combine_rows(&layout, &data, &factors, chunk * rows_per_chunk, out);
-        });
+        let fill = |out: &mut [MaybeUninit<T>]| {
+            parallel::for_chunks(out, rows_per_chunk * layout.inner, |chunk, out| {
+                combine_rows(&layout, &data, &factors, chunk * rows_per_chunk, out);
+            });
+        };
+        // SAFETY: the first term writes each row of its chunk, and the chunks cover the buffer.
+        let out = unsafe { filled(layout.len(), fill) };
         Tensor::from_vec(out, shape, first.device())
     })
 }
@@ -174,7 +180,13 @@ fn operand_strides(dims: &[usize], full: &[usize]) -> Vec<usize> {
     strides
 }
 
-fn combine_rows<T: WithDType>(layout: &Layout, data: &[&[T]], factors: &[bool], first_row: usize, out: &mut [T]) {
+fn combine_rows<T: WithDType>(
+    layout: &Layout,
+    data: &[&[T]],
+    factors: &[bool],
+    first_row: usize,
+    out: &mut [MaybeUninit<T>],
+) {
     let mut offsets = vec![0; data.len()];
     for (index, out) in out.chunks_mut(layout.inner).enumerate() {
         layout.offsets(first_row + index, &mut offsets);
@@ -184,9 +196,12 @@ fn combine_rows<T: WithDType>(layout: &Layout, data: &[&[T]], factors: &[bool], 
             operand += 1;
             let b = product.then(|| row(data[operand], offsets[operand], layout.inner_strides[operand], layout.inner));
             operand += usize::from(product);
-            match b {
-                None => write(out, term == 0, a, Row::One(T::one())),
-                Some(b) => write(out, term == 0, a, b),
+            let b = b.unwrap_or(Row::One(T::one()));
+            if term == 0 {
+                write(out, a, b);
+            } else {
+                // SAFETY: the first term has written the whole row.
+                add(unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }, a, b);
             }
         }
     }
@@ -203,18 +218,23 @@ fn row<T: Copy>(data: &[T], offset: usize, stride: usize, len: usize) -> Row<'_,
     if stride == 0 { Row::One(data[offset]) } else { Row::Many(&data[offset..offset + len]) }
 }
 
-fn write<T: WithDType>(out: &mut [T], overwrite: bool, a: Row<'_, T>, b: Row<'_, T>) {
-    match (overwrite, a, b) {
-        (true, Row::One(a), Row::One(b)) => out.fill(a * b),
-        (true, Row::One(a), Row::Many(b)) | (true, Row::Many(b), Row::One(a)) => {
-            out.iter_mut().zip(b).for_each(|(o, &b)| *o = a * b);
+fn write<T: WithDType>(out: &mut [MaybeUninit<T>], a: Row<'_, T>, b: Row<'_, T>) {
+    match (a, b) {
+        (Row::One(a), Row::One(b)) => out.fill(MaybeUninit::new(a * b)),
+        (Row::One(a), Row::Many(b)) | (Row::Many(b), Row::One(a)) => {
+            out.iter_mut().zip(b).for_each(|(o, &b)| _ = o.write(a * b));
         }
-        (true, Row::Many(a), Row::Many(b)) => out.iter_mut().zip(a).zip(b).for_each(|((o, &a), &b)| *o = a * b),
-        (false, Row::One(a), Row::One(b)) => out.iter_mut().for_each(|o| *o += a * b),
-        (false, Row::One(a), Row::Many(b)) | (false, Row::Many(b), Row::One(a)) => {
+        (Row::Many(a), Row::Many(b)) => out.iter_mut().zip(a).zip(b).for_each(|((o, &a), &b)| _ = o.write(a * b)),
+    }
+}
+
+fn add<T: WithDType>(out: &mut [T], a: Row<'_, T>, b: Row<'_, T>) {
+    match (a, b) {
+        (Row::One(a), Row::One(b)) => out.iter_mut().for_each(|o| *o += a * b),
+        (Row::One(a), Row::Many(b)) | (Row::Many(b), Row::One(a)) => {
             out.iter_mut().zip(b).for_each(|(o, &b)| *o += a * b);
         }
-        (false, Row::Many(a), Row::Many(b)) => out.iter_mut().zip(a).zip(b).for_each(|((o, &a), &b)| *o += a * b),
+        (Row::Many(a), Row::Many(b)) => out.iter_mut().zip(a).zip(b).for_each(|((o, &a), &b)| *o += a * b),
     }
 }
 

@@ -11,6 +11,7 @@
 mod access;
 mod accumulate;
 mod bilinear;
+mod channels;
 pub mod conv;
 mod element;
 mod elementwise;
@@ -24,6 +25,7 @@ pub mod simd;
 
 pub use accumulate::{Accumulator, row_dots};
 pub use bilinear::{Bilinear, Side, add, affine};
+pub use channels::{AffineCotangents, AffineOperands, Channels, Parts};
 pub use conv::ConvGeometry;
 pub use element::Element;
 pub use linear::Linear;

@@ -2,12 +2,18 @@
 
 use super::{Forward, Place};
 use crate::Result;
-use crate::autodiff::{Value, Var};
+use crate::autodiff::{Finish, Value, Var};
 use crate::kernels::{Bilinear, ConvGeometry, Linear};
 use crate::models::Layer;
 
 impl<V: Value> Forward<'_, V> {
-    pub(super) fn conv2d(&mut self, layer: &Layer, x: &Var<V>, place: &Place<'_>) -> Result<Var<V>> {
+    pub(super) fn conv2d(
+        &mut self,
+        layer: &Layer,
+        x: &Var<V>,
+        finish: Finish<'_, V>,
+        place: &Place<'_>,
+    ) -> Result<Var<V>> {
         let Layer::Conv2d { inputs, outputs, kernel, stride, padding, dilation, groups, weight, bias } = layer else {
             return Ok(x.clone());
         };
@@ -48,7 +54,7 @@ impl<V: Value> Forward<'_, V> {
             Some(bias) => {
                 let bias = self.param(bias)?;
                 let bias = self.reshape(&bias, |dims| vec![1, dims[0], 1, 1])?;
-                Ok(self.tape.affine(&y, None, &bias)?)
+                Ok(self.tape.affine(&y, None, &bias, finish)?)
             }
         }
     }

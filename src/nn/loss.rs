@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::NnError;
 use crate::Result;
-use crate::autodiff::{Tape, Value, Var};
+use crate::autodiff::{Finish, Tape, Value, Var};
 use crate::data::TargetBatch;
 use crate::kernels::{Bilinear, Linear, Pointwise};
 use crate::models::Loss;
@@ -30,7 +30,7 @@ pub fn per_sample_loss<V: Value>(
             }
             // The maximum is a constant: it cancels in the loss, and keeps exp from overflowing.
             let shift = tape.constant(primal.max_keepdim(1)?.neg()?);
-            let shifted = tape.affine(output, None, &shift)?;
+            let shifted = tape.affine(output, None, &shift, Finish::default())?;
             let exponentials = tape.pointwise(Pointwise::Exp, &shifted)?;
             let sum = tape.linear(Linear::SumTo { from: full.clone(), to: small.clone() }, &exponentials)?;
             let log_sum = tape.pointwise(Pointwise::Log, &sum)?;
@@ -44,7 +44,7 @@ pub fn per_sample_loss<V: Value>(
                 return Err(misfit().into());
             }
             let shift = tape.constant(values.neg()?);
-            let difference = tape.affine(output, None, &shift)?;
+            let difference = tape.affine(output, None, &shift, Finish::default())?;
             let sum = tape.bilinear(Bilinear::ProductSum { full, small }, &difference, &difference)?;
             Ok(tape.linear(Linear::Scale { factor: 1.0 / c as f64 }, &sum)?)
         }

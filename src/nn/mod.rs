@@ -17,7 +17,7 @@ pub use loss::{count_correct, per_sample_loss};
 pub use norm::BatchStatistics;
 
 use crate::Result;
-use crate::autodiff::{ParamSpace, Tape, Value, Var};
+use crate::autodiff::{Finish, ParamSpace, Tape, Value, Var};
 use crate::kernels::{Bilinear, Linear, MatMul};
 use crate::models::Layer;
 
@@ -79,24 +79,28 @@ impl<'a, V: Value> Forward<'a, V> {
     }
 
     fn list(&mut self, layers: &[Layer], mut x: Var<V>, at: &str) -> Result<Var<V>> {
-        for (index, layer) in layers.iter().enumerate() {
-            let at = format!("{at}[{index}]");
-            x = self.layer(layer, &x, &at)?;
+        let mut index = 0;
+        while let Some(layer) = layers.get(index) {
+            let relu = finishes(layer) && matches!(layers.get(index + 1), Some(Layer::Relu));
+            let finish = Finish { addend: None, relu };
+            x = self.layer(layer, &x, finish, &format!("{at}[{index}]"))?;
             let elements = x.dims()?.iter().product();
             self.activations += elements;
             self.largest_activation = self.largest_activation.max(elements);
+            index += 1 + usize::from(relu);
         }
         Ok(x)
     }
 
-    fn layer(&mut self, layer: &Layer, x: &Var<V>, at: &str) -> Result<Var<V>> {
+    /// One layer; `finish` asks for more only of those that [`finishes`] names.
+    fn layer(&mut self, layer: &Layer, x: &Var<V>, finish: Finish<'_, V>, at: &str) -> Result<Var<V>> {
         let place = Place { at, kind: layer.kind() };
         match layer {
             Layer::Linear { inputs, outputs, weight, bias } => {
                 self.linear(x, *inputs, *outputs, (weight, bias.as_deref()), &place)
             }
-            Layer::Conv2d { .. } => self.conv2d(layer, x, &place),
-            Layer::BatchNorm2d { .. } => self.batch_norm(layer, x, &place),
+            Layer::Conv2d { .. } => self.conv2d(layer, x, finish, &place),
+            Layer::BatchNorm2d { .. } => self.batch_norm(layer, x, finish, &place),
             Layer::GroupNorm { groups, channels, eps, weight, bias } => {
                 self.group_norm(x, (*groups, *channels, *eps), (weight.as_deref(), bias.as_deref()), &place)
             }
@@ -119,13 +123,22 @@ impl<'a, V: Value> Forward<'a, V> {
                 self.subsample_pad(x, (*inputs, *outputs, *stride), &place)
             }
             Layer::Residual { main, shortcut } => {
-                let main = self.list(main, x.clone(), &format!("{at}.main"))?;
+                // A batch normalisation at the end of the main path adds the shortcut in its own pass.
+                let last = main.split_last().filter(|(last, _)| matches!(last, Layer::BatchNorm2d { .. }));
+                let first = last.map_or(&main[..], |(_, first)| first);
+                let y = self.list(first, x.clone(), &format!("{at}.main"))?;
                 let shortcut = self.list(shortcut, x.clone(), &format!("{at}.shortcut"))?;
-                if main.dims()? != shortcut.dims()? {
-                    let (main, shortcut) = (main.dims()?, shortcut.dims()?);
+                if y.dims()? != shortcut.dims()? {
+                    let (main, shortcut) = (y.dims()?, shortcut.dims()?);
                     return Err(place.misfit(format!("main gives {main:?}, the shortcut {shortcut:?}")));
                 }
-                Ok(self.tape.add(&main, &shortcut)?)
+                match last {
+                    None => Ok(self.tape.add(&y, &shortcut)?),
+                    Some((last, first)) => {
+                        let finish = Finish { addend: Some(&shortcut), ..finish };
+                        self.layer(last, &y, finish, &format!("{at}.main[{}]", first.len()))
+                    }
+                }
             }
             Layer::Concat { branches, axis } => self.concat(branches, x, *axis, &place),
         }
@@ -168,7 +181,7 @@ impl<'a, V: Value> Forward<'a, V> {
         if let Some(bias) = bias {
             let bias = self.param(bias)?;
             let bias = self.reshape(&bias, |dims| vec![1, 1, dims[0]])?;
-            y = self.tape.affine(&y, None, &bias)?;
+            y = self.tape.affine(&y, None, &bias, Finish::default())?;
         }
         self.reshape(&y, |_| dims[..dims.len() - 1].iter().copied().chain([outputs]).collect())
     }
@@ -221,6 +234,15 @@ impl<'a, V: Value> Forward<'a, V> {
             });
         }
         sum.ok_or_else(|| place.misfit("no branches".into()))
+    }
+}
+
+/// Whether a layer ends in an affine map that can take a ReLU along in its pass.
+fn finishes(layer: &Layer) -> bool {
+    match layer {
+        Layer::BatchNorm2d { .. } | Layer::Conv2d { bias: Some(_), .. } => true,
+        Layer::Residual { main, .. } => matches!(main.last(), Some(Layer::BatchNorm2d { .. })),
+        _ => false,
     }
 }
 

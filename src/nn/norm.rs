@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 
 use super::{Forward, Mode, NnError, Place};
 use crate::Result;
-use crate::autodiff::{Value, Var};
+use crate::autodiff::{Finish, Value, Var};
 use crate::kernels::{Bilinear, Linear, Pointwise};
 use crate::models::Layer;
 
@@ -24,7 +24,13 @@ pub struct BatchStatistics {
 }
 
 impl<V: Value> Forward<'_, V> {
-    pub(super) fn batch_norm(&mut self, layer: &Layer, x: &Var<V>, place: &Place<'_>) -> Result<Var<V>> {
+    pub(super) fn batch_norm(
+        &mut self,
+        layer: &Layer,
+        x: &Var<V>,
+        finish: Finish<'_, V>,
+        place: &Place<'_>,
+    ) -> Result<Var<V>> {
         let Layer::BatchNorm2d { channels, eps, momentum, weight, bias, running_mean, running_var } = layer else {
             return Ok(x.clone());
         };
@@ -36,7 +42,7 @@ impl<V: Value> Forward<'_, V> {
         small[1] = *channels;
         let affine = (weight.as_deref(), bias.as_deref());
         if matches!(self.mode, Mode::Eval) {
-            return self.batch_norm_eval(x, (running_mean, running_var, *eps), affine, &small);
+            return self.batch_norm_eval(x, (running_mean, running_var, *eps), affine, &small, finish);
         }
         let count = dims.iter().product::<usize>() / channels;
         if count < 2 {
@@ -54,7 +60,7 @@ impl<V: Value> Forward<'_, V> {
                 var: (variance.flatten_all()? * unbiased)?,
             });
         }
-        self.scale_and_shift(&normalised, affine, &small)
+        self.scale_and_shift(&normalised, affine, &small, finish)
     }
 
     /// `x·s + t` with `s = γ / √(var + eps)` and `t = β − mean·s`: statistics are constants, `γ` and `β` are not.
@@ -64,6 +70,7 @@ impl<V: Value> Forward<'_, V> {
         (mean, var, eps): (&str, &str, f64),
         (weight, bias): (Option<&str>, Option<&str>),
         small: &[usize],
+        finish: Finish<'_, V>,
     ) -> Result<Var<V>> {
         let buffer = |name: &str| self.buffers.get(name).ok_or_else(|| NnError::MissingTensor { name: name.into() });
         let dtype = x.value().primal().map_or(DType::F64, |primal| primal.dtype());
@@ -89,7 +96,7 @@ impl<V: Value> Forward<'_, V> {
             let bias = self.reshape(&bias, |_| small.to_vec())?;
             shift = self.tape.add(&bias, &shift)?;
         }
-        Ok(self.tape.affine(x, Some(&scale), &shift)?)
+        Ok(self.tape.affine(x, Some(&scale), &shift, finish)?)
     }
 
     pub(super) fn group_norm(
@@ -114,14 +121,14 @@ impl<V: Value> Forward<'_, V> {
         let normalised = self.reshape(&normalised, |_| dims.clone())?;
         let mut per_channel = vec![1; dims.len()];
         per_channel[1] = channels;
-        self.scale_and_shift(&normalised, affine, &per_channel)
+        self.scale_and_shift(&normalised, affine, &per_channel, Finish::default())
     }
 
     /// `x − mean` and the mean, over the axes where `small` has 1.
     fn centre(&mut self, x: &Var<V>, full: &[usize], small: &[usize]) -> Result<(Var<V>, Var<V>)> {
         let mean = self.mean(x, full, small)?;
         let negative = self.tape.linear(Linear::Scale { factor: -1.0 }, &mean)?;
-        Ok((self.tape.affine(x, None, &negative)?, mean))
+        Ok((self.tape.affine(x, None, &negative, Finish::default())?, mean))
     }
 
     /// `x / √(mean(x²) + eps)` and `mean(x²)`, the (biased) variance of a centred `x`.
@@ -151,19 +158,24 @@ impl<V: Value> Forward<'_, V> {
         x: &Var<V>,
         (weight, bias): (Option<&str>, Option<&str>),
         small: &[usize],
+        finish: Finish<'_, V>,
     ) -> Result<Var<V>> {
         let mut param = |name: &str| {
             let value = self.param(name)?;
             self.reshape(&value, |_| small.to_vec())
         };
         let (weight, bias) = (weight.map(&mut param).transpose()?, bias.map(&mut param).transpose()?);
-        Ok(match (weight, bias) {
-            (weight, Some(bias)) => self.tape.affine(x, weight.as_ref(), &bias)?,
-            (Some(weight), None) => {
-                let product = Bilinear::Product { full: x.dims()?.to_vec(), small: small.to_vec() };
-                self.tape.bilinear(product, x, &weight)?
-            }
-            (None, None) => x.clone(),
-        })
+        if let Some(bias) = bias {
+            return Ok(self.tape.affine(x, weight.as_ref(), &bias, finish)?);
+        }
+        let product = Bilinear::Product { full: x.dims()?.to_vec(), small: small.to_vec() };
+        let mut y = match weight {
+            Some(weight) => self.tape.bilinear(product, x, &weight)?,
+            None => x.clone(),
+        };
+        if let Some(addend) = finish.addend {
+            y = self.tape.add(&y, addend)?;
+        }
+        Ok(if finish.relu { self.tape.relu(&y)? } else { y })
     }
 }
