@@ -1,6 +1,6 @@
 //! GFLOP/s of the convolution kernels and of a matrix product on one core, f32, counted as direct products.
 //!
-//! `cargo bench --bench kernels`
+//! `cargo bench --bench kernels [-- NAME]`, for the convolutions whose name contains NAME.
 
 use std::time::Instant;
 
@@ -15,6 +15,7 @@ const SAMPLES: usize = 4;
 const DIRECTIONS: usize = 8;
 
 fn main() -> Result<()> {
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).unwrap_or_default();
     let size = 768;
     let (a, b) = (values(&[1, size, size])?, values(&[1, size, size])?);
     let product = MatMul { batch: 1, m: size, k: size, n: size, transpose_a: false, transpose_b: false };
@@ -33,6 +34,9 @@ fn main() -> Result<()> {
         ("64 -> 128, 1x1, stride 2, 32x32", 64, 128, 1, 2, 32),
         ("256 -> 64, 1x1, 16x16", 256, 64, 1, 1, 16),
     ] {
+        if !name.contains(&wanted) {
+            continue;
+        }
         let geometry = ConvGeometry {
             in_channels,
             out_channels,

@@ -35,6 +35,24 @@ pub trait Simd: Copy + 'static {
     /// The processor has this instruction set and `target` is valid for `LANES` writes.
     unsafe fn store(target: *mut Self::Scalar, vector: Self::Vector);
 
+    /// `a + b`
+    ///
+    /// # Safety
+    /// The processor has this instruction set.
+    unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// `a − b`
+    ///
+    /// # Safety
+    /// The processor has this instruction set.
+    unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// `a b`
+    ///
+    /// # Safety
+    /// The processor has this instruction set.
+    unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
     /// `a b + c`, fused where the instruction set can.
     ///
     /// # Safety
@@ -46,6 +64,26 @@ pub trait Simd: Copy + 'static {
     /// # Safety
     /// The processor has this instruction set.
     unsafe fn reduce4(vectors: [Self::Vector; 4]) -> [Self::Scalar; 4];
+
+    /// Writes the transpose of a square of `LANES` by `LANES` scalars whose rows are `step` apart, in the source and in
+    /// the target.
+    ///
+    /// # Safety
+    /// The processor has this instruction set, and each row is valid for `LANES` reads or writes.
+    #[inline(always)]
+    unsafe fn transpose(
+        source: *const Self::Scalar,
+        source_step: usize,
+        target: *mut Self::Scalar,
+        target_step: usize,
+    ) {
+        for row in 0..Self::LANES {
+            for column in 0..Self::LANES {
+                // SAFETY: both indices are below `LANES`.
+                unsafe { *target.add(column * target_step + row) = *source.add(row * source_step + column) };
+            }
+        }
+    }
 }
 
 /// A piece of work that runs with any vector type; `run` must be `#[inline(always)]`.
@@ -131,6 +169,21 @@ macro_rules! portable {
             }
 
             #[inline(always)]
+            unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                std::array::from_fn(|i| a[i] + b[i])
+            }
+
+            #[inline(always)]
+            unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                std::array::from_fn(|i| a[i] - b[i])
+            }
+
+            #[inline(always)]
+            unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                std::array::from_fn(|i| a[i] * b[i])
+            }
+
+            #[inline(always)]
             unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
                 // Without the instruction, `mul_add` is a slow library call.
                 let fused = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
@@ -181,7 +234,8 @@ pub(super) mod x86 {
 
     macro_rules! vectors {
         ($name:ident: $scalar:ty, $vector:ty, $lanes:literal of $registers:literal,
-         $splat:ident, $load:ident, $store:ident, $mul_add:ident, $reduce4:expr) => {
+         $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident, $mul_add:ident, $reduce4:expr
+         $(, $transpose:ident)?) => {
             #[doc = concat!(stringify!($lanes), " `", stringify!($scalar), "`.")]
             #[derive(Clone, Copy, Debug)]
             pub struct $name;
@@ -209,6 +263,21 @@ pub(super) mod x86 {
                 }
 
                 #[inline(always)]
+                unsafe fn add(a: $vector, b: $vector) -> $vector {
+                    unsafe { $add(a, b) }
+                }
+
+                #[inline(always)]
+                unsafe fn sub(a: $vector, b: $vector) -> $vector {
+                    unsafe { $sub(a, b) }
+                }
+
+                #[inline(always)]
+                unsafe fn mul(a: $vector, b: $vector) -> $vector {
+                    unsafe { $mul(a, b) }
+                }
+
+                #[inline(always)]
                 unsafe fn mul_add(a: $vector, b: $vector, c: $vector) -> $vector {
                     unsafe { $mul_add(a, b, c) }
                 }
@@ -217,20 +286,89 @@ pub(super) mod x86 {
                 unsafe fn reduce4(vectors: [$vector; 4]) -> [$scalar; 4] {
                     unsafe { $reduce4(vectors) }
                 }
+
+                $(
+                    #[inline(always)]
+                    unsafe fn transpose(
+                        source: *const $scalar,
+                        source_step: usize,
+                        target: *mut $scalar,
+                        target_step: usize,
+                    ) {
+                        unsafe { $transpose(source, source_step, target, target_step) }
+                    }
+                )?
             }
         };
     }
 
-    vectors!(F32x8: f32, __m256, 8 of 16, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, reduce_f32);
-    vectors!(F64x4: f64, __m256d, 4 of 16, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd, reduce_f64);
-    vectors!(F32x16: f32, __m512, 16 of 32, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
-    |vectors: [__m512; 4]| reduce_f32(vectors.map(|v| {
-        _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))
-    })));
-    vectors!(F64x8: f64, __m512d, 8 of 32, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd,
-    |vectors: [__m512d; 4]| reduce_f64(vectors.map(|v| {
-        _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd::<1>(v))
-    })));
+    vectors!(F32x8: f32, __m256, 8 of 16, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps,
+        _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps, reduce_f32, transpose_8);
+    vectors!(F64x4: f64, __m256d, 4 of 16, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd,
+        _mm256_add_pd, _mm256_sub_pd, _mm256_mul_pd, _mm256_fmadd_pd, reduce_f64);
+    vectors!(F32x16: f32, __m512, 16 of 32, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
+        _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps, |vectors: [__m512; 4]| {
+            reduce_f32(vectors.map(|v| _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))))
+        }, transpose_16);
+    vectors!(F64x8: f64, __m512d, 8 of 32, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd,
+        _mm512_add_pd, _mm512_sub_pd, _mm512_mul_pd, _mm512_fmadd_pd, |vectors: [__m512d; 4]| {
+            reduce_f64(vectors.map(|v| _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd::<1>(v))))
+        });
+
+    /// # Safety
+    /// The processor has AVX2; see [`Simd::transpose`].
+    #[inline(always)]
+    unsafe fn transpose_8(source: *const f32, source_step: usize, target: *mut f32, target_step: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let r: [__m256; 8] = std::array::from_fn(|i| _mm256_loadu_ps(source.add(i * source_step)));
+            // Squares of 2 within each half of pairs of rows, then of 4, then the halves.
+            let pairs: [__m256; 8] = std::array::from_fn(|i| {
+                let (a, b) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
+                if i % 2 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) }
+            });
+            let quads: [__m256; 8] = std::array::from_fn(|i| {
+                let (group, column) = (i / 4 * 4, i % 4);
+                let (a, b) = (pairs[group + column / 2], pairs[group + column / 2 + 2]);
+                if column % 2 == 0 { _mm256_shuffle_ps::<0x44>(a, b) } else { _mm256_shuffle_ps::<0xEE>(a, b) }
+            });
+            for i in 0..4 {
+                let (a, b) = (quads[i], quads[i + 4]);
+                _mm256_storeu_ps(target.add(i * target_step), _mm256_permute2f128_ps::<0x20>(a, b));
+                _mm256_storeu_ps(target.add((i + 4) * target_step), _mm256_permute2f128_ps::<0x31>(a, b));
+            }
+        }
+    }
+
+    /// # Safety
+    /// The processor has AVX-512; see [`Simd::transpose`].
+    #[inline(always)]
+    unsafe fn transpose_16(source: *const f32, source_step: usize, target: *mut f32, target_step: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let r: [__m512; 16] = std::array::from_fn(|i| _mm512_loadu_ps(source.add(i * source_step)));
+            // As in `transpose_8`, within quarters; then quarters change places twice.
+            let pairs: [__m512; 16] = std::array::from_fn(|i| {
+                let (a, b) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
+                if i % 2 == 0 { _mm512_unpacklo_ps(a, b) } else { _mm512_unpackhi_ps(a, b) }
+            });
+            let quads: [__m512; 16] = std::array::from_fn(|i| {
+                let (group, column) = (i / 4 * 4, i % 4);
+                let (a, b) = (pairs[group + column / 2], pairs[group + column / 2 + 2]);
+                if column % 2 == 0 { _mm512_shuffle_ps::<0x44>(a, b) } else { _mm512_shuffle_ps::<0xEE>(a, b) }
+            });
+            for i in 0..4 {
+                // Column `i` of quarter `q` of the rows `4g..4g + 4` is quarter `q` of `quads[4g + i]`.
+                let [a, b, c, d] = [quads[i], quads[i + 4], quads[i + 8], quads[i + 12]];
+                let (ab_even, ab_odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xDD>(a, b));
+                let (cd_even, cd_odd) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xDD>(c, d));
+                _mm512_storeu_ps(target.add(i * target_step), _mm512_shuffle_f32x4::<0x88>(ab_even, cd_even));
+                _mm512_storeu_ps(target.add((i + 4) * target_step), _mm512_shuffle_f32x4::<0x88>(ab_odd, cd_odd));
+                _mm512_storeu_ps(target.add((i + 8) * target_step), _mm512_shuffle_f32x4::<0xDD>(ab_even, cd_even));
+                _mm512_storeu_ps(target.add((i + 12) * target_step), _mm512_shuffle_f32x4::<0xDD>(ab_odd, cd_odd));
+            }
+        }
+    }
 
     /// # Safety
     /// The processor has AVX2.

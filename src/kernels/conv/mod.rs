@@ -16,6 +16,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 mod weight_gradient;
+mod winograd;
 
 pub use geometry::ConvGeometry;
 
@@ -24,6 +25,7 @@ use super::simd::Isa;
 use plan::Plan;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use winograd::Tiling;
 
 /// One operand of a bilinear kernel.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +55,9 @@ pub fn conv2d<T: Element>(
     terms: &[(Operand<T>, Operand<T>)],
     out: &mut [MaybeUninit<T>],
 ) {
+    if let Some(tiling) = Tiling::forward::<T>(Isa::best(), geometry, batch) {
+        return winograd::correlate(&tiling, batch, directions, terms, out);
+    }
     let plan = Plan::forward::<T>(Isa::best(), geometry, batch);
     correlate::correlate(&plan, batch, directions, terms, out);
 }
@@ -69,6 +74,9 @@ pub fn conv2d_input_gradient<T: Element>(
     terms: &[(Operand<T>, Operand<T>)],
     out: &mut [MaybeUninit<T>],
 ) {
+    if let Some(tiling) = Tiling::input_gradient::<T>(Isa::best(), geometry, batch) {
+        return winograd::correlate(&tiling, batch, directions, terms, out);
+    }
     let plan = Plan::input_gradient::<T>(Isa::best(), geometry, batch);
     correlate::correlate(&plan, batch, directions, terms, out);
 }
@@ -88,6 +96,9 @@ pub fn conv2d_weight_gradient<T: Element>(
     terms: &[(Operand<T>, Operand<T>)],
     out: &mut [MaybeUninit<T>],
 ) {
+    if let Some(tiling) = Tiling::forward::<T>(Isa::best(), geometry, batch) {
+        return winograd::weight_gradient(&tiling, batch, directions, terms, out);
+    }
     let plan = Plan::forward::<T>(Isa::best(), geometry, batch);
     weight_gradient::weight_gradient(&plan, batch, directions, terms, out);
 }

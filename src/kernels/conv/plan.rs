@@ -315,7 +315,7 @@ pub(super) fn tiles(count: usize, most: usize) -> impl Iterator<Item = (usize, u
 }
 
 /// Asks for the number of lanes.
-struct Lanes;
+pub(super) struct Lanes;
 
 impl<T> SimdTask<T> for Lanes {
     type Output = usize;

@@ -61,7 +61,52 @@ impl Case {
         self.terms.iter().map(|&(a, b)| [draw(first, a), draw(second, b)]).collect()
     }
 
+    /// Shapes that go in tiles, down to single rows and columns.
+    fn random_tiled(rng: &mut ChaCha8Rng, lanes: usize) -> Self {
+        let mut case = Self::random(rng);
+        let g = &mut case.geometry;
+        (g.groups, g.kernel, g.stride, g.dilation) = (1, [3; 2], [1; 2], [1; 2]);
+        g.padding = g.padding.map(|padding| padding % 3);
+        (g.in_channels, g.out_channels) = (lanes * rng.random_range(1..4), lanes * rng.random_range(1..4));
+        g.input = [0, 1].map(|axis| g.input[axis].max(3 - 2 * g.padding[axis].min(1)));
+        (case.batch, case.directions) = (rng.random_range(1..5), rng.random_range(1..4));
+        case
+    }
+
+    /// As `run`, in tiles; `None` where the shape is not for them.
+    fn run_tiled<T: Element>(&self, isa: Isa, kind: Kind, operands: &[[Vec<T>; 2]]) -> Option<Vec<T>> {
+        let (batch, directions) = (self.batch, self.directions);
+        let tiling = match kind {
+            Kind::InputGradient => Tiling::input_gradient::<T>(isa, &self.geometry, batch)?,
+            _ => Tiling::forward::<T>(isa, &self.geometry, batch)?,
+        };
+        Some(self.run_with(kind, operands, |terms, out| match kind {
+            Kind::WeightGradient => winograd::weight_gradient(&tiling, batch, directions, terms, out),
+            _ => winograd::correlate(&tiling, batch, directions, terms, out),
+        }))
+    }
+
     fn run<T: Element>(&self, isa: Isa, kind: Kind, operands: &[[Vec<T>; 2]]) -> Vec<T> {
+        let (batch, directions) = (self.batch, self.directions);
+        self.run_with(kind, operands, |terms, out| {
+            if kind == Kind::InputGradient {
+                let plan = Plan::input_gradient::<T>(isa, &self.geometry, batch);
+                return correlate::correlate(&plan, batch, directions, terms, out);
+            }
+            let plan = Plan::forward::<T>(isa, &self.geometry, batch);
+            match kind {
+                Kind::Forward => correlate::correlate(&plan, batch, directions, terms, out),
+                _ => weight_gradient::weight_gradient(&plan, batch, directions, terms, out),
+            }
+        })
+    }
+
+    fn run_with<T: Element>(
+        &self,
+        kind: Kind,
+        operands: &[[Vec<T>; 2]],
+        kernel: impl FnOnce(&[(Operand<T>, Operand<T>)], &mut [MaybeUninit<T>]),
+    ) -> Vec<T> {
         let terms: Vec<_> = operands
             .iter()
             .zip(&self.terms)
@@ -69,17 +114,7 @@ impl Case {
             .collect();
         // Whatever is there is overwritten.
         let mut out = vec![MaybeUninit::new(T::from_f64(f64::NAN)); self.directions * self.lengths(kind)[2]];
-        let (batch, directions) = (self.batch, self.directions);
-        if kind == Kind::InputGradient {
-            let plan = Plan::input_gradient::<T>(isa, &self.geometry, batch);
-            correlate::correlate(&plan, batch, directions, &terms, &mut out);
-        } else {
-            let plan = Plan::forward::<T>(isa, &self.geometry, batch);
-            match kind {
-                Kind::Forward => correlate::correlate(&plan, batch, directions, &terms, &mut out),
-                _ => weight_gradient::weight_gradient(&plan, batch, directions, &terms, &mut out),
-            }
-        }
+        kernel(&terms, &mut out);
         // SAFETY: each element was written above.
         out.into_iter().map(|value| unsafe { value.assume_init() }).collect()
     }
@@ -188,6 +223,65 @@ fn network_shapes_match_a_plain_loop() {
             let reference = case.reference(kind, &operands);
             let label = format!("{kind:?}, {:?}", case.geometry);
             assert_within_rounding(&case.run(Isa::best(), kind, &operands), &reference, f32::EPSILON.into(), &label);
+        }
+    }
+}
+
+/// Entries of operands are at most 1, so those of a transformed tile are at most 4, of a filter 9/4, and an output sums
+/// nine of their products over `n` channels and terms: at most `81 n`, with `n + 12` roundings each. For the weight
+/// gradient the filter's part is played by the outputs (at most 4), sums run over `n` tiles, and ten pieces with
+/// weights of 1 or ½ make an entry.
+#[test]
+fn tiles_match_a_plain_loop_on_every_instruction_set() {
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    for &isa in Isa::available() {
+        let lanes = f32::dispatch(isa, plan::Lanes);
+        let mut tiled = [0; 3];
+        for index in 0..24 {
+            let case = Case::random_tiled(&mut rng, lanes);
+            for kind in KINDS {
+                let operands = case.operands::<f32>(kind, &mut rng);
+                let Some(got) = case.run_tiled(isa, kind, &operands) else { continue };
+                tiled[kind as usize] += 1;
+                let g = &case.geometry;
+                let n = case.terms.len()
+                    * match kind {
+                        Kind::Forward => g.in_channels,
+                        Kind::InputGradient => g.out_channels,
+                        Kind::WeightGradient => case.batch * g.output().map(|size| size.div_ceil(2)).iter().product::<usize>(),
+                    };
+                let tolerance = 81.0 * n as f64 * (n + 12) as f64 * f64::from(f32::EPSILON);
+                let reference = case.reference(kind, &operands);
+                // In the mean the roundings cancel: their square root is what is left.
+                let (mut square, mut square_error) = (0.0, 0.0);
+                for (entry, (&got, (sum, ..))) in got.iter().zip(&reference).enumerate() {
+                    let error = (f64::from(got) - sum).abs();
+                    assert!(error <= tolerance, "case {index}, {kind:?}, {g:?}: entry {entry} is {got}, not {sum}");
+                    (square, square_error) = (square + sum * sum, square_error + error * error);
+                }
+                let relative = (square_error / square).sqrt();
+                let expected = f64::from(f32::EPSILON) * (n as f64 + 12.0).sqrt();
+                assert!(relative <= expected, "case {index}, {kind:?}, {g:?}: off by {relative:e} in the mean");
+            }
+        }
+        assert!(tiled.iter().all(|&count| count > 8), "{isa:?}: too few cases went in tiles: {tiled:?}");
+    }
+}
+
+#[test]
+fn tiles_do_not_depend_on_threads() {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let lanes = f32::dispatch(Isa::best(), plan::Lanes);
+    for _ in 0..10 {
+        let case = Case { batch: rng.random_range(9..30), ..Case::random_tiled(&mut rng, lanes) };
+        for kind in KINDS {
+            let operands = case.operands::<f32>(kind, &mut rng);
+            let Some(serial) = case.run_tiled(Isa::best(), kind, &operands) else { continue };
+            for threads in [1, 3] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let pooled = pool.install(|| case.run_tiled(Isa::best(), kind, &operands)).unwrap();
+                assert!(serial.iter().zip(&pooled).all(|(a, b)| a.to_bits() == b.to_bits()), "{threads} threads");
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use super::Operand;
 use super::pack::{interleave, pack_samples};
 use super::plan::{Plan, Sweep, tiles};
 use crate::kernels::element::Element;
+use crate::kernels::parallel;
 use crate::kernels::simd::{Simd, SimdTask};
 
 /// Samples whose sum is one addend of the result; these are added in double precision.
@@ -30,14 +31,29 @@ pub(super) fn weight_gradient<T: Element>(
     terms: &[(Operand<T>, Operand<T>)],
     out: &mut [MaybeUninit<T>],
 ) {
-    assert_eq!(out.len(), directions * plan.weight_len, "length of the weight gradient of a convolution");
-    let out = zeroed(out);
     let job = Job::new(plan, batch, terms);
-    if job.layout.pixels == 0 || batch == 0 || out.is_empty() {
+    if job.layout.pixels == 0 {
+        zeroed(out);
         return;
     }
-    let pooled = rayon::current_thread_index().is_some();
-    let per_task = if pooled { DIRECTIONS_PER_TASK } else { directions };
+    sum_chunks(plan.weight_len, (batch, directions, directions), out, |task, sums| job.add(task, sums));
+}
+
+/// Cuts samples and directions into tasks, lets `add` add each to its sums, and sums those over chunks of samples in
+/// order, in double precision.
+pub(super) fn sum_chunks<T: Element>(
+    weight_len: usize,
+    (batch, directions, most_directions): (usize, usize, usize),
+    out: &mut [MaybeUninit<T>],
+    add: impl Fn(&Task, &mut [T]) + Sync,
+) {
+    assert_eq!(out.len(), directions * weight_len, "length of the weight gradient of a convolution");
+    let out = zeroed(out);
+    if batch == 0 || out.is_empty() {
+        return;
+    }
+    let pooled = parallel::in_pool();
+    let per_task = if pooled { DIRECTIONS_PER_TASK.min(most_directions) } else { most_directions };
     let tasks: Vec<Task> = (0..batch)
         .step_by(SAMPLES_PER_CHUNK)
         .flat_map(|first| (0..directions).step_by(per_task).map(move |direction| (first, direction)))
@@ -46,8 +62,8 @@ pub(super) fn weight_gradient<T: Element>(
             directions: direction..directions.min(direction + per_task),
         })
         .collect();
-    let add = |(task, sums): (&Task, &mut [T])| job.add(task, sums);
-    let task_len = per_task * plan.weight_len;
+    let add = |(task, sums): (&Task, &mut [T])| add(task, sums);
+    let task_len = per_task * weight_len;
     if batch <= SAMPLES_PER_CHUNK {
         if pooled {
             tasks.par_iter().zip(out.par_chunks_mut(task_len)).for_each(add);
@@ -68,7 +84,7 @@ pub(super) fn weight_gradient<T: Element>(
             tasks.iter().zip(partials.chunks_mut(task_len)).for_each(add);
         }
         for (task, partial) in tasks.iter().zip(partials.chunks(task_len)) {
-            let totals = &mut totals[task.directions.start * plan.weight_len..];
+            let totals = &mut totals[task.directions.start * weight_len..][..task.directions.len() * weight_len];
             totals.iter_mut().zip(partial).for_each(|(total, partial)| *total += partial.to_f64());
         }
     }
@@ -76,9 +92,9 @@ pub(super) fn weight_gradient<T: Element>(
 }
 
 /// A chunk of samples for some directions.
-struct Task {
-    samples: Range<usize>,
-    directions: Range<usize>,
+pub(super) struct Task {
+    pub samples: Range<usize>,
+    pub directions: Range<usize>,
 }
 
 /// How packed output pixels meet packed input pixels.

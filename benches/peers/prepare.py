@@ -1,0 +1,114 @@
+"""Writes the files that all tools read: weights, data, and f64 values to check them against.
+
+    prepare.py MODEL KIND FOLDER --batch N
+
+KIND is `curvature` (gradient and quadratic forms as reference), `step` (losses of training steps) or `memory` (images
+as bytes, no reference: only the memory of flatness is of interest there).
+"""
+
+import argparse
+import copy
+import hashlib
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+import models
+from training import CHECKED_STEPS, OPTIMISERS, trainer
+
+HERE = Path(__file__).resolve().parent
+TOOLS = HERE.parents[1] / "tools"
+sys.path.insert(0, str(TOOLS))
+
+MAX_DIRECTIONS = 8
+REFERENCE_ROWS = 50  # per pass of the f64 reference, whose double backward keeps every activation
+NORM_IMAGES = 200  # that the running statistics of the `memory` network come from
+
+
+def images(model, count, generator):
+    """Standard normals smoothed over 3x3 pixels, scaled back to unit variance (3 = root of 9)."""
+    channels, side = (1, 28) if model == "mlp" else (3, 32)
+    x = 3 * F.avg_pool2d(torch.randn(count, channels, side, side, generator=generator), 3, 1, 1)
+    return x.flatten(1).contiguous() if model == "mlp" else x
+
+
+def fit_running_statistics(model, x):
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = None  # plain averages, so that one pass forgets the initial 0 and 1
+    with torch.no_grad():
+        model.train()(x)
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+
+
+def curvature_reference(model, x, y):
+    """Squared norm of the gradient, and `v_k . H v_k / v_k . v_k` for each direction, by double backward in f64."""
+    model = copy.deepcopy(model).double().eval()
+    parameters = list(model.parameters())
+    vectors = models.directions(model, MAX_DIRECTIONS)
+    gradient, products = 0, torch.zeros(vectors.shape, dtype=torch.float64)
+    for rows in range(0, len(x), REFERENCE_ROWS):
+        part_x, part_y = x[rows : rows + REFERENCE_ROWS].double(), y[rows : rows + REFERENCE_ROWS]
+        loss = F.cross_entropy(model(part_x), part_y, reduction="sum") / len(x)
+        part = models.flat(torch.autograd.grad(loss, parameters, create_graph=True))
+        gradient = gradient + part.detach()
+        for product, vector in zip(products, vectors.double()):
+            product += models.flat(torch.autograd.grad(part, parameters, vector, retain_graph=True))
+    return {"gradient": gradient.square().sum().item(), "hvp": models.quadratic_forms(vectors, products)}
+
+
+def step_reference(model, x, y):
+    """Losses of the first training steps with each optimiser, in f64."""
+    losses = {}
+    for optimiser in OPTIMISERS:
+        step = trainer(copy.deepcopy(model).double(), x.double(), y, optimiser)
+        losses[optimiser] = [step().item() for _ in range(CHECKED_STEPS)]
+    return {"step": losses}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", choices=models.MODELS)
+    parser.add_argument("kind", choices=["curvature", "step", "memory"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--batch", type=int, required=True)
+    arguments = parser.parse_args()
+    name, kind, folder, batch = arguments.model, arguments.kind, arguments.folder, arguments.batch
+    sources = [*sorted(HERE.glob("*.py")), TOOLS / "export_torch.py"]
+    made_by = hashlib.sha256(b"".join(s.read_bytes() for s in sources if s.name != "run.py")).hexdigest()
+    key = f"{name} {kind} {batch} {torch.__version__} {made_by}"
+    done = folder / "prepared"
+    if done.exists() and done.read_text() == key:
+        return
+    done.unlink(missing_ok=True)
+
+    from export_torch import export  # here: it needs TOOLS on the path
+
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
+    model = models.MODELS[name]()
+    y = torch.randint(models.CLASSES, [batch], generator=generator)
+    y[0] = models.CLASSES - 1  # a data set's number of classes is its largest label plus 1
+    if kind == "memory":
+        x = torch.randint(256, [batch, 3, 32, 32], generator=generator, dtype=torch.uint8)
+        first = x[:NORM_IMAGES].float() / 255
+    else:
+        x = first = images(name, batch, generator)
+    fit_running_statistics(model, first)
+    model.eval()
+    export(model, first[:8], folder, name=name)
+    save_file({"x": x.contiguous(), "y": y}, folder / models.DATA)
+    torch.save(model.state_dict(), folder / models.STATE)
+    references = {"curvature": curvature_reference, "step": step_reference, "memory": lambda *_: {}}
+    models.write_json(folder / models.REFERENCE, references[kind](model, x, y))
+    done.write_text(key)
+
+
+if __name__ == "__main__":
+    main()

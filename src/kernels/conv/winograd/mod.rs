@@ -1,0 +1,190 @@
+//! 3×3 convolutions with stride 1 by minimal filtering F(2×2, 3×3) (Winograd 1980; Lavin and Gray 2016).
+//!
+//! Two by two outputs `Y` need a 4×4 tile `d` of the input: `Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A` takes 16 products where the
+//! direct sum takes 36. Summed over channels, these are 16 matrix products of (tiles × channels) by (channels ×
+//! channels). Both adjoints are the same identity with the roles changed. All coefficients are 0, ±1 or ½, so rounding
+//! stays within a small factor of the direct sum's.
+//!
+//! Channels lie in the vector lanes: images of any size fill them. An image passes through *strips*, a few rows with
+//! their channels innermost (`strip`); transforms and products work on those (`transform`, `product`).
+//!
+//! For f32 alone: f64 is there to check it by.
+
+mod correlate;
+mod product;
+mod strip;
+mod transform;
+mod weight_gradient;
+
+use std::ops::Range;
+
+use candle_core::DType;
+
+pub(super) use correlate::correlate;
+use strip::Strips;
+pub(super) use weight_gradient::weight_gradient;
+
+use super::ConvGeometry;
+use super::plan::Lanes;
+use crate::kernels::element::Element;
+use crate::kernels::simd::{Isa, Simd};
+
+/// Transformed tiles of a block, all operands together, stay in a core's own cache: a fixed figure, not this machine's.
+const BLOCK_BYTES: usize = 384 << 10;
+/// Transformed weights that exist at a time, where there is more than one direction.
+const FILTER_BYTES: usize = 8 << 20;
+/// With fewer tiles than this in a batch, transforming the weights costs more than it saves.
+const FEWEST_TILES: usize = 24;
+/// Tiles of a product come in this many.
+const TILE_GRAIN: usize = 4;
+/// Entries of a transformed tile.
+const FREQUENCIES: usize = 16;
+/// Room for the lanes of any vector of f32.
+const MAX_LANES: usize = 16;
+
+/// A convolution or its input gradient in tiles: source channels in, target channels out.
+#[derive(Debug)]
+pub(in crate::kernels) struct Tiling {
+    isa: Isa,
+    /// Source images.
+    sources: Strips,
+    /// Target images.
+    targets: Strips,
+    /// Tiles along rows and columns of an image.
+    tiles: [usize; 2],
+    /// Weights are `[source, target]` and their taps run backwards.
+    transposed: bool,
+}
+
+impl Tiling {
+    /// The tiling of `conv2d`, where the geometry has one.
+    pub fn forward<T: Element>(isa: Isa, geometry: &ConvGeometry, batch: usize) -> Option<Self> {
+        Self::new::<T>(isa, geometry, batch, false)
+    }
+
+    /// The tiling of its adjoint in `x`, which is a correlation with the taps reversed.
+    pub fn input_gradient<T: Element>(isa: Isa, geometry: &ConvGeometry, batch: usize) -> Option<Self> {
+        Self::new::<T>(isa, geometry, batch, true)
+    }
+
+    fn new<T: Element>(isa: Isa, geometry: &ConvGeometry, batch: usize, transposed: bool) -> Option<Self> {
+        let ConvGeometry { in_channels, out_channels, groups, kernel, stride, padding, dilation, input } = *geometry;
+        let (lanes, output) = (T::dispatch(isa, Lanes), geometry.output());
+        let plain = kernel == [3; 2] && stride == [1; 2] && dilation == [1; 2] && groups == 1;
+        let whole = in_channels.is_multiple_of(lanes) && out_channels.is_multiple_of(lanes);
+        let some = in_channels > 0 && out_channels > 0 && !output.contains(&0);
+        if T::DTYPE != DType::F32 || !plain || !whole || !some || padding.iter().any(|&padding| padding > 2) {
+            return None;
+        }
+        let (sources, targets) =
+            if transposed { ((out_channels, output), (in_channels, input)) } else { ((in_channels, input), (out_channels, output)) };
+        let before = if transposed { padding.map(|padding| 2 - padding) } else { padding };
+        let tiles = targets.1.map(|size: usize| size.div_ceil(2));
+        if batch * tiles[0] * tiles[1] < FEWEST_TILES {
+            return None;
+        }
+        Some(Self {
+            isa,
+
+            sources: Strips { channels: sources.0, image: sources.1, before, halo: 2, columns: 2 * tiles[1] + 2 },
+            targets: Strips { channels: targets.0, image: targets.1, before: [0; 2], halo: 0, columns: 2 * tiles[1] },
+            tiles,
+            transposed,
+        })
+    }
+
+    /// Numbers in `w`.
+    pub fn weight_len(&self) -> usize {
+        9 * self.sources.channels * self.targets.channels
+    }
+
+    /// Rows of tiles of one block, where each tile has `channels` numbers of each frequency.
+    fn rows_per_block<T>(&self, channels: usize) -> usize {
+        (BLOCK_BYTES / (FREQUENCIES * size_of::<T>() * channels * self.tiles[1])).max(1)
+    }
+
+    /// The rows of tiles of `samples` samples, one after the other, in blocks of at most `most`, as even as can be.
+    fn blocks(&self, samples: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+        super::plan::tiles(samples * self.tiles[0], most).map(|(first, count)| first..first + count)
+    }
+
+    /// The samples of a block, with the rows of tiles of each and the first tile's index in the block.
+    fn pieces(&self, block: &Range<usize>) -> impl Iterator<Item = Piece> {
+        let (per_sample, columns, block) = (self.tiles[0], self.tiles[1], block.clone());
+        (block.start / per_sample..block.end.div_ceil(per_sample)).map(move |sample| {
+            let first = sample * per_sample;
+            let (start, end) = (block.start.max(first), block.end.min(first + per_sample));
+            Piece { sample, rows: start - first..end - first, first_tile: (start - block.start) * columns }
+        })
+    }
+
+    /// `Bᵀ d B` of the source tiles of a block; `strip` has zeros beside its images.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
+    #[inline(always)]
+    unsafe fn spread_sources<S: Simd<Scalar: Element>>(
+        &self,
+        images: &[S::Scalar],
+        block: &Range<usize>,
+        strip: &mut [S::Scalar],
+        step: usize,
+        out: &mut [S::Scalar],
+    ) {
+        let (strips, len) = (&self.sources, self.sources.image_len());
+        for piece in self.pieces(block) {
+            let sizes = [piece.rows.len(), self.tiles[1], strips.columns, strips.channels];
+            let out = &mut out[piece.first_tile * strips.channels..];
+            // SAFETY: the caller's promise.
+            unsafe {
+                strips.pack::<S>(&images[piece.sample * len..][..len], &piece.rows, strip);
+                transform::spread::<S, 4>(strip, sizes, |tile| transform::input::<S>(tile), step, out);
+            }
+        }
+    }
+
+    /// `A y Aᵀ` of the target tiles of a block, alike.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
+    #[inline(always)]
+    unsafe fn spread_targets<S: Simd<Scalar: Element>>(
+        &self,
+        images: &[S::Scalar],
+        block: &Range<usize>,
+        strip: &mut [S::Scalar],
+        step: usize,
+        out: &mut [S::Scalar],
+    ) {
+        let (strips, len) = (&self.targets, self.targets.image_len());
+        for piece in self.pieces(block) {
+            let sizes = [piece.rows.len(), self.tiles[1], strips.columns, strips.channels];
+            let out = &mut out[piece.first_tile * strips.channels..];
+            // SAFETY: the caller's promise.
+            unsafe {
+                strips.pack::<S>(&images[piece.sample * len..][..len], &piece.rows, strip);
+                transform::spread::<S, 2>(strip, sizes, |tile| transform::output_adjoint::<S>(tile), step, out);
+            }
+        }
+    }
+}
+
+/// Directions whose transformed weights exist at a time.
+fn directions_per_group<T>(tiling: &Tiling, directions: usize) -> usize {
+    let filter = FREQUENCIES * size_of::<T>() * tiling.sources.channels * tiling.targets.channels;
+    (FILTER_BYTES / filter).clamp(1, directions)
+}
+
+/// Rows of tiles of one sample.
+#[derive(Debug, Clone)]
+struct Piece {
+    sample: usize,
+    rows: Range<usize>,
+    first_tile: usize,
+}
+
+/// Numbers from one frequency to the next, for `tiles` tiles of `channels` numbers: the odd cache line keeps the
+/// frequencies of a tile from falling into one set of the cache.
+fn frequency_len(tiles: usize, channels: usize, lanes: usize) -> usize {
+    tiles.next_multiple_of(TILE_GRAIN) * channels + lanes
+}

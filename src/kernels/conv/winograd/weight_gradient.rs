@@ -1,0 +1,119 @@
+//! The adjoint in the weights: `Gᵀ[Σ_tiles (A ȳ Aᵀ) ⊙ (Bᵀ d B)]G`.
+
+use std::array::from_fn;
+use std::mem::MaybeUninit;
+
+use super::product::{Shape, Store, multiply};
+use super::{FREQUENCIES, Tiling, directions_per_group, frequency_len, transform};
+use crate::kernels::conv::Operand;
+use crate::kernels::conv::weight_gradient::{Task, sum_chunks};
+use crate::kernels::element::Element;
+use crate::kernels::simd::{Simd, SimdTask};
+
+/// Sums `terms` of (input, output) into `out [K, weights]`; `tiling` is that of the convolution.
+pub(in crate::kernels::conv) fn weight_gradient<T: Element>(
+    tiling: &Tiling,
+    batch: usize,
+    directions: usize,
+    terms: &[(Operand<T>, Operand<T>)],
+    out: &mut [MaybeUninit<T>],
+) {
+    let most = directions_per_group::<T>(tiling, directions);
+    sum_chunks(tiling.weight_len(), (batch, directions, most), out, |task, sums| {
+        T::dispatch(tiling.isa, ChunkTask { tiling, batch, task, terms, sums });
+    });
+}
+
+/// Adds one chunk of samples to its sums, `[directions of the task, weights]`.
+struct ChunkTask<'a, T> {
+    tiling: &'a Tiling,
+    batch: usize,
+    task: &'a Task,
+    terms: &'a [(Operand<'a, T>, Operand<'a, T>)],
+    sums: &'a mut [T],
+}
+
+impl<T: Element> SimdTask<T> for ChunkTask<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<Scalar = T>>(self) {
+        let Self { tiling, batch, task, terms, sums } = self;
+        let Task { samples, directions } = task;
+        let (inputs, outputs) = (&tiling.sources, &tiling.targets);
+        let most_rows = tiling.rows_per_block::<T>(terms.len() * (inputs.channels + outputs.channels));
+        let most_rows = most_rows.min(samples.len() * tiling.tiles[0]);
+        let most_tiles = most_rows * tiling.tiles[1];
+        let input_step = frequency_len(most_tiles, inputs.channels, S::LANES);
+        let output_step = frequency_len(most_tiles, outputs.channels, S::LANES);
+        let piece_rows = most_rows.min(tiling.tiles[0]);
+        let mut input_strip = vec![T::ZERO; inputs.strip_len(piece_rows)];
+        let mut output_strip = vec![T::ZERO; outputs.strip_len(piece_rows)];
+        let room = |step: usize| -> Vec<Vec<T>> { terms.iter().map(|_| vec![T::ZERO; FREQUENCIES * step]).collect() };
+        let (mut input_tiles, mut output_tiles) = (room(input_step), room(output_step));
+        let sum_step = frequency_len(outputs.channels, inputs.channels, S::LANES);
+        let mut products = vec![T::ZERO; directions.len() * FREQUENCIES * sum_step];
+        for block in tiling.blocks(samples.len(), most_rows) {
+            let tiles = block.len() * tiling.tiles[1];
+            for ((k, direction), products) in
+                directions.clone().enumerate().zip(products.chunks_exact_mut(FREQUENCIES * sum_step))
+            {
+                for (index, (input, output)) in terms.iter().enumerate() {
+                    // SAFETY, for both: `S` is the instruction set this task was dispatched to.
+                    if input.stacked || k == 0 {
+                        let images = input.parts(direction, batch, samples, inputs.image_len());
+                        let out = &mut input_tiles[index];
+                        unsafe { tiling.spread_sources::<S>(images, &block, &mut input_strip, input_step, out) };
+                    }
+                    if output.stacked || k == 0 {
+                        let images = output.parts(direction, batch, samples, outputs.image_len());
+                        let out = &mut output_tiles[index];
+                        unsafe { tiling.spread_targets::<S>(images, &block, &mut output_strip, output_step, out) };
+                    }
+                }
+                let shape = Shape { rows: outputs.channels, len: tiles, columns: inputs.channels };
+                for frequency in 0..FREQUENCIES {
+                    let pairs: [(&[T], &[T]); 2] = from_fn(|term| {
+                        let term = term.min(terms.len() - 1);
+                        let (outputs, inputs) = (&output_tiles[term], &input_tiles[term]);
+                        (&outputs[frequency * output_step..], &inputs[frequency * input_step..])
+                    });
+                    let out = &mut products[frequency * sum_step..];
+                    // SAFETY: as above.
+                    unsafe { multiply::<S, true>(&pairs[..terms.len()], shape, Store::Add, out) };
+                }
+            }
+        }
+        let products = products.chunks_exact(FREQUENCIES * sum_step);
+        for (products, sums) in products.zip(sums.chunks_exact_mut(tiling.weight_len())) {
+            // SAFETY: as above.
+            unsafe { add_filters::<S>(products, [outputs.channels, inputs.channels, sum_step], sums) };
+        }
+    }
+}
+
+/// Transforms sums of products back to filters `[O, C, 3, 3]` and adds them.
+///
+/// # Safety
+/// The processor has the instruction set of `S`.
+#[inline(always)]
+unsafe fn add_filters<S: Simd<Scalar: Element>>(
+    products: &[S::Scalar],
+    [outputs, inputs, step]: [usize; 3],
+    sums: &mut [S::Scalar],
+) {
+    let mut taps = [[S::Scalar::ZERO; super::MAX_LANES]; 9];
+    for start in (0..outputs * inputs).step_by(S::LANES) {
+        let products = &products[start..];
+        assert!(products.len() >= (FREQUENCIES - 1) * step + S::LANES);
+        // SAFETY: the instruction set is the caller's promise; the assert bounds the last load.
+        unsafe {
+            let tile = from_fn(|i| from_fn(|j| S::load(products.as_ptr().add((4 * i + j) * step))));
+            let filter = transform::filter_adjoint::<S>(tile);
+            taps.iter_mut().zip(filter.as_flattened()).for_each(|(taps, &tap)| S::store(taps.as_mut_ptr(), tap));
+        }
+        for (lane, sums) in sums[start * 9..][..S::LANES * 9].chunks_exact_mut(9).enumerate() {
+            sums.iter_mut().zip(&taps).for_each(|(sum, taps)| *sum += taps[lane]);
+        }
+    }
+}
