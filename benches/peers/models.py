@@ -82,7 +82,7 @@ def flat(tensors):
 def quadratic_forms(vectors, products):
     """`v . Hv / v . v` for each row of two [K, P], in f64."""
     vectors, products = vectors.double(), products.detach().double()
-    return ((vectors * products).sum(1) / vectors.square().sum(1)).tolist()
+    return (vectors * products).sum(1) / vectors.square().sum(1)
 
 
 def write_json(path, value):

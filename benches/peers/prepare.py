@@ -48,7 +48,7 @@ def fit_running_statistics(model, x):
 
 
 def curvature_reference(model, x, y):
-    """Squared norm of the gradient, and `v_k . H v_k / v_k . v_k` for each direction, by double backward in f64."""
+    """By double backward in f64: the squared norm of the gradient; `v . Hv / v . v` and `|Hv| / |v|` of each direction."""
     model = copy.deepcopy(model).double().eval()
     parameters = list(model.parameters())
     vectors = models.directions(model, MAX_DIRECTIONS)
@@ -60,7 +60,8 @@ def curvature_reference(model, x, y):
         gradient = gradient + part.detach()
         for product, vector in zip(products, vectors.double()):
             product += models.flat(torch.autograd.grad(part, parameters, vector, retain_graph=True))
-    return {"gradient": gradient.square().sum().item(), "hvp": models.quadratic_forms(vectors, products)}
+    forms, scales = models.quadratic_forms(vectors, products), products.norm(dim=1) / vectors.double().norm(dim=1)
+    return {"gradient": gradient.square().sum().item(), "hvp": forms.tolist(), "hvp_scale": scales.tolist()}
 
 
 def step_reference(model, x, y):

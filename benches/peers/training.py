@@ -9,7 +9,7 @@ FSGLD_BETA_INVERSE, FSGLD_ETA = 1e-8, 0.1
 FSGLD_SIGMA = FSGLD_BETA_INVERSE ** ((1 + FSGLD_ETA) / 4)
 
 OPTIMISERS = ("sgd", "sam", "fsgld")
-CHECKED_STEPS = 2  # the second loss depends on the first update; later ones amplify rounding
+CHECKED_STEPS = 2  # the second loss shows the first update
 
 
 def trainer(model, x, y, optimiser):

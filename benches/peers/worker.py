@@ -149,7 +149,7 @@ def hvp(tool, problem, choice):
         os.execv(sys.executable, [sys.executable, *sys.argv, "--choice", str(choice)])
     call, to_rows = build(problem, choice if choice is not None else candidates[0])
     note = {"torch.func": f"{choice} directions at once"}.get(tool, f"batches of {choice}") if choice else None
-    return call, lambda result: sum(models.quadratic_forms(problem.vectors, to_rows(result))), note
+    return call, lambda result: models.quadratic_forms(problem.vectors, to_rows(result)).sum().item(), note
 
 
 def gradient(problem):

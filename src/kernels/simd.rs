@@ -321,17 +321,20 @@ pub(super) mod x86 {
     unsafe fn transpose_8(source: *const f32, source_step: usize, target: *mut f32, target_step: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            let r: [__m256; 8] = std::array::from_fn(|i| _mm256_loadu_ps(source.add(i * source_step)));
-            // Squares of 2 within each half of pairs of rows, then of 4, then the halves.
-            let pairs: [__m256; 8] = std::array::from_fn(|i| {
-                let (a, b) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
-                if i % 2 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) }
-            });
-            let quads: [__m256; 8] = std::array::from_fn(|i| {
-                let (group, column) = (i / 4 * 4, i % 4);
-                let (a, b) = (pairs[group + column / 2], pairs[group + column / 2 + 2]);
-                if column % 2 == 0 { _mm256_shuffle_ps::<0x44>(a, b) } else { _mm256_shuffle_ps::<0xEE>(a, b) }
-            });
+            // Squares of 2 in each half of pairs of rows, then of 4 in each half, then the halves. Plain loops: closures
+            // would not be inlined into a function with other target features.
+            let mut quads = [_mm256_setzero_ps(); 8];
+            for group in [0, 4] {
+                let row = |i: usize| source.add((group + i) * source_step);
+                let (a, b) = (_mm256_loadu_ps(row(0)), _mm256_loadu_ps(row(1)));
+                let (c, d) = (_mm256_loadu_ps(row(2)), _mm256_loadu_ps(row(3)));
+                let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                quads[group] = _mm256_shuffle_ps::<0x44>(ab_low, cd_low);
+                quads[group + 1] = _mm256_shuffle_ps::<0xEE>(ab_low, cd_low);
+                quads[group + 2] = _mm256_shuffle_ps::<0x44>(ab_high, cd_high);
+                quads[group + 3] = _mm256_shuffle_ps::<0xEE>(ab_high, cd_high);
+            }
             for i in 0..4 {
                 let (a, b) = (quads[i], quads[i + 4]);
                 _mm256_storeu_ps(target.add(i * target_step), _mm256_permute2f128_ps::<0x20>(a, b));
@@ -346,17 +349,19 @@ pub(super) mod x86 {
     unsafe fn transpose_16(source: *const f32, source_step: usize, target: *mut f32, target_step: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            let r: [__m512; 16] = std::array::from_fn(|i| _mm512_loadu_ps(source.add(i * source_step)));
-            // As in `transpose_8`, within quarters; then quarters change places twice.
-            let pairs: [__m512; 16] = std::array::from_fn(|i| {
-                let (a, b) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
-                if i % 2 == 0 { _mm512_unpacklo_ps(a, b) } else { _mm512_unpackhi_ps(a, b) }
-            });
-            let quads: [__m512; 16] = std::array::from_fn(|i| {
-                let (group, column) = (i / 4 * 4, i % 4);
-                let (a, b) = (pairs[group + column / 2], pairs[group + column / 2 + 2]);
-                if column % 2 == 0 { _mm512_shuffle_ps::<0x44>(a, b) } else { _mm512_shuffle_ps::<0xEE>(a, b) }
-            });
+            // As in `transpose_8`, in quarters; then quarters change places twice.
+            let mut quads = [_mm512_setzero_ps(); 16];
+            for group in [0, 4, 8, 12] {
+                let row = |i: usize| source.add((group + i) * source_step);
+                let (a, b) = (_mm512_loadu_ps(row(0)), _mm512_loadu_ps(row(1)));
+                let (c, d) = (_mm512_loadu_ps(row(2)), _mm512_loadu_ps(row(3)));
+                let (ab_low, ab_high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                let (cd_low, cd_high) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                quads[group] = _mm512_shuffle_ps::<0x44>(ab_low, cd_low);
+                quads[group + 1] = _mm512_shuffle_ps::<0xEE>(ab_low, cd_low);
+                quads[group + 2] = _mm512_shuffle_ps::<0x44>(ab_high, cd_high);
+                quads[group + 3] = _mm512_shuffle_ps::<0xEE>(ab_high, cd_high);
+            }
             for i in 0..4 {
                 // Column `i` of quarter `q` of the rows `4g..4g + 4` is quarter `q` of `quads[4g + i]`.
                 let [a, b, c, d] = [quads[i], quads[i + 4], quads[i + 8], quads[i + 12]];

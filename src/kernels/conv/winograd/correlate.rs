@@ -7,6 +7,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::product::{Shape, Store, multiply};
+use super::transform::Transform;
 use super::{FREQUENCIES, MAX_LANES, TILE_GRAIN, Tiling, directions_per_group, frequency_len, transform};
 use crate::kernels::conv::Operand;
 use crate::kernels::element::Element;
@@ -104,9 +105,12 @@ impl<T: Element> SimdTask<T> for FilterTask<'_, T> {
                 assert!(out.len() >= (FREQUENCIES - 1) * step + S::LANES);
                 // SAFETY: `S` is the instruction set this task was dispatched to; the assert bounds the last store.
                 unsafe {
-                    let tap = |index: usize| if tiling.transposed { 8 - index } else { index };
-                    let taps = from_fn(|i| from_fn(|j| S::load(taps[tap(3 * i + j)].as_ptr())));
-                    let transformed = transform::filter::<S>(taps);
+                    let mut filter = [[S::splat(T::ZERO); 3]; 3];
+                    for tap in 0..9 {
+                        let from = if tiling.transposed { 8 - tap } else { tap };
+                        filter[tap / 3][tap % 3] = S::load(taps[from].as_ptr());
+                    }
+                    let transformed = transform::Filter::square::<S>(filter);
                     for (frequency, &vector) in transformed.as_flattened().iter().enumerate() {
                         S::store(out.as_mut_ptr().add(frequency * step), vector);
                     }

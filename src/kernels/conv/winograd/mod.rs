@@ -138,7 +138,7 @@ impl Tiling {
             // SAFETY: the caller's promise.
             unsafe {
                 strips.pack::<S>(&images[piece.sample * len..][..len], &piece.rows, strip);
-                transform::spread::<S, 4>(strip, sizes, |tile| transform::input::<S>(tile), step, out);
+                transform::spread::<S, transform::Input, 4>(strip, sizes, step, out);
             }
         }
     }
@@ -163,7 +163,7 @@ impl Tiling {
             // SAFETY: the caller's promise.
             unsafe {
                 strips.pack::<S>(&images[piece.sample * len..][..len], &piece.rows, strip);
-                transform::spread::<S, 2>(strip, sizes, |tile| transform::output_adjoint::<S>(tile), step, out);
+                transform::spread::<S, transform::OutputAdjoint, 2>(strip, sizes, step, out);
             }
         }
     }

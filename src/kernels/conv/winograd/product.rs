@@ -1,7 +1,5 @@
 //! Matrix products of transformed tiles, in register tiles of rows times vectors.
 
-use std::array::from_fn;
-
 use crate::kernels::element::Element;
 use crate::kernels::simd::Simd;
 
@@ -88,16 +86,20 @@ unsafe fn tile<S: Simd<Scalar: Element>, const R: usize, const V: usize, const T
     let (step, row_step) = if TRANSPOSED { (rows, 1) } else { (1, len) };
     // SAFETY: the caller's promise.
     unsafe {
-        let mut sums = [[S::splat(S::Scalar::ZERO); V]; R];
+        let zero = S::splat(S::Scalar::ZERO);
+        let mut sums = [[zero; V]; R];
         for (a, b) in pairs {
             let mut a = a.as_ptr().add(row * row_step);
             let mut b = b.as_ptr().add(column);
             for _ in 0..len {
-                let vectors: [S::Vector; V] = from_fn(|v| S::load(b.add(v * S::LANES)));
-                for (r, sums) in sums.iter_mut().enumerate() {
+                let mut vectors = [zero; V];
+                for v in 0..V {
+                    vectors[v] = S::load(b.add(v * S::LANES));
+                }
+                for r in 0..R {
                     let factor = S::splat(*a.add(r * row_step));
                     for v in 0..V {
-                        sums[v] = S::mul_add(factor, vectors[v], sums[v]);
+                        sums[r][v] = S::mul_add(factor, vectors[v], sums[r][v]);
                     }
                 }
                 (a, b) = (a.wrapping_add(step), b.wrapping_add(columns));

@@ -1,7 +1,5 @@
 //! The transforms of F(2×2, 3×3): each a small matrix applied along columns, then along rows.
 
-use std::array::from_fn;
-
 use candle_core::WithDType;
 
 use crate::kernels::element::Element;
@@ -10,88 +8,112 @@ use crate::kernels::simd::Simd;
 /// A square of vectors.
 type Square<S, const N: usize> = [[<S as Simd>::Vector; N]; N];
 
-/// `L d Lᵀ` for the matrix `L` that `line` applies.
-#[inline(always)]
-fn both<S: Simd, const N: usize, const M: usize>(
-    d: Square<S, N>,
-    line: impl Fn([S::Vector; N]) -> [S::Vector; M],
-) -> Square<S, M> {
-    let columns: [[S::Vector; M]; N] = from_fn(|j| line(from_fn(|i| d[i][j])));
-    from_fn(|i| line(from_fn(|j| columns[j][i])))
-}
-
-/// `Bᵀ d B` of a tile of the input.
+/// A matrix `L`, `[M, N]`.
 ///
-/// # Safety
-/// The processor has the instruction set of `S`; so for all functions below.
-#[inline(always)]
-pub(super) unsafe fn input<S: Simd>(d: Square<S, 4>) -> Square<S, 4> {
-    // SAFETY: the caller's promise.
-    both::<S, 4, 4>(d, |[a, b, c, d]| unsafe { [S::sub(a, c), S::add(b, c), S::sub(c, b), S::sub(b, d)] })
+/// Loops and always-inlined functions throughout: a closure would not be inlined into a function with other target
+/// features.
+pub(super) trait Transform<const N: usize, const M: usize> {
+    /// `L x`
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
+    unsafe fn line<S: Simd<Scalar: Element>>(x: [S::Vector; N]) -> [S::Vector; M];
+
+    /// `L d Lᵀ`
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
+    #[inline(always)]
+    unsafe fn square<S: Simd<Scalar: Element>>(d: Square<S, N>) -> Square<S, M> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let zero = S::splat(S::Scalar::ZERO);
+            let (mut columns, mut out) = ([[zero; M]; N], [[zero; M]; M]);
+            for j in 0..N {
+                let mut column = [zero; N];
+                for i in 0..N {
+                    column[i] = d[i][j];
+                }
+                columns[j] = Self::line::<S>(column);
+            }
+            for i in 0..M {
+                let mut row = [zero; N];
+                for j in 0..N {
+                    row[j] = columns[j][i];
+                }
+                out[i] = Self::line::<S>(row);
+            }
+            out
+        }
+    }
 }
 
-/// `A y Aᵀ`, the adjoint of `output`.
-///
-/// # Safety
-/// See `input`.
-#[inline(always)]
-pub(super) unsafe fn output_adjoint<S: Simd<Scalar: Element>>(y: Square<S, 2>) -> Square<S, 4> {
-    // SAFETY: the caller's promise.
-    both::<S, 2, 4>(y, |[a, b]| unsafe {
-        [a, S::add(a, b), S::sub(a, b), S::sub(S::splat(S::Scalar::ZERO), b)]
-    })
+/// `Bᵀ`: tiles of the input.
+pub(super) struct Input;
+/// `Aᵀ`: outputs of a tile.
+pub(super) struct Output;
+/// `A`, the adjoint of [`Output`].
+pub(super) struct OutputAdjoint;
+/// `G`: filters.
+pub(super) struct Filter;
+/// `Gᵀ`, the adjoint of [`Filter`].
+pub(super) struct FilterAdjoint;
+
+// SAFETY, for every block below: the instruction set is the caller's promise.
+
+impl Transform<4, 4> for Input {
+    #[inline(always)]
+    unsafe fn line<S: Simd<Scalar: Element>>([a, b, c, d]: [S::Vector; 4]) -> [S::Vector; 4] {
+        unsafe { [S::sub(a, c), S::add(b, c), S::sub(c, b), S::sub(b, d)] }
+    }
 }
 
-/// `Aᵀ m A`: the outputs of a tile.
-///
-/// # Safety
-/// See `input`.
-#[inline(always)]
-pub(super) unsafe fn output<S: Simd>(m: Square<S, 4>) -> Square<S, 2> {
-    // SAFETY: the caller's promise.
-    both::<S, 4, 2>(m, |[a, b, c, d]| unsafe { [S::add(S::add(a, b), c), S::sub(S::sub(b, c), d)] })
+impl Transform<4, 2> for Output {
+    #[inline(always)]
+    unsafe fn line<S: Simd<Scalar: Element>>([a, b, c, d]: [S::Vector; 4]) -> [S::Vector; 2] {
+        unsafe { [S::add(S::add(a, b), c), S::sub(S::sub(b, c), d)] }
+    }
 }
 
-/// `G g Gᵀ` of a filter.
-///
-/// # Safety
-/// See `input`.
-#[inline(always)]
-pub(super) unsafe fn filter<S: Simd<Scalar: Element>>(g: Square<S, 3>) -> Square<S, 4> {
-    // SAFETY: the caller's promise.
-    both::<S, 3, 4>(g, |[a, b, c]| unsafe {
-        let half = S::splat(S::Scalar::from_f64(0.5));
-        let ends = S::mul(half, S::add(a, c));
-        let middle = S::mul(half, b);
-        [a, S::add(ends, middle), S::sub(ends, middle), c]
-    })
+impl Transform<2, 4> for OutputAdjoint {
+    #[inline(always)]
+    unsafe fn line<S: Simd<Scalar: Element>>([a, b]: [S::Vector; 2]) -> [S::Vector; 4] {
+        unsafe { [a, S::add(a, b), S::sub(a, b), S::sub(S::splat(S::Scalar::ZERO), b)] }
+    }
 }
 
-/// `Gᵀ s G`, the adjoint of `filter`.
-///
-/// # Safety
-/// See `input`.
-#[inline(always)]
-pub(super) unsafe fn filter_adjoint<S: Simd<Scalar: Element>>(s: Square<S, 4>) -> Square<S, 3> {
-    // SAFETY: the caller's promise.
-    both::<S, 4, 3>(s, |[a, b, c, d]| unsafe {
-        let half = S::splat(S::Scalar::from_f64(0.5));
-        let ends = S::mul(half, S::add(b, c));
-        [S::add(a, ends), S::mul(half, S::sub(b, c)), S::add(ends, d)]
-    })
+impl Transform<3, 4> for Filter {
+    #[inline(always)]
+    unsafe fn line<S: Simd<Scalar: Element>>([a, b, c]: [S::Vector; 3]) -> [S::Vector; 4] {
+        unsafe {
+            let half = S::splat(S::Scalar::from_f64(0.5));
+            let (ends, middle) = (S::mul(half, S::add(a, c)), S::mul(half, b));
+            [a, S::add(ends, middle), S::sub(ends, middle), c]
+        }
+    }
 }
 
-/// Applies `transform` to the `N` by `N` pixels that begin at every second pixel of every second row of a strip
+impl Transform<4, 3> for FilterAdjoint {
+    #[inline(always)]
+    unsafe fn line<S: Simd<Scalar: Element>>([a, b, c, d]: [S::Vector; 4]) -> [S::Vector; 3] {
+        unsafe {
+            let half = S::splat(S::Scalar::from_f64(0.5));
+            let ends = S::mul(half, S::add(b, c));
+            [S::add(a, ends), S::mul(half, S::sub(b, c)), S::add(ends, d)]
+        }
+    }
+}
+
+/// Applies `L` to the `N` by `N` pixels that begin at every second pixel of every second row of a strip
 /// `[2 tile_rows + N − 2, columns, channels]`, and writes frequency `f` of tile `t` to `out[f · frequency_len + t ·
 /// channels..]`.
 ///
 /// # Safety
-/// See `input`.
+/// The processor has the instruction set of `S`.
 #[inline(always)]
-pub(super) unsafe fn spread<S: Simd, const N: usize>(
+pub(super) unsafe fn spread<S: Simd<Scalar: Element>, L: Transform<N, 4>, const N: usize>(
     strip: &[S::Scalar],
     [tile_rows, tile_columns, columns, channels]: [usize; 4],
-    transform: impl Fn(Square<S, N>) -> Square<S, 4>,
     frequency_len: usize,
     out: &mut [S::Scalar],
 ) {
@@ -103,9 +125,14 @@ pub(super) unsafe fn spread<S: Simd, const N: usize>(
                 // SAFETY: the asserts above bound the last pixel of the last tile and the last frequency of it.
                 unsafe {
                     let source = strip.as_ptr().add((2 * row * columns + 2 * column) * channels + channel);
-                    let pixels = from_fn(|i| from_fn(|j| S::load(source.add((i * columns + j) * channels))));
+                    let mut pixels = [[S::splat(S::Scalar::ZERO); N]; N];
+                    for i in 0..N {
+                        for j in 0..N {
+                            pixels[i][j] = S::load(source.add((i * columns + j) * channels));
+                        }
+                    }
                     let target = out.as_mut_ptr().add((row * tile_columns + column) * channels + channel);
-                    let transformed = transform(pixels);
+                    let transformed = L::square::<S>(pixels);
                     for i in 0..4 {
                         for j in 0..4 {
                             S::store(target.add((4 * i + j) * frequency_len), transformed[i][j]);
@@ -120,9 +147,9 @@ pub(super) unsafe fn spread<S: Simd, const N: usize>(
 /// Reads tiles as `spread` wrote them, and writes the outputs of each to a strip `[2 tile_rows, columns, channels]`.
 ///
 /// # Safety
-/// See `input`.
+/// The processor has the instruction set of `S`.
 #[inline(always)]
-pub(super) unsafe fn gather<S: Simd>(
+pub(super) unsafe fn gather<S: Simd<Scalar: Element>>(
     tiles: &[S::Scalar],
     [tile_rows, tile_columns, columns, channels]: [usize; 4],
     frequency_len: usize,
@@ -136,16 +163,34 @@ pub(super) unsafe fn gather<S: Simd>(
                 // SAFETY: as in `spread`.
                 unsafe {
                     let source = tiles.as_ptr().add((row * tile_columns + column) * channels + channel);
-                    let tile = from_fn(|i| from_fn(|j| S::load(source.add((4 * i + j) * frequency_len))));
+                    let tile = load_tile::<S>(source, frequency_len);
                     let target = strip.as_mut_ptr().add((2 * row * columns + 2 * column) * channels + channel);
-                    let outputs = output::<S>(tile);
-                    for (i, row) in outputs.iter().enumerate() {
-                        for (j, &pixel) in row.iter().enumerate() {
-                            S::store(target.add((i * columns + j) * channels), pixel);
+                    let outputs = Output::square::<S>(tile);
+                    for i in 0..2 {
+                        for j in 0..2 {
+                            S::store(target.add((i * columns + j) * channels), outputs[i][j]);
                         }
                     }
                 }
             }
         }
+    }
+}
+
+/// The sixteen vectors of a tile, `step` apart.
+///
+/// # Safety
+/// The processor has the instruction set of `S`, and each is valid for reads.
+#[inline(always)]
+pub(super) unsafe fn load_tile<S: Simd<Scalar: Element>>(source: *const S::Scalar, step: usize) -> Square<S, 4> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut tile = [[S::splat(S::Scalar::ZERO); 4]; 4];
+        for i in 0..4 {
+            for j in 0..4 {
+                tile[i][j] = S::load(source.add((4 * i + j) * step));
+            }
+        }
+        tile
     }
 }

@@ -4,6 +4,7 @@ use std::array::from_fn;
 use std::mem::MaybeUninit;
 
 use super::product::{Shape, Store, multiply};
+use super::transform::Transform;
 use super::{FREQUENCIES, Tiling, directions_per_group, frequency_len, transform};
 use crate::kernels::conv::Operand;
 use crate::kernels::conv::weight_gradient::{Task, sum_chunks};
@@ -108,9 +109,11 @@ unsafe fn add_filters<S: Simd<Scalar: Element>>(
         assert!(products.len() >= (FREQUENCIES - 1) * step + S::LANES);
         // SAFETY: the instruction set is the caller's promise; the assert bounds the last load.
         unsafe {
-            let tile = from_fn(|i| from_fn(|j| S::load(products.as_ptr().add((4 * i + j) * step))));
-            let filter = transform::filter_adjoint::<S>(tile);
-            taps.iter_mut().zip(filter.as_flattened()).for_each(|(taps, &tap)| S::store(taps.as_mut_ptr(), tap));
+            let tile = transform::load_tile::<S>(products.as_ptr(), step);
+            let filter = transform::FilterAdjoint::square::<S>(tile);
+            for tap in 0..9 {
+                S::store(taps[tap].as_mut_ptr(), filter[tap / 3][tap % 3]);
+            }
         }
         for (lane, sums) in sums[start * 9..][..S::LANES * 9].chunks_exact_mut(9).enumerate() {
             sums.iter_mut().zip(&taps).for_each(|(sum, taps)| *sum += taps[lane]);
