@@ -1,10 +1,10 @@
-//! Seconds per gradient and per Hessian-vector product, ResNet-20 on 200 random images, f32.
+//! Seconds per gradient and per Hessian-vector product of random networks on random inputs, f32.
 //!
-//! `cargo bench --bench hvp [-- THREADS]`
+//! `cargo bench --bench hvp [-- NAME] [THREADS]`, for the networks whose name contains NAME.
 
 use std::time::Instant;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use flatness::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective, ObjectiveOptions};
 use flatness::data::{Dataset, Inputs, Targets};
 use flatness::models::{Loss, Network, family};
@@ -14,38 +14,50 @@ use rand::Rng;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const ROWS: usize = 200;
 const REPEATS: usize = 5;
 
 fn main() -> flatness::Result<()> {
-    let mut rng = stream(0, Purpose::Check);
-    let architecture = family("resnet-cifar:20", &[3, 32, 32], 10)?;
-    let buffers = architecture.buffers()?.into_iter();
-    let buffers = buffers.map(|(name, shape)| Ok((name, Tensor::ones(shape, candle_core::DType::F64, &Device::Cpu)?)));
-    let network = Network::new(architecture.clone(), buffers.collect::<flatness::Result<_>>()?)?;
-    let pixels = (0..ROWS * 3 * 32 * 32).map(|_| rng.next_u32() as u8).collect();
-    let labels = (0..ROWS).map(|row| row as u32 % 10).collect();
-    let targets = Targets::Classes { labels, num_classes: 10 };
-    let data = Dataset::new("random".into(), vec![3, 32, 32], Inputs::Bytes(pixels), targets, None)?;
-    let mut options = ObjectiveOptions::new(Loss::CrossEntropy { label_smoothing: 0.0 });
-    if let Some(threads) = std::env::args().skip(1).find_map(|argument| argument.parse().ok()) {
-        options.execution.threads = threads;
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let threads = arguments.iter().find_map(|argument| argument.parse().ok());
+    let wanted = arguments.iter().find(|argument| argument.parse::<usize>().is_err());
+    for (name, shape, rows) in [
+        ("mlp:512-512", &[784][..], 512),
+        ("resnet-cifar:8", &[3, 32, 32], 200),
+        ("resnet-cifar:20", &[3, 32, 32], 200),
+    ] {
+        if wanted.is_none_or(|wanted| name.contains(wanted)) {
+            measure(name, shape, rows, threads)?;
+        }
     }
+    Ok(())
+}
+
+fn measure(name: &str, shape: &[usize], rows: usize, threads: Option<usize>) -> flatness::Result<()> {
+    let mut rng = stream(0, Purpose::Check);
+    let architecture = family(name, shape, 10)?;
+    let buffers = architecture.buffers()?.into_iter();
+    let buffers = buffers.map(|(name, shape)| Ok((name, Tensor::ones(shape, DType::F64, &Device::Cpu)?)));
+    let network = Network::new(architecture.clone(), buffers.collect::<flatness::Result<_>>()?)?;
+    let pixels = (0..rows * shape.iter().product::<usize>()).map(|_| rng.next_u32() as u8).collect();
+    let targets = Targets::Classes { labels: (0..rows as u32).map(|row| row % 10).collect(), num_classes: 10 };
+    let data = Dataset::new("random".into(), shape.to_vec(), Inputs::Bytes(pixels), targets, None)?;
+    let mut options = ObjectiveOptions::new(Loss::CrossEntropy { label_smoothing: 0.0 });
+    options.execution.threads = threads.unwrap_or(options.execution.threads);
     let threads = options.execution.threads;
     let objective = Objective::new(&network, &data, options)?;
     let mut uniform = |scale: f64| (rng.next_u32() as f64 / f64::from(u32::MAX) - 0.5) * scale;
     let theta: Vec<f64> = (0..objective.dim()).map(|_| uniform(0.1)).collect();
     let theta = objective.place(&Tensor::new(theta, &Device::Cpu)?)?;
-    println!("resnet-cifar:20, {ROWS} images, f32, {threads} threads");
+    println!("{name}, {rows} rows, f32, {threads} threads");
     let gradient = median(|| objective.gradient(&theta, &mut ()).map(drop))?;
-    println!("gradient            {gradient:.3} s  (micro-batch {})", objective.micro_batch(0));
+    println!("gradient            {gradient:.4} s  (micro-batch {})", objective.micro_batch(0));
     let operator = CurvatureOperator::new(&objective, &theta, Curvature::Hessian)?;
-    for k in [1, 4, 8] {
+    for k in [1, 4, 8, 16] {
         let block: Vec<f64> = (0..k * objective.dim()).map(|_| uniform(2.0)).collect();
         let block = objective.place(&Tensor::from_vec(block, (k, objective.dim()), &Device::Cpu)?)?;
         let seconds = median(|| operator.apply(&block, &mut ()).map(drop))? / k as f64;
-        let (ratio, micro_batch) = (seconds / gradient, objective.micro_batch(k));
-        println!("HVP per direction   {seconds:.3} s  K = {k}  ({ratio:.2} gradients, micro-batch {micro_batch})");
+        let (ratio, micro_batch) = (seconds / gradient, objective.micro_batch(k.min(objective.block_size())));
+        println!("HVP per direction   {seconds:.4} s  K = {k:2}  ({ratio:.2} gradients, micro-batch {micro_batch})");
     }
     Ok(())
 }

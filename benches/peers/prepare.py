@@ -2,8 +2,8 @@
 
     prepare.py MODEL KIND FOLDER --batch N
 
-KIND is `curvature` (gradient and quadratic forms as reference), `step` (losses of training steps) or `memory` (images
-as bytes, no reference: only the memory of flatness is of interest there).
+does nothing where FOLDER has them already. KIND is `curvature` (reference: gradient and quadratic forms), `step`
+(losses of training steps) or `memory` (images as bytes, no reference: only flatness's memory is of interest there).
 """
 
 import argparse
@@ -48,7 +48,7 @@ def fit_running_statistics(model, x):
 
 
 def curvature_reference(model, x, y):
-    """By double backward in f64: the squared norm of the gradient; `v . Hv / v . v` and `|Hv| / |v|` of each direction."""
+    """By double backward in f64: the gradient's squared norm; of each direction `v . Hv / v . v` and `|Hv| / |v|`."""
     model = copy.deepcopy(model).double().eval()
     parameters = list(model.parameters())
     vectors = models.directions(model, MAX_DIRECTIONS)
@@ -81,8 +81,8 @@ def main():
     parser.add_argument("--batch", type=int, required=True)
     arguments = parser.parse_args()
     name, kind, folder, batch = arguments.model, arguments.kind, arguments.folder, arguments.batch
-    sources = [*sorted(HERE.glob("*.py")), TOOLS / "export_torch.py"]
-    made_by = hashlib.sha256(b"".join(s.read_bytes() for s in sources if s.name != "run.py")).hexdigest()
+    sources = [HERE / "prepare.py", HERE / "models.py", HERE / "training.py", TOOLS / "export_torch.py"]
+    made_by = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     key = f"{name} {kind} {batch} {torch.__version__} {made_by}"
     done = folder / "prepared"
     if done.exists() and done.read_text() == key:

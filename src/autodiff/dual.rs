@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{ChannelAffine, Value};
+use super::{ChannelAffine, Moments, Value};
 use crate::kernels::{self, AffineCotangents, AffineOperands, Bilinear, Channels, Linear, Parts, Pointwise, affine};
 
 /// A primal of some shape and its tangents `[K, …shape]`. Either may be absent, a symbolic zero: images have no
@@ -143,6 +143,22 @@ impl Value for Dual {
             shift: pick(|part| Some(&part.shift)),
             addend: (*wants_addend && gate.is_some()).then(|| pick(|part| part.addend.as_ref())),
         })
+    }
+
+    fn moments(&self, moments: &Moments) -> Result<Self> {
+        let (primal, tangents) = moments.channels.moments(&self.parts(), &moments.centre)?;
+        Ok(Self { primal: Some(primal), tangents })
+    }
+
+    fn moments_adjoint(&self, moments: &Moments, cotangent: &Self, addend: Option<&Self>) -> Result<Self> {
+        let [scale, shift] = moments.adjoint_map(cotangent)?;
+        let operands =
+            AffineOperands { x: self.parts(), scale: scale.parts(), shift: shift.parts(), addend: parts(addend) };
+        let primal = match cotangent.primal {
+            Some(_) => Some(moments.channels.primal(&operands, false)?),
+            None => operands.addend.primal.cloned(),
+        };
+        Ok(Self { primal, tangents: moments.channels.tangents(&operands, None)? })
     }
 
     fn add(&self, other: &Self) -> Result<Self> {

@@ -49,8 +49,37 @@ pub trait Value: Clone + Send {
     ) -> Result<Self>;
     /// Its adjoint: what the cotangent `self` gives to each operand, at fixed `gate`.
     fn channel_affine_adjoint(&self, affine: &ChannelAffine<Self>) -> Result<AffineCotangents<Self>>;
+    /// The per-channel means of `x − c` and `(x − c)²`, `[2, C, 1, …]`: see [`Channels::moments`].
+    fn moments(&self, moments: &Moments) -> Result<Self>;
+    /// `addend + (m̄₁ + 2 (x − c) m̄₂) / n`: what the cotangent `[2, C, 1, …]` gives to `x`, added to what `x` has.
+    fn moments_adjoint(&self, moments: &Moments, cotangent: &Self, addend: Option<&Self>) -> Result<Self>;
     /// `a + b`, equal shapes.
     fn add(&self, other: &Self) -> Result<Self>;
+}
+
+/// How per-channel moments are taken.
+#[derive(Debug, Clone)]
+pub struct Moments {
+    /// Sizes.
+    pub channels: Channels,
+    /// A constant near the means, in the shape of a per-channel operand.
+    pub centre: Tensor,
+}
+
+impl Moments {
+    /// Scale and shift of the per-channel affine map that is the adjoint.
+    fn adjoint_map<V: Value>(&self, cotangent: &V) -> Result<[V; 2]> {
+        let (small, rank) = (self.centre.dims().to_vec(), self.centre.rank());
+        let part = |start| Linear::Narrow { axis: 0, start, len: 1, size: 2, rank };
+        let scaled = |value: V, factor| value.linear(&Linear::Scale { factor });
+        let mean = 1.0 / self.channels.count() as f64;
+        let first = scaled(cotangent.linear(&part(0))?, mean)?;
+        let scale = scaled(cotangent.linear(&part(1))?, 2.0 * mean)?;
+        let product = Bilinear::Product { full: small.clone(), small };
+        let offset = V::bilinear(&product, &scale, &V::constant(self.centre.clone()))?;
+        let shift = first.add(&scaled(offset, -1.0)?)?;
+        Ok([scale, shift])
+    }
 }
 
 /// What the adjoint of a per-channel affine map needs of the forward pass.
@@ -117,6 +146,16 @@ impl Value for Tensor {
         let ChannelAffine { channels, x, scale, gate, small, wants_addend } = affine;
         let operands = (part(x.as_ref()), part(scale.as_ref()));
         channels.adjoint((self, None), operands, gate.as_ref(), (small, *wants_addend))
+    }
+
+    fn moments(&self, moments: &Moments) -> Result<Self> {
+        let parts = Parts { primal: Some(self), tangents: None };
+        Ok(moments.channels.moments(&parts, &moments.centre)?.0)
+    }
+
+    fn moments_adjoint(&self, moments: &Moments, cotangent: &Self, addend: Option<&Self>) -> Result<Self> {
+        let [scale, shift] = moments.adjoint_map(cotangent)?;
+        self.channel_affine(&moments.channels, Some(&scale), &shift, addend, false)
     }
 
     fn add(&self, other: &Self) -> Result<Self> {

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{ChannelAffine, Pattern, Value};
+use super::{ChannelAffine, Moments, Pattern, Value};
 use crate::kernels::{Bilinear, Channels, Linear, Pointwise, PoolGeometry, Side, max_pool_indices};
 
 /// What a tape keeps of the operands that its adjoints need.
@@ -74,6 +74,11 @@ enum Node<V> {
         scale: Option<usize>,
         shift: Option<usize>,
         addend: Option<usize>,
+    },
+    Moments {
+        moments: Moments,
+        x: usize,
+        value: V,
     },
     Add {
         a: Option<usize>,
@@ -219,6 +224,30 @@ impl<V: Value> Tape<V> {
         Ok(self.push(value, node))
     }
 
+    /// The means of `x − c` and `(x − c)²` per channel, as one variable of shape `[2, C, 1, …]`, and the constant `c`, which
+    /// lies near the mean of `x`; `None` where the shapes or the device have no such kernel.
+    ///
+    /// # Errors
+    /// For a value without primal, which no forward computation makes.
+    pub fn moments(&mut self, x: &Var<V>, small: &[usize]) -> Result<Option<(Var<V>, Tensor)>> {
+        let Some(primal) = x.value.primal() else { candle_core::bail!("moments of a value without primal") };
+        let channels = match Channels::of(primal.dims(), small) {
+            Some(channels) if primal.device().is_cpu() => channels,
+            _ => return Ok(None),
+        };
+        let centre = channels.centre(primal, small)?;
+        let moments = Moments { channels, centre: centre.clone() };
+        let value = x.value.moments(&moments)?;
+        let var = match x.node {
+            Some(node) => {
+                let kept = self.keep(&x.value);
+                self.push(value, Node::Moments { moments, x: node, value: kept })
+            }
+            None => Var { value, node: None },
+        };
+        Ok(Some((var, centre)))
+    }
+
     fn plain_affine(&mut self, x: &Var<V>, scale: Option<&Var<V>>, shift: &Var<V>) -> Result<Var<V>> {
         let (full, small) = (x.dims()?.to_vec(), shift.dims()?.to_vec());
         let value = x.value.affine(&full, scale.map(|scale| &scale.value), &shift.value)?;
@@ -339,6 +368,11 @@ impl<V: Value> Node<V> {
                 accumulate(cotangents, scale, || Ok(parts.scale))?;
                 accumulate(cotangents, shift, || Ok(parts.shift))?;
                 accumulate(cotangents, addend, || Ok(parts.addend.unwrap_or(cotangent)))
+            }
+            Self::Moments { moments, x, value } => {
+                let sum = value.moments_adjoint(&moments, &cotangent, cotangents[x].take().as_ref())?;
+                cotangents[x] = Some(sum);
+                Ok(())
             }
             Self::Add { a, b } => {
                 accumulate(cotangents, a, || Ok(cotangent.clone()))?;

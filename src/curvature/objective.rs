@@ -102,7 +102,7 @@ pub struct Objective<'a> {
 pub const BLOCK: usize = 8;
 
 /// What an activation of a block may occupy to stay near a core: a fixed figure, not this machine's cache.
-const NOMINAL_CACHE_BYTES: usize = 2 << 20;
+const NOMINAL_CACHE_BYTES: usize = 4 << 20;
 
 impl<'a> Objective<'a> {
     /// Checks that network, data and loss fit together, by running one row.
@@ -173,7 +173,7 @@ impl<'a> Objective<'a> {
         // A committed parameter costs about as much as 250 multiply-adds should hide.
         let paying = (250 * self.dim()).div_ceil(self.cost.multiply_adds.max(1));
         let fitting = self.options.execution.memory_bytes / 8 / (bytes * self.cost.activations.max(1));
-        cached.next_multiple_of(GRAIN).max(paying).min(fitting).max(1)
+        cached.max(paying).min(fitting).max(1)
     }
 
     /// Mean loss and accuracy at `theta`.
@@ -335,19 +335,14 @@ impl<'a> Objective<'a> {
     }
 }
 
-/// Rows that kernels like to have together: narrow images share vectors.
-const GRAIN: usize = 4;
-
-/// Shard and rows of each micro-batch: pieces of about `size` rows that never cross a shard, of whole grains but for
-/// the last.
+/// Shard and rows of each micro-batch: even pieces of at most `size` rows that never cross a shard.
 fn cut(shards: &[Vec<usize>], size: usize) -> Vec<(usize, Vec<usize>)> {
-    let grain = GRAIN.min(size);
     let mut plan = Vec::new();
     for (shard, rows) in shards.iter().enumerate() {
-        let (grains, pieces) = (rows.len() / grain, ((rows.len() + size / 2) / size).max(1));
-        let bounds = (0..=pieces).map(|piece| if piece == pieces { rows.len() } else { piece * grains / pieces * grain });
-        let bounds: Vec<usize> = bounds.collect();
-        plan.extend(bounds.windows(2).map(|bound| (shard, rows[bound[0]..bound[1]].to_vec())));
+        let pieces = rows.len().div_ceil(size);
+        for piece in 0..pieces {
+            plan.push((shard, rows[piece * rows.len() / pieces..(piece + 1) * rows.len() / pieces].to_vec()));
+        }
     }
     plan
 }

@@ -48,8 +48,16 @@ impl<V: Value> Forward<'_, V> {
         if count < 2 {
             return Err(place.misfit("batch statistics need more than one value per channel".into()));
         }
-        let (centred, mean) = self.centre(x, &dims, &small)?;
-        let (normalised, variance) = self.standardise(&centred, &dims, &small, *eps)?;
+        let (y, mean, variance) = match self.tape.moments(x, &small)? {
+            Some((moments, centre)) => {
+                self.batch_norm_fused(x, (moments, centre, *eps), affine, &small, finish)?
+            }
+            None => {
+                let (centred, mean) = self.centre(x, &dims, &small)?;
+                let (normalised, variance) = self.standardise(&centred, &dims, &small, *eps)?;
+                (self.scale_and_shift(&normalised, affine, &small, finish)?, mean, variance)
+            }
+        };
         if let (Some(mean), Some(variance)) = (mean.value().primal(), variance.value().primal()) {
             let unbiased = count as f64 / (count - 1) as f64;
             self.statistics.push(BatchStatistics {
@@ -60,7 +68,46 @@ impl<V: Value> Forward<'_, V> {
                 var: (variance.flatten_all()? * unbiased)?,
             });
         }
-        self.scale_and_shift(&normalised, affine, &small, finish)
+        Ok(y)
+    }
+
+    /// `x·s + t` with `s = γ / √(var + eps)` and `t = β − mean·s`, all variables: one pass for the moments of `x` and one
+    /// for the map, forwards and backwards. Also mean and (biased) variance.
+    fn batch_norm_fused(
+        &mut self,
+        x: &Var<V>,
+        (moments, centre, eps): (Var<V>, Tensor, f64),
+        (weight, bias): (Option<&str>, Option<&str>),
+        small: &[usize],
+        finish: Finish<'_, V>,
+    ) -> Result<(Var<V>, Var<V>, Var<V>)> {
+        let product = Bilinear::Product { full: small.to_vec(), small: small.to_vec() };
+        let part = |start| Linear::Narrow { axis: 0, start, len: 1, size: 2, rank: small.len() };
+        let minus = Linear::Scale { factor: -1.0 };
+        // With m₁ = mean(x − c) and m₂ = mean((x − c)²): mean = c + m₁, var = m₂ − m₁².
+        let first = self.tape.linear(part(0), &moments)?;
+        let second = self.tape.linear(part(1), &moments)?;
+        let square = self.tape.bilinear(product.clone(), &first, &first)?;
+        let square = self.tape.linear(minus.clone(), &square)?;
+        let variance = self.tape.add(&second, &square)?;
+        let eps = self.tape.constant((centre.zeros_like()? + eps)?);
+        let centre = self.tape.constant(centre);
+        let mean = self.tape.add(&first, &centre)?;
+        let shifted = self.tape.add(&variance, &eps)?;
+        let mut scale = self.tape.pointwise(Pointwise::Rsqrt, &shifted)?;
+        if let Some(weight) = weight {
+            let weight = self.param(weight)?;
+            let weight = self.reshape(&weight, |_| small.to_vec())?;
+            scale = self.tape.bilinear(product.clone(), &scale, &weight)?;
+        }
+        let offset = self.tape.bilinear(product, &mean, &scale)?;
+        let mut shift = self.tape.linear(minus, &offset)?;
+        if let Some(bias) = bias {
+            let bias = self.param(bias)?;
+            let bias = self.reshape(&bias, |_| small.to_vec())?;
+            shift = self.tape.add(&shift, &bias)?;
+        }
+        Ok((self.tape.affine(x, Some(&scale), &shift, finish)?, mean, variance))
     }
 
     /// `x·s + t` with `s = γ / √(var + eps)` and `t = β − mean·s`: statistics are constants, `γ` and `β` are not.

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::Channels;
+use super::{Channels, row_dot, row_sum};
 use crate::kernels::element::Element;
 use crate::kernels::simd::{Simd, SimdTask};
 
@@ -52,9 +52,9 @@ impl<T: Element> SimdTask<T> for AdjointTask<'_, T> {
                 }
                 None => out.iter_mut().zip(&main).for_each(|(out, &main)| _ = out.write(main)),
             }
-            sums[channels.channels + channel] += sum(&main);
+            sums[channels.channels + channel] += row_sum(&main);
             if let Some(x) = rows.x {
-                sums[channel] += dot(&main, &x[at..][..len]);
+                sums[channel] += row_dot(&main, &x[at..][..len]);
             }
             let Some(data) = rows.other else { continue };
             gated(&data[at..][..len], gate, &mut other);
@@ -65,7 +65,7 @@ impl<T: Element> SimdTask<T> for AdjointTask<'_, T> {
                 out.iter_mut().zip(&other).for_each(|(out, &other)| *out += other * scale);
             }
             if let Some(x) = rows.x_tangents {
-                sums[channel] += dot(&other, &x[at..][..len]);
+                sums[channel] += row_dot(&other, &x[at..][..len]);
             }
         }
         sums
@@ -83,28 +83,4 @@ fn gated<T: Element>(values: &[T], gate: Option<&[T]>, out: &mut [T]) {
             pairs.for_each(|((out, &value), &gate)| *out = if gate <= zero { zero } else { value });
         }
     }
-}
-
-/// Running sums of a row: independent, so that they fill a vector register.
-const SUM_LANES: usize = 16;
-
-#[inline(always)]
-fn sum<T: Element>(values: &[T]) -> f64 {
-    let mut lanes = [T::ZERO; SUM_LANES];
-    let (chunks, tail) = values.as_chunks::<SUM_LANES>();
-    for chunk in chunks {
-        (0..SUM_LANES).for_each(|lane| lanes[lane] += chunk[lane]);
-    }
-    lanes.iter().chain(tail).map(|value| value.to_f64()).sum()
-}
-
-#[inline(always)]
-fn dot<T: Element>(a: &[T], b: &[T]) -> f64 {
-    let mut lanes = [T::ZERO; SUM_LANES];
-    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<SUM_LANES>(), b.as_chunks::<SUM_LANES>());
-    for (a, b) in a.iter().zip(b) {
-        (0..SUM_LANES).for_each(|lane| lanes[lane] += a[lane] * b[lane]);
-    }
-    let tail: f64 = a_tail.iter().zip(b_tail).map(|(&a, &b)| (a * b).to_f64()).sum();
-    lanes.iter().map(|lane| lane.to_f64()).sum::<f64>() + tail
 }

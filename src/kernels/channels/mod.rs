@@ -6,10 +6,11 @@
 
 mod adjoint;
 mod forward;
+mod moments;
 
 use std::mem::MaybeUninit;
 
-use candle_core::{Result, Tensor, WithDType};
+use candle_core::{Device, Result, Tensor, WithDType};
 use rayon::prelude::*;
 
 use super::access::{Slice, with_float};
@@ -257,6 +258,14 @@ struct Held<'a, T> {
 }
 
 impl<T: WithDType> Held<'_, T> {
+    /// Rank and device of the first tensor.
+    fn first(&self) -> Result<(usize, &Device)> {
+        match &self.tensors[0] {
+            Some(first) => Ok((first.rank(), first.device())),
+            None => candle_core::bail!("a kernel without its first operand"),
+        }
+    }
+
     fn of(tensors: [Option<&Tensor>; 7]) -> Result<Self> {
         let mut held = std::array::from_fn(|_| None);
         for (held, tensor) in held.iter_mut().zip(tensors) {
@@ -268,4 +277,28 @@ impl<T: WithDType> Held<'_, T> {
     fn slices(&self) -> Result<Vec<Option<Slice<'_, T>>>> {
         self.tensors.iter().map(|tensor| tensor.as_ref().map(Slice::of).transpose()).collect()
     }
+}
+
+/// Running sums of a row: independent, so that they fill a vector register.
+const SUM_LANES: usize = 16;
+
+#[inline(always)]
+fn row_sum<T: Element>(values: &[T]) -> f64 {
+    let mut lanes = [T::ZERO; SUM_LANES];
+    let (chunks, tail) = values.as_chunks::<SUM_LANES>();
+    for chunk in chunks {
+        (0..SUM_LANES).for_each(|lane| lanes[lane] += chunk[lane]);
+    }
+    lanes.iter().chain(tail).map(|value| value.to_f64()).sum()
+}
+
+#[inline(always)]
+fn row_dot<T: Element>(a: &[T], b: &[T]) -> f64 {
+    let mut lanes = [T::ZERO; SUM_LANES];
+    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<SUM_LANES>(), b.as_chunks::<SUM_LANES>());
+    for (a, b) in a.iter().zip(b) {
+        (0..SUM_LANES).for_each(|lane| lanes[lane] += a[lane] * b[lane]);
+    }
+    let tail: f64 = a_tail.iter().zip(b_tail).map(|(&a, &b)| (a * b).to_f64()).sum();
+    lanes.iter().map(|lane| lane.to_f64()).sum::<f64>() + tail
 }
