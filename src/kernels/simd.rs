@@ -311,9 +311,9 @@ pub(super) mod x86 {
             reduce_f32(vectors.map(|v| _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))))
         }, transpose_16);
     vectors!(F64x8: f64, __m512d, 8 of 32, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd,
-        _mm512_add_pd, _mm512_sub_pd, _mm512_mul_pd, _mm512_fmadd_pd, |vectors: [__m512d; 4]| {
-            reduce_f64(vectors.map(|v| _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd::<1>(v))))
-        });
+    _mm512_add_pd, _mm512_sub_pd, _mm512_mul_pd, _mm512_fmadd_pd, |vectors: [__m512d; 4]| {
+        reduce_f64(vectors.map(|v| _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd::<1>(v))))
+    });
 
     /// # Safety
     /// The processor has AVX2; see [`Simd::transpose`].

@@ -49,9 +49,7 @@ impl<V: Value> Forward<'_, V> {
             return Err(place.misfit("batch statistics need more than one value per channel".into()));
         }
         let (y, mean, variance) = match self.tape.moments(x, &small)? {
-            Some((moments, centre)) => {
-                self.batch_norm_fused(x, (moments, centre, *eps), affine, &small, finish)?
-            }
+            Some((moments, centre)) => self.batch_norm_fused(x, (moments, centre, *eps), affine, &small, finish)?,
             None => {
                 let (centred, mean) = self.centre(x, &dims, &small)?;
                 let (normalised, variance) = self.standardise(&centred, &dims, &small, *eps)?;

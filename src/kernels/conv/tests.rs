@@ -248,7 +248,9 @@ fn tiles_match_a_plain_loop_on_every_instruction_set() {
                     * match kind {
                         Kind::Forward => g.in_channels,
                         Kind::InputGradient => g.out_channels,
-                        Kind::WeightGradient => case.batch * g.output().map(|size| size.div_ceil(2)).iter().product::<usize>(),
+                        Kind::WeightGradient => {
+                            case.batch * g.output().map(|size| size.div_ceil(2)).iter().product::<usize>()
+                        }
                     };
                 let tolerance = 81.0 * n as f64 * (n + 12) as f64 * f64::from(f32::EPSILON);
                 let reference = case.reference(kind, &operands);

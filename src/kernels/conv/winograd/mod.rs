@@ -76,8 +76,11 @@ impl Tiling {
         if T::DTYPE != DType::F32 || !plain || !whole || !some || padding.iter().any(|&padding| padding > 2) {
             return None;
         }
-        let (sources, targets) =
-            if transposed { ((out_channels, output), (in_channels, input)) } else { ((in_channels, input), (out_channels, output)) };
+        let (sources, targets) = if transposed {
+            ((out_channels, output), (in_channels, input))
+        } else {
+            ((in_channels, input), (out_channels, output))
+        };
         let before = if transposed { padding.map(|padding| 2 - padding) } else { padding };
         let tiles = targets.1.map(|size: usize| size.div_ceil(2));
         if batch * tiles[0] * tiles[1] < FEWEST_TILES {

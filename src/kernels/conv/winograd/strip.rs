@@ -58,9 +58,8 @@ impl Strips {
         strip[rows.end * row_len..].fill(S::Scalar::ZERO);
         let (first, pixels) = (first_row * width, rows.len() * width);
         let whole = if lanes * lanes <= BLOCK { pixels / lanes * lanes } else { 0 };
-        let place = |pixel: usize| {
-            ((rows.start + pixel / width) * self.columns + self.before[1] + pixel % width) * channels
-        };
+        let place =
+            |pixel: usize| ((rows.start + pixel / width) * self.columns + self.before[1] + pixel % width) * channels;
         assert!(image.len() >= self.image_len() && self.before[1] + width <= self.columns, "an image beside its strip");
         for channel in (0..channels).step_by(lanes) {
             for pixel in (0..whole).step_by(lanes) {
