@@ -104,6 +104,9 @@ pub const BLOCK: usize = 8;
 /// What an activation of a block may occupy to stay near a core: a fixed figure, not this machine's cache.
 const NOMINAL_CACHE_BYTES: usize = 4 << 20;
 
+/// A spread over fewer shards would say too little about the data error.
+const FEWEST_SHARDS: usize = 8;
+
 impl<'a> Objective<'a> {
     /// Checks that network, data and loss fit together, by running one row.
     ///
@@ -111,20 +114,31 @@ impl<'a> Objective<'a> {
     /// A layer that does not fit its input, or targets that do not fit the loss.
     pub fn new(network: &'a Network, data: &'a Dataset, options: ObjectiveOptions) -> Result<Self> {
         let whole_batch = options.batch_norm == BatchNormMode::Train && network.architecture.has_batch_norm();
-        let mut rows: Vec<usize> = (0..data.len()).collect();
-        let shards = if whole_batch {
-            vec![rows]
-        } else {
-            rows.shuffle(&mut stream(options.seed, Purpose::Shards));
-            let count = options.num_shards.clamp(1, rows.len().max(1));
-            let bounds: Vec<usize> = (0..=count).map(|shard| shard * rows.len() / count).collect();
-            bounds.windows(2).map(|bound| rows[bound[0]..bound[1]].to_vec()).collect()
-        };
         let pool = whole_batch.then(|| Self::new_pool(&options)).transpose()?;
         let cost = SampleCost { multiply_adds: 0, activations: 0, largest_activation: 0 };
-        let mut objective = Self { network, data, options, shards, cost, pool };
+        let mut objective = Self { network, data, options, shards: Vec::new(), cost, pool };
         objective.cost = objective.dry_run()?;
+        objective.shards = objective.cut_shards(whole_batch);
         Ok(objective)
+    }
+
+    /// Random parts of the rows, as many as asked for; fewer, but not below [`FEWEST_SHARDS`], where so few rows would not
+    /// pay for committing a gradient.
+    fn cut_shards(&self, whole_batch: bool) -> Vec<Vec<usize>> {
+        let mut rows: Vec<usize> = (0..self.num_rows()).collect();
+        if whole_batch {
+            return vec![rows];
+        }
+        rows.shuffle(&mut stream(self.options.seed, Purpose::Shards));
+        let paying = (rows.len() / self.paying_rows()).max(FEWEST_SHARDS);
+        let count = self.options.num_shards.min(paying).clamp(1, rows.len().max(1));
+        let bounds: Vec<usize> = (0..=count).map(|shard| shard * rows.len() / count).collect();
+        bounds.windows(2).map(|bound| rows[bound[0]..bound[1]].to_vec()).collect()
+    }
+
+    /// Data shards.
+    pub fn num_shards(&self) -> usize {
+        self.shards.len()
     }
 
     /// Number of rows.
@@ -170,10 +184,13 @@ impl<'a> Objective<'a> {
     pub fn micro_batch(&self, directions: usize) -> usize {
         let bytes = self.options.dtype.size_in_bytes() * (1 + directions);
         let cached = NOMINAL_CACHE_BYTES / (bytes * self.cost.largest_activation.max(1));
-        // A committed parameter costs about as much as 250 multiply-adds should hide.
-        let paying = (250 * self.dim()).div_ceil(self.cost.multiply_adds.max(1));
         let fitting = self.options.execution.memory_bytes / 8 / (bytes * self.cost.activations.max(1));
-        cached.max(paying).min(fitting).max(1)
+        cached.max(self.paying_rows()).min(fitting).max(1)
+    }
+
+    /// Rows whose arithmetic hides the commit of a gradient: about 250 multiply-adds for each parameter.
+    fn paying_rows(&self) -> usize {
+        (250 * self.dim()).div_ceil(self.cost.multiply_adds.max(1)).max(1)
     }
 
     /// Mean loss and accuracy at `theta`.

@@ -1,8 +1,10 @@
-//! Batched matrix products with either operand transposed, on the `gemm` crate.
+//! Batched matrix products with either operand transposed.
 
-use candle_core::{Result, Tensor, WithDType};
+use candle_core::{Result, Tensor};
 
 use super::access::{Slice, with_float};
+use super::element::Element;
+use super::gemm::Gemm;
 use super::{directions, parallel};
 
 /// `op(a) op(b)` per batch item, `op` the identity or the transpose; row-major `[batch, rows, columns]` each.
@@ -78,7 +80,7 @@ impl MatMul {
         })
     }
 
-    fn accumulate<T: WithDType>(&self, a: &[T], a_stacked: bool, b: &[T], b_stacked: bool, add: bool, out: &mut [T]) {
+    fn accumulate<T: Element>(&self, a: &[T], a_stacked: bool, b: &[T], b_stacked: bool, add: bool, out: &mut [T]) {
         let (a_len, b_len, out_len) = (self.m * self.k, self.k * self.n, self.m * self.n);
         if out_len == 0 {
             return;
@@ -88,7 +90,7 @@ impl MatMul {
             let rows = out.len() / self.n;
             let tall = Self { m: rows, ..*self };
             // Rows in fixed chunks, so that a pool may share them without changing a bit.
-            let chunk_rows = ROWS_PER_CHUNK;
+            let chunk_rows = if parallel::in_pool() { ROWS_PER_CHUNK } else { rows };
             parallel::for_chunks(out, chunk_rows * self.n, |chunk, out| {
                 let rows = out.len() / self.n;
                 tall.gemm(&a[chunk * chunk_rows * self.k..], b, add, rows, out);
@@ -96,7 +98,7 @@ impl MatMul {
             return;
         }
         let offset = |stacked: bool, item: usize, len: usize| (if stacked { item } else { item % self.batch }) * len;
-        if self.transpose_a || self.m <= ROWS_PER_CHUNK {
+        if self.transpose_a || self.m <= ROWS_PER_CHUNK || !parallel::in_pool() {
             parallel::for_chunks(out, out_len, |item, out| {
                 let (a, b) = (&a[offset(a_stacked, item, a_len)..], &b[offset(b_stacked, item, b_len)..]);
                 self.gemm(a, b, add, self.m, out);
@@ -112,38 +114,11 @@ impl MatMul {
     }
 
     /// One product of `rows` rows of the result, on the calling thread.
-    fn gemm<T: WithDType>(&self, a: &[T], b: &[T], add: bool, rows: usize, out: &mut [T]) {
-        let (a_row, a_column) = if self.transpose_a { (1, self.m) } else { (self.k, 1) };
-        let (b_row, b_column) = if self.transpose_b { (1, self.k) } else { (self.n, 1) };
-        assert!(out.len() >= rows * self.n && b.len() >= self.k * self.n, "matmul: operand too short");
-        assert!(a.len() >= if self.transpose_a { self.k * self.m } else { rows * self.k }, "matmul: operand too short");
-        // SAFETY: the asserts above bound every index that the strides can reach in `a`, `b` and `out`; `out` is
-        // borrowed exclusively, so it overlaps neither operand.
-        unsafe {
-            gemm::gemm(
-                rows,
-                self.n,
-                self.k,
-                out.as_mut_ptr(),
-                1,
-                self.n as isize,
-                add,
-                a.as_ptr(),
-                a_column as isize,
-                a_row as isize,
-                b.as_ptr(),
-                b_column as isize,
-                b_row as isize,
-                T::one(),
-                T::one(),
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
-            );
-        }
+    fn gemm<T: Element>(&self, a: &[T], b: &[T], add: bool, rows: usize, out: &mut [T]) {
+        let Self { k, n, transpose_a, transpose_b, .. } = *self;
+        Gemm { rows, k, n, a, transpose_a, b, transpose_b, add, out }.run();
     }
 }
 
-/// Rows of one parallel chunk: a fixed figure, so that the cut never depends on the number of threads.
+/// Rows of one parallel chunk; the cut does not change an entry.
 const ROWS_PER_CHUNK: usize = 64;

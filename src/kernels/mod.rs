@@ -16,6 +16,7 @@ pub mod conv;
 mod element;
 mod elementwise;
 pub mod fallback;
+mod gemm;
 mod linear;
 mod matmul;
 mod parallel;

@@ -19,6 +19,7 @@ mod weight_gradient;
 mod winograd;
 
 pub use geometry::ConvGeometry;
+pub(super) use plan::tiles;
 
 use super::element::Element;
 use super::simd::Isa;

@@ -1,5 +1,8 @@
 //! The convolution and its input gradient.
 
+// Loops over indices are what the compiler unrolls into registers, whatever the target features around them.
+#![allow(clippy::needless_range_loop)]
+
 use std::array::from_fn;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -8,9 +11,10 @@ use rayon::prelude::*;
 
 use super::product::{Shape, Store, multiply};
 use super::transform::Transform;
-use super::{FREQUENCIES, MAX_LANES, TILE_GRAIN, Tiling, directions_per_group, frequency_len, transform};
+use super::{FREQUENCIES, MAX_LANES, Tiling, directions_per_group, frequency_len, transform};
 use crate::kernels::conv::Operand;
 use crate::kernels::element::Element;
+use crate::kernels::gemm::GRAIN;
 use crate::kernels::parallel;
 use crate::kernels::simd::{Simd, SimdTask};
 
@@ -171,11 +175,8 @@ impl<T: Element> SimdTask<T> for CorrelateTask<'_, T> {
                         let filter = &filters[if filters.len() > 1 { k } else { 0 }];
                         (&spread[term][frequency * source_step..], &filter[frequency * filter_step..])
                     });
-                    let shape = Shape {
-                        rows: tiles.next_multiple_of(TILE_GRAIN),
-                        len: sources.channels,
-                        columns: targets.channels,
-                    };
+                    let shape =
+                        Shape { rows: tiles.next_multiple_of(GRAIN), len: sources.channels, columns: targets.channels };
                     let out = &mut products[frequency * target_step..];
                     // SAFETY: as above.
                     unsafe { multiply::<S, false>(&pairs[..terms.len()], shape, Store::Set, out) };

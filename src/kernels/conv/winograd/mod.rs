@@ -27,6 +27,7 @@ pub(super) use weight_gradient::weight_gradient;
 use super::ConvGeometry;
 use super::plan::Lanes;
 use crate::kernels::element::Element;
+use crate::kernels::gemm::GRAIN;
 use crate::kernels::simd::{Isa, Simd};
 
 /// Transformed tiles of a block, all operands together, stay in a core's own cache: a fixed figure, not this machine's.
@@ -35,8 +36,6 @@ const BLOCK_BYTES: usize = 384 << 10;
 const FILTER_BYTES: usize = 8 << 20;
 /// With fewer tiles than this in a batch, transforming the weights costs more than it saves.
 const FEWEST_TILES: usize = 24;
-/// Tiles of a product come in this many.
-const TILE_GRAIN: usize = 4;
 /// Entries of a transformed tile.
 const FREQUENCIES: usize = 16;
 /// Room for the lanes of any vector of f32.
@@ -189,5 +188,5 @@ struct Piece {
 /// Numbers from one frequency to the next, for `tiles` tiles of `channels` numbers: the odd cache line keeps the
 /// frequencies of a tile from falling into one set of the cache.
 fn frequency_len(tiles: usize, channels: usize, lanes: usize) -> usize {
-    tiles.next_multiple_of(TILE_GRAIN) * channels + lanes
+    tiles.next_multiple_of(GRAIN) * channels + lanes
 }

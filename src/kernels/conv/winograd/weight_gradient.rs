@@ -1,5 +1,8 @@
 //! The adjoint in the weights: `Gᵀ[Σ_tiles (A ȳ Aᵀ) ⊙ (Bᵀ d B)]G`.
 
+// Loops over indices are what the compiler unrolls into registers, whatever the target features around them.
+#![allow(clippy::needless_range_loop)]
+
 use std::array::from_fn;
 use std::mem::MaybeUninit;
 

@@ -1,0 +1,315 @@
+//! Matrix products on the calling thread, in register tiles of rows times vectors.
+//!
+//! Columns of `b` are packed into panels two vectors wide; rows of `a` are read where they lie and broadcast. A panel is
+//! read from the second-level cache once for each tile of rows, which takes a fifth of that cache's speed.
+
+// Loops over indices are what the compiler unrolls into registers, whatever the target features around them.
+#![allow(clippy::needless_range_loop)]
+
+use super::element::Element;
+use super::simd::{Isa, Simd, SimdTask};
+
+/// Rows of the smallest register tile, and the unit of larger ones.
+pub(super) const GRAIN: usize = 4;
+/// Vectors in a register tile.
+const VECTORS: usize = 2;
+/// Length of sums that stay in registers: a panel of this many rows fits a core's second-level cache.
+const LONGEST: usize = 1024;
+
+/// Grains of rows in a register tile: their sums fill at most three quarters of the registers.
+pub(super) const fn grains_per_tile(registers: usize) -> usize {
+    if registers >= 32 { 3 } else { 1 }
+}
+
+/// `out [rows, n] = op(a) op(b)`, or added to `out`.
+pub(super) struct Gemm<'a, T> {
+    pub rows: usize,
+    /// Length of the sums.
+    pub k: usize,
+    pub n: usize,
+    /// `[rows, k]`, or `[k, rows]` where transposed.
+    pub a: &'a [T],
+    pub transpose_a: bool,
+    /// `[k, n]`, or `[n, k]` where transposed.
+    pub b: &'a [T],
+    pub transpose_b: bool,
+    /// Whether `out` is added to.
+    pub add: bool,
+    pub out: &'a mut [T],
+}
+
+impl<T: Element> Gemm<'_, T> {
+    /// Multiplies. Entries do not depend on how the rows are cut into calls.
+    ///
+    /// # Panics
+    /// Where an operand or `out` is shorter than its shape says.
+    pub fn run(self) {
+        let Self { rows, k, n, .. } = self;
+        assert!(
+            self.a.len() >= rows * k && self.b.len() >= k * n && self.out.len() >= rows * n,
+            "operands of a matrix product"
+        );
+        if k == 0 && !self.add {
+            self.out.fill(T::ZERO);
+        }
+        T::dispatch(Isa::best(), self);
+    }
+}
+
+impl<T: Element> SimdTask<T> for Gemm<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<Scalar = T>>(mut self) {
+        let Self { rows, k, n, .. } = self;
+        let width = VECTORS * S::LANES;
+        let mut panel = vec![T::ZERO; k.min(LONGEST) * width];
+        let mut edge = vec![T::ZERO; if rows.is_multiple_of(GRAIN) { 0 } else { k.min(LONGEST) * GRAIN }];
+        for first in (0..k).step_by(LONGEST) {
+            let len = LONGEST.min(k - first);
+            let add = self.add || first > 0;
+            self.pack_edge(first, len, &mut edge);
+            for column in (0..n).step_by(width) {
+                // SAFETY: `S` is the instruction set this task was dispatched to.
+                unsafe { self.pack_panel::<S>(first, len, column, &mut panel) };
+                for (grain, grains) in super::conv::tiles(rows.div_ceil(GRAIN), grains_per_tile(S::REGISTERS)) {
+                    // The last, incomplete grain is a tile of its own.
+                    let whole = grains.min(rows / GRAIN - grain.min(rows / GRAIN));
+                    let place = Place { row: grain * GRAIN, first, len, column, add };
+                    // SAFETY: as above; `place` and the numbers of rows lie inside the operands, whose lengths `Gemm::run`
+                    // has checked, and `edge` holds the rows of the incomplete grain.
+                    unsafe {
+                        match whole {
+                            3 => self.tile::<S, { 3 * GRAIN }>(place, &panel, None),
+                            2 => self.tile::<S, { 2 * GRAIN }>(place, &panel, None),
+                            1 => self.tile::<S, GRAIN>(place, &panel, None),
+                            _ => {}
+                        }
+                        if whole < grains {
+                            let row = place.row + whole * GRAIN;
+                            self.tile::<S, GRAIN>(Place { row, ..place }, &panel, Some(&edge));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where a register tile lies.
+#[derive(Clone, Copy)]
+struct Place {
+    row: usize,
+    first: usize,
+    len: usize,
+    column: usize,
+    add: bool,
+}
+
+impl<T: Element> Gemm<'_, T> {
+    /// Copies the rows of the incomplete grain, `[len, GRAIN]`, with zeros beside them.
+    fn pack_edge(&self, first: usize, len: usize, edge: &mut [T]) {
+        let start = self.rows / GRAIN * GRAIN;
+        for (l, packed) in edge.chunks_exact_mut(GRAIN).take(len).enumerate() {
+            for (r, packed) in packed.iter_mut().enumerate().take(self.rows - start) {
+                let (row, l) = (start + r, first + l);
+                *packed = self.a[if self.transpose_a { l * self.rows + row } else { row * self.k + l }];
+            }
+        }
+    }
+
+    /// Copies columns `column..` of rows `first..first + len` of `b`, `[len, width]`, with zeros beyond the last.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
+    #[inline(always)]
+    unsafe fn pack_panel<S: Simd<Scalar = T>>(&self, first: usize, len: usize, column: usize, panel: &mut [T]) {
+        let width = VECTORS * S::LANES;
+        let columns = width.min(self.n - column);
+        let panel = &mut panel[..len * width];
+        if columns < width {
+            panel.fill(T::ZERO);
+        }
+        if !self.transpose_b {
+            for (l, packed) in panel.chunks_exact_mut(width).enumerate() {
+                packed[..columns].copy_from_slice(&self.b[(first + l) * self.n + column..][..columns]);
+            }
+            return;
+        }
+        let whole = if columns == width { len / S::LANES * S::LANES } else { 0 };
+        for l in (0..whole).step_by(S::LANES) {
+            for vector in 0..VECTORS {
+                let lane = vector * S::LANES;
+                // SAFETY: `LANES` rows of `b` from `column + lane` on have `LANES` numbers from `first + l` on, and so has
+                // the panel, transposed.
+                unsafe {
+                    let source = self.b.as_ptr().add((column + lane) * self.k + first + l);
+                    S::transpose(source, self.k, panel.as_mut_ptr().add(l * width + lane), width);
+                }
+            }
+        }
+        for l in whole..len {
+            for c in 0..columns {
+                panel[l * width + c] = self.b[(column + c) * self.k + first + l];
+            }
+        }
+    }
+
+    /// One register tile of `R` rows; `edge` is the packed incomplete grain, in its place.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`; without `edge`, `R` rows from `place.row` on exist.
+    #[inline(always)]
+    unsafe fn tile<S: Simd<Scalar = T>, const R: usize>(&mut self, place: Place, panel: &[T], edge: Option<&[T]>) {
+        if R > grains_per_tile(S::REGISTERS) * GRAIN {
+            unreachable!("no tile of this instruction set is so large"); // known when compiled: no code is made
+        }
+        let Place { row, first, len, column, add } = place;
+        let (width, n) = (VECTORS * S::LANES, self.n);
+        // SAFETY: the caller's promise; a panel has `len` rows.
+        let sums = unsafe {
+            let zero = [[S::splat(T::ZERO); VECTORS]; R];
+            match edge {
+                Some(edge) => accumulate::<S, R, VECTORS>(edge.as_ptr(), [GRAIN, 1], panel.as_ptr(), width, len, zero),
+                None if self.transpose_a => {
+                    let a = self.a.as_ptr().add(first * self.rows + row);
+                    accumulate::<S, R, VECTORS>(a, [self.rows, 1], panel.as_ptr(), width, len, zero)
+                }
+                None => {
+                    let a = self.a.as_ptr().add(row * self.k + first);
+                    accumulate::<S, R, VECTORS>(a, [1, self.k], panel.as_ptr(), width, len, zero)
+                }
+            }
+        };
+        let (rows, columns) = (R.min(self.rows - row), width.min(n - column));
+        for r in 0..rows {
+            let out = &mut self.out[(row + r) * n + column..][..columns];
+            // SAFETY: `out` has room for the vectors where it is as wide as a panel, and so has `line`.
+            unsafe {
+                if columns == width {
+                    for v in 0..VECTORS {
+                        let target = out.as_mut_ptr().add(v * S::LANES);
+                        S::store(target, if add { S::add(S::load(target), sums[r][v]) } else { sums[r][v] });
+                    }
+                    continue;
+                }
+                let mut line = [T::ZERO; VECTORS * MAX_LANES];
+                for v in 0..VECTORS {
+                    S::store(line.as_mut_ptr().add(v * S::LANES), sums[r][v]);
+                }
+                for (out, sum) in out.iter_mut().zip(line) {
+                    *out = if add { *out + sum } else { sum };
+                }
+            }
+        }
+    }
+}
+
+/// Room for the lanes of any vector type.
+const MAX_LANES: usize = 16;
+
+/// `sums[r][v] += Σ_l a[l · step + r · row_step] · b[l · b_step + v]`: the loop that everything else is arranged for.
+///
+/// # Safety
+/// The processor has the instruction set of `S`; `a` is valid for reads at each index of `R` rows and `len` columns, `b`
+/// for `V` vectors in each of `len` rows.
+#[inline(always)]
+pub(super) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
+    mut a: *const S::Scalar,
+    [step, row_step]: [usize; 2],
+    mut b: *const S::Scalar,
+    b_step: usize,
+    len: usize,
+    mut sums: [[S::Vector; V]; R],
+) -> [[S::Vector; V]; R] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for _ in 0..len {
+            let mut vectors = sums[0];
+            for v in 0..V {
+                vectors[v] = S::load(b.add(v * S::LANES));
+            }
+            for r in 0..R {
+                let factor = S::splat(*a.add(r * row_step));
+                for v in 0..V {
+                    sums[r][v] = S::mul_add(factor, vectors[v], sums[r][v]);
+                }
+            }
+            (a, b) = (a.wrapping_add(step), b.wrapping_add(b_step));
+        }
+        sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// A sum of `k` products in any order, and one more addend, is off by at most `(k + 2) ε Σ|a b|` to first order.
+    fn random_products<T: Element>(isa: Isa, epsilon: f64) {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        for case in 0..150 {
+            let mut size = |most: usize| rng.random_range(1..=most);
+            let (rows, n) = (size(40), size(70));
+            let k = if case % 25 == 0 { LONGEST + size(40) } else { size(60) };
+            let mut draw =
+                |len: usize| -> Vec<T> { (0..len).map(|_| T::from_f64(rng.random_range(-1.0..1.0))).collect() };
+            let (a, b, start) = (draw(rows * k), draw(k * n), draw(rows * n));
+            for (transpose_a, transpose_b, add) in
+                [(false, false, false), (true, false, true), (false, true, true), (true, true, false)]
+            {
+                let mut out = start.clone();
+                let (a, b) = (&a[..], &b[..]);
+                T::dispatch(isa, Gemm { rows, k, n, a, transpose_a, b, transpose_b, add, out: &mut out });
+                for row in 0..rows {
+                    for column in 0..n {
+                        let (mut sum, mut magnitude) = (0.0, 0.0);
+                        for l in 0..k {
+                            let a = a[if transpose_a { l * rows + row } else { row * k + l }].to_f64();
+                            let b = b[if transpose_b { column * k + l } else { l * n + column }].to_f64();
+                            (sum, magnitude) = (sum + a * b, magnitude + (a * b).abs());
+                        }
+                        if add {
+                            let start = start[row * n + column].to_f64();
+                            (sum, magnitude) = (sum + start, magnitude + start.abs());
+                        }
+                        let tolerance = (k + 2) as f64 * (epsilon + f64::EPSILON) * magnitude;
+                        let got = out[row * n + column].to_f64();
+                        assert!(
+                            (got - sum).abs() <= tolerance,
+                            "{rows}x{k}x{n}, {transpose_a} {transpose_b}: {got}, {sum}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn random_shapes_match_a_plain_loop_on_every_instruction_set() {
+        for &isa in Isa::available() {
+            random_products::<f32>(isa, f32::EPSILON.into());
+            random_products::<f64>(isa, f64::EPSILON);
+        }
+    }
+
+    #[test]
+    fn rows_do_not_depend_on_the_cut() {
+        let (rows, k, n) = (37, 29, 45);
+        let values = |len: usize| -> Vec<f32> { (0..len).map(|i| (i as f32 * 0.37).sin()).collect() };
+        let (a, b) = (values(rows * k), values(k * n));
+        let product = |a: &[f32], rows: usize| {
+            let mut out = vec![0.0f32; rows * n];
+            let (transpose_a, transpose_b, add) = (false, false, false);
+            Gemm { rows, k, n, a, transpose_a, b: &b, transpose_b, add, out: &mut out }.run();
+            out
+        };
+        let whole = product(&a, rows);
+        for cut in [1, 5, 36] {
+            assert_eq!([product(&a, cut), product(&a[cut * k..], rows - cut)].concat(), whole);
+        }
+    }
+}
