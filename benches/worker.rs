@@ -1,6 +1,6 @@
 //! One job, timed on request: what `benches/peers` runs beside other tools.
 //!
-//! `cargo bench --bench worker -- JOB WEIGHTS DATA [--threads N]`, where WEIGHTS is a checkpoint with its architecture,
+//! `cargo bench --bench worker -- JOB WEIGHTS DATA [--threads N] [--memory MB]`, where WEIGHTS is a checkpoint with its architecture,
 //! DATA a safetensors file with `x` and `y`, and JOB one of `gradient`, `hvp:K`, `step:sgd`, `step:sam`, `step:fsgld`.
 //! For each line on standard input it does the job once and answers with one line of JSON: seconds, peak memory, and a
 //! number by which other tools can check theirs.
@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use flatness::checkpoint::Checkpoint;
-use flatness::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective, ObjectiveOptions};
+use flatness::curvature::{Curvature, CurvatureOperator, Execution, LinearOperator, Objective, ObjectiveOptions};
 use flatness::data::DataSpec;
 use flatness::models::{BatchNormMode, Loss};
 use flatness::nn::Mode;
@@ -25,19 +25,24 @@ type Error = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let (job, weights, data, threads) = match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [job, weights, data] => (*job, *weights, *data, None),
-        [job, weights, data, "--threads", threads] => (*job, *weights, *data, Some(threads.parse()?)),
-        _ => return Ok(()), // `cargo bench` runs all benchmarks without arguments
+    let [job, weights, data, options @ ..] = &arguments[..] else {
+        return Ok(()); // `cargo bench` runs all benchmarks without arguments
     };
+    let mut execution = Execution::default();
+    for option in options.chunks(2) {
+        match option {
+            [name, value] if name == "--threads" => execution.threads = value.parse()?,
+            [name, value] if name == "--memory" => execution.memory_bytes = value.parse::<usize>()? << 20,
+            _ => return Err(format!("unknown option {option:?}").into()),
+        }
+    }
     let checkpoint = Checkpoint::read(Path::new(weights), None)?;
     let data = DataSpec::new(format!("tensors:{data}").parse()?).load()?;
     let mut options = ObjectiveOptions::new(Loss::CrossEntropy { label_smoothing: 0.0 });
-    options.execution.threads = threads.unwrap_or(options.execution.threads);
+    options.execution = execution;
     if job.starts_with("step:") {
         (options.batch_norm, options.num_shards) = (BatchNormMode::Train, 1);
     }
-    let threads = options.execution.threads;
     let objective = Objective::new(&checkpoint.network, &data, options)?;
     let theta = objective.place(&checkpoint.theta)?;
     let version = env!("CARGO_PKG_VERSION");
@@ -63,7 +68,7 @@ fn main() -> Result<(), Error> {
         }
         Some(("step", name)) => {
             let config: OptimizerConfig = name.parse()?;
-            let mut optimizer = Optimizer::new(&config, 5e-4, 0)?.with_threads(threads);
+            let mut optimizer = Optimizer::new(&config, 5e-4, 0)?.with_threads(execution.threads);
             let (mut theta, rows) = (theta, (0..data.len()).collect::<Vec<_>>());
             serve(json!({"ready": true, "tool": "flatness", "version": version}), || {
                 let mode = || Mode::Train { dropout: None };

@@ -222,6 +222,7 @@ pub(super) fn analyze_session(
     run["threads"] = json!(session.options.execution.threads);
     run["micro_batch"] = json!(objective.micro_batch(objective.block_size()));
     run["block_size"] = json!(objective.block_size());
+    run["num_shards"] = json!(objective.num_shards());
     run["checkpoint"] = json!(session.checkpoint.path);
     run["stored_dtype"] = json!(session.checkpoint.stored_dtype.as_str());
     run["configuration"] = report.configuration.clone();

@@ -102,7 +102,7 @@ pub struct Objective<'a> {
 pub const BLOCK: usize = 8;
 
 /// What an activation of a block may occupy to stay near a core: a fixed figure, not this machine's cache.
-const NOMINAL_CACHE_BYTES: usize = 4 << 20;
+const NOMINAL_CACHE_BYTES: usize = 5 << 19;
 
 /// A spread over fewer shards would say too little about the data error.
 const FEWEST_SHARDS: usize = 8;

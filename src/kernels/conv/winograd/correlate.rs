@@ -3,13 +3,13 @@
 // Loops over indices are what the compiler unrolls into registers, whatever the target features around them.
 #![allow(clippy::needless_range_loop)]
 
-use std::array::from_fn;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::product::{Shape, Store, multiply};
+use super::product::{Pair, Shape, Store, multiply};
+use super::tiles::Tiles;
 use super::transform::Transform;
 use super::{FREQUENCIES, MAX_LANES, Tiling, directions_per_group, frequency_len, transform};
 use crate::kernels::conv::Operand;
@@ -82,7 +82,7 @@ impl<T: Element> SimdTask<T> for FilterTask<'_, T> {
     fn run<S: Simd<Scalar = T>>(self) -> Vec<T> {
         let Self { tiling, weights } = self;
         let (sources, targets) = (tiling.sources.channels, tiling.targets.channels);
-        let step = frequency_len(sources, targets, S::LANES);
+        let step = frequency_len(sources, targets);
         let mut out = vec![T::ZERO; FREQUENCIES * step];
         let mut taps = [[T::ZERO; MAX_LANES]; MAX_LANES];
         for target in (0..targets).step_by(S::LANES) {
@@ -145,52 +145,34 @@ impl<T: Element> SimdTask<T> for CorrelateTask<'_, T> {
     #[inline(always)]
     fn run<S: Simd<Scalar = T>>(self) {
         let Self { tiling, most_rows, batch, samples, directions, terms, filters, mut outs } = self;
-        let (sources, targets) = (&tiling.sources, &tiling.targets);
-        let (source_len, target_len) = (sources.image_len(), targets.image_len());
         let most_rows = most_rows.min(samples.len() * tiling.tiles[0]);
-        let most_tiles = most_rows * tiling.tiles[1];
-        let source_step = frequency_len(most_tiles, sources.channels, S::LANES);
-        let target_step = frequency_len(most_tiles, targets.channels, S::LANES);
-        let filter_step = frequency_len(sources.channels, targets.channels, S::LANES);
-        let piece_rows = most_rows.min(tiling.tiles[0]);
-        let mut strip = vec![T::ZERO; sources.strip_len(piece_rows)];
-        let mut out_strip = vec![T::ZERO; targets.strip_len(piece_rows)];
-        let mut spread: Vec<Vec<T>> = terms.iter().map(|_| vec![T::ZERO; FREQUENCIES * source_step]).collect();
-        let mut products = vec![T::ZERO; FREQUENCIES * target_step];
+        let [sources, targets] = [&tiling.sources, &tiling.targets].map(|strips| strips.channels);
+        let mut spread: Vec<Tiles<T>> = terms.iter().map(|_| Tiles::new(tiling, &tiling.sources, most_rows)).collect();
+        let mut products = Tiles::new(tiling, &tiling.targets, most_rows);
+        let filter_step = frequency_len(sources, targets);
         for block in tiling.blocks(samples.len(), most_rows) {
             let tiles = block.len() * tiling.tiles[1];
+            let shape = Shape { rows: tiles.next_multiple_of(GRAIN), len: sources, columns: targets };
             for (k, direction) in directions.clone().enumerate() {
                 for ((source, _), spread) in terms.iter().zip(&mut spread) {
-                    if !source.stacked && k > 0 {
-                        continue;
+                    if source.stacked || k == 0 {
+                        let images = source.parts(direction, batch, &samples, tiling.sources.image_len());
+                        // SAFETY: `S` is the instruction set this task was dispatched to.
+                        unsafe { spread.read::<S, transform::Input, 4>(images, &block) };
                     }
-                    let images = source.parts(direction, batch, &samples, source_len);
-                    // SAFETY: `S` is the instruction set this task was dispatched to.
-                    unsafe { tiling.spread_sources::<S>(images, &block, &mut strip, source_step, spread) };
                 }
                 for frequency in 0..FREQUENCIES {
-                    let pairs: [(&[T], &[T]); 2] = from_fn(|term| {
-                        let term = term.min(terms.len() - 1);
-                        let filters = &filters[term];
-                        let filter = &filters[if filters.len() > 1 { k } else { 0 }];
-                        (&spread[term][frequency * source_step..], &filter[frequency * filter_step..])
-                    });
-                    let shape =
-                        Shape { rows: tiles.next_multiple_of(GRAIN), len: sources.channels, columns: targets.channels };
-                    let out = &mut products[frequency * target_step..];
+                    let mut pairs: [Pair<T>; 2] = [(&[], &[]); 2];
+                    for (term, pair) in pairs.iter_mut().enumerate().take(terms.len()) {
+                        let filter = &filters[term][if filters[term].len() > 1 { k } else { 0 }];
+                        *pair = (spread[term].frequency(frequency), &filter[frequency * filter_step..]);
+                    }
+                    let out = products.frequency_mut(frequency);
                     // SAFETY: as above.
                     unsafe { multiply::<S, false>(&pairs[..terms.len()], shape, Store::Set, out) };
                 }
-                for piece in tiling.pieces(&block) {
-                    let sizes = [piece.rows.len(), tiling.tiles[1], targets.columns, targets.channels];
-                    let products = &products[piece.first_tile * targets.channels..];
-                    let image = &mut outs[k][piece.sample * target_len..][..target_len];
-                    // SAFETY: as above.
-                    unsafe {
-                        transform::gather::<S>(products, sizes, target_step, &mut out_strip);
-                        targets.unpack::<S>(&out_strip, &piece.rows, image);
-                    }
-                }
+                // SAFETY: as above.
+                unsafe { products.write::<S>(outs[k], &block) };
             }
         }
     }

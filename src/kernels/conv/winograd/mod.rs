@@ -13,6 +13,7 @@
 mod correlate;
 mod product;
 mod strip;
+mod tiles;
 mod transform;
 mod weight_gradient;
 
@@ -28,7 +29,7 @@ use super::ConvGeometry;
 use super::plan::Lanes;
 use crate::kernels::element::Element;
 use crate::kernels::gemm::GRAIN;
-use crate::kernels::simd::{Isa, Simd};
+use crate::kernels::simd::Isa;
 
 /// Transformed tiles of a block, all operands together, stay in a core's own cache: a fixed figure, not this machine's.
 const BLOCK_BYTES: usize = 384 << 10;
@@ -87,7 +88,6 @@ impl Tiling {
         }
         Some(Self {
             isa,
-
             sources: Strips { channels: sources.0, image: sources.1, before, halo: 2, columns: 2 * tiles[1] + 2 },
             targets: Strips { channels: targets.0, image: targets.1, before: [0; 2], halo: 0, columns: 2 * tiles[1] },
             tiles,
@@ -119,56 +119,6 @@ impl Tiling {
             Piece { sample, rows: start - first..end - first, first_tile: (start - block.start) * columns }
         })
     }
-
-    /// `Bᵀ d B` of the source tiles of a block; `strip` has zeros beside its images.
-    ///
-    /// # Safety
-    /// The processor has the instruction set of `S`.
-    #[inline(always)]
-    unsafe fn spread_sources<S: Simd<Scalar: Element>>(
-        &self,
-        images: &[S::Scalar],
-        block: &Range<usize>,
-        strip: &mut [S::Scalar],
-        step: usize,
-        out: &mut [S::Scalar],
-    ) {
-        let (strips, len) = (&self.sources, self.sources.image_len());
-        for piece in self.pieces(block) {
-            let sizes = [piece.rows.len(), self.tiles[1], strips.columns, strips.channels];
-            let out = &mut out[piece.first_tile * strips.channels..];
-            // SAFETY: the caller's promise.
-            unsafe {
-                strips.pack::<S>(&images[piece.sample * len..][..len], &piece.rows, strip);
-                transform::spread::<S, transform::Input, 4>(strip, sizes, step, out);
-            }
-        }
-    }
-
-    /// `A y Aᵀ` of the target tiles of a block, alike.
-    ///
-    /// # Safety
-    /// The processor has the instruction set of `S`.
-    #[inline(always)]
-    unsafe fn spread_targets<S: Simd<Scalar: Element>>(
-        &self,
-        images: &[S::Scalar],
-        block: &Range<usize>,
-        strip: &mut [S::Scalar],
-        step: usize,
-        out: &mut [S::Scalar],
-    ) {
-        let (strips, len) = (&self.targets, self.targets.image_len());
-        for piece in self.pieces(block) {
-            let sizes = [piece.rows.len(), self.tiles[1], strips.columns, strips.channels];
-            let out = &mut out[piece.first_tile * strips.channels..];
-            // SAFETY: the caller's promise.
-            unsafe {
-                strips.pack::<S>(&images[piece.sample * len..][..len], &piece.rows, strip);
-                transform::spread::<S, transform::OutputAdjoint, 2>(strip, sizes, step, out);
-            }
-        }
-    }
 }
 
 /// Directions whose transformed weights exist at a time.
@@ -185,8 +135,8 @@ struct Piece {
     first_tile: usize,
 }
 
-/// Numbers from one frequency to the next, for `tiles` tiles of `channels` numbers: the odd cache line keeps the
-/// frequencies of a tile from falling into one set of the cache.
-fn frequency_len(tiles: usize, channels: usize, lanes: usize) -> usize {
-    tiles.next_multiple_of(GRAIN) * channels + lanes
+/// Numbers from one frequency to the next, for `rows` rows of `columns` numbers: the odd cache line keeps the sixteen
+/// frequencies of an entry from falling into one set of the cache.
+fn frequency_len(rows: usize, columns: usize) -> usize {
+    rows.next_multiple_of(GRAIN) * columns + MAX_LANES
 }

@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use super::MAX_LANES;
 use crate::kernels::element::Element;
 use crate::kernels::simd::Simd;
 
@@ -57,7 +58,8 @@ impl Strips {
         strip[..rows.start * row_len].fill(S::Scalar::ZERO);
         strip[rows.end * row_len..].fill(S::Scalar::ZERO);
         let (first, pixels) = (first_row * width, rows.len() * width);
-        let whole = if lanes * lanes <= BLOCK { pixels / lanes * lanes } else { 0 };
+        const { assert!(S::LANES <= MAX_LANES) };
+        let whole = pixels / lanes * lanes;
         let place =
             |pixel: usize| ((rows.start + pixel / width) * self.columns + self.before[1] + pixel % width) * channels;
         assert!(image.len() >= self.image_len() && self.before[1] + width <= self.columns, "an image beside its strip");
@@ -72,7 +74,7 @@ impl Strips {
                         S::transpose(source, height * width, target, channels);
                         continue;
                     }
-                    let mut block = [S::Scalar::ZERO; BLOCK];
+                    let mut block = [S::Scalar::ZERO; MAX_LANES * MAX_LANES];
                     S::transpose(source, height * width, block.as_mut_ptr(), lanes);
                     for lane in 0..lanes {
                         let target = strip.as_mut_ptr().add(place(pixel + lane) + channel);
@@ -103,7 +105,8 @@ impl Strips {
         let (rows, first_row) = self.inside(tile_rows);
         let strip = &strip[..self.strip_len(tile_rows.len())];
         let (first, pixels) = (first_row * width, rows.len() * width);
-        let whole = if lanes * lanes <= BLOCK { pixels / lanes * lanes } else { 0 };
+        const { assert!(S::LANES <= MAX_LANES) };
+        let whole = pixels / lanes * lanes;
         let place = |pixel: usize| (pixel / width * self.columns + pixel % width) * channels;
         assert!(image.len() >= self.image_len() && width <= self.columns, "an image beside its strip");
         for channel in (0..channels).step_by(lanes) {
@@ -116,7 +119,7 @@ impl Strips {
                         S::transpose(strip.as_ptr().add(place(pixel) + channel), channels, target, height * width);
                         continue;
                     }
-                    let mut block = [S::Scalar::ZERO; BLOCK];
+                    let mut block = [S::Scalar::ZERO; MAX_LANES * MAX_LANES];
                     for lane in 0..lanes {
                         let source = strip.as_ptr().add(place(pixel + lane) + channel);
                         S::store(block.as_mut_ptr().add(lane * lanes), S::load(source));
@@ -132,6 +135,3 @@ impl Strips {
         }
     }
 }
-
-/// Room for a square of the lanes of any vector of f32.
-const BLOCK: usize = super::MAX_LANES * super::MAX_LANES;

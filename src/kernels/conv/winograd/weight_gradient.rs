@@ -3,10 +3,10 @@
 // Loops over indices are what the compiler unrolls into registers, whatever the target features around them.
 #![allow(clippy::needless_range_loop)]
 
-use std::array::from_fn;
 use std::mem::MaybeUninit;
 
-use super::product::{Shape, Store, multiply};
+use super::product::{Pair, Shape, Store, multiply};
+use super::tiles::Tiles;
 use super::transform::Transform;
 use super::{FREQUENCIES, Tiling, directions_per_group, frequency_len, transform};
 use crate::kernels::conv::Operand;
@@ -47,42 +47,32 @@ impl<T: Element> SimdTask<T> for ChunkTask<'_, T> {
         let (inputs, outputs) = (&tiling.sources, &tiling.targets);
         let most_rows = tiling.rows_per_block::<T>(terms.len() * (inputs.channels + outputs.channels));
         let most_rows = most_rows.min(samples.len() * tiling.tiles[0]);
-        let most_tiles = most_rows * tiling.tiles[1];
-        let input_step = frequency_len(most_tiles, inputs.channels, S::LANES);
-        let output_step = frequency_len(most_tiles, outputs.channels, S::LANES);
-        let piece_rows = most_rows.min(tiling.tiles[0]);
-        let mut input_strip = vec![T::ZERO; inputs.strip_len(piece_rows)];
-        let mut output_strip = vec![T::ZERO; outputs.strip_len(piece_rows)];
-        let room = |step: usize| -> Vec<Vec<T>> { terms.iter().map(|_| vec![T::ZERO; FREQUENCIES * step]).collect() };
-        let (mut input_tiles, mut output_tiles) = (room(input_step), room(output_step));
-        let sum_step = frequency_len(outputs.channels, inputs.channels, S::LANES);
+        let room = |strips| -> Vec<Tiles<T>> { terms.iter().map(|_| Tiles::new(tiling, strips, most_rows)).collect() };
+        let (mut input_tiles, mut output_tiles) = (room(inputs), room(outputs));
+        let sum_step = frequency_len(outputs.channels, inputs.channels);
         let mut products = vec![T::ZERO; directions.len() * FREQUENCIES * sum_step];
         for block in tiling.blocks(samples.len(), most_rows) {
             let tiles = block.len() * tiling.tiles[1];
-            for ((k, direction), products) in
-                directions.clone().enumerate().zip(products.chunks_exact_mut(FREQUENCIES * sum_step))
-            {
+            let shape = Shape { rows: outputs.channels, len: tiles, columns: inputs.channels };
+            let sums = products.chunks_exact_mut(FREQUENCIES * sum_step);
+            for ((k, direction), sums) in directions.clone().enumerate().zip(sums) {
                 for (index, (input, output)) in terms.iter().enumerate() {
                     // SAFETY, for both: `S` is the instruction set this task was dispatched to.
                     if input.stacked || k == 0 {
                         let images = input.parts(direction, batch, samples, inputs.image_len());
-                        let out = &mut input_tiles[index];
-                        unsafe { tiling.spread_sources::<S>(images, &block, &mut input_strip, input_step, out) };
+                        unsafe { input_tiles[index].read::<S, transform::Input, 4>(images, &block) };
                     }
                     if output.stacked || k == 0 {
                         let images = output.parts(direction, batch, samples, outputs.image_len());
-                        let out = &mut output_tiles[index];
-                        unsafe { tiling.spread_targets::<S>(images, &block, &mut output_strip, output_step, out) };
+                        unsafe { output_tiles[index].read::<S, transform::OutputAdjoint, 2>(images, &block) };
                     }
                 }
-                let shape = Shape { rows: outputs.channels, len: tiles, columns: inputs.channels };
                 for frequency in 0..FREQUENCIES {
-                    let pairs: [(&[T], &[T]); 2] = from_fn(|term| {
-                        let term = term.min(terms.len() - 1);
-                        let (outputs, inputs) = (&output_tiles[term], &input_tiles[term]);
-                        (&outputs[frequency * output_step..], &inputs[frequency * input_step..])
-                    });
-                    let out = &mut products[frequency * sum_step..];
+                    let mut pairs: [Pair<T>; 2] = [(&[], &[]); 2];
+                    for (term, pair) in pairs.iter_mut().enumerate().take(terms.len()) {
+                        *pair = (output_tiles[term].frequency(frequency), input_tiles[term].frequency(frequency));
+                    }
+                    let out = &mut sums[frequency * sum_step..];
                     // SAFETY: as above.
                     unsafe { multiply::<S, true>(&pairs[..terms.len()], shape, Store::Add, out) };
                 }
