@@ -4,9 +4,10 @@
 //! directions or absent (see [`Operand`]). Each function sums any number of terms, one per direction `k`, so that the
 //! two halves of a product rule, `ẋ w + x ẇ`, are added in registers and written once.
 //!
-//! The method is direct (no im2col): each sample is packed once into a zero-padded copy, split by the stride's phases,
-//! in which every kernel tap is a constant offset (`plan`, `pack`); narrow images are packed several samples side by
-//! side, so that no lane is idle. Register tiles then run over it (`correlate` for the convolution and its input
+//! Two methods, and no im2col. Convolutions 3×3 with stride 1 in f32 go by minimal filtering where their shape suits it
+//! (`winograd`). All others are direct: each sample is packed once into a zero-padded copy, split by the stride's
+//! phases, in which every kernel tap is a constant offset (`plan`, `pack`); narrow images are packed several samples
+//! side by side, so that no lane is idle. Register tiles then run over it (`correlate` for the convolution and its input
 //! gradient, `weight_gradient` for the sum over pixels).
 
 mod correlate;
@@ -85,8 +86,8 @@ pub fn conv2d_input_gradient<T: Element>(
 /// The adjoint of [`conv2d`] in `w`, summed over the batch: `terms` of `(x, y)`; `out [K, O, C/groups, kh, kw]` is
 /// overwritten.
 ///
-/// Pixels are summed in registers in short blocks, blocks over eight samples, and those sums in double precision, in
-/// a fixed order.
+/// Pixels or tiles are summed in the dtype over eight samples at most, and those sums in double precision, in a fixed
+/// order.
 ///
 /// # Panics
 /// Where an operand or `out` is shorter than its shape says.
