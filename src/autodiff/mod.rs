@@ -5,6 +5,7 @@
 //! three families of [`crate::kernels`], so a new layer is a forward function and nothing else.
 
 mod dual;
+mod node;
 mod params;
 mod pattern;
 mod tape;

@@ -4,6 +4,7 @@ mod execution;
 mod objective;
 mod operators;
 mod pass;
+mod sum;
 
 use candle_core::{DType, Device, Tensor};
 
