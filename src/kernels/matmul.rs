@@ -89,7 +89,7 @@ impl MatMul {
         if a_stacked && !b_stacked && self.batch == 1 && !self.transpose_a {
             let rows = out.len() / self.n;
             let tall = Self { m: rows, ..*self };
-            // Rows in fixed chunks, so that a pool may share them without changing a bit.
+            // In chunks that a pool may share; alone, a pack of `b` should serve all rows.
             let chunk_rows = if parallel::in_pool() { ROWS_PER_CHUNK } else { rows };
             parallel::for_chunks(out, chunk_rows * self.n, |chunk, out| {
                 let rows = out.len() / self.n;

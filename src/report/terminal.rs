@@ -98,8 +98,8 @@ fn cell(row: &SummaryRow) -> String {
 fn measured(value: f64, errors: [f64; 2]) -> [String; 3] {
     let place = |error: f64| {
         // Two significant digits of the error; rounding first, since 0.0996 is 0.10.
-        let rounded: f64 = format!("{error:.1e}").parse().unwrap_or(error);
-        rounded.log10().floor() as i32 - 1
+        let rounded = format!("{error:.1e}").parse().ok().filter(|rounded: &f64| rounded.is_finite());
+        rounded.unwrap_or(error).log10().floor() as i32 - 1
     };
     let known = errors.into_iter().filter(|error| *error > 0.0 && error.is_finite());
     // The smaller error decides the digits; beyond the seven of an f32, it says nothing about them.

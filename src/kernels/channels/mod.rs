@@ -2,7 +2,7 @@
 //!
 //! Shapes: `x`, `r` and the result `[K?, N, C, L]`, `s` and `b` `[K?, C]`. This is batch normalisation at fixed
 //! statistics with the ReLU and the residual sum behind it; one by one, these passes would cost as much as a third of
-//! the convolutions.
+//! the convolutions. With the batch's statistics, the moments of `x` (`moments`) come before it.
 
 mod adjoint;
 mod forward;

@@ -162,14 +162,17 @@ impl<T: Element> SimdTask<T> for CorrelateTask<'_, T> {
                     }
                 }
                 for frequency in 0..FREQUENCIES {
-                    let mut pairs: [Pair<T>; 2] = [(&[], &[]); 2];
-                    for (term, pair) in pairs.iter_mut().enumerate().take(terms.len()) {
-                        let filter = &filters[term][if filters[term].len() > 1 { k } else { 0 }];
-                        *pair = (spread[term].frequency(frequency), &filter[frequency * filter_step..]);
-                    }
+                    let pairs: Vec<Pair<T>> = spread
+                        .iter()
+                        .zip(filters)
+                        .map(|(spread, filters)| {
+                            let filter = &filters[if filters.len() > 1 { k } else { 0 }];
+                            (spread.frequency(frequency), &filter[frequency * filter_step..])
+                        })
+                        .collect();
                     let out = products.frequency_mut(frequency);
                     // SAFETY: as above.
-                    unsafe { multiply::<S, false>(&pairs[..terms.len()], shape, Store::Set, out) };
+                    unsafe { multiply::<S, false>(&pairs, shape, Store::Set, out) };
                 }
                 // SAFETY: as above.
                 unsafe { products.write::<S>(outs[k], &block) };

@@ -68,13 +68,14 @@ impl<T: Element> SimdTask<T> for ChunkTask<'_, T> {
                     }
                 }
                 for frequency in 0..FREQUENCIES {
-                    let mut pairs: [Pair<T>; 2] = [(&[], &[]); 2];
-                    for (term, pair) in pairs.iter_mut().enumerate().take(terms.len()) {
-                        *pair = (output_tiles[term].frequency(frequency), input_tiles[term].frequency(frequency));
-                    }
+                    let pairs: Vec<Pair<T>> = output_tiles
+                        .iter()
+                        .zip(&input_tiles)
+                        .map(|(outputs, inputs)| (outputs.frequency(frequency), inputs.frequency(frequency)))
+                        .collect();
                     let out = &mut sums[frequency * sum_step..];
                     // SAFETY: as above.
-                    unsafe { multiply::<S, true>(&pairs[..terms.len()], shape, Store::Add, out) };
+                    unsafe { multiply::<S, true>(&pairs, shape, Store::Add, out) };
                 }
             }
         }
