@@ -191,7 +191,7 @@ pub(super) fn analyze_session(
     ui: &mut Ui,
 ) -> Result<(AnalysisReport, u8)> {
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
-    let mut configuration = session.configuration();
+    let mut configuration = session.configuration(&objective);
     configuration["analysis"] = json!(options);
     let mut report = AnalysisReport {
         name: name.into(),
@@ -222,7 +222,6 @@ pub(super) fn analyze_session(
     run["threads"] = json!(session.options.execution.threads);
     run["micro_batch"] = json!(objective.micro_batch(objective.block_size()));
     run["block_size"] = json!(objective.block_size());
-    run["num_shards"] = json!(objective.num_shards());
     run["checkpoint"] = json!(session.checkpoint.path);
     run["stored_dtype"] = json!(session.checkpoint.stored_dtype.as_str());
     run["configuration"] = report.configuration.clone();

@@ -72,7 +72,7 @@ pub(super) fn run(args: &MatvecArgs, ui: &mut Ui) -> Result<u8> {
     let tensors =
         [("products".to_owned(), products), ("loss".to_owned(), loss), ("gradient".to_owned(), report.gradient)];
     let metadata = BTreeMap::from([
-        ("flatness.configuration".to_owned(), session.configuration().to_string()),
+        ("flatness.configuration".to_owned(), session.configuration(&objective).to_string()),
         ("flatness.statement".to_owned(), session.statement()),
     ]);
     write_tensors(&args.out, &tensors, &metadata)?;

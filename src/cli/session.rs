@@ -7,7 +7,7 @@ use super::args::{BatchNormArg, ComputeArgs, DataArgs, DtypeArg, L2Arg, ModelArg
 use super::{CliError, Ui};
 use crate::Result;
 use crate::checkpoint::Checkpoint;
-use crate::curvature::ObjectiveOptions;
+use crate::curvature::{Objective, ObjectiveOptions};
 use crate::data::{DataSpec, Dataset, NormalisationChoice, Subset};
 use crate::models::Architecture;
 
@@ -119,8 +119,8 @@ impl Session {
         )
     }
 
-    /// The configuration that decides the numbers, with the hashes of what went in.
-    pub(super) fn configuration(&self) -> Value {
+    /// The configuration that decides the numbers of `objective`, with the hashes of what went in.
+    pub(super) fn configuration(&self, objective: &Objective<'_>) -> Value {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "checkpoint_sha256": self.checkpoint.sha256,
@@ -134,7 +134,7 @@ impl Session {
             "weight_decay": self.options.weight_decay,
             "batch_norm": self.options.batch_norm,
             "dtype": self.options.dtype.as_str(),
-            "num_shards": self.options.num_shards,
+            "num_shards": objective.num_shards(),
             "memory_bytes": self.options.execution.memory_bytes,
             "seed": self.options.seed,
         })
