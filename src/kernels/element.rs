@@ -1,5 +1,6 @@
 //! The number types that CPU kernels work on.
 
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
 use candle_core::WithDType;
@@ -13,10 +14,25 @@ pub trait Element: WithDType + Copy + Send + Sync + 'static {
 
     /// Runs `task` with the vectors of `isa`.
     fn dispatch<K: SimdTask<Self>>(isa: Isa, task: K) -> K::Output;
+
+    /// Calls `f` with the calling thread's spare buffers.
+    fn with_spares<R>(f: impl FnOnce(&mut Vec<Vec<Self>>) -> R) -> R;
+}
+
+/// Spare buffers of each element type; a thread has its own.
+macro_rules! spares {
+    ($T:ty) => {
+        fn with_spares<R>(f: impl FnOnce(&mut Vec<Vec<Self>>) -> R) -> R {
+            thread_local!(static SPARES: RefCell<Vec<Vec<$T>>> = const { RefCell::new(Vec::new()) });
+            SPARES.with_borrow_mut(f)
+        }
+    };
 }
 
 impl Element for f32 {
     const ZERO: Self = 0.0;
+
+    spares!(f32);
 
     fn dispatch<K: SimdTask<Self>>(isa: Isa, task: K) -> K::Output {
         match isa.kind() {
@@ -33,6 +49,8 @@ impl Element for f32 {
 
 impl Element for f64 {
     const ZERO: Self = 0.0;
+
+    spares!(f64);
 
     fn dispatch<K: SimdTask<Self>>(isa: Isa, task: K) -> K::Output {
         match isa.kind() {

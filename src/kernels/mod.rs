@@ -22,7 +22,8 @@ mod matmul;
 mod parallel;
 mod pointwise;
 mod pool;
-pub mod simd;
+pub mod scratch;
+mod simd;
 
 pub use accumulate::{Accumulator, row_dots};
 pub use bilinear::{Bilinear, Side, add, affine};

@@ -7,16 +7,17 @@ use super::strip::Strips;
 use super::transform::{self, Transform};
 use super::{FREQUENCIES, Piece, Tiling, frequency_len};
 use crate::kernels::element::Element;
+use crate::kernels::scratch::Scratch;
 use crate::kernels::simd::Simd;
 
 /// Tiles of sources or of targets, `[frequency][tile][channel]`, and the strip through which they come and go.
-pub(super) struct Tiles<'a, T> {
+pub(super) struct Tiles<'a, T: Element> {
     tiling: &'a Tiling,
     strips: &'a Strips,
     /// Made with zeros, which stay beside the image.
     strip: Vec<T>,
     step: usize,
-    values: Vec<T>,
+    values: Scratch<T>,
 }
 
 impl<'a, T: Element> Tiles<'a, T> {
@@ -24,7 +25,7 @@ impl<'a, T: Element> Tiles<'a, T> {
     pub fn new(tiling: &'a Tiling, strips: &'a Strips, most_rows: usize) -> Self {
         let strip = vec![T::ZERO; strips.strip_len(most_rows.min(tiling.tiles[0]))];
         let step = frequency_len(most_rows * tiling.tiles[1], strips.channels);
-        Self { tiling, strips, strip, step, values: vec![T::ZERO; FREQUENCIES * step] }
+        Self { tiling, strips, strip, step, values: Scratch::new(FREQUENCIES * step) }
     }
 
     /// All tiles, `[tile][channel]`.

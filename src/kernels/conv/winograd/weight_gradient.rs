@@ -12,6 +12,7 @@ use super::{FREQUENCIES, Tiling, directions_per_group, frequency_len, transform}
 use crate::kernels::conv::Operand;
 use crate::kernels::conv::weight_gradient::{Task, sum_chunks};
 use crate::kernels::element::Element;
+use crate::kernels::scratch::Scratch;
 use crate::kernels::simd::{Simd, SimdTask};
 
 /// Sums `terms` of (input, output) into `out [K, weights]`; `tiling` is that of the convolution.
@@ -50,10 +51,11 @@ impl<T: Element> SimdTask<T> for ChunkTask<'_, T> {
         let room = |strips| -> Vec<Tiles<T>> { terms.iter().map(|_| Tiles::new(tiling, strips, most_rows)).collect() };
         let (mut input_tiles, mut output_tiles) = (room(inputs), room(outputs));
         let sum_step = frequency_len(outputs.channels, inputs.channels);
-        let mut products = vec![T::ZERO; directions.len() * FREQUENCIES * sum_step];
+        let mut products = Scratch::<T>::new(directions.len() * FREQUENCIES * sum_step);
         for block in tiling.blocks(samples.len(), most_rows) {
             let tiles = block.len() * tiling.tiles[1];
             let shape = Shape { rows: outputs.channels, len: tiles, columns: inputs.channels };
+            let store = if block.start == 0 { Store::Set } else { Store::Add };
             let sums = products.chunks_exact_mut(FREQUENCIES * sum_step);
             for ((k, direction), sums) in directions.clone().enumerate().zip(sums) {
                 for (index, (input, output)) in terms.iter().enumerate() {
@@ -75,7 +77,7 @@ impl<T: Element> SimdTask<T> for ChunkTask<'_, T> {
                         .collect();
                     let out = &mut sums[frequency * sum_step..];
                     // SAFETY: as above.
-                    unsafe { multiply::<S, true>(&pairs, shape, Store::Add, out) };
+                    unsafe { multiply::<S, true>(&pairs, shape, store, out) };
                 }
             }
         }
