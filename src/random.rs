@@ -33,6 +33,8 @@ pub enum Purpose {
     Dropout = 12,
     /// Vectors of self-checks.
     Check = 13,
+    /// Start block of a survey.
+    Survey = 16,
 }
 
 /// The stream of `purpose` under `seed`. Equal arguments give equal numbers on every machine.

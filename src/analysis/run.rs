@@ -152,7 +152,15 @@ fn spectrum(
 fn no_density(dim: usize) -> SlqReport {
     let (trace, std_err_numeric, std_err_data) = (f64::NAN, f64::NAN, f64::NAN);
     let trace = TraceReport { trace, std_err_numeric, std_err_data, samples: Vec::new(), num_matvecs: 0 };
-    SlqReport { probes: Vec::new(), dim, num_matvecs: 0, trace, full_orthogonality: true, interrupted: true }
+    SlqReport {
+        probes: Vec::new(),
+        dim,
+        num_steps: 0,
+        num_matvecs: 0,
+        trace,
+        full_orthogonality: true,
+        interrupted: true,
+    }
 }
 
 fn slices(

@@ -88,6 +88,7 @@ fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumRepo
         slq: SlqReport {
             probes,
             dim: DIM,
+            num_steps: 80,
             num_matvecs: 800,
             trace: trace.clone(),
             full_orthogonality: true,

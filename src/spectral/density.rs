@@ -79,7 +79,7 @@ fn gaussian(distance: f64, sigma: f64) -> f64 {
 }
 
 fn default_sigma(slq: &SlqReport, range: f64, size: f64) -> f64 {
-    let steps = slq.probes.iter().map(|rule| rule.nodes.len()).max().unwrap_or(1) as f64;
+    let steps = slq.num_steps.max(1) as f64;
     let sigma = if slq.probes.iter().all(|rule| rule.exact) {
         range / EXACT_RESOLUTION
     } else {
@@ -114,6 +114,7 @@ mod tests {
         SlqReport {
             probes: rules.iter().map(rule).collect(),
             dim: 9,
+            num_steps: rules.iter().map(|(nodes, _)| nodes.len()).max().unwrap_or(0),
             num_matvecs: 0,
             trace,
             full_orthogonality: true,

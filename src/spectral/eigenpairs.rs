@@ -2,14 +2,11 @@
 
 use rand::Rng;
 
-use super::closing::Accepted;
-use super::krylov_schur::KrylovSchur;
+use super::search::{METHOD, Search};
 use super::{EigenReport, SpectralError};
 use crate::curvature::LinearOperator;
-use crate::observer::{Observer, Step};
+use crate::observer::Observer;
 use crate::{Error, Result};
-
-const METHOD: &str = "lanczos";
 
 /// Which eigenpairs, how well, and at what cost at most.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,20 +46,8 @@ pub struct EigenpairsReport {
     pub bottom: EigenReport,
 }
 
-/// Up to this dimension the whole space is spanned: all pairs are exact, whatever their multiplicity.
-const EXACT_DIM: usize = 128;
-
-/// How many products a run will have taken, for progress bars: on spectra like those of networks about five per pair and
-/// twenty more, and later about three for each pair still open.
-fn expected_matvecs(done: usize, open: usize, wanted: usize, most: usize) -> usize {
-    let guess = if open == 0 { done } else { (5 * wanted + 20).max(done + 3 * open) };
-    guess.min(most).max(done)
-}
-
 /// Basis vectors beyond the wanted ones before a restart.
-const SPARE_ROWS: usize = 150;
-/// The recurrence does not see the rounding of products; a little below the tolerance the closing product confirms.
-const MARGIN: f64 = 0.7;
+pub(super) const SPARE_ROWS: usize = 150;
 
 /// The `top` largest and `bottom` smallest eigenvalues of `A` with unit eigenvectors, by thick-restart block Lanczos
 /// (Wu & Simon 2000) in Krylov–Schur form (Stewart 2001), from a random normal block.
@@ -108,56 +93,25 @@ pub fn eigenpairs(
     observer: &mut dyn Observer,
 ) -> Result<EigenpairsReport> {
     check_counts(METHOD, params.top, params.bottom, operator.dim())?;
-    let wanted = params.top + params.bottom;
-    let limits = Limits::new(operator, params);
-    let mut state = KrylovSchur::new(operator, limits.block, METHOD, rng)?;
-    let mut at_closure: Option<Vec<f64>> = None;
-    let mut ritz = state.ritz();
-    let interrupted = loop {
-        if state.rows() > wanted && state.rows() + state.pending_rows() > limits.basis_rows {
-            state.restart(&ritz, &limits.kept(params, state.rows()))?;
+    let mut search = Search::new(operator, params, SPARE_ROWS, rng)?;
+    loop {
+        if search.is_full() {
+            search.restart()?;
         }
-        match state.step(rng, observer) {
-            Err(Error::Interrupted) if state.rows() >= wanted => {
-                ritz = state.ritz();
-                break true;
-            }
+        match search.step(rng, observer) {
+            Err(Error::Interrupted) if search.is_enough() => return search.finish(true, observer),
             result => result?,
         }
-        ritz = state.ritz();
-        let ends = ends(params, state.rows());
-        let enough = ends.len() == wanted;
-        let scale = ritz.values.iter().fold(0.0, |scale: f64, value| scale.max(value.abs()));
-        let open = ends.iter().filter(|&&i| ritz.residuals[i] > MARGIN * params.tolerance * scale).count();
-        let message = format!("{} of {wanted} converged", ends.len() - open);
-        let total = expected_matvecs(state.num_matvecs, wanted - (ends.len() - open), wanted, params.max_matvecs);
-        let seen = Step { task: METHOD, done: state.num_matvecs, total, message };
-        let stop = observer.on_step(&seen).is_break();
-        let settled = open == 0 && operator.dim() > EXACT_DIM;
-        let mut done = enough && (settled || state.is_complete());
-        if done && state.closed && !state.is_complete() {
-            let values: Vec<f64> = ends.iter().map(|&i| ritz.values[i]).collect();
-            let agree = |(a, b): (&f64, &f64)| (a - b).abs() <= params.tolerance * scale;
-            done = at_closure.as_ref().is_some_and(|before| before.iter().zip(&values).all(agree));
-            at_closure = Some(values);
-        }
-        let spent = state.num_matvecs + state.pending_rows() + wanted > params.max_matvecs;
-        if done || enough && (spent || stop) {
-            break stop && !done && !spent;
+        let stop = search.announce(observer);
+        let done = search.is_done();
+        let spent = search.next_matvecs() > params.max_matvecs;
+        if done || search.is_enough() && (spent || stop) {
+            return search.finish(stop && !done && !spent, observer);
         }
         if stop {
             return Err(Error::Interrupted);
         }
-    };
-    let ends = ends(params, state.rows());
-    let pick = |values: &[f64]| ends.iter().map(|&i| values[i]).collect();
-    let vectors = if ends.is_empty() { None } else { Some(state.vectors(&ritz, &ends)?) };
-    let mut accepted = Accepted::new(vectors, pick(&ritz.values), pick(&ritz.residuals), state.num_matvecs)?;
-    accepted.interrupted = interrupted;
-    drop(state);
-    accepted.measure(METHOD, operator, observer)?;
-    let (top, bottom) = accepted.reports(METHOD, operator, params.bottom, params.tolerance)?;
-    Ok(EigenpairsReport { top, bottom })
+    }
 }
 
 /// Fails where more pairs are asked for than there are.
@@ -168,39 +122,6 @@ pub(super) fn check_counts(method: &'static str, top: usize, bottom: usize, dim:
         }
     }
     Ok(())
-}
-
-/// Positions among `rows` ascending Ritz values: the bottom ones first, then the top ones, largest first.
-fn ends(params: &EigenParams, rows: usize) -> Vec<usize> {
-    let bottom = params.bottom.min(rows);
-    (0..bottom).chain((rows - params.top.min(rows - bottom)..rows).rev()).collect()
-}
-
-struct Limits {
-    block: usize,
-    basis_rows: usize,
-}
-
-impl Limits {
-    fn new(operator: &dyn LinearOperator, params: &EigenParams) -> Self {
-        let (dim, wanted) = (operator.dim(), params.top + params.bottom);
-        // At a restart the kept vectors (the wanted ones and half of the spare rows) exist twice, a block once.
-        let that_fit = params.memory_bytes / (dim * operator.dtype().size_in_bytes());
-        let spare = that_fit.saturating_sub(2 * wanted + params.block) * 2 / 3;
-        // Wide blocks in a small basis restart before they have learnt anything: up to twice the products.
-        let block = params.block.min(spare / 10).clamp(1, dim);
-        Self { block, basis_rows: wanted + spare.clamp(3 * block, SPARE_ROWS.max(3 * block)) }
-    }
-
-    /// Which of `rows` Ritz vectors survive a restart: the wanted ones and as many neighbours as fit in half of the
-    /// spare rows, shared between the ends as the wanted ones are.
-    fn kept(&self, params: &EigenParams, rows: usize) -> Vec<usize> {
-        let wanted = params.top + params.bottom;
-        let extra = (self.basis_rows - wanted) / 2;
-        let extra_top = (extra * params.top).checked_div(wanted).unwrap_or(0);
-        let (top, bottom) = (params.top + extra_top, params.bottom + extra - extra_top);
-        (0..bottom).chain(rows - top..rows).collect()
-    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use rand::Rng;
 
 use super::SpectralError;
 use super::dense::symmetric_eigen;
+use super::survey::{SurveyState, damaged};
 use super::vectors::{Basis, combine, normal_block, norms, products};
 use crate::Result;
-use crate::curvature::LinearOperator;
+use crate::curvature::{LinearOperator, ShardForms};
 use crate::observer::Observer;
 
 /// A direction left over from a product counts as rounding below this many units `ε‖A‖`.
@@ -32,6 +33,8 @@ pub(super) struct KrylovSchur<'a> {
     block: usize,
     /// Largest `‖A v‖` of a unit `v` so far.
     norm: f64,
+    /// `vᵀA_s v` of the start block, from the first product.
+    pub(super) first_forms: Option<ShardForms>,
     /// Products made.
     pub(super) num_matvecs: usize,
     /// The last product left fewer directions than it had vectors: an invariant space was met, and random directions
@@ -56,7 +59,7 @@ struct Split {
 }
 
 impl<'a> KrylovSchur<'a> {
-    /// Starts from a random normal block of `block` vectors.
+    /// Starts from a random normal block of `block` vectors, orthonormalised: each is then uniform on the sphere.
     pub(super) fn new(
         operator: &'a dyn LinearOperator,
         block: usize,
@@ -72,6 +75,7 @@ impl<'a> KrylovSchur<'a> {
             coupling: DMatrix::zeros(0, 0),
             block,
             norm: 0.0,
+            first_forms: None,
             num_matvecs: 0,
             closed: false,
         };
@@ -82,6 +86,16 @@ impl<'a> KrylovSchur<'a> {
     /// Vectors in the basis.
     pub(super) fn rows(&self) -> usize {
         self.basis.rows()
+    }
+
+    /// `T = VᵀAV`, `[m, m]`. Until the first restart the start block leads the basis.
+    pub(super) fn projected(&self) -> &DMatrix<f64> {
+        &self.projected
+    }
+
+    /// What basis and pending block occupy.
+    pub(super) fn bytes(&self) -> usize {
+        (self.rows() + self.pending_rows()) * self.operator.dim() * self.operator.dtype().size_in_bytes()
     }
 
     /// Whether the basis spans the whole space: Ritz pairs are then eigenpairs.
@@ -97,7 +111,11 @@ impl<'a> KrylovSchur<'a> {
     /// Takes the pending block into the basis: one block product, at least two passes of orthogonalisation.
     pub(super) fn step(&mut self, rng: &mut impl Rng, observer: &mut dyn Observer) -> Result<()> {
         let Some(pending) = self.pending.clone() else { return Ok(()) };
-        let product = self.operator.apply(&pending, observer)?.block;
+        let product = self.operator.apply(&pending, observer)?;
+        if self.basis.rows() == 0 {
+            self.first_forms = product.shards;
+        }
+        let product = product.block;
         let lengths = norms(&product)?;
         if let Some(row) = lengths.iter().position(|length| !length.is_finite()) {
             let matvec = self.num_matvecs + row + 1;
@@ -111,6 +129,7 @@ impl<'a> KrylovSchur<'a> {
         let old = self.projected.nrows();
         let total = self.basis.rows();
         let split = self.orthonormalize(product)?;
+        self.check_symmetry(&split.along)?;
         let mut projected = DMatrix::zeros(total, total);
         projected.view_mut((0, 0), (old, old)).copy_from(&self.projected);
         projected.view_mut((old, 0), (total - old, total)).copy_from(&split.along);
@@ -123,6 +142,68 @@ impl<'a> KrylovSchur<'a> {
         self.pending = self.fill_up(split.rest, rng)?;
         self.coupling = DMatrix::zeros(total, self.pending_rows());
         self.coupling.view_mut((old, 0), (total - old, kept)).copy_from(&split.within);
+        Ok(())
+    }
+
+    /// Fails where `FᵀAV` and `(VᵀAF)ᵀ` differ by more than rounding.
+    fn check_symmetry(&self, along: &DMatrix<f64>) -> Result<()> {
+        let old = self.projected.nrows();
+        let new = along.columns(old, along.ncols() - old);
+        let within = (new - new.transpose()).amax();
+        let before = if self.coupling.shape() == (old, along.nrows()) {
+            (along.columns(0, old) - self.coupling.transpose()).amax()
+        } else {
+            0.0
+        };
+        let asymmetry = within.max(before) / self.norm.max(f64::MIN_POSITIVE);
+        let tolerance = asymmetry_allowed(self.operator.dtype());
+        if asymmetry > tolerance {
+            return Err(SpectralError::NotSymmetric { method: self.method, asymmetry, tolerance }.into());
+        }
+        Ok(())
+    }
+
+    /// Puts everything into `state` that [`Self::restore`] needs.
+    pub(super) fn keep(&self, state: &mut SurveyState) -> Result<()> {
+        for (index, block) in self.basis.blocks().iter().enumerate() {
+            state.tensors.insert(format!("basis.{index}"), block.clone());
+        }
+        if let Some(pending) = &self.pending {
+            state.tensors.insert("pending".into(), pending.clone());
+        }
+        state.put_matrix("projected", &self.projected)?;
+        state.put_matrix("coupling", &self.coupling)?;
+        let closed = f64::from(u8::from(self.closed));
+        state.put_numbers("krylov", &[self.norm, self.num_matvecs as f64, closed])
+    }
+
+    /// Goes on from a kept state; the blocks stay cut as they were, so that every sum is the same.
+    pub(super) fn restore(&mut self, state: &SurveyState) -> Result<()> {
+        let fits = |tensor: &Tensor| {
+            tensor.rank() == 2 && tensor.dims()[1] == self.operator.dim() && tensor.dtype() == self.operator.dtype()
+        };
+        let mut basis = Basis::default();
+        for index in 0.. {
+            let name = format!("basis.{index}");
+            let Some(block) = state.tensors.get(&name) else { break };
+            if !fits(block) {
+                return Err(damaged(&name));
+            }
+            basis.push(block.to_device(self.operator.device())?);
+        }
+        let pending = match state.tensors.get("pending") {
+            Some(pending) if fits(pending) => Some(pending.to_device(self.operator.device())?),
+            None => None,
+            _ => return Err(damaged("pending")),
+        };
+        let (projected, coupling) = (state.matrix("projected")?, state.matrix("coupling")?);
+        let pending_rows = pending.as_ref().map_or(0, |pending| pending.dims()[0]);
+        if projected.shape() != (basis.rows(), basis.rows()) || coupling.shape() != (basis.rows(), pending_rows) {
+            return Err(damaged("projected"));
+        }
+        let &[norm, num_matvecs, closed] = state.numbers("krylov")?.as_slice() else { return Err(damaged("krylov")) };
+        (self.basis, self.pending, self.projected, self.coupling) = (basis, pending, projected, coupling);
+        (self.norm, self.num_matvecs, self.closed) = (norm, num_matvecs as usize, closed == 1.0);
         Ok(())
     }
 
@@ -174,6 +255,12 @@ impl<'a> KrylovSchur<'a> {
         }
         orthonormalize(&self.basis, block, BREAKDOWN_UNITS * epsilon * self.norm)
     }
+}
+
+/// `|uᵀAv − vᵀAu|` over `‖A‖` beyond which an operator does not pass as symmetric: far above the rounding of products,
+/// far below any fault.
+fn asymmetry_allowed(dtype: DType) -> f64 {
+    if dtype == DType::F64 { 1e-6 } else { 1e-3 }
 }
 
 /// Splits `block` into its part along `basis` and an orthonormal rest; directions of the rest whose share of `block`

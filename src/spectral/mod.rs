@@ -8,7 +8,9 @@ mod eigenpairs;
 mod krylov_schur;
 mod lanczos;
 mod power;
+mod search;
 mod slq;
+mod survey;
 #[cfg(test)]
 mod testing;
 mod trace;
@@ -23,6 +25,7 @@ pub use density::{DensityParams, density};
 pub use eigenpairs::{EigenParams, EigenpairsReport, eigenpairs};
 pub use power::{PowerParams, power};
 pub use slq::{SlqParams, slq};
+pub use survey::{Stop, Store, SurveyParams, SurveyReport, SurveyState, survey};
 pub use trace::{TraceParams, hutchinson};
 
 /// What can go wrong in a spectral computation.
@@ -48,6 +51,44 @@ pub enum SpectralError {
         /// The operator's dimension.
         dim: usize,
     },
+    /// `uᵀAv` and `vᵀAu` differ.
+    #[error(
+        "{method}: the operator is not symmetric: uᵀAv and vᵀAu differ by {asymmetry:.1e} of ‖A‖, {tolerance:.0e} allowed"
+    )]
+    NotSymmetric {
+        /// The algorithm.
+        method: &'static str,
+        /// The difference over `‖A‖`.
+        asymmetry: f64,
+        /// What rounding explains.
+        tolerance: f64,
+    },
+    /// Two products of the same vector differ.
+    #[error(
+        "{method}: the operator is not deterministic: two products of one vector differ by {difference:.1e} of ‖Av‖"
+    )]
+    NotDeterministic {
+        /// The algorithm.
+        method: &'static str,
+        /// Norm of the difference over the norm of the product.
+        difference: f64,
+    },
+    /// A kept state lacks a part, or has it in another shape.
+    #[error("the state of the earlier run is damaged or of another version: {part}")]
+    DamagedState {
+        /// Which part.
+        part: String,
+    },
+    /// The budget does not pay for one step.
+    #[error("{method}: {got} products do not pay for {needed}, the fewest that give a result")]
+    BudgetTooSmall {
+        /// The algorithm.
+        method: &'static str,
+        /// Products allowed.
+        got: usize,
+        /// Products needed.
+        needed: usize,
+    },
     /// Too few probes for a standard error.
     #[error("{method}: {got} probes, but a standard error needs 2 or more")]
     TooFewProbes {
@@ -64,6 +105,12 @@ impl SpectralError {
         Some(match self {
             Self::NonFinite { .. } => "check the weights and the data for NaN, or use --dtype f64".into(),
             Self::TooMany { what, dim, .. } => format!("set {what} to {dim} or less"),
+            Self::NotSymmetric { .. } => "only symmetric operators have the eigenvalues that this computes".into(),
+            Self::NotDeterministic { .. } => {
+                "switch off whatever draws random numbers in it (dropout, shuffling, augmentation)".into()
+            }
+            Self::DamagedState { .. } => "start again without --resume".into(),
+            Self::BudgetTooSmall { needed, .. } => format!("allow {needed} products or more"),
             Self::TooFewProbes { .. } => "ask for 2 probes or more".into(),
         })
     }
@@ -126,6 +173,9 @@ pub struct SlqReport {
     pub probes: Vec<Quadrature>,
     /// Dimension of the operator.
     pub dim: usize,
+    /// Steps: each rule is exact for polynomials of degree `2·num_steps − 1`. A rule from a block of start vectors has
+    /// more nodes than steps.
+    pub num_steps: usize,
     /// Products with the operator.
     pub num_matvecs: usize,
     /// `zᵀAz` per probe comes free with the first Lanczos step: Hutchinson's trace.

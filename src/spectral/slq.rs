@@ -82,7 +82,7 @@ pub fn slq(
     // A break at the very last step cost nothing.
     let complete = |rule: &Quadrature| rule.exact || rule.nodes.len() == num_steps;
     report.interrupted &= report.probes.len() < params.num_probes || !report.probes.iter().all(complete);
-    Ok(report.finish(dim, window >= num_steps))
+    Ok(report.finish(dim, num_steps, window >= num_steps))
 }
 
 #[derive(Default)]
@@ -95,14 +95,14 @@ struct Collected {
 }
 
 impl Collected {
-    fn finish(self, dim: usize, full_orthogonality: bool) -> SlqReport {
+    fn finish(self, dim: usize, num_steps: usize, full_orthogonality: bool) -> SlqReport {
         let (trace, std_err_numeric) = mean_and_std_error(&self.samples);
         let num_matvecs = self.samples.len();
         // Forms of unit vectors: the trace is `dim` times their mean.
         let std_err_data = dim as f64 * mean_data_std_error(join(self.shards).as_ref());
         let trace = TraceReport { trace, std_err_numeric, std_err_data, samples: self.samples, num_matvecs };
         let Self { probes, num_matvecs, interrupted, .. } = self;
-        SlqReport { probes, dim, num_matvecs, trace, full_orthogonality, interrupted }
+        SlqReport { probes, dim, num_steps, num_matvecs, trace, full_orthogonality, interrupted }
     }
 }
 

@@ -29,6 +29,11 @@ impl Basis {
         self.blocks.iter().map(|block| block.dims()[0]).sum()
     }
 
+    /// The blocks in which the vectors came.
+    pub(crate) fn blocks(&self) -> &[Tensor] {
+        &self.blocks
+    }
+
     /// Appends the rows of `block`, `[k, n]`.
     pub(crate) fn push(&mut self, block: Tensor) {
         self.blocks.push(block);

@@ -1,0 +1,228 @@
+//! The search for both ends of a spectrum, step by step: what [`super::eigenpairs`] and [`super::survey`] share.
+
+use candle_core::Tensor;
+use rand::Rng;
+
+use super::EigenpairsReport;
+use super::closing::Accepted;
+use super::eigenpairs::EigenParams;
+use super::krylov_schur::{KrylovSchur, Ritz};
+use super::survey::{SurveyState, damaged};
+use crate::Result;
+use crate::curvature::LinearOperator;
+use crate::observer::{Observer, Step};
+
+/// The name in errors and tables.
+pub(super) const METHOD: &str = "lanczos";
+/// Up to this dimension the whole space is spanned: all pairs are exact, whatever their multiplicity.
+const EXACT_DIM: usize = 128;
+/// Vectors of a basis whose Ritz pairs are looked at after every step, and looks while a larger one doubles.
+const SMALL_BASIS: usize = 170;
+const LOOKS_PER_DOUBLING: usize = 16;
+/// The recurrence does not see the rounding of products; a little below the tolerance the closing product confirms.
+const MARGIN: f64 = 0.7;
+
+/// How many products a run will have taken, for progress bars: on spectra like those of networks about five per pair and
+/// twenty more, and later about three for each pair still open.
+fn expected_matvecs(done: usize, open: usize, wanted: usize, most: usize) -> usize {
+    let guess = if open == 0 { done } else { (5 * wanted + 20).max(done + 3 * open) };
+    guess.min(most).max(done)
+}
+
+/// A thick-restart basis, and how far its two ends have come.
+pub(super) struct Search<'a> {
+    pub(super) operator: &'a dyn LinearOperator,
+    pub(super) params: EigenParams,
+    pub(super) state: KrylovSchur<'a>,
+    pub(super) ritz: Ritz,
+    limits: Limits,
+    /// Values at the ends when a Krylov space last closed.
+    pub(super) at_closure: Option<Vec<f64>>,
+}
+
+impl<'a> Search<'a> {
+    /// Starts from a random normal block; the basis may grow to `spare_rows` vectors beyond the wanted ones, where
+    /// memory allows.
+    pub(super) fn new(
+        operator: &'a dyn LinearOperator,
+        params: &EigenParams,
+        spare_rows: usize,
+        rng: &mut impl Rng,
+    ) -> Result<Self> {
+        let limits = Limits::new(operator, params, spare_rows);
+        let state = KrylovSchur::new(operator, limits.block, METHOD, rng)?;
+        let ritz = state.ritz();
+        Ok(Self { operator, params: params.clone(), state, ritz, limits, at_closure: None })
+    }
+
+    /// Pairs asked for.
+    pub(super) fn wanted(&self) -> usize {
+        self.params.top + self.params.bottom
+    }
+
+    /// Vectors per product.
+    pub(super) fn block(&self) -> usize {
+        self.limits.block
+    }
+
+    /// Whether the basis holds as many vectors as there are pairs wanted.
+    pub(super) fn is_enough(&self) -> bool {
+        self.state.rows() >= self.wanted()
+    }
+
+    /// Whether the basis must shrink before the next step.
+    pub(super) fn is_full(&self) -> bool {
+        self.state.rows() > self.wanted() && self.state.rows() + self.state.pending_rows() > self.limits.basis_rows
+    }
+
+    /// Shrinks the basis to the Ritz vectors nearest both ends.
+    pub(super) fn restart(&mut self) -> Result<()> {
+        let keep = self.limits.kept(&self.params, self.state.rows());
+        self.state.restart(&self.ritz, &keep)
+    }
+
+    /// One block product more. Of a large basis the Ritz pairs are looked at now and then only: they cost `O(m³)`.
+    pub(super) fn step(&mut self, rng: &mut impl Rng, observer: &mut dyn Observer) -> Result<()> {
+        self.state.step(rng, observer)?;
+        let rows = self.state.rows();
+        if rows <= SMALL_BASIS || rows >= self.ritz.values.len() + rows / LOOKS_PER_DOUBLING || self.is_full() {
+            self.refresh();
+        }
+        Ok(())
+    }
+
+    /// Brings the Ritz pairs up to date with the basis.
+    pub(super) fn refresh(&mut self) {
+        if !self.is_fresh() {
+            self.ritz = self.state.ritz();
+        }
+    }
+
+    /// Whether the Ritz pairs are those of the present basis.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.ritz.values.len() == self.state.rows()
+    }
+
+    /// Tells the observer; whether it asks to stop.
+    pub(super) fn announce(&self, observer: &mut dyn Observer) -> bool {
+        let (wanted, converged) = (self.wanted(), self.num_converged());
+        let message = format!("{converged} of {wanted} converged");
+        let done = self.state.num_matvecs;
+        let total = expected_matvecs(done, wanted - converged, wanted, self.params.max_matvecs);
+        observer.on_step(&Step { task: METHOD, done, total, message }).is_break()
+    }
+
+    fn num_converged(&self) -> usize {
+        self.ends().iter().filter(|&&i| self.is_converged(i)).count()
+    }
+
+    fn is_converged(&self, index: usize) -> bool {
+        self.ritz.residuals[index] <= MARGIN * self.params.tolerance * self.scale()
+    }
+
+    /// Pairs at the bottom and at the top that have converged with all wanted ones further out.
+    pub(super) fn converged_at_ends(&self) -> [usize; 2] {
+        let ends = self.ends();
+        let (bottom, top) = ends.split_at(self.params.bottom.min(ends.len()));
+        [bottom, top].map(|end| end.iter().take_while(|&&i| self.is_converged(i)).count())
+    }
+
+    /// Whether the pairs at both ends have converged, and would be the same after one step more.
+    pub(super) fn is_done(&mut self) -> bool {
+        let settled = self.num_converged() == self.wanted() && self.operator.dim() > EXACT_DIM;
+        if !self.is_fresh() {
+            return false;
+        }
+        let done = self.is_enough() && (settled || self.state.is_complete());
+        if !done || !self.state.closed || self.state.is_complete() {
+            return done;
+        }
+        // A closed space may have missed copies of a repeated value: random directions fill it up, once at least.
+        let values: Vec<f64> = self.ends().iter().map(|&i| self.ritz.values[i]).collect();
+        let bound = self.params.tolerance * self.scale();
+        let agree = |(a, b): (&f64, &f64)| (a - b).abs() <= bound;
+        let same = self.at_closure.as_ref().is_some_and(|before| before.iter().zip(&values).all(agree));
+        self.at_closure = Some(values);
+        same
+    }
+
+    /// Products that one step more and the closing product would have taken in all.
+    pub(super) fn next_matvecs(&self) -> usize {
+        self.state.num_matvecs + self.state.pending_rows() + self.wanted()
+    }
+
+    /// The largest `|θ|`.
+    pub(super) fn scale(&self) -> f64 {
+        self.ritz.values.iter().fold(0.0, |scale: f64, value| scale.max(value.abs()))
+    }
+
+    /// Positions among the ascending Ritz values: the bottom ones first, then the top ones, largest first.
+    pub(super) fn ends(&self) -> Vec<usize> {
+        let rows = self.ritz.values.len();
+        let bottom = self.params.bottom.min(rows);
+        (0..bottom).chain((rows - self.params.top.min(rows - bottom)..rows).rev()).collect()
+    }
+
+    /// Puts everything into `state` that [`Self::restore`] needs.
+    pub(super) fn keep(&self, state: &mut SurveyState) -> Result<()> {
+        if let Some(values) = &self.at_closure {
+            state.put_numbers("at_closure", values)?;
+        }
+        state.put_numbers("ritz_rows", &[self.ritz.values.len() as f64])?;
+        self.state.keep(state)
+    }
+
+    /// Goes on from a kept state.
+    pub(super) fn restore(&mut self, state: &SurveyState) -> Result<()> {
+        self.state.restore(state)?;
+        self.at_closure = state.tensors.contains_key("at_closure").then(|| state.numbers("at_closure")).transpose()?;
+        let &[rows] = state.numbers("ritz_rows")?.as_slice() else { return Err(damaged("ritz_rows")) };
+        self.ritz = self.state.ritz();
+        // An older look at the basis stays as old as it was, so that the next one comes at the same step.
+        self.ritz.values.truncate(rows as usize);
+        Ok(())
+    }
+
+    /// The pairs at both ends as they are, measured by one closing product each unless `interrupted`.
+    pub(super) fn finish(self, interrupted: bool, observer: &mut dyn Observer) -> Result<EigenpairsReport> {
+        let ends = self.ends();
+        let pick = |values: &[f64]| ends.iter().map(|&i| values[i]).collect();
+        let vectors: Option<Tensor> = if ends.is_empty() { None } else { Some(self.state.vectors(&self.ritz, &ends)?) };
+        let (values, residuals) = (pick(&self.ritz.values), pick(&self.ritz.residuals));
+        let mut accepted = Accepted::new(vectors, values, residuals, self.state.num_matvecs)?;
+        accepted.interrupted = interrupted;
+        let Self { operator, params, state, .. } = self;
+        // The basis goes before the closing products take their memory.
+        drop(state);
+        accepted.measure(METHOD, operator, observer)?;
+        let (top, bottom) = accepted.reports(METHOD, operator, params.bottom, params.tolerance)?;
+        Ok(EigenpairsReport { top, bottom })
+    }
+}
+
+struct Limits {
+    block: usize,
+    basis_rows: usize,
+}
+
+impl Limits {
+    fn new(operator: &dyn LinearOperator, params: &EigenParams, spare_rows: usize) -> Self {
+        let (dim, wanted) = (operator.dim(), params.top + params.bottom);
+        // At a restart the kept vectors (the wanted ones and half of the spare rows) exist twice, a block once.
+        let that_fit = params.memory_bytes / (dim * operator.dtype().size_in_bytes());
+        let spare = that_fit.saturating_sub(2 * wanted + params.block) * 2 / 3;
+        // Wide blocks in a small basis restart before they have learnt anything: up to twice the products.
+        let block = params.block.min(spare / 10).clamp(1, dim);
+        Self { block, basis_rows: wanted + spare.clamp(3 * block, spare_rows.max(3 * block)) }
+    }
+
+    /// Which of `rows` Ritz vectors survive a restart: the wanted ones and as many neighbours as fit in half of the
+    /// spare rows, shared between the ends as the wanted ones are.
+    fn kept(&self, params: &EigenParams, rows: usize) -> Vec<usize> {
+        let wanted = params.top + params.bottom;
+        let extra = (self.basis_rows - wanted) / 2;
+        let extra_top = (extra * params.top).checked_div(wanted).unwrap_or(0);
+        let (top, bottom) = (params.top + extra_top, params.bottom + extra - extra_top);
+        (0..bottom).chain(rows - top..rows).collect()
+    }
+}

@@ -1,0 +1,353 @@
+//! The survey: both ends of a spectrum and its density from one set of Krylov bases.
+
+mod rules;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha8Rng;
+
+use self::rules::Rules;
+pub(super) use self::state::damaged;
+pub use self::state::{Store, SurveyState};
+use super::data_error::mean_data_std_error;
+use super::eigenpairs::{EigenParams, SPARE_ROWS, check_counts};
+use super::search::{METHOD, Search};
+use super::trace::mean_and_std_error;
+use super::vectors::{normal_block, norms};
+use super::{EigenpairsReport, SlqParams, SlqReport, SpectralError, TraceReport, slq};
+use crate::curvature::{LinearOperator, ShardForms};
+use crate::observer::Observer;
+use crate::{Error, Result};
+
+/// What to find, how well, and at what cost at most.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SurveyParams {
+    /// Number of largest algebraic eigenvalues.
+    pub top: usize,
+    /// Number of smallest algebraic eigenvalues.
+    pub bottom: usize,
+    /// A pair has converged when `‖A y − θ y‖` is at most this times the largest `|θ|` found.
+    pub eigen_tolerance: f64,
+    /// Start vectors that go in lock-step, 2 or more.
+    pub num_probes: usize,
+    /// Block steps of the density at most.
+    pub num_steps: usize,
+    /// The density has settled when a third more steps moved it by at most this (`W₁` over the mean `|λ|`).
+    pub density_tolerance: f64,
+    /// Products to spend at most, those of the guard and the closing ones included.
+    pub max_matvecs: usize,
+    /// Time to spend at most; checked after each block product.
+    pub max_time: Option<Duration>,
+    /// Bound on the basis and its copies at a restart.
+    pub memory_bytes: usize,
+}
+
+impl Default for SurveyParams {
+    /// Four start vectors: a product of 4 costs 6 % more per vector than one of 8 and half as many again less than
+    /// one of 1, and half as many products pass until the ends have converged as with 8.
+    fn default() -> Self {
+        Self {
+            top: 10,
+            bottom: 5,
+            eigen_tolerance: 1e-4,
+            num_probes: 4,
+            num_steps: 80,
+            density_tolerance: 0.02,
+            max_matvecs: 1_000,
+            max_time: None,
+            memory_bytes: 1 << 30,
+        }
+    }
+}
+
+/// Why a survey ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// All asked for is within its tolerance, as far as the recurrence can tell.
+    Converged,
+    /// [`SurveyParams::max_matvecs`] is spent.
+    MaxMatvecs,
+    /// [`SurveyParams::max_time`] is over; the same numbers come from `max_matvecs`.
+    MaxTime {
+        /// The budget that ends at the same step.
+        max_matvecs: usize,
+    },
+    /// The observer asked for it.
+    Interrupted,
+}
+
+/// What a survey found.
+#[derive(Debug, Clone)]
+pub struct SurveyReport {
+    /// Both ends, measured by a closing product.
+    pub pairs: EigenpairsReport,
+    /// Gauss rules and the trace seen by the start vectors.
+    pub slq: SlqReport,
+    /// How far a third more steps moved the density (`W₁` over the mean `|λ|`); NaN where it was not compared.
+    pub density_change: f64,
+    /// Whether that is within the tolerance.
+    pub density_converged: bool,
+    /// Why it ended.
+    pub stop: Stop,
+    /// Products in all: guard, basis, closing, and a separate density where memory forced one.
+    pub num_matvecs: usize,
+}
+
+/// Products of the guard.
+const GUARD_MATVECS: usize = 2;
+
+/// Both ends of the spectrum of `A` and its density, from one block Krylov space of `num_probes` random start vectors.
+///
+/// One block product per step serves everything: Ritz pairs at both ends ([`super::eigenpairs`], the same thick-restart
+/// method), and, before the first restart, one Gauss rule per start vector (block quadrature: Golub & Meurant 2010,
+/// chapter 6), whose first moment is a trace sample. Converged pairs at the ends enter the rules with their exact weight
+/// `1/n`. The start vectors are uniform on the sphere (orthonormalised normal vectors), so each rule's moments are unbiased.
+/// It ends when both the pairs and the density are within their tolerances, or the budget is spent, and says which.
+///
+/// Before anything, `A` is applied twice to one vector, and both products must agree bit for bit; each step checks the
+/// symmetry of `A`. Where the memory holds no basis for `num_probes` vectors, the density comes from a separate [`slq`].
+/// State goes to `store` when it wants it, and a survey that finds one there goes on from it.
+///
+/// Cost: `num_matvecs` products, `4 m n` multiplications per product for a basis of `m` vectors.
+///
+/// # Errors
+/// Those of [`super::eigenpairs`] and [`slq`]; [`SpectralError::NotDeterministic`], [`SpectralError::NotSymmetric`],
+/// [`SpectralError::BudgetTooSmall`] where `max_matvecs` pays for no pair.
+pub fn survey(
+    operator: &dyn LinearOperator,
+    params: &SurveyParams,
+    rng: &mut ChaCha8Rng,
+    store: &mut dyn Store,
+    observer: &mut dyn Observer,
+) -> Result<SurveyReport> {
+    check(operator, params)?;
+    let started = Instant::now();
+    let eigen = params.eigen();
+    let guard = guard(operator, rng, observer)?;
+    let mut search = Search::new(operator, &eigen, SPARE_ROWS.max(params.num_probes * params.num_steps), rng)?;
+    let mut run = Run { params, trace: None, shards: None, settled: false, rules: None };
+    if let Some(state) = store.load()? {
+        search.restore(&state)?;
+        state.set_position(rng)?;
+        run.restore(&search, &state)?;
+    }
+    let stop = loop {
+        if search.is_full() {
+            run.take_rules(&search);
+            search.restart()?;
+        }
+        let rows = search.state.rows();
+        match search.step(rng, observer) {
+            Err(Error::Interrupted) if rows > 0 => {
+                run.save(&search, rng, store, true)?;
+                break Stop::Interrupted;
+            }
+            result => result?,
+        }
+        run.take_start(&search);
+        run.check_rules(&mut search);
+        let stopped = search.announce(observer);
+        if search.is_done() && run.is_settled(&search) {
+            break Stop::Converged;
+        }
+        let reach = guard + search.next_matvecs();
+        if search.is_enough() && reach > params.max_matvecs {
+            break Stop::MaxMatvecs;
+        }
+        run.save(&search, rng, store, stopped)?;
+        if stopped {
+            break Stop::Interrupted;
+        }
+        if search.is_enough() && params.max_time.is_some_and(|most| started.elapsed() >= most) {
+            break Stop::MaxTime { max_matvecs: reach - 1 };
+        }
+    };
+    if stop == Stop::Interrupted && !search.is_enough() {
+        return Err(Error::Interrupted);
+    }
+    run.finish(search, stop, (guard, rng), observer)
+}
+
+impl SurveyParams {
+    fn eigen(&self) -> EigenParams {
+        EigenParams {
+            top: self.top,
+            bottom: self.bottom,
+            tolerance: self.eigen_tolerance,
+            max_matvecs: self.max_matvecs,
+            block: self.num_probes,
+            memory_bytes: self.memory_bytes,
+        }
+    }
+}
+
+fn check(operator: &dyn LinearOperator, params: &SurveyParams) -> Result<()> {
+    let (top, bottom, dim) = (params.top, params.bottom, operator.dim());
+    check_counts(METHOD, top, bottom, dim)?;
+    if params.num_probes < 2 {
+        return Err(SpectralError::TooFewProbes { method: METHOD, got: params.num_probes }.into());
+    }
+    // The guard, a first block, and a closing product for each pair of a basis that holds them all.
+    let block = params.num_probes.min(dim);
+    let needed = GUARD_MATVECS + (top + bottom).max(1).next_multiple_of(block) + top + bottom;
+    if params.max_matvecs < needed {
+        return Err(SpectralError::BudgetTooSmall { method: METHOD, got: params.max_matvecs, needed }.into());
+    }
+    Ok(())
+}
+
+/// Two products of one vector, which must agree bit for bit; the number of products.
+fn guard(operator: &dyn LinearOperator, rng: &mut ChaCha8Rng, observer: &mut dyn Observer) -> Result<usize> {
+    let vector = normal_block((1, operator.dim()), operator.dtype(), operator.device(), rng)?;
+    let [first, second] = [operator.apply(&vector, observer)?.block, operator.apply(&vector, observer)?.block];
+    let size = norms(&first)?[0];
+    if !size.is_finite() {
+        return Err(SpectralError::NonFinite { method: METHOD, matvec: 1 }.into());
+    }
+    // NaN would pass as unequal to itself, and −0 as equal to 0, which no later step can tell apart.
+    let difference = norms(&(first - second)?)?[0];
+    if difference != 0.0 {
+        return Err(SpectralError::NotDeterministic { method: METHOD, difference: difference / size }.into());
+    }
+    Ok(GUARD_MATVECS)
+}
+
+/// What the start vectors have seen so far.
+struct Run<'a> {
+    params: &'a SurveyParams,
+    /// `n·qᵀAq` of each start vector.
+    trace: Option<Vec<f64>>,
+    shards: Option<ShardForms>,
+    /// More steps would not move the density, or are not wanted.
+    settled: bool,
+    /// Taken at the last moment before the basis shrinks or goes.
+    rules: Option<Rules>,
+}
+
+impl Run<'_> {
+    /// After the first step: trace samples and their shard forms.
+    fn take_start(&mut self, search: &Search<'_>) {
+        if self.trace.is_none() {
+            let (projected, dim) = (search.state.projected(), search.operator.dim() as f64);
+            self.trace = Some(projected.diagonal().iter().map(|form| dim * form).collect());
+            self.shards = search.state.first_forms.clone();
+        }
+    }
+
+    /// Keeps the rules as they are, where none are kept yet.
+    fn take_rules(&mut self, search: &Search<'_>) {
+        if self.rules.is_none() && search.block() == self.block(search) {
+            self.rules = Some(Rules::of(search, self.block(search)));
+        }
+    }
+
+    /// Start vectors, in a space of few dimensions fewer than asked for.
+    fn block(&self, search: &Search<'_>) -> usize {
+        self.params.num_probes.min(search.operator.dim())
+    }
+
+    fn check_rules(&mut self, search: &mut Search<'_>) {
+        let block = self.block(search);
+        let num_steps = search.state.rows() / block;
+        let due = search.state.is_complete() || rules::is_due(num_steps, self.params.num_steps);
+        if self.is_settled(search) || search.block() < block || !due {
+            return;
+        }
+        search.refresh();
+        let change = Rules::of(search, block).change;
+        self.settled = change <= self.params.density_tolerance || num_steps >= self.params.num_steps;
+    }
+
+    /// Whether nothing is left to learn about the density from this basis.
+    fn is_settled(&self, search: &Search<'_>) -> bool {
+        self.settled || self.rules.is_some() || search.block() < self.block(search)
+    }
+
+    fn save(&self, search: &Search<'_>, rng: &ChaCha8Rng, store: &mut dyn Store, last: bool) -> Result<()> {
+        if !store.wants(search.state.bytes(), last) {
+            return Ok(());
+        }
+        let mut state = SurveyState::default();
+        search.keep(&mut state)?;
+        state.put_position(rng)?;
+        if let Some(samples) = &self.trace {
+            state.put_numbers("trace", samples)?;
+        }
+        if let Some(shards) = &self.shards {
+            state.put_numbers("shards.rows", &shards.rows.iter().map(|&rows| rows as f64).collect::<Vec<_>>())?;
+            state.put_numbers("shards.forms", &shards.forms.concat())?;
+        }
+        state.put_numbers("settled", &[f64::from(u8::from(self.settled))])?;
+        if let Some(rules) = &self.rules {
+            state.put_rules(rules)?;
+        }
+        store.save(&state);
+        Ok(())
+    }
+
+    fn restore(&mut self, search: &Search<'_>, state: &SurveyState) -> Result<()> {
+        self.trace = Some(state.numbers("trace")?);
+        if state.tensors.contains_key("shards.rows") {
+            let rows: Vec<usize> = state.numbers("shards.rows")?.into_iter().map(|rows| rows as usize).collect();
+            let forms = state.numbers("shards.forms")?;
+            if rows.is_empty() || forms.len() != rows.len() * self.block(search).min(search.block()) {
+                return Err(damaged("shards.forms"));
+            }
+            let forms = forms.chunks(forms.len() / rows.len()).map(<[f64]>::to_vec).collect();
+            self.shards = Some(ShardForms { rows, forms });
+        }
+        self.settled = state.numbers("settled")? == [1.0];
+        self.rules = state.rules()?;
+        Ok(())
+    }
+
+    fn finish(
+        mut self,
+        mut search: Search<'_>,
+        stop: Stop,
+        (guard, rng): (usize, &mut ChaCha8Rng),
+        observer: &mut dyn Observer,
+    ) -> Result<SurveyReport> {
+        search.refresh();
+        self.take_rules(&search);
+        let (operator, dim, params) = (search.operator, search.operator.dim(), self.params);
+        let basis_matvecs = search.state.num_matvecs;
+        let pairs = search.finish(stop == Stop::Interrupted, observer)?;
+        let mut num_matvecs = guard + pairs.top.num_matvecs;
+        let (slq, change) = match self.rules {
+            Some(rules) => {
+                let samples = self.trace.unwrap_or_default();
+                let (trace, std_err_numeric) = mean_and_std_error(&samples);
+                let std_err_data = dim as f64 * mean_data_std_error(self.shards.as_ref());
+                let trace = TraceReport { trace, std_err_numeric, std_err_data, num_matvecs: samples.len(), samples };
+                let slq = SlqReport {
+                    probes: rules.probes,
+                    dim,
+                    num_steps: rules.num_steps,
+                    num_matvecs: basis_matvecs,
+                    trace,
+                    full_orthogonality: true,
+                    interrupted: stop == Stop::Interrupted,
+                };
+                (slq, rules.change)
+            }
+            None => {
+                let num_steps =
+                    params.num_steps.min(dim).min(params.max_matvecs.saturating_sub(num_matvecs) / params.num_probes);
+                let apart = SlqParams {
+                    num_probes: params.num_probes,
+                    num_steps: num_steps.max(1),
+                    memory_bytes: params.memory_bytes,
+                };
+                let slq = slq(operator, &apart, rng, observer)?;
+                num_matvecs += slq.num_matvecs;
+                (slq, f64::NAN)
+            }
+        };
+        let density_converged = change <= params.density_tolerance;
+        Ok(SurveyReport { pairs, slq, density_change: change, density_converged, stop, num_matvecs })
+    }
+}

@@ -1,0 +1,114 @@
+//! The state of a survey as named tensors, so that a killed one goes on bit for bit.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor};
+use nalgebra::DMatrix;
+use rand_chacha::ChaCha8Rng;
+
+use super::rules::Rules;
+use crate::spectral::Quadrature;
+use crate::{Error, Result};
+
+/// Everything that a survey needs to go on: tensors by name, which a file can hold.
+#[derive(Debug, Clone, Default)]
+pub struct SurveyState {
+    /// By name.
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+/// Where a survey keeps its state. [`()`] keeps nothing.
+pub trait Store {
+    /// What an earlier run left.
+    ///
+    /// # Errors
+    /// A state that cannot be read or belongs to another computation.
+    fn load(&mut self) -> Result<Option<SurveyState>> {
+        Ok(None)
+    }
+    /// Whether a state of so many bytes should be saved now; at the end of a run (`last`) it is asked once more.
+    fn wants(&mut self, _bytes: usize, _last: bool) -> bool {
+        false
+    }
+    /// Keeps it. A failure is no error of the survey.
+    fn save(&mut self, _state: &SurveyState) {}
+}
+
+impl Store for () {}
+
+impl SurveyState {
+    pub(in crate::spectral) fn put_numbers(&mut self, name: &str, values: &[f64]) -> Result<()> {
+        self.tensors.insert(name.into(), Tensor::new(values, &Device::Cpu)?);
+        Ok(())
+    }
+
+    pub(in crate::spectral) fn put_matrix(&mut self, name: &str, matrix: &DMatrix<f64>) -> Result<()> {
+        // Column-major, with its shape in front.
+        let mut values = vec![matrix.nrows() as f64, matrix.ncols() as f64];
+        values.extend_from_slice(matrix.as_slice());
+        self.put_numbers(name, &values)
+    }
+
+    pub(in crate::spectral) fn numbers(&self, name: &str) -> Result<Vec<f64>> {
+        Ok(self.tensor(name)?.to_dtype(DType::F64)?.to_vec1()?)
+    }
+
+    pub(in crate::spectral) fn matrix(&self, name: &str) -> Result<DMatrix<f64>> {
+        let values = self.numbers(name)?;
+        match values.as_slice() {
+            [rows, columns, entries @ ..] if rows * columns == entries.len() as f64 => {
+                Ok(DMatrix::from_column_slice(*rows as usize, *columns as usize, entries))
+            }
+            _ => Err(damaged(name)),
+        }
+    }
+
+    pub(in crate::spectral) fn tensor(&self, name: &str) -> Result<&Tensor> {
+        self.tensors.get(name).ok_or_else(|| damaged(name))
+    }
+
+    /// The random stream's position.
+    pub(super) fn put_position(&mut self, rng: &ChaCha8Rng) -> Result<()> {
+        let position = rng.get_word_pos();
+        let words: Vec<u32> = (0..4).map(|word| (position >> (32 * word)) as u32).collect();
+        self.tensors.insert("rng".into(), Tensor::new(words, &Device::Cpu)?);
+        Ok(())
+    }
+
+    pub(super) fn set_position(&self, rng: &mut ChaCha8Rng) -> Result<()> {
+        let words: Vec<u32> = self.tensor("rng")?.to_vec1()?;
+        rng.set_word_pos(words.iter().rev().fold(0, |position: u128, &word| position << 32 | u128::from(word)));
+        Ok(())
+    }
+
+    pub(super) fn put_rules(&mut self, rules: &Rules) -> Result<()> {
+        self.put_numbers("rules", &[rules.num_steps as f64, rules.change])?;
+        for (index, rule) in rules.probes.iter().enumerate() {
+            self.put_numbers(&format!("rules.{index}.nodes"), &rule.nodes)?;
+            self.put_numbers(&format!("rules.{index}.weights"), &rule.weights)?;
+        }
+        self.put_numbers("rules.exact", &[f64::from(u8::from(rules.probes.iter().all(|rule| rule.exact)))])
+    }
+
+    pub(super) fn rules(&self) -> Result<Option<Rules>> {
+        if !self.tensors.contains_key("rules") {
+            return Ok(None);
+        }
+        let exact = self.numbers("rules.exact")? == [1.0];
+        let mut probes = Vec::new();
+        while self.tensors.contains_key(&format!("rules.{}.nodes", probes.len())) {
+            let [nodes, weights] =
+                ["nodes", "weights"].map(|part| self.numbers(&format!("rules.{}.{part}", probes.len())));
+            probes.push(Quadrature { nodes: nodes?, weights: weights?, exact });
+        }
+        match self.numbers("rules")?.as_slice() {
+            [num_steps, change] => Ok(Some(Rules { probes, num_steps: *num_steps as usize, change: *change })),
+            _ => Err(damaged("rules")),
+        }
+    }
+}
+
+/// A part that is missing or has another shape than this version writes.
+pub(in crate::spectral) fn damaged(part: &str) -> Error {
+    crate::spectral::SpectralError::DamagedState { part: part.to_owned() }.into()
+}
