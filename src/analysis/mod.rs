@@ -1,29 +1,60 @@
 //! What `analyze` computes, as plain report structs that `report` turns into tables and figures.
 
 mod check;
+mod headlines;
+mod layers;
+mod options;
 mod run;
+mod spectrum;
+mod trace;
+mod vectors;
 
 pub use check::{CheckOptions, Finding, check, check_outputs};
-pub use run::{AnalysisOptions, EigenMethod, analyze};
+pub use options::{AnalysisOptions, EigenMethod};
+pub use run::analyze;
 
-use crate::spectral::{DensityReport, EigenReport, SlqReport, TraceReport};
+use crate::spectral::{DensityReport, EigenReport, End, SlqReport, Stop, Store};
 
 /// Which curvature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum OperatorKind {
     /// Second derivative of the mean loss.
     Hessian,
-    /// Generalised Gauss-Newton matrix.
+    /// Generalised Gauss-Newton matrix; of cross-entropy the exact Fisher matrix too.
     Ggn,
+    /// Hessian less GGN.
+    Residual,
+    /// Second moment of the per-sample gradients.
+    EmpiricalFisher,
+    /// The same at labels drawn from the model.
+    McFisher,
+    /// Covariance of the per-sample gradients.
+    GradientCovariance,
+}
+
+/// Where surveys keep their states: one store for each operator. `()` keeps nothing.
+pub trait Stores {
+    /// The store of the survey `name`.
+    fn store(&mut self, name: &str) -> Box<dyn Store + '_>;
+}
+
+impl Stores for () {
+    fn store(&mut self, _name: &str) -> Box<dyn Store + '_> {
+        Box::new(())
+    }
 }
 
 impl OperatorKind {
-    /// The word in tables: `hessian` or `ggn`.
+    /// The word in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Hessian => "hessian",
             Self::Ggn => "ggn",
+            Self::Residual => "residual",
+            Self::EmpiricalFisher => "empirical_fisher",
+            Self::McFisher => "mc_fisher",
+            Self::GradientCovariance => "gradient_covariance",
         }
     }
 }
@@ -39,12 +70,85 @@ pub struct SpectrumReport {
     pub top: EigenReport,
     /// Smallest eigenvalues.
     pub bottom: EigenReport,
-    /// Hutchinson's trace.
-    pub trace: TraceReport,
+    /// The trace.
+    pub trace: TraceSummary,
     /// Raw nodes and weights.
     pub slq: SlqReport,
-    /// Smoothed densities, linear and signed-log.
+    /// Smoothed densities on all axes.
     pub densities: Vec<DensityReport>,
+    /// How far a third more steps moved the density (`W₁` over the mean `|λ|`); NaN where it was not compared.
+    pub density_change: f64,
+    /// Whether that is within the tolerance.
+    pub density_converged: bool,
+    /// Why the survey ended.
+    pub stop: Stop,
+    /// Products of the survey.
+    pub num_matvecs: usize,
+    /// An interruption left the trace, or trace and density, unknown.
+    pub interrupted: bool,
+}
+
+/// A trace with its errors, and how it was found.
+#[derive(Debug, Clone)]
+pub struct TraceSummary {
+    /// The trace.
+    pub trace: f64,
+    /// Standard error from random numbers; 0 where none were drawn.
+    pub std_err_numeric: f64,
+    /// Standard error from the choice of data rows; NaN where unknown.
+    pub std_err_data: f64,
+    /// One sample per probe; empty where no probes were drawn.
+    pub samples: Vec<f64>,
+    /// `exact`, `random_columns`, `exact_ggn+hutchinson`, `hutchinson_deflated` or `hutchinson`.
+    pub method: &'static str,
+    /// Whether the numeric error is within its tolerance.
+    pub converged: bool,
+    /// Products with the operator.
+    pub num_matvecs: usize,
+    /// Its parts by layer, which add up to it; empty where they are not known.
+    pub layers: Vec<TracePart>,
+}
+
+/// One layer's part of a trace.
+#[derive(Debug, Clone)]
+pub struct TracePart {
+    /// `layer:X`
+    pub scope: String,
+    /// The part.
+    pub trace: f64,
+    /// As in [`TraceSummary`].
+    pub std_err_numeric: f64,
+    /// As in [`TraceSummary`]; errors of parts are correlated.
+    pub std_err_data: f64,
+}
+
+impl TraceSummary {
+    /// What an interruption leaves.
+    pub(crate) fn unknown() -> Self {
+        Self {
+            trace: f64::NAN,
+            std_err_numeric: f64::NAN,
+            std_err_data: f64::NAN,
+            samples: Vec::new(),
+            method: "none",
+            converged: false,
+            num_matvecs: 0,
+            layers: Vec::new(),
+        }
+    }
+}
+
+/// Where an eigenvector lives.
+#[derive(Debug, Clone)]
+pub struct EigenvectorReport {
+    /// Which end.
+    pub end: End,
+    /// Index at that end, from 0.
+    pub index: usize,
+    /// Mass `Σ yᵢ²` of each layer, in the order of the network; adds up to 1.
+    pub layers: Vec<(String, f64)>,
+    /// `Σ yᵢ⁴`: 1 for one parameter, `1/n` where all `n` share equally.
+    pub inverse_participation: f64,
 }
 
 /// What direction a slice follows.
@@ -135,6 +239,8 @@ pub struct AnalysisReport {
     pub name: String,
     /// One entry per operator asked for.
     pub spectra: Vec<SpectrumReport>,
+    /// Eigenvectors by operator.
+    pub eigenvectors: Vec<(OperatorKind, EigenvectorReport)>,
     /// Lines and planes.
     pub slices: Vec<SliceReport>,
     /// Headline numbers.

@@ -50,6 +50,11 @@ impl TensorFile {
         Ok(Self { path: path.into(), sha256, metadata, tensors })
     }
 
+    /// All tensors by name.
+    pub fn into_tensors(self) -> BTreeMap<String, Tensor> {
+        self.tensors
+    }
+
     /// The tensor `name` as it is in the file.
     ///
     /// # Errors

@@ -20,21 +20,12 @@ use crate::report::write_atomic;
 pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<()> {
     let mut header = Map::new();
     header.insert("__metadata__".into(), json!(metadata));
-    let mut payload = Vec::new();
+    let mut end = 0;
     for (name, tensor) in tensors {
-        let start = payload.len();
-        let flat = tensor.to_device(&Device::Cpu)?.flatten_all()?;
-        let dtype = match tensor.dtype() {
-            DType::F32 => {
-                flat.to_vec1::<f32>()?.iter().for_each(|value| payload.extend(value.to_le_bytes()));
-                "F32"
-            }
-            _ => {
-                flat.to_dtype(DType::F64)?.to_vec1::<f64>()?.iter().for_each(|v| payload.extend(v.to_le_bytes()));
-                "F64"
-            }
-        };
-        let entry = json!({"dtype": dtype, "shape": tensor.dims(), "data_offsets": [start, payload.len()]});
+        let dtype = if tensor.dtype() == DType::F32 { "F32" } else { "F64" };
+        let start = end;
+        end += tensor.elem_count() * if dtype == "F32" { 4 } else { 8 };
+        let entry = json!({"dtype": dtype, "shape": tensor.dims(), "data_offsets": [start, end]});
         header.insert(name.clone(), entry);
     }
     let mut header = Value::Object(header).to_string();
@@ -43,9 +34,18 @@ pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &BTree
     write_atomic(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(header.as_bytes())?;
-        file.write_all(&payload)
+        tensors.iter().try_for_each(|(_, tensor)| file.write_all(&bytes(tensor).map_err(std::io::Error::other)?))
     })?;
     Ok(())
+}
+
+/// Little-endian f32 or f64: one tensor at a time, since all together may be as large as the memory.
+fn bytes(tensor: &Tensor) -> candle_core::Result<Vec<u8>> {
+    let flat = tensor.to_device(&Device::Cpu)?.flatten_all()?;
+    Ok(match tensor.dtype() {
+        DType::F32 => flat.to_vec1::<f32>()?.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        _ => flat.to_dtype(DType::F64)?.to_vec1::<f64>()?.iter().flat_map(|value| value.to_le_bytes()).collect(),
+    })
 }
 
 #[cfg(test)]

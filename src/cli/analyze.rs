@@ -2,26 +2,54 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::args::{DtypeArg, argument};
-use super::output::{check_folder, claim_folder, remove_outdated};
+use super::output::{check_folder, claim_folder, is_unfinished, remove_outdated};
 use super::session::{Session, SessionArgs};
+use super::state::{Saving, StateFiles};
 use super::{INTERRUPTED, Ui};
-use crate::analysis::{AnalysisOptions, AnalysisReport, EigenMethod, OperatorKind, SpectrumReport, analyze};
+use crate::analysis::{AnalysisOptions, AnalysisReport, EigenMethod, OperatorKind, SpectrumReport, Stores, analyze};
+use crate::autodiff::ParamSpace;
 use crate::checkpoint::write_tensors;
 use crate::curvature::Objective;
 use crate::report::{save_analysis, terminal, write_run_json};
-use crate::{Error, Result};
+use crate::spectral::Stop;
+use crate::{Error, Observer, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OperatorArg {
+    /// Second derivative of the mean loss
     Hessian,
+    /// Generalised Gauss-Newton; of cross-entropy the exact Fisher matrix too
     Ggn,
+    /// Hessian and GGN
     Both,
+    /// Hessian less GGN
+    Residual,
+    /// Second moment of the per-sample gradients
+    EmpiricalFisher,
+    /// The same at labels drawn from the model
+    McFisher,
+    /// Covariance of the per-sample gradients
+    GradientCovariance,
+}
+
+impl OperatorArg {
+    fn kinds(self) -> Vec<OperatorKind> {
+        match self {
+            Self::Hessian => vec![OperatorKind::Hessian],
+            Self::Ggn => vec![OperatorKind::Ggn],
+            Self::Both => vec![OperatorKind::Hessian, OperatorKind::Ggn],
+            Self::Residual => vec![OperatorKind::Residual],
+            Self::EmpiricalFisher => vec![OperatorKind::EmpiricalFisher],
+            Self::McFisher => vec![OperatorKind::McFisher],
+            Self::GradientCovariance => vec![OperatorKind::GradientCovariance],
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,9 +66,12 @@ const MAX_POINTS: [usize; 2] = [10_001, 1_001];
 pub(super) struct AnalyzeArgs {
     #[command(flatten)]
     session: SessionArgs,
-    /// Which curvature
-    #[arg(long, value_enum, default_value_t = OperatorArg::Hessian)]
-    operator: OperatorArg,
+    /// Which curvature; several with commas between
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "hessian")]
+    operator: Vec<OperatorArg>,
+    /// Which parameters: all, layer:NAME, kind:weight|bias|norm or params:GLOB
+    #[arg(long, value_name = "SCOPE", default_value = "all")]
+    scope: String,
     /// Largest eigenvalues
     #[arg(long, value_name = "K", default_value_t = AnalysisOptions::default().top)]
     top: usize,
@@ -51,17 +82,29 @@ pub(super) struct AnalyzeArgs {
     #[arg(long, value_enum, default_value_t = MethodArg::Lanczos)]
     method: MethodArg,
     /// Residual over largest |eigenvalue| at which a pair has converged
-    #[arg(long, value_name = "R", default_value_t = AnalysisOptions::default().tolerance)]
-    tolerance: f64,
-    /// Products spent on eigenpairs at most
+    #[arg(long, alias = "tolerance", value_name = "R", default_value_t = AnalysisOptions::default().eigen_tolerance)]
+    eig_tol: f64,
+    /// Numeric error of a trace over its value that is small enough
+    #[arg(long, value_name = "R", default_value_t = AnalysisOptions::default().trace_tolerance)]
+    trace_tol: f64,
+    /// Change of the density by a third more steps (W1 over mean |eigenvalue|) that is small enough
+    #[arg(long, value_name = "R", default_value_t = AnalysisOptions::default().density_tolerance)]
+    density_tol: f64,
+    /// Products spent at most, for each operator
     #[arg(long, value_name = "N", default_value_t = AnalysisOptions::default().max_matvecs)]
     max_matvecs: usize,
-    /// Random probes of trace and density
+    /// Seconds spent at most on the survey of each operator
+    #[arg(long, value_name = "S")]
+    max_time: Option<f64>,
+    /// Start vectors of the survey, in lock-step
     #[arg(long, value_name = "P", default_value_t = AnalysisOptions::default().num_probes)]
     probes: usize,
-    /// Lanczos steps per probe
+    /// Lanczos steps of the density at most
     #[arg(long, value_name = "M", default_value_t = AnalysisOptions::default().num_steps)]
     steps: usize,
+    /// The largest eigenvalue of each layer's own block too
+    #[arg(long)]
+    layers: bool,
     /// Points of a loss slice; 0 draws none
     #[arg(long, value_name = "N", default_value_t = AnalysisOptions::default().slice_points)]
     slice_points: usize,
@@ -71,6 +114,12 @@ pub(super) struct AnalyzeArgs {
     /// Seed of probes, start vectors, directions and shards
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
+    /// Go on from the state that a killed or interrupted run of the same command left in the result folder
+    #[arg(long)]
+    resume: bool,
+    /// Seconds between two states for --resume
+    #[arg(long, value_name = "S", default_value_t = 30.0)]
+    save_every: f64,
     /// Result folder [default: reports/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -83,9 +132,29 @@ pub(super) struct AnalyzeArgs {
 }
 
 impl AnalyzeArgs {
+    fn operators(&self) -> Vec<OperatorKind> {
+        let mut kinds: Vec<OperatorKind> = Vec::new();
+        for kind in self.operator.iter().flat_map(|operator| operator.kinds()) {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        kinds
+    }
+
     fn options(&self) -> Result<AnalysisOptions> {
-        if !(self.tolerance > 0.0 && self.tolerance < 1.0) {
-            return Err(argument("--tolerance", &self.tolerance.to_string(), "must be between 0 and 1"));
+        let tolerances =
+            [("--eig-tol", self.eig_tol), ("--trace-tol", self.trace_tol), ("--density-tol", self.density_tol)];
+        for (name, tolerance) in tolerances {
+            if !(tolerance > 0.0 && tolerance < 1.0) {
+                return Err(argument(name, &tolerance.to_string(), "must be between 0 and 1"));
+            }
+        }
+        let times = [("--save-every", Some(self.save_every)), ("--max-time", self.max_time)];
+        for (name, seconds) in times {
+            if let Some(seconds) = seconds.filter(|seconds| !(0.0..1e9).contains(seconds)) {
+                return Err(argument(name, &seconds.to_string(), "must be a number of seconds, 0 or more"));
+            }
         }
         if self.steps == 0 {
             return Err(argument("--steps", "0", "at least one Lanczos step is needed"));
@@ -100,21 +169,22 @@ impl AnalyzeArgs {
             }
         }
         Ok(AnalysisOptions {
-            operators: match self.operator {
-                OperatorArg::Hessian => vec![OperatorKind::Hessian],
-                OperatorArg::Ggn => vec![OperatorKind::Ggn],
-                OperatorArg::Both => vec![OperatorKind::Hessian, OperatorKind::Ggn],
-            },
+            operators: self.operators(),
+            scope: self.scope.parse()?,
             top: self.top,
             bottom: self.bottom,
             method: match self.method {
                 MethodArg::Lanczos => EigenMethod::Lanczos,
                 MethodArg::Power => EigenMethod::Power,
             },
-            tolerance: self.tolerance,
+            eigen_tolerance: self.eig_tol,
+            trace_tolerance: self.trace_tol,
+            density_tolerance: self.density_tol,
             max_matvecs: self.max_matvecs,
+            max_time_s: self.max_time,
             num_probes: self.probes,
             num_steps: self.steps,
+            layers: self.layers,
             slice_points: self.slice_points,
             plane_points: self.plane_points,
             seed: self.seed,
@@ -124,12 +194,13 @@ impl AnalyzeArgs {
 }
 
 /// Refuses more eigenpairs than the operator has.
-fn check_counts(options: &AnalysisOptions, dim: usize) -> Result<()> {
+fn check_counts(options: &AnalysisOptions, space: &ParamSpace) -> Result<()> {
+    let dim = options.scope.resolve(space)?.into_iter().map(|range| range.len()).sum();
     let (top, bottom) = (options.top, options.bottom);
     if top.saturating_add(bottom) <= dim {
         return Ok(());
     }
-    let reason = format!("with --bottom {bottom} that is more than the model's {dim} parameters: ask for {dim} in all");
+    let reason = format!("with --bottom {bottom} that is more than the {dim} parameters: ask for {dim} in all");
     Err(argument("--top", &top.to_string(), &reason))
 }
 
@@ -137,12 +208,15 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     let options = args.options()?;
     let name = checkpoint_name(&args.session.model.checkpoint);
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(&name));
-    check_folder(&folder, args.force)?;
+    let saving = Saving { every: Duration::from_secs_f64(args.save_every), resume: args.resume };
+    let force = args.force || args.resume && is_unfinished(&folder);
+    check_folder(&folder, force)?;
     let mut session = args.session.open(DtypeArg::F32, ui)?;
     session.options.seed = args.seed;
-    check_counts(&options, session.checkpoint.network.space.dim())?;
-    let _claimed = claim_folder(&folder, args.force)?;
-    let (report, code) = analyze_session(&session, &options, &name, &folder, Provenance::new(arguments), ui)?;
+    check_counts(&options, &session.checkpoint.network.space)?;
+    let _claimed = claim_folder(&folder, force)?;
+    let destination = Destination { name: &name, folder: &folder, saving };
+    let (report, code) = analyze_session(&session, &options, destination, Provenance::new(arguments), ui)?;
     if args.json {
         ui.print(&summary_json(&report));
     } else {
@@ -181,27 +255,40 @@ impl Provenance {
     }
 }
 
+/// Where a result goes.
+pub(super) struct Destination<'a> {
+    /// Its name in titles.
+    pub(super) name: &'a str,
+    pub(super) folder: &'a Path,
+    pub(super) saving: Saving,
+}
+
 /// Analyzes and writes; an interruption writes what is finished and gives exit code 130.
 pub(super) fn analyze_session(
     session: &Session,
     options: &AnalysisOptions,
-    name: &str,
-    folder: &Path,
+    destination: Destination<'_>,
     provenance: Provenance,
     ui: &mut Ui,
 ) -> Result<(AnalysisReport, u8)> {
+    let Destination { name, folder, saving } = destination;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     let mut configuration = session.configuration(&objective);
     configuration["analysis"] = json!(options);
     let mut report = AnalysisReport {
         name: name.into(),
         spectra: Vec::new(),
+        eigenvectors: Vec::new(),
         slices: Vec::new(),
         summary: Vec::new(),
         statement: session.statement(),
         configuration,
     };
-    let outcome = analyze(&objective, &session.checkpoint.theta, options, &mut report, &mut ui.progress());
+    let memory_bytes = session.options.execution.memory_bytes;
+    let mut states = StateFiles::new(folder, &report.configuration, memory_bytes, saving);
+    let watch: (&mut dyn Stores, &mut dyn Observer) = (&mut states, &mut ui.progress());
+    let outcome = analyze(&objective, &session.checkpoint.theta, options, &mut report, watch);
+    states.tell(ui);
     let code = match outcome {
         Ok(()) => 0,
         Err(Error::Interrupted) if !report.summary.is_empty() => {
@@ -217,6 +304,15 @@ pub(super) fn analyze_session(
         written.push(save_eigenvectors(session, spectrum, folder)?);
     }
     remove_outdated(folder, &written);
+    if code == 0 {
+        states.remove();
+    }
+    for spectrum in &report.spectra {
+        if let Stop::MaxTime { max_matvecs } = spectrum.stop {
+            let name = spectrum.operator.name();
+            ui.say(&format!("note: --max-time ended the {name}; --max-matvecs {max_matvecs} gives the same numbers"));
+        }
+    }
     let mut run = provenance.json();
     run["complete"] = json!(code == 0);
     run["threads"] = json!(session.options.execution.threads);
@@ -225,8 +321,26 @@ pub(super) fn analyze_session(
     run["checkpoint"] = json!(session.checkpoint.path);
     run["stored_dtype"] = json!(session.checkpoint.stored_dtype.as_str());
     run["configuration"] = report.configuration.clone();
+    run["surveys"] = report.spectra.iter().map(survey_json).collect();
     write_run_json(folder, &run)?;
     Ok((report, code))
+}
+
+/// Why and where the survey of an operator ended.
+fn survey_json(spectrum: &SpectrumReport) -> serde_json::Value {
+    let (stop, reproduced_by) = match spectrum.stop {
+        Stop::Converged => ("converged", None),
+        Stop::MaxMatvecs => ("max_matvecs", None),
+        Stop::MaxTime { max_matvecs } => ("max_time", Some(max_matvecs)),
+        Stop::Interrupted => ("interrupted", None),
+    };
+    json!({
+        "operator": spectrum.operator.name(),
+        "stop": stop,
+        "reproduced_by_max_matvecs": reproduced_by,
+        "num_matvecs": spectrum.num_matvecs,
+        "density_change": spectrum.density_change.is_finite().then_some(spectrum.density_change),
+    })
 }
 
 /// Unit eigenvectors as rows, with parameter names and the checkpoint's hash.

@@ -29,6 +29,14 @@ pub enum CliError {
         /// The folder.
         path: PathBuf,
     },
+    /// A survey state belongs to another computation.
+    #[error("{} is the state of another analysis: {}", path.display(), differing.join("; "))]
+    OtherState {
+        /// The state file.
+        path: PathBuf,
+        /// Keys of the configuration that differ, with both values.
+        differing: Vec<String>,
+    },
     /// Nothing says which data to train on.
     #[error("--data is missing: nothing says which data to train on")]
     NoTrainingData,
@@ -61,6 +69,7 @@ impl CliError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::OutputExists { .. } | Self::FileExists { .. } => "choose another --out, or add --force".into(),
+            Self::OtherState { .. } => "repeat the command that wrote it, or start again with --force".into(),
             Self::OutputIsFile { .. } | Self::OutputIsFolder { .. } => "choose another --out".into(),
             Self::NoTrainingData => "name it, such as --data glyphs".into(),
             Self::NoData { .. } => "name the data with --data, such as --data cifar10:DIR".into(),

@@ -9,6 +9,7 @@ mod matvec;
 mod output;
 mod quickstart;
 mod session;
+mod state;
 mod train;
 mod ui;
 

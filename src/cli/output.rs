@@ -20,6 +20,13 @@ pub(super) fn check_folder(folder: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
+/// Whether `folder` holds a result that an interruption or a kill left incomplete.
+pub(super) fn is_unfinished(folder: &Path) -> bool {
+    let run = std::fs::read(folder.join("run.json")).ok();
+    let run: Option<serde_json::Value> = run.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    run.is_none_or(|run| run["complete"] == false)
+}
+
 /// A folder for results. Those of its folders that were made for it are removed at the end where they are still empty.
 pub(super) struct OutputFolder {
     /// Innermost first.

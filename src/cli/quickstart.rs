@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::analyze::{Provenance, analyze_session};
+use super::analyze::{Destination, Provenance, analyze_session};
 use super::args::ComputeArgs;
 use super::output::{check_folder, claim_folder};
 use super::session::Session;
+use super::state::Saving;
 use super::train::finish;
 use super::{CliError, INTERRUPTED, Ui};
 use crate::analysis::{AnalysisOptions, SummaryRow};
@@ -77,7 +78,8 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
         }
         let session = open(&folder, &spec, execution)?;
         let options = AnalysisOptions { seed: args.seed, ..AnalysisOptions::default() };
-        let (report, code) = analyze_session(&session, &options, name, &folder, Provenance::new(arguments), ui)?;
+        let destination = Destination { name, folder: &folder, saving: Saving::NEVER };
+        let (report, code) = analyze_session(&session, &options, destination, Provenance::new(arguments), ui)?;
         if code == INTERRUPTED {
             return Err(Error::Interrupted);
         }

@@ -50,3 +50,11 @@ pub struct ShardForms {
     /// `forms[s][i] = v_iᵀ A_s v_i`, `[S][k]`.
     pub forms: Vec<Vec<f64>>,
 }
+
+impl ShardForms {
+    /// The forms of vectors number `which`, in that order.
+    pub fn select(&self, which: &[usize]) -> Self {
+        let forms = self.forms.iter().map(|forms| which.iter().map(|&i| forms[i]).collect()).collect();
+        Self { rows: self.rows.clone(), forms }
+    }
+}

@@ -69,6 +69,7 @@ fn eigen(end: End, values: &[f64]) -> EigenReport {
         converged: (0..values.len()).map(|i| i + 2 < values.len()).collect(),
         vectors: Tensor::zeros((values.len(), 4), DType::F64, &Device::Cpu).unwrap(),
         std_err_data: values.iter().map(|value| 0.03 * value.abs() + 0.1).collect(),
+        shard_forms: None,
         method: "lanczos",
         num_matvecs: 120,
         interrupted: false,

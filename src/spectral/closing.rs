@@ -6,7 +6,7 @@ use super::data_error::{join, std_errors_or_nan};
 use super::trace::finite_forms;
 use super::vectors::{norms, row_dots, scale_rows, select_rows};
 use super::{EigenReport, End};
-use crate::curvature::LinearOperator;
+use crate::curvature::{LinearOperator, ShardForms};
 use crate::observer::Observer;
 use crate::{Error, Result};
 
@@ -15,7 +15,7 @@ pub(super) struct Accepted {
     vectors: Option<Tensor>,
     values: Vec<f64>,
     residuals: Vec<f64>,
-    shard_errors: Vec<f64>,
+    forms: Option<ShardForms>,
     num_matvecs: usize,
     /// The observer ended the run: no product more.
     pub(super) interrupted: bool,
@@ -30,8 +30,7 @@ impl Accepted {
         num_matvecs: usize,
     ) -> Result<Self> {
         let vectors = vectors.map(|vectors| normalized(&vectors)).transpose()?;
-        let shard_errors = vec![f64::NAN; values.len()];
-        Ok(Self { vectors, values, residuals, shard_errors, num_matvecs, interrupted: false })
+        Ok(Self { vectors, values, residuals, forms: None, num_matvecs, interrupted: false })
     }
 
     /// `θ = yᵀAy`, `‖A y − θ y‖` and the data errors by one product per vector, unless the run was interrupted; an
@@ -63,7 +62,7 @@ impl Accepted {
         }
         self.num_matvecs += count;
         (self.values, self.residuals) = (values, residuals);
-        self.shard_errors = std_errors_or_nan(join(shards).as_ref(), count);
+        self.forms = join(shards);
         Ok(())
     }
 
@@ -76,6 +75,7 @@ impl Accepted {
         bottom: usize,
         tolerance: f64,
     ) -> Result<(EigenReport, EigenReport)> {
+        let errors = std_errors_or_nan(self.forms.as_ref(), self.values.len());
         let scale = self.values.iter().fold(0.0, |scale: f64, value| scale.max(value.abs()));
         let report = |end, range: std::ops::Range<usize>| -> Result<EigenReport> {
             let mut order: Vec<usize> = range.collect();
@@ -93,7 +93,8 @@ impl Accepted {
                 converged: residual_norms.iter().map(|&norm| norm <= tolerance * scale).collect(),
                 residual_norms,
                 vectors,
-                std_err_data: pick(&self.shard_errors),
+                std_err_data: pick(&errors),
+                shard_forms: self.forms.as_ref().map(|forms| forms.select(&order)),
                 method,
                 num_matvecs: self.num_matvecs,
                 interrupted: self.interrupted,

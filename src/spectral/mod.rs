@@ -19,6 +19,8 @@ mod vectors;
 
 use candle_core::Tensor;
 
+use crate::curvature::ShardForms;
+
 pub use data_error::data_std_errors;
 pub use dense::DenseOperator;
 pub use density::{DensityParams, density};
@@ -142,6 +144,8 @@ pub struct EigenReport {
     /// Standard error of each eigenvalue from the choice of data rows (first order: spread of `yᵀA_s y` over the
     /// shards `s`); NaN where the operator has no shards.
     pub std_err_data: Vec<f64>,
+    /// `yᵀA_s y` of each shard and vector, where the operator has shards.
+    pub shard_forms: Option<ShardForms>,
     /// `lanczos` or `power`.
     pub method: &'static str,
     /// Products with the operator, shared by both ends of one run.

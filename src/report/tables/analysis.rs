@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{Column, write_table};
-use crate::analysis::{AnalysisReport, SliceReport, SpectrumReport, SummaryRow};
+use crate::analysis::{AnalysisReport, EigenvectorReport, SliceReport, SpectrumReport, SummaryRow};
 use crate::report::ReportError;
-use crate::spectral::{Axis, DensityReport, EigenReport, Quadrature, SlqReport};
+use crate::spectral::{Axis, DensityReport, EigenReport, End, Quadrature, SlqReport};
 
 type Columns = Vec<(&'static str, Column)>;
 
@@ -19,9 +19,10 @@ type Columns = Vec<(&'static str, Column)>;
 /// | table | one row per | notes |
 /// |---|---|---|
 /// | `eigenvalues` | Ritz value at an `end` (`top`: largest first, `bottom`: smallest first) | `residual_norm` is `‖A y − θ y‖`; `std_err_numeric` repeats it: a bound on the distance to an eigenvalue, not a standard deviation |
-/// | `trace` | operator and scope | the plain mean of all its probes; `converged`: that mean is finite; there is no tolerance, its quality is `std_err_numeric` |
+/// | `eigenvector_layers` | eigenvector and layer | `mass` is `Σ yᵢ²` over the layer; `inverse_participation` is `Σ yᵢ⁴` of the whole vector |
+/// | `trace` | operator and scope | `converged`: `std_err_numeric` is within its tolerance; `num_probes` is 0 where it is exact |
 /// | `trace_samples` | probe | `sample` is `zᵀAz` |
-/// | `density` | grid position | `value` is an eigenvalue; `density` is per unit of `axis` (`linear`: λ; `signed_log`: `sign(λ)·log10(1 + \|λ\|/linear_threshold)`) and smoothed by a Gaussian of standard deviation `kernel_sigma` in that unit; `std_err_numeric` over probes; `converged`: the number is finite, as for a trace |
+/// | `density` | grid position | `value` is an eigenvalue; `density` is per unit of `axis` (`linear`: λ; `signed_log`: `sign(λ)·log10(1 + \|λ\|/linear_threshold)`) and smoothed by a Gaussian of standard deviation `kernel_sigma` in that unit; `std_err_numeric` over probes; `converged`: a third more steps moved the density by no more than its tolerance |
 /// | `density_nodes` | Ritz value of a probe | raw quadrature: the weights of one probe sum to 1; `exact`: the Krylov space closed |
 /// | `slices` | point of a line or plane | `curvature` is the eigenvalue along an eigenvector, else null |
 /// | `summary` | headline number | |
@@ -31,6 +32,7 @@ type Columns = Vec<(&'static str, Column)>;
 pub fn write_tables(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let tables = [
         ("eigenvalues", eigenvalues(&report.spectra)),
+        ("eigenvector_layers", eigenvector_layers(report)),
         ("trace", trace(&report.spectra)),
         ("trace_samples", trace_samples(&report.spectra)),
         ("density", density(&report.spectra)),
@@ -83,6 +85,21 @@ fn eigenvalues(spectra: &[SpectrumReport]) -> Columns {
     ]
 }
 
+fn eigenvector_layers(report: &AnalysisReport) -> Columns {
+    type Row<'a> = (&'a str, &'a EigenvectorReport, &'a (String, f64));
+    let vectors = report.eigenvectors.iter().map(|(operator, vector)| (operator.name(), vector));
+    let rows: Vec<Row> =
+        vectors.flat_map(|(name, vector)| vector.layers.iter().map(move |layer| (name, vector, layer))).collect();
+    vec![
+        ("operator", text(&rows, |(operator, ..)| operator)),
+        ("end", text(&rows, |(_, vector, _)| if vector.end == End::Top { "top" } else { "bottom" })),
+        ("index", count(&rows, |(_, vector, _)| vector.index)),
+        ("layer", text(&rows, |(.., layer)| &layer.0)),
+        ("mass", number(&rows, |(.., layer)| layer.1)),
+        ("inverse_participation", number(&rows, |(_, vector, _)| vector.inverse_participation)),
+    ]
+}
+
 fn trace(rows: &[SpectrumReport]) -> Columns {
     vec![
         ("operator", text(rows, |s| s.operator.name())),
@@ -91,8 +108,8 @@ fn trace(rows: &[SpectrumReport]) -> Columns {
         ("num_probes", count(rows, |s| s.trace.samples.len())),
         ("std_err_numeric", number(rows, |s| s.trace.std_err_numeric)),
         ("std_err_data", number(rows, |s| s.trace.std_err_data)),
-        ("method", text(rows, |_| "hutchinson")),
-        ("converged", flag(rows, |s| s.trace.trace.is_finite())),
+        ("method", text(rows, |s| s.trace.method)),
+        ("converged", flag(rows, |s| s.trace.converged)),
         ("num_matvecs", count(rows, |s| s.trace.num_matvecs)),
     ]
 }
@@ -128,7 +145,7 @@ fn density(spectra: &[SpectrumReport]) -> Columns {
         ("std_err_numeric", number(&rows, |(_, d, i)| d.std_err.get(*i).copied().unwrap_or(f64::NAN))),
         ("std_err_data", number(&rows, |_| f64::NAN)),
         ("method", text(&rows, |(s, ..)| slq_method(&s.slq))),
-        ("converged", flag(&rows, |(_, d, i)| d.density[*i].is_finite())),
+        ("converged", flag(&rows, |(s, ..)| s.density_converged)),
         ("num_matvecs", count(&rows, |(s, ..)| s.slq.num_matvecs)),
         ("interrupted", flag(&rows, |(s, ..)| s.slq.interrupted)),
     ]
@@ -193,7 +210,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let report = synthetic::report();
         let paths = write_tables(&report, folder.path()).unwrap();
-        assert_eq!(paths.len(), 7);
+        assert_eq!(paths.len(), 8);
         for path in &paths {
             assert_eq!(read_table(path).unwrap().configuration, report.configuration);
         }

@@ -70,14 +70,14 @@ impl SurveyState {
     /// The random stream's position.
     pub(super) fn put_position(&mut self, rng: &ChaCha8Rng) -> Result<()> {
         let position = rng.get_word_pos();
-        let words: Vec<u32> = (0..4).map(|word| (position >> (32 * word)) as u32).collect();
-        self.tensors.insert("rng".into(), Tensor::new(words, &Device::Cpu)?);
-        Ok(())
+        // Words of 32 bits are exact in f64.
+        let words: Vec<f64> = (0..4).map(|word| f64::from((position >> (32 * word)) as u32)).collect();
+        self.put_numbers("rng", &words)
     }
 
     pub(super) fn set_position(&self, rng: &mut ChaCha8Rng) -> Result<()> {
-        let words: Vec<u32> = self.tensor("rng")?.to_vec1()?;
-        rng.set_word_pos(words.iter().rev().fold(0, |position: u128, &word| position << 32 | u128::from(word)));
+        let words = self.numbers("rng")?;
+        rng.set_word_pos(words.iter().rev().fold(0, |position: u128, &word| position << 32 | word as u128));
         Ok(())
     }
 

@@ -1,0 +1,90 @@
+//! What an analysis computes, and how well.
+
+use serde::{Serialize, Serializer};
+
+use super::OperatorKind;
+use crate::curvature::Scope;
+
+/// How eigenpairs are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EigenMethod {
+    /// The survey: thick-restart block Lanczos, and the density from the same products.
+    Lanczos,
+    /// Power iteration with deflation.
+    Power,
+}
+
+/// What to compute, and how well.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AnalysisOptions {
+    /// Which matrices.
+    pub operators: Vec<OperatorKind>,
+    /// Which parameters; the others stay fixed.
+    #[serde(serialize_with = "as_text")]
+    pub scope: Scope,
+    /// Largest eigenvalues.
+    pub top: usize,
+    /// Smallest eigenvalues.
+    pub bottom: usize,
+    /// How to find them.
+    pub method: EigenMethod,
+    /// Residual norm over the largest `|λ|` at which a pair counts as converged.
+    pub eigen_tolerance: f64,
+    /// Numeric standard error of a trace over its value that is small enough.
+    pub trace_tolerance: f64,
+    /// Change of the density by a third more steps (`W₁` over the mean `|λ|`) that is small enough.
+    pub density_tolerance: f64,
+    /// Products spent at most, per operator.
+    pub max_matvecs: usize,
+    /// Seconds spent at most on the survey of an operator.
+    pub max_time_s: Option<f64>,
+    /// Start vectors that go in lock-step.
+    pub num_probes: usize,
+    /// Lanczos steps of the density at most.
+    pub num_steps: usize,
+    /// Whether each layer gets its own largest eigenvalue.
+    pub layers: bool,
+    /// Whether the largest eigenvalue is cross-fitted between two halves of the rows.
+    pub cross_fit: bool,
+    /// Whether largest eigenvalue and trace are found on growing subsets of the rows.
+    pub subset_study: bool,
+    /// Points of a 1-D slice; 0 leaves slices out.
+    pub slice_points: usize,
+    /// Random filter-normalised lines.
+    pub random_lines: usize,
+    /// Points along one side of the plane; 0 leaves it out.
+    pub plane_points: usize,
+    /// Seed of all random choices.
+    pub seed: u64,
+}
+
+impl Default for AnalysisOptions {
+    fn default() -> Self {
+        Self {
+            operators: vec![OperatorKind::Hessian],
+            scope: Scope::All,
+            top: 5,
+            bottom: 3,
+            method: EigenMethod::Lanczos,
+            eigen_tolerance: 1e-4,
+            trace_tolerance: 0.01,
+            density_tolerance: 0.02,
+            max_matvecs: 1_000,
+            max_time_s: None,
+            num_probes: 4,
+            num_steps: 80,
+            layers: false,
+            cross_fit: true,
+            subset_study: false,
+            slice_points: 21,
+            random_lines: 2,
+            plane_points: 15,
+            seed: 0,
+        }
+    }
+}
+
+fn as_text<S: Serializer>(scope: &Scope, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(scope)
+}

@@ -1,0 +1,135 @@
+//! The spectrum of one operator: both ends, density, trace.
+
+use candle_core::Tensor;
+
+use super::options::{AnalysisOptions, EigenMethod};
+use super::trace::TraceTask;
+use super::{OperatorKind, SpectrumReport, Stores, TraceSummary};
+use crate::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective, Restricted, Scope};
+use crate::random::{Purpose, stream};
+use crate::spectral::{
+    Axis, DensityParams, EigenpairsReport, PowerParams, SlqParams, SlqReport, Stop, SurveyParams, SurveyReport,
+    TraceReport, density, power, slq, survey,
+};
+use crate::{Error, Observer, Result};
+
+impl OperatorKind {
+    /// The matrix of the objective; `seed` draws the labels of a Monte Carlo Fisher matrix.
+    pub fn curvature(self, seed: u64) -> Curvature {
+        match self {
+            Self::Hessian => Curvature::Hessian,
+            Self::Ggn => Curvature::Ggn,
+            Self::Residual => Curvature::Residual,
+            Self::EmpiricalFisher => Curvature::EmpiricalFisher,
+            Self::McFisher => Curvature::MonteCarloFisher { seed },
+            Self::GradientCovariance => Curvature::GradientCovariance,
+        }
+    }
+}
+
+/// The spectrum of `kind` on the parameters of the scope. An interruption after the eigenpairs keeps them.
+pub(super) fn spectrum(
+    objective: &Objective<'_>,
+    theta: &Tensor,
+    (kind, options): (OperatorKind, &AnalysisOptions),
+    stores: &mut dyn Stores,
+    observer: &mut dyn Observer,
+) -> Result<SpectrumReport> {
+    let whole = CurvatureOperator::new(objective, theta, kind.curvature(options.seed))?;
+    let restricted;
+    let operator: &dyn LinearOperator = match &options.scope {
+        Scope::All => &whole,
+        scope => {
+            restricted = Restricted::new(&whole, scope.resolve(&objective.network().space)?)?;
+            &restricted
+        }
+    };
+    let memory_bytes = objective.options().execution.memory_bytes / 2;
+    let found = match options.method {
+        EigenMethod::Lanczos => {
+            let store = &mut *stores.store(kind.name());
+            survey(
+                operator,
+                &survey_params(options, memory_bytes),
+                &mut stream(options.seed, Purpose::Survey),
+                store,
+                observer,
+            )?
+        }
+        EigenMethod::Power => by_power(operator, options, memory_bytes, observer)?,
+    };
+    if found.pairs.top.interrupted {
+        return Err(Error::Interrupted);
+    }
+    let interrupted = found.stop == Stop::Interrupted;
+    let budget = options.max_matvecs.saturating_sub(found.num_matvecs);
+    let trace = TraceTask { objective, theta, kind, options, budget };
+    let trace = match interrupted {
+        true => None,
+        false => match trace.run(operator, &found.pairs, observer) {
+            Err(Error::Interrupted) => None,
+            trace => Some(trace?),
+        },
+    };
+    let axes = if interrupted { &[][..] } else { &[Axis::Linear, Axis::SignedLog, Axis::LogAbs][..] };
+    let params = |axis| DensityParams { axis, ..DensityParams::default() };
+    let densities = axes.iter().map(|&axis| density(&found.slq, &params(axis))).collect();
+    Ok(SpectrumReport {
+        operator: kind,
+        scope: options.scope.to_string(),
+        interrupted: trace.is_none(),
+        trace: trace.unwrap_or_else(TraceSummary::unknown),
+        top: found.pairs.top,
+        bottom: found.pairs.bottom,
+        slq: found.slq,
+        densities,
+        density_change: found.density_change,
+        density_converged: found.density_converged,
+        stop: found.stop,
+        num_matvecs: found.num_matvecs,
+    })
+}
+
+fn survey_params(options: &AnalysisOptions, memory_bytes: usize) -> SurveyParams {
+    SurveyParams {
+        top: options.top,
+        bottom: options.bottom,
+        eigen_tolerance: options.eigen_tolerance,
+        num_probes: options.num_probes,
+        num_steps: options.num_steps,
+        density_tolerance: options.density_tolerance,
+        max_matvecs: options.max_matvecs,
+        max_time: options.max_time_s.map(std::time::Duration::from_secs_f64),
+        memory_bytes,
+    }
+}
+
+/// Power iteration for the pairs, and a density of its own.
+fn by_power(
+    operator: &dyn LinearOperator,
+    options: &AnalysisOptions,
+    memory_bytes: usize,
+    observer: &mut dyn Observer,
+) -> Result<SurveyReport> {
+    let (top, bottom, max_matvecs) = (options.top, options.bottom, options.max_matvecs);
+    let params = PowerParams { top, bottom, tolerance: options.eigen_tolerance, max_matvecs };
+    let pairs: EigenpairsReport = power(operator, &params, &mut stream(options.seed, Purpose::Eigenpairs), observer)?;
+    let num_steps = options.num_steps.min(operator.dim());
+    let params = SlqParams { num_probes: options.num_probes, num_steps, memory_bytes };
+    let (slq, stop) = match slq(operator, &params, &mut stream(options.seed, Purpose::Probes), observer) {
+        // The eigenpairs are finished and stay.
+        Err(Error::Interrupted) => (no_density(operator.dim()), Stop::Interrupted),
+        Ok(slq) if slq.interrupted => (no_density(operator.dim()), Stop::Interrupted),
+        slq => (slq?, Stop::Converged),
+    };
+    let num_matvecs = pairs.top.num_matvecs + slq.num_matvecs;
+    Ok(SurveyReport { pairs, slq, density_change: f64::NAN, density_converged: false, stop, num_matvecs })
+}
+
+/// What an interruption leaves of a density.
+fn no_density(dim: usize) -> SlqReport {
+    let (trace, std_err_numeric, std_err_data) = (f64::NAN, f64::NAN, f64::NAN);
+    let trace = TraceReport { trace, std_err_numeric, std_err_data, samples: Vec::new(), num_matvecs: 0 };
+    let probes = Vec::new();
+    SlqReport { probes, dim, num_steps: 0, num_matvecs: 0, trace, full_orthogonality: true, interrupted: true }
+}

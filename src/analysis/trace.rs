@@ -1,0 +1,164 @@
+//! The trace of an operator, exact where the network allows it.
+
+use candle_core::Tensor;
+
+use super::options::AnalysisOptions;
+use super::{OperatorKind, TracePart, TraceSummary};
+use crate::curvature::{Curvature, CurvatureOperator, ExactParams, LinearOperator, Objective, Restricted, ShardForms};
+use crate::random::{Purpose, stream};
+use crate::spectral::{DeflatedTraceParams, Deflation, EigenReport, EigenpairsReport, TraceStop, deflated_trace};
+use crate::{Error, Observer, Result};
+
+/// What the trace of `kind` is computed from.
+pub(super) struct TraceTask<'a> {
+    pub(super) objective: &'a Objective<'a>,
+    pub(super) theta: &'a Tensor,
+    pub(super) kind: OperatorKind,
+    pub(super) options: &'a AnalysisOptions,
+    /// Products that may be spent.
+    pub(super) budget: usize,
+}
+
+/// Probes of the first round: each later one doubles their number.
+const FIRST_PROBES: usize = 8;
+
+impl TraceTask<'_> {
+    /// The trace by the best way there is.
+    ///
+    /// GGN, and Hessian of a network whose outputs are piecewise affine in each single parameter: exact, by backward
+    /// passes, and by layer too. Other Hessians: the exact trace of the GGN, and probes for the residual alone. Other
+    /// operators, and networks that couple rows: fresh probes off the converged eigenpairs.
+    pub(super) fn run(
+        &self,
+        operator: &dyn LinearOperator,
+        pairs: &EigenpairsReport,
+        observer: &mut dyn Observer,
+    ) -> Result<TraceSummary> {
+        let gauss_newton = matches!(self.kind, OperatorKind::Hessian | OperatorKind::Ggn);
+        if !gauss_newton || self.objective.couples_rows() {
+            return self.by_probes(operator, Some(pairs), observer);
+        }
+        let exact = self.exact(observer)?;
+        if self.kind == OperatorKind::Ggn || self.objective.diagonal_is_hessian() {
+            return Ok(exact);
+        }
+        let residual = CurvatureOperator::new(self.objective, self.theta, Curvature::Residual)?;
+        let ranges = self.options.scope.resolve(&self.objective.network().space)?;
+        let residual = Restricted::new(&residual, ranges)?;
+        let rest = self.by_probes(&residual, None, observer)?;
+        let trace = exact.trace + rest.trace;
+        let std_err_numeric = exact.std_err_numeric.hypot(rest.std_err_numeric);
+        Ok(TraceSummary {
+            trace,
+            std_err_numeric,
+            // Both parts see the same rows, so their errors may add up.
+            std_err_data: exact.std_err_data + rest.std_err_data,
+            method: "exact_ggn+hutchinson",
+            converged: std_err_numeric <= self.options.trace_tolerance * trace.abs(),
+            layers: Vec::new(),
+            ..rest
+        })
+    }
+
+    /// Of the GGN, without products.
+    fn exact(&self, observer: &mut dyn Observer) -> Result<TraceSummary> {
+        let space = &self.objective.network().space;
+        let scope = self.options.scope.tensors(space)?;
+        let mut layers: Vec<(&str, Vec<usize>)> = Vec::new();
+        for &index in &scope {
+            let layer = space.tensors()[index].layer();
+            match layers.iter_mut().find(|(name, _)| *name == layer) {
+                Some((_, tensors)) => tensors.push(index),
+                None => layers.push((layer, vec![index])),
+            }
+        }
+        let groups: Vec<Vec<usize>> =
+            std::iter::once(scope.clone()).chain(layers.iter().map(|(_, tensors)| tensors.clone())).collect();
+        let params = ExactParams { seed: self.options.seed, ..ExactParams::default() };
+        let exact = self.objective.exact_trace(self.theta, &groups, &params, observer)?;
+        let part = |index: usize, scope: String| TracePart {
+            scope,
+            trace: exact.groups[index].trace,
+            std_err_numeric: exact.groups[index].std_err_numeric,
+            std_err_data: exact.groups[index].std_err_data,
+        };
+        let whole = part(0, String::new());
+        Ok(TraceSummary {
+            trace: whole.trace,
+            std_err_numeric: whole.std_err_numeric,
+            std_err_data: whole.std_err_data,
+            samples: Vec::new(),
+            method: if whole.std_err_numeric > 0.0 { "random_columns" } else { "exact" },
+            converged: whole.std_err_numeric <= self.options.trace_tolerance * whole.trace.abs(),
+            num_matvecs: 0,
+            layers: layers.iter().enumerate().map(|(i, (name, _))| part(i + 1, format!("layer:{name}"))).collect(),
+        })
+    }
+
+    /// By fresh probes, off the converged pairs.
+    fn by_probes(
+        &self,
+        operator: &dyn LinearOperator,
+        pairs: Option<&EigenpairsReport>,
+        observer: &mut dyn Observer,
+    ) -> Result<TraceSummary> {
+        let known = pairs.map_or_else(|| Known::none(operator), |pairs| Known::of(operator, pairs))?;
+        let deflation = Deflation { vectors: &known.vectors, values: &known.values, forms: known.forms.as_ref() };
+        let params = DeflatedTraceParams {
+            num_probes: FIRST_PROBES.min(self.budget).max(2),
+            trace_tol: self.options.trace_tolerance,
+            max_matvecs: self.budget,
+        };
+        let mut rng = stream(self.options.seed, Purpose::Probes);
+        let report = deflated_trace(operator, &deflation, &params, &mut rng, observer)?;
+        if report.stop == TraceStop::Interrupted {
+            return Err(Error::Interrupted);
+        }
+        Ok(TraceSummary {
+            trace: report.trace,
+            std_err_numeric: report.std_err_numeric,
+            std_err_data: report.std_err_data,
+            samples: report.samples,
+            method: if known.values.is_empty() { "hutchinson" } else { "hutchinson_deflated" },
+            converged: report.stop == TraceStop::Tolerance,
+            num_matvecs: report.num_matvecs,
+            layers: Vec::new(),
+        })
+    }
+}
+
+/// The declared set: the converged ones of the pairs asked for.
+struct Known {
+    vectors: Tensor,
+    values: Vec<f64>,
+    forms: Option<ShardForms>,
+}
+
+impl Known {
+    fn none(operator: &dyn LinearOperator) -> Result<Self> {
+        let vectors = Tensor::zeros((0, operator.dim()), operator.dtype(), operator.device())?;
+        Ok(Self { vectors, values: Vec::new(), forms: None })
+    }
+
+    fn of(operator: &dyn LinearOperator, pairs: &EigenpairsReport) -> Result<Self> {
+        let mut known = Self::none(operator)?;
+        let mut vectors = vec![known.vectors.clone()];
+        let mut forms: Vec<ShardForms> = Vec::new();
+        for end in [&pairs.top, &pairs.bottom] {
+            let converged: Vec<usize> = (0..end.ritz_values.len()).filter(|&i| end.converged[i]).collect();
+            vectors.extend(rows(end, &converged)?);
+            known.values.extend(converged.iter().map(|&i| end.ritz_values[i]));
+            forms.extend(end.shard_forms.as_ref().map(|forms| forms.select(&converged)));
+        }
+        known.vectors = Tensor::cat(&vectors, 0)?;
+        known.forms = forms.into_iter().reduce(|mut all, more| {
+            all.forms.iter_mut().zip(more.forms).for_each(|(all, more)| all.extend(more));
+            all
+        });
+        Ok(known)
+    }
+}
+
+fn rows(end: &EigenReport, which: &[usize]) -> Result<Vec<Tensor>> {
+    which.iter().map(|&row| Ok(end.vectors.narrow(0, row, 1)?)).collect()
+}

@@ -1,0 +1,75 @@
+//! What eigenvectors say: which layers they live in, how many parameters share them, and where the gradient points.
+
+use candle_core::{DType, Tensor};
+
+use super::{EigenvectorReport, SpectrumReport};
+use crate::Result;
+use crate::autodiff::ParamSpace;
+use crate::curvature::Scope;
+use crate::spectral::{EigenReport, End};
+
+/// Mass per layer `Σ_{i in layer} yᵢ²` and participation of each eigenvector on the parameters of `scope`.
+pub(super) fn eigenvectors(
+    spectrum: &SpectrumReport,
+    scope: &Scope,
+    space: &ParamSpace,
+) -> Result<Vec<EigenvectorReport>> {
+    let mut reports = Vec::new();
+    for end in [&spectrum.top, &spectrum.bottom] {
+        for (index, row) in wide(&end.vectors)?.into_iter().enumerate() {
+            reports.push(eigenvector(end.end, index, &row, &spans(scope, space)?));
+        }
+    }
+    Ok(reports)
+}
+
+/// Layers of the scope with the length of each of their tensors, in order.
+fn spans<'a>(scope: &Scope, space: &'a ParamSpace) -> Result<Vec<(&'a str, usize)>> {
+    let tensors = scope.tensors(space)?.into_iter().map(|index| &space.tensors()[index]);
+    Ok(tensors.map(|tensor| (tensor.layer(), tensor.len())).collect())
+}
+
+fn eigenvector(end: End, index: usize, row: &[f64], spans: &[(&str, usize)]) -> EigenvectorReport {
+    let mut layers: Vec<(String, f64)> = Vec::new();
+    let mut start = 0;
+    for (layer, len) in spans {
+        let mass: f64 = row[start..start + len].iter().map(|entry| entry * entry).sum();
+        start += len;
+        match layers.iter_mut().find(|(name, _)| name == layer) {
+            Some((_, sum)) => *sum += mass,
+            None => layers.push(((*layer).to_owned(), mass)),
+        }
+    }
+    let fourth: f64 = row.iter().map(|entry| entry.powi(4)).sum();
+    EigenvectorReport { end, index, layers, inverse_participation: fourth }
+}
+
+/// `‖P g‖² / ‖g‖²`, `P` the projection on the top eigenvectors: how much of the gradient lies in sharp directions. NaN
+/// for a zero gradient or no vectors.
+pub(super) fn gradient_share(gradient: &[f64], top: &EigenReport) -> Result<f64> {
+    let square: f64 = gradient.iter().map(|entry| entry * entry).sum();
+    let rows = wide(&top.vectors)?;
+    if rows.is_empty() || square == 0.0 {
+        return Ok(f64::NAN);
+    }
+    let dots = rows.iter().map(|row| row.iter().zip(gradient).map(|(y, g)| y * g).sum::<f64>());
+    Ok(dots.map(|dot| dot * dot).sum::<f64>() / square)
+}
+
+fn wide(rows: &Tensor) -> Result<Vec<Vec<f64>>> {
+    Ok(rows.to_dtype(DType::F64)?.to_vec2()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masses_add_up_and_participation_counts_entries() {
+        let spans = [("a", 1), ("b", 2), ("a", 1)];
+        let report = eigenvector(End::Top, 0, &[0.5, 0.5, 0.5, 0.5], &spans);
+        assert_eq!(report.layers, [("a".to_owned(), 0.5), ("b".to_owned(), 0.5)]);
+        // Four equal entries: 1/4.
+        assert_eq!(report.inverse_participation, 0.25);
+    }
+}

@@ -1,0 +1,163 @@
+//! Survey states on disk: written at intervals, so that a killed analysis goes on with `--resume`.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{CliError, Ui};
+use crate::Result;
+use crate::analysis::Stores;
+use crate::checkpoint::{TensorFile, write_tensors};
+use crate::spectral::{Store, SurveyState};
+
+const CONFIGURATION: &str = "flatness.configuration";
+/// Options that change when a survey ends, but no number before.
+const BUDGETS: [&str; 2] = ["max_matvecs", "max_time_s"];
+
+/// When states are written and taken up.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Saving {
+    /// Time between two states; one is written also where the run is interrupted.
+    pub(super) every: Duration,
+    /// Whether to go on from what is there.
+    pub(super) resume: bool,
+}
+
+impl Saving {
+    /// For analyses that take seconds.
+    pub(super) const NEVER: Self = Self { every: Duration::MAX, resume: false };
+}
+
+/// The states of one analysis: a file for each operator.
+pub(super) struct StateFiles {
+    folder: PathBuf,
+    configuration: Value,
+    /// A larger state is not written.
+    memory_bytes: usize,
+    saving: Saving,
+    /// What went wrong with writing, once.
+    complaint: Option<String>,
+    /// Surveys that went on from a state.
+    resumed: Vec<String>,
+    names: Vec<String>,
+}
+
+impl StateFiles {
+    /// In `folder`, for the computation that `configuration` describes.
+    pub(super) fn new(folder: &Path, configuration: &Value, memory_bytes: usize, saving: Saving) -> Self {
+        let configuration = without_budgets(configuration.clone());
+        let folder = folder.to_owned();
+        Self { folder, configuration, memory_bytes, saving, complaint: None, resumed: vec![], names: vec![] }
+    }
+
+    /// Says which surveys went on from a state, and what went wrong with writing one.
+    pub(super) fn tell(&self, ui: &mut Ui) {
+        for name in &self.resumed {
+            ui.say(&format!("note: the {name} survey went on from {}", self.path(name).display()));
+        }
+        if let Some(complaint) = &self.complaint {
+            ui.say(&format!("note: went on without saving the state, so --resume would start again: {complaint}"));
+        }
+    }
+
+    /// Removes the states: the analysis is complete.
+    pub(super) fn remove(&self) {
+        for name in &self.names {
+            let _ = std::fs::remove_file(self.path(name));
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("state-{name}.safetensors"))
+    }
+}
+
+impl Stores for StateFiles {
+    fn store(&mut self, name: &str) -> Box<dyn Store + '_> {
+        self.names.push(name.to_owned());
+        Box::new(StateFile { path: self.path(name), name: name.to_owned(), files: self, last: Instant::now() })
+    }
+}
+
+struct StateFile<'a> {
+    files: &'a mut StateFiles,
+    name: String,
+    path: PathBuf,
+    last: Instant,
+}
+
+impl Store for StateFile<'_> {
+    fn load(&mut self) -> Result<Option<SurveyState>> {
+        if !self.files.saving.resume || !self.path.exists() {
+            return Ok(None);
+        }
+        let file = TensorFile::read(&self.path)?;
+        let kept = file.metadata.get(CONFIGURATION).and_then(|text| serde_json::from_str(text).ok());
+        let differing = differences(&kept.unwrap_or(Value::Null), &self.files.configuration);
+        if !differing.is_empty() {
+            return Err(CliError::OtherState { path: self.path.clone(), differing }.into());
+        }
+        self.files.resumed.push(self.name.clone());
+        Ok(Some(SurveyState { tensors: file.into_tensors() }))
+    }
+
+    fn wants(&mut self, bytes: usize, last: bool) -> bool {
+        let fits = bytes <= self.files.memory_bytes;
+        fits && self.files.complaint.is_none()
+            && (last && self.files.saving.every < Duration::MAX || self.last.elapsed() >= self.files.saving.every)
+    }
+
+    fn save(&mut self, state: &SurveyState) {
+        self.last = Instant::now();
+        let tensors: Vec<_> = state.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+        let metadata = [(CONFIGURATION.to_owned(), self.files.configuration.to_string())].into_iter().collect();
+        if let Err(error) = write_tensors(&self.path, &tensors, &metadata) {
+            self.files.complaint = Some(error.to_string());
+        }
+    }
+}
+
+fn without_budgets(mut configuration: Value) -> Value {
+    if let Some(analysis) = configuration.get_mut("analysis").and_then(Value::as_object_mut) {
+        BUDGETS.iter().for_each(|key| _ = analysis.remove(*key));
+    }
+    configuration
+}
+
+/// Keys whose values differ, with both values, nested ones with dots between.
+fn differences(kept: &Value, now: &Value) -> Vec<String> {
+    match (kept.as_object(), now.as_object()) {
+        (Some(kept), Some(now)) => {
+            let mut keys: Vec<&String> = kept.keys().chain(now.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            let get = |map: &serde_json::Map<String, Value>, key: &str| map.get(key).cloned().unwrap_or(Value::Null);
+            keys.into_iter()
+                .flat_map(|key| {
+                    let inner = differences(&get(kept, key), &get(now, key));
+                    inner.into_iter().map(move |text| {
+                        if text.starts_with(' ') { format!("{key}{text}") } else { format!("{key}.{text}") }
+                    })
+                })
+                .collect()
+        }
+        _ if kept == now => Vec::new(),
+        _ => vec![format!(" {kept} there, {now} here")],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn differing_keys_are_listed_with_both_values() {
+        let kept = json!({"seed": 1, "data": {"rows": 5, "source": "mnist"}, "same": [1]});
+        let now = json!({"seed": 2, "data": {"rows": 6, "source": "mnist"}, "same": [1], "new": true});
+        let expected = ["data.rows 5 there, 6 here", "new null there, true here", "seed 1 there, 2 here"];
+        assert_eq!(differences(&kept, &now), expected);
+        assert!(differences(&kept, &kept).is_empty());
+    }
+}
