@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use crate::analysis::{AnalysisReport, OperatorKind, SliceKind, SliceReport, SpectrumReport, SummaryRow};
-use crate::spectral::{Axis, DensityReport, EigenReport, End, Quadrature, SlqReport, TraceReport};
+use crate::spectral::{Axis, DensityParams, EigenReport, End, Quadrature, SlqReport, TraceReport, density as smoothed};
 
 const DIM: usize = 272_474;
 const THRESHOLD: f64 = 1e-3;
@@ -80,22 +80,40 @@ fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumRepo
     let samples: Vec<f64> = (0..10).map(|i| 14_210.0 + 590.0 * (1.7 * i as f64).sin()).collect();
     let trace = TraceReport { trace: 14_210.0, std_err_numeric: 187.0, std_err_data: 260.0, samples, num_matvecs: 10 };
     let probes: Vec<Quadrature> = (0..10).map(|probe| quadrature(top, bottom, probe)).collect();
+    let slq = SlqReport {
+        probes,
+        dim: DIM,
+        num_steps: 80,
+        num_matvecs: 800,
+        trace: trace.clone(),
+        full_orthogonality: true,
+        interrupted: false,
+    };
+    let density = |axis, sigma| {
+        smoothed(&slq, &DensityParams { axis, sigma: Some(sigma), linear_threshold: Some(THRESHOLD), min_points: 512 })
+    };
     SpectrumReport {
         operator,
         scope: "all".into(),
         top: eigen(End::Top, top),
         bottom: eigen(End::Bottom, bottom),
-        densities: vec![density(Axis::Linear, &probes), density(Axis::SignedLog, &probes)],
-        slq: SlqReport {
-            probes,
-            dim: DIM,
-            num_steps: 80,
-            num_matvecs: 800,
-            trace: trace.clone(),
-            full_orthogonality: true,
-            interrupted: false,
+        densities: vec![density(Axis::Linear, 18.0), density(Axis::SignedLog, 0.12), density(Axis::LogAbs, 0.12)],
+        density_change: 0.013,
+        density_converged: true,
+        stop: Stop::Converged,
+        num_matvecs: 122,
+        interrupted: false,
+        trace: TraceSummary {
+            trace: trace.trace,
+            std_err_numeric: trace.std_err_numeric,
+            std_err_data: trace.std_err_data,
+            samples: trace.samples.clone(),
+            method: "hutchinson_deflated",
+            converged: false,
+            num_matvecs: 10,
+            layers: Vec::new(),
         },
-        trace,
+        slq,
     }
 }
 
@@ -113,36 +131,6 @@ fn quadrature(top: &[f64], bottom: &[f64], probe: usize) -> Quadrature {
     let total: f64 = pairs.iter().map(|(_, weight)| weight).sum();
     let (nodes, weights) = pairs.into_iter().map(|(node, weight)| (node, weight / total)).unzip();
     Quadrature { nodes, weights, exact: false }
-}
-
-fn density(axis: Axis, probes: &[Quadrature]) -> DensityReport {
-    let forward = |value: f64| match axis {
-        Axis::Linear => value,
-        Axis::SignedLog => value.signum() * (1.0 + value.abs() / THRESHOLD).log10(),
-    };
-    let (from, to, sigma) = match axis {
-        Axis::Linear => (-150.0, 2300.0, 18.0),
-        Axis::SignedLog => (-5.5, 7.0, 0.12),
-    };
-    let grid: Vec<f64> = (0..600).map(|i| from + (to - from) * i as f64 / 599.0).collect();
-    let values = grid.iter().map(|u| match axis {
-        Axis::Linear => *u,
-        Axis::SignedLog => u.signum() * THRESHOLD * (10f64.powf(u.abs()) - 1.0),
-    });
-    let gauss = |u: f64| (-0.5 * (u / sigma).powi(2)).exp() / (sigma * std::f64::consts::TAU.sqrt());
-    let at = |u: f64| -> (f64, f64) {
-        let smooth = |rule: &Quadrature| -> f64 {
-            rule.nodes.iter().zip(&rule.weights).map(|(node, weight)| weight * gauss(u - forward(*node))).sum()
-        };
-        let each: Vec<f64> = probes.iter().map(smooth).collect();
-        let n = each.len() as f64;
-        let mean = each.iter().sum::<f64>() / n;
-        let variance = each.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (n - 1.0);
-        (mean, (variance / n).sqrt())
-    };
-    let (density, std_err) = grid.iter().map(|u| at(*u)).unzip();
-    let linear_threshold = if axis == Axis::Linear { 0.0 } else { THRESHOLD };
-    DensityReport { axis, values: values.collect(), density, std_err, sigma, linear_threshold }
 }
 
 fn line(kind: SliceKind, direction: usize, reach: f64, loss: impl Fn(f64) -> f64) -> SliceReport {

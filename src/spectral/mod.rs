@@ -209,6 +209,9 @@ pub enum Axis {
     Linear,
     /// `sign(λ)·log10(1 + |λ|/λ0)` with the threshold [`DensityReport::linear_threshold`]; density per unit of that coordinate.
     SignedLog,
+    /// `log10|λ|`, one curve for negative and one for positive `λ`; density per decade. What is no larger than
+    /// [`DensityReport::linear_threshold`] has no place on this axis: see [`MassShares::near_zero`].
+    LogAbs,
 }
 
 /// A smoothed spectral density on a grid.
@@ -216,14 +219,41 @@ pub enum Axis {
 pub struct DensityReport {
     /// Which axis.
     pub axis: Axis,
-    /// Grid positions as eigenvalues, ascending.
+    /// Grid positions as eigenvalues, ascending. On [`Axis::LogAbs`] the curve of negative eigenvalues comes first.
     pub values: Vec<f64>,
-    /// Density at each position, integrates to 1 along the axis coordinate.
+    /// Density at each position. It integrates to 1 along the axis coordinate; on [`Axis::LogAbs`] each curve to the
+    /// share of its sign.
     pub density: Vec<f64>,
     /// Standard error of the density over the probes, same length.
     pub std_err: Vec<f64>,
     /// Standard deviation of the Gaussian kernel, in the axis coordinate.
     pub sigma: f64,
-    /// `λ0` of the signed-log axis, in the unit of the eigenvalues; 0 for the linear axis.
+    /// `λ0` of the signed-log axis, or the largest `|λ|` that counts as near zero on the log axis, in the unit of the
+    /// eigenvalues; 0 for the linear axis.
     pub linear_threshold: f64,
+    /// What the grid holds, by the trapezoid rule, with the share near zero where that is left out of the curves: 1 but
+    /// for the kernels' tails (10⁻⁴). 0 without nodes.
+    pub mass: f64,
+    /// How the mass divides by sign.
+    pub shares: MassShares,
+}
+
+/// A share of the spectral mass: mean and standard error over the probes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    /// In 0..=1; NaN without nodes.
+    pub value: f64,
+    /// NaN below two probes.
+    pub std_err: f64,
+}
+
+/// The weight of negative, tiny and positive nodes; the three add up to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MassShares {
+    /// Nodes below `−`[`DensityReport::linear_threshold`].
+    pub negative: Share,
+    /// Nodes of no larger magnitude: zero, as far as the precision of the products tells.
+    pub near_zero: Share,
+    /// Nodes above the threshold.
+    pub positive: Share,
 }

@@ -40,6 +40,23 @@ impl Default for SlqParams {
 /// `num_probes · num_steps` matvecs, groups of up to [`LinearOperator::block_size`] probes sharing each product.
 /// A `Break` of the observer keeps the probes and steps made so far.
 ///
+/// ```
+/// use candle_core::DType;
+/// use flatness::random::{Purpose, stream};
+/// use flatness::spectral::{DenseOperator, SlqParams, slq};
+/// use nalgebra::{DMatrix, dvector};
+///
+/// # fn main() -> flatness::Result<()> {
+/// let valley = DenseOperator::new(DMatrix::from_diagonal(&dvector![0.0, 0.0, 0.0, 8.0]), DType::F64);
+/// let params = SlqParams { num_steps: 2, ..SlqParams::default() };
+/// let report = slq(&valley, &params, &mut stream(0, Purpose::Probes), &mut ())?;
+/// // Two distinct eigenvalues: after two steps the rules are exact. A quarter of the mass lies at 8.
+/// let rule = &report.probes[0];
+/// assert!((rule.nodes[1] - 8.0).abs() < 1e-12 && (rule.weights[1] - 0.25).abs() < 1e-12);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// [`SpectralError::TooFewProbes`] below 2 probes, [`SpectralError::TooMany`] for more steps than dimensions,
 /// [`SpectralError::NonFinite`] at the first product that is not finite.

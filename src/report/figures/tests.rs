@@ -33,7 +33,7 @@ fn assert_are_figures(paths: &[PathBuf], names: &[&str]) {
     }
 }
 
-const ALL: [&str; 5] = ["spectrum", "density_linear", "density_signed_log", "slices", "plane"];
+const ALL: [&str; 6] = ["spectrum", "density_linear", "density_signed_log", "density_log_abs", "slices", "plane"];
 
 #[test]
 fn a_realistic_report_has_all_figures() {
@@ -127,5 +127,5 @@ fn single_points_and_lost_losses_are_drawn() {
         spectrum.slq.probes.clear();
         spectrum.bottom.ritz_values.clear();
     }
-    assert_are_figures(&write_figures(&report, &folder).unwrap(), &ALL[..4]);
+    assert_are_figures(&write_figures(&report, &folder).unwrap(), &ALL[..5]);
 }

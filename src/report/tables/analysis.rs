@@ -132,6 +132,7 @@ fn density(spectra: &[SpectrumReport]) -> Columns {
     let axis = |axis| match axis {
         Axis::Linear => "linear",
         Axis::SignedLog => "signed_log",
+        Axis::LogAbs => "log_abs",
     };
     let threshold = |(_, d, _): &Row| if d.axis == Axis::Linear { f64::NAN } else { d.linear_threshold };
     vec![
