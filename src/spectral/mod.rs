@@ -4,26 +4,36 @@ mod closing;
 mod data_error;
 mod dense;
 mod density;
+mod diagonal;
 mod eigenpairs;
+mod functions;
+mod hutchpp;
 mod krylov_schur;
 mod lanczos;
 mod power;
+mod sketch;
 mod slq;
 #[cfg(test)]
 mod testing;
 mod trace;
 mod vector_kernels;
 mod vectors;
+mod xtrace;
 
 use candle_core::Tensor;
 
 pub use data_error::data_std_errors;
 pub use dense::DenseOperator;
 pub use density::{DensityParams, density};
+pub use diagonal::{DiagonalReport, hutchinson_diagonal};
 pub use eigenpairs::{EigenParams, EigenpairsReport, eigenpairs};
+pub use functions::{Count, Estimate, SpectralMeasure, trace_of};
+pub use hutchpp::hutchpp;
 pub use power::{PowerParams, power};
+pub use sketch::{SketchParams, SketchReport};
 pub use slq::{SlqParams, slq};
 pub use trace::{TraceParams, hutchinson};
+pub use xtrace::{xdiag, xtrace};
 
 /// What can go wrong in a spectral computation.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +58,16 @@ pub enum SpectralError {
         /// The operator's dimension.
         dim: usize,
     },
+    /// A budget that leaves too little for a value and its error.
+    #[error("{method}: num_matvecs is {got}, but a value with a standard error takes {least}")]
+    TooFewMatvecs {
+        /// The algorithm.
+        method: &'static str,
+        /// The budget.
+        got: usize,
+        /// What it takes.
+        least: usize,
+    },
     /// Too few probes for a standard error.
     #[error("{method}: {got} probes, but a standard error needs 2 or more")]
     TooFewProbes {
@@ -64,6 +84,7 @@ impl SpectralError {
         Some(match self {
             Self::NonFinite { .. } => "check the weights and the data for NaN, or use --dtype f64".into(),
             Self::TooMany { what, dim, .. } => format!("set {what} to {dim} or less"),
+            Self::TooFewMatvecs { least, .. } => format!("set num_matvecs to {least} or more"),
             Self::TooFewProbes { .. } => "ask for 2 probes or more".into(),
         })
     }
