@@ -263,6 +263,14 @@ fn asymmetry_allowed(dtype: DType) -> f64 {
     if dtype == DType::F64 { 1e-6 } else { 1e-3 }
 }
 
+/// An orthonormal basis of the span of the rows of `block`, `[r, n]`, without directions that are rounding; `None` if
+/// nothing else is there.
+pub(super) fn orthonormal_rows(block: &Tensor) -> Result<Option<Tensor>> {
+    let epsilon = if block.dtype() == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
+    let longest = norms(block)?.into_iter().fold(0.0, f64::max);
+    Ok(orthonormalize(&Basis::default(), block.clone(), BREAKDOWN_UNITS * epsilon * longest)?.rest)
+}
+
 /// Splits `block` into its part along `basis` and an orthonormal rest; directions of the rest whose share of `block`
 /// is `negligible` or less are dropped.
 fn orthonormalize(basis: &Basis, block: Tensor, negligible: f64) -> Result<Split> {

@@ -4,11 +4,15 @@ mod closing;
 mod data_error;
 mod dense;
 mod density;
+mod diagonal;
 mod eigenpairs;
+mod functions;
+mod hutchpp;
 mod krylov_schur;
 mod lanczos;
 mod power;
 mod search;
+mod sketch;
 mod slq;
 mod survey;
 #[cfg(test)]
@@ -16,6 +20,7 @@ mod testing;
 mod trace;
 mod vector_kernels;
 mod vectors;
+mod xtrace;
 
 use candle_core::Tensor;
 
@@ -24,11 +29,16 @@ use crate::curvature::ShardForms;
 pub use data_error::data_std_errors;
 pub use dense::DenseOperator;
 pub use density::{DensityParams, density};
+pub use diagonal::{DiagonalReport, hutchinson_diagonal};
 pub use eigenpairs::{EigenParams, EigenpairsReport, eigenpairs};
+pub use functions::{Count, Estimate, SpectralMeasure, trace_of};
+pub use hutchpp::hutchpp;
 pub use power::{PowerParams, power};
+pub use sketch::{SketchParams, SketchReport};
 pub use slq::{SlqParams, slq};
 pub use survey::{Stop, Store, SurveyParams, SurveyReport, SurveyState, survey};
 pub use trace::{TraceParams, hutchinson};
+pub use xtrace::{xdiag, xtrace};
 
 /// What can go wrong in a spectral computation.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +101,16 @@ pub enum SpectralError {
         /// Products needed.
         needed: usize,
     },
+    /// A budget that leaves too little for a value and its error.
+    #[error("{method}: num_matvecs is {got}, but a value with a standard error takes {least}")]
+    TooFewMatvecs {
+        /// The algorithm.
+        method: &'static str,
+        /// The budget.
+        got: usize,
+        /// What it takes.
+        least: usize,
+    },
     /// Too few probes for a standard error.
     #[error("{method}: {got} probes, but a standard error needs 2 or more")]
     TooFewProbes {
@@ -113,6 +133,7 @@ impl SpectralError {
             }
             Self::DamagedState { .. } => "start again without --resume".into(),
             Self::BudgetTooSmall { needed, .. } => format!("allow {needed} products or more"),
+            Self::TooFewMatvecs { least, .. } => format!("set num_matvecs to {least} or more"),
             Self::TooFewProbes { .. } => "ask for 2 probes or more".into(),
         })
     }
