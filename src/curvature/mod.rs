@@ -1,13 +1,17 @@
 //! Symmetric linear operators on the parameter space: the only seam between networks and algorithms.
 
+mod error;
 mod execution;
+mod factor;
 mod objective;
 mod operators;
+mod parts;
 mod pass;
 mod sum;
 
 use candle_core::{DType, Device, Tensor};
 
+pub use error::CurvatureError;
 pub use execution::Execution;
 pub use objective::{BLOCK, Evaluation, GradientReport, Objective, ObjectiveOptions, SampleCost};
 pub use operators::{Curvature, CurvatureOperator};
