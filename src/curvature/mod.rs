@@ -8,6 +8,7 @@ mod operators;
 mod parts;
 mod pass;
 mod sum;
+mod wrappers;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -15,6 +16,7 @@ pub use error::CurvatureError;
 pub use execution::Execution;
 pub use objective::{BLOCK, Evaluation, GradientReport, Objective, ObjectiveOptions, SampleCost};
 pub use operators::{Curvature, CurvatureOperator};
+pub use wrappers::{Deflated, Restricted, Scaled, Shifted, WeightedSum};
 
 use crate::{Observer, Result};
 
