@@ -7,6 +7,7 @@ mod objective;
 mod operators;
 mod parts;
 mod pass;
+mod scope;
 mod sum;
 mod wrappers;
 
@@ -16,6 +17,7 @@ pub use error::CurvatureError;
 pub use execution::Execution;
 pub use objective::{BLOCK, Evaluation, GradientReport, Objective, ObjectiveOptions, SampleCost};
 pub use operators::{Curvature, CurvatureOperator};
+pub use scope::Scope;
 pub use wrappers::{Deflated, Restricted, Scaled, Shifted, WeightedSum};
 
 use crate::{Observer, Result};
