@@ -1,6 +1,7 @@
 //! Symmetric linear operators on the parameter space: the only seam between networks and algorithms.
 
 mod error;
+mod exact;
 mod execution;
 mod factor;
 mod objective;
@@ -14,6 +15,7 @@ mod wrappers;
 use candle_core::{DType, Device, Tensor};
 
 pub use error::CurvatureError;
+pub use exact::{ExactParams, ExactTrace};
 pub use execution::Execution;
 pub use objective::{BLOCK, Evaluation, GradientReport, Objective, ObjectiveOptions, SampleCost};
 pub use operators::{Curvature, CurvatureOperator};
