@@ -48,7 +48,7 @@ impl<'a> Objective<'a> {
     }
 
     /// The objective on its first `num_rows` rows in the seeded order, cut into shards anew, for studies of how results
-    /// depend on the number of rows. Subsets are nested: a larger one holds every row of a smaller one.
+    /// depend on the number of rows. Subsets of one objective are nested: a larger one holds every row of a smaller one.
     ///
     /// # Errors
     /// [`CurvatureError::SubsetSize`] for no rows, or more than there are.

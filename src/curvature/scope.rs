@@ -132,6 +132,7 @@ fn matches_glob(glob: &str, text: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // lists of ranges, some of length one
 mod tests {
     use super::*;
 

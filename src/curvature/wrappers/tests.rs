@@ -1,3 +1,5 @@
+#![allow(clippy::single_range_in_vec_init)] // lists of ranges, some of length one
+
 use nalgebra::DMatrix;
 
 use super::*;
