@@ -33,6 +33,10 @@ pub enum Purpose {
     Dropout = 12,
     /// Vectors of self-checks.
     Check = 13,
+    /// Labels that the model itself draws, for the Monte Carlo Fisher matrix.
+    SampledLabels = 14,
+    /// Random combinations of the columns of a loss Hessian's factor.
+    OutputSigns = 15,
     /// Start block of a survey.
     Survey = 16,
 }

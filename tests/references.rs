@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use flatness::checkpoint::{Checkpoint, TensorFile};
-use flatness::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective, ObjectiveOptions};
+use flatness::curvature::{Curvature, CurvatureOperator, ExactParams, LinearOperator, Objective, ObjectiveOptions};
 use flatness::data::{DataSpec, Dataset};
 use flatness::models::Architecture;
 
@@ -138,6 +138,29 @@ fn dense_matrices_and_eigenvalues() {
                 let mut eigenvalues: Vec<f64> = matrix.symmetric_eigenvalues().iter().copied().collect();
                 eigenvalues.sort_by(f64::total_cmp);
                 assert_close(&format!("{name} spectrum"), &eigenvalues, &case.expected("hessian_eigenvalues"), 1e-9);
+            }
+        }
+    }
+}
+
+/// No products: the diagonal comes from one backward pass per row and output.
+#[test]
+fn exact_diagonals_and_traces() {
+    for name in CASES {
+        let case = Case::read(name);
+        let smooth = name.starts_with("mlp-");
+        for dtype in [DType::F64, DType::F32] {
+            let objective = Objective::new(&case.checkpoint.network, &case.data, case.options(dtype)).unwrap();
+            let (theta, params) = (&case.checkpoint.theta, ExactParams::default());
+            let diagonal = values(&objective.exact_diagonal(theta, &params, &mut ()).unwrap());
+            let report = objective.exact_trace(theta, &params, &mut ()).unwrap();
+            let what = format!("{name} {dtype:?}");
+            assert_close(&format!("{what} diagonal"), &diagonal, &case.expected("ggn_diag"), tolerance(dtype));
+            let tolerance = if dtype == DType::F64 { 1e-12 } else { 1e-5 };
+            assert_close(&format!("{what} trace"), &[report.trace], &case.expected("ggn_trace"), tolerance);
+            assert_eq!(report.is_hessian, !smooth, "{what}");
+            if report.is_hessian {
+                assert_close(&format!("{what} Hessian trace"), &[report.trace], &case.expected("trace"), tolerance);
             }
         }
     }

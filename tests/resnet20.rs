@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use flatness::autodiff::Pattern;
 use flatness::checkpoint::Checkpoint;
-use flatness::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective, ObjectiveOptions};
+use flatness::curvature::{Curvature, CurvatureOperator, ExactParams, LinearOperator, Objective, ObjectiveOptions};
 use flatness::data::{DataSpec, Dataset, NormalisationChoice, RowRange};
 use flatness::models::Architecture;
 use flatness::random::{Purpose, stream};
@@ -206,6 +206,27 @@ fn top_eigenvalues_and_trace() {
     let trace = hutchinson(&operator, &params, &mut stream(0, Purpose::Probes), &mut ()).unwrap();
     println!("trace {} ± {} (probes) ± {} (data)", trace.trace, trace.std_err_numeric, trace.std_err_data);
     assert!((trace.trace - exact).abs() <= 3.0 * trace.std_err_numeric, "{} is not {exact}", trace.trace);
+}
+
+/// One backward pass per image and class gives what the reference took from the whole matrix.
+#[test]
+fn the_trace_is_exact() {
+    let Some(case) = Case::read("data/cifar10-small-bin") else { return };
+    let expected = &case.expected["trace_exact"];
+    for (dtype, tolerance) in [(DType::F64, 1e-11), (DType::F32, 1e-5)] {
+        let objective = case.objective(dtype);
+        let theta = &case.checkpoint.theta;
+        let report = objective.exact_trace(theta, &ExactParams::default(), &mut ()).unwrap();
+        assert!(report.is_hessian && report.num_columns == 10);
+        close(&format!("{dtype:?} trace"), report.trace, expected["value"].as_f64().unwrap(), tolerance);
+        for (tensor, got) in objective.network().space.tensors().iter().zip(&report.per_tensor) {
+            let reference = expected["per_tensor"][format!("module.{}", tensor.name)].as_f64().unwrap();
+            close(&format!("{dtype:?} {}", tensor.name), *got, reference, 10.0 * tolerance);
+        }
+        println!("{} ± {} over {} images", report.trace, report.std_err_data, objective.num_rows());
+        let diagonal = values(&objective.exact_diagonal(theta, &ExactParams::default(), &mut ()).unwrap());
+        close(&format!("{dtype:?} sum of the diagonal"), diagonal.iter().sum(), report.trace, tolerance);
+    }
 }
 
 /// The Parquet files hold JPEGs; another decoder than the reference's moves pixels by a few grey levels.

@@ -1,16 +1,26 @@
 //! Symmetric linear operators on the parameter space: the only seam between networks and algorithms.
 
+mod error;
+mod exact;
 mod execution;
+mod factor;
 mod objective;
 mod operators;
+mod parts;
 mod pass;
+mod scope;
 mod sum;
+mod wrappers;
 
 use candle_core::{DType, Device, Tensor};
 
+pub use error::CurvatureError;
+pub use exact::{ExactParams, ExactTrace};
 pub use execution::Execution;
 pub use objective::{BLOCK, Evaluation, GradientReport, Objective, ObjectiveOptions, SampleCost};
 pub use operators::{Curvature, CurvatureOperator};
+pub use scope::Scope;
+pub use wrappers::{Deflated, Restricted, Scaled, Shifted, WeightedSum};
 
 use crate::{Observer, Result};
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use rand::seq::SliceRandom;
 
 use super::execution::{Execution, in_order};
 use super::pass::{Direction, Pass};
@@ -12,7 +11,6 @@ use crate::autodiff::Pattern;
 use crate::data::Dataset;
 use crate::models::{BatchNormMode, Loss, Network};
 use crate::nn::{BatchStatistics, Mode};
-use crate::random::{Purpose, stream};
 use crate::{Error, Observer, Result};
 
 /// How the loss is defined and computed.
@@ -93,9 +91,10 @@ pub struct Objective<'a> {
     pub(super) network: &'a Network,
     pub(super) data: &'a Dataset,
     pub(super) options: ObjectiveOptions,
-    shards: Vec<Vec<usize>>,
-    cost: SampleCost,
-    pool: Option<Arc<rayon::ThreadPool>>,
+    pub(super) shards: Vec<Vec<usize>>,
+    pub(super) cost: SampleCost,
+    /// Only where batch statistics couple the rows.
+    pub(super) pool: Option<Arc<rayon::ThreadPool>>,
 }
 
 /// Directions that one product carries at a time where memory allows.
@@ -103,9 +102,6 @@ pub const BLOCK: usize = 8;
 
 /// What an activation of a block may occupy to stay near a core: a fixed figure, not this machine's cache.
 const NOMINAL_CACHE_BYTES: usize = 5 << 19;
-
-/// A spread over fewer shards would say too little about the data error.
-const FEWEST_SHARDS: usize = 8;
 
 impl<'a> Objective<'a> {
     /// Checks that network, data and loss fit together, by running one row.
@@ -118,22 +114,8 @@ impl<'a> Objective<'a> {
         let cost = SampleCost { multiply_adds: 0, activations: 0, largest_activation: 0 };
         let mut objective = Self { network, data, options, shards: Vec::new(), cost, pool };
         objective.cost = objective.dry_run()?;
-        objective.shards = objective.cut_shards(whole_batch);
+        objective.shards = objective.cut_rows(objective.shuffled_rows());
         Ok(objective)
-    }
-
-    /// Random parts of the rows, as many as asked for; fewer, but not below [`FEWEST_SHARDS`], where so few rows would not
-    /// pay for committing a gradient.
-    fn cut_shards(&self, whole_batch: bool) -> Vec<Vec<usize>> {
-        let mut rows: Vec<usize> = (0..self.num_rows()).collect();
-        if whole_batch {
-            return vec![rows];
-        }
-        rows.shuffle(&mut stream(self.options.seed, Purpose::Shards));
-        let paying = (rows.len() / self.paying_rows()).max(FEWEST_SHARDS);
-        let count = self.options.num_shards.min(paying).clamp(1, rows.len().max(1));
-        let bounds: Vec<usize> = (0..=count).map(|shard| shard * rows.len() / count).collect();
-        bounds.windows(2).map(|bound| rows[bound[0]..bound[1]].to_vec()).collect()
     }
 
     /// Data shards.
@@ -143,7 +125,7 @@ impl<'a> Objective<'a> {
 
     /// Number of rows.
     pub fn num_rows(&self) -> usize {
-        self.data.len()
+        self.shards.iter().map(Vec::len).sum()
     }
 
     /// Number of parameters `n`.
@@ -189,7 +171,7 @@ impl<'a> Objective<'a> {
     }
 
     /// Rows whose arithmetic hides the commit of a gradient: about 250 multiply-adds for each parameter.
-    fn paying_rows(&self) -> usize {
+    pub(super) fn paying_rows(&self) -> usize {
         (250 * self.dim()).div_ceil(self.cost.multiply_adds.max(1)).max(1)
     }
 
@@ -264,7 +246,7 @@ impl<'a> Objective<'a> {
     /// A loss that is not finite.
     pub fn params_without_gradient(&self, theta: &Tensor) -> Result<Vec<String>> {
         let params = self.network.space.split(theta)?;
-        let rows: Vec<usize> = (0..self.num_rows().min(2)).collect();
+        let rows: Vec<usize> = (0..self.data.len().min(2)).collect();
         let none = Direction::none();
         let part = self.pass(&rows, &params, &none, Pass::Gradient, self.mode(), &mut Pattern::Free)?;
         let tensors = self.network.space.tensors().iter();
@@ -304,19 +286,22 @@ impl<'a> Objective<'a> {
         sum: &mut Sum,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let workers = if self.options.device.is_cpu() { self.workers(direction.count) } else { 1 };
+        let workers = self.workers(direction.count, self.micro_batch(direction.count));
         let work = |index: usize| self.pass(&plan[index].1, params, direction, pass, self.mode(), &mut Pattern::Free);
         in_order(plan.len(), workers, work, |index, part| sum.add_to_shard(self, plan[index].0, part), observer)
     }
 
-    /// As many workers as asked for, and as their gradients and activations fit the memory.
-    fn workers(&self, directions: usize) -> usize {
+    /// As many workers as asked for, and as their gradients and activations of `rows` rows fit the memory.
+    pub(super) fn workers(&self, directions: usize, rows: usize) -> usize {
+        if !self.options.device.is_cpu() {
+            return 1;
+        }
         let element = self.options.dtype.size_in_bytes() * (1 + directions);
-        let each = element * (self.dim() + self.micro_batch(directions) * self.cost.activations);
+        let each = element * (self.dim() + rows * self.cost.activations);
         self.options.execution.threads.min(self.options.execution.memory_bytes / each.max(1)).max(1)
     }
 
-    fn mode(&self) -> Mode {
+    pub(super) fn mode(&self) -> Mode {
         match self.options.batch_norm {
             BatchNormMode::Eval => Mode::Eval,
             BatchNormMode::Train => Mode::Train { dropout: None },

@@ -1,22 +1,42 @@
-//! Hessian, generalised Gauss-Newton and empirical Fisher matrix of an objective at fixed parameters.
+//! Hessian, its Gauss-Newton part and residual, and Fisher matrices of an objective at fixed parameters.
 
 use candle_core::{DType, Device, Tensor};
 
 use super::objective::Objective;
 use super::pass::{Direction, Pass};
-use super::{LinearOperator, Product, ShardForms};
+use super::{CurvatureError, LinearOperator, Product, ShardForms};
 use crate::kernels::row_dots;
+use crate::models::Loss;
 use crate::{Error, Observer, Result};
 
 /// Which symmetric matrix of the objective.
+///
+/// The exact Fisher matrix of cross-entropy, with labels from the model's own softmax, is [`Curvature::Ggn`] (Martens
+/// 2020); the empirical Fisher matrix, at the data's labels, is another one (Kunstner, Balles & Hennig 2019).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Curvature {
     /// Second derivative of the mean loss (and of the L2 term, where the objective has one).
     Hessian,
     /// `(1/N) Σ J_nᵀ L_n J_n`, `L_n` the loss Hessian in the outputs (Schraudolph 2002), and the L2 term.
     Ggn,
+    /// `R = H − GGN = (1/N) Σ_n Σ_c ∂ℓ_n/∂y_c ∇²y_c`, in one pass and so without cancellation. The L2 term is in the GGN.
+    Residual,
     /// `(1/N) Σ g_n g_nᵀ` of the per-sample gradients, without the L2 term.
     EmpiricalFisher,
+    /// `(1/N) Σ g̃_n g̃_nᵀ`, `g̃_n` the gradient of `−log p(ỹ_n)` at one label `ỹ_n` drawn from the model's own softmax:
+    /// an unbiased estimate of the GGN without its L2 term. Cross-entropy only; label smoothing plays no part in it.
+    ///
+    /// The draw depends on `seed` and the row alone (where the softmax is equal to rounding), so that the matrix is
+    /// fixed, however the rows are cut into batches.
+    MonteCarloFisher {
+        /// Seed of the labels.
+        seed: u64,
+    },
+    /// `(1/N) Σ (g_n − ḡ)(g_n − ḡ)ᵀ` of the per-sample gradients and their mean `ḡ`; an L2 term cancels.
+    ///
+    /// Shard forms belong to `A_s = (1/r_s) Σ_{n∈s} (g_n − ḡ)(g_n − ḡ)ᵀ` with the mean `ḡ` of all rows, not the shard's
+    /// own: so their mean is the matrix exactly.
+    GradientCovariance,
 }
 
 /// Curvature of an objective at `theta`.
@@ -24,33 +44,61 @@ pub struct CurvatureOperator<'a> {
     objective: &'a Objective<'a>,
     params: Vec<Tensor>,
     curvature: Curvature,
+    /// `[1, n]`, for the covariance alone.
+    mean_gradient: Option<Tensor>,
 }
 
 impl<'a> CurvatureOperator<'a> {
-    /// The matrix at `theta` `[n]`.
+    /// The matrix at `theta` `[n]`. Cost: none, but one gradient for [`Curvature::GradientCovariance`].
     ///
     /// # Errors
-    /// Placing `theta` on the objective's device.
+    /// Placing `theta` on the objective's device; [`CurvatureError::NoLabelModel`]; for the covariance, a loss that is
+    /// not finite.
     pub fn new(objective: &'a Objective<'a>, theta: &Tensor, curvature: Curvature) -> Result<Self> {
         let params = objective.network.space.split(&objective.place(theta)?)?;
-        Ok(Self { objective, params, curvature })
+        let loss = objective.options.loss;
+        if matches!(curvature, Curvature::MonteCarloFisher { .. }) && !matches!(loss, Loss::CrossEntropy { .. }) {
+            return Err(CurvatureError::NoLabelModel { loss: loss.describe() }.into());
+        }
+        let mut operator = Self { objective, params, curvature, mean_gradient: None };
+        if curvature == Curvature::GradientCovariance {
+            let none = Direction::none();
+            let (sum, _) = objective.sum_over_shards(&operator.params, &none, Pass::Gradient, &mut ())?;
+            let mean = sum.primal.finish(1.0 / objective.num_rows() as f64, operator.dtype(), operator.device())?;
+            operator.mean_gradient = Some(mean);
+        }
+        Ok(operator)
+    }
+
+    /// `ḡᵀv` for each row of `group`, `[k, 1, 1]`, where the matrix is centred.
+    fn centre(&self, group: &Tensor) -> Result<Option<Tensor>> {
+        let Some(mean) = &self.mean_gradient else { return Ok(None) };
+        let count = group.dims()[0];
+        let mut dots = Vec::with_capacity(count);
+        for row in 0..count {
+            dots.extend(row_dots(mean, &group.narrow(0, row, 1)?)?);
+        }
+        Ok(Some(Tensor::from_vec(dots, (count, 1, 1), self.device())?.to_dtype(self.dtype())?))
     }
 
     fn apply_group(&self, group: &Tensor, observer: &mut dyn Observer) -> Result<Product> {
         let pass = match self.curvature {
             Curvature::Hessian => Pass::Hessian,
             Curvature::Ggn => Pass::Ggn,
+            Curvature::Residual => Pass::Residual,
             Curvature::EmpiricalFisher => Pass::Fisher,
+            Curvature::MonteCarloFisher { seed } => Pass::SampledFisher { seed },
+            Curvature::GradientCovariance => Pass::Covariance,
         };
         let tangents = self.objective.network.space.split(group)?;
-        let direction = Direction { count: group.dims()[0], tangents };
+        let direction = Direction { count: group.dims()[0], tangents, centre: self.centre(group)? };
         let (sum, rows) = self.objective.sum_over_shards(&self.params, &direction, pass, observer)?;
         let num_rows = self.objective.num_rows() as f64;
         let mut block = sum.primal.finish(1.0 / num_rows, self.dtype(), self.device())?;
         let mut forms: Vec<Vec<f64>> =
             sum.forms.iter().zip(&rows).map(|(forms, &rows)| forms.iter().map(|f| f / rows as f64).collect()).collect();
         let decay = self.objective.options.weight_decay;
-        if decay != 0.0 && self.curvature != Curvature::EmpiricalFisher {
+        if decay != 0.0 && matches!(self.curvature, Curvature::Hessian | Curvature::Ggn) {
             block = (block + (group * decay)?)?;
             let squares = row_dots(group, group)?;
             forms.iter_mut().for_each(|forms| forms.iter_mut().zip(&squares).for_each(|(f, s)| *f += decay * s));

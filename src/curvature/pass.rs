@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::factor::draw_labels;
 use super::objective::{Objective, SampleCost};
 use crate::Result;
 use crate::autodiff::{Dual, Gradients, Pattern, Saved, Tape, Value, Var};
@@ -21,19 +22,27 @@ pub(super) enum Pass {
     Hessian,
     /// `Σ Jᵀ (∂²ℓ/∂y²) J v`
     Ggn,
+    /// `Σ (Σ_c ∂ℓ/∂y_c ∇²y_c) v`: what the Hessian has beyond `Ggn`.
+    Residual,
     /// `Σ g gᵀ v`, `g` the gradient of one sample.
     Fisher,
+    /// The same of `g̃`, the gradient at a label that the model draws.
+    SampledFisher { seed: u64 },
+    /// `Σ g (gᵀv − ḡᵀv)`, with `ḡᵀv` from [`Direction::centre`].
+    Covariance,
 }
 
 /// Directions, cut into parameter tensors `[k, …shape]`.
 pub(super) struct Direction {
     pub(super) count: usize,
     pub(super) tangents: Vec<Tensor>,
+    /// The mean gradient's product with each, `[k, 1, 1]`.
+    pub(super) centre: Option<Tensor>,
 }
 
 impl Direction {
     pub(super) fn none() -> Self {
-        Self { count: 0, tangents: Vec::new() }
+        Self { count: 0, tangents: Vec::new(), centre: None }
     }
 }
 
@@ -50,6 +59,23 @@ pub(super) struct Part {
     pub(super) statistics: Vec<BatchStatistics>,
 }
 
+impl Part {
+    /// Loss and correct answers of some rows, `[rows, C]` outputs and `[rows, 1]` losses.
+    fn new(rows: &[usize], output: Option<&Tensor>, loss: Option<&Tensor>, target: &TargetBatch) -> Result<Self> {
+        let mut part = Self::default();
+        if let (Some(output), Some(loss)) = (output, loss) {
+            let losses = loss.flatten_all()?.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>()?;
+            if let Some(position) = losses.iter().position(|loss| !loss.is_finite()) {
+                return Err(NnError::NonFinite { row: rows[position] }.into());
+            }
+            part.loss = losses.iter().sum();
+            part.loss_squares = losses.iter().map(|loss| loss * loss).sum();
+            part.correct = count_correct(output, target)?;
+        }
+        Ok(part)
+    }
+}
+
 impl Objective<'_> {
     /// Runs one pass over `rows` on the calling thread (and the rayon pool it belongs to, if any).
     pub(super) fn pass(
@@ -64,7 +90,7 @@ impl Objective<'_> {
         match pass {
             Pass::Loss => self.plain(rows, params, Saved::Nothing, mode, pattern),
             Pass::Gradient => self.plain(rows, params, Saved::Everything, mode, pattern),
-            Pass::Hessian | Pass::Ggn | Pass::Fisher => self.dual(rows, params, direction, pass, mode),
+            _ => self.dual(rows, params, direction, pass, mode),
         }
     }
 
@@ -81,7 +107,7 @@ impl Objective<'_> {
         let (output, target, statistics) = self.forward(&mut tape, params, rows, mode)?;
         let loss = per_sample_loss(&mut tape, &self.options.loss, &output, &target)?;
         *pattern = std::mem::take(&mut tape.pattern);
-        let mut part = Self::part(rows, &output, &loss, &target)?;
+        let mut part = Part::new(rows, output.value().primal(), loss.value().primal(), &target)?;
         part.statistics = statistics;
         if saved != Saved::Nothing {
             let ones = loss.value().ones_like()?;
@@ -96,48 +122,90 @@ impl Objective<'_> {
             .zip(&direction.tangents)
             .map(|(primal, tangents)| Dual::new(Some(primal.clone()), Some(tangents.clone())))
             .collect();
-        let saved = if pass == Pass::Hessian { Saved::Everything } else { Saved::Primals };
+        let saved = match pass {
+            Pass::Hessian | Pass::Residual => Saved::Everything,
+            _ => Saved::Primals,
+        };
         let mut tape = Tape::<Dual>::new(saved);
         let (output, target, _) = self.forward(&mut tape, &values, rows, mode)?;
+        let mut slopes = None;
         let (loss, gradients) = match pass {
             Pass::Ggn => {
                 let (loss, curved) = self.loss_curvature(output.value(), &target)?;
                 (loss, tape.backward(&output, curved)?)
             }
-            _ => {
+            Pass::Residual => {
+                let (loss, slope) = self.loss_slope(output.value(), &target)?;
+                (loss, tape.backward(&output, slope)?)
+            }
+            Pass::Hessian => {
                 let loss = per_sample_loss(&mut tape, &self.options.loss, &output, &target)?;
-                let cotangent = match (pass, loss.value().tangents()) {
-                    (Pass::Fisher, tangents) => Dual::new(None, tangents.cloned()),
-                    _ => Dual::constant(loss.value().primal().unwrap_or(&params[0]).ones_like()?),
+                let ones = loss.value().primal().map(Tensor::ones_like).transpose()?;
+                let primal = loss.value().primal().cloned();
+                (primal, tape.backward(&loss, Dual::new(ones, None))?)
+            }
+            _ => {
+                let loss = self.fisher_loss(&mut tape, &output, (rows, &target), pass)?;
+                slopes = match (loss.value().tangents(), &direction.centre) {
+                    (Some(slopes), Some(centre)) => Some(slopes.broadcast_sub(centre)?),
+                    (slopes, _) => slopes.cloned(),
                 };
-                let gradients = tape.backward(&loss, cotangent)?;
-                (loss, gradients)
+                let primal = loss.value().primal().cloned();
+                (primal, tape.backward(&loss, Dual::new(None, slopes.clone()))?)
             }
         };
-        let mut part = Self::part(rows, &output, &loss, &target)?;
-        part.forms = vec![0.0; direction.count];
+        let mut part = Part::new(rows, output.value().primal(), loss.as_ref(), &target)?;
         part.gradients = products(gradients);
-        for (tangents, product) in direction.tangents.iter().zip(&part.gradients) {
-            if let Some(product) = product {
-                let dots = row_dots(tangents, product)?;
-                part.forms.iter_mut().zip(dots).for_each(|(form, dot)| *form += dot);
-            }
-        }
+        part.forms = match slopes {
+            // `Σ (gᵀv)²`: a sum of squares stays one.
+            Some(slopes) => row_dots(&slopes, &slopes)?,
+            None => forms(direction, &part.gradients)?,
+        };
         Ok(part)
     }
 
     /// The per-sample loss at `output`, and the cotangent `∂²ℓ/∂y² ẏ`: the loss alone, forward over reverse.
-    fn loss_curvature(&self, output: &Dual, target: &TargetBatch) -> Result<(Var<Dual>, Dual)> {
+    fn loss_curvature(&self, output: &Dual, target: &TargetBatch) -> Result<(Option<Tensor>, Dual)> {
         let mut tape = Tape::<Dual>::new(Saved::Everything);
         let output = tape.leaf(output.clone());
         let loss = per_sample_loss(&mut tape, &self.options.loss, &output, target)?;
-        let ones = loss.value().primal().map(Tensor::ones_like).transpose()?;
+        let primal = loss.value().primal().cloned();
+        let ones = primal.as_ref().map(Tensor::ones_like).transpose()?;
         let gradient = tape.backward(&loss, Dual::new(ones, None))?;
         let tangents = gradient.into_iter().flatten().next().and_then(|dual| dual.tangents().cloned());
-        Ok((loss, Dual::new(None, tangents)))
+        Ok((primal, Dual::new(None, tangents)))
     }
 
-    fn forward<V: Value>(
+    /// The per-sample loss at `output`, and the cotangent `∂ℓ/∂y` held fixed along the directions.
+    fn loss_slope(&self, output: &Dual, target: &TargetBatch) -> Result<(Option<Tensor>, Dual)> {
+        let Some(primal) = output.primal() else { return Ok((None, Dual::new(None, None))) };
+        let mut tape = Tape::<Tensor>::new(Saved::Everything);
+        let output = tape.leaf(primal.clone());
+        let loss = per_sample_loss(&mut tape, &self.options.loss, &output, target)?;
+        let (primal, ones) = (loss.value().clone(), loss.value().ones_like()?);
+        let slope = tape.backward(&loss, ones)?.into_iter().flatten().next();
+        Ok((Some(primal), Dual::new(slope, None)))
+    }
+
+    /// The per-sample loss whose gradients make a Fisher matrix: at the data's targets, or at labels that the model draws.
+    fn fisher_loss(
+        &self,
+        tape: &mut Tape<Dual>,
+        output: &Var<Dual>,
+        (rows, target): (&[usize], &TargetBatch),
+        pass: Pass,
+    ) -> Result<Var<Dual>> {
+        match (pass, output.value().primal()) {
+            (Pass::SampledFisher { seed }, Some(primal)) => {
+                let labels = TargetBatch::Classes(draw_labels(primal, rows, seed)?);
+                // Smoothing belongs to the data's labels; the model's own distribution has none.
+                per_sample_loss(tape, &Loss::CrossEntropy { label_smoothing: 0.0 }, output, &labels)
+            }
+            _ => per_sample_loss(tape, &self.options.loss, output, target),
+        }
+    }
+
+    pub(super) fn forward<V: Value>(
         &self,
         tape: &mut Tape<V>,
         params: &[V],
@@ -148,20 +216,6 @@ impl Objective<'_> {
         let mut forward = Forward::new(tape, &self.network.space, params, &self.network.buffers, mode);
         let output = forward.run(&self.network.architecture.layers, x)?;
         Ok((output, target, forward.statistics))
-    }
-
-    fn part<V: Value>(rows: &[usize], output: &Var<V>, loss: &Var<V>, target: &TargetBatch) -> Result<Part> {
-        let mut part = Part::default();
-        if let (Some(output), Some(loss)) = (output.value().primal(), loss.value().primal()) {
-            let losses = loss.flatten_all()?.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>()?;
-            if let Some(position) = losses.iter().position(|loss| !loss.is_finite()) {
-                return Err(NnError::NonFinite { row: rows[position] }.into());
-            }
-            part.loss = losses.iter().sum();
-            part.loss_squares = losses.iter().map(|loss| loss * loss).sum();
-            part.correct = count_correct(output, target)?;
-        }
-        Ok(part)
     }
 
     /// Runs one row forwards and counts; every misfit between network, data and loss shows here.
@@ -194,4 +248,16 @@ impl Objective<'_> {
 /// The tangents of the parameters' cotangents.
 fn products(gradients: Gradients<Dual>) -> Vec<Option<Tensor>> {
     gradients.into_iter().map(|gradient| gradient.and_then(|dual| dual.tangents().cloned())).collect()
+}
+
+/// `vᵀA v` per direction, summed over the parameter tensors.
+fn forms(direction: &Direction, products: &[Option<Tensor>]) -> Result<Vec<f64>> {
+    let mut forms = vec![0.0; direction.count];
+    for (tangents, product) in direction.tangents.iter().zip(products) {
+        if let Some(product) = product {
+            let dots = row_dots(tangents, product)?;
+            forms.iter_mut().zip(dots).for_each(|(form, dot)| *form += dot);
+        }
+    }
+    Ok(forms)
 }

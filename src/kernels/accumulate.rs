@@ -68,6 +68,23 @@ pub fn row_dots(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
     })
 }
 
+/// `Σ_k b_k²` per column of a block `[k, …]`, in f64.
+///
+/// # Errors
+/// Reading the tensor from its device.
+pub fn column_squares(block: &Tensor) -> Result<Vec<f64>> {
+    let block = block.to_device(&Device::Cpu)?.contiguous()?;
+    let width = block.elem_count() / block.dims()[0].max(1);
+    with_float!(block.dtype(), T => {
+        let block = Slice::<T>::of(&block)?;
+        let mut squares = vec![0.0f64; width];
+        for row in block.chunks(width.max(1)) {
+            squares.iter_mut().zip(row).for_each(|(sum, &value)| *sum += value.to_f64() * value.to_f64());
+        }
+        Ok(squares)
+    })
+}
+
 /// Four running sums, since one chain of f64 additions would wait for itself.
 fn dot<T: Copy + Into<f64>>(a: &[T], b: &[T]) -> f64 {
     let mut lanes = [0.0f64; 4];

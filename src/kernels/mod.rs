@@ -25,7 +25,7 @@ mod pool;
 pub mod scratch;
 mod simd;
 
-pub use accumulate::{Accumulator, row_dots};
+pub use accumulate::{Accumulator, column_squares, row_dots};
 pub use bilinear::{Bilinear, Side, add, affine};
 pub use channels::{AffineCotangents, AffineOperands, Channels, Parts};
 pub use conv::ConvGeometry;

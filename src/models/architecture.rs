@@ -1,6 +1,6 @@
 //! A whole architecture: layers, loss, and what else a checkpoint says about itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -178,6 +178,38 @@ impl Architecture {
             })
         }
         any(&self.layers)
+    }
+
+    /// Whether the outputs are piecewise affine in each single parameter, with batch normalisation in eval mode: linear
+    /// maps, convolutions, ReLU, pooling, sums and concatenations, and no tensor used twice. Read off the layers' kinds,
+    /// so `false` where a smooth layer happens to see no parameter.
+    pub fn is_affine_in_each_parameter(&self) -> bool {
+        fn affine(layers: &[Layer]) -> bool {
+            layers.iter().all(|layer| match layer {
+                Layer::Linear { .. }
+                | Layer::Conv2d { .. }
+                | Layer::BatchNorm2d { .. }
+                | Layer::Relu
+                | Layer::MaxPool2d { .. }
+                | Layer::AvgPool2d { .. }
+                | Layer::GlobalAvgPool2d
+                | Layer::Flatten
+                | Layer::Dropout { .. }
+                | Layer::SubsamplePad { .. } => true,
+                Layer::Residual { .. } | Layer::Concat { .. } => layer.children().iter().all(|(_, list)| affine(list)),
+                Layer::GroupNorm { .. }
+                | Layer::Gelu { .. }
+                | Layer::Silu
+                | Layer::Tanh
+                | Layer::Sigmoid
+                | Layer::Softplus => false,
+            })
+        }
+        let mut all = Vec::new();
+        collect(&self.layers, &mut all);
+        let mut seen = HashSet::new();
+        let used_once = all.iter().filter(|(_, _, role)| role.is_some()).all(|(name, _, _)| seen.insert(name));
+        used_once && affine(&self.layers)
     }
 
     /// As JSON text, for a checkpoint's metadata.

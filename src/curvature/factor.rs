@@ -1,0 +1,127 @@
+//! The loss as a model of the targets: a factor of its Hessian in one row's outputs, and labels drawn from its softmax.
+
+use candle_core::{DType, Device, Tensor};
+use rand::Rng;
+
+use crate::Result;
+use crate::models::Loss;
+use crate::random::{Purpose, substream};
+
+/// `S` with `S Sᵀ = ∂²ℓ/∂y²` in the outputs `y` of one row: `S = diag(r) − p rᵀ`.
+///
+/// Cross-entropy, whatever the label smoothing (targets that add up to 1): `p` the softmax, `r = √p`. Mean squared error
+/// over `C` outputs: `r = √(2/C)`, `p = 0`. Binary cross-entropy: `r = √(σ(y) σ(−y) / C)`, `p = 0`.
+pub(super) struct Factor {
+    roots: Vec<f64>,
+    probabilities: Option<Vec<f64>>,
+}
+
+impl Factor {
+    pub(super) fn new(loss: &Loss, outputs: &[f64]) -> Self {
+        let count = outputs.len() as f64;
+        match loss {
+            Loss::CrossEntropy { .. } => {
+                let probabilities = softmax(outputs);
+                let roots = probabilities.iter().map(|p| p.sqrt()).collect();
+                Self { roots, probabilities: Some(probabilities) }
+            }
+            Loss::Mse => Self { roots: vec![(2.0 / count).sqrt(); outputs.len()], probabilities: None },
+            Loss::BceWithLogits => {
+                let root = |y: &f64| (1.0 / (1.0 + (-y).exp()) / (1.0 + y.exp()) / count).sqrt();
+                Self { roots: outputs.iter().map(root).collect(), probabilities: None }
+            }
+        }
+    }
+
+    /// `S z`.
+    pub(super) fn times(&self, z: &[f64]) -> Vec<f64> {
+        let scaled = || self.roots.iter().zip(z).map(|(root, z)| root * z);
+        match &self.probabilities {
+            None => scaled().collect(),
+            Some(probabilities) => {
+                let sum: f64 = scaled().sum();
+                scaled().zip(probabilities).map(|(scaled, p)| scaled - p * sum).collect()
+            }
+        }
+    }
+}
+
+/// One label per row of `outputs` `[rows, C]`, from its softmax; the draw is keyed by `seed` and the row's position in the
+/// data, so that it does not depend on the batch that the row is in.
+pub(super) fn draw_labels(outputs: &Tensor, rows: &[usize], seed: u64) -> Result<Vec<u32>> {
+    let outputs = outputs.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+    let draw = |(outputs, &row): (&Vec<f64>, &usize)| {
+        let mut rng = substream(seed, Purpose::SampledLabels, row as u64);
+        // 53 random bits make a uniform number in 0..1.
+        let mut left = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let probabilities = softmax(outputs);
+        let last = probabilities.len().saturating_sub(1);
+        let found = probabilities.iter().position(|p| {
+            left -= p;
+            left < 0.0
+        });
+        // Rounding may leave the sum just below 1.
+        found.unwrap_or(last) as u32
+    };
+    Ok(outputs.iter().zip(rows).map(draw).collect())
+}
+
+fn softmax(outputs: &[f64]) -> Vec<f64> {
+    let largest = outputs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let exponentials: Vec<f64> = outputs.iter().map(|y| (y - largest).exp()).collect();
+    let sum: f64 = exponentials.iter().sum();
+    exponentials.into_iter().map(|exponential| exponential / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `Σ_c (S e_c)(S e_c)ᵀ`, row-major.
+    fn square(loss: &Loss, outputs: &[f64]) -> Vec<f64> {
+        let (factor, n) = (Factor::new(loss, outputs), outputs.len());
+        let mut square = vec![0.0; n * n];
+        for c in 0..n {
+            let column = factor.times(&(0..n).map(|i| f64::from(u8::from(i == c))).collect::<Vec<_>>());
+            (0..n * n).for_each(|entry| square[entry] += column[entry / n] * column[entry % n]);
+        }
+        square
+    }
+
+    #[test]
+    fn the_factor_squares_to_the_loss_hessian() {
+        let outputs: [f64; 3] = [0.3, -1.2, 2.0];
+        let sum: f64 = outputs.iter().map(|y| y.exp()).sum();
+        let p: Vec<f64> = outputs.iter().map(|y| y.exp() / sum).collect();
+        let sigma = |y: f64| 1.0 / (1.0 + (-y).exp());
+        for (loss, entry) in [
+            (
+                Loss::CrossEntropy { label_smoothing: 0.1 },
+                Box::new(|i: usize, j: usize| if i == j { p[i] - p[i] * p[i] } else { -p[i] * p[j] })
+                    as Box<dyn Fn(usize, usize) -> f64>,
+            ),
+            (Loss::Mse, Box::new(|i, j| if i == j { 2.0 / 3.0 } else { 0.0 })),
+            (
+                Loss::BceWithLogits,
+                Box::new(|i, j| if i == j { sigma(outputs[i]) * (1.0 - sigma(outputs[i])) / 3.0 } else { 0.0 }),
+            ),
+        ] {
+            for (index, got) in square(&loss, &outputs).into_iter().enumerate() {
+                // Numbers below 1, three terms each.
+                assert!((got - entry(index / 3, index % 3)).abs() <= 8.0 * f64::EPSILON, "{loss:?} {index}: {got}");
+            }
+        }
+    }
+
+    #[test]
+    fn labels_follow_the_softmax_and_not_the_batch() {
+        let outputs = Tensor::new(&[[800.0f64, 800.0 + 3f64.ln()]], &Device::Cpu).unwrap();
+        let label = |row: usize| draw_labels(&outputs, &[row], 3).unwrap()[0];
+        let labels: Vec<u32> = (0..4000).map(label).collect();
+        let ones = labels.iter().sum::<u32>();
+        // Class 1 has probability 3/4: 3000 expected, standard deviation √(4000 · 3/16) = 27.4.
+        assert!(f64::from(ones.abs_diff(3000)) < 4.0 * 27.4, "{ones}");
+        let batch = Tensor::cat(&[&outputs, &outputs, &outputs], 0).unwrap();
+        assert_eq!(draw_labels(&batch, &[7, 0, 2011], 3).unwrap(), [labels[7], labels[0], labels[2011]]);
+    }
+}

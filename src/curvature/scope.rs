@@ -1,0 +1,220 @@
+//! Parts of the parameters by name: all, one layer, one kind, or a pattern of names.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use super::CurvatureError;
+use crate::autodiff::{ParamKind, ParamSpace, ParamTensor};
+
+/// Which parameters: `all`, `layer:NAME`, `kind:weight|bias|norm`, or `params:GLOB`. `Display` gives the text back.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// Every parameter.
+    #[default]
+    All,
+    /// The tensors of one layer, such as `layer1.0.conv1`. Each tensor belongs to exactly one.
+    Layer(String),
+    /// The tensors of one kind.
+    Kind(ParamKind),
+    /// The tensors whose names match: `*` stands for any text, `?` for any one character.
+    Params(String),
+}
+
+const KINDS: [ParamKind; 3] = [ParamKind::Weight, ParamKind::Bias, ParamKind::Norm];
+
+/// Names that a hint lists at most.
+const CANDIDATES: usize = 8;
+
+impl FromStr for Scope {
+    type Err = CurvatureError;
+
+    fn from_str(text: &str) -> Result<Self, CurvatureError> {
+        let unknown = |reason: String| CurvatureError::UnknownScope { text: text.into(), reason };
+        match text.split_once(':') {
+            None if text == "all" => Ok(Self::All),
+            Some(("layer", name)) if !name.is_empty() => Ok(Self::Layer(name.into())),
+            Some(("params", glob)) if !glob.is_empty() => Ok(Self::Params(glob.into())),
+            Some(("kind", name)) => match KINDS.into_iter().find(|kind| kind.name() == name) {
+                Some(kind) => Ok(Self::Kind(kind)),
+                None => Err(unknown(format!("unknown kind `{name}`"))),
+            },
+            Some(("layer" | "params", _)) => Err(unknown("nothing after the colon".into())),
+            Some((word, _)) => Err(unknown(format!("unknown word `{word}`"))),
+            None => Err(unknown(format!("unknown word `{text}`"))),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Layer(name) => write!(f, "layer:{name}"),
+            Self::Kind(kind) => write!(f, "kind:{}", kind.name()),
+            Self::Params(glob) => write!(f, "params:{glob}"),
+        }
+    }
+}
+
+impl Scope {
+    /// The scope's places in the flat vector: ascending ranges that neither overlap nor touch.
+    ///
+    /// # Errors
+    /// [`CurvatureError::EmptyScope`] where no parameter belongs to it, with similar names.
+    pub fn resolve(&self, space: &ParamSpace) -> Result<Vec<Range<usize>>, CurvatureError> {
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for tensor in space.tensors().iter().filter(|tensor| self.contains(tensor) && !tensor.is_empty()) {
+            let (start, end) = (tensor.offset, tensor.offset + tensor.len());
+            match ranges.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => ranges.push(start..end),
+            }
+        }
+        if ranges.is_empty() {
+            let (scope, candidates) = (self.to_string(), self.candidates(space));
+            return Err(CurvatureError::EmptyScope { scope, candidates });
+        }
+        Ok(ranges)
+    }
+
+    fn contains(&self, tensor: &ParamTensor) -> bool {
+        match self {
+            Self::All => true,
+            Self::Layer(name) => tensor.layer() == name,
+            Self::Kind(kind) => tensor.kind == *kind,
+            Self::Params(glob) => matches_glob(glob, &tensor.name),
+        }
+    }
+
+    /// What could have been meant, the most similar first.
+    fn candidates(&self, space: &ParamSpace) -> Vec<String> {
+        let (word, mut names): (&str, Vec<&str>) = match self {
+            Self::All => return Vec::new(),
+            Self::Layer(name) => (name, space.tensors().iter().map(ParamTensor::layer).collect()),
+            Self::Kind(kind) => (kind.name(), space.tensors().iter().map(|tensor| tensor.kind.name()).collect()),
+            Self::Params(glob) => (glob, space.tensors().iter().map(|tensor| tensor.name.as_str()).collect()),
+        };
+        let mut seen = std::collections::HashSet::new();
+        names.retain(|name| seen.insert(*name));
+        // Stable, so that equally similar names stay in the order of the network.
+        names.sort_by(|a, b| strsim::jaro_winkler(word, b).total_cmp(&strsim::jaro_winkler(word, a)));
+        let left_out = names.len().saturating_sub(CANDIDATES);
+        let mut names: Vec<String> = names.into_iter().take(CANDIDATES).map(|name| format!("`{name}`")).collect();
+        names.extend((left_out > 0).then(|| format!("{left_out} more")));
+        names
+    }
+}
+
+/// Whether all of `text` matches. After a mismatch the last `*` takes one character more: linear memory, at most
+/// `|glob|·|text|` steps.
+fn matches_glob(glob: &str, text: &str) -> bool {
+    let (glob, text): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
+    let (mut at, mut position) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while position < text.len() {
+        match glob.get(at) {
+            Some('*') => {
+                retry = Some((at + 1, position));
+                at += 1;
+            }
+            Some(&wanted) if wanted == '?' || wanted == text[position] => (at, position) = (at + 1, position + 1),
+            _ => match &mut retry {
+                None => return false,
+                Some((after, taken)) => {
+                    *taken += 1;
+                    (at, position) = (*after, *taken);
+                }
+            },
+        }
+    }
+    glob[at..].iter().all(|&left| left == '*')
+}
+
+#[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // lists of ranges, some of length one
+mod tests {
+    use super::*;
+
+    fn space() -> ParamSpace {
+        ParamSpace::new([
+            ("conv1.weight".into(), vec![2, 3], ParamKind::Weight),
+            ("bn1.weight".into(), vec![2], ParamKind::Norm),
+            ("bn1.bias".into(), vec![2], ParamKind::Norm),
+            ("layer1.0.conv1.weight".into(), vec![4], ParamKind::Weight),
+            ("fc.weight".into(), vec![5], ParamKind::Weight),
+            ("fc.bias".into(), vec![1], ParamKind::Bias),
+        ])
+    }
+
+    #[test]
+    fn scopes_resolve_to_merged_ranges_and_print_as_written() {
+        for (text, expected) in [
+            ("all", vec![0..20]),
+            ("layer:bn1", vec![6..10]),
+            ("layer:layer1.0.conv1", vec![10..14]),
+            ("kind:weight", vec![0..6, 10..19]),
+            ("kind:bias", vec![19..20]),
+            ("kind:norm", vec![6..10]),
+            ("params:*.weight", vec![0..8, 10..19]),
+            ("params:bn?.*", vec![6..10]),
+            ("params:fc.bias", vec![19..20]),
+            ("params:*conv*", vec![0..6, 10..14]),
+        ] {
+            let scope: Scope = text.parse().unwrap();
+            assert_eq!(scope.resolve(&space()).unwrap(), expected, "{text}");
+            assert_eq!(scope.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn layers_partition_the_parameters() {
+        let space = space();
+        let layers: std::collections::BTreeSet<&str> = space.tensors().iter().map(ParamTensor::layer).collect();
+        let mut hits = vec![0; space.dim()];
+        for layer in layers {
+            let ranges = Scope::Layer(layer.into()).resolve(&space).unwrap();
+            ranges.into_iter().flatten().for_each(|index| hits[index] += 1);
+        }
+        assert_eq!(hits, vec![1; 20]);
+    }
+
+    #[test]
+    fn globs_backtrack_and_match_whole_names() {
+        for (glob, text, expected) in [
+            ("a*b*c", "aXbYbZc", true),
+            ("a*bc", "abcbc", true),
+            ("*", "", true),
+            ("?", "", false),
+            ("a", "ab", false),
+            ("*a", "ab", false),
+            ("a**", "a", true),
+            ("ü?", "üß", true),
+            ("a*b?d", "aabbcd", true),
+        ] {
+            assert_eq!(matches_glob(glob, text), expected, "{glob} on {text}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_fault_and_what_there_is() {
+        for (text, message) in [
+            ("layers:fc", "scope `layers:fc`: unknown word `layers`"),
+            ("fc", "scope `fc`: unknown word `fc`"),
+            ("kind:weights", "scope `kind:weights`: unknown kind `weights`"),
+            ("layer:", "scope `layer:`: nothing after the colon"),
+        ] {
+            let error = text.parse::<Scope>().unwrap_err();
+            assert_eq!(error.to_string(), message);
+            assert!(error.hint().unwrap().contains("layer:NAME"));
+        }
+        let error = "layer:layer1.0.conv2".parse::<Scope>().unwrap().resolve(&space()).unwrap_err();
+        assert_eq!(error.to_string(), "scope `layer:layer1.0.conv2` has no parameters");
+        let hint = error.hint().unwrap();
+        assert!(hint.starts_with("there is `layer1.0.conv1`, "), "{hint}");
+        assert!(["`conv1`", "`bn1`", "`fc`"].iter().all(|layer| hint.contains(layer)), "{hint}");
+        let bare = ParamSpace::new([("fc.weight".into(), vec![5], ParamKind::Weight)]);
+        let error = Scope::Kind(ParamKind::Bias).resolve(&bare).unwrap_err();
+        assert_eq!(error.hint().unwrap(), "there is `weight`");
+    }
+}
