@@ -1,5 +1,6 @@
 //! Both ends of a spectrum in one run, with true residuals and data errors.
 
+use candle_core::Tensor;
 use rand::Rng;
 
 use super::closing::Accepted;
@@ -107,10 +108,22 @@ pub fn eigenpairs(
     rng: &mut impl Rng,
     observer: &mut dyn Observer,
 ) -> Result<EigenpairsReport> {
+    eigenpairs_from(None, operator, params, rng, observer)
+}
+
+/// As [`eigenpairs`] from the rows of `start`, `[k, n]`, and random vectors up to the block: few products where `start`
+/// is close to the answer. Blocks are then at least as wide as `start`.
+pub(super) fn eigenpairs_from(
+    start: Option<&Tensor>,
+    operator: &dyn LinearOperator,
+    params: &EigenParams,
+    rng: &mut impl Rng,
+    observer: &mut dyn Observer,
+) -> Result<EigenpairsReport> {
     check_counts(METHOD, params.top, params.bottom, operator.dim())?;
     let wanted = params.top + params.bottom;
     let limits = Limits::new(operator, params);
-    let mut state = KrylovSchur::new(operator, limits.block, METHOD, rng)?;
+    let mut state = KrylovSchur::new(operator, limits.block, METHOD, start, rng)?;
     let mut at_closure: Option<Vec<f64>> = None;
     let mut ritz = state.ritz();
     let interrupted = loop {

@@ -56,11 +56,12 @@ struct Split {
 }
 
 impl<'a> KrylovSchur<'a> {
-    /// Starts from a random normal block of `block` vectors.
+    /// Starts from the rows of `start`, `[k, n]`, and random normal vectors up to `block`.
     pub(super) fn new(
         operator: &'a dyn LinearOperator,
         block: usize,
         method: &'static str,
+        start: Option<&Tensor>,
         rng: &mut impl Rng,
     ) -> Result<Self> {
         let mut state = Self {
@@ -75,7 +76,8 @@ impl<'a> KrylovSchur<'a> {
             num_matvecs: 0,
             closed: false,
         };
-        state.pending = state.fill_up(None, rng)?;
+        let start = start.map(orthonormal_rows).transpose()?.flatten();
+        state.pending = state.fill_up(start, rng)?;
         Ok(state)
     }
 
@@ -233,7 +235,7 @@ mod tests {
         for (dtype, epsilon) in [(DType::F64, f64::EPSILON), (DType::F32, f64::from(f32::EPSILON))] {
             let operator = with_spectrum(&clustered_spectrum(50), dtype, 7);
             let mut rng = stream(1, Purpose::Eigenpairs);
-            let mut state = KrylovSchur::new(&operator, 3, "test", &mut rng).unwrap();
+            let mut state = KrylovSchur::new(&operator, 3, "test", None, &mut rng).unwrap();
             for _ in 0..3 {
                 while state.rows() < 24 {
                     state.step(&mut rng, &mut ()).unwrap();

@@ -1,7 +1,9 @@
 //! Krylov methods and stochastic estimators: sees [`crate::curvature::LinearOperator`] and f64 numbers, never a network.
 
 mod closing;
+mod cross_fit;
 mod data_error;
+mod deflated_trace;
 mod dense;
 mod density;
 mod diagonal;
@@ -14,6 +16,9 @@ mod power;
 mod sketch;
 mod slq;
 #[cfg(test)]
+mod stress;
+mod student;
+#[cfg(test)]
 mod testing;
 mod trace;
 mod vector_kernels;
@@ -22,7 +27,9 @@ mod xtrace;
 
 use candle_core::Tensor;
 
+pub use cross_fit::{CrossFitParams, CrossFitReport, cross_fit};
 pub use data_error::data_std_errors;
+pub use deflated_trace::{DeflatedTraceParams, DeflatedTraceReport, Deflation, Stop, deflated_trace};
 pub use dense::DenseOperator;
 pub use density::{DensityParams, density};
 pub use diagonal::{DiagonalReport, hutchinson_diagonal};
@@ -32,6 +39,7 @@ pub use hutchpp::hutchpp;
 pub use power::{PowerParams, power};
 pub use sketch::{SketchParams, SketchReport};
 pub use slq::{SlqParams, slq};
+pub use student::student_quantile;
 pub use trace::{TraceParams, hutchinson};
 pub use xtrace::{xdiag, xtrace};
 
@@ -57,6 +65,16 @@ pub enum SpectralError {
         got: usize,
         /// The operator's dimension.
         dim: usize,
+    },
+    /// Vectors that came with another number of values or forms.
+    #[error("{method}: {values} values or forms for {vectors} vectors")]
+    Unpaired {
+        /// The algorithm.
+        method: &'static str,
+        /// How many vectors.
+        vectors: usize,
+        /// How many values.
+        values: usize,
     },
     /// A budget that leaves too little for a value and its error.
     #[error("{method}: num_matvecs is {got}, but a value with a standard error takes {least}")]
@@ -84,6 +102,7 @@ impl SpectralError {
         Some(match self {
             Self::NonFinite { .. } => "check the weights and the data for NaN, or use --dtype f64".into(),
             Self::TooMany { what, dim, .. } => format!("set {what} to {dim} or less"),
+            Self::Unpaired { .. } => "give one value and one form of each shard per vector".into(),
             Self::TooFewMatvecs { least, .. } => format!("set num_matvecs to {least} or more"),
             Self::TooFewProbes { .. } => "ask for 2 probes or more".into(),
         })
