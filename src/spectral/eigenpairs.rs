@@ -70,8 +70,8 @@ const MARGIN: f64 = 0.7;
 ///
 /// The basis is orthogonalised in at least two passes with sums in f64. When it is full it shrinks to the Ritz vectors
 /// nearest both ends; converged ones stay in it, so nothing is found twice. When a Krylov space closes (repeated
-/// eigenvalues, low rank), random directions fill it up, and a result counts only once such a fill-up has left it
-/// unchanged. With `n` within the basis the whole space is spanned and all pairs are exact.
+/// eigenvalues, low rank), random directions fill it up, and a result counts only once these have been followed as far
+/// and left it unchanged. With `n` within the basis the whole space is spanned and all pairs are exact.
 ///
 /// One closing product on the accepted vectors gives what is reported: `θ = yᵀAy`, the true residual norm `‖A y − θ y‖`,
 /// and the standard error over data shards at fixed `y` ([`super::data_std_errors`]). Signs: the entry of largest
@@ -124,7 +124,7 @@ pub(super) fn eigenpairs_from(
     let wanted = params.top + params.bottom;
     let limits = Limits::new(operator, params);
     let mut state = KrylovSchur::new(operator, limits.block, METHOD, start, rng)?;
-    let mut at_closure: Option<Vec<f64>> = None;
+    let mut at_closure: Option<Closure> = None;
     let mut ritz = state.ritz();
     let interrupted = loop {
         if state.rows() > wanted && state.rows() + state.pending_rows() > limits.basis_rows {
@@ -147,13 +147,12 @@ pub(super) fn eigenpairs_from(
         let seen = Step { task: METHOD, done: state.num_matvecs, total, message };
         let stop = observer.on_step(&seen).is_break();
         let settled = open == 0 && operator.dim() > EXACT_DIM;
-        let mut done = enough && (settled || state.is_complete());
-        if done && state.closed && !state.is_complete() {
-            let values: Vec<f64> = ends.iter().map(|&i| ritz.values[i]).collect();
-            let agree = |(a, b): (&f64, &f64)| (a - b).abs() <= params.tolerance * scale;
-            done = at_closure.as_ref().is_some_and(|before| before.iter().zip(&values).all(agree));
-            at_closure = Some(values);
+        if enough && state.closed > 0 {
+            let values = ends.iter().map(|&i| ritz.values[i]).collect();
+            at_closure = Some(Closure::next(at_closure, values, params.tolerance * scale, &state));
         }
+        let confirmed = at_closure.as_ref().is_none_or(|closure| closure.is_confirmed(limits.block, &state));
+        let done = enough && (settled && confirmed || state.is_complete());
         let spent = state.num_matvecs + state.pending_rows() + wanted > params.max_matvecs;
         if done || enough && (spent || stop) {
             break stop && !done && !spent;
@@ -187,6 +186,32 @@ pub(super) fn check_counts(method: &'static str, top: usize, bottom: usize, dim:
 fn ends(params: &EigenParams, rows: usize) -> Vec<usize> {
     let bottom = params.bottom.min(rows);
     (0..bottom).chain((rows - params.top.min(rows - bottom)..rows).rev()).collect()
+}
+
+/// The wanted values at the moment when a Krylov space closed.
+struct Closure {
+    values: Vec<f64>,
+    num_matvecs: usize,
+    /// Spaces that have closed later and left the values as they were.
+    since: usize,
+}
+
+impl Closure {
+    /// After another closure: the earlier one if `values` agree with it, else a new one.
+    fn next(earlier: Option<Self>, values: Vec<f64>, tolerance: f64, state: &KrylovSchur) -> Self {
+        let agree = |(a, b): (&f64, &f64)| (a - b).abs() <= tolerance;
+        match earlier.filter(|earlier| earlier.values.iter().zip(&values).all(agree)) {
+            Some(earlier) => Self { since: earlier.since + state.closed, ..earlier },
+            None => Self { values, num_matvecs: state.num_matvecs, since: 0 },
+        }
+    }
+
+    /// Whether the random directions that filled up have had their say, which takes more than one step: their own
+    /// spaces have closed (as many closures as the block is wide take the older directions with them), or have been
+    /// followed for as long as it took to come here.
+    fn is_confirmed(&self, block: usize, state: &KrylovSchur) -> bool {
+        self.since >= block || state.num_matvecs >= 2 * self.num_matvecs
+    }
 }
 
 struct Limits {

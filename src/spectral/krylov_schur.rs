@@ -34,9 +34,8 @@ pub(super) struct KrylovSchur<'a> {
     norm: f64,
     /// Products made.
     pub(super) num_matvecs: usize,
-    /// The last product left fewer directions than it had vectors: an invariant space was met, and random directions
-    /// filled up.
-    pub(super) closed: bool,
+    /// How many directions the last product lost: so many Krylov spaces have closed, and random directions filled up.
+    pub(super) closed: usize,
 }
 
 /// Ritz pairs of the current basis, ascending.
@@ -74,7 +73,7 @@ impl<'a> KrylovSchur<'a> {
             block,
             norm: 0.0,
             num_matvecs: 0,
-            closed: false,
+            closed: 0,
         };
         let start = start.map(orthonormal_rows).transpose()?.flatten();
         state.pending = state.fill_up(start, rng)?;
@@ -121,7 +120,7 @@ impl<'a> KrylovSchur<'a> {
         self.projected = (&projected + projected.transpose()) * 0.5;
 
         let kept = split.within.ncols();
-        self.closed = kept < lengths.len() && total < self.operator.dim();
+        self.closed = if total < self.operator.dim() { lengths.len() - kept } else { 0 };
         self.pending = self.fill_up(split.rest, rng)?;
         self.coupling = DMatrix::zeros(total, self.pending_rows());
         self.coupling.view_mut((old, 0), (total - old, kept)).copy_from(&split.within);

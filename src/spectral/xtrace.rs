@@ -219,8 +219,8 @@ mod tests {
                 assert!((report.trace - truth).abs() <= tolerance, "{report:?} {truth}");
                 assert!(report.std_err_numeric <= tolerance);
                 assert!(report.num_matvecs <= num_matvecs);
-                if spectrum.len() != 5 {
-                    // A multiple of the identity has a low rank in no sense for its diagonal.
+                // The diagonal has no scale to correct and its signs may be dependent: exact only below full sketches.
+                if spectrum.iter().filter(|value| **value != 0.0).count() < num_matvecs / 2 {
                     let entries = diagonal(&operator, num_matvecs, 1).diagonal;
                     let exact = operator.matrix().diagonal();
                     let errors = entries.iter().zip(exact.iter()).map(|(a, b)| (a - b).abs());
