@@ -1,5 +1,6 @@
 //! Both ends of a spectrum in one run, with true residuals and data errors.
 
+use candle_core::Tensor;
 use rand::Rng;
 
 use super::search::{METHOD, Search};
@@ -54,8 +55,8 @@ pub(super) const SPARE_ROWS: usize = 150;
 ///
 /// The basis is orthogonalised in at least two passes with sums in f64. When it is full it shrinks to the Ritz vectors
 /// nearest both ends; converged ones stay in it, so nothing is found twice. When a Krylov space closes (repeated
-/// eigenvalues, low rank), random directions fill it up, and a result counts only once such a fill-up has left it
-/// unchanged. With `n` within the basis the whole space is spanned and all pairs are exact.
+/// eigenvalues, low rank), random directions fill it up, and a result counts only once these have been followed as far
+/// and left it unchanged. With `n` within the basis the whole space is spanned and all pairs are exact.
 ///
 /// One closing product on the accepted vectors gives what is reported: `θ = yᵀAy`, the true residual norm `‖A y − θ y‖`,
 /// and the standard error over data shards at fixed `y` ([`super::data_std_errors`]). Signs: the entry of largest
@@ -92,8 +93,20 @@ pub fn eigenpairs(
     rng: &mut impl Rng,
     observer: &mut dyn Observer,
 ) -> Result<EigenpairsReport> {
+    eigenpairs_from(None, operator, params, rng, observer)
+}
+
+/// As [`eigenpairs`] from the rows of `start`, `[k, n]`, and random vectors up to the block: few products where `start`
+/// is close to the answer. Blocks are then at least as wide as `start`.
+pub(super) fn eigenpairs_from(
+    start: Option<&Tensor>,
+    operator: &dyn LinearOperator,
+    params: &EigenParams,
+    rng: &mut impl Rng,
+    observer: &mut dyn Observer,
+) -> Result<EigenpairsReport> {
     check_counts(METHOD, params.top, params.bottom, operator.dim())?;
-    let mut search = Search::new(operator, params, SPARE_ROWS, rng)?;
+    let mut search = Search::new(operator, params, SPARE_ROWS, start, rng)?;
     loop {
         if search.is_full() {
             search.restart()?;

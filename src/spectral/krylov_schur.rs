@@ -37,9 +37,8 @@ pub(super) struct KrylovSchur<'a> {
     pub(super) first_forms: Option<ShardForms>,
     /// Products made.
     pub(super) num_matvecs: usize,
-    /// The last product left fewer directions than it had vectors: an invariant space was met, and random directions
-    /// filled up.
-    pub(super) closed: bool,
+    /// How many directions the last product lost: so many Krylov spaces have closed, and random directions filled up.
+    pub(super) closed: usize,
 }
 
 /// Ritz pairs of the current basis, ascending.
@@ -59,11 +58,13 @@ struct Split {
 }
 
 impl<'a> KrylovSchur<'a> {
-    /// Starts from a random normal block of `block` vectors, orthonormalised: each is then uniform on the sphere.
+    /// Starts from the rows of `start`, `[k, n]`, and random normal vectors up to `block`, orthonormalised: without `start`
+    /// each is uniform on the sphere.
     pub(super) fn new(
         operator: &'a dyn LinearOperator,
         block: usize,
         method: &'static str,
+        start: Option<&Tensor>,
         rng: &mut impl Rng,
     ) -> Result<Self> {
         let mut state = Self {
@@ -77,9 +78,10 @@ impl<'a> KrylovSchur<'a> {
             norm: 0.0,
             first_forms: None,
             num_matvecs: 0,
-            closed: false,
+            closed: 0,
         };
-        state.pending = state.fill_up(None, rng)?;
+        let start = start.map(orthonormal_rows).transpose()?.flatten();
+        state.pending = state.fill_up(start, rng)?;
         Ok(state)
     }
 
@@ -138,7 +140,7 @@ impl<'a> KrylovSchur<'a> {
         self.projected = (&projected + projected.transpose()) * 0.5;
 
         let kept = split.within.ncols();
-        self.closed = kept < lengths.len() && total < self.operator.dim();
+        self.closed = if total < self.operator.dim() { lengths.len() - kept } else { 0 };
         self.pending = self.fill_up(split.rest, rng)?;
         self.coupling = DMatrix::zeros(total, self.pending_rows());
         self.coupling.view_mut((old, 0), (total - old, kept)).copy_from(&split.within);
@@ -173,8 +175,7 @@ impl<'a> KrylovSchur<'a> {
         }
         state.put_matrix("projected", &self.projected)?;
         state.put_matrix("coupling", &self.coupling)?;
-        let closed = f64::from(u8::from(self.closed));
-        state.put_numbers("krylov", &[self.norm, self.num_matvecs as f64, closed])
+        state.put_numbers("krylov", &[self.norm, self.num_matvecs as f64, self.closed as f64])
     }
 
     /// Goes on from a kept state; the blocks stay cut as they were, so that every sum is the same.
@@ -203,7 +204,7 @@ impl<'a> KrylovSchur<'a> {
         }
         let &[norm, num_matvecs, closed] = state.numbers("krylov")?.as_slice() else { return Err(damaged("krylov")) };
         (self.basis, self.pending, self.projected, self.coupling) = (basis, pending, projected, coupling);
-        (self.norm, self.num_matvecs, self.closed) = (norm, num_matvecs as usize, closed == 1.0);
+        (self.norm, self.num_matvecs, self.closed) = (norm, num_matvecs as usize, closed as usize);
         Ok(())
     }
 
@@ -320,7 +321,7 @@ mod tests {
         for (dtype, epsilon) in [(DType::F64, f64::EPSILON), (DType::F32, f64::from(f32::EPSILON))] {
             let operator = with_spectrum(&clustered_spectrum(50), dtype, 7);
             let mut rng = stream(1, Purpose::Eigenpairs);
-            let mut state = KrylovSchur::new(&operator, 3, "test", &mut rng).unwrap();
+            let mut state = KrylovSchur::new(&operator, 3, "test", None, &mut rng).unwrap();
             for _ in 0..3 {
                 while state.rows() < 24 {
                     state.step(&mut rng, &mut ()).unwrap();

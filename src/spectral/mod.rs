@@ -1,7 +1,9 @@
 //! Krylov methods and stochastic estimators: sees [`crate::curvature::LinearOperator`] and f64 numbers, never a network.
 
 mod closing;
+mod cross_fit;
 mod data_error;
+mod deflated_trace;
 mod dense;
 mod density;
 mod diagonal;
@@ -16,6 +18,9 @@ mod sketch;
 mod slq;
 mod survey;
 #[cfg(test)]
+mod stress;
+mod student;
+#[cfg(test)]
 mod testing;
 mod trace;
 mod vector_kernels;
@@ -26,7 +31,9 @@ use candle_core::Tensor;
 
 use crate::curvature::ShardForms;
 
+pub use cross_fit::{CrossFitParams, CrossFitReport, cross_fit};
 pub use data_error::data_std_errors;
+pub use deflated_trace::{DeflatedTraceParams, DeflatedTraceReport, Deflation, TraceStop, deflated_trace};
 pub use dense::DenseOperator;
 pub use density::{DensityParams, density};
 pub use diagonal::{DiagonalReport, hutchinson_diagonal};
@@ -37,6 +44,7 @@ pub use power::{PowerParams, power};
 pub use sketch::{SketchParams, SketchReport};
 pub use slq::{SlqParams, slq};
 pub use survey::{Stop, Store, SurveyParams, SurveyReport, SurveyState, survey};
+pub use student::student_quantile;
 pub use trace::{TraceParams, hutchinson};
 pub use xtrace::{xdiag, xtrace};
 
@@ -101,6 +109,16 @@ pub enum SpectralError {
         /// Products needed.
         needed: usize,
     },
+    /// Vectors that came with another number of values or forms.
+    #[error("{method}: {values} values or forms for {vectors} vectors")]
+    Unpaired {
+        /// The algorithm.
+        method: &'static str,
+        /// How many vectors.
+        vectors: usize,
+        /// How many values.
+        values: usize,
+    },
     /// A budget that leaves too little for a value and its error.
     #[error("{method}: num_matvecs is {got}, but a value with a standard error takes {least}")]
     TooFewMatvecs {
@@ -133,6 +151,7 @@ impl SpectralError {
             }
             Self::DamagedState { .. } => "start again without --resume".into(),
             Self::BudgetTooSmall { needed, .. } => format!("allow {needed} products or more"),
+            Self::Unpaired { .. } => "give one value and one form of each shard per vector".into(),
             Self::TooFewMatvecs { least, .. } => format!("set num_matvecs to {least} or more"),
             Self::TooFewProbes { .. } => "ask for 2 probes or more".into(),
         })

@@ -36,21 +36,21 @@ pub(super) struct Search<'a> {
     pub(super) state: KrylovSchur<'a>,
     pub(super) ritz: Ritz,
     limits: Limits,
-    /// Values at the ends when a Krylov space last closed.
-    pub(super) at_closure: Option<Vec<f64>>,
+    at_closure: Option<Closure>,
 }
 
 impl<'a> Search<'a> {
-    /// Starts from a random normal block; the basis may grow to `spare_rows` vectors beyond the wanted ones, where
+    /// Starts from the rows of `start` and random normal vectors up to the block; the basis may grow to `spare_rows` vectors beyond the wanted ones, where
     /// memory allows.
     pub(super) fn new(
         operator: &'a dyn LinearOperator,
         params: &EigenParams,
         spare_rows: usize,
+        start: Option<&Tensor>,
         rng: &mut impl Rng,
     ) -> Result<Self> {
         let limits = Limits::new(operator, params, spare_rows);
-        let state = KrylovSchur::new(operator, limits.block, METHOD, rng)?;
+        let state = KrylovSchur::new(operator, limits.block, METHOD, start, rng)?;
         let ritz = state.ritz();
         Ok(Self { operator, params: params.clone(), state, ritz, limits, at_closure: None })
     }
@@ -127,23 +127,23 @@ impl<'a> Search<'a> {
         [bottom, top].map(|end| end.iter().take_while(|&&i| self.is_converged(i)).count())
     }
 
-    /// Whether the pairs at both ends have converged, and would be the same after one step more.
+    /// Whether the pairs at both ends have converged; to be asked once after each step.
     pub(super) fn is_done(&mut self) -> bool {
-        let settled = self.num_converged() == self.wanted() && self.operator.dim() > EXACT_DIM;
-        if !self.is_fresh() {
+        if self.state.closed > 0 {
+            self.refresh();
+        }
+        if !self.is_enough() || !self.is_fresh() {
             return false;
         }
-        let done = self.is_enough() && (settled || self.state.is_complete());
-        if !done || !self.state.closed || self.state.is_complete() {
-            return done;
+        if self.state.closed > 0 {
+            let values = self.ends().iter().map(|&i| self.ritz.values[i]).collect();
+            let tolerance = self.params.tolerance * self.scale();
+            self.at_closure = Some(Closure::next(self.at_closure.take(), values, tolerance, &self.state));
         }
-        // A closed space may have missed copies of a repeated value: random directions fill it up, once at least.
-        let values: Vec<f64> = self.ends().iter().map(|&i| self.ritz.values[i]).collect();
-        let bound = self.params.tolerance * self.scale();
-        let agree = |(a, b): (&f64, &f64)| (a - b).abs() <= bound;
-        let same = self.at_closure.as_ref().is_some_and(|before| before.iter().zip(&values).all(agree));
-        self.at_closure = Some(values);
-        same
+        let settled = self.num_converged() == self.wanted() && self.operator.dim() > EXACT_DIM;
+        let closure = self.at_closure.as_ref();
+        let confirmed = closure.is_none_or(|closure| closure.is_confirmed(self.limits.block, &self.state));
+        settled && confirmed || self.state.is_complete()
     }
 
     /// Products that one step more and the closing product would have taken in all.
@@ -165,8 +165,9 @@ impl<'a> Search<'a> {
 
     /// Puts everything into `state` that [`Self::restore`] needs.
     pub(super) fn keep(&self, state: &mut SurveyState) -> Result<()> {
-        if let Some(values) = &self.at_closure {
-            state.put_numbers("at_closure", values)?;
+        if let Some(closure) = &self.at_closure {
+            state.put_numbers("closure.values", &closure.values)?;
+            state.put_numbers("closure.counts", &[closure.num_matvecs as f64, closure.since as f64])?;
         }
         state.put_numbers("ritz_rows", &[self.ritz.values.len() as f64])?;
         self.state.keep(state)
@@ -175,7 +176,14 @@ impl<'a> Search<'a> {
     /// Goes on from a kept state.
     pub(super) fn restore(&mut self, state: &SurveyState) -> Result<()> {
         self.state.restore(state)?;
-        self.at_closure = state.tensors.contains_key("at_closure").then(|| state.numbers("at_closure")).transpose()?;
+        self.at_closure = None;
+        if state.tensors.contains_key("closure.values") {
+            let &[num_matvecs, since] = state.numbers("closure.counts")?.as_slice() else {
+                return Err(damaged("closure.counts"));
+            };
+            let values = state.numbers("closure.values")?;
+            self.at_closure = Some(Closure { values, num_matvecs: num_matvecs as usize, since: since as usize });
+        }
         let &[rows] = state.numbers("ritz_rows")?.as_slice() else { return Err(damaged("ritz_rows")) };
         self.ritz = self.state.ritz();
         // An older look at the basis stays as old as it was, so that the next one comes at the same step.
@@ -197,6 +205,32 @@ impl<'a> Search<'a> {
         accepted.measure(METHOD, operator, observer)?;
         let (top, bottom) = accepted.reports(METHOD, operator, params.bottom, params.tolerance)?;
         Ok(EigenpairsReport { top, bottom })
+    }
+}
+
+/// The wanted values at the moment when a Krylov space closed.
+struct Closure {
+    values: Vec<f64>,
+    num_matvecs: usize,
+    /// Spaces that have closed later and left the values as they were.
+    since: usize,
+}
+
+impl Closure {
+    /// After another closure: the earlier one if `values` agree with it, else a new one.
+    fn next(earlier: Option<Self>, values: Vec<f64>, tolerance: f64, state: &KrylovSchur) -> Self {
+        let agree = |(a, b): (&f64, &f64)| (a - b).abs() <= tolerance;
+        match earlier.filter(|earlier| earlier.values.iter().zip(&values).all(agree)) {
+            Some(earlier) => Self { since: earlier.since + state.closed, ..earlier },
+            None => Self { values, num_matvecs: state.num_matvecs, since: 0 },
+        }
+    }
+
+    /// Whether the random directions that filled up have had their say, which takes more than one step: their own
+    /// spaces have closed (as many closures as the block is wide take the older directions with them), or have been
+    /// followed for as long as it took to come here.
+    fn is_confirmed(&self, block: usize, state: &KrylovSchur) -> bool {
+        self.since >= block || state.num_matvecs >= 2 * self.num_matvecs
     }
 }
 

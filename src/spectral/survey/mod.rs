@@ -127,7 +127,7 @@ pub fn survey(
     let started = Instant::now();
     let eigen = params.eigen();
     let guard = guard(operator, rng, observer)?;
-    let mut search = Search::new(operator, &eigen, SPARE_ROWS.max(params.num_probes * params.num_steps), rng)?;
+    let mut search = Search::new(operator, &eigen, SPARE_ROWS.max(params.num_probes * params.num_steps), None, rng)?;
     let mut run = Run { params, trace: None, shards: None, settled: false, rules: None };
     if let Some(state) = store.load()? {
         search.restore(&state)?;

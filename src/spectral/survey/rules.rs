@@ -41,7 +41,7 @@ impl Rules {
         let (projected, ritz) = (search.state.projected(), &search.ritz);
         let rows = projected.nrows();
         let dim = search.operator.dim();
-        let exact = search.state.is_complete() || search.state.closed;
+        let exact = search.state.is_complete() || search.state.closed > 0;
         let known = if search.state.is_complete() {
             Known { bottom: 0, top: rows }
         } else {

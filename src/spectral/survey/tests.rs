@@ -61,7 +61,7 @@ fn a_block_rule_is_exact_up_to_its_degree() {
     let (probes, steps) = (3, 5);
     let mut rng = stream(1, Purpose::Check);
     let params = SurveyParams { num_probes: probes, ..ends(0, 0) }.eigen();
-    let mut search = Search::new(&operator, &params, SPARE_ROWS, &mut rng).unwrap();
+    let mut search = Search::new(&operator, &params, SPARE_ROWS, None, &mut rng).unwrap();
     (0..steps).for_each(|_| search.step(&mut rng, &mut ()).unwrap());
     let rules = Rules::of(&search, probes);
     let mut basis = search.state.ritz();
