@@ -153,14 +153,21 @@ fn exact_diagonals_and_traces() {
             let objective = Objective::new(&case.checkpoint.network, &case.data, case.options(dtype)).unwrap();
             let (theta, params) = (&case.checkpoint.theta, ExactParams::default());
             let diagonal = values(&objective.exact_diagonal(theta, &params, &mut ()).unwrap());
-            let report = objective.exact_trace(theta, &params, &mut ()).unwrap();
+            let groups: Vec<Vec<usize>> =
+                (0..objective.network().space.tensors().len()).map(|index| vec![index]).collect();
+            let report = objective.exact_trace(theta, &groups, &params, &mut ()).unwrap();
             let what = format!("{name} {dtype:?}");
             assert_close(&format!("{what} diagonal"), &diagonal, &case.expected("ggn_diag"), tolerance(dtype));
             let tolerance = if dtype == DType::F64 { 1e-12 } else { 1e-5 };
-            assert_close(&format!("{what} trace"), &[report.trace], &case.expected("ggn_trace"), tolerance);
+            assert_close(&format!("{what} trace"), &[report.total.trace], &case.expected("ggn_trace"), tolerance);
             assert_eq!(report.is_hessian, !smooth, "{what}");
             if report.is_hessian {
-                assert_close(&format!("{what} Hessian trace"), &[report.trace], &case.expected("trace"), tolerance);
+                assert_close(
+                    &format!("{what} Hessian trace"),
+                    &[report.total.trace],
+                    &case.expected("trace"),
+                    tolerance,
+                );
             }
         }
     }

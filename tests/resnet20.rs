@@ -216,16 +216,17 @@ fn the_trace_is_exact() {
     for (dtype, tolerance) in [(DType::F64, 1e-11), (DType::F32, 1e-5)] {
         let objective = case.objective(dtype);
         let theta = &case.checkpoint.theta;
-        let report = objective.exact_trace(theta, &ExactParams::default(), &mut ()).unwrap();
+        let groups: Vec<Vec<usize>> = (0..objective.network().space.tensors().len()).map(|index| vec![index]).collect();
+        let report = objective.exact_trace(theta, &groups, &ExactParams::default(), &mut ()).unwrap();
         assert!(report.is_hessian && report.num_columns == 10);
-        close(&format!("{dtype:?} trace"), report.trace, expected["value"].as_f64().unwrap(), tolerance);
-        for (tensor, got) in objective.network().space.tensors().iter().zip(&report.per_tensor) {
+        close(&format!("{dtype:?} trace"), report.total.trace, expected["value"].as_f64().unwrap(), tolerance);
+        for (tensor, got) in objective.network().space.tensors().iter().zip(&report.groups) {
             let reference = expected["per_tensor"][format!("module.{}", tensor.name)].as_f64().unwrap();
-            close(&format!("{dtype:?} {}", tensor.name), *got, reference, 10.0 * tolerance);
+            close(&format!("{dtype:?} {}", tensor.name), got.trace, reference, 10.0 * tolerance);
         }
-        println!("{} ± {} over {} images", report.trace, report.std_err_data, objective.num_rows());
+        println!("{} ± {} over {} images", report.total.trace, report.total.std_err_data, objective.num_rows());
         let diagonal = values(&objective.exact_diagonal(theta, &ExactParams::default(), &mut ()).unwrap());
-        close(&format!("{dtype:?} sum of the diagonal"), diagonal.iter().sum(), report.trace, tolerance);
+        close(&format!("{dtype:?} sum of the diagonal"), diagonal.iter().sum(), report.total.trace, tolerance);
     }
 }
 

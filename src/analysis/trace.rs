@@ -63,26 +63,24 @@ impl TraceTask<'_> {
     /// Of the GGN, without products.
     fn exact(&self, observer: &mut dyn Observer) -> Result<TraceSummary> {
         let space = &self.objective.network().space;
-        let scope = self.options.scope.tensors(space)?;
         let mut layers: Vec<(&str, Vec<usize>)> = Vec::new();
-        for &index in &scope {
+        for index in self.options.scope.tensors(space)? {
             let layer = space.tensors()[index].layer();
             match layers.iter_mut().find(|(name, _)| *name == layer) {
                 Some((_, tensors)) => tensors.push(index),
                 None => layers.push((layer, vec![index])),
             }
         }
-        let groups: Vec<Vec<usize>> =
-            std::iter::once(scope.clone()).chain(layers.iter().map(|(_, tensors)| tensors.clone())).collect();
+        let groups: Vec<Vec<usize>> = layers.iter().map(|(_, tensors)| tensors.clone()).collect();
         let params = ExactParams { seed: self.options.seed, ..ExactParams::default() };
         let exact = self.objective.exact_trace(self.theta, &groups, &params, observer)?;
-        let part = |index: usize, scope: String| TracePart {
-            scope,
-            trace: exact.groups[index].trace,
-            std_err_numeric: exact.groups[index].std_err_numeric,
-            std_err_data: exact.groups[index].std_err_data,
-        };
-        let whole = part(0, String::new());
+        let whole = exact.total;
+        let layers = layers.iter().zip(&exact.groups).map(|((name, _), part)| TracePart {
+            scope: format!("layer:{name}"),
+            trace: part.trace,
+            std_err_numeric: part.std_err_numeric,
+            std_err_data: part.std_err_data,
+        });
         Ok(TraceSummary {
             trace: whole.trace,
             std_err_numeric: whole.std_err_numeric,
@@ -91,7 +89,7 @@ impl TraceTask<'_> {
             method: if whole.std_err_numeric > 0.0 { "random_columns" } else { "exact" },
             converged: whole.std_err_numeric <= self.options.trace_tolerance * whole.trace.abs(),
             num_matvecs: 0,
-            layers: layers.iter().enumerate().map(|(i, (name, _))| part(i + 1, format!("layer:{name}"))).collect(),
+            layers: layers.collect(),
         })
     }
 

@@ -6,7 +6,7 @@ use rand::Rng;
 use super::execution::in_order;
 use super::factor::Factor;
 use super::{CurvatureError, Objective};
-use crate::autodiff::{Dual, Saved, Tape, Value};
+use crate::autodiff::{Dual, ParamTensor, Saved, Tape, Value};
 use crate::kernels::{Accumulator, column_squares, row_dots};
 use crate::nn::NnError;
 use crate::random::{Purpose, substream};
@@ -28,26 +28,29 @@ impl Default for ExactParams {
     }
 }
 
-/// Trace of the Gauss-Newton matrix, L2 term included, in all and by parameter tensor.
+/// Trace of the Gauss-Newton matrix, L2 term included, on groups of parameter tensors and on all of these together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExactTrace {
+    /// On all groups together.
+    pub total: ExactPart,
+    /// One per group, in the order asked for: they add up to the total.
+    pub groups: Vec<ExactPart>,
+    /// Columns per row, each of them one backward pass.
+    pub num_columns: usize,
+    /// Whether these are traces of the Hessian too: see [`Objective::diagonal_is_hessian`].
+    pub is_hessian: bool,
+}
+
+/// The trace of the block of one group of tensors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExactPart {
     /// The trace.
     pub trace: f64,
     /// Standard error from random columns; 0 where every column was taken.
     pub std_err_numeric: f64,
-    /// Standard error from the choice of rows: the standard deviation of the rows' traces over `√N`; NaN for one row.
-    /// Random columns add their own spread to it: then it is too large rather than too small.
+    /// Standard error from the choice of rows: the standard deviation of the rows' traces over `√N`, less what random
+    /// columns add to it; NaN for one row. Errors of groups are correlated.
     pub std_err_data: f64,
-    /// The part of each parameter tensor, in their order: they add up to the trace.
-    pub per_tensor: Vec<f64>,
-    /// As [`ExactTrace::std_err_numeric`] for each part.
-    pub per_tensor_std_err_numeric: Vec<f64>,
-    /// As [`ExactTrace::std_err_data`] for each part; parts are correlated, so these do not add up.
-    pub per_tensor_std_err_data: Vec<f64>,
-    /// Columns per row, each of them one backward pass.
-    pub num_columns: usize,
-    /// Whether this is the trace of the Hessian too: see [`Objective::diagonal_is_hessian`].
-    pub is_hessian: bool,
 }
 
 impl Objective<'_> {
@@ -66,11 +69,17 @@ impl Objective<'_> {
     /// # Errors
     /// [`CurvatureError::CoupledRows`] for batch normalisation in training mode; [`CurvatureError::TooFewColumns`];
     /// outputs that are not finite; an interruption.
-    pub fn exact_trace(&self, theta: &Tensor, params: &ExactParams, observer: &mut dyn Observer) -> Result<ExactTrace> {
+    pub fn exact_trace(
+        &self,
+        theta: &Tensor,
+        groups: &[Vec<usize>],
+        params: &ExactParams,
+        observer: &mut dyn Observer,
+    ) -> Result<ExactTrace> {
         let columns = self.columns("trace", theta, params)?;
         let tensors = self.network.space.tensors();
-        let mut means = vec![RowMean::default(); tensors.len()];
-        let mut total = RowMean::default();
+        // One for each group, and one for all.
+        let mut means = vec![RowMean::default(); groups.len() + 1];
         let work = |row: usize| {
             let mut squares = vec![Vec::with_capacity(columns.count); tensors.len()];
             self.pull_back(row, &columns, |width, gradients| {
@@ -86,22 +95,29 @@ impl Objective<'_> {
         };
         let commit = |squares: Vec<Vec<f64>>| {
             let mut all = vec![0.0; columns.count];
-            for (mean, squares) in means.iter_mut().zip(&squares) {
-                all.iter_mut().zip(squares).for_each(|(all, square)| *all += square);
-                mean.add(columns.estimate(squares));
+            for (mean, group) in means.iter_mut().zip(groups) {
+                let mut sums = vec![0.0; columns.count];
+                for squares in group.iter().filter_map(|&tensor| squares.get(tensor)) {
+                    sums.iter_mut().zip(squares).for_each(|(sum, square)| *sum += square);
+                }
+                all.iter_mut().zip(&sums).for_each(|(all, sum)| *all += sum);
+                mean.add(columns.estimate(&sums));
             }
-            total.add(columns.estimate(&all));
+            means[groups.len()].add(columns.estimate(&all));
             Ok(())
         };
         self.in_rows(&columns, work, commit, observer)?;
         let decay = self.options.weight_decay;
+        let part = |mean: &RowMean, len: usize| ExactPart {
+            trace: mean.mean + decay * len as f64,
+            std_err_numeric: mean.std_err_numeric(),
+            std_err_data: mean.std_err_data(),
+        };
+        let len =
+            |group: &Vec<usize>| group.iter().filter_map(|&i| tensors.get(i)).map(ParamTensor::len).sum::<usize>();
         Ok(ExactTrace {
-            trace: total.mean + decay * self.dim() as f64,
-            std_err_numeric: total.std_err_numeric(),
-            std_err_data: total.std_err_data(),
-            per_tensor: means.iter().zip(tensors).map(|(mean, t)| mean.mean + decay * t.len() as f64).collect(),
-            per_tensor_std_err_numeric: means.iter().map(RowMean::std_err_numeric).collect(),
-            per_tensor_std_err_data: means.iter().map(RowMean::std_err_data).collect(),
+            total: part(&means[groups.len()], groups.iter().map(len).sum()),
+            groups: means.iter().zip(groups).map(|(mean, group)| part(mean, len(group))).collect(),
             num_columns: columns.count,
             is_hessian: self.diagonal_is_hessian(),
         })

@@ -15,7 +15,7 @@ mod wrappers;
 use candle_core::{DType, Device, Tensor};
 
 pub use error::CurvatureError;
-pub use exact::{ExactParams, ExactTrace};
+pub use exact::{ExactParams, ExactPart, ExactTrace};
 pub use execution::Execution;
 pub use objective::{BLOCK, Evaluation, GradientReport, Objective, ObjectiveOptions, SampleCost};
 pub use operators::{Curvature, CurvatureOperator};

@@ -123,6 +123,11 @@ impl<'a> Objective<'a> {
         self.shards.len()
     }
 
+    /// Whether the loss of a row depends on the other rows: batch normalisation with the batch's own statistics.
+    pub fn couples_rows(&self) -> bool {
+        self.pool.is_some()
+    }
+
     /// Number of rows.
     pub fn num_rows(&self) -> usize {
         self.shards.iter().map(Vec::len).sum()

@@ -78,6 +78,15 @@ impl Scope {
         Ok(ranges)
     }
 
+    /// The scope's tensors by their position in the space.
+    ///
+    /// # Errors
+    /// As [`Scope::resolve`].
+    pub fn tensors(&self, space: &ParamSpace) -> Result<Vec<usize>, CurvatureError> {
+        self.resolve(space)?;
+        Ok((0..space.tensors().len()).filter(|&index| self.contains(&space.tensors()[index])).collect())
+    }
+
     fn contains(&self, tensor: &ParamTensor) -> bool {
         match self {
             Self::All => true,

@@ -2,8 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::analysis::{AnalysisReport, OperatorKind, SliceKind, SliceReport, SpectrumReport, SummaryRow};
-use crate::spectral::{Axis, DensityParams, EigenReport, End, Quadrature, SlqReport, TraceReport, density as smoothed};
+use crate::analysis::{AnalysisReport, OperatorKind, SliceKind, SliceReport, SpectrumReport, SummaryRow, TraceSummary};
+use crate::spectral::{
+    Axis, DensityParams, EigenReport, End, Quadrature, SlqReport, Stop, TraceReport, density as smoothed,
+};
 
 const DIM: usize = 272_474;
 const THRESHOLD: f64 = 1e-3;
@@ -20,7 +22,15 @@ pub fn report() -> AnalysisReport {
     let statement = "cross-entropy, mean over 50 000 rows (train, no augmentation), batch norm in eval mode, f32";
     let configuration = serde_json::json!({"checkpoint": "9f2c…", "seed": 0, "num_probes": 10});
     let name = "resnet20-sgd".to_owned();
-    AnalysisReport { name, spectra, slices, summary: summary(1.0), statement: statement.into(), configuration }
+    AnalysisReport {
+        name,
+        spectra,
+        eigenvectors: Vec::new(),
+        slices,
+        summary: summary(1.0),
+        statement: statement.into(),
+        configuration,
+    }
 }
 
 /// Nothing was asked for.

@@ -16,10 +16,10 @@ mod power;
 mod search;
 mod sketch;
 mod slq;
-mod survey;
 #[cfg(test)]
 mod stress;
 mod student;
+mod survey;
 #[cfg(test)]
 mod testing;
 mod trace;
@@ -43,8 +43,8 @@ pub use hutchpp::hutchpp;
 pub use power::{PowerParams, power};
 pub use sketch::{SketchParams, SketchReport};
 pub use slq::{SlqParams, slq};
-pub use survey::{Stop, Store, SurveyParams, SurveyReport, SurveyState, survey};
 pub use student::student_quantile;
+pub use survey::{Stop, Store, SurveyParams, SurveyReport, SurveyState, survey};
 pub use trace::{TraceParams, hutchinson};
 pub use xtrace::{xdiag, xtrace};
 

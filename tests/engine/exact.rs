@@ -36,8 +36,17 @@ fn decayed(problem: &Problem, dtype: DType) -> Objective<'_> {
     Objective::new(&problem.network, &problem.data, options).unwrap()
 }
 
+/// Every tensor as a group of its own.
+fn each_tensor(objective: &Objective<'_>) -> Vec<Vec<usize>> {
+    (0..objective.network().space.tensors().len()).map(|index| vec![index]).collect()
+}
+
+fn parts_of(report: &ExactTrace) -> Vec<f64> {
+    report.groups.iter().map(|part| part.trace).collect()
+}
+
 fn trace(objective: &Objective<'_>, problem: &Problem, params: ExactParams) -> ExactTrace {
-    objective.exact_trace(&vector(&problem.theta), &params, &mut ()).unwrap()
+    objective.exact_trace(&vector(&problem.theta), &each_tensor(objective), &params, &mut ()).unwrap()
 }
 
 fn diagonal_of(matrix: &[f64], n: usize) -> Vec<f64> {
@@ -62,7 +71,7 @@ fn diagonals_and_traces_are_those_of_the_dense_matrices() {
             assert_close(&format!("{what}: diagonal"), &values(&got), &expected, tolerance);
 
             let report = trace(&objective, &problem, params);
-            assert_close(&what, &[report.trace], &[expected.iter().sum()], n as f64 * tolerance);
+            assert_close(&what, &[report.total.trace], &[expected.iter().sum()], n as f64 * tolerance);
             let parts: Vec<f64> = problem
                 .network
                 .space
@@ -70,9 +79,13 @@ fn diagonals_and_traces_are_those_of_the_dense_matrices() {
                 .iter()
                 .map(|tensor| expected[tensor.offset..tensor.offset + tensor.len()].iter().sum())
                 .collect();
-            assert_close(&format!("{what}: parts"), &report.per_tensor, &parts, n as f64 * tolerance);
-            assert_close(&what, &[report.per_tensor.iter().sum()], &[report.trace], n as f64 * tolerance);
-            assert_eq!((report.num_columns, report.std_err_numeric, report.is_hessian), (3, 0.0, affine), "{what}");
+            assert_close(&format!("{what}: parts"), &parts_of(&report), &parts, n as f64 * tolerance);
+            assert_close(&what, &[parts_of(&report).iter().sum()], &[report.total.trace], n as f64 * tolerance);
+            assert_eq!(
+                (report.num_columns, report.total.std_err_numeric, report.is_hessian),
+                (3, 0.0, affine),
+                "{what}"
+            );
 
             let hessian = diagonal_of(&dense(&objective, &problem.theta, Curvature::Hessian), n);
             let gap = hessian.iter().zip(&expected).map(|(h, g)| (h - g).abs()).fold(0.0, f64::max);
@@ -80,7 +93,12 @@ fn diagonals_and_traces_are_those_of_the_dense_matrices() {
 
             let single = trace(&decayed(&problem, DType::F32), &problem, params);
             // Some hundred roundings of 6e-8, of both signs.
-            assert_close(&format!("{what}: f32"), &[single.trace], &[report.trace], 1e-5 * report.trace);
+            assert_close(
+                &format!("{what}: f32"),
+                &[single.total.trace],
+                &[report.total.trace],
+                1e-5 * report.total.trace,
+            );
         }
     }
 }
@@ -101,9 +119,9 @@ fn the_data_error_is_that_of_a_mean_over_rows() {
         let mean = numbers.iter().sum::<f64>() / ROWS as f64;
         (numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / ((ROWS - 1) * ROWS) as f64).sqrt()
     };
-    let tolerance = 1e4 * f64::EPSILON * report.trace;
+    let tolerance = 1e4 * f64::EPSILON * report.total.trace;
     let expected = std_err(rows.iter().map(|row| row.iter().sum()).collect());
-    assert_close("trace", &[report.std_err_data], &[expected], tolerance);
+    assert_close("trace", &[report.total.std_err_data], &[expected], tolerance);
     let expected: Vec<f64> = problem
         .network
         .space
@@ -113,11 +131,16 @@ fn the_data_error_is_that_of_a_mean_over_rows() {
             std_err(rows.iter().map(|row| row[tensor.offset..tensor.offset + tensor.len()].iter().sum()).collect())
         })
         .collect();
-    assert_close("parts", &report.per_tensor_std_err_data, &expected, tolerance);
+    assert_close(
+        "parts",
+        &report.groups.iter().map(|part| part.std_err_data).collect::<Vec<_>>(),
+        &expected,
+        tolerance,
+    );
 
     let data = problem.data.select(&[0]).unwrap();
     let objective = Objective::new(&problem.network, &data, problem.options(DType::F64)).unwrap();
-    assert!(trace(&objective, &problem, ExactParams::default()).std_err_data.is_nan());
+    assert!(trace(&objective, &problem, ExactParams::default()).total.std_err_data.is_nan());
 }
 
 #[test]
@@ -154,14 +177,14 @@ fn random_columns_are_unbiased_and_know_their_error() {
     let reports: Vec<ExactTrace> = (0..seeds).map(|seed| trace(&objective, &problem, params(seed))).collect();
     assert!(reports.iter().all(|report| report.num_columns == 2));
     let mean = |pick: &dyn Fn(&ExactTrace) -> f64| reports.iter().map(pick).sum::<f64>() / seeds as f64;
-    let spread = mean(&|report| (report.trace - exact.trace).powi(2));
-    assert!((mean(&|report| report.trace) - exact.trace).abs() <= 4.0 * (spread / seeds as f64).sqrt());
+    let spread = mean(&|report| (report.total.trace - exact.total.trace).powi(2));
+    assert!((mean(&|report| report.total.trace) - exact.total.trace).abs() <= 4.0 * (spread / seeds as f64).sqrt());
     // The estimated variance has a relative deviation of about √(2/11) per seed and the observed one of √(2/400).
-    let ratio = mean(&|report| report.std_err_numeric.powi(2)) / spread;
+    let ratio = mean(&|report| report.total.std_err_numeric.powi(2)) / spread;
     assert!((ratio - 1.0).abs() <= 4.0 * (2.0 / seeds as f64 + 2.0 / (ROWS * seeds as usize) as f64).sqrt(), "{ratio}");
     // The spread of the rows holds that of the random columns, too. The variance of one such estimate is a few times
     // 2/(N − 1) of its square, relative; 400 of them leave 5 % at most.
-    let data = mean(&|report| report.std_err_data.powi(2)) / (exact.std_err_data.powi(2) + spread);
+    let data = mean(&|report| report.total.std_err_data.powi(2)) / (exact.total.std_err_data.powi(2) + spread);
     assert!((data - 1.0).abs() <= 0.2, "{data}");
 
     let draws: Vec<Vec<f64>> =
@@ -181,7 +204,7 @@ fn what_cannot_be_exact_is_refused() {
     let objective = problem.objective(DType::F64);
     assert!(!objective.diagonal_is_hessian());
     let theta = vector(&problem.theta);
-    let error = objective.exact_trace(&theta, &ExactParams::default(), &mut ()).unwrap_err();
+    let error = objective.exact_trace(&theta, &each_tensor(&objective), &ExactParams::default(), &mut ()).unwrap_err();
     assert_eq!(error.to_string(), "exact trace: batch normalisation in training mode couples the rows");
     let error = objective.exact_diagonal(&theta, &ExactParams::default(), &mut ()).unwrap_err();
     assert!(error.hint().unwrap().contains("stored batch-norm statistics"));
@@ -189,9 +212,9 @@ fn what_cannot_be_exact_is_refused() {
     let problem = Problem::new(RESIDUAL, &[1, 4, 4], ROWS, CROSS_ENTROPY, 85);
     let objective = problem.objective(DType::F64);
     let params = ExactParams { max_columns: 1, seed: 0 };
-    let error = objective.exact_trace(&theta, &params, &mut ()).unwrap_err();
+    let error = objective.exact_trace(&theta, &each_tensor(&objective), &params, &mut ()).unwrap_err();
     assert_eq!(error.to_string(), "exact trace: 1 random columns for 3 outputs, but a standard error needs 2 or more");
     let broken: Tensor = (&theta * f64::NAN).unwrap();
-    let error = objective.exact_trace(&broken, &ExactParams::default(), &mut ()).unwrap_err();
+    let error = objective.exact_trace(&broken, &each_tensor(&objective), &ExactParams::default(), &mut ()).unwrap_err();
     assert!(error.to_string().starts_with("loss: not finite on the data row"), "{error}");
 }

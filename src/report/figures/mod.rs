@@ -57,6 +57,10 @@ fn operator_name(spectrum: &SpectrumReport) -> String {
     let operator = match spectrum.operator {
         OperatorKind::Hessian => "Hessian",
         OperatorKind::Ggn => "GGN",
+        OperatorKind::Residual => "Hessian less GGN",
+        OperatorKind::EmpiricalFisher => "empirical Fisher",
+        OperatorKind::McFisher => "Monte Carlo Fisher",
+        OperatorKind::GradientCovariance => "gradient covariance",
     };
     if spectrum.scope == "all" { operator.to_owned() } else { format!("{operator}, {}", spectrum.scope) }
 }
