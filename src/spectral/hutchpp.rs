@@ -25,7 +25,7 @@ const METHOD: &str = "hutch++";
 ///
 /// The data error is the spread over shards of the whole sum at fixed `Q` and `z`, which is this estimator applied to
 /// each shard's own matrix: since the identity above holds for every `Q`, that `Q` came from the same data is of second
-/// order. Cost: `num_matvecs` products, `n` vectors of a third of the budget twice.
+/// order. Cost: `num_matvecs` products, and memory for about as many vectors.
 ///
 /// # Errors
 /// [`SpectralError::TooFewMatvecs`] below 2, [`SpectralError::NonFinite`] at the first product that is not finite,

@@ -33,7 +33,7 @@ const ROUNDING_UNITS: f64 = 4.0;
 /// The numeric error is `√(Σ (tᵢ − t̄)²/(m(m − 1)))`: the terms share their sketches, so it is an estimate, not exact. It is
 /// smaller than Hutch++'s at equal cost where the spectrum decays. The data error is the spread over shards of the mean
 /// `ωᵢᵀA_sωᵢ`: an upper estimate, since it contains what `m` probes leave of each shard's deviation, which the trace
-/// itself does not. Cost: `num_matvecs` products, three times `m` vectors.
+/// itself does not. Cost: `num_matvecs` products, and memory for twice as many vectors.
 ///
 /// # Errors
 /// [`SpectralError::TooFewMatvecs`] below 4, [`SpectralError::NonFinite`] at the first product that is not finite,
@@ -79,7 +79,7 @@ pub fn xtrace(
 /// 2024), with the `Qᵢ` of [`xtrace`].
 ///
 /// Unbiased in each entry; an entry's error is estimated from the spread of its `m` terms, which share their sketches.
-/// Cost: `num_matvecs` products, five times `m` vectors and `4 m² n` multiplications.
+/// Cost: `num_matvecs` products, memory for twice as many vectors, and `4 m² n` multiplications.
 ///
 /// # Errors
 /// As [`xtrace`].
@@ -103,13 +103,14 @@ pub fn xdiag(
     let alone = unreached(&images_on_range, operator.dtype());
     // diag(Q QᵀA), shared by all terms.
     let common = column_sums(&range, &images_of_range)?;
-    let rows = alone.transpose();
-    let (directions, images) = (wide(&combine(&rows, &range)?)?, wide(&combine(&rows, &images_of_range)?)?);
-    for (i, signs) in wide(&omega)?.into_iter().enumerate() {
+    for i in 0..count {
+        let row = alone.columns(i, 1).transpose();
         // (I − QᵢQᵢᵀ) A ωᵢ = Q sᵢ · sᵢᵀQᵀAωᵢ, since Q reaches all of A ωᵢ.
         let length = alone.column(i).dot(&images_on_range.column(i));
-        let pairs = directions[i].iter().zip(&images[i]).zip(signs);
-        let change = pairs.map(|((direction, image), sign)| direction * (sign * length - image));
+        let (direction, image) = (wide(&combine(&row, &range)?)?, wide(&combine(&row, &images_of_range)?)?);
+        let signs = wide(&omega.narrow(0, i, 1)?)?;
+        let entries = direction.iter().flatten().zip(image.iter().flatten()).zip(signs.iter().flatten());
+        let change = entries.map(|((direction, image), sign)| direction * (sign * length - image));
         terms.add(common.iter().zip(change).map(|(common, change)| common + change));
     }
     Ok(terms.report(products.num_matvecs))
