@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::checkpoint::CheckpointError;
 use crate::cli::CliError;
+use crate::curvature::GradientError;
 use crate::data::DataError;
 use crate::models::ModelError;
 use crate::nn::NnError;
@@ -32,6 +33,9 @@ pub enum Error {
     /// A network cannot run on its input.
     #[error(transparent)]
     Nn(#[from] NnError),
+    /// A gradient that the user supplies cannot be used.
+    #[error(transparent)]
+    Gradient(#[from] GradientError),
     /// A Krylov method or an estimator was misused or met a non-finite number.
     #[error(transparent)]
     Spectral(#[from] SpectralError),
@@ -80,6 +84,7 @@ impl Error {
             Self::Checkpoint(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::Nn(error) => error.hint(),
+            Self::Gradient(error) => error.hint(),
             Self::Spectral(error) => error.hint(),
             Self::Train(error) => error.hint(),
             Self::Report(error) => error.hint(),

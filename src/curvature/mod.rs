@@ -1,16 +1,20 @@
 //! Symmetric linear operators on the parameter space: the only seam between networks and algorithms.
 
 mod execution;
+mod finite_difference;
 mod objective;
 mod operators;
 mod pass;
 mod sum;
+mod var_gradient;
 
 use candle_core::{DType, Device, Tensor};
 
 pub use execution::Execution;
+pub use finite_difference::FiniteDifferenceHessian;
 pub use objective::{BLOCK, Evaluation, GradientReport, Objective, ObjectiveOptions, SampleCost};
 pub use operators::{Curvature, CurvatureOperator};
+pub use var_gradient::{GradientError, VarGradient};
 
 use crate::{Observer, Result};
 
