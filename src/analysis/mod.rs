@@ -1,10 +1,14 @@
 //! What `analyze` computes, as plain report structs that `report` turns into tables and figures.
 
 mod check;
+mod cost;
 mod run;
+mod subset_study;
 
 pub use check::{CheckOptions, Finding, check, check_outputs};
+pub use cost::{CostEstimate, typical_matvecs};
 pub use run::{AnalysisOptions, EigenMethod, analyze};
+pub use subset_study::{SubsetQuantity, SubsetRow, SubsetStudy};
 
 use crate::spectral::{DensityReport, EigenReport, SlqReport, TraceReport};
 
