@@ -57,7 +57,8 @@ impl<G: Fn(&Tensor) -> Result<Tensor>> FiniteDifferenceHessian<G> {
             }
             .into());
         };
-        let theta = theta.to_dtype(DType::F64)?;
+        // A copy, so that a variable that changes does not take the point along.
+        let theta = theta.to_dtype(DType::F64)?.copy()?.detach();
         let here = gradient(&theta)?;
         let epsilon = if here.dtype() == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
         checked(here, dim, "at theta")?;

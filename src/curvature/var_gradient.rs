@@ -99,7 +99,8 @@ impl<L: Fn() -> candle_core::Result<Tensor>> VarGradient<L> {
     /// # Errors
     /// Reading the variables.
     pub fn theta(&self) -> Result<Tensor> {
-        flat(self.vars.iter().map(|(_, var)| var.as_tensor()), DType::F64)
+        // A single variable would lend its own storage, and change with it.
+        Ok(flat(self.vars.iter().map(|(_, var)| var.as_tensor()), DType::F64)?.copy()?)
     }
 
     /// The gradient `[n]` at `theta` `[n]`, in f64 where all variables are f64, else in f32. Afterwards the variables have
@@ -117,7 +118,8 @@ impl<L: Fn() -> candle_core::Result<Tensor>> VarGradient<L> {
         let mut offset = 0;
         for (_, var) in &self.vars {
             let values = theta.narrow(0, offset, var.elem_count())?.reshape(var.shape())?;
-            var.set(&values.to_dtype(var.dtype())?.to_device(var.device())?)?;
+            // A copy, because candle refuses to set a variable from its own storage.
+            var.set(&values.to_dtype(var.dtype())?.to_device(var.device())?.copy()?)?;
             offset += var.elem_count();
         }
         let loss = (self.loss)()?;
@@ -187,6 +189,17 @@ mod tests {
         let gradient = model.gradient(&Tensor::new(&[4.0, 0.5, 10.0], &Device::Cpu).unwrap()).unwrap();
         assert_eq!((gradient.dtype(), values(&gradient)), (DType::F64, vec![80.0, 10.0, 16.25]));
         assert_eq!(values(&model.theta().unwrap()), [1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn parameters_do_not_change_with_a_single_variable() {
+        let a = var(&[1.0, 2.0]);
+        let model = VarGradient::new([("a".to_owned(), a.clone())], || a.sqr()?.sum_all()).unwrap();
+        let theta = model.theta().unwrap();
+        assert_eq!(values(&model.gradient(&theta).unwrap()), [2.0, 4.0]);
+        assert_eq!(values(&model.gradient(a.as_tensor()).unwrap()), [2.0, 4.0]);
+        a.set(&Tensor::new(&[5.0, 6.0], &Device::Cpu).unwrap()).unwrap();
+        assert_eq!(values(&theta), [1.0, 2.0]);
     }
 
     #[test]

@@ -99,19 +99,16 @@ impl Side {
 ///
 /// # Errors
 /// As [`super::write_figures`].
-pub fn write(
+pub fn write<'a>(
     report: &AnalysisReport,
-    spectra: &[&SpectrumReport],
+    spectra: &[&'a SpectrumReport],
     axis: Axis,
     folder: &Path,
 ) -> Result<Vec<PathBuf>, ReportError> {
-    let of_axis = |(index, spectrum): (usize, &&'_ SpectrumReport)| {
-        Some((index, spectrum.densities.iter().position(|density| density.axis == axis)?))
+    let curve = |(index, spectrum): (usize, &&'a SpectrumReport)| {
+        Some(Curve { index, spectrum, density: spectrum.densities.iter().find(|density| density.axis == axis)? })
     };
-    let found: Vec<(usize, usize)> = spectra.iter().enumerate().filter_map(of_axis).collect();
-    let curve =
-        |&(index, d): &(usize, usize)| Curve { index, spectrum: spectra[index], density: &spectra[index].densities[d] };
-    let curves: Vec<Curve> = found.iter().map(curve).collect();
+    let curves: Vec<Curve> = spectra.iter().enumerate().filter_map(curve).collect();
     let sides = sides(axis, &curves);
     if sides.is_empty() {
         return Ok(Vec::new());
