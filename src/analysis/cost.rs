@@ -10,7 +10,7 @@ use crate::models::BatchNormMode;
 use crate::spectral::{EigenParams, SpectralError};
 use crate::{Observer, Result};
 
-/// Basis vectors that [`crate::spectral::eigenpairs`] holds beyond the wanted ones, and copies at a restart.
+/// Basis vectors that [`crate::spectral::eigenpairs`] holds beyond the wanted ones before a restart.
 const SPARE_VECTORS: usize = 150;
 
 /// What [`super::analyze`] needs, before it runs.
@@ -34,18 +34,18 @@ pub struct CostEstimate {
     pub seconds: f64,
     /// Of the timings themselves.
     pub measuring_seconds: f64,
-    /// Largest sum of parameters, sums, micro-batches and Krylov bases that are held at a time; the program itself, the data and
-    /// the allocator's reserve come on top.
+    /// Largest total of parameters, sums, micro-batches and Krylov bases held at a time; the program itself, the data
+    /// and the allocator's reserve come on top.
     pub memory_bytes: usize,
 }
 
 impl CostEstimate {
-    /// Times one forward pass, one gradient and one block product at `theta`, after an untimed
-    /// forward pass that wakes threads and caches.
+    /// Times one forward pass, one gradient and one block product of the Hessian at `theta`, after an untimed forward
+    /// pass that wakes threads and caches.
     ///
-    /// The first Hessian product decides the time of all: those of the GGN take as long within a tenth. Eigenpairs are found
-    /// with blocks of two, whose vectors cost about a fifth more than those of the probes' blocks (as
-    /// [`EigenParams::default`] says); that is counted. Cost: two forward passes, a gradient, and a block product.
+    /// Products of the GGN, which have less to do, are counted as those of the Hessian. Eigenpairs are found with blocks
+    /// of two, whose vectors cost about a fifth more than those of the probes' blocks ([`EigenParams::default`] has the
+    /// measurement); that is counted. Cost: two forward passes, a gradient, and a block product.
     ///
     /// # Errors
     /// [`SpectralError::TooMany`] for more eigenpairs than parameters, [`SpectralError::TooFewProbes`] below 2 probes; a

@@ -8,10 +8,11 @@ use crate::{Error, Observer, Result, Step};
 /// `H v ≈ (g(θ + h v) − g(θ − h v)) / 2h` for a gradient `g` that is known only as a function of the flat parameters.
 ///
 /// With `s = h ‖v‖` the error of a unit `v` is `s²/6` times the third derivative of `g` along `v`, plus the rounding
-/// `ε ‖g‖ / s` of the gradients. `s` is within a factor `√2` of `ε^(1/3) (1 + ‖θ‖)`,
-/// which balances the two where the curvature changes over lengths like `‖θ‖`: about `ε^(2/3)`, that is 4·10⁻¹¹ in f64 and 2·10⁻⁵ where `g` answers in f32, in units of
-/// `‖g‖/(1 + ‖θ‖)` and of the curvature itself. The matrix is symmetric up to that error, and a tolerance of
-/// [`crate::spectral::eigenpairs`] below it cannot be met. `h` is a power of two, so that scaling by it rounds nothing.
+/// `ε ‖g‖ / s` of the gradients. `s` is within a factor `√2` of `ε^(1/3) (1 + ‖θ‖)`, which balances the two where the
+/// curvature changes over lengths like `‖θ‖`: about `ε^(2/3)`, that is 4·10⁻¹¹ in f64 and 2·10⁻⁵ where `g` answers in
+/// f32, in units of `‖g‖/(1 + ‖θ‖)` and of the curvature itself. The matrix is symmetric up to that error, and a
+/// tolerance of [`crate::spectral::eigenpairs`] below it cannot be met. `h` is a power of two, so that scaling by it
+/// rounds nothing.
 ///
 /// Kinks: where the gradient of a ReLU, a hinge or a maximum jumps between `θ − h v` and `θ + h v`, the jump over `2h`
 /// is part of the quotient, and no smaller `h` removes it on average: fewer kinks are crossed, each weighs more. Such a

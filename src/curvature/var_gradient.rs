@@ -63,13 +63,15 @@ impl GradientError {
 /// |---|---|
 /// | `max_pool2d` | too small by the window's size where the maximum is unique |
 /// | pooling where the image is no multiple of the kernel | misplaced |
-/// | `LayerNorm` and `RmsNorm` (fused forms), `softmax_last_dim`, `rope`, `sdpa` | none: the graph ends there. A variable behind them that reaches the loss on no other way is an error here, but with a residual connection around them part of the gradient is missing without a word |
+/// | `LayerNorm` and `RmsNorm` (fused forms), `softmax_last_dim`, `rope`, `sdpa` | none: the graph ends there |
 /// | `upsample` | overwritten where it should be added |
 /// | `relu` at 0 | 1 (PyTorch: 0) |
 /// | `gelu` | constants of 6 digits |
 /// | `binary_cross_entropy_with_logit` | infinite for large logits |
 ///
-/// Compare one gradient with differences of the loss before trusting a curvature.
+/// A variable that reaches the loss only through an operation without gradient is an error here; with a residual
+/// connection around it, a part of the gradient is missing without a word. Compare one gradient with differences of the
+/// loss before trusting a curvature.
 pub struct VarGradient<L> {
     vars: Vec<(String, Var)>,
     loss: L,
@@ -103,8 +105,8 @@ impl<L: Fn() -> candle_core::Result<Tensor>> VarGradient<L> {
         Ok(flat(self.vars.iter().map(|(_, var)| var.as_tensor()), DType::F64)?.copy()?)
     }
 
-    /// The gradient `[n]` at `theta` `[n]`, in f64 where all variables are f64, else in f32. Afterwards the variables have
-    /// the values that they had before, whether the loss succeeds, fails or panics.
+    /// The gradient `[n]` at `theta` `[n]`, in f64 where all variables are f64, else in f32. Afterwards the variables
+    /// have the values that they had before, whether the loss succeeds, fails or panics.
     ///
     /// # Errors
     /// Those of the loss; [`GradientError::Shape`] for a `theta` of another length or a loss that is no scalar;

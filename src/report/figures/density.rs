@@ -172,7 +172,7 @@ fn notes(axis: Axis, curves: &[Curve]) -> Vec<String> {
     if axis == Axis::LogAbs {
         let line = |curve: &Curve| {
             let (name, zero) = (operator_name(curve.spectrum), percent(curve.density.shares.near_zero));
-            format!("{name}: kernel σ = {} decades; {zero} of the mass within ±{}", width(curve), threshold(curve))
+            format!("{name}: kernel σ = {} decades; |λ| ≤ {}: {zero}", width(curve), threshold(curve))
         };
         return curves.iter().map(line).collect();
     }
