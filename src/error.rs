@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::checkpoint::CheckpointError;
 use crate::cli::CliError;
-use crate::curvature::CurvatureError;
+use crate::curvature::{CurvatureError, GradientError};
 use crate::data::DataError;
 use crate::models::ModelError;
 use crate::nn::NnError;
@@ -36,6 +36,9 @@ pub enum Error {
     /// An operator, scope or subset that does not exist.
     #[error(transparent)]
     Curvature(#[from] CurvatureError),
+    /// A gradient that the user supplies cannot be used.
+    #[error(transparent)]
+    Gradient(#[from] GradientError),
     /// A Krylov method or an estimator was misused or met a non-finite number.
     #[error(transparent)]
     Spectral(#[from] SpectralError),
@@ -85,6 +88,7 @@ impl Error {
             Self::Model(error) => error.hint(),
             Self::Nn(error) => error.hint(),
             Self::Curvature(error) => error.hint(),
+            Self::Gradient(error) => error.hint(),
             Self::Spectral(error) => error.hint(),
             Self::Train(error) => error.hint(),
             Self::Report(error) => error.hint(),

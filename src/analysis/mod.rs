@@ -1,17 +1,21 @@
 //! What `analyze` computes, as plain report structs that `report` turns into tables and figures.
 
 mod check;
+mod cost;
 mod headlines;
 mod layers;
 mod options;
 mod run;
 mod spectrum;
+mod subset_study;
 mod trace;
 mod vectors;
 
 pub use check::{CheckOptions, Finding, check, check_outputs};
+pub use cost::{CostEstimate, typical_matvecs};
 pub use options::{AnalysisOptions, EigenMethod};
 pub use run::analyze;
+pub use subset_study::{SubsetQuantity, SubsetRow, SubsetStudy};
 
 use crate::spectral::{DensityReport, EigenReport, End, SlqReport, Stop, Store};
 

@@ -4,6 +4,7 @@ mod analyze;
 mod args;
 mod check;
 mod error;
+mod estimate;
 mod info;
 mod matvec;
 mod output;
@@ -37,6 +38,8 @@ struct Cli {
 enum Command {
     /// Eigenvalues, trace, spectral density and loss slices of a checkpoint, as tables and figures
     Analyze(analyze::AnalyzeArgs),
+    /// Products, time and memory that `analyze` will need, from one timed product
+    Estimate(estimate::EstimateArgs),
     /// Train a network and write a checkpoint
     Train(train::TrainArgs),
     /// Train SGD, SAM and fSGLD on noisy glyphs, analyze all three and compare (under a minute)
@@ -102,6 +105,7 @@ pub fn code(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
 fn dispatch(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     match command {
         Command::Analyze(args) => analyze::run(&args, arguments, ui),
+        Command::Estimate(args) => estimate::run(&args, ui),
         Command::Train(args) => train::run(&args, arguments, ui),
         Command::Quickstart(args) => quickstart::run(&args, arguments, ui),
         Command::Matvec(args) => matvec::run(&args, ui),

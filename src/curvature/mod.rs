@@ -4,12 +4,14 @@ mod error;
 mod exact;
 mod execution;
 mod factor;
+mod finite_difference;
 mod objective;
 mod operators;
 mod parts;
 mod pass;
 mod scope;
 mod sum;
+mod var_gradient;
 mod wrappers;
 
 use candle_core::{DType, Device, Tensor};
@@ -17,9 +19,11 @@ use candle_core::{DType, Device, Tensor};
 pub use error::CurvatureError;
 pub use exact::{ExactParams, ExactPart, ExactTrace};
 pub use execution::Execution;
+pub use finite_difference::FiniteDifferenceHessian;
 pub use objective::{BLOCK, Evaluation, GradientReport, Objective, ObjectiveOptions, SampleCost};
 pub use operators::{Curvature, CurvatureOperator};
 pub use scope::Scope;
+pub use var_gradient::{GradientError, VarGradient};
 pub use wrappers::{Deflated, Restricted, Scaled, Shifted, WeightedSum};
 
 use crate::{Observer, Result};

@@ -130,16 +130,21 @@ fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumRepo
 fn quadrature(top: &[f64], bottom: &[f64], probe: usize) -> Quadrature {
     let wobble = |i: usize| (2.3 * probe as f64 + 1.1 * i as f64).sin();
     let bulk = |i: usize| 1e-4 * 10f64.powf(i as f64 / 6.0) * (1.0 + 0.2 * wobble(i));
+    let mut outliers: Vec<(f64, f64)> = Vec::new();
+    outliers.extend(top.iter().enumerate().map(|(i, v)| (*v, (1.0 + 0.5 * wobble(i)) / DIM as f64)));
+    outliers.extend(bottom.iter().enumerate().map(|(i, v)| (*v, (1.0 + 0.5 * wobble(i)) / DIM as f64)));
     let mut pairs: Vec<(f64, f64)> = Vec::new();
-    pairs.extend(top.iter().enumerate().map(|(i, v)| (*v, (1.0 + 0.5 * wobble(i)) / DIM as f64)));
-    pairs.extend(bottom.iter().enumerate().map(|(i, v)| (*v, 4.0 * (1.0 + 0.5 * wobble(i)) / DIM as f64)));
     pairs.extend((0..36).map(|i| (bulk(i), (-(i as f64) / 4.0).exp() * (1.0 + 0.3 * wobble(i)))));
     if bottom[0] < 0.0 {
         pairs.extend((0..24).map(|i| (-bulk(i), 0.4 * (-(i as f64) / 3.0).exp() * (1.0 + 0.3 * wobble(i)))));
     }
+    let mass = |pairs: &[(f64, f64)]| pairs.iter().map(|(_, weight)| weight).sum::<f64>();
+    // The bulk has what the outliers leave.
+    let share = (1.0 - mass(&outliers)) / mass(&pairs);
+    pairs.iter_mut().for_each(|(_, weight)| *weight *= share);
+    pairs.extend(outliers);
     pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let total: f64 = pairs.iter().map(|(_, weight)| weight).sum();
-    let (nodes, weights) = pairs.into_iter().map(|(node, weight)| (node, weight / total)).unzip();
+    let (nodes, weights) = pairs.into_iter().unzip();
     Quadrature { nodes, weights, exact: false }
 }
 

@@ -5,8 +5,9 @@ use std::f64::consts::PI;
 use super::trace::mean_and_std_error;
 use super::{Axis, DensityReport, MassShares, Quadrature, Share, SlqReport};
 
-/// Kernel widths of margin beyond the outermost nodes; 6·10⁻⁵ of a kernel at the very end falls outside.
-const MARGIN_SIGMAS: f64 = 4.0;
+/// Kernel widths of margin beyond the outermost nodes: the curve of a million eigenvalues falls below a single one's,
+/// and 10⁻⁹ of a kernel at the very end falls outside.
+const MARGIN_SIGMAS: f64 = 6.0;
 /// Grid points per kernel width: sums over the grid then equal integrals to 10 digits and more.
 const POINTS_PER_SIGMA: f64 = 3.0;
 /// Range over kernel width where every node is an eigenvalue, and the kernel only draws it.
@@ -39,7 +40,7 @@ impl Default for DensityParams {
 /// `(1/p) Σ_probes Σ_nodes w · N(t; t_node, σ²)` on a uniform grid of the axis coordinate `t` (Lin, Saad & Yang 2016).
 ///
 /// Each kernel is normalised on the whole axis and nothing is rescaled afterwards: the grid covers the nodes of *all*
-/// probes and 4 `σ` more, so the integral is 1 within 10⁻⁴ ([`DensityReport::mass`]). On [`Axis::LogAbs`] negative and
+/// probes and 6 `σ` more, so the integral is 1 within 10⁻⁸ ([`DensityReport::mass`]). On [`Axis::LogAbs`] negative and
 /// positive nodes have a curve and a grid each, and the rest is counted in [`MassShares::near_zero`]. Standard errors
 /// are those of the mean over probes. Cost: probes × nodes × grid points, no matvecs. An empty report gives an empty
 /// density.
@@ -57,7 +58,7 @@ impl Default for DensityParams {
 /// let nodes = slq(&saddle, &params, &mut stream(0, Purpose::Probes), &mut ())?;
 /// let report = density(&nodes, &DensityParams { axis: Axis::LogAbs, ..DensityParams::default() });
 /// assert!((report.shares.negative.value - 1.0 / 3.0).abs() < 1e-12);
-/// assert!((report.mass - 1.0).abs() < 1e-4);
+/// assert!((report.mass - 1.0).abs() < 1e-8);
 /// # Ok(())
 /// # }
 /// ```
@@ -254,8 +255,8 @@ mod tests {
         let density = density(&slq, &DensityParams { sigma: Some(10.0), ..linear() });
         assert!(density.values[0] < -20.0 && density.values[density.values.len() - 1] > 5_000.0);
         assert!(density.values[1] - density.values[0] <= density.sigma / 3.0 * (1.0 + 1e-9));
-        // Outside 4σ lie 6·10⁻⁵ of the end kernels; the trapezoid rule itself is exact to rounding.
-        assert!((integral(&density, |value| value) - 1.0).abs() < 1e-4);
+        // Outside 6σ lie 10⁻⁹ of the end kernels; the trapezoid rule itself is exact to 10 digits.
+        assert!((integral(&density, |value| value) - 1.0).abs() < 1e-8);
         let nearest = |value: f64| density.values.iter().position(|&position| position >= value).unwrap();
         // Half of the first probe's 0.001 sits there, at most a third of σ from a grid point: exp(−1/18) = 0.946.
         let peak = 0.5 * 0.001 / (density.sigma * (2.0 * PI).sqrt());
@@ -269,7 +270,7 @@ mod tests {
         let density = density(&slq, &DensityParams { linear_threshold: Some(0.01), ..DensityParams::default() });
         assert_eq!((density.axis, density.linear_threshold), (Axis::SignedLog, 0.01));
         let log = |value: f64| value.signum() * (1.0 + value.abs() / 0.01).log10();
-        assert!((integral(&density, log) - 1.0).abs() < 1e-4);
+        assert!((integral(&density, log) - 1.0).abs() < 1e-8);
         let count = density.values.len();
         for i in 0..count {
             // Positions: 10^|t| magnifies the rounding of |t| ≤ 13 by ln(10)·13.
@@ -296,7 +297,7 @@ mod tests {
             let rule: Rule = (&[value], &[1.0]);
             let density = density(&report(&[rule; 2], true), &linear());
             assert!(density.sigma > 0.0);
-            assert!((integral(&density, |value| value) - 1.0).abs() < 1e-4);
+            assert!((integral(&density, |value| value) - 1.0).abs() < 1e-8);
             assert!((density.mass - integral(&density, |value| value)).abs() < 1e-12);
         }
         for axis in [Axis::Linear, Axis::SignedLog, Axis::LogAbs] {
@@ -324,9 +325,9 @@ mod tests {
                 .map(|i| 0.5 * (log(i) - log(i - 1)).abs() * (density.density[i] + density.density[i - 1]))
                 .sum()
         };
-        // 6·10⁻⁵ of each end kernel falls outside.
-        assert!((area(0, negative) - 0.15).abs() < 1e-5 && (area(negative, density.values.len()) - 0.45).abs() < 1e-4);
-        assert!((density.mass - 1.0).abs() < 1e-4);
+        // 10⁻⁹ of each end kernel falls outside.
+        assert!((area(0, negative) - 0.15).abs() < 1e-8 && (area(negative, density.values.len()) - 0.45).abs() < 1e-8);
+        assert!((density.mass - 1.0).abs() < 1e-8);
         // A decade on either side, and two nodes of a probe beyond the threshold: π·2/(4·2).
         assert!((density.sigma - PI * 2.0 / (4.0 * 2.0)).abs() < 1e-12, "{}", density.sigma);
     }
@@ -339,7 +340,7 @@ mod tests {
             let density = density(&report(&[rule; 2], true), &params);
             assert!(density.values.iter().all(|position| position.signum() == value.signum()));
             assert_eq!(density.sigma, 0.01);
-            assert!((density.mass - 1.0).abs() < 1e-4);
+            assert!((density.mass - 1.0).abs() < 1e-8);
         }
         let rule: Rule = (&[0.0], &[1.0]);
         let zero = density(&report(&[rule; 2], true), &params);

@@ -272,7 +272,7 @@ pub struct DensityReport {
     /// eigenvalues; 0 for the linear axis.
     pub linear_threshold: f64,
     /// What the grid holds, by the trapezoid rule, with the share near zero where that is left out of the curves: 1 but
-    /// for the kernels' tails (10⁻⁴). 0 without nodes.
+    /// for the kernels' tails (10⁻⁸). 0 without nodes.
     pub mass: f64,
     /// How the mass divides by sign.
     pub shares: MassShares,

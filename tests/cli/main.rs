@@ -1,5 +1,6 @@
 //! The command line, driven in process: what it refuses, what it leaves, and what it computes.
 
+mod estimate;
 mod interrupts;
 mod refusals;
 mod results;

@@ -1,6 +1,7 @@
 //! The engine from its primitives to its products, against plain loops, finite differences and identities.
 
 mod curvatures;
+mod differences;
 mod exact;
 mod layers;
 mod loops;

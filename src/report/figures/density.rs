@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::canvas::{Align, Canvas, Dash, Marker, Pen, SMALL, dash, shorten};
+use super::canvas::{Align, Canvas, Dash, Pen, SMALL, dash, shorten};
 use super::number::significant;
 use super::palette::{GREY, INK, series, tint};
 use super::panel::{Area, Axis as PanelAxis, Panel};
@@ -17,6 +17,8 @@ use crate::spectral::{Axis, DensityReport, Share};
 const RUG: f64 = 4.0;
 /// Height of a line of notes in points.
 const LINE: f64 = 9.0;
+/// Width of a stem's cap in points.
+const CAP: f64 = 2.4;
 /// Where a kernel holds more eigenvalues than these, it is the bulk, and single ones say nothing.
 const BULK: f64 = 10.0;
 
@@ -41,11 +43,15 @@ impl Curve<'_> {
         1.0 / (self.spectrum.slq.dim.max(1) as f64 * self.density.sigma * std::f64::consts::TAU.sqrt())
     }
 
-    /// Nodes of all probes that have a place on the axis, ascending.
+    /// Whether the axis has a place for `value`: near zero, the log axis has none.
+    fn shows(&self, value: f64) -> bool {
+        self.density.axis != Axis::LogAbs || value.abs() > self.density.linear_threshold
+    }
+
+    /// Nodes of all probes, ascending.
     fn nodes(&self) -> Vec<f64> {
-        let smallest = if self.density.axis == Axis::LogAbs { self.density.linear_threshold } else { -1.0 };
         let nodes = self.spectrum.slq.probes.iter().flat_map(|rule| &rule.nodes).copied();
-        let mut nodes: Vec<f64> = nodes.filter(|node| node.abs() > smallest).collect();
+        let mut nodes: Vec<f64> = nodes.filter(|node| self.shows(*node)).collect();
         nodes.sort_by(f64::total_cmp);
         nodes
     }
@@ -55,7 +61,7 @@ impl Curve<'_> {
         let ends = [&self.spectrum.top, &self.spectrum.bottom];
         let pairs = ends.into_iter().flat_map(|end| end.ritz_values.iter().zip(&end.converged));
         let converged = pairs.filter(|(_, converged)| **converged).map(|(value, _)| *value);
-        converged.filter(|value| self.at(*value) <= BULK * self.single()).collect()
+        converged.filter(|value| self.shows(*value) && self.at(*value) <= BULK * self.single()).collect()
     }
 
     /// Density at the grid point next to `value`; 0 outside the grid.
@@ -89,23 +95,20 @@ impl Side {
 ///
 /// The density axis is logarithmic and ends a decade below the peak that a single eigenvalue makes, `1/(n σ √(2π))`
 /// for dimension `n` and kernel width `σ`: what is lower is the kernel's tail. The other axis holds every node, and
-/// every converged eigenvalue outside the bulk is marked at the height of its weight `1/n`.
+/// every converged eigenvalue outside the bulk has a stem as high as its weight `1/n`.
 ///
 /// # Errors
 /// As [`super::write_figures`].
-pub fn write(
+pub fn write<'a>(
     report: &AnalysisReport,
-    spectra: &[&SpectrumReport],
+    spectra: &[&'a SpectrumReport],
     axis: Axis,
     folder: &Path,
 ) -> Result<Vec<PathBuf>, ReportError> {
-    let of_axis = |(index, spectrum): (usize, &&'_ SpectrumReport)| {
-        Some((index, spectrum.densities.iter().position(|density| density.axis == axis)?))
+    let curve = |(index, spectrum): (usize, &&'a SpectrumReport)| {
+        Some(Curve { index, spectrum, density: spectrum.densities.iter().find(|density| density.axis == axis)? })
     };
-    let found: Vec<(usize, usize)> = spectra.iter().enumerate().filter_map(of_axis).collect();
-    let curve =
-        |&(index, d): &(usize, usize)| Curve { index, spectrum: spectra[index], density: &spectra[index].densities[d] };
-    let curves: Vec<Curve> = found.iter().map(curve).collect();
+    let curves: Vec<Curve> = spectra.iter().enumerate().filter_map(curve).collect();
     let sides = sides(axis, &curves);
     if sides.is_empty() {
         return Ok(Vec::new());
@@ -153,10 +156,13 @@ fn legend(curves: &[Curve]) -> Vec<(Sample, String)> {
         legend.push((Sample::Tick(Pen { dash: Dash::Solid, ..curve.pen() }), "Ritz nodes".into()));
     }
     if let Some(curve) = curves.iter().find(|curve| !curve.outliers().is_empty()) {
-        let mark = Sample::Mark(Marker::series(curve.index), curve.color(), false);
-        legend.push((mark, "converged eigenvalues, weight 1/n".into()));
+        legend.push((Sample::Stem(stem(curve)), "converged eigenvalues, weight 1/n".into()));
     }
     legend
+}
+
+fn stem(curve: &Curve) -> Pen {
+    Pen::solid(curve.color(), 0.6)
 }
 
 /// What the kernel's width is, and what the axis leaves out.
@@ -166,7 +172,7 @@ fn notes(axis: Axis, curves: &[Curve]) -> Vec<String> {
     if axis == Axis::LogAbs {
         let line = |curve: &Curve| {
             let (name, zero) = (operator_name(curve.spectrum), percent(curve.density.shares.near_zero));
-            format!("{name}: kernel σ = {} decades; {zero} of λ within ±{}", width(curve), threshold(curve))
+            format!("{name}: kernel σ = {} decades; |λ| ≤ {}: {zero}", width(curve), threshold(curve))
         };
         return curves.iter().map(line).collect();
     }
@@ -210,7 +216,7 @@ fn axes(axis: Axis, sides: &[Side], curves: &[Curve]) -> (PanelAxis, PanelAxis) 
         Axis::SignedLog => PanelAxis::new(Scale::signed_log(&seen, threshold), "eigenvalue λ (signed log axis)"),
         Axis::LogAbs => {
             let places = seen.iter().flat_map(|value| sides.iter().filter_map(|side| side.place(*value)));
-            PanelAxis::new(Scale::log(places), "|λ|")
+            PanelAxis::new(Scale::log(places), "magnitude |λ| of the eigenvalue")
         }
     };
     (x, y)
@@ -231,7 +237,7 @@ fn draw_side(canvas: &mut Canvas, panel: &Panel, side: Side, curves: &[Curve]) {
     }
     for curve in curves {
         for x in curve.outliers().into_iter().filter_map(|value| side.place(value)) {
-            panel.mark(canvas, (x, curve.single()), (Marker::series(curve.index), curve.color(), false));
+            panel.stem(canvas, (x, curve.single()), CAP, stem(curve));
         }
     }
     panel.draw_axes(canvas);

@@ -22,9 +22,11 @@ mod scale;
 mod sheet;
 mod slices;
 mod spectrum;
+mod subset_study;
 mod training;
 
 pub use comparison::write_comparison;
+pub use subset_study::write_subset_study;
 pub use training::{TrainingCurve, write_training_curves};
 
 /// Most operators and scopes in one panel.

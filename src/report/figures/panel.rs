@@ -238,6 +238,14 @@ impl Panel {
         }
     }
 
+    /// An upright line from the foot of the panel to a data point, with a cap; nothing where the point lies outside.
+    pub fn stem(&self, canvas: &mut Canvas, at: (f64, f64), cap: f64, pen: Pen) {
+        if let (Some((x, top)), true) = (self.place(at), self.holds(at)) {
+            canvas.line(&[(x, self.inner.bottom), (x, top)], pen);
+            canvas.line(&[(x - 0.5 * cap, top), (x + 0.5 * cap, top)], pen);
+        }
+    }
+
     /// An upright bar `y ± error` with caps `cap` points wide; nothing where the error is unknown.
     pub fn error_bar(&self, canvas: &mut Canvas, (x, y, error): (f64, f64, f64), cap: f64, pen: Pen) {
         let floor = self.y.scale.ends().0;

@@ -23,6 +23,8 @@ pub enum Sample {
     Patch(RGBColor),
     /// A short upright stroke.
     Tick(Pen),
+    /// An upright line with a cap.
+    Stem(Pen),
     /// A line over its shade.
     Band(Pen),
 }
@@ -32,7 +34,7 @@ impl Sample {
         match self {
             Self::Line(_) | Self::Band(_) => SAMPLE,
             Self::Patch(_) | Self::Tick(_) => 8.0,
-            Self::Mark(..) | Self::Bar(_) => 5.0,
+            Self::Mark(..) | Self::Bar(_) | Self::Stem(_) => 5.0,
         }
     }
 }
@@ -118,6 +120,10 @@ fn draw_row(canvas: &mut Canvas, entries: &[(f64, Sample, String)], y: f64) {
                 for x in [middle - 3.0, middle, middle + 2.0] {
                     canvas.line(&[(x, y - 2.0), (x, y + 2.0)], pen);
                 }
+            }
+            Sample::Stem(pen) => {
+                canvas.line(&[(middle, y + 3.5), (middle, y - 3.0)], pen);
+                canvas.line(&[(middle - 1.2, y - 3.0), (middle + 1.2, y - 3.0)], pen);
             }
             Sample::Band(pen) => {
                 canvas.rectangle((*left, y - 3.0), (right, y + 3.0), tint(pen.color));

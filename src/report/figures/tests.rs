@@ -1,6 +1,7 @@
 //! Every figure on realistic and on awkward reports.
 
 use super::*;
+use crate::analysis::{SubsetQuantity, SubsetRow, SubsetStudy};
 use crate::report::synthetic;
 
 /// Draws into a folder that goes away, or into the one that `FLATNESS_FIGURES` names, for looking at.
@@ -75,6 +76,29 @@ fn training_curves_of_several_runs() {
     assert!(write_training_curves(&[TrainingCurve::default()], "", &folder).unwrap().is_empty());
 }
 
+fn subset_study(value: impl Fn(SubsetQuantity, f64) -> (f64, f64)) -> SubsetStudy {
+    let quantities = [SubsetQuantity::Trace, SubsetQuantity::LambdaMax, SubsetQuantity::LambdaMaxCrossFitted];
+    let row = |quantity, num_rows: usize| {
+        let (value, std_err) = value(quantity, num_rows as f64);
+        SubsetRow { num_rows, quantity, value, std_err }
+    };
+    let rows = quantities.iter().flat_map(|quantity| (6..=15).rev().map(|power| row(*quantity, 1 << power))).collect();
+    SubsetStudy { rows, statement: "resnet20-sgd · cross-entropy, batch norm in eval mode, f32".into() }
+}
+
+#[test]
+fn a_subset_study_has_two_panels_and_an_empty_one_no_figure() {
+    let (_guard, folder) = folder("subset_study");
+    let study = subset_study(|quantity, rows| match quantity {
+        SubsetQuantity::LambdaMax => (1950.0 + 9e3 / rows.sqrt(), 4e3 / rows.sqrt()),
+        SubsetQuantity::LambdaMaxCrossFitted => (1950.0 - 5e3 / rows.sqrt(), 5e3 / rows.sqrt()),
+        SubsetQuantity::Trace => (14_210.0 + 900.0 * rows.ln().sin() / rows.sqrt(), 2e4 / rows.sqrt()),
+    });
+    assert_are_figures(&write_subset_study(&study, &folder).unwrap(), &["subset_study"]);
+    assert!(write_subset_study(&SubsetStudy::default(), &folder).unwrap().is_empty());
+    assert!(write_subset_study(&subset_study(|_, _| (f64::NAN, 1.0)), &folder).unwrap().is_empty());
+}
+
 #[test]
 fn awkward_numbers_never_stop_a_figure() {
     let awkward = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, 5.0, 1e-320, 1e308, -1e308];
@@ -102,6 +126,7 @@ fn awkward_numbers_never_stop_a_figure() {
         let epochs = vec![0.0, number];
         let curve = TrainingCurve { train_loss: epochs.clone(), epochs, ..TrainingCurve::default() };
         write_training_curves(&[curve], "", &folder).unwrap();
+        write_subset_study(&subset_study(|_, _| (number, number)), &folder).unwrap();
     }
 }
 

@@ -1,0 +1,177 @@
+//! What a survey will cost, from one timed product and one timed gradient.
+
+use std::time::Instant;
+
+use candle_core::{DType, Tensor};
+
+use super::{AnalysisOptions, EigenMethod, OperatorKind};
+use crate::curvature::{Curvature, CurvatureOperator, ExactParams, LinearOperator, Objective};
+use crate::models::BatchNormMode;
+use crate::spectral::SpectralError;
+use crate::{Observer, Result};
+
+/// What [`super::analyze`] needs, before it runs.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct CostEstimate {
+    /// Products with the operators, all of them: see [`typical_matvecs`].
+    pub matvecs: usize,
+    /// Of one product among [`Self::block_size`] that are taken together, as the survey's are.
+    pub seconds_per_matvec: f64,
+    /// Vectors in the timed product.
+    pub block_size: usize,
+    /// Of one gradient.
+    pub seconds_per_gradient: f64,
+    /// Forward passes for slices and plane.
+    pub evaluations: usize,
+    /// Of one forward pass over the rows.
+    pub seconds_per_evaluation: f64,
+    /// Of the whole survey.
+    pub seconds: f64,
+    /// Of the timings themselves.
+    pub measuring_seconds: f64,
+    /// Largest total of parameters, sums, micro-batches and Krylov bases held at a time; the program itself, the data
+    /// and the allocator's reserve come on top.
+    pub memory_bytes: usize,
+}
+
+impl CostEstimate {
+    /// Times one forward pass, one gradient and one block product of the Hessian at `theta`, after an untimed forward
+    /// pass that wakes threads and caches.
+    ///
+    /// Products of the GGN, which have less to do, are counted as those of the Hessian; an exact trace as one gradient
+    /// for each output. Cost: two forward passes, a gradient, and a block product.
+    ///
+    /// # Errors
+    /// [`SpectralError::TooMany`] for more eigenpairs than parameters, [`SpectralError::TooFewProbes`] below 2 probes; a
+    /// loss or product that is not finite; an interruption.
+    pub fn measure(
+        objective: &Objective<'_>,
+        theta: &Tensor,
+        options: &AnalysisOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        check(options, objective.dim())?;
+        let theta = objective.place(theta)?;
+        let started = Instant::now();
+        objective.evaluate(&theta, observer)?;
+        let (seconds_per_evaluation, _) = timed(|| objective.evaluate(&theta, observer))?;
+        let (seconds_per_gradient, _) = timed(|| objective.gradient(&theta, observer))?;
+        let operator = CurvatureOperator::new(objective, &theta, Curvature::Hessian)?;
+        let block_size = operator.block_size().min(options.num_probes);
+        // Which vectors they are takes no time.
+        let block = Tensor::ones((block_size, objective.dim()), operator.dtype(), operator.device())?;
+        let (seconds, product) = timed(|| operator.apply(&block, observer))?;
+        if !product.block.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite() {
+            return Err(SpectralError::NonFinite { method: "estimate", matvec: 1 }.into());
+        }
+        let seconds_per_matvec = seconds / block_size as f64;
+        let matvecs = typical_matvecs(options, objective.dim());
+        let evaluations = evaluations(options);
+        let exact_traces = options.operators.iter().filter(|kind| matches!(kind, OperatorKind::Hessian | OperatorKind::Ggn));
+        let columns = ExactParams::default().max_columns.min(objective.network().architecture.num_outputs()?);
+        let gradients = 1 + exact_traces.count() * columns;
+        Ok(Self {
+            matvecs,
+            seconds_per_matvec,
+            block_size,
+            seconds_per_gradient,
+            evaluations,
+            seconds_per_evaluation,
+            seconds: seconds_per_gradient * gradients as f64
+                + seconds_per_matvec * matvecs as f64
+                + seconds_per_evaluation * evaluations as f64,
+            measuring_seconds: started.elapsed().as_secs_f64(),
+            memory_bytes: memory_bytes(objective, options),
+        })
+    }
+}
+
+/// Products that the surveys typically take, over all operators of `options` in dimension `dim`.
+///
+/// A survey ends when both its pairs and its density are done: `6 (top + bottom) + 30` products for the pairs where the
+/// spectrum is like a network's, `num_probes · num_steps` for the density, whichever is more; then a closing product for
+/// each pair. Never more than `max_matvecs`; power iteration takes what it may.
+pub fn typical_matvecs(options: &AnalysisOptions, dim: usize) -> usize {
+    let wanted = options.top.saturating_add(options.bottom).min(dim);
+    let pairs = if wanted == 0 { 0 } else { 6 * wanted + 30 };
+    let density = options.num_probes.saturating_mul(options.num_steps);
+    let survey = match options.method {
+        EigenMethod::Lanczos => pairs.max(density).min(dim).saturating_add(wanted).min(options.max_matvecs),
+        EigenMethod::Power => options.max_matvecs.saturating_add(density),
+    };
+    survey.saturating_mul(options.operators.len())
+}
+
+/// Forward passes of slices and plane.
+fn evaluations(options: &AnalysisOptions) -> usize {
+    let along = if options.operators.is_empty() { 0 } else { options.top };
+    options.slice_points * (along + options.random_lines) + options.plane_points * options.plane_points
+}
+
+fn check(options: &AnalysisOptions, dim: usize) -> Result<()> {
+    let wanted = options.top.saturating_add(options.bottom);
+    if wanted > dim {
+        return Err(SpectralError::TooMany { method: "estimate", what: "top + bottom", got: wanted, dim }.into());
+    }
+    if options.num_probes < 2 {
+        return Err(SpectralError::TooFewProbes { method: "estimate", got: options.num_probes }.into());
+    }
+    Ok(())
+}
+
+fn timed<R>(work: impl FnOnce() -> Result<R>) -> Result<(f64, R)> {
+    let started = Instant::now();
+    let result = work()?;
+    Ok((started.elapsed().as_secs_f64(), result))
+}
+
+/// Parameters and gradient, the basis of a survey with its copy at a restart, and a block product.
+fn memory_bytes(objective: &Objective<'_>, options: &AnalysisOptions) -> usize {
+    let (dim, element) = (objective.dim(), objective.options().dtype.size_in_bytes());
+    // As `analyze` divides it.
+    let for_bases = objective.options().execution.memory_bytes / 2 / (dim * element).max(1);
+    let wanted = options.top + options.bottom;
+    let basis = typical_matvecs(&AnalysisOptions { operators: vec![OperatorKind::Hessian], ..options.clone() }, dim);
+    let basis = basis.min(dim).min(for_bases.max(wanted + options.num_probes));
+    let block = objective.block_size().min(options.num_probes);
+    (2 + basis) * dim * element + bytes_of_product(objective, block)
+}
+
+/// Vectors, their products and the sum in f64; for each worker a micro-batch with its activations, and a gradient.
+fn bytes_of_product(objective: &Objective<'_>, directions: usize) -> usize {
+    let (dim, element) = (objective.dim(), objective.options().dtype.size_in_bytes());
+    let execution = objective.options().execution;
+    let has_batch_norm = objective.network().architecture.has_batch_norm();
+    let whole_batch = objective.options().batch_norm == BatchNormMode::Train && has_batch_norm;
+    let rows =
+        if whole_batch { objective.num_rows() } else { objective.micro_batch(directions).min(objective.num_rows()) };
+    let each = element * (1 + directions) * (dim + rows * objective.cost().activations);
+    let workers = if whole_batch { 1 } else { execution.threads.min(execution.memory_bytes / each.max(1)).max(1) };
+    directions * dim * (2 * element + 8) + workers * each
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_typical_count_is_that_of_pairs_or_density_within_its_bounds() {
+        let options = AnalysisOptions { top: 5, bottom: 3, num_probes: 4, num_steps: 32, ..AnalysisOptions::default() };
+        assert_eq!(typical_matvecs(&options, 1_000_000), 4 * 32 + 8);
+        let both = AnalysisOptions { operators: vec![OperatorKind::Hessian, OperatorKind::Ggn], ..options.clone() };
+        assert_eq!(typical_matvecs(&both, 1_000_000), 272);
+        let pairs = AnalysisOptions { top: 30, ..options.clone() };
+        assert_eq!(typical_matvecs(&pairs, 1_000_000), 6 * 33 + 30 + 33);
+        // Never more than the whole space and a closing product.
+        assert_eq!(typical_matvecs(&options, 21), 21 + 8);
+        let capped = AnalysisOptions { max_matvecs: 30, ..options.clone() };
+        assert_eq!(typical_matvecs(&capped, 1_000_000), 30);
+        let power = AnalysisOptions { method: EigenMethod::Power, ..options };
+        assert_eq!(typical_matvecs(&power, 1_000_000), 1_000 + 128);
+    }
+
+    #[test]
+    fn slices_and_plane_are_counted() {
+        assert_eq!(evaluations(&AnalysisOptions::default()), 21 * (5 + 2) + 15 * 15);
+    }
+}

@@ -1,0 +1,109 @@
+//! `flatness estimate`: what a survey will cost.
+
+use clap::Args;
+use serde_json::json;
+
+use super::Ui;
+use super::args::{DtypeArg, argument};
+use super::session::SessionArgs;
+use crate::Result;
+use crate::analysis::{AnalysisOptions, CostEstimate};
+use crate::curvature::Objective;
+
+/// Arguments of `estimate`.
+#[derive(Debug, Args)]
+pub(super) struct EstimateArgs {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Largest eigenvalues
+    #[arg(long, value_name = "K", default_value_t = AnalysisOptions::default().top)]
+    top: usize,
+    /// Most negative eigenvalues
+    #[arg(long, value_name = "K", default_value_t = AnalysisOptions::default().bottom)]
+    bottom: usize,
+    /// Random probes of trace and density
+    #[arg(long, value_name = "P", default_value_t = AnalysisOptions::default().num_probes)]
+    probes: usize,
+    /// Lanczos steps per probe
+    #[arg(long, value_name = "M", default_value_t = AnalysisOptions::default().num_steps)]
+    steps: usize,
+    /// Print the estimate as JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &EstimateArgs, ui: &mut Ui) -> Result<u8> {
+    if args.steps == 0 {
+        return Err(argument("--steps", "0", "at least one Lanczos step is needed"));
+    }
+    let session = args.session.open(DtypeArg::F32, ui)?;
+    let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
+    let options = AnalysisOptions {
+        top: args.top,
+        bottom: args.bottom,
+        num_probes: args.probes,
+        num_steps: args.steps,
+        ..AnalysisOptions::default()
+    };
+    let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?;
+    if args.json {
+        let mut report = json!(cost);
+        report["statement"] = json!(session.statement());
+        report["num_params"] = json!(objective.dim());
+        report["threads"] = json!(session.options.execution.threads);
+        report["micro_batch"] = json!(objective.micro_batch(cost.block_size));
+        ui.print(&format!("{report:#}"));
+    } else {
+        print(&cost, &objective, args, ui);
+        ui.print(&session.statement());
+    }
+    Ok(0)
+}
+
+fn print(cost: &CostEstimate, objective: &Objective<'_>, args: &EstimateArgs, ui: &mut Ui) {
+    let threads = objective.options().execution.threads;
+    let (pairs, dim) = (args.top + args.bottom, objective.dim());
+    ui.print(&format!("survey       {}", summary(cost)));
+    ui.print(&format!("parameters   {dim}"));
+    ui.print(&format!(
+        "products     {} for {pairs} eigenpairs and a density from {} start vectors, {} steps at most",
+        cost.matvecs,
+        args.probes,
+        args.steps.min(dim)
+    ));
+    ui.print(&format!("evaluations  {} for slices and plane", cost.evaluations));
+    ui.print(&format!(
+        "timed        {} a product (one block of {}), {} a gradient, {} an evaluation, on {threads} threads",
+        duration(cost.seconds_per_matvec),
+        cost.block_size,
+        duration(cost.seconds_per_gradient),
+        duration(cost.seconds_per_evaluation)
+    ));
+}
+
+/// The whole in one line.
+pub(super) fn summary(cost: &CostEstimate) -> String {
+    let (time, memory) = (duration(cost.seconds), cost.memory_bytes.div_ceil(1 << 20));
+    format!("about {} products, {time} and {memory} MiB (data and program not counted)", cost.matvecs)
+}
+
+/// `0.8 ms`, `12.4 s`, `7 min`, `3.5 h`.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 1.0 => format!("{:.2} ms", 1e3 * s),
+        s if s < 120.0 => format!("{s:.1} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn durations_have_a_fitting_unit() {
+        let words: Vec<String> = [0.00123, 12.34, 420.0, 12_600.0].into_iter().map(duration).collect();
+        assert_eq!(words, ["1.23 ms", "12.3 s", "7 min", "3.5 h"]);
+    }
+}
