@@ -67,8 +67,9 @@ impl CostEstimate {
         let seconds_per_matvec = seconds / block_size as f64;
         let matvecs = typical_matvecs(options, objective.dim());
         let evaluations = evaluations(options);
-        let exact_traces = options.operators.iter().filter(|kind| matches!(kind, OperatorKind::Hessian | OperatorKind::Ggn));
-        let columns = ExactParams::default().max_columns.min(objective.network().architecture.num_outputs()?);
+        let exact_traces =
+            options.operators.iter().filter(|kind| matches!(kind, OperatorKind::Hessian | OperatorKind::Ggn));
+        let columns = ExactParams::default().max_columns.min(objective.cost().outputs);
         let gradients = 1 + exact_traces.count() * columns;
         Ok(Self {
             matvecs,

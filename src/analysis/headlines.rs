@@ -5,10 +5,13 @@ use candle_core::{DType, Tensor};
 use super::{SpectrumReport, SummaryRow};
 use crate::Result;
 use crate::curvature::Evaluation;
-use crate::spectral::{EigenReport, Estimate, SpectralMeasure};
+use crate::spectral::{EigenReport, Estimate, SlqReport, SpectralMeasure};
 
 /// Effective dimension counts eigenvalues above this share of the largest.
 pub(super) const SHARE_OF_LARGEST: f64 = 1e-3;
+
+/// Share of a value that the quadrature may leave open.
+const CONVERGED: f64 = 0.1;
 
 /// Loss, accuracy and norms.
 pub(super) fn at_the_point(evaluation: &Evaluation, gradient: &Tensor, theta: &Tensor) -> Result<Vec<SummaryRow>> {
@@ -63,21 +66,25 @@ pub(super) fn of_spectrum(spectrum: &SpectrumReport) -> Vec<SummaryRow> {
         rows.extend(layers.map(|layer| part(&layer.scope, layer.trace, layer.std_err_numeric, layer.std_err_data)));
     }
     if !spectrum.slq.interrupted {
-        let measure = SpectralMeasure::of(&spectrum.slq);
-        let largest =
-            spectrum.slq.probes.iter().flat_map(|rule| &rule.nodes).fold(0.0, |most: f64, node| most.max(*node));
-        let estimate = |quantity: &str, estimate: Estimate| SummaryRow {
-            std_err_numeric: estimate.std_err_numeric,
-            method: "slq".into(),
-            converged: spectrum.density_converged,
-            num_matvecs: estimate.num_matvecs,
-            ..row(quantity, estimate.value)
+        let shorter = SlqReport { probes: spectrum.slq.shorter.clone(), ..spectrum.slq.clone() };
+        let estimate = |quantity: &str, of: &dyn Fn(&SpectralMeasure<'_>) -> Estimate| {
+            let estimate = of(&SpectralMeasure::of(&spectrum.slq));
+            // Where errors fall like 1/m, three times as much is left as the last quarter of the steps changed.
+            let quadrature = 3.0 * (estimate.value - of(&SpectralMeasure::of(&shorter)).value).abs();
+            SummaryRow {
+                std_err_numeric: estimate.std_err_numeric.hypot(quadrature),
+                method: "slq".into(),
+                converged: quadrature <= CONVERGED * estimate.value.abs(),
+                num_matvecs: estimate.num_matvecs,
+                ..row(quantity, estimate.value)
+            }
         };
-        rows.push(estimate("frobenius_norm", measure.frobenius_norm()));
-        rows.push(estimate("nuclear_norm", measure.nuclear_norm()));
-        rows.push(estimate("negative_mass", measure.negative_mass()));
-        if largest > 0.0 {
-            rows.push(estimate("effective_dimension", measure.effective_dimension(SHARE_OF_LARGEST * largest)));
+        rows.push(estimate("frobenius_norm", &|measure| measure.frobenius_norm()));
+        rows.push(estimate("nuclear_norm", &|measure| measure.nuclear_norm()));
+        rows.push(estimate("negative_mass", &|measure| measure.negative_mass()));
+        if let Some(&largest) = spectrum.top.ritz_values.first().filter(|largest| **largest > 0.0) {
+            let threshold = SHARE_OF_LARGEST * largest;
+            rows.push(estimate("effective_dimension", &|measure| measure.effective_dimension(threshold)));
         }
     }
     rows

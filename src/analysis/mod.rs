@@ -80,9 +80,7 @@ pub struct SpectrumReport {
     pub slq: SlqReport,
     /// Smoothed densities on all axes.
     pub densities: Vec<DensityReport>,
-    /// How far a third more steps moved the density (`W₁` over the mean `|λ|`); NaN where it was not compared.
-    pub density_change: f64,
-    /// Whether that is within the tolerance.
+    /// Whether [`SlqReport::change`] is within its tolerance.
     pub density_converged: bool,
     /// Why the survey ended.
     pub stop: Stop,

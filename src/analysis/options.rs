@@ -33,7 +33,7 @@ pub struct AnalysisOptions {
     pub eigen_tolerance: f64,
     /// Numeric standard error of a trace over its value that is small enough.
     pub trace_tolerance: f64,
-    /// Change of the density by a third more steps (`W₁` over the mean `|λ|`) that is small enough.
+    /// Change of the density by the last quarter of its steps (`W₁` over the mean `|λ|`) that is small enough.
     pub density_tolerance: f64,
     /// Products spent at most, per operator.
     pub max_matvecs: usize,
@@ -69,11 +69,11 @@ impl Default for AnalysisOptions {
             method: EigenMethod::Lanczos,
             eigen_tolerance: 1e-4,
             trace_tolerance: 0.01,
-            density_tolerance: 0.02,
+            density_tolerance: 0.05,
             max_matvecs: 1_000,
             max_time_s: None,
             num_probes: 4,
-            num_steps: 80,
+            num_steps: 32,
             layers: false,
             cross_fit: true,
             subset_study: false,

@@ -83,7 +83,6 @@ pub(super) fn spectrum(
         bottom: found.pairs.bottom,
         slq: found.slq,
         densities,
-        density_change: found.density_change,
         density_converged: found.density_converged,
         stop: found.stop,
         num_matvecs: found.num_matvecs,
@@ -123,13 +122,14 @@ fn by_power(
         slq => (slq?, Stop::Converged),
     };
     let num_matvecs = pairs.top.num_matvecs + slq.num_matvecs;
-    Ok(SurveyReport { pairs, slq, density_change: f64::NAN, density_converged: false, stop, num_matvecs })
+    let density_converged = slq.change() <= options.density_tolerance;
+    Ok(SurveyReport { pairs, slq, density_converged, stop, num_matvecs })
 }
 
 /// What an interruption leaves of a density.
 fn no_density(dim: usize) -> SlqReport {
     let (trace, std_err_numeric, std_err_data) = (f64::NAN, f64::NAN, f64::NAN);
     let trace = TraceReport { trace, std_err_numeric, std_err_data, samples: Vec::new(), num_matvecs: 0 };
-    let probes = Vec::new();
-    SlqReport { probes, dim, num_steps: 0, num_matvecs: 0, trace, full_orthogonality: true, interrupted: true }
+    let (probes, shorter) = (Vec::new(), Vec::new());
+    SlqReport { probes, shorter, dim, num_steps: 0, num_matvecs: 0, trace, full_orthogonality: true, interrupted: true }
 }

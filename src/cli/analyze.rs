@@ -87,7 +87,7 @@ pub(super) struct AnalyzeArgs {
     /// Numeric error of a trace over its value that is small enough
     #[arg(long, value_name = "R", default_value_t = AnalysisOptions::default().trace_tolerance)]
     trace_tol: f64,
-    /// Change of the density by a third more steps (W1 over mean |eigenvalue|) that is small enough
+    /// Change of the density by the last quarter of the steps (W1 over mean |eigenvalue|) that is small enough
     #[arg(long, value_name = "R", default_value_t = AnalysisOptions::default().density_tolerance)]
     density_tol: f64,
     /// Products spent at most, for each operator
@@ -220,7 +220,14 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     if args.json {
         ui.print(&summary_json(&report));
     } else {
-        ui.print(&terminal::summary_table(&report.summary));
+        let (whole, layers): (Vec<_>, Vec<_>) = report
+            .summary
+            .into_iter()
+            .partition(|row| row.scope == options.scope.to_string() || row.operator.is_empty());
+        ui.print(&terminal::summary_table(&whole));
+        if !layers.is_empty() {
+            ui.say(&format!("{} numbers of single layers are in summary.parquet", layers.len()));
+        }
         ui.print(&report.statement);
         ui.say(&format!("wrote {}", folder.display()));
     }
@@ -339,7 +346,7 @@ fn survey_json(spectrum: &SpectrumReport) -> serde_json::Value {
         "stop": stop,
         "reproduced_by_max_matvecs": reproduced_by,
         "num_matvecs": spectrum.num_matvecs,
-        "density_change": spectrum.density_change.is_finite().then_some(spectrum.density_change),
+        "density_change": Some(spectrum.slq.change()).filter(|change| change.is_finite()),
     })
 }
 

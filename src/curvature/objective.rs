@@ -75,7 +75,7 @@ pub struct GradientReport {
 }
 
 /// What one sample costs, found by a dry run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct SampleCost {
     /// Multiply-adds of one forward pass, counted as direct products.
     pub multiply_adds: usize,
@@ -83,6 +83,8 @@ pub struct SampleCost {
     pub activations: usize,
     /// Elements of the largest.
     pub largest_activation: usize,
+    /// Outputs of the network.
+    pub outputs: usize,
 }
 
 /// A network, data, and how the loss is defined.
@@ -111,7 +113,7 @@ impl<'a> Objective<'a> {
     pub fn new(network: &'a Network, data: &'a Dataset, options: ObjectiveOptions) -> Result<Self> {
         let whole_batch = options.batch_norm == BatchNormMode::Train && network.architecture.has_batch_norm();
         let pool = whole_batch.then(|| Self::new_pool(&options)).transpose()?;
-        let cost = SampleCost { multiply_adds: 0, activations: 0, largest_activation: 0 };
+        let cost = SampleCost::default();
         let mut objective = Self { network, data, options, shards: Vec::new(), cost, pool };
         objective.cost = objective.dry_run()?;
         objective.shards = objective.cut_rows(objective.shuffled_rows());

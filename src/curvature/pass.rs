@@ -234,6 +234,7 @@ impl Objective<'_> {
             multiply_adds: forward.multiply_adds,
             activations: forward.activations,
             largest_activation: forward.largest_activation,
+            outputs: output.dims()?.iter().product(),
         };
         if let &[_, outputs] = output.dims()? {
             // One logit tells two classes apart.

@@ -92,6 +92,7 @@ fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumRepo
     let probes: Vec<Quadrature> = (0..10).map(|probe| quadrature(top, bottom, probe)).collect();
     let slq = SlqReport {
         probes,
+        shorter: Vec::new(),
         dim: DIM,
         num_steps: 80,
         num_matvecs: 800,
@@ -108,7 +109,6 @@ fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumRepo
         top: eigen(End::Top, top),
         bottom: eigen(End::Bottom, bottom),
         densities: vec![density(Axis::Linear, 18.0), density(Axis::SignedLog, 0.12), density(Axis::LogAbs, 0.12)],
-        density_change: 0.013,
         density_converged: true,
         stop: Stop::Converged,
         num_matvecs: 122,

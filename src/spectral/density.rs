@@ -230,6 +230,7 @@ mod tests {
             TraceReport { trace: 0.0, std_err_numeric: 0.0, std_err_data: f64::NAN, samples: vec![], num_matvecs: 0 };
         SlqReport {
             probes: rules.iter().map(rule).collect(),
+            shorter: Vec::new(),
             dim: 9,
             num_steps: rules.iter().map(|(nodes, _)| nodes.len()).max().unwrap_or(0),
             num_matvecs: 0,

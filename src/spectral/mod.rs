@@ -215,6 +215,8 @@ pub struct TraceReport {
 pub struct SlqReport {
     /// One rule per probe.
     pub probes: Vec<Quadrature>,
+    /// The rules of three quarters of the steps, which tell how much the steps still matter: see [`SlqReport::change`].
+    pub shorter: Vec<Quadrature>,
     /// Dimension of the operator.
     pub dim: usize,
     /// Steps: each rule is exact for polynomials of degree `2·num_steps − 1`. A rule from a block of start vectors has

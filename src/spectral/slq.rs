@@ -92,7 +92,8 @@ pub fn slq(
                 report.num_matvecs += run.num_matvecs;
                 report.samples.extend(run.spaces.iter().map(|space| dim as f64 * space.alphas[0]));
                 report.shards.push(run.first_forms);
-                report.probes.extend(run.spaces.iter().map(quadrature));
+                report.probes.extend(run.spaces.iter().map(|space| quadrature(space, space.steps())));
+                report.shorter.extend(run.spaces.iter().map(|space| quadrature(space, shorter(space))));
             }
         }
     }
@@ -105,6 +106,7 @@ pub fn slq(
 #[derive(Default)]
 struct Collected {
     probes: Vec<Quadrature>,
+    shorter: Vec<Quadrature>,
     samples: Vec<f64>,
     shards: Vec<Option<ShardForms>>,
     num_matvecs: usize,
@@ -118,15 +120,21 @@ impl Collected {
         // Forms of unit vectors: the trace is `dim` times their mean.
         let std_err_data = dim as f64 * mean_data_std_error(join(self.shards).as_ref());
         let trace = TraceReport { trace, std_err_numeric, std_err_data, samples: self.samples, num_matvecs };
-        let Self { probes, num_matvecs, interrupted, .. } = self;
-        SlqReport { probes, dim, num_steps, num_matvecs, trace, full_orthogonality, interrupted }
+        let Self { probes, shorter, num_matvecs, interrupted, .. } = self;
+        SlqReport { probes, shorter, dim, num_steps, num_matvecs, trace, full_orthogonality, interrupted }
     }
 }
 
-fn quadrature(space: &Krylov) -> Quadrature {
-    let (nodes, vectors) = symmetric_eigen(space.tridiagonal());
+/// Of the first `steps` steps.
+fn quadrature(space: &Krylov, steps: usize) -> Quadrature {
+    let (nodes, vectors) = symmetric_eigen(space.tridiagonal().view((0, 0), (steps, steps)).into_owned());
     let weights = vectors.row(0).iter().map(|first| first * first).collect();
-    Quadrature { nodes, weights, exact: space.closed }
+    Quadrature { nodes, weights, exact: space.closed && steps == space.steps() }
+}
+
+/// Three quarters of the steps; all of a space that closed, to which more steps add nothing.
+fn shorter(space: &Krylov) -> usize {
+    if space.closed { space.steps() } else { (3 * space.steps() / 4).max(1) }
 }
 
 #[cfg(test)]

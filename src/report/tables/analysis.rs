@@ -22,7 +22,7 @@ type Columns = Vec<(&'static str, Column)>;
 /// | `eigenvector_layers` | eigenvector and layer | `mass` is `Σ yᵢ²` over the layer; `inverse_participation` is `Σ yᵢ⁴` of the whole vector |
 /// | `trace` | operator and scope | `converged`: `std_err_numeric` is within its tolerance; `num_probes` is 0 where it is exact |
 /// | `trace_samples` | probe | `sample` is `zᵀAz` |
-/// | `density` | grid position | `value` is an eigenvalue; `density` is per unit of `axis` (`linear`: λ; `signed_log`: `sign(λ)·log10(1 + \|λ\|/linear_threshold)`) and smoothed by a Gaussian of standard deviation `kernel_sigma` in that unit; `std_err_numeric` over probes; `converged`: a third more steps moved the density by no more than its tolerance |
+/// | `density` | grid position | `value` is an eigenvalue; `density` is per unit of `axis` (`linear`: λ; `signed_log`: `sign(λ)·log10(1 + \|λ\|/linear_threshold)`) and smoothed by a Gaussian of standard deviation `kernel_sigma` in that unit; `std_err_numeric` over probes; `converged`: the last quarter of the steps moved the density by no more than its tolerance |
 /// | `density_nodes` | Ritz value of a probe | raw quadrature: the weights of one probe sum to 1; `exact`: the Krylov space closed |
 /// | `slices` | point of a line or plane | `curvature` is the eigenvalue along an eigenvector, else null |
 /// | `summary` | headline number | |

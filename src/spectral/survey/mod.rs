@@ -35,7 +35,7 @@ pub struct SurveyParams {
     pub num_probes: usize,
     /// Block steps of the density at most.
     pub num_steps: usize,
-    /// The density has settled when a third more steps moved it by at most this (`W₁` over the mean `|λ|`).
+    /// The density has settled when [`SlqReport::change`] is at most this.
     pub density_tolerance: f64,
     /// Products to spend at most, those of the guard and the closing ones included.
     pub max_matvecs: usize,
@@ -54,8 +54,8 @@ impl Default for SurveyParams {
             bottom: 5,
             eigen_tolerance: 1e-4,
             num_probes: 4,
-            num_steps: 80,
-            density_tolerance: 0.02,
+            num_steps: 32,
+            density_tolerance: 0.05,
             max_matvecs: 1_000,
             max_time: None,
             memory_bytes: 1 << 30,
@@ -86,9 +86,7 @@ pub struct SurveyReport {
     pub pairs: EigenpairsReport,
     /// Gauss rules and the trace seen by the start vectors.
     pub slq: SlqReport,
-    /// How far a third more steps moved the density (`W₁` over the mean `|λ|`); NaN where it was not compared.
-    pub density_change: f64,
-    /// Whether that is within the tolerance.
+    /// Whether [`SlqReport::change`] is within the tolerance.
     pub density_converged: bool,
     /// Why it ended.
     pub stop: Stop,
@@ -257,7 +255,7 @@ impl Run<'_> {
             return;
         }
         search.refresh();
-        let change = Rules::of(search, block).change;
+        let change = Rules::of(search, block).change();
         self.settled = change <= self.params.density_tolerance || num_steps >= self.params.num_steps;
     }
 
@@ -317,22 +315,22 @@ impl Run<'_> {
         let basis_matvecs = search.state.num_matvecs;
         let pairs = search.finish(stop == Stop::Interrupted, observer)?;
         let mut num_matvecs = guard + pairs.top.num_matvecs;
-        let (slq, change) = match self.rules {
+        let slq = match self.rules {
             Some(rules) => {
                 let samples = self.trace.unwrap_or_default();
                 let (trace, std_err_numeric) = mean_and_std_error(&samples);
                 let std_err_data = dim as f64 * mean_data_std_error(self.shards.as_ref());
                 let trace = TraceReport { trace, std_err_numeric, std_err_data, num_matvecs: samples.len(), samples };
-                let slq = SlqReport {
+                SlqReport {
                     probes: rules.probes,
+                    shorter: rules.shorter,
                     dim,
                     num_steps: rules.num_steps,
                     num_matvecs: basis_matvecs,
                     trace,
                     full_orthogonality: true,
                     interrupted: stop == Stop::Interrupted,
-                };
-                (slq, rules.change)
+                }
             }
             None => {
                 let num_steps =
@@ -344,10 +342,10 @@ impl Run<'_> {
                 };
                 let slq = slq(operator, &apart, rng, observer)?;
                 num_matvecs += slq.num_matvecs;
-                (slq, f64::NAN)
+                slq
             }
         };
-        let density_converged = change <= params.density_tolerance;
-        Ok(SurveyReport { pairs, slq, density_change: change, density_converged, stop, num_matvecs })
+        let density_converged = slq.change() <= params.density_tolerance;
+        Ok(SurveyReport { pairs, slq, density_converged, stop, num_matvecs })
     }
 }

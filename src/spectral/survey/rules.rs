@@ -4,18 +4,19 @@ use nalgebra::DMatrix;
 
 use crate::spectral::Quadrature;
 use crate::spectral::dense::symmetric_eigen;
+use crate::spectral::functions::change;
 use crate::spectral::search::Search;
 
 /// Block steps from which on a rule is compared with a shorter one, and between comparisons.
 const STEPS_BETWEEN_CHECKS: usize = 4;
 
-/// The rules of all start vectors, and how far they have settled.
+/// The rules of all start vectors.
 pub(super) struct Rules {
     pub(super) probes: Vec<Quadrature>,
+    /// Those of three quarters of the steps; empty where these are too few.
+    pub(super) shorter: Vec<Quadrature>,
     /// Block steps: each rule is exact for polynomials of degree `2·num_steps − 1` at least.
     pub(super) num_steps: usize,
-    /// Distance to the rules of three quarters of the steps: `W₁` over the mean `|λ|`; NaN for too few steps.
-    pub(super) change: f64,
 }
 
 /// Eigenvalues at the two ends that are known exactly.
@@ -51,16 +52,20 @@ impl Rules {
         let probes = rules(&ritz.values, &ritz.vectors, (num_probes, dim), known, exact);
         let num_steps = rows.div_ceil(num_probes);
         let before = (3 * num_steps / 4) * num_probes;
-        let change = if exact {
-            0.0
+        let shorter = if exact {
+            probes.clone()
         } else if num_steps < STEPS_BETWEEN_CHECKS || before < known.bottom + known.top {
-            f64::NAN
+            Vec::new()
         } else {
             let (values, vectors) = symmetric_eigen(projected.view((0, 0), (before, before)).into_owned());
-            let shorter = rules(&values, &vectors, (num_probes, dim), known, false);
-            relative_distance(&mean(&shorter), &mean(&probes))
+            rules(&values, &vectors, (num_probes, dim), known, false)
         };
-        Self { probes, num_steps, change }
+        Self { probes, shorter, num_steps }
+    }
+
+    /// How far the last quarter of the steps moved the mean measure.
+    pub(super) fn change(&self) -> f64 {
+        change(&self.shorter, &self.probes)
     }
 }
 
@@ -89,38 +94,9 @@ fn rules(
         .collect()
 }
 
-/// Nodes with their weights averaged over the probes.
-fn mean(rules: &[Quadrature]) -> Vec<(f64, f64)> {
-    let share = 1.0 / rules.len() as f64;
-    rules.iter().flat_map(|rule| rule.nodes.iter().copied().zip(rule.weights.iter().map(move |w| w * share))).collect()
-}
-
-/// `∫ |F − G| dλ` of two measures of mass 1 (the Wasserstein distance of order 1), over the mean `|λ|` of the second.
-fn relative_distance(first: &[(f64, f64)], second: &[(f64, f64)]) -> f64 {
-    let size: f64 = second.iter().map(|(node, weight)| weight * node.abs()).sum();
-    let mut jumps: Vec<(f64, f64)> =
-        first.iter().map(|&(node, weight)| (node, -weight)).chain(second.iter().copied()).collect();
-    jumps.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut distance, mut difference) = (0.0, 0.0);
-    for pair in jumps.windows(2) {
-        difference += pair[0].1;
-        distance += f64::abs(difference) * (pair[1].0 - pair[0].0);
-    }
-    if size > 0.0 { distance / size } else { 0.0 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_distance_is_the_work_of_moving_mass() {
-        // Half of the mass moves by 2, against a mean |λ| of 1.
-        let (at_zero, spread) = (vec![(0.0, 1.0)], vec![(0.0, 0.5), (2.0, 0.5)]);
-        assert_eq!(relative_distance(&at_zero, &spread), 1.0);
-        assert_eq!(relative_distance(&spread, &spread), 0.0);
-        assert_eq!(relative_distance(&at_zero, &at_zero), 0.0);
-    }
 
     #[test]
     fn known_eigenvalues_weigh_one_nth_and_the_rest_keeps_its_shape() {

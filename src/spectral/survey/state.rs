@@ -82,29 +82,33 @@ impl SurveyState {
     }
 
     pub(super) fn put_rules(&mut self, rules: &Rules) -> Result<()> {
-        self.put_numbers("rules", &[rules.num_steps as f64, rules.change])?;
-        for (index, rule) in rules.probes.iter().enumerate() {
-            self.put_numbers(&format!("rules.{index}.nodes"), &rule.nodes)?;
-            self.put_numbers(&format!("rules.{index}.weights"), &rule.weights)?;
+        self.put_numbers("rules", &[rules.num_steps as f64])?;
+        for (name, rules) in [("rules", &rules.probes), ("shorter", &rules.shorter)] {
+            for (index, rule) in rules.iter().enumerate() {
+                self.put_numbers(&format!("{name}.{index}.nodes"), &rule.nodes)?;
+                self.put_numbers(&format!("{name}.{index}.weights"), &rule.weights)?;
+                self.put_numbers(&format!("{name}.{index}.exact"), &[f64::from(u8::from(rule.exact))])?;
+            }
         }
-        self.put_numbers("rules.exact", &[f64::from(u8::from(rules.probes.iter().all(|rule| rule.exact)))])
+        Ok(())
     }
 
     pub(super) fn rules(&self) -> Result<Option<Rules>> {
         if !self.tensors.contains_key("rules") {
             return Ok(None);
         }
-        let exact = self.numbers("rules.exact")? == [1.0];
-        let mut probes = Vec::new();
-        while self.tensors.contains_key(&format!("rules.{}.nodes", probes.len())) {
-            let [nodes, weights] =
-                ["nodes", "weights"].map(|part| self.numbers(&format!("rules.{}.{part}", probes.len())));
-            probes.push(Quadrature { nodes: nodes?, weights: weights?, exact });
+        let &[num_steps] = self.numbers("rules")?.as_slice() else { return Err(damaged("rules")) };
+        let (probes, shorter) = (self.quadratures("rules")?, self.quadratures("shorter")?);
+        Ok(Some(Rules { probes, shorter, num_steps: num_steps as usize }))
+    }
+
+    fn quadratures(&self, name: &str) -> Result<Vec<Quadrature>> {
+        let mut rules = Vec::new();
+        while self.tensors.contains_key(&format!("{name}.{}.nodes", rules.len())) {
+            let part = |part: &str| self.numbers(&format!("{name}.{}.{part}", rules.len()));
+            rules.push(Quadrature { nodes: part("nodes")?, weights: part("weights")?, exact: part("exact")? == [1.0] });
         }
-        match self.numbers("rules")?.as_slice() {
-            [num_steps, change] => Ok(Some(Rules { probes, num_steps: *num_steps as usize, change: *change })),
-            _ => Err(damaged("rules")),
-        }
+        Ok(rules)
     }
 }
 
