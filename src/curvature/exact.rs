@@ -44,7 +44,7 @@ pub struct ExactTrace {
     pub per_tensor_std_err_numeric: Vec<f64>,
     /// As [`ExactTrace::std_err_data`] for each part; parts are correlated, so these do not add up.
     pub per_tensor_std_err_data: Vec<f64>,
-    /// Columns per row, each of them one backward pass.
+    /// Columns per row: `N` times as many cotangents went backwards.
     pub num_columns: usize,
     /// Whether this is the trace of the Hessian too: see [`Objective::diagonal_is_hessian`].
     pub is_hessian: bool,
@@ -59,8 +59,8 @@ impl Objective<'_> {
 
     /// `tr GGN = (1/N) Σ_n Σ_c ‖J_nᵀ S_n e_c‖² + wd·n` at `theta`, `S_n S_nᵀ` the loss Hessian in the outputs of row `n`.
     ///
-    /// Exact up to rounding where every column is taken, else unbiased. Cost: per row one forward pass and as many
-    /// backward passes as columns, the latter together in one; no products with directions. Sums in f64, equal for any
+    /// Exact up to rounding where every column is taken, else unbiased. Cost: per row one forward pass and a backward pass
+    /// that carries all columns (several pairs of passes where memory holds fewer columns). Sums in f64, equal for any
     /// number of threads.
     ///
     /// # Errors
@@ -74,10 +74,11 @@ impl Objective<'_> {
         let work = |row: usize| {
             let mut squares = vec![Vec::with_capacity(columns.count); tensors.len()];
             self.pull_back(row, &columns, |width, gradients| {
-                for (squares, gradient) in squares.iter_mut().zip(gradients) {
-                    match gradient {
-                        Some(gradient) => squares.extend(row_dots(&gradient, &gradient)?),
-                        None => squares.resize(squares.len() + width, 0.0),
+                for (index, squares) in squares.iter_mut().enumerate() {
+                    match gradients.get(index) {
+                        Some(Some(gradient)) => squares.extend(row_dots(gradient, gradient)?),
+                        // Nothing flows to a tensor that the outputs do not depend on.
+                        _ => squares.resize(squares.len() + width, 0.0),
                     }
                 }
                 Ok(())
