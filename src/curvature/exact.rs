@@ -48,8 +48,9 @@ pub struct ExactPart {
     pub trace: f64,
     /// Standard error from random columns; 0 where every column was taken.
     pub std_err_numeric: f64,
-    /// Standard error from the choice of rows: the standard deviation of the rows' traces over `√N`, less what random
-    /// columns add to it; NaN for one row. Errors of groups are correlated.
+    /// Standard error from the choice of rows: the standard deviation of the rows' traces over `√N`; NaN for one row.
+    /// Random columns add their own spread to it: then it is too large rather than too small. Errors of groups are
+    /// correlated.
     pub std_err_data: f64,
 }
 
@@ -62,8 +63,8 @@ impl Objective<'_> {
 
     /// `tr GGN = (1/N) Σ_n Σ_c ‖J_nᵀ S_n e_c‖² + wd·n` at `theta`, `S_n S_nᵀ` the loss Hessian in the outputs of row `n`.
     ///
-    /// Exact up to rounding where every column is taken, else unbiased. Cost: per row one forward pass and as many
-    /// backward passes as columns, the latter together in one; no products with directions. Sums in f64, equal for any
+    /// Exact up to rounding where every column is taken, else unbiased. Cost: per row one forward pass and a backward pass
+    /// that carries all columns (several pairs of passes where memory holds fewer columns). Sums in f64, equal for any
     /// number of threads.
     ///
     /// # Errors
@@ -83,10 +84,11 @@ impl Objective<'_> {
         let work = |row: usize| {
             let mut squares = vec![Vec::with_capacity(columns.count); tensors.len()];
             self.pull_back(row, &columns, |width, gradients| {
-                for (squares, gradient) in squares.iter_mut().zip(gradients) {
-                    match gradient {
-                        Some(gradient) => squares.extend(row_dots(&gradient, &gradient)?),
-                        None => squares.resize(squares.len() + width, 0.0),
+                for (index, squares) in squares.iter_mut().enumerate() {
+                    match gradients.get(index) {
+                        Some(Some(gradient)) => squares.extend(row_dots(gradient, gradient)?),
+                        // Nothing flows to a tensor that the outputs do not depend on.
+                        _ => squares.resize(squares.len() + width, 0.0),
                     }
                 }
                 Ok(())

@@ -8,6 +8,22 @@ use super::CurvatureError;
 use crate::autodiff::{ParamKind, ParamSpace, ParamTensor};
 
 /// Which parameters: `all`, `layer:NAME`, `kind:weight|bias|norm`, or `params:GLOB`. `Display` gives the text back.
+///
+/// ```
+/// use flatness::autodiff::{ParamKind, ParamSpace};
+/// use flatness::curvature::Scope;
+///
+/// # fn main() -> flatness::Result<()> {
+/// let space = ParamSpace::new([
+///     ("fc1.weight".into(), vec![4, 2], ParamKind::Weight),
+///     ("fc1.bias".into(), vec![4], ParamKind::Bias),
+///     ("fc2.weight".into(), vec![1, 4], ParamKind::Weight),
+/// ]);
+/// assert_eq!("kind:weight".parse::<Scope>()?.resolve(&space)?, [0..8, 12..16]);
+/// assert_eq!("params:fc1.*".parse::<Scope>()?.resolve(&space)?, [0..12]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Scope {
     /// Every parameter.

@@ -152,6 +152,22 @@ fn add_forms(sum: Option<ShardForms>, term: Option<ShardForms>) -> Option<ShardF
 
 /// `P A Pᵀ`: the rows and columns of `A` in some index ranges; its vectors have as many entries as the ranges. Shard
 /// forms: those of `A` at the vectors filled up with zeros.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use flatness::curvature::{LinearOperator, Restricted};
+/// use flatness::spectral::DenseOperator;
+/// use nalgebra::DMatrix;
+///
+/// # fn main() -> flatness::Result<()> {
+/// let matrix = DMatrix::from_row_slice(3, 3, &[1.0, 9.0, 2.0, 9.0, 9.0, 9.0, 2.0, 9.0, 3.0]);
+/// let operator = DenseOperator::new(matrix, DType::F64);
+/// let without_the_second = Restricted::new(&operator, vec![0..1, 2..3])?;
+/// let block = Tensor::new(&[[1.0, 1.0]], &Device::Cpu)?;
+/// assert_eq!(without_the_second.apply(&block, &mut ())?.block.to_vec2::<f64>()?, [[3.0, 5.0]]);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Restricted<'a> {
     operator: &'a dyn LinearOperator,
     ranges: Vec<Range<usize>>,
