@@ -49,11 +49,11 @@ impl Default for DensityParams {
 /// use candle_core::DType;
 /// use flatness::random::{Purpose, stream};
 /// use flatness::spectral::{Axis, DenseOperator, DensityParams, SlqParams, density, slq};
-/// use nalgebra::{DMatrix, dvector};
+/// use nalgebra::{DMatrix, DVector};
 ///
 /// # fn main() -> flatness::Result<()> {
 /// // Three eigenvalues, one negative: a third of the mass, whatever the probes (their entries are ±1).
-/// let saddle = DenseOperator::new(DMatrix::from_diagonal(&dvector![-2.0, 1.0, 500.0]), DType::F64);
+/// let saddle = DenseOperator::new(DMatrix::from_diagonal(&DVector::from_vec(vec![-2.0, 1.0, 500.0])), DType::F64);
 /// let params = SlqParams { num_steps: 3, ..SlqParams::default() };
 /// let nodes = slq(&saddle, &params, &mut stream(0, Purpose::Probes), &mut ())?;
 /// let report = density(&nodes, &DensityParams { axis: Axis::LogAbs, ..DensityParams::default() });

@@ -56,10 +56,10 @@ impl Default for PowerParams {
 /// use candle_core::DType;
 /// use flatness::random::{Purpose, stream};
 /// use flatness::spectral::{DenseOperator, PowerParams, power};
-/// use nalgebra::{DMatrix, dvector};
+/// use nalgebra::{DMatrix, DVector};
 ///
 /// # fn main() -> flatness::Result<()> {
-/// let bowl = DenseOperator::new(DMatrix::from_diagonal(&dvector![1.0, 2.0, 10.0]), DType::F64);
+/// let bowl = DenseOperator::new(DMatrix::from_diagonal(&DVector::from_vec(vec![1.0, 2.0, 10.0])), DType::F64);
 /// let report = power(&bowl, &PowerParams::default(), &mut stream(0, Purpose::Eigenpairs), &mut ())?;
 /// // The residual norm is at most a thousandth of 10, and it bounds the error.
 /// assert!(report.top.converged[0] && (report.top.ritz_values[0] - 10.0).abs() < 0.01);

@@ -44,10 +44,10 @@ impl Default for SlqParams {
 /// use candle_core::DType;
 /// use flatness::random::{Purpose, stream};
 /// use flatness::spectral::{DenseOperator, SlqParams, slq};
-/// use nalgebra::{DMatrix, dvector};
+/// use nalgebra::{DMatrix, DVector};
 ///
 /// # fn main() -> flatness::Result<()> {
-/// let valley = DenseOperator::new(DMatrix::from_diagonal(&dvector![0.0, 0.0, 0.0, 8.0]), DType::F64);
+/// let valley = DenseOperator::new(DMatrix::from_diagonal(&DVector::from_vec(vec![0.0, 0.0, 0.0, 8.0])), DType::F64);
 /// let params = SlqParams { num_steps: 2, ..SlqParams::default() };
 /// let report = slq(&valley, &params, &mut stream(0, Purpose::Probes), &mut ())?;
 /// // Two distinct eigenvalues: after two steps the rules are exact. A quarter of the mass lies at 8.
