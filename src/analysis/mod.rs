@@ -2,6 +2,7 @@
 
 mod check;
 mod cost;
+mod cross;
 mod headlines;
 mod layers;
 mod options;
@@ -243,6 +244,8 @@ pub struct AnalysisReport {
     pub spectra: Vec<SpectrumReport>,
     /// Eigenvectors by operator.
     pub eigenvectors: Vec<(OperatorKind, EigenvectorReport)>,
+    /// Numbers against the number of rows; empty where not asked for.
+    pub subset_study: SubsetStudy,
     /// Lines and planes.
     pub slices: Vec<SliceReport>,
     /// Headline numbers.

@@ -2,10 +2,12 @@
 
 use candle_core::{DType, Tensor};
 
+use super::cross::cross_fitted;
 use super::headlines::{at_the_point, of_spectrum};
 use super::layers::layers;
 use super::options::AnalysisOptions;
 use super::spectrum::spectrum;
+use super::subset_study::subset_study;
 use super::vectors::{eigenvectors, gradient_share};
 use super::{AnalysisReport, SliceKind, Stores, SummaryRow};
 use crate::curvature::{Evaluation, Objective};
@@ -42,6 +44,19 @@ pub fn analyze(
         report.spectra.push(spectrum);
         if interrupted {
             return Err(Error::Interrupted);
+        }
+        if options.cross_fit {
+            report.summary.extend(cross_fitted(
+                objective,
+                &theta,
+                (operator, options),
+                report.spectra.last(),
+                observer,
+            )?);
+        }
+        if options.subset_study && report.subset_study.rows.is_empty() {
+            report.subset_study = subset_study(objective, &theta, (operator, options), observer)?;
+            report.subset_study.statement = format!("{}: {}", operator.name(), report.statement);
         }
         if options.layers {
             report.summary.extend(layers(objective, &theta, (operator, options), observer)?);

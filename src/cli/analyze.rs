@@ -12,7 +12,9 @@ use super::output::{check_folder, claim_folder, is_unfinished, remove_outdated};
 use super::session::{Session, SessionArgs};
 use super::state::{Saving, StateFiles};
 use super::{INTERRUPTED, Ui};
-use crate::analysis::{AnalysisOptions, AnalysisReport, EigenMethod, OperatorKind, SpectrumReport, Stores, analyze};
+use crate::analysis::{
+    AnalysisOptions, AnalysisReport, EigenMethod, OperatorKind, SpectrumReport, Stores, SubsetStudy, analyze,
+};
 use crate::autodiff::ParamSpace;
 use crate::checkpoint::write_tensors;
 use crate::curvature::Objective;
@@ -105,6 +107,12 @@ pub(super) struct AnalyzeArgs {
     /// The largest eigenvalue of each layer's own block too
     #[arg(long)]
     layers: bool,
+    /// Largest eigenvalue and trace of subsets of the rows too, with a verdict on how many rows are enough
+    #[arg(long)]
+    subset_study: bool,
+    /// Leave out the cross-fitted largest eigenvalue
+    #[arg(long)]
+    no_cross_fit: bool,
     /// Points of a loss slice; 0 draws none
     #[arg(long, value_name = "N", default_value_t = AnalysisOptions::default().slice_points)]
     slice_points: usize,
@@ -185,6 +193,8 @@ impl AnalyzeArgs {
             num_probes: self.probes,
             num_steps: self.steps,
             layers: self.layers,
+            subset_study: self.subset_study,
+            cross_fit: !self.no_cross_fit,
             slice_points: self.slice_points,
             plane_points: self.plane_points,
             seed: self.seed,
@@ -228,6 +238,7 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
         if !layers.is_empty() {
             ui.say(&format!("{} numbers of single layers are in summary.parquet", layers.len()));
         }
+        report.subset_study.verdict().iter().for_each(|words| ui.print(words));
         ui.print(&report.statement);
         ui.say(&format!("wrote {}", folder.display()));
     }
@@ -286,6 +297,7 @@ pub(super) fn analyze_session(
         name: name.into(),
         spectra: Vec::new(),
         eigenvectors: Vec::new(),
+        subset_study: SubsetStudy::default(),
         slices: Vec::new(),
         summary: Vec::new(),
         statement: session.statement(),

@@ -68,7 +68,8 @@ pub(super) fn check_file(path: &Path, force: bool) -> Result<()> {
 
 /// Removes what an earlier analysis left in `folder` and a new one, which wrote `written`, did not replace.
 pub(super) fn remove_outdated(folder: &Path, written: &[PathBuf]) {
-    let figures = ["spectrum", "density_linear", "density_signed_log", "slices", "plane"];
+    let figures =
+        ["spectrum", "density_linear", "density_signed_log", "density_log_abs", "subset_study", "slices", "plane"];
     let figures =
         figures.iter().flat_map(|name| ["svg", "png", "pdf"].map(|ending| format!("figures/{name}.{ending}")));
     for file in figures.chain(["eigenvectors.safetensors".to_owned()]).map(|name| folder.join(name)) {

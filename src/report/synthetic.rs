@@ -26,6 +26,7 @@ pub fn report() -> AnalysisReport {
         name,
         spectra,
         eigenvectors: Vec::new(),
+        subset_study: SubsetStudy::default(),
         slices,
         summary: summary(1.0),
         statement: statement.into(),

@@ -50,6 +50,7 @@ pub fn write_figures(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathB
     paths.extend(density::write(report, &spectra, Axis::Linear, folder)?);
     paths.extend(density::write(report, &spectra, Axis::SignedLog, folder)?);
     paths.extend(density::write(report, &spectra, Axis::LogAbs, folder)?);
+    paths.extend(subset_study::write_subset_study(&report.subset_study, folder)?);
     paths.extend(slices::write(report, folder)?);
     paths.extend(plane::write(report, folder)?);
     Ok(paths)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Column, write_table};
-use crate::analysis::{AnalysisReport, EigenvectorReport, SliceReport, SpectrumReport, SummaryRow};
+use crate::analysis::{AnalysisReport, EigenvectorReport, SliceReport, SpectrumReport, SubsetRow, SummaryRow};
 use crate::report::ReportError;
 use crate::spectral::{Axis, DensityReport, EigenReport, End, Quadrature, SlqReport};
 
@@ -22,8 +22,9 @@ type Columns = Vec<(&'static str, Column)>;
 /// | `eigenvector_layers` | eigenvector and layer | `mass` is `Σ yᵢ²` over the layer; `inverse_participation` is `Σ yᵢ⁴` of the whole vector |
 /// | `trace` | operator and scope | `converged`: `std_err_numeric` is within its tolerance; `num_probes` is 0 where it is exact |
 /// | `trace_samples` | probe | `sample` is `zᵀAz` |
-/// | `density` | grid position | `value` is an eigenvalue; `density` is per unit of `axis` (`linear`: λ; `signed_log`: `sign(λ)·log10(1 + \|λ\|/linear_threshold)`) and smoothed by a Gaussian of standard deviation `kernel_sigma` in that unit; `std_err_numeric` over probes; `converged`: the last quarter of the steps moved the density by no more than its tolerance |
+/// | `density` | grid position | `value` is an eigenvalue; `density` is per unit of `axis` (`linear`: λ; `log_abs`: a decade of |λ|, two curves by the sign of `value` that integrate to their shares; `signed_log`: `sign(λ)·log10(1 + \|λ\|/linear_threshold)`) and smoothed by a Gaussian of standard deviation `kernel_sigma` in that unit; `std_err_numeric` over probes; `converged`: the last quarter of the steps moved the density by no more than its tolerance |
 /// | `density_nodes` | Ritz value of a probe | raw quadrature: the weights of one probe sum to 1; `exact`: the Krylov space closed |
+/// | `subset_study` | quantity and size of subset | `value` is the mean over `num_subsets` subsets without common rows, `std_err_data` the standard deviation of one; empty unless asked for |
 /// | `slices` | point of a line or plane | `curvature` is the eigenvalue along an eigenvector, else null |
 /// | `summary` | headline number | |
 ///
@@ -37,6 +38,7 @@ pub fn write_tables(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathBu
         ("trace_samples", trace_samples(&report.spectra)),
         ("density", density(&report.spectra)),
         ("density_nodes", density_nodes(&report.spectra)),
+        ("subset_study", subset_study(&report.subset_study.rows)),
         ("slices", slices(&report.slices)),
         ("summary", summary(&report.summary)),
     ];
@@ -172,6 +174,16 @@ fn density_nodes(spectra: &[SpectrumReport]) -> Columns {
     ]
 }
 
+fn subset_study(rows: &[SubsetRow]) -> Columns {
+    vec![
+        ("quantity", text(rows, |row| row.quantity.name())),
+        ("num_rows", count(rows, |row| row.num_rows)),
+        ("num_subsets", count(rows, |row| row.num_subsets)),
+        ("value", number(rows, |row| row.value)),
+        ("std_err_data", number(rows, |row| row.std_err)),
+    ]
+}
+
 fn slices(slices: &[SliceReport]) -> Columns {
     let rows: Vec<(&SliceReport, usize)> =
         slices.iter().flat_map(|slice| (0..slice.x.len()).map(move |i| (slice, i))).collect();
@@ -211,7 +223,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let report = synthetic::report();
         let paths = write_tables(&report, folder.path()).unwrap();
-        assert_eq!(paths.len(), 8);
+        assert_eq!(paths.len(), 9);
         for path in &paths {
             assert_eq!(read_table(path).unwrap().configuration, report.configuration);
         }

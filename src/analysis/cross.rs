@@ -1,0 +1,49 @@
+//! The largest eigenvalue, cross-fitted between two halves of the rows.
+
+use candle_core::Tensor;
+
+use super::options::AnalysisOptions;
+use super::{OperatorKind, SpectrumReport, SummaryRow};
+use crate::curvature::{CurvatureOperator, LinearOperator, Objective, Restricted};
+use crate::random::{Purpose, substream};
+use crate::spectral::{CrossFitParams, cross_fit};
+use crate::{Observer, Result};
+
+/// Fewest shards whose halves still have a spread.
+const FEWEST_SHARDS: usize = 4;
+/// Stream of the random directions beside the start vector.
+const STREAM: u64 = 1 << 32;
+
+/// Beside `lambda_max`, which is biased upwards where rows are few, the Rayleigh quotient of each half's own top
+/// eigenvector on the other half, which is biased downwards: see [`cross_fit`]. None for a few shards or coupled rows.
+///
+/// Cost: some ten products with each half, since the eigenvector of all rows is near those of the halves.
+pub(super) fn cross_fitted(
+    objective: &Objective<'_>,
+    theta: &Tensor,
+    (kind, options): (OperatorKind, &AnalysisOptions),
+    spectrum: Option<&SpectrumReport>,
+    observer: &mut dyn Observer,
+) -> Result<Option<SummaryRow>> {
+    let shards = objective.num_shards();
+    let top = spectrum.map(|spectrum| &spectrum.top).filter(|top| !top.ritz_values.is_empty());
+    let (Some(top), false) = (top, shards < FEWEST_SHARDS || objective.couples_rows()) else { return Ok(None) };
+    let ranges = options.scope.resolve(&objective.network().space)?;
+    let halves = [objective.part(0..shards / 2)?, objective.part(shards / 2..shards)?];
+    let [a, b] = [&halves[0], &halves[1]].map(|half| CurvatureOperator::new(half, theta, kind.curvature(options.seed)));
+    let (a, b) = (a?, b?);
+    let operators = [Restricted::new(&a, ranges.clone())?, Restricted::new(&b, ranges)?];
+    let params = CrossFitParams { max_matvecs: options.max_matvecs, ..CrossFitParams::default() };
+    let mut rng = substream(options.seed, Purpose::Eigenpairs, STREAM);
+    let halves: [&dyn LinearOperator; 2] = [&operators[0], &operators[1]];
+    let report = cross_fit(halves, &params, Some(&top.vectors.narrow(0, 0, 1)?), &mut rng, observer)?;
+    Ok(Some(SummaryRow {
+        operator: kind.name().into(),
+        scope: options.scope.to_string(),
+        std_err_data: report.cross_fitted_std_err[0],
+        method: "cross_fit".into(),
+        converged: report.converged[0],
+        num_matvecs: report.num_matvecs,
+        ..SummaryRow::exact("lambda_max_cross_fitted", report.cross_fitted[0])
+    }))
+}
