@@ -9,7 +9,7 @@ use crate::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective, 
 use crate::random::{Purpose, stream};
 use crate::spectral::{
     Axis, DensityParams, EigenpairsReport, PowerParams, SlqParams, SlqReport, Stop, SurveyParams, SurveyReport,
-    TraceReport, density, power, slq, survey,
+    density, power, slq, survey,
 };
 use crate::{Error, Observer, Result};
 
@@ -117,19 +117,11 @@ fn by_power(
     let params = SlqParams { num_probes: options.num_probes, num_steps, memory_bytes };
     let (slq, stop) = match slq(operator, &params, &mut stream(options.seed, Purpose::Probes), observer) {
         // The eigenpairs are finished and stay.
-        Err(Error::Interrupted) => (no_density(operator.dim()), Stop::Interrupted),
-        Ok(slq) if slq.interrupted => (no_density(operator.dim()), Stop::Interrupted),
+        Err(Error::Interrupted) => (SlqReport::none(operator.dim()), Stop::Interrupted),
+        Ok(slq) if slq.interrupted => (SlqReport::none(operator.dim()), Stop::Interrupted),
         slq => (slq?, Stop::Converged),
     };
     let num_matvecs = pairs.top.num_matvecs + slq.num_matvecs;
     let density_converged = slq.change() <= options.density_tolerance;
     Ok(SurveyReport { pairs, slq, density_converged, stop, num_matvecs })
-}
-
-/// What an interruption leaves of a density.
-fn no_density(dim: usize) -> SlqReport {
-    let (trace, std_err_numeric, std_err_data) = (f64::NAN, f64::NAN, f64::NAN);
-    let trace = TraceReport { trace, std_err_numeric, std_err_data, samples: Vec::new(), num_matvecs: 0 };
-    let (probes, shorter) = (Vec::new(), Vec::new());
-    SlqReport { probes, shorter, dim, num_steps: 0, num_matvecs: 0, trace, full_orthogonality: true, interrupted: true }
 }

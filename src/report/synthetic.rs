@@ -2,7 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::analysis::{AnalysisReport, OperatorKind, SliceKind, SliceReport, SpectrumReport, SummaryRow, TraceSummary};
+use crate::analysis::{
+    AnalysisReport, OperatorKind, SliceKind, SliceReport, SpectrumReport, SubsetStudy, SummaryRow, TraceSummary,
+};
 use crate::spectral::{
     Axis, DensityParams, EigenReport, End, Quadrature, SlqReport, Stop, TraceReport, density as smoothed,
 };

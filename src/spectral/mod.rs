@@ -233,6 +233,23 @@ pub struct SlqReport {
     pub interrupted: bool,
 }
 
+impl SlqReport {
+    /// What an interruption before the first rule leaves.
+    pub(crate) fn none(dim: usize) -> Self {
+        let (trace, std_err_numeric, std_err_data) = (f64::NAN, f64::NAN, f64::NAN);
+        Self {
+            probes: Vec::new(),
+            shorter: Vec::new(),
+            dim,
+            num_steps: 0,
+            num_matvecs: 0,
+            trace: TraceReport { trace, std_err_numeric, std_err_data, samples: Vec::new(), num_matvecs: 0 },
+            full_orthogonality: true,
+            interrupted: true,
+        }
+    }
+}
+
 /// Nodes (Ritz values) and weights (squared first components; sum 1) of one probe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Quadrature {

@@ -68,7 +68,7 @@ fn an_analysis_keeps_what_is_finished() {
     // Far more probes, then far more points, than the time allows: the point and then the eigenpairs are finished.
     for (name, settings, eigenpairs) in [
         ("eigenpairs", "--method power --tolerance 1e-15 --max-matvecs 100000000", false),
-        ("probes", "--top 1 --bottom 0 --probes 100000 --steps 64", true),
+        ("probes", "--top 1 --bottom 0 --probes 100000 --steps 64 --max-matvecs 100000000", true),
         ("slices", "--top 1 --bottom 0 --probes 2 --steps 4 --slice-points 3 --plane-points 1001", true),
     ] {
         let out = folder.path().join(name);
@@ -106,7 +106,10 @@ fn a_training_keeps_its_last_finished_epoch() {
 fn the_process_ends_with_130_at_sigint_and_prints_no_bars() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let line = format!("analyze {} --probes 100000 --steps 64 --threads 2 --out", checkpoint().display());
+    let line = format!(
+        "analyze {} --probes 100000 --steps 64 --max-matvecs 100000000 --threads 2 --out",
+        checkpoint().display()
+    );
     let child = Command::new(env!("CARGO_BIN_EXE_flatness"))
         .args(line.split_whitespace())
         .arg(&out)

@@ -134,8 +134,18 @@ fn json_parses_and_nothing_else_is_on_stdout() {
     let outcome = succeed(&format!("{line} --out {}", folder.path().join("out").display()));
     let report: Value = serde_json::from_str(&outcome.out).unwrap();
     let rows = report["summary"].as_array().unwrap();
-    let of = |operator: &str| rows.iter().filter(|row| row["operator"] == operator).count();
-    assert!(of("hessian") == 3 && of("ggn") == 3 && rows.iter().all(|row| row["value"].is_number()), "{report}");
+    for operator in ["hessian", "ggn"] {
+        let whole = rows.iter().filter(|row| row["operator"] == operator && row["scope"] == "all");
+        let quantities: Vec<&str> = whole.map(|row| row["quantity"].as_str().unwrap()).collect();
+        assert!(quantities.starts_with(&["lambda_max", "lambda_min", "trace", "frobenius_norm"]), "{quantities:?}");
+        let layers = rows.iter().filter(|row| row["operator"] == operator && row["scope"] != "all");
+        let of = |quantity: &str| rows.iter().find(|row| row["operator"] == operator && row["quantity"] == quantity);
+        // The layers' exact traces add up to the whole's.
+        let parts: f64 = layers.map(|row| row["value"].as_f64().unwrap()).sum();
+        let trace = of("trace").unwrap()["value"].as_f64().unwrap();
+        assert!((parts - trace).abs() <= 1e-9 * trace.abs() && of("trace").unwrap()["method"] == "exact", "{report}");
+    }
+    assert!(rows.iter().all(|row| row["value"].is_number()), "{report}");
     assert!(!outcome.err.contains('\r') && !outcome.err.contains('\x1b'), "{:?}", outcome.err);
 }
 

@@ -80,7 +80,7 @@ fn subset_study(value: impl Fn(SubsetQuantity, f64) -> (f64, f64)) -> SubsetStud
     let quantities = [SubsetQuantity::Trace, SubsetQuantity::LambdaMax, SubsetQuantity::LambdaMaxCrossFitted];
     let row = |quantity, num_rows: usize| {
         let (value, std_err) = value(quantity, num_rows as f64);
-        SubsetRow { num_rows, quantity, value, std_err }
+        SubsetRow { num_rows, quantity, value, std_err, num_subsets: 4 }
     };
     let rows = quantities.iter().flat_map(|quantity| (6..=15).rev().map(|power| row(*quantity, 1 << power))).collect();
     SubsetStudy { rows, statement: "resnet20-sgd · cross-entropy, batch norm in eval mode, f32".into() }

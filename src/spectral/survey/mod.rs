@@ -94,6 +94,8 @@ pub struct SurveyReport {
     pub num_matvecs: usize,
 }
 
+/// Steps of a density of its own that a small budget buys before it buys probes.
+const FEWEST_STEPS: usize = 8;
 /// Products of the guard.
 const GUARD_MATVECS: usize = 2;
 
@@ -126,6 +128,12 @@ pub fn survey(
     let eigen = params.eigen();
     let guard = guard(operator, rng, observer)?;
     let mut search = Search::new(operator, &eigen, SPARE_ROWS.max(params.num_probes * params.num_steps), None, rng)?;
+    // The guard, a basis that holds all pairs, and a closing product for each.
+    let wanted = search.wanted();
+    let needed = guard + wanted.max(1).next_multiple_of(search.block()) + wanted;
+    if params.max_matvecs < needed {
+        return Err(SpectralError::BudgetTooSmall { method: METHOD, got: params.max_matvecs, needed }.into());
+    }
     let mut run = Run { params, trace: None, shards: None, settled: false, rules: None };
     if let Some(state) = store.load()? {
         search.restore(&state)?;
@@ -183,16 +191,9 @@ impl SurveyParams {
 }
 
 fn check(operator: &dyn LinearOperator, params: &SurveyParams) -> Result<()> {
-    let (top, bottom, dim) = (params.top, params.bottom, operator.dim());
-    check_counts(METHOD, top, bottom, dim)?;
+    check_counts(METHOD, params.top, params.bottom, operator.dim())?;
     if params.num_probes < 2 {
         return Err(SpectralError::TooFewProbes { method: METHOD, got: params.num_probes }.into());
-    }
-    // The guard, a first block, and a closing product for each pair of a basis that holds them all.
-    let block = params.num_probes.min(dim);
-    let needed = GUARD_MATVECS + (top + bottom).max(1).next_multiple_of(block) + top + bottom;
-    if params.max_matvecs < needed {
-        return Err(SpectralError::BudgetTooSmall { method: METHOD, got: params.max_matvecs, needed }.into());
     }
     Ok(())
 }
@@ -305,7 +306,7 @@ impl Run<'_> {
     fn finish(
         mut self,
         mut search: Search<'_>,
-        stop: Stop,
+        mut stop: Stop,
         (guard, rng): (usize, &mut ChaCha8Rng),
         observer: &mut dyn Observer,
     ) -> Result<SurveyReport> {
@@ -333,14 +334,17 @@ impl Run<'_> {
                 }
             }
             None => {
-                let num_steps =
-                    params.num_steps.min(dim).min(params.max_matvecs.saturating_sub(num_matvecs) / params.num_probes);
-                let apart = SlqParams {
-                    num_probes: params.num_probes,
-                    num_steps: num_steps.max(1),
-                    memory_bytes: params.memory_bytes,
+                let left = params.max_matvecs.saturating_sub(num_matvecs);
+                let num_probes = params.num_probes.min(left / params.num_steps.clamp(1, FEWEST_STEPS)).max(2);
+                let num_steps = params.num_steps.min(dim).min(left / num_probes).max(1);
+                let apart = SlqParams { num_probes, num_steps, memory_bytes: params.memory_bytes };
+                let slq = match slq(operator, &apart, rng, observer) {
+                    Err(Error::Interrupted) => SlqReport::none(dim),
+                    slq => slq?,
                 };
-                let slq = slq(operator, &apart, rng, observer)?;
+                if slq.interrupted {
+                    stop = Stop::Interrupted;
+                }
                 num_matvecs += slq.num_matvecs;
                 slq
             }
