@@ -85,6 +85,9 @@ pub(super) fn spectrum(
         densities,
         density_converged: found.density_converged,
         stop: found.stop,
+        basis_rows: found.basis_rows,
+        memory_bound: found.memory_bound,
+        num_restarts: found.num_restarts,
         num_matvecs: found.num_matvecs,
     })
 }
@@ -123,5 +126,14 @@ fn by_power(
     };
     let num_matvecs = pairs.top.num_matvecs + slq.num_matvecs;
     let density_converged = slq.change() <= options.density_tolerance;
-    Ok(SurveyReport { pairs, slq, density_converged, stop, num_matvecs })
+    Ok(SurveyReport {
+        pairs,
+        slq,
+        density_converged,
+        stop,
+        basis_rows: 0,
+        memory_bound: false,
+        num_restarts: 0,
+        num_matvecs,
+    })
 }

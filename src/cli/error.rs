@@ -37,6 +37,14 @@ pub enum CliError {
         /// Keys of the configuration that differ, with both values.
         differing: Vec<String>,
     },
+    /// Eigenvectors of two spaces.
+    #[error("{} and {} differ in their {what}: their vectors cannot be compared", paths[0].display(), paths[1].display())]
+    OtherSpace {
+        /// The two results.
+        paths: [PathBuf; 2],
+        /// What differs.
+        what: &'static str,
+    },
     /// Nothing says which data to train on.
     #[error("--data is missing: nothing says which data to train on")]
     NoTrainingData,
@@ -69,6 +77,7 @@ impl CliError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::OutputExists { .. } | Self::FileExists { .. } => "choose another --out, or add --force".into(),
+            Self::OtherSpace { .. } => "compare results of one architecture and one --scope".into(),
             Self::OtherState { .. } => "repeat the command that wrote it, or start again with --force".into(),
             Self::OutputIsFile { .. } | Self::OutputIsFolder { .. } => "choose another --out".into(),
             Self::NoTrainingData => "name it, such as --data glyphs".into(),

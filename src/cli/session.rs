@@ -23,8 +23,8 @@ pub(super) struct SessionArgs {
     /// cross-entropy[:smoothing], mse or bce [default: the checkpoint's]
     #[arg(long, value_name = "LOSS")]
     loss: Option<String>,
-    /// Precision of the computation
-    #[arg(long, value_enum)]
+    /// Precision of the computation: f32 with sums and scalars in f64, or f64 throughout
+    #[arg(long, visible_alias = "precision", value_enum)]
     dtype: Option<DtypeArg>,
     /// Statistics of batch normalisation [default: the architecture's, else eval]
     #[arg(long, value_enum)]

@@ -14,7 +14,7 @@ pub(super) use self::state::damaged;
 pub use self::state::{Store, SurveyState};
 use super::data_error::mean_data_std_error;
 use super::eigenpairs::{EigenParams, SPARE_ROWS, check_counts};
-use super::search::{METHOD, Search};
+use super::search::{Limits, METHOD, Search};
 use super::trace::mean_and_std_error;
 use super::vectors::{normal_block, norms};
 use super::{EigenpairsReport, SlqParams, SlqReport, SpectralError, TraceReport, slq};
@@ -90,6 +90,12 @@ pub struct SurveyReport {
     pub density_converged: bool,
     /// Why it ended.
     pub stop: Stop,
+    /// The most vectors that the basis was allowed.
+    pub basis_rows: usize,
+    /// Whether the memory set that, below what the method would have taken.
+    pub memory_bound: bool,
+    /// How often the basis shrank to its best vectors.
+    pub num_restarts: usize,
     /// Products in all: guard, basis, closing, and a separate density where memory forced one.
     pub num_matvecs: usize,
 }
@@ -130,7 +136,7 @@ pub fn survey(
     let mut search = Search::new(operator, &eigen, SPARE_ROWS.max(params.num_probes * params.num_steps), None, rng)?;
     // The guard, a basis that holds all pairs, and a closing product for each.
     let wanted = search.wanted();
-    let needed = guard + wanted.max(1).next_multiple_of(search.block()) + wanted;
+    let needed = guard + wanted.max(1).next_multiple_of(search.limits.block) + wanted;
     if params.max_matvecs < needed {
         return Err(SpectralError::BudgetTooSmall { method: METHOD, got: params.max_matvecs, needed }.into());
     }
@@ -238,7 +244,7 @@ impl Run<'_> {
 
     /// Keeps the rules as they are, where none are kept yet.
     fn take_rules(&mut self, search: &Search<'_>) {
-        if self.rules.is_none() && search.block() == self.block(search) {
+        if self.rules.is_none() && search.limits.block == self.block(search) {
             self.rules = Some(Rules::of(search, self.block(search)));
         }
     }
@@ -252,7 +258,7 @@ impl Run<'_> {
         let block = self.block(search);
         let num_steps = search.state.rows() / block;
         let due = search.state.is_complete() || rules::is_due(num_steps, self.params.num_steps);
-        if self.is_settled(search) || search.block() < block || !due {
+        if self.is_settled(search) || search.limits.block < block || !due {
             return;
         }
         search.refresh();
@@ -262,7 +268,7 @@ impl Run<'_> {
 
     /// Whether nothing is left to learn about the density from this basis.
     fn is_settled(&self, search: &Search<'_>) -> bool {
-        self.settled || self.rules.is_some() || search.block() < self.block(search)
+        self.settled || self.rules.is_some() || search.limits.block < self.block(search)
     }
 
     fn save(&self, search: &Search<'_>, rng: &ChaCha8Rng, store: &mut dyn Store, last: bool) -> Result<()> {
@@ -292,7 +298,7 @@ impl Run<'_> {
         if state.tensors.contains_key("shards.rows") {
             let rows: Vec<usize> = state.numbers("shards.rows")?.into_iter().map(|rows| rows as usize).collect();
             let forms = state.numbers("shards.forms")?;
-            if rows.is_empty() || forms.len() != rows.len() * self.block(search).min(search.block()) {
+            if rows.is_empty() || forms.len() != rows.len() * self.block(search).min(search.limits.block) {
                 return Err(damaged("shards.forms"));
             }
             let forms = forms.chunks(forms.len() / rows.len()).map(<[f64]>::to_vec).collect();
@@ -314,6 +320,8 @@ impl Run<'_> {
         self.take_rules(&search);
         let (operator, dim, params) = (search.operator, search.operator.dim(), self.params);
         let basis_matvecs = search.state.num_matvecs;
+        let Limits { basis_rows, memory_bound, .. } = search.limits;
+        let num_restarts = search.num_restarts;
         let pairs = search.finish(stop == Stop::Interrupted, observer)?;
         let mut num_matvecs = guard + pairs.top.num_matvecs;
         let slq = match self.rules {
@@ -350,6 +358,6 @@ impl Run<'_> {
             }
         };
         let density_converged = slq.change() <= params.density_tolerance;
-        Ok(SurveyReport { pairs, slq, density_converged, stop, num_matvecs })
+        Ok(SurveyReport { pairs, slq, density_converged, stop, basis_rows, memory_bound, num_restarts, num_matvecs })
     }
 }
