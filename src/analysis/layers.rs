@@ -4,12 +4,13 @@ use candle_core::Tensor;
 
 use super::options::AnalysisOptions;
 use super::{OperatorKind, SummaryRow};
-use crate::curvature::{CurvatureOperator, Objective, Restricted, Scope};
+use crate::autodiff::ParamTensor;
+use crate::curvature::{CurvatureOperator, Objective, Restricted, ranges};
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, eigenpairs};
 use crate::{Observer, Result};
 
-/// `λ_max` of the diagonal block of each layer in the scope, the other parameters fixed.
+/// `λ_max` of the diagonal block of each layer's tensors in the scope, the other parameters fixed.
 ///
 /// No block's largest eigenvalue exceeds that of the whole (Cauchy interlacing). Cost: some 20 products per layer.
 pub(super) fn layers(
@@ -20,20 +21,25 @@ pub(super) fn layers(
 ) -> Result<Vec<SummaryRow>> {
     let space = &objective.network().space;
     let whole = CurvatureOperator::new(objective, theta, kind.curvature(options.seed))?;
-    let mut rows: Vec<SummaryRow> = Vec::new();
-    for index in options.scope.tensors(space)? {
-        let scope = Scope::Layer(space.tensors()[index].layer().to_owned());
-        if rows.last().is_some_and(|row| row.scope == scope.to_string()) {
-            continue;
+    let tensors: Vec<&ParamTensor> =
+        options.scope.tensors(space)?.into_iter().map(|index| &space.tensors()[index]).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for tensor in &tensors {
+        if !names.contains(&tensor.layer()) {
+            names.push(tensor.layer());
         }
-        let operator = Restricted::new(&whole, scope.resolve(space)?)?;
+    }
+    let mut rows: Vec<SummaryRow> = Vec::new();
+    for (index, name) in names.into_iter().enumerate() {
+        let own = tensors.iter().copied().filter(|tensor| tensor.layer() == name);
+        let operator = Restricted::new(&whole, ranges(own))?;
         let (tolerance, max_matvecs) = (options.eigen_tolerance, options.max_matvecs);
         let params = EigenParams { top: 1, bottom: 0, tolerance, max_matvecs, ..EigenParams::default() };
         let mut rng = substream(options.seed, Purpose::Eigenpairs, index as u64);
         let top = eigenpairs(&operator, &params, &mut rng, observer)?.top;
         rows.push(SummaryRow {
             operator: kind.name().into(),
-            scope: scope.to_string(),
+            scope: format!("layer:{name}"),
             std_err_numeric: top.residual_norms[0],
             std_err_data: top.std_err_data[0],
             method: top.method.into(),

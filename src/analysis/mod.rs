@@ -206,7 +206,7 @@ pub struct SliceReport {
 /// One headline number: a row of `summary.parquet` and of the terminal's table.
 #[derive(Debug, Clone)]
 pub struct SummaryRow {
-    /// `hessian`, `ggn`, or empty where no operator is involved.
+    /// As [`OperatorKind::name`], or empty where no operator is involved.
     pub operator: String,
     /// As in [`SpectrumReport::scope`].
     pub scope: String,

@@ -27,7 +27,7 @@ impl OperatorKind {
     }
 }
 
-/// The spectrum of `kind` on the parameters of the scope. An interruption after the eigenpairs keeps them.
+/// The spectrum of `kind` on the parameters of the scope. An interruption keeps the pairs of the moment.
 pub(super) fn spectrum(
     objective: &Objective<'_>,
     theta: &Tensor,
@@ -58,11 +58,14 @@ pub(super) fn spectrum(
         }
         EigenMethod::Power => by_power(operator, options, memory_bytes, observer)?,
     };
-    if found.pairs.top.interrupted {
+    // Power iteration knows nothing yet of the pairs that it has not finished.
+    if found.pairs.top.interrupted && options.method == EigenMethod::Power {
         return Err(Error::Interrupted);
     }
     let interrupted = found.stop == Stop::Interrupted;
-    let budget = options.max_matvecs.saturating_sub(found.num_matvecs);
+    // After a survey that time ended, the budget that gives the same numbers holds for the trace too.
+    let most = if let Stop::MaxTime { max_matvecs } = found.stop { max_matvecs } else { options.max_matvecs };
+    let budget = most.saturating_sub(found.num_matvecs);
     let trace = TraceTask { objective, theta, kind, options, budget };
     let trace = match interrupted {
         true => None,

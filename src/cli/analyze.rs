@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -21,7 +21,7 @@ use crate::spectral::Stop;
 use crate::{Error, Observer, Result};
 
 /// Refuses more eigenpairs than the operator has.
-fn check_counts(options: &AnalysisOptions, space: &ParamSpace) -> Result<()> {
+pub(super) fn check_counts(options: &AnalysisOptions, space: &ParamSpace) -> Result<()> {
     let dim = options.scope.resolve(space)?.into_iter().map(|range| range.len()).sum();
     let (top, bottom) = (options.top, options.bottom);
     if top.saturating_add(bottom) <= dim {
@@ -32,14 +32,13 @@ fn check_counts(options: &AnalysisOptions, space: &ParamSpace) -> Result<()> {
 }
 
 pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
-    let options = args.options()?;
+    let (options, saving) = (args.survey.options()?, args.saving()?);
     let name = checkpoint_name(&args.session.model.checkpoint);
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(&name));
-    let saving = Saving { every: Duration::from_secs_f64(args.save_every), resume: args.resume };
     let force = args.force || args.resume && is_unfinished(&folder);
     check_folder(&folder, force)?;
     let mut session = args.session.open(DtypeArg::F32, ui)?;
-    session.options.seed = args.seed;
+    session.options.seed = options.seed;
     check_counts(&options, &session.checkpoint.network.space)?;
     let _claimed = claim_folder(&folder, force)?;
     ui.say(&format!("survey: {}", forecast(&session, &options, ui)?));
@@ -182,6 +181,7 @@ pub(super) fn analyze_session(
 fn survey_json(spectrum: &SpectrumReport) -> serde_json::Value {
     let (stop, reproduced_by) = match spectrum.stop {
         Stop::Converged => ("converged", None),
+        Stop::MaxSteps => ("max_steps", None),
         Stop::MaxMatvecs => ("max_matvecs", None),
         Stop::MaxTime { max_matvecs } => ("max_time", Some(max_matvecs)),
         Stop::Interrupted => ("interrupted", None),

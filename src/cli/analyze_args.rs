@@ -1,11 +1,13 @@
-//! Arguments of `flatness analyze`.
+//! Arguments of `flatness analyze` and `flatness estimate`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::args::argument;
 use super::session::SessionArgs;
+use super::state::Saving;
 use crate::Result;
 use crate::analysis::{AnalysisOptions, EigenMethod, OperatorKind};
 
@@ -50,11 +52,9 @@ enum MethodArg {
 /// Most points of a slice, and along a side of the plane.
 const MAX_POINTS: [usize; 2] = [10_001, 1_001];
 
-/// Arguments of `analyze`.
+/// What to compute and how well: arguments of `analyze`, and of `estimate`, which says what they cost.
 #[derive(Debug, Args)]
-pub(super) struct AnalyzeArgs {
-    #[command(flatten)]
-    pub(super) session: SessionArgs,
+pub(super) struct SurveyArgs {
     /// Which curvature; several with commas between
     #[arg(long, value_enum, value_delimiter = ',', default_value = "hessian")]
     operator: Vec<OperatorArg>,
@@ -64,7 +64,7 @@ pub(super) struct AnalyzeArgs {
     /// Largest eigenvalues
     #[arg(long, value_name = "K", default_value_t = AnalysisOptions::default().top)]
     top: usize,
-    /// Most negative eigenvalues
+    /// Smallest eigenvalues: the most negative ones, where there are any
     #[arg(long, value_name = "K", default_value_t = AnalysisOptions::default().bottom)]
     bottom: usize,
     /// How eigenpairs are found
@@ -79,22 +79,22 @@ pub(super) struct AnalyzeArgs {
     /// Change of the density by the last quarter of the steps (W1 over mean |eigenvalue|) that is small enough
     #[arg(long, value_name = "R", default_value_t = AnalysisOptions::default().density_tolerance)]
     density_tol: f64,
-    /// Products spent at most, for each operator
+    /// Products spent at most on each survey and its trace; each layer, subset and half has as many
     #[arg(long, value_name = "N", default_value_t = AnalysisOptions::default().max_matvecs)]
     max_matvecs: usize,
-    /// Seconds spent at most on the survey of each operator
+    /// Seconds spent at most on each survey (not with --method power)
     #[arg(long, value_name = "S")]
     max_time: Option<f64>,
     /// Start vectors of the survey, in lock-step
     #[arg(long, value_name = "P", default_value_t = AnalysisOptions::default().num_probes)]
     probes: usize,
-    /// Lanczos steps of the density at most
+    /// Lanczos steps for the sake of the density at most
     #[arg(long, value_name = "M", default_value_t = AnalysisOptions::default().num_steps)]
     steps: usize,
-    /// The largest eigenvalue of each layer's own block too
+    /// The largest eigenvalue of the block of each layer in the scope too
     #[arg(long)]
     layers: bool,
-    /// Largest eigenvalue and trace of subsets of the rows too, with a verdict on how many rows are enough
+    /// Largest eigenvalue and trace of the first operator on subsets of the rows too, with a verdict on how many are enough
     #[arg(long)]
     subset_study: bool,
     /// Leave out the cross-fitted largest eigenvalue
@@ -109,12 +109,22 @@ pub(super) struct AnalyzeArgs {
     /// Seed of probes, start vectors, directions and shards
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(super) seed: u64,
-    /// Go on from the state that a killed or interrupted run of the same command left in the result folder
+}
+
+/// Arguments of `analyze`.
+#[derive(Debug, Args)]
+pub(super) struct AnalyzeArgs {
+    #[command(flatten)]
+    pub(super) session: SessionArgs,
+    #[command(flatten)]
+    pub(super) survey: SurveyArgs,
+    /// Go on from the state that a killed or interrupted run of the same command left in the result folder (budgets and
+    /// threads may differ)
     #[arg(long)]
     pub(super) resume: bool,
-    /// Seconds between two states for --resume
+    /// Seconds between two states for --resume, at least
     #[arg(long, value_name = "S", default_value_t = 30.0)]
-    pub(super) save_every: f64,
+    save_every: f64,
     /// Result folder [default: reports/NAME]
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
@@ -126,7 +136,7 @@ pub(super) struct AnalyzeArgs {
     pub(super) json: bool,
 }
 
-impl AnalyzeArgs {
+impl SurveyArgs {
     fn operators(&self) -> Vec<OperatorKind> {
         let mut kinds: Vec<OperatorKind> = Vec::new();
         for kind in self.operator.iter().flat_map(|operator| operator.kinds()) {
@@ -146,12 +156,7 @@ impl AnalyzeArgs {
                 return Err(argument(name, &tolerance.to_string(), "must be between 0 and 1"));
             }
         }
-        let times = [("--save-every", Some(self.save_every)), ("--max-time", self.max_time)];
-        for (name, seconds) in times {
-            if let Some(seconds) = seconds.filter(|seconds| !(0.0..1e9).contains(seconds)) {
-                return Err(argument(name, &seconds.to_string(), "must be a number of seconds, 0 or more"));
-            }
-        }
+        self.max_time.map_or(Ok(()), |seconds| check_seconds("--max-time", seconds))?;
         if self.steps == 0 {
             return Err(argument("--steps", "0", "at least one Lanczos step is needed"));
         }
@@ -189,4 +194,19 @@ impl AnalyzeArgs {
             ..AnalysisOptions::default()
         })
     }
+}
+
+impl AnalyzeArgs {
+    /// When states are written and taken up.
+    pub(super) fn saving(&self) -> Result<Saving> {
+        check_seconds("--save-every", self.save_every)?;
+        Ok(Saving { every: Duration::from_secs_f64(self.save_every), resume: self.resume })
+    }
+}
+
+fn check_seconds(name: &'static str, seconds: f64) -> Result<()> {
+    if (0.0..1e9).contains(&seconds) {
+        return Ok(());
+    }
+    Err(argument(name, &seconds.to_string(), "must be a number of seconds, 0 or more"))
 }

@@ -1,4 +1,4 @@
-//! What `analyze`, `matvec` and `check` have in common: a checkpoint, its data, and how the loss is defined.
+//! What `analyze`, `estimate`, `matvec` and `check` have in common: a checkpoint, its data, and how the loss is defined.
 
 use clap::Args;
 use serde_json::{Value, json};

@@ -75,7 +75,9 @@ impl<'a> Search<'a> {
     pub(super) fn restart(&mut self) -> Result<()> {
         self.num_restarts += 1;
         let keep = self.limits.kept(&self.params, self.state.rows());
-        self.state.restart(&self.ritz, &keep)
+        self.state.restart(&self.ritz, &keep)?;
+        self.ritz = self.state.ritz();
+        Ok(())
     }
 
     /// One block product more. Of a large basis the Ritz pairs are looked at now and then only: they cost `O(m³)`.

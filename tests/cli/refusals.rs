@@ -216,7 +216,7 @@ fn arguments() {
         (format!("analyze {logistic} --steps 0"), "--steps 0", ""),
         (format!("analyze {logistic} --tolerance NaN"), "--eig-tol NaN", ""),
         (format!("analyze {logistic} --trace-tol 0"), "--trace-tol 0", ""),
-        (format!("analyze {logistic} --max-time -1"), "--max-time -1", ""),
+        (format!("analyze {logistic} --max-time=-1"), "--max-time -1", ""),
         (format!("analyze {logistic} --max-matvecs 5"), "5 products do not pay for", "products or more"),
         (format!("analyze {logistic} --scope layer:absent"), "scope `layer:absent` has no parameters", "there is"),
         (format!("analyze {logistic} --scope kind:gain"), "unknown kind `gain`", "kind:weight"),

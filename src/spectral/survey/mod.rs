@@ -68,6 +68,8 @@ impl Default for SurveyParams {
 pub enum Stop {
     /// All asked for is within its tolerance, as far as the recurrence can tell.
     Converged,
+    /// The pairs are within their tolerance; the density took all its steps, or all that memory held, and is not.
+    MaxSteps,
     /// [`SurveyParams::max_matvecs`] is spent.
     MaxMatvecs,
     /// [`SurveyParams::max_time`] is over; the same numbers come from `max_matvecs`.
@@ -111,7 +113,8 @@ const GUARD_MATVECS: usize = 2;
 /// method), and, before the first restart, one Gauss rule per start vector (block quadrature: Golub & Meurant 2010,
 /// chapter 6), whose first moment is a trace sample. Converged pairs at the ends enter the rules with their exact weight
 /// `1/n`. The start vectors are uniform on the sphere (orthonormalised normal vectors), so each rule's moments are unbiased.
-/// It ends when both the pairs and the density are within their tolerances, or the budget is spent, and says which.
+/// It ends when both the pairs and the density are within their tolerances, when the density has taken all its steps, or
+/// when the budget is spent, and says which.
 ///
 /// Before anything, `A` is applied twice to one vector, and both products must agree bit for bit; each step checks the
 /// symmetry of `A`. Where the memory holds no basis for `num_probes` vectors, the density comes from a separate [`slq`].
@@ -226,7 +229,7 @@ struct Run<'a> {
     /// `n·qᵀAq` of each start vector.
     trace: Option<Vec<f64>>,
     shards: Option<ShardForms>,
-    /// More steps would not move the density, or are not wanted.
+    /// At the last look more steps did not move the density, or are not wanted.
     settled: bool,
     /// Taken at the last moment before the basis shrinks or goes.
     rules: Option<Rules>,
@@ -258,7 +261,7 @@ impl Run<'_> {
         let block = self.block(search);
         let num_steps = search.state.rows() / block;
         let due = search.state.is_complete() || rules::is_due(num_steps, self.params.num_steps);
-        if self.is_settled(search) || search.limits.block < block || !due {
+        if self.rules.is_some() || search.limits.block < block || !due {
             return;
         }
         search.refresh();
@@ -358,6 +361,9 @@ impl Run<'_> {
             }
         };
         let density_converged = slq.change() <= params.density_tolerance;
+        if stop == Stop::Converged && !density_converged {
+            stop = Stop::MaxSteps;
+        }
         Ok(SurveyReport { pairs, slq, density_converged, stop, basis_rows, memory_bound, num_restarts, num_matvecs })
     }
 }
