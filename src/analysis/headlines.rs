@@ -87,7 +87,7 @@ pub(super) fn of_spectrum(spectrum: &SpectrumReport) -> Vec<SummaryRow> {
         if let Some(&largest) = spectrum.top.ritz_values.first().filter(|largest| **largest > 0.0) {
             let threshold = SHARE_OF_LARGEST * largest;
             // λ/(λ + c) has slope 1/c at most.
-            let quadrature = open * nuclear.value / threshold;
+            let quadrature = (open * nuclear.value / threshold).min(spectrum.slq.dim as f64);
             rows.push(estimate("effective_dimension", measure.effective_dimension(threshold), quadrature));
         }
     }

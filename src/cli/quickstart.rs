@@ -84,6 +84,7 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
             return Err(Error::Interrupted);
         }
         let mut rows = report.summary;
+        rows.retain(|row| row.scope == "all" && HEADLINES.contains(&row.quantity.as_str()));
         rows.extend(test_rows(&outcome));
         statement = report.statement;
         runs.push((name.to_owned(), rows));
@@ -134,6 +135,18 @@ fn open(folder: &Path, spec: &DataSpec, execution: Execution) -> Result<Session>
     let options = ObjectiveOptions { execution, ..ObjectiveOptions::new(loss) };
     Ok(Session { checkpoint, spec: spec.resolved(), data, options })
 }
+
+/// What the comparison shows; the tables of each run have the rest.
+const HEADLINES: [&str; 8] = [
+    "loss",
+    "accuracy",
+    "gradient_norm",
+    "parameter_norm",
+    "lambda_max",
+    "lambda_min",
+    "trace",
+    "frobenius_norm",
+];
 
 /// Held-out figures, as rows beside those of the analysis.
 fn test_rows(outcome: &TrainOutcome) -> Vec<SummaryRow> {
