@@ -62,6 +62,7 @@ pub(super) fn spectrum(
         return Err(Error::Interrupted);
     }
     let interrupted = found.stop == Stop::Interrupted;
+    let options = &options.after(found.stop);
     let budget = options.max_matvecs.saturating_sub(found.num_matvecs);
     let trace = TraceTask { objective, theta, kind, options, budget };
     let trace = match interrupted {
