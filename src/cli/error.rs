@@ -37,6 +37,12 @@ pub enum CliError {
         /// Keys of the configuration that differ, with both values.
         differing: Vec<String>,
     },
+    /// A survey state that cannot be read.
+    #[error("cannot go on from the state: {reason}")]
+    UnreadableState {
+        /// The file and what is wrong with it.
+        reason: String,
+    },
     /// Nothing says which data to train on.
     #[error("--data is missing: nothing says which data to train on")]
     NoTrainingData,
@@ -69,7 +75,10 @@ impl CliError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::OutputExists { .. } | Self::FileExists { .. } => "choose another --out, or add --force".into(),
-            Self::OtherState { .. } => "repeat the command that wrote it, or start again with --force".into(),
+            Self::OtherState { .. } => {
+                "repeat the command that wrote it, or start again with --force in place of --resume".into()
+            }
+            Self::UnreadableState { .. } => "start again with --force in place of --resume".into(),
             Self::OutputIsFile { .. } | Self::OutputIsFolder { .. } => "choose another --out".into(),
             Self::NoTrainingData => "name it, such as --data glyphs".into(),
             Self::NoData { .. } => "name the data with --data, such as --data cifar10:DIR".into(),
