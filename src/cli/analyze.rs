@@ -17,7 +17,7 @@ use crate::analysis::{
 };
 use crate::autodiff::ParamSpace;
 use crate::checkpoint::write_tensors;
-use crate::curvature::Objective;
+use crate::curvature::{Objective, Scope};
 use crate::report::{save_analysis, terminal, write_run_json};
 use crate::spectral::Stop;
 use crate::{Error, Observer, Result};
@@ -96,7 +96,7 @@ pub(super) struct AnalyzeArgs {
     #[arg(long, value_name = "N", default_value_t = AnalysisOptions::default().max_matvecs)]
     max_matvecs: usize,
     /// Seconds spent at most on the survey of each operator
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     max_time: Option<f64>,
     /// Start vectors of the survey, in lock-step
     #[arg(long, value_name = "P", default_value_t = AnalysisOptions::default().num_probes)]
@@ -126,7 +126,7 @@ pub(super) struct AnalyzeArgs {
     #[arg(long)]
     resume: bool,
     /// Seconds between two states for --resume
-    #[arg(long, value_name = "S", default_value_t = 30.0)]
+    #[arg(long, value_name = "S", default_value_t = 30.0, allow_negative_numbers = true)]
     save_every: f64,
     /// Result folder [default: reports/NAME]
     #[arg(long, value_name = "DIR")]
@@ -163,6 +163,10 @@ impl AnalyzeArgs {
             if let Some(seconds) = seconds.filter(|seconds| !(0.0..1e9).contains(seconds)) {
                 return Err(argument(name, &seconds.to_string(), "must be a number of seconds, 0 or more"));
             }
+        }
+        let power = [("--max-time", self.max_time.is_some()), ("--resume", self.resume)];
+        if let Some((name, _)) = power.into_iter().find(|(_, given)| *given && self.method == MethodArg::Power) {
+            return Err(argument(name, "with --method power", "only lanczos watches the time and keeps states"));
         }
         if self.steps == 0 {
             return Err(argument("--steps", "0", "at least one Lanczos step is needed"));
@@ -362,11 +366,14 @@ fn survey_json(spectrum: &SpectrumReport) -> serde_json::Value {
     })
 }
 
-/// Unit eigenvectors as rows, with parameter names and the checkpoint's hash.
+/// Unit eigenvectors on the scope's parameters as rows, with the names of these and the checkpoint's hash.
 fn save_eigenvectors(session: &Session, spectrum: &SpectrumReport, folder: &Path) -> Result<PathBuf> {
-    let names: Vec<&str> = session.checkpoint.network.space.tensors().iter().map(|t| t.name.as_str()).collect();
+    let space = &session.checkpoint.network.space;
+    let tensors = spectrum.scope.parse::<Scope>()?.tensors(space)?.into_iter();
+    let names: Vec<&str> = tensors.map(|index| space.tensors()[index].name.as_str()).collect();
     let metadata = [
         ("flatness.operator", spectrum.operator.name().to_owned()),
+        ("flatness.scope", spectrum.scope.clone()),
         ("flatness.params", json!(names).to_string()),
         ("flatness.checkpoint_sha256", session.checkpoint.sha256.clone()),
         ("flatness.top_eigenvalues", json!(spectrum.top.ritz_values).to_string()),
