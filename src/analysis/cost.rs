@@ -91,17 +91,25 @@ impl CostEstimate {
 ///
 /// A survey ends when both its pairs and its density are done: `6 (top + bottom) + 30` products for the pairs where the
 /// spectrum is like a network's, `num_probes · num_steps` for the density, whichever is more; then a closing product for
-/// each pair. Never more than `max_matvecs`; power iteration takes what it may.
+/// each pair, and two before everything for the guard. Never more than `max_matvecs`; power iteration takes what it may.
+/// Cross-fitting and each size of a subset study are counted with what they took on a ResNet-20.
 pub fn typical_matvecs(options: &AnalysisOptions, dim: usize) -> usize {
     let wanted = options.top.saturating_add(options.bottom).min(dim);
     let pairs = if wanted == 0 { 0 } else { 6 * wanted + 30 };
     let density = options.num_probes.saturating_mul(options.num_steps);
     let survey = match options.method {
-        EigenMethod::Lanczos => pairs.max(density).min(dim).saturating_add(wanted).min(options.max_matvecs),
+        EigenMethod::Lanczos => (2 + pairs.max(density).min(dim)).saturating_add(wanted).min(options.max_matvecs),
         EigenMethod::Power => options.max_matvecs.saturating_add(density),
     };
-    survey.saturating_mul(options.operators.len())
+    let crossed = if options.cross_fit && options.top > 0 { CROSS_FIT } else { 0 };
+    let studied = if options.subset_study { SUBSET_STUDY } else { 0 };
+    (survey.saturating_add(crossed)).saturating_mul(options.operators.len()).saturating_add(studied)
 }
+
+/// Products with all rows that equal those with the halves.
+const CROSS_FIT: usize = 13;
+/// Products over five sizes of subsets.
+const SUBSET_STUDY: usize = 5 * 17;
 
 /// Forward passes of slices and plane.
 fn evaluations(options: &AnalysisOptions) -> usize {
@@ -157,14 +165,17 @@ mod tests {
 
     #[test]
     fn the_typical_count_is_that_of_pairs_or_density_within_its_bounds() {
-        let options = AnalysisOptions { top: 5, bottom: 3, num_probes: 4, num_steps: 32, ..AnalysisOptions::default() };
-        assert_eq!(typical_matvecs(&options, 1_000_000), 4 * 32 + 8);
+        let plain = AnalysisOptions { cross_fit: false, ..AnalysisOptions::default() };
+        let options = AnalysisOptions { top: 5, bottom: 3, num_probes: 4, num_steps: 32, ..plain };
+        assert_eq!(typical_matvecs(&options, 1_000_000), 2 + 4 * 32 + 8);
         let both = AnalysisOptions { operators: vec![OperatorKind::Hessian, OperatorKind::Ggn], ..options.clone() };
-        assert_eq!(typical_matvecs(&both, 1_000_000), 272);
+        assert_eq!(typical_matvecs(&both, 1_000_000), 2 * 138);
         let pairs = AnalysisOptions { top: 30, ..options.clone() };
-        assert_eq!(typical_matvecs(&pairs, 1_000_000), 6 * 33 + 30 + 33);
+        assert_eq!(typical_matvecs(&pairs, 1_000_000), 2 + 6 * 33 + 30 + 33);
+        let crossed = AnalysisOptions { cross_fit: true, ..options.clone() };
+        assert_eq!(typical_matvecs(&crossed, 1_000_000), 138 + 13);
         // Never more than the whole space and a closing product.
-        assert_eq!(typical_matvecs(&options, 21), 21 + 8);
+        assert_eq!(typical_matvecs(&options, 21), 2 + 21 + 8);
         let capped = AnalysisOptions { max_matvecs: 30, ..options.clone() };
         assert_eq!(typical_matvecs(&capped, 1_000_000), 30);
         let power = AnalysisOptions { method: EigenMethod::Power, ..options };

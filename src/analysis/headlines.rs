@@ -5,11 +5,15 @@ use candle_core::{DType, Tensor};
 use super::{SpectrumReport, SummaryRow};
 use crate::Result;
 use crate::curvature::Evaluation;
-use crate::spectral::{EigenReport, Estimate, SlqReport, SpectralMeasure};
+use crate::spectral::{EigenReport, Estimate, SpectralMeasure};
 
 /// Effective dimension counts eigenvalues above this share of the largest.
 pub(super) const SHARE_OF_LARGEST: f64 = 1e-3;
 
+/// What the quadrature leaves open of a sum of a function of slope 1, over the sum of |λ|: in these units, three times as
+/// much as the last quarter of the steps moved the measure, where its error falls like 1/m. A sum may move less than the
+/// measure by chance, so its own change would say too little.
+const LEFT_OPEN: f64 = 3.0;
 /// Share of a value that the quadrature may leave open.
 const CONVERGED: f64 = 0.1;
 
@@ -66,25 +70,25 @@ pub(super) fn of_spectrum(spectrum: &SpectrumReport) -> Vec<SummaryRow> {
         rows.extend(layers.map(|layer| part(&layer.scope, layer.trace, layer.std_err_numeric, layer.std_err_data)));
     }
     if !spectrum.slq.interrupted {
-        let shorter = SlqReport { probes: spectrum.slq.shorter.clone(), ..spectrum.slq.clone() };
-        let estimate = |quantity: &str, of: &dyn Fn(&SpectralMeasure<'_>) -> Estimate| {
-            let estimate = of(&SpectralMeasure::of(&spectrum.slq));
-            // Where errors fall like 1/m, three times as much is left as the last quarter of the steps changed.
-            let quadrature = 3.0 * (estimate.value - of(&SpectralMeasure::of(&shorter)).value).abs();
-            SummaryRow {
-                std_err_numeric: estimate.std_err_numeric.hypot(quadrature),
-                method: "slq".into(),
-                converged: quadrature <= CONVERGED * estimate.value.abs(),
-                num_matvecs: estimate.num_matvecs,
-                ..row(quantity, estimate.value)
-            }
+        let measure = SpectralMeasure::of(&spectrum.slq);
+        let open = LEFT_OPEN * spectrum.slq.change();
+        let estimate = |quantity: &str, estimate: Estimate, quadrature: f64| SummaryRow {
+            std_err_numeric: estimate.std_err_numeric.hypot(quadrature),
+            method: "slq".into(),
+            converged: quadrature <= CONVERGED * estimate.value.abs(),
+            num_matvecs: estimate.num_matvecs,
+            ..row(quantity, estimate.value)
         };
-        rows.push(estimate("frobenius_norm", &|measure| measure.frobenius_norm()));
-        rows.push(estimate("nuclear_norm", &|measure| measure.nuclear_norm()));
-        rows.push(estimate("negative_mass", &|measure| measure.negative_mass()));
+        let nuclear = measure.nuclear_norm();
+        // Two steps are exact for squares.
+        rows.push(estimate("frobenius_norm", measure.frobenius_norm(), 0.0));
+        rows.push(estimate("nuclear_norm", nuclear, open * nuclear.value));
+        rows.push(estimate("negative_mass", measure.negative_mass(), open));
         if let Some(&largest) = spectrum.top.ritz_values.first().filter(|largest| **largest > 0.0) {
             let threshold = SHARE_OF_LARGEST * largest;
-            rows.push(estimate("effective_dimension", &|measure| measure.effective_dimension(threshold)));
+            // λ/(λ + c) has slope 1/c at most.
+            let quadrature = open * nuclear.value / threshold;
+            rows.push(estimate("effective_dimension", measure.effective_dimension(threshold), quadrature));
         }
     }
     rows

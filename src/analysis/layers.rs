@@ -1,17 +1,16 @@
 //! The largest eigenvalue of each layer's own block.
 
-use std::ops::Range;
-
 use candle_core::Tensor;
 
 use super::options::AnalysisOptions;
 use super::{OperatorKind, SummaryRow};
-use crate::curvature::{CurvatureOperator, Objective, Restricted, Scope};
+use crate::autodiff::ParamTensor;
+use crate::curvature::{CurvatureOperator, Objective, Restricted, ranges};
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, eigenpairs};
 use crate::{Observer, Result};
 
-/// `λ_max` of the diagonal block of each layer's parameters in the scope, the others fixed.
+/// `λ_max` of the diagonal block of each layer's tensors in the scope, the other parameters fixed.
 ///
 /// No block's largest eigenvalue exceeds that of the whole (Cauchy interlacing). Cost: some 20 products per layer.
 pub(super) fn layers(
@@ -22,30 +21,25 @@ pub(super) fn layers(
 ) -> Result<Vec<SummaryRow>> {
     let space = &objective.network().space;
     let whole = CurvatureOperator::new(objective, theta, kind.curvature(options.seed))?;
-    // By layer: its first tensor in the scope, and where all of them lie.
-    let mut layers: Vec<(&str, usize, Vec<Range<usize>>)> = Vec::new();
-    for index in options.scope.tensors(space)? {
-        let tensor = &space.tensors()[index];
-        let range = tensor.offset..tensor.offset + tensor.len();
-        match layers.iter_mut().find(|(name, ..)| *name == tensor.layer()) {
-            Some((.., ranges)) => ranges.push(range),
-            None => layers.push((tensor.layer(), index, vec![range])),
+    let tensors: Vec<&ParamTensor> =
+        options.scope.tensors(space)?.into_iter().map(|index| &space.tensors()[index]).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for tensor in &tensors {
+        if !names.contains(&tensor.layer()) {
+            names.push(tensor.layer());
         }
     }
     let mut rows: Vec<SummaryRow> = Vec::new();
-    for (name, index, mut ranges) in layers {
-        ranges.retain(|range| !range.is_empty());
-        if ranges.is_empty() {
-            continue;
-        }
-        let operator = Restricted::new(&whole, ranges)?;
+    for (index, name) in names.into_iter().enumerate() {
+        let own = tensors.iter().copied().filter(|tensor| tensor.layer() == name);
+        let operator = Restricted::new(&whole, ranges(own))?;
         let (tolerance, max_matvecs) = (options.eigen_tolerance, options.max_matvecs);
         let params = EigenParams { top: 1, bottom: 0, tolerance, max_matvecs, ..EigenParams::default() };
         let mut rng = substream(options.seed, Purpose::Eigenpairs, index as u64);
         let top = eigenpairs(&operator, &params, &mut rng, observer)?.top;
         rows.push(SummaryRow {
             operator: kind.name().into(),
-            scope: Scope::Layer(name.to_owned()).to_string(),
+            scope: format!("layer:{name}"),
             std_err_numeric: top.residual_norms[0],
             std_err_data: top.std_err_data[0],
             method: top.method.into(),

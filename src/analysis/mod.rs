@@ -6,6 +6,7 @@ mod cross;
 mod headlines;
 mod layers;
 mod options;
+mod overlap;
 mod run;
 mod spectrum;
 mod subset_study;
@@ -15,6 +16,7 @@ mod vectors;
 pub use check::{CheckOptions, Finding, check, check_outputs};
 pub use cost::{CostEstimate, typical_matvecs};
 pub use options::{AnalysisOptions, EigenMethod};
+pub use overlap::{Overlap, overlap};
 pub use run::analyze;
 pub use subset_study::{SubsetQuantity, SubsetRow, SubsetStudy};
 
@@ -85,6 +87,12 @@ pub struct SpectrumReport {
     pub density_converged: bool,
     /// Why the survey ended.
     pub stop: Stop,
+    /// The most vectors that the survey's basis was allowed; 0 where power iteration kept none.
+    pub basis_rows: usize,
+    /// Whether the memory set that, below what the method would have taken.
+    pub memory_bound: bool,
+    /// How often the basis shrank to its best vectors.
+    pub num_restarts: usize,
     /// Products of the survey.
     pub num_matvecs: usize,
     /// An interruption left the trace, or trace and density, unknown.
@@ -198,7 +206,7 @@ pub struct SliceReport {
 /// One headline number: a row of `summary.parquet` and of the terminal's table.
 #[derive(Debug, Clone)]
 pub struct SummaryRow {
-    /// `hessian`, `ggn`, or empty where no operator is involved.
+    /// As [`OperatorKind::name`], or empty where no operator is involved.
     pub operator: String,
     /// As in [`SpectrumReport::scope`].
     pub scope: String,

@@ -92,7 +92,7 @@ impl AnalysisOptions {
     pub(super) fn after(&self, stop: Stop) -> Self {
         let max_matvecs = match stop {
             Stop::MaxTime { max_matvecs } => max_matvecs,
-            Stop::Converged | Stop::MaxMatvecs | Stop::Interrupted => self.max_matvecs,
+            _ => self.max_matvecs,
         };
         Self { max_matvecs, ..self.clone() }
     }

@@ -27,7 +27,7 @@ impl OperatorKind {
     }
 }
 
-/// The spectrum of `kind` on the parameters of the scope. An interruption after the eigenpairs keeps them.
+/// The spectrum of `kind` on the parameters of the scope. An interruption keeps the pairs of the moment.
 pub(super) fn spectrum(
     objective: &Objective<'_>,
     theta: &Tensor,
@@ -58,7 +58,8 @@ pub(super) fn spectrum(
         }
         EigenMethod::Power => by_power(operator, options, memory_bytes, observer)?,
     };
-    if found.pairs.top.interrupted {
+    // Power iteration knows nothing yet of the pairs that it has not finished.
+    if found.pairs.top.interrupted && options.method == EigenMethod::Power {
         return Err(Error::Interrupted);
     }
     let interrupted = found.stop == Stop::Interrupted;
@@ -86,6 +87,9 @@ pub(super) fn spectrum(
         densities,
         density_converged: found.density_converged,
         stop: found.stop,
+        basis_rows: found.basis_rows,
+        memory_bound: found.memory_bound,
+        num_restarts: found.num_restarts,
         num_matvecs: found.num_matvecs,
     })
 }
@@ -124,5 +128,14 @@ fn by_power(
     };
     let num_matvecs = pairs.top.num_matvecs + slq.num_matvecs;
     let density_converged = slq.change() <= options.density_tolerance;
-    Ok(SurveyReport { pairs, slq, density_converged, stop, num_matvecs })
+    Ok(SurveyReport {
+        pairs,
+        slq,
+        density_converged,
+        stop,
+        basis_rows: 0,
+        memory_bound: false,
+        num_restarts: 0,
+        num_matvecs,
+    })
 }

@@ -53,6 +53,10 @@ pub struct SubsetRow {
 pub struct SubsetStudy {
     /// One entry per size and quantity, in any order.
     pub rows: Vec<SubsetRow>,
+    /// Of which operator; empty where there is no study.
+    pub operator: String,
+    /// On which parameters.
+    pub scope: String,
     /// How loss and data were defined, in one line for captions.
     pub statement: String,
 }
@@ -78,7 +82,8 @@ pub(super) fn subset_study(
     (kind, options): (OperatorKind, &AnalysisOptions),
     observer: &mut dyn Observer,
 ) -> Result<SubsetStudy> {
-    let mut study = SubsetStudy::default();
+    let (operator, scope) = (kind.name().to_owned(), options.scope.to_string());
+    let mut study = SubsetStudy { operator, scope, ..SubsetStudy::default() };
     let num_shards = objective.num_shards();
     let mut count = 1;
     let mut sizes = Vec::new();
@@ -206,7 +211,7 @@ mod tests {
                 row(100, SubsetQuantity::LambdaMax, 10.0, 1.0),
                 row(100, SubsetQuantity::Trace, 200.0, 2.0),
             ],
-            statement: String::new(),
+            ..SubsetStudy::default()
         };
         // 10 % from 100 rows: 5 % takes four times as many; halving the rows added 2 of 10.
         let expected = [

@@ -89,7 +89,7 @@ impl TraceTask<'_> {
             method: if whole.std_err_numeric > 0.0 { "random_columns" } else { "exact" },
             converged: whole.std_err_numeric <= self.options.trace_tolerance * whole.trace.abs(),
             num_matvecs: 0,
-            layers: layers.collect(),
+            layers: if groups.len() > 1 { layers.collect() } else { Vec::new() },
         })
     }
 

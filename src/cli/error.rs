@@ -43,6 +43,14 @@ pub enum CliError {
         /// The file and what is wrong with it.
         reason: String,
     },
+    /// Eigenvectors of two spaces.
+    #[error("{} and {} differ in their {what}: their vectors cannot be compared", paths[0].display(), paths[1].display())]
+    OtherSpace {
+        /// The two results.
+        paths: [PathBuf; 2],
+        /// What differs.
+        what: &'static str,
+    },
     /// Nothing says which data to train on.
     #[error("--data is missing: nothing says which data to train on")]
     NoTrainingData,
@@ -75,6 +83,7 @@ impl CliError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::OutputExists { .. } | Self::FileExists { .. } => "choose another --out, or add --force".into(),
+            Self::OtherSpace { .. } => "compare results of one architecture and one --scope".into(),
             Self::OtherState { .. } => {
                 "repeat the command that wrote it, or start again with --force in place of --resume".into()
             }

@@ -1,10 +1,12 @@
-//! `flatness estimate`: what a survey will cost.
+//! `flatness estimate`: what an analysis will cost.
 
 use clap::Args;
 use serde_json::json;
 
 use super::Ui;
-use super::args::{DtypeArg, argument};
+use super::analyze::check_counts;
+use super::analyze_args::SurveyArgs;
+use super::args::DtypeArg;
 use super::session::SessionArgs;
 use crate::Result;
 use crate::analysis::{AnalysisOptions, CostEstimate};
@@ -15,36 +17,19 @@ use crate::curvature::Objective;
 pub(super) struct EstimateArgs {
     #[command(flatten)]
     session: SessionArgs,
-    /// Largest eigenvalues
-    #[arg(long, value_name = "K", default_value_t = AnalysisOptions::default().top)]
-    top: usize,
-    /// Most negative eigenvalues
-    #[arg(long, value_name = "K", default_value_t = AnalysisOptions::default().bottom)]
-    bottom: usize,
-    /// Random probes of trace and density
-    #[arg(long, value_name = "P", default_value_t = AnalysisOptions::default().num_probes)]
-    probes: usize,
-    /// Lanczos steps per probe
-    #[arg(long, value_name = "M", default_value_t = AnalysisOptions::default().num_steps)]
-    steps: usize,
+    #[command(flatten)]
+    survey: SurveyArgs,
     /// Print the estimate as JSON on stdout
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &EstimateArgs, ui: &mut Ui) -> Result<u8> {
-    if args.steps == 0 {
-        return Err(argument("--steps", "0", "at least one Lanczos step is needed"));
-    }
-    let session = args.session.open(DtypeArg::F32, ui)?;
+    let options = args.survey.options()?;
+    let mut session = args.session.open(DtypeArg::F32, ui)?;
+    session.options.seed = options.seed;
+    check_counts(&options, &session.checkpoint.network.space)?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
-    let options = AnalysisOptions {
-        top: args.top,
-        bottom: args.bottom,
-        num_probes: args.probes,
-        num_steps: args.steps,
-        ..AnalysisOptions::default()
-    };
     let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?;
     if args.json {
         let mut report = json!(cost);
@@ -54,22 +39,22 @@ pub(super) fn run(args: &EstimateArgs, ui: &mut Ui) -> Result<u8> {
         report["micro_batch"] = json!(objective.micro_batch(cost.block_size));
         ui.print(&format!("{report:#}"));
     } else {
-        print(&cost, &objective, args, ui);
+        print(&cost, &objective, &options, ui);
         ui.print(&session.statement());
     }
     Ok(0)
 }
 
-fn print(cost: &CostEstimate, objective: &Objective<'_>, args: &EstimateArgs, ui: &mut Ui) {
+fn print(cost: &CostEstimate, objective: &Objective<'_>, options: &AnalysisOptions, ui: &mut Ui) {
     let threads = objective.options().execution.threads;
-    let (pairs, dim) = (args.top + args.bottom, objective.dim());
+    let (pairs, dim) = (options.top + options.bottom, objective.dim());
     ui.print(&format!("survey       {}", summary(cost)));
     ui.print(&format!("parameters   {dim}"));
     ui.print(&format!(
         "products     {} for {pairs} eigenpairs and a density from {} start vectors, {} steps at most",
         cost.matvecs,
-        args.probes,
-        args.steps.min(dim)
+        options.num_probes,
+        options.num_steps.min(dim)
     ));
     ui.print(&format!("evaluations  {} for slices and plane", cost.evaluations));
     ui.print(&format!(

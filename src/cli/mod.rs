@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand; translates arguments, no numerics.
 
 mod analyze;
+mod analyze_args;
 mod args;
 mod check;
 mod error;
@@ -8,6 +9,7 @@ mod estimate;
 mod info;
 mod matvec;
 mod output;
+mod overlap;
 mod quickstart;
 mod session;
 mod state;
@@ -37,7 +39,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Eigenvalues, trace, spectral density and loss slices of a checkpoint, as tables and figures
-    Analyze(analyze::AnalyzeArgs),
+    Analyze(analyze_args::AnalyzeArgs),
     /// Products, time and memory that `analyze` will need, from one timed product
     Estimate(estimate::EstimateArgs),
     /// Train a network and write a checkpoint
@@ -46,6 +48,8 @@ enum Command {
     Quickstart(quickstart::QuickstartArgs),
     /// Products of the Hessian or GGN with your own vectors
     Matvec(matvec::MatvecArgs),
+    /// How much the eigenspaces of two analyses have in common
+    Overlap(overlap::OverlapArgs),
     /// Test gradients and Hessian products on your own model and data
     Check(check::CheckArgs),
     /// Architecture, parameters and training facts of a checkpoint, without data
@@ -109,6 +113,7 @@ fn dispatch(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8>
         Command::Train(args) => train::run(&args, arguments, ui),
         Command::Quickstart(args) => quickstart::run(&args, arguments, ui),
         Command::Matvec(args) => matvec::run(&args, ui),
+        Command::Overlap(args) => overlap::run(&args, ui),
         Command::Check(args) => check::run(&args, ui),
         Command::Info(args) => info::run(&args, ui),
     }

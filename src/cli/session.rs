@@ -1,4 +1,4 @@
-//! What `analyze`, `matvec` and `check` have in common: a checkpoint, its data, and how the loss is defined.
+//! What `analyze`, `estimate`, `matvec` and `check` have in common: a checkpoint, its data, and how the loss is defined.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -23,8 +23,8 @@ pub(super) struct SessionArgs {
     /// cross-entropy[:smoothing], mse or bce [default: the checkpoint's]
     #[arg(long, value_name = "LOSS")]
     loss: Option<String>,
-    /// Precision of the computation
-    #[arg(long, value_enum)]
+    /// Precision of the computation: f32 with sums and scalars in f64, or f64 throughout
+    #[arg(long, visible_alias = "precision", value_enum)]
     dtype: Option<DtypeArg>,
     /// Statistics of batch normalisation [default: the architecture's, else eval]
     #[arg(long, value_enum)]

@@ -106,9 +106,11 @@ impl Store for StateFile<'_> {
     }
 
     fn wants(&mut self, bytes: usize, last: bool) -> bool {
-        let fits = bytes <= self.files.memory_bytes;
-        fits && self.files.complaint.is_none()
-            && (last && self.files.saving.every < Duration::MAX || self.last.elapsed() >= self.files.saving.every)
+        let due = last && self.files.saving.every < Duration::MAX || self.last.elapsed() >= self.files.saving.every;
+        if due && bytes > self.files.memory_bytes && self.files.complaint.is_none() {
+            self.files.complaint = Some(format!("it would take {} MiB, more than --memory", bytes >> 20));
+        }
+        due && self.files.complaint.is_none()
     }
 
     fn save(&mut self, state: &SurveyState) {

@@ -23,6 +23,7 @@ pub use finite_difference::FiniteDifferenceHessian;
 pub use objective::{BLOCK, Evaluation, GradientReport, Objective, ObjectiveOptions, SampleCost};
 pub use operators::{Curvature, CurvatureOperator};
 pub use scope::Scope;
+pub(crate) use scope::ranges;
 pub use var_gradient::{GradientError, VarGradient};
 pub use wrappers::{Deflated, Restricted, Scaled, Shifted, WeightedSum};
 

@@ -73,20 +73,26 @@ impl fmt::Display for Scope {
     }
 }
 
+/// The places of some tensors, in the order of the space: ranges that neither overlap nor touch.
+pub(crate) fn ranges<'a>(tensors: impl Iterator<Item = &'a ParamTensor>) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for tensor in tensors.filter(|tensor| !tensor.is_empty()) {
+        let (start, end) = (tensor.offset, tensor.offset + tensor.len());
+        match ranges.last_mut() {
+            Some(last) if last.end == start => last.end = end,
+            _ => ranges.push(start..end),
+        }
+    }
+    ranges
+}
+
 impl Scope {
     /// The scope's places in the flat vector: ascending ranges that neither overlap nor touch.
     ///
     /// # Errors
     /// [`CurvatureError::EmptyScope`] where no parameter belongs to it, with similar names.
     pub fn resolve(&self, space: &ParamSpace) -> Result<Vec<Range<usize>>, CurvatureError> {
-        let mut ranges: Vec<Range<usize>> = Vec::new();
-        for tensor in space.tensors().iter().filter(|tensor| self.contains(tensor) && !tensor.is_empty()) {
-            let (start, end) = (tensor.offset, tensor.offset + tensor.len());
-            match ranges.last_mut() {
-                Some(last) if last.end == start => last.end = end,
-                _ => ranges.push(start..end),
-            }
-        }
+        let ranges = ranges(space.tensors().iter().filter(|tensor| self.contains(tensor)));
         if ranges.is_empty() {
             let (scope, candidates) = (self.to_string(), self.candidates(space));
             return Err(CurvatureError::EmptyScope { scope, candidates });

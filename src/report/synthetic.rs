@@ -114,6 +114,9 @@ fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumRepo
         densities: vec![density(Axis::Linear, 18.0), density(Axis::SignedLog, 0.12), density(Axis::LogAbs, 0.12)],
         density_converged: true,
         stop: Stop::Converged,
+        basis_rows: 158,
+        memory_bound: false,
+        num_restarts: 0,
         num_matvecs: 122,
         interrupted: false,
         trace: TraceSummary {

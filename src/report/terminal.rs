@@ -101,7 +101,8 @@ fn measured(value: f64, errors: [f64; 2]) -> [String; 3] {
         let rounded = format!("{error:.1e}").parse().ok().filter(|rounded: &f64| rounded.is_finite());
         rounded.unwrap_or(error).log10().floor() as i32 - 1
     };
-    let known = errors.into_iter().filter(|error| *error >= 0.0 && error.is_finite());
+    let known = errors.into_iter().filter(|error| *error > 0.0 || *error == 0.0 && value != 0.0);
+    let known = known.filter(|error| error.is_finite());
     // The smaller error decides the digits; beyond the seven of an f32, it says nothing about them.
     let known = known.map(|error| place(error.max(1e-6 * value.abs()))).reduce(i32::min);
     let text = match known {

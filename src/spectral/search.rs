@@ -35,8 +35,9 @@ pub(super) struct Search<'a> {
     pub(super) params: EigenParams,
     pub(super) state: KrylovSchur<'a>,
     pub(super) ritz: Ritz,
-    limits: Limits,
+    pub(super) limits: Limits,
     at_closure: Option<Closure>,
+    pub(super) num_restarts: usize,
 }
 
 impl<'a> Search<'a> {
@@ -52,17 +53,12 @@ impl<'a> Search<'a> {
         let limits = Limits::new(operator, params, spare_rows);
         let state = KrylovSchur::new(operator, limits.block, METHOD, start, rng)?;
         let ritz = state.ritz();
-        Ok(Self { operator, params: params.clone(), state, ritz, limits, at_closure: None })
+        Ok(Self { operator, params: params.clone(), state, ritz, limits, at_closure: None, num_restarts: 0 })
     }
 
     /// Pairs asked for.
     pub(super) fn wanted(&self) -> usize {
         self.params.top + self.params.bottom
-    }
-
-    /// Vectors per product.
-    pub(super) fn block(&self) -> usize {
-        self.limits.block
     }
 
     /// Whether the basis holds as many vectors as there are pairs wanted.
@@ -77,8 +73,11 @@ impl<'a> Search<'a> {
 
     /// Shrinks the basis to the Ritz vectors nearest both ends.
     pub(super) fn restart(&mut self) -> Result<()> {
+        self.num_restarts += 1;
         let keep = self.limits.kept(&self.params, self.state.rows());
-        self.state.restart(&self.ritz, &keep)
+        self.state.restart(&self.ritz, &keep)?;
+        self.ritz = self.state.ritz();
+        Ok(())
     }
 
     /// One block product more. Of a large basis the Ritz pairs are looked at now and then only: they cost `O(m³)`.
@@ -234,9 +233,12 @@ impl Closure {
     }
 }
 
-struct Limits {
-    block: usize,
-    basis_rows: usize,
+pub(super) struct Limits {
+    pub(super) block: usize,
+    /// The most vectors that the basis may hold.
+    pub(super) basis_rows: usize,
+    /// Whether the memory, not the method, sets that.
+    pub(super) memory_bound: bool,
 }
 
 impl Limits {
@@ -247,7 +249,8 @@ impl Limits {
         let spare = that_fit.saturating_sub(params.block.saturating_add(2 * wanted)) * 2 / 3;
         // Wide blocks in a small basis restart before they have learnt anything: up to twice the products.
         let block = params.block.min(spare / 10).clamp(1, dim);
-        Self { block, basis_rows: wanted + spare.clamp(3 * block, spare_rows.max(3 * block)) }
+        let basis_rows = wanted + spare.clamp(3 * block, spare_rows.max(3 * block));
+        Self { block, basis_rows, memory_bound: spare < spare_rows.min(dim) }
     }
 
     /// Which of `rows` Ritz vectors survive a restart: the wanted ones and as many neighbours as fit in half of the

@@ -10,13 +10,14 @@ fn the_estimate_adds_up() {
     let outcome = succeed(&format!("{line} --json"));
     let report: Value = serde_json::from_str(&outcome.out).unwrap();
     let number = |key: &str| report[key].as_f64().unwrap_or_else(|| panic!("no number {key} in {report}"));
-    // Six products a pair and thirty more, which is more than four probes of six steps; three closing products. Defaults:
+    // Six products a pair and thirty more, which is more than four probes of six steps; three closing products, the guard's two, and 13 for
+    // cross-fitting. Defaults:
     // 21 points along two eigenvectors and two random lines, 15 × 15 on the plane; an exact trace of ten outputs.
-    assert_eq!(report["matvecs"].as_u64(), Some(6 * 3 + 30 + 3));
+    assert_eq!(report["matvecs"].as_u64(), Some(2 + 6 * 3 + 30 + 3 + 13));
     assert_eq!(report["evaluations"].as_u64(), Some(21 * 4 + 15 * 15));
     assert_eq!(report["block_size"].as_u64(), Some(4));
     let parts = number("seconds_per_gradient") * 11.0
-        + number("seconds_per_matvec") * 51.0
+        + number("seconds_per_matvec") * 66.0
         + number("seconds_per_evaluation") * (21.0 * 4.0 + 225.0);
     assert!((number("seconds") - parts).abs() <= 1e-12 * parts && parts > 0.0);
     // What was timed is a part of the time that timing took.
@@ -27,7 +28,7 @@ fn the_estimate_adds_up() {
     assert!(number("memory_bytes") >= vectors && number("memory_bytes") < 2.0 * f64::from(1 << 30));
 
     let outcome = succeed(&line);
-    for words in ["products     51 for 3 eigenpairs and a density from 4 start vectors", "one block of 4", "MiB"] {
+    for words in ["products     66 for 3 eigenpairs and a density from 4 start vectors", "one block of 4", "MiB"] {
         assert!(outcome.out.contains(words), "no `{words}` in\n{}", outcome.out);
     }
 }
@@ -54,9 +55,9 @@ fn bad_input_is_refused() {
     let logistic = fixture_arguments("logistic-ce");
     let [weights, arch] = ["weights.safetensors", "model.json"].map(|file| fixture("logistic-ce", file));
     for (line, named, hint) in [
-        (format!("estimate {logistic} --top 22 --bottom 0"), "top + bottom is 22", "21 or less"),
-        (format!("estimate {logistic} --top {}", usize::MAX), "has dimension 21", "21 or less"),
-        (format!("estimate {logistic} --probes 1"), "1 probes", "2 probes or more"),
+        (format!("estimate {logistic} --top 22 --bottom 0"), "--top 22", ""),
+        (format!("estimate {logistic} --top {}", usize::MAX), "more than the 21 parameters", ""),
+        (format!("estimate {logistic} --probes 1"), "--probes 1", ""),
         (format!("estimate {logistic} --steps 0"), "--steps 0", ""),
         (format!("estimate {} --arch {}", weights.display(), arch.display()), "does not say which data", "--data"),
         (format!("estimate absent.safetensors --arch {}", arch.display()), "absent.safetensors", "check the path"),

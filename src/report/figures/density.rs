@@ -165,8 +165,22 @@ fn stem(curve: &Curve) -> Pen {
     Pen::solid(curve.color(), 0.6)
 }
 
-/// What the kernel's width is, and what the axis leaves out.
+/// What the kernel's width is, what the axis leaves out, and which density has not converged.
 fn notes(axis: Axis, curves: &[Curve]) -> Vec<String> {
+    let open = curves.iter().filter(|curve| !curve.spectrum.density_converged);
+    let open = open.map(|curve| {
+        let change = curve.spectrum.slq.change();
+        let moved = if change.is_finite() {
+            format!(": the last quarter of its steps moved it by {} % of mean |λ|", significant(100.0 * change, 2))
+        } else {
+            String::new()
+        };
+        format!("{} near 0 not converged{moved}", operator_name(curve.spectrum))
+    });
+    widths(axis, curves).into_iter().chain(open).collect()
+}
+
+fn widths(axis: Axis, curves: &[Curve]) -> Vec<String> {
     let width = |curve: &Curve| significant(curve.density.sigma, 2);
     let threshold = |curve: &Curve| significant(curve.density.linear_threshold, 2);
     if axis == Axis::LogAbs {

@@ -83,7 +83,11 @@ fn subset_study(value: impl Fn(SubsetQuantity, f64) -> (f64, f64)) -> SubsetStud
         SubsetRow { num_rows, quantity, value, std_err, num_subsets: 4 }
     };
     let rows = quantities.iter().flat_map(|quantity| (6..=15).rev().map(|power| row(*quantity, 1 << power))).collect();
-    SubsetStudy { rows, statement: "resnet20-sgd · cross-entropy, batch norm in eval mode, f32".into() }
+    SubsetStudy {
+        rows,
+        statement: "resnet20-sgd · cross-entropy, batch norm in eval mode, f32".into(),
+        ..SubsetStudy::default()
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Column, write_table};
-use crate::analysis::{AnalysisReport, EigenvectorReport, SliceReport, SpectrumReport, SubsetRow, SummaryRow};
+use crate::analysis::{AnalysisReport, EigenvectorReport, SliceReport, SpectrumReport, SubsetStudy, SummaryRow};
 use crate::report::ReportError;
 use crate::spectral::{Axis, DensityReport, EigenReport, End, Quadrature, SlqReport};
 
@@ -21,7 +21,7 @@ type Columns = Vec<(&'static str, Column)>;
 /// | `eigenvalues` | Ritz value at an `end` (`top`: largest first, `bottom`: smallest first) | `residual_norm` is `‖A y − θ y‖`; `std_err_numeric` repeats it: a bound on the distance to an eigenvalue, not a standard deviation |
 /// | `eigenvector_layers` | eigenvector and layer | `mass` is `Σ yᵢ²` over the layer; `inverse_participation` is `Σ yᵢ⁴` of the whole vector |
 /// | `trace` | operator and scope | `converged`: `std_err_numeric` is within its tolerance; `num_probes` is 0 where it is exact |
-/// | `trace_samples` | probe | `sample` is `zᵀAz` |
+/// | `trace_samples` | probe | `sample` is `zᵀAz` of what was left to probes: the residual, or the operator off the converged pairs |
 /// | `density` | grid position | `value` is an eigenvalue; `density` is per unit of `axis` (`linear`: λ; `log_abs`: a decade of |λ|, two curves by the sign of `value` that integrate to their shares; `signed_log`: `sign(λ)·log10(1 + \|λ\|/linear_threshold)`) and smoothed by a Gaussian of standard deviation `kernel_sigma` in that unit; `std_err_numeric` over probes; `converged`: the last quarter of the steps moved the density by no more than its tolerance |
 /// | `density_nodes` | Ritz value of a probe | raw quadrature: the weights of one probe sum to 1; `exact`: the Krylov space closed |
 /// | `subset_study` | quantity and size of subset | `value` is the mean over `num_subsets` subsets without common rows, `std_err_data` the standard deviation of one; empty unless asked for |
@@ -38,7 +38,7 @@ pub fn write_tables(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathBu
         ("trace_samples", trace_samples(&report.spectra)),
         ("density", density(&report.spectra)),
         ("density_nodes", density_nodes(&report.spectra)),
-        ("subset_study", subset_study(&report.subset_study.rows)),
+        ("subset_study", subset_study(&report.subset_study)),
         ("slices", slices(&report.slices)),
         ("summary", summary(&report.summary)),
     ];
@@ -174,8 +174,11 @@ fn density_nodes(spectra: &[SpectrumReport]) -> Columns {
     ]
 }
 
-fn subset_study(rows: &[SubsetRow]) -> Columns {
+fn subset_study(study: &SubsetStudy) -> Columns {
+    let rows = &study.rows;
     vec![
+        ("operator", text(rows, |_| &study.operator)),
+        ("scope", text(rows, |_| &study.scope)),
         ("quantity", text(rows, |row| row.quantity.name())),
         ("num_rows", count(rows, |row| row.num_rows)),
         ("num_subsets", count(rows, |row| row.num_subsets)),

@@ -14,7 +14,7 @@ pub(super) use self::state::damaged;
 pub use self::state::{Store, SurveyState};
 use super::data_error::mean_data_std_error;
 use super::eigenpairs::{EigenParams, SPARE_ROWS, check_counts};
-use super::search::{METHOD, Search};
+use super::search::{Limits, METHOD, Search};
 use super::trace::mean_and_std_error;
 use super::vectors::{normal_block, norms};
 use super::{EigenpairsReport, SlqParams, SlqReport, SpectralError, TraceReport, slq};
@@ -68,6 +68,8 @@ impl Default for SurveyParams {
 pub enum Stop {
     /// All asked for is within its tolerance, as far as the recurrence can tell.
     Converged,
+    /// The pairs are within their tolerance; the density took all its steps, or all that memory held, and is not.
+    MaxSteps,
     /// [`SurveyParams::max_matvecs`] is spent.
     MaxMatvecs,
     /// [`SurveyParams::max_time`] is over; the same numbers come from `max_matvecs`.
@@ -90,6 +92,12 @@ pub struct SurveyReport {
     pub density_converged: bool,
     /// Why it ended.
     pub stop: Stop,
+    /// The most vectors that the basis was allowed.
+    pub basis_rows: usize,
+    /// Whether the memory set that, below what the method would have taken.
+    pub memory_bound: bool,
+    /// How often the basis shrank to its best vectors.
+    pub num_restarts: usize,
     /// Products in all: guard, basis, closing, and a separate density where memory forced one.
     pub num_matvecs: usize,
 }
@@ -105,7 +113,8 @@ const GUARD_MATVECS: usize = 2;
 /// method), and, before the first restart, one Gauss rule per start vector (block quadrature: Golub & Meurant 2010,
 /// chapter 6), whose first moment is a trace sample. Converged pairs at the ends enter the rules with their exact weight
 /// `1/n`. The start vectors are uniform on the sphere (orthonormalised normal vectors), so each rule's moments are unbiased.
-/// It ends when both the pairs and the density are within their tolerances, or the budget is spent, and says which.
+/// It ends when both the pairs and the density are within their tolerances, when the density has taken all its steps, or
+/// when the budget is spent, and says which.
 ///
 /// Before anything, `A` is applied twice to one vector, and both products must agree bit for bit; each step checks the
 /// symmetry of `A`. Where the memory holds no basis for `num_probes` vectors, the density comes from a separate [`slq`].
@@ -131,7 +140,7 @@ pub fn survey(
         Search::new(operator, &eigen, SPARE_ROWS.max(params.num_probes.saturating_mul(params.num_steps)), None, rng)?;
     // The guard, a basis that holds all pairs, and a closing product for each.
     let wanted = search.wanted();
-    let needed = guard + wanted.max(1).next_multiple_of(search.block()) + wanted;
+    let needed = guard + wanted.max(1).next_multiple_of(search.limits.block) + wanted;
     if params.max_matvecs < needed {
         return Err(SpectralError::BudgetTooSmall { method: METHOD, got: params.max_matvecs, needed }.into());
     }
@@ -221,7 +230,7 @@ struct Run<'a> {
     /// `n·qᵀAq` of each start vector.
     trace: Option<Vec<f64>>,
     shards: Option<ShardForms>,
-    /// More steps would not move the density, or are not wanted.
+    /// At the last look more steps did not move the density, or are not wanted.
     settled: bool,
     /// Taken at the last moment before the basis shrinks or goes.
     rules: Option<Rules>,
@@ -239,7 +248,7 @@ impl Run<'_> {
 
     /// Keeps the rules as they are, where none are kept yet.
     fn take_rules(&mut self, search: &Search<'_>) {
-        if self.rules.is_none() && search.block() == self.block(search) {
+        if self.rules.is_none() && search.limits.block == self.block(search) {
             self.rules = Some(Rules::of(search, self.block(search)));
         }
     }
@@ -253,7 +262,7 @@ impl Run<'_> {
         let block = self.block(search);
         let num_steps = search.state.rows() / block;
         let due = search.state.is_complete() || rules::is_due(num_steps, self.params.num_steps);
-        if self.is_settled(search) || search.block() < block || !due {
+        if self.rules.is_some() || search.limits.block < block || !due {
             return;
         }
         search.refresh();
@@ -263,7 +272,7 @@ impl Run<'_> {
 
     /// Whether nothing is left to learn about the density from this basis.
     fn is_settled(&self, search: &Search<'_>) -> bool {
-        self.settled || self.rules.is_some() || search.block() < self.block(search)
+        self.settled || self.rules.is_some() || search.limits.block < self.block(search)
     }
 
     fn save(&self, search: &Search<'_>, rng: &ChaCha8Rng, store: &mut dyn Store, last: bool) -> Result<()> {
@@ -293,7 +302,7 @@ impl Run<'_> {
         if state.tensors.contains_key("shards.rows") {
             let rows: Vec<usize> = state.numbers("shards.rows")?.into_iter().map(|rows| rows as usize).collect();
             let forms = state.numbers("shards.forms")?;
-            if rows.is_empty() || forms.len() != rows.len() * self.block(search).min(search.block()) {
+            if rows.is_empty() || forms.len() != rows.len() * self.block(search).min(search.limits.block) {
                 return Err(damaged("shards.forms"));
             }
             let forms = forms.chunks(forms.len() / rows.len()).map(<[f64]>::to_vec).collect();
@@ -315,6 +324,8 @@ impl Run<'_> {
         self.take_rules(&search);
         let (operator, dim, params) = (search.operator, search.operator.dim(), self.params);
         let basis_matvecs = search.state.num_matvecs;
+        let Limits { basis_rows, memory_bound, .. } = search.limits;
+        let num_restarts = search.num_restarts;
         let pairs = search.finish(stop == Stop::Interrupted, observer)?;
         let mut num_matvecs = guard + pairs.top.num_matvecs;
         let slq = match self.rules {
@@ -351,6 +362,9 @@ impl Run<'_> {
             }
         };
         let density_converged = slq.change() <= params.density_tolerance;
-        Ok(SurveyReport { pairs, slq, density_converged, stop, num_matvecs })
+        if stop == Stop::Converged && !density_converged {
+            stop = Stop::MaxSteps;
+        }
+        Ok(SurveyReport { pairs, slq, density_converged, stop, basis_rows, memory_bound, num_restarts, num_matvecs })
     }
 }

@@ -58,7 +58,13 @@ impl Rules {
             Vec::new()
         } else {
             let (values, vectors) = symmetric_eigen(projected.view((0, 0), (before, before)).into_owned());
-            rules(&values, &vectors, (num_probes, dim), known, false)
+            // Known are those ends alone that had settled by then.
+            let near = |a: f64, b: f64| (a - b).abs() <= search.params.tolerance * search.scale();
+            let pairs = values.iter().zip(&ritz.values).take(known.bottom);
+            let bottom = pairs.take_while(|(a, b)| near(**a, **b)).count();
+            let pairs = values.iter().rev().zip(ritz.values.iter().rev()).take(known.top);
+            let top = pairs.take_while(|(a, b)| near(**a, **b)).count();
+            rules(&values, &vectors, (num_probes, dim), Known { bottom, top }, false)
         };
         Self { probes, shorter, num_steps }
     }
