@@ -26,8 +26,11 @@ pub(super) fn cross_fitted(
     observer: &mut dyn Observer,
 ) -> Result<Option<SummaryRow>> {
     let shards = objective.num_shards();
-    let top = spectrum.map(|spectrum| &spectrum.top).filter(|top| !top.ritz_values.is_empty());
-    let (Some(top), false) = (top, shards < FEWEST_SHARDS || objective.couples_rows()) else { return Ok(None) };
+    let spectrum = spectrum.filter(|spectrum| !spectrum.top.ritz_values.is_empty());
+    let (Some(spectrum), false) = (spectrum, shards < FEWEST_SHARDS || objective.couples_rows()) else {
+        return Ok(None);
+    };
+    let (top, options) = (&spectrum.top, &options.after(spectrum.stop));
     let ranges = options.scope.resolve(&objective.network().space)?;
     let halves = [objective.part(0..shards / 2)?, objective.part(shards / 2..shards)?];
     let [a, b] = [&halves[0], &halves[1]].map(|half| CurvatureOperator::new(half, theta, kind.curvature(options.seed)));

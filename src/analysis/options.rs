@@ -4,6 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::OperatorKind;
 use crate::curvature::Scope;
+use crate::spectral::Stop;
 
 /// How eigenpairs are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -82,6 +83,18 @@ impl Default for AnalysisOptions {
             plane_points: 15,
             seed: 0,
         }
+    }
+}
+
+impl AnalysisOptions {
+    /// For what follows a survey that ended by `stop`. One that ran out of time leaves only what the number of products
+    /// that ends it at the same step would have left: so that number gives all the same results.
+    pub(super) fn after(&self, stop: Stop) -> Self {
+        let max_matvecs = match stop {
+            Stop::MaxTime { max_matvecs } => max_matvecs,
+            _ => self.max_matvecs,
+        };
+        Self { max_matvecs, ..self.clone() }
     }
 }
 

@@ -63,9 +63,8 @@ pub(super) fn spectrum(
         return Err(Error::Interrupted);
     }
     let interrupted = found.stop == Stop::Interrupted;
-    // After a survey that time ended, the budget that gives the same numbers holds for the trace too.
-    let most = if let Stop::MaxTime { max_matvecs } = found.stop { max_matvecs } else { options.max_matvecs };
-    let budget = most.saturating_sub(found.num_matvecs);
+    let options = &options.after(found.stop);
+    let budget = options.max_matvecs.saturating_sub(found.num_matvecs);
     let trace = TraceTask { objective, theta, kind, options, budget };
     let trace = match interrupted {
         true => None,

@@ -15,7 +15,7 @@ use super::{INTERRUPTED, Ui};
 use crate::analysis::{AnalysisOptions, AnalysisReport, CostEstimate, SpectrumReport, Stores, SubsetStudy, analyze};
 use crate::autodiff::ParamSpace;
 use crate::checkpoint::write_tensors;
-use crate::curvature::Objective;
+use crate::curvature::{Objective, Scope};
 use crate::report::{save_analysis, terminal, write_run_json};
 use crate::spectral::Stop;
 use crate::{Error, Observer, Result};
@@ -198,9 +198,11 @@ fn survey_json(spectrum: &SpectrumReport) -> serde_json::Value {
     })
 }
 
-/// Unit eigenvectors as rows, with parameter names and the checkpoint's hash.
+/// Unit eigenvectors on the scope's parameters as rows, with the names of these and the checkpoint's hash.
 fn save_eigenvectors(session: &Session, spectrum: &SpectrumReport, folder: &Path) -> Result<PathBuf> {
-    let names: Vec<&str> = session.checkpoint.network.space.tensors().iter().map(|t| t.name.as_str()).collect();
+    let space = &session.checkpoint.network.space;
+    let tensors = spectrum.scope.parse::<Scope>()?.tensors(space)?.into_iter();
+    let names: Vec<&str> = tensors.map(|index| space.tensors()[index].name.as_str()).collect();
     let metadata = [
         ("flatness.operator", spectrum.operator.name().to_owned()),
         ("flatness.scope", spectrum.scope.clone()),

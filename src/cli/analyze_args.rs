@@ -83,7 +83,7 @@ pub(super) struct SurveyArgs {
     #[arg(long, value_name = "N", default_value_t = AnalysisOptions::default().max_matvecs)]
     max_matvecs: usize,
     /// Seconds spent at most on each survey (not with --method power)
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     max_time: Option<f64>,
     /// Start vectors of the survey, in lock-step
     #[arg(long, value_name = "P", default_value_t = AnalysisOptions::default().num_probes)]
@@ -123,7 +123,7 @@ pub(super) struct AnalyzeArgs {
     #[arg(long)]
     pub(super) resume: bool,
     /// Seconds between two states for --resume, at least
-    #[arg(long, value_name = "S", default_value_t = 30.0)]
+    #[arg(long, value_name = "S", default_value_t = 30.0, allow_negative_numbers = true)]
     save_every: f64,
     /// Result folder [default: reports/NAME]
     #[arg(long, value_name = "DIR")]
@@ -157,6 +157,9 @@ impl SurveyArgs {
             }
         }
         self.max_time.map_or(Ok(()), |seconds| check_seconds("--max-time", seconds))?;
+        if self.max_time.is_some() && self.method == MethodArg::Power {
+            return Err(argument("--max-time", "with --method power", "only lanczos watches the time"));
+        }
         if self.steps == 0 {
             return Err(argument("--steps", "0", "at least one Lanczos step is needed"));
         }
@@ -200,6 +203,9 @@ impl AnalyzeArgs {
     /// When states are written and taken up.
     pub(super) fn saving(&self) -> Result<Saving> {
         check_seconds("--save-every", self.save_every)?;
+        if self.resume && self.survey.method == MethodArg::Power {
+            return Err(argument("--resume", "with --method power", "only lanczos keeps states"));
+        }
         Ok(Saving { every: Duration::from_secs_f64(self.save_every), resume: self.resume })
     }
 }

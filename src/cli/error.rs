@@ -37,6 +37,12 @@ pub enum CliError {
         /// Keys of the configuration that differ, with both values.
         differing: Vec<String>,
     },
+    /// A survey state that cannot be read.
+    #[error("cannot go on from the state: {reason}")]
+    UnreadableState {
+        /// The file and what is wrong with it.
+        reason: String,
+    },
     /// Eigenvectors of two spaces.
     #[error("{} and {} differ in their {what}: their vectors cannot be compared", paths[0].display(), paths[1].display())]
     OtherSpace {
@@ -78,7 +84,10 @@ impl CliError {
         Some(match self {
             Self::OutputExists { .. } | Self::FileExists { .. } => "choose another --out, or add --force".into(),
             Self::OtherSpace { .. } => "compare results of one architecture and one --scope".into(),
-            Self::OtherState { .. } => "repeat the command that wrote it, or start again with --force".into(),
+            Self::OtherState { .. } => {
+                "repeat the command that wrote it, or start again with --force in place of --resume".into()
+            }
+            Self::UnreadableState { .. } => "start again with --force in place of --resume".into(),
             Self::OutputIsFile { .. } | Self::OutputIsFolder { .. } => "choose another --out".into(),
             Self::NoTrainingData => "name it, such as --data glyphs".into(),
             Self::NoData { .. } => "name the data with --data, such as --data cifar10:DIR".into(),

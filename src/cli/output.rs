@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::CliError;
 use crate::Result;
-use crate::report::ReportError;
+use crate::report::{ReportError, remove_leftovers};
 
 /// Files that mark a folder as holding a result.
 const MARKS: [&str; 3] = ["run.json", "summary.parquet", "checkpoint.safetensors"];
@@ -41,6 +41,8 @@ pub(super) fn claim_folder(folder: &Path, force: bool) -> Result<OutputFolder> {
     let error = |source| ReportError::Write { path: folder.into(), source };
     std::fs::create_dir_all(folder).map_err(error)?;
     tempfile::tempfile_in(folder).map_err(error)?;
+    // Of a large state that was being written at a kill, for one.
+    [folder.to_owned(), folder.join("figures")].iter().for_each(|folder| remove_leftovers(folder));
     Ok(claimed)
 }
 

@@ -92,9 +92,12 @@ impl Store for StateFile<'_> {
         if !self.files.saving.resume || !self.path.exists() {
             return Ok(None);
         }
-        let file = TensorFile::read(&self.path)?;
+        let unreadable = |reason| CliError::UnreadableState { reason };
+        // The hint for a damaged checkpoint, to copy it again, would be no help.
+        let file = TensorFile::read(&self.path).map_err(|error| unreadable(error.to_string()))?;
         let kept = file.metadata.get(CONFIGURATION).and_then(|text| serde_json::from_str(text).ok());
-        let differing = differences(&kept.unwrap_or(Value::Null), &self.files.configuration);
+        let kept = kept.ok_or_else(|| unreadable(format!("{} says not of which analysis", self.path.display())))?;
+        let differing = differences(&kept, &self.files.configuration);
         if !differing.is_empty() {
             return Err(CliError::OtherState { path: self.path.clone(), differing }.into());
         }

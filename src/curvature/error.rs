@@ -43,6 +43,18 @@ pub enum CurvatureError {
         /// Rows of the objective.
         num_rows: usize,
     },
+    /// A product that leaves the finite numbers, though the loss does not.
+    #[error(
+        "product: not finite on a micro-batch (shard {shard}, number of rows {num_rows}, the first at position {row})"
+    )]
+    NonFiniteProduct {
+        /// The data shard.
+        shard: usize,
+        /// Position among the chosen rows of the first row of the micro-batch.
+        row: usize,
+        /// Rows of the micro-batch.
+        num_rows: usize,
+    },
     /// Vectors of another length than the operator's.
     #[error("vectors have shape {got:?}, but the operator has dimension {dim}: expected [k, {dim}]")]
     BlockShape {
@@ -102,6 +114,9 @@ impl CurvatureError {
             Self::TooFewColumns { outputs, .. } => format!("allow 2 columns, or all {outputs}"),
             Self::NoShards { num_shards, .. } => format!("choose a range within 0..{num_shards}"),
             Self::SubsetSize { num_rows, .. } => format!("choose 1 to {num_rows} rows"),
+            Self::NonFiniteProduct { .. } => {
+                "compute in f64 (--dtype f64); if that is no help, inputs or weights are far too large".into()
+            }
             Self::BlockShape { dim, .. } => format!("give vectors as rows of length {dim}"),
             Self::Terms { .. } => "give one or more operators of equal dimension and dtype".into(),
             Self::Ranges { dim, .. } => format!("give ascending ranges within 0..{dim} that do not overlap"),

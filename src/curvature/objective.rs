@@ -275,7 +275,7 @@ impl<'a> Objective<'a> {
             // Layer-parallel: batch statistics couple all rows, so one tape takes them at once.
             let rows = &self.shards[0];
             let part = pool.install(|| self.pass(rows, params, direction, pass, self.mode(), &mut Pattern::Free))?;
-            sum.add_to_shard(self, 0, part)?;
+            sum.add_to_shard(self, (0, rows), part)?;
         } else {
             let plan = cut(&self.shards, self.micro_batch(direction.count));
             self.run(&plan, params, direction, pass, &mut sum, observer)?;
@@ -295,7 +295,8 @@ impl<'a> Objective<'a> {
     ) -> Result<()> {
         let workers = self.workers(direction.count, self.micro_batch(direction.count));
         let work = |index: usize| self.pass(&plan[index].1, params, direction, pass, self.mode(), &mut Pattern::Free);
-        in_order(plan.len(), workers, work, |index, part| sum.add_to_shard(self, plan[index].0, part), observer)
+        let commit = |index: usize, part| sum.add_to_shard(self, (plan[index].0, plan[index].1.as_slice()), part);
+        in_order(plan.len(), workers, work, commit, observer)
     }
 
     /// As many workers as asked for, and as their gradients and activations of `rows` rows fit the memory.

@@ -1,5 +1,6 @@
 //! Micro-batches, and sums over them.
 
+use super::CurvatureError;
 use super::objective::Objective;
 use super::pass::Part;
 use crate::Result;
@@ -48,7 +49,17 @@ impl Sum {
         Ok(())
     }
 
-    pub(super) fn add_to_shard(&mut self, objective: &Objective<'_>, shard: usize, part: Part) -> Result<()> {
+    /// Adds a micro-batch of `rows`, named in an error where its products are not finite.
+    pub(super) fn add_to_shard(
+        &mut self,
+        objective: &Objective<'_>,
+        (shard, rows): (usize, &[usize]),
+        part: Part,
+    ) -> Result<()> {
+        // An entry that is infinite or NaN makes its form so too, even where the vector is 0.
+        if let (Some(&row), false) = (rows.first(), part.forms.iter().all(|form| form.is_finite())) {
+            return Err(CurvatureError::NonFiniteProduct { shard, row, num_rows: rows.len() }.into());
+        }
         if let Some(forms) = self.forms.get_mut(shard) {
             forms.iter_mut().zip(&part.forms).for_each(|(sum, form)| *sum += form);
         }

@@ -53,6 +53,24 @@ where
     Ok(())
 }
 
+/// Removes the temporary files that a killed [`write_atomic`] left in `folder`; nobody may be writing there.
+pub fn remove_leftovers(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_temporary) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether it is `.NAME.ENDING.RANDOM.tmp`, six letters or digits being random.
+fn is_temporary(name: &str) -> bool {
+    let parts =
+        name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")).and_then(|name| name.rsplit_once('.'));
+    parts.is_some_and(|(name, random)| {
+        name.contains('.') && random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +106,23 @@ mod tests {
         assert!(error.hint().unwrap().contains("space"));
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["table.bin"]);
+    }
+
+    #[test]
+    fn what_a_kill_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        write_atomic(&folder.path().join("table.bin"), |file| {
+            // A copy of the unfinished file stays, as the file itself does at a kill.
+            let unfinished = names(folder.path()).remove(0);
+            std::fs::write(folder.path().join(unfinished.replace("table", "killed")), b"half")?;
+            file.write_all(b"whole")
+        })
+        .unwrap();
+        let others = [".hidden", ".notes.tmp", ".table.bin.short.tmp", "a.bin.abcdef.tmp"];
+        others.iter().for_each(|name| std::fs::write(folder.path().join(name), b"mine").unwrap());
+        assert_eq!(names(folder.path()).len(), 6);
+        remove_leftovers(folder.path());
+        assert_eq!(names(folder.path()), [&others[..], &["table.bin"]].concat());
     }
 
     #[test]

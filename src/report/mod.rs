@@ -10,7 +10,7 @@ pub mod terminal;
 
 use std::path::PathBuf;
 
-pub use atomic::write_atomic;
+pub use atomic::{remove_leftovers, write_atomic};
 pub use save::{save_analysis, write_run_json};
 
 /// What can go wrong while writing results.

@@ -246,7 +246,7 @@ impl Limits {
         let (dim, wanted) = (operator.dim(), params.top + params.bottom);
         // At a restart the kept vectors (the wanted ones and half of the spare rows) exist twice, a block once.
         let that_fit = params.memory_bytes / (dim * operator.dtype().size_in_bytes());
-        let spare = that_fit.saturating_sub(2 * wanted + params.block) * 2 / 3;
+        let spare = that_fit.saturating_sub(params.block.saturating_add(2 * wanted)) * 2 / 3;
         // Wide blocks in a small basis restart before they have learnt anything: up to twice the products.
         let block = params.block.min(spare / 10).clamp(1, dim);
         let basis_rows = wanted + spare.clamp(3 * block, spare_rows.max(3 * block));

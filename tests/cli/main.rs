@@ -1,8 +1,14 @@
 //! The command line, driven in process: what it refuses, what it leaves, and what it computes.
 
+mod budgets;
+mod curvatures;
 mod estimate;
 mod interrupts;
+#[cfg(target_os = "linux")]
+mod memory;
 mod refusals;
 mod results;
+#[cfg(unix)]
+mod resume;
 mod support;
 mod training;

@@ -201,6 +201,25 @@ fn data_that_does_not_fit_the_model() {
 }
 
 #[test]
+fn a_product_beyond_single_precision() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    // At weights of 0 the loss does not see that the third row's square is 1e40.
+    let mut x = vec![1.0; 24];
+    x[12..18].fill(1e20);
+    let x = Tensor::from_vec(x, (4, 6), &Device::Cpu).unwrap();
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F64, &Device::Cpu).unwrap();
+    write(path("data").as_ref(), &[("x", &x), ("y", &zeros(&[4, 3]))]);
+    write(path("weights").as_ref(), &[("0.weight", &zeros(&[3, 6])), ("0.bias", &zeros(&[3]))]);
+    let arch = fixture("logistic-ce", "model.json");
+    let line = format!("{} --arch {} --data tensors:{} --loss mse", path("weights"), arch.display(), path("data"));
+    let line = format!("analyze {line} {} --out {}", crate::support::CHEAP, path("out"));
+    assert_refused(&line, "number of rows 1, the first at position 2)", "--dtype f64");
+    assert!(!folder.path().join("out").exists());
+    succeed(&format!("{line} --dtype f64"));
+}
+
+#[test]
 fn arguments() {
     let folder = tempfile::tempdir().unwrap();
     let logistic = fixture_arguments("logistic-ce");
@@ -216,7 +235,10 @@ fn arguments() {
         (format!("analyze {logistic} --steps 0"), "--steps 0", ""),
         (format!("analyze {logistic} --tolerance NaN"), "--eig-tol NaN", ""),
         (format!("analyze {logistic} --trace-tol 0"), "--trace-tol 0", ""),
-        (format!("analyze {logistic} --max-time=-1"), "--max-time -1", ""),
+        (format!("analyze {logistic} --max-time -1"), "--max-time -1: must be a number of seconds", ""),
+        (format!("analyze {logistic} --save-every -0.5"), "--save-every -0.5: must be a number of seconds", ""),
+        (format!("analyze {logistic} --method power --max-time 9"), "--max-time with --method power", ""),
+        (format!("analyze {logistic} --method power --resume"), "--resume with --method power", ""),
         (format!("analyze {logistic} --max-matvecs 5"), "5 products do not pay for", "products or more"),
         (format!("analyze {logistic} --scope layer:absent"), "scope `layer:absent` has no parameters", "there is"),
         (format!("analyze {logistic} --scope kind:gain"), "unknown kind `gain`", "kind:weight"),

@@ -1,9 +1,10 @@
 //! The residual, the sampled Fisher matrix and the gradient covariance, and objectives on parts of their rows.
 
 use candle_core::{DType, Device, Tensor};
+use flatness::Error;
 use flatness::autodiff::{Saved, Tape};
-use flatness::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective};
-use flatness::data::Targets;
+use flatness::curvature::{Curvature, CurvatureError, CurvatureOperator, LinearOperator, Objective};
+use flatness::data::{Dataset, Inputs, Targets};
 use flatness::models::Loss;
 use flatness::nn::{Forward, Mode};
 
@@ -74,6 +75,38 @@ fn the_residual_has_shard_forms_and_a_single_precision() {
     let single = products(&problem.objective(DType::F32), &problem.theta, Curvature::Residual, &block);
     // Some hundred roundings of 6e-8.
     assert_close("f32", &single, &rv, 1e-4 * largest(&rv));
+}
+
+#[test]
+fn a_product_that_overflows_names_its_shard_and_rows() {
+    let mut shards = Vec::new();
+    // So few rows make a shard each.
+    for guilty in 0..8 {
+        let mut problem = Problem::new(LOGISTIC, &[2], 8, Loss::Mse, 67);
+        problem.theta.fill(0.0);
+        let mut inputs = vec![1.0; 16];
+        inputs[2 * guilty] = 1e20;
+        // Outputs, loss and gradient are 0; the second derivative, 2/3 of the input squared, is beyond 3e38.
+        let targets = Targets::Values { values: vec![0.0; 24], outputs: 3 };
+        problem.data = Dataset::new("test".into(), vec![2], Inputs::Float64(inputs), targets, None).unwrap();
+        let objective = problem.objective(DType::F32);
+        let theta = objective.place(&vector(&problem.theta)).unwrap();
+        assert_eq!(objective.gradient(&theta, &mut ()).unwrap().evaluation.loss, 0.0);
+        let block = tensor(&mut random(68), &[2, problem.dim()], DType::F32);
+        for curvature in [Curvature::Hessian, Curvature::Ggn] {
+            let operator = CurvatureOperator::new(&objective, &theta, curvature).unwrap();
+            let error = operator.apply(&block, &mut ()).err().unwrap();
+            let Error::Curvature(CurvatureError::NonFiniteProduct { shard, row, num_rows }) = error else {
+                panic!("{error}")
+            };
+            assert_eq!((row, num_rows), (guilty, 1));
+            shards.push(shard);
+        }
+        let double = products(&problem.objective(DType::F64), &problem.theta, Curvature::Hessian, &block);
+        assert!(double.iter().all(|entry| entry.is_finite()) && largest(&double) > f64::from(f32::MAX));
+    }
+    shards.sort_unstable();
+    assert_eq!(shards, (0..16).map(|index| index / 2).collect::<Vec<_>>());
 }
 
 /// `(1/N) Σ (g_n − c)(g_n − c)ᵀ` of the gradients of the given rows, each from an objective of its own.

@@ -136,7 +136,8 @@ pub fn survey(
     let started = Instant::now();
     let eigen = params.eigen();
     let guard = guard(operator, rng, observer)?;
-    let mut search = Search::new(operator, &eigen, SPARE_ROWS.max(params.num_probes * params.num_steps), None, rng)?;
+    let mut search =
+        Search::new(operator, &eigen, SPARE_ROWS.max(params.num_probes.saturating_mul(params.num_steps)), None, rng)?;
     // The guard, a basis that holds all pairs, and a closing product for each.
     let wanted = search.wanted();
     let needed = guard + wanted.max(1).next_multiple_of(search.limits.block) + wanted;

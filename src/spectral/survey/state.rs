@@ -56,8 +56,14 @@ impl SurveyState {
     pub(in crate::spectral) fn matrix(&self, name: &str) -> Result<DMatrix<f64>> {
         let values = self.numbers(name)?;
         match values.as_slice() {
-            [rows, columns, entries @ ..] if rows * columns == entries.len() as f64 => {
-                Ok(DMatrix::from_column_slice(*rows as usize, *columns as usize, entries))
+            &[rows, columns, ref entries @ ..] => {
+                let shape = (rows as usize, columns as usize);
+                // Numbers that are no counts become other ones on the way to integers.
+                let counts = (shape.0 as f64, shape.1 as f64) == (rows, columns);
+                if !counts || shape.0.checked_mul(shape.1) != Some(entries.len()) {
+                    return Err(damaged(name));
+                }
+                Ok(DMatrix::from_column_slice(shape.0, shape.1, entries))
             }
             _ => Err(damaged(name)),
         }

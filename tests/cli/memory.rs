@@ -1,0 +1,47 @@
+//! Peak memory against `--memory`; slow, so it runs on request: `cargo test --release --test cli memory -- --ignored`.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::support::succeed;
+
+/// `VmHWM` of a process while it runs, in bytes: the last reading before its end.
+fn peak_bytes(line: &str) -> usize {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flatness"));
+    let mut child = command.args(line.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let kibibytes =
+            text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        peak = kibibytes.map_or(peak, |kibibytes: usize| peak.max(1024 * kibibytes));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(child.wait().unwrap().success(), "{line}");
+    peak
+}
+
+#[test]
+#[ignore = "a minute"]
+fn the_peak_stays_within_what_was_planned() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    // 399 370 parameters: 1.6 MB for a vector.
+    succeed(&format!("train --model mlp:512-512 --data glyphs --rows 0..500 --epochs 0 --out {}", at("model")));
+    let checkpoint = Path::new(&at("model")).join("checkpoint.safetensors").display().to_string();
+    let base = peak_bytes(&format!("info {checkpoint}"));
+    for (name, mebibytes) in [("small", 64), ("middle", 256), ("large", 1024)] {
+        let settings = "--plane-points 0 --slice-points 0 --steps 64 --density-tol 1e-6 --threads 2";
+        let line = format!("analyze {checkpoint} {settings} --memory {mebibytes}MiB --out {}", at(name));
+        let peak = peak_bytes(&line);
+        println!("--memory {mebibytes} MiB: peak {} MiB, {} of them without work", peak >> 20, base >> 20);
+        // A single product of four vectors takes some 85 MiB here, whatever is planned: below that there is no promise.
+        assert!(
+            mebibytes < 128 || peak <= base + (mebibytes << 20),
+            "--memory {mebibytes} MiB: peak {} MiB",
+            peak >> 20
+        );
+    }
+}
