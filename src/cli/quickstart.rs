@@ -137,16 +137,8 @@ fn open(folder: &Path, spec: &DataSpec, execution: Execution) -> Result<Session>
 }
 
 /// What the comparison shows; the tables of each run have the rest.
-const HEADLINES: [&str; 8] = [
-    "loss",
-    "accuracy",
-    "gradient_norm",
-    "parameter_norm",
-    "lambda_max",
-    "lambda_min",
-    "trace",
-    "frobenius_norm",
-];
+const HEADLINES: [&str; 8] =
+    ["loss", "accuracy", "gradient_norm", "parameter_norm", "lambda_max", "lambda_min", "trace", "frobenius_norm"];
 
 /// Held-out figures, as rows beside those of the analysis.
 fn test_rows(outcome: &TrainOutcome) -> Vec<SummaryRow> {
