@@ -100,10 +100,10 @@ pub(super) fn subset_study(
         };
         let ranges = options.scope.resolve(&objective.network().space)?;
         let (mut subsets, mut crossed) = (Vec::new(), Vec::new());
-        for index in 0..count {
+        for (index, part) in parts.iter().enumerate() {
             let (own, other) = (on(index)?, on(index + 1)?);
             let (own, other) = (Restricted::new(&own, ranges.clone())?, Restricted::new(&other, ranges.clone())?);
-            let subset = one_subset(&own, (&parts[index], theta), (kind, options, index), observer)?;
+            let subset = one_subset(&own, (part, theta), (kind, options, index), observer)?;
             if count > 1 {
                 let product = other.apply(&subset.top.vectors, observer)?.block;
                 let wide = |tensor: &Tensor| tensor.to_dtype(candle_core::DType::F64);

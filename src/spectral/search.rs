@@ -168,7 +168,7 @@ impl<'a> Search<'a> {
             state.put_numbers("closure.values", &closure.values)?;
             state.put_numbers("closure.counts", &[closure.num_matvecs as f64, closure.since as f64])?;
         }
-        state.put_numbers("ritz_rows", &[self.ritz.values.len() as f64])?;
+        state.put_numbers("search", &[self.ritz.values.len() as f64, self.num_restarts as f64])?;
         self.state.keep(state)
     }
 
@@ -183,7 +183,8 @@ impl<'a> Search<'a> {
             let values = state.numbers("closure.values")?;
             self.at_closure = Some(Closure { values, num_matvecs: num_matvecs as usize, since: since as usize });
         }
-        let &[rows] = state.numbers("ritz_rows")?.as_slice() else { return Err(damaged("ritz_rows")) };
+        let &[rows, restarts] = state.numbers("search")?.as_slice() else { return Err(damaged("search")) };
+        self.num_restarts = restarts as usize;
         self.ritz = self.state.ritz();
         // An older look at the basis stays as old as it was, so that the next one comes at the same step.
         self.ritz.values.truncate(rows as usize);

@@ -153,7 +153,8 @@ fn numbers(report: &SurveyReport) -> Vec<u64> {
     });
     let rules = report.slq.probes.iter().flat_map(|rule| [rule.nodes.clone(), rule.weights.clone()].concat());
     let trace = report.slq.trace.samples.iter().copied();
-    let rest = [report.slq.trace.std_err_data, report.slq.change(), report.num_matvecs as f64];
+    let rest =
+        [report.slq.trace.std_err_data, report.slq.change(), report.num_matvecs as f64, report.num_restarts as f64];
     ends.chain(rules).chain(trace).chain(rest).map(f64::to_bits).collect()
 }
 
