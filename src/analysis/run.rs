@@ -33,6 +33,8 @@ pub fn analyze(
     let scoped = select(&gradient.gradient, &options.scope.resolve(space)?)?;
     for &operator in &options.operators {
         let spectrum = spectrum(objective, &theta, (operator, options), stores, observer)?;
+        // What time ended is repeated by a budget, which then holds for everything after it.
+        let options = &options.after(spectrum.stop);
         let interrupted = spectrum.interrupted;
         report.summary.extend(of_spectrum(&spectrum));
         report.summary.push(SummaryRow {
