@@ -17,7 +17,7 @@ pub struct SurveyState {
     pub tensors: BTreeMap<String, Tensor>,
 }
 
-/// Where a survey keeps its state. [`()`] keeps nothing.
+/// Where a survey keeps its state. `()` keeps nothing.
 pub trait Store {
     /// What an earlier run left.
     ///
