@@ -41,8 +41,8 @@ pub struct SubsetRow {
     pub quantity: SubsetQuantity,
     /// Its mean over the subsets of that size.
     pub value: f64,
-    /// Standard error of one subset's value: the standard deviation over the subsets, for all rows the error from their
-    /// shards; NaN where unknown.
+    /// Standard error of one subset's value: the standard deviation over eight subsets or more; over fewer, which say too
+    /// little, the error of all rows from their shards, times the root of the ratio of rows; NaN where unknown.
     pub std_err: f64,
     /// Subsets of that size, without common rows.
     pub num_subsets: usize,
@@ -61,6 +61,8 @@ pub struct SubsetStudy {
     pub statement: String,
 }
 
+/// A spread over fewer subsets says too little.
+const FEWEST_SUBSETS: usize = 8;
 /// Relative residual of a subset's eigenvector: its square is all that the eigenvalue loses.
 const TOLERANCE: f64 = 1e-3;
 /// Errors that the verdict asks rows for.
@@ -91,7 +93,9 @@ pub(super) fn subset_study(
         sizes.push(count);
         count *= 2;
     }
-    for count in sizes.into_iter().rev() {
+    // All rows first: their errors serve the larger subsets too.
+    let mut alone = [f64::NAN; 2];
+    for count in sizes {
         let parts = (0..count)
             .map(|part| objective.part(part * num_shards / count..(part + 1) * num_shards / count))
             .collect::<Result<Vec<_>>>()?;
@@ -115,17 +119,20 @@ pub(super) fn subset_study(
         let mut add = |quantity, values: &[f64], alone: f64| {
             if !values.is_empty() {
                 let (value, spread) = mean_and_deviation(values);
-                let std_err = if count == 1 { alone } else { spread };
+                let std_err = if count < FEWEST_SUBSETS { alone * (count as f64).sqrt() } else { spread };
                 study.rows.push(SubsetRow { num_rows, quantity, value, std_err, num_subsets: count });
             }
         };
-        let tops: Vec<f64> = subsets.iter().map(|subset| subset.top.ritz_values[0]).collect();
-        add(SubsetQuantity::LambdaMax, &tops, subsets[0].top.std_err_data[0]);
-        add(SubsetQuantity::LambdaMaxCrossFitted, &crossed, f64::NAN);
         let traces: Vec<(f64, f64)> = subsets.iter().filter_map(|subset| subset.trace).collect();
-        let alone = traces.first().map_or(f64::NAN, |trace| trace.1);
-        add(SubsetQuantity::Trace, &traces.iter().map(|trace| trace.0).collect::<Vec<_>>(), alone);
+        if count == 1 {
+            alone = [subsets[0].top.std_err_data[0], traces.first().map_or(f64::NAN, |trace| trace.1)];
+        }
+        let tops: Vec<f64> = subsets.iter().map(|subset| subset.top.ritz_values[0]).collect();
+        add(SubsetQuantity::LambdaMax, &tops, alone[0]);
+        add(SubsetQuantity::LambdaMaxCrossFitted, &crossed, alone[0]);
+        add(SubsetQuantity::Trace, &traces.iter().map(|trace| trace.0).collect::<Vec<_>>(), alone[1]);
     }
+    study.rows.sort_by_key(|row| row.num_rows);
     Ok(study)
 }
 

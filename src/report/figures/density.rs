@@ -171,11 +171,11 @@ fn notes(axis: Axis, curves: &[Curve]) -> Vec<String> {
     let open = open.map(|curve| {
         let change = curve.spectrum.slq.change();
         let moved = if change.is_finite() {
-            format!(": the last quarter of its steps moved it by {} % of mean |λ|", significant(100.0 * change, 2))
+            format!(", last steps moved {} % of mean |λ|", significant(100.0 * change, 2))
         } else {
             String::new()
         };
-        format!("{} near 0 not converged{moved}", operator_name(curve.spectrum))
+        format!("{}: not converged near 0{moved}", operator_name(curve.spectrum))
     });
     widths(axis, curves).into_iter().chain(open).collect()
 }

@@ -38,7 +38,7 @@ pub fn write_subset_study(study: &SubsetStudy, folder: &Path) -> Result<Vec<Path
     }
     let all = || panels.iter().flat_map(|(curves, _)| curves);
     let legend = all().map(|(quantity, _)| (Sample::Band(pen(*quantity)), words(*quantity).to_owned())).collect();
-    let statement = format!("± 1 standard deviation of one subset's value. {}", study.statement);
+    let statement = format!("± 1 s.e. of one subset. {}", study.statement);
     let sheet = Sheet { legend, body_height: 80.0 * panels.len() as f64 + 14.0, statement };
     sheet.write(folder, "subset_study", |canvas, body| {
         let x = Scale::log(all().flat_map(|(_, rows)| rows).map(|row| row.num_rows as f64));

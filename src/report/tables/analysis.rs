@@ -24,7 +24,7 @@ type Columns = Vec<(&'static str, Column)>;
 /// | `trace_samples` | probe | `sample` is `zᵀAz` of what was left to probes: the residual, or the operator off the converged pairs |
 /// | `density` | grid position | `value` is an eigenvalue; `density` is per unit of `axis` (`linear`: λ; `log_abs`: a decade of |λ|, two curves by the sign of `value` that integrate to their shares; `signed_log`: `sign(λ)·log10(1 + \|λ\|/linear_threshold)`) and smoothed by a Gaussian of standard deviation `kernel_sigma` in that unit; `std_err_numeric` over probes; `converged`: the last quarter of the steps moved the density by no more than its tolerance |
 /// | `density_nodes` | Ritz value of a probe | raw quadrature: the weights of one probe sum to 1; `exact`: the Krylov space closed |
-/// | `subset_study` | quantity and size of subset | `value` is the mean over `num_subsets` subsets without common rows, `std_err_data` the standard deviation of one; empty unless asked for |
+/// | `subset_study` | quantity and size of subset | `value` is the mean over `num_subsets` subsets without common rows, `std_err_data` the error of one; empty unless asked for |
 /// | `slices` | point of a line or plane | `curvature` is the eigenvalue along an eigenvector, else null |
 /// | `summary` | headline number | |
 ///
