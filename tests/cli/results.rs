@@ -5,7 +5,9 @@ use flatness::checkpoint::TensorFile;
 use flatness::report::tables::{Column, read_table};
 use serde_json::Value;
 
-use crate::support::{CHEAP, checkpoint, files, fixture, fixture_arguments, flatness, succeed, values, write};
+use crate::support::{
+    CHEAP, assert_refused, checkpoint, files, fixture, fixture_arguments, flatness, succeed, values, write,
+};
 
 const CASES: [&str; 6] =
     ["mlp-tanh-ce", "mlp-gelu-mse", "logistic-ce", "cnn-bn-relu-ce", "resnet-tiny-optA", "label-smoothing-wd"];
@@ -172,4 +174,21 @@ fn one_thread_and_two_give_equal_bytes() {
             assert!(one == two, "{model}: {} depends on the number of threads", path.display());
         }
     }
+}
+
+#[test]
+fn a_result_overlaps_with_itself_and_not_with_another_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let analyze = |scope: &str| {
+        let out = folder.path().join(scope.replace(':', "-")).display().to_string();
+        succeed(&format!("analyze {} {CHEAP} --slice-points 0 --scope {scope} --out {out}", checkpoint().display()));
+        out
+    };
+    let (all, weights) = (analyze("all"), analyze("kind:weight"));
+    let report: Value = serde_json::from_str(&succeed(&format!("overlap {all} {all} --json")).out).unwrap();
+    for end in ["top", "bottom"] {
+        // Unit vectors in f32.
+        assert!((report[end]["overlap"].as_f64().unwrap() - 1.0).abs() < 1e-5, "{report}");
+    }
+    assert_refused(&format!("overlap {all} {weights}"), "cannot be compared", "one --scope");
 }
