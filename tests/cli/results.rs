@@ -181,7 +181,7 @@ fn a_result_overlaps_with_itself_and_not_with_another_space() {
     let folder = tempfile::tempdir().unwrap();
     let analyze = |scope: &str| {
         let out = folder.path().join(scope.replace(':', "-")).display().to_string();
-        succeed(&format!("analyze {} {CHEAP} --slice-points 0 --scope {scope} --out {out}", checkpoint().display()));
+        succeed(&format!("analyze {} {CHEAP} --scope {scope} --out {out}", checkpoint().display()));
         out
     };
     let (all, weights) = (analyze("all"), analyze("kind:weight"));
