@@ -16,53 +16,30 @@ Eigenpairs are judged by their true residual `|Hy - ty| / t_1`, which costs a pr
 
 import argparse
 import json
+import re
 import sys
 import time
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
+
+import models
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
-class Block(nn.Module):
-    def __init__(self, inputs, outputs, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        projected = stride != 1 or inputs != outputs
-        projection = [nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)]
-        self.downsample = nn.Sequential(*(projection if projected else []))
-
-    def forward(self, x):
-        main = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(main)) + self.downsample(x))
-
-
-class ResNet20(nn.Module):
-    """With the names of PyHessian's checkpoint."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
-        stage = lambda i, o, stride: nn.Sequential(Block(i, o, stride), Block(o, o, 1), Block(o, o, 1))  # noqa: E731
-        self.layer1, self.layer2, self.layer3 = stage(16, 16, 1), stage(16, 32, 2), stage(32, 64, 2)
-        self.fc = nn.Linear(64, 10)
-
-    def forward(self, x):
-        x = self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x))))))
-        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+def renamed(name):
+    """A name of PyHessian's checkpoint in `models.ResNet`."""
+    name = name.removeprefix("module.")
+    name = re.sub(r"^layer(\d)\.(\d)\.", lambda m: f"stages.{3 * int(m[1]) - 3 + int(m[2])}.", name)
+    return re.sub(r"^(conv|bn)1\.", r"\1.", name).replace("downsample.", "shortcut.").replace("fc.", "linear.")
 
 
 def load(weights, cifar, rows):
-    state = {name.removeprefix("module."): tensor for name, tensor in load_file(weights).items()}
-    model = ResNet20()
-    model.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()})
+    model = models.ResNet(3)
+    model.load_state_dict({renamed(name): tensor for name, tensor in load_file(weights).items()})
     raw = np.fromfile(cifar, dtype=np.uint8, count=rows * 3073).reshape(rows, 3073)
     x = torch.from_numpy(raw[:, 1:].copy()).view(rows, 3, 32, 32).float() / 255
     x = (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
@@ -70,10 +47,9 @@ def load(weights, cifar, rows):
 
 
 def pyhessian(model, x, y, trace_probes, tight):
-    import pyhessian  # noqa: F401  (its `hessian` is the class, not the module)
+    import pyhessian  # noqa: F401
 
-    module = sys.modules["pyhessian.hessian"]
-
+    module = sys.modules["pyhessian.hessian"]  # as an attribute of the package, `hessian` is the class
     product, count = module.hessian_vector_product, [0]
 
     def counted(*arguments):
@@ -82,7 +58,6 @@ def pyhessian(model, x, y, trace_probes, tight):
 
     module.hessian_vector_product = counted
     analysis = module.hessian(model, nn.CrossEntropyLoss(), data=(x, y), cuda=False)
-    flat = lambda tensors: torch.cat([t.reshape(-1) for t in tensors]).double()  # noqa: E731
 
     def timed(call):
         count[0], start = 0, time.perf_counter()
@@ -94,8 +69,8 @@ def pyhessian(model, x, y, trace_probes, tight):
         (values, vectors), products, seconds = timed(lambda: analysis.eigenvalues(top_n=10, **options))
         residuals = []
         for value, vector in zip(values, vectors):
-            image = flat(product(analysis.gradsH, analysis.params, vector))
-            residuals.append(((image - value * flat(vector)).norm() / values[0]).item())
+            image = models.flat(product(analysis.gradsH, analysis.params, vector)).double()
+            residuals.append(((image - value * models.flat(vector).double()).norm() / values[0]).item())
         return {"values": values, "residuals": residuals, "products": products, "seconds": seconds}
 
     report = {"eigenvalues": eigenvalues()}

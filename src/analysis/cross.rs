@@ -30,7 +30,7 @@ pub(super) fn cross_fitted(
     let (Some(spectrum), false) = (spectrum, shards < FEWEST_SHARDS || objective.couples_rows()) else {
         return Ok(None);
     };
-    let (top, options) = (&spectrum.top, &options.after(spectrum.stop));
+    let top = &spectrum.top;
     let ranges = options.scope.resolve(&objective.network().space)?;
     let halves = [objective.part(0..shards / 2)?, objective.part(shards / 2..shards)?];
     let [a, b] = [&halves[0], &halves[1]].map(|half| CurvatureOperator::new(half, theta, kind.curvature(options.seed)));

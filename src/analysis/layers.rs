@@ -4,7 +4,6 @@ use candle_core::Tensor;
 
 use super::options::AnalysisOptions;
 use super::{OperatorKind, SummaryRow};
-use crate::autodiff::ParamTensor;
 use crate::curvature::{CurvatureOperator, Objective, Restricted, ranges};
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, eigenpairs};
@@ -21,17 +20,9 @@ pub(super) fn layers(
 ) -> Result<Vec<SummaryRow>> {
     let space = &objective.network().space;
     let whole = CurvatureOperator::new(objective, theta, kind.curvature(options.seed))?;
-    let tensors: Vec<&ParamTensor> =
-        options.scope.tensors(space)?.into_iter().map(|index| &space.tensors()[index]).collect();
-    let mut names: Vec<&str> = Vec::new();
-    for tensor in &tensors {
-        if !names.contains(&tensor.layer()) {
-            names.push(tensor.layer());
-        }
-    }
     let mut rows: Vec<SummaryRow> = Vec::new();
-    for (index, name) in names.into_iter().enumerate() {
-        let own = tensors.iter().copied().filter(|tensor| tensor.layer() == name);
+    for (index, (name, tensors)) in options.scope.layers(space)?.into_iter().enumerate() {
+        let own = tensors.iter().map(|&tensor| &space.tensors()[tensor]);
         let operator = Restricted::new(&whole, ranges(own))?;
         let (tolerance, max_matvecs) = (options.eigen_tolerance, options.max_matvecs);
         let params = EigenParams { top: 1, bottom: 0, tolerance, max_matvecs, ..EigenParams::default() };

@@ -20,7 +20,7 @@ pub use overlap::{Overlap, overlap};
 pub use run::analyze;
 pub use subset_study::{SubsetQuantity, SubsetRow, SubsetStudy};
 
-use crate::spectral::{DensityReport, EigenReport, End, SlqReport, Stop, Store};
+use crate::spectral::{DensityReport, EigenReport, End, SlqReport, Store, SurveyOutcome};
 
 /// Which curvature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -83,18 +83,8 @@ pub struct SpectrumReport {
     pub slq: SlqReport,
     /// Smoothed densities on all axes.
     pub densities: Vec<DensityReport>,
-    /// Whether [`SlqReport::change`] is within its tolerance.
-    pub density_converged: bool,
-    /// Why the survey ended.
-    pub stop: Stop,
-    /// The most vectors that the survey's basis was allowed; 0 where power iteration kept none.
-    pub basis_rows: usize,
-    /// Whether the memory set that, below what the method would have taken.
-    pub memory_bound: bool,
-    /// How often the basis shrank to its best vectors.
-    pub num_restarts: usize,
-    /// Products of the survey.
-    pub num_matvecs: usize,
+    /// How the survey went.
+    pub outcome: SurveyOutcome,
     /// An interruption left the trace, or trace and density, unknown.
     pub interrupted: bool,
 }

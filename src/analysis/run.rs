@@ -10,7 +10,7 @@ use super::spectrum::spectrum;
 use super::subset_study::subset_study;
 use super::vectors::{eigenvectors, gradient_share};
 use super::{AnalysisReport, SliceKind, Stores, SummaryRow};
-use crate::curvature::{Evaluation, Objective};
+use crate::curvature::{Evaluation, Objective, extend, restrict};
 use crate::landscape::{Line, filter_normalised, line, orthogonalise, plane};
 use crate::random::{Purpose, substream};
 use crate::{Error, Observer, Result};
@@ -30,11 +30,11 @@ pub fn analyze(
     let gradient = objective.gradient(&theta, observer)?;
     report.summary = at_the_point(&gradient.evaluation, &gradient.gradient, &theta)?;
     let space = &objective.network().space;
-    let scoped = select(&gradient.gradient, &options.scope.resolve(space)?)?;
+    let scoped = restrict(&gradient.gradient.unsqueeze(0)?, &options.scope.resolve(space)?)?;
     for &operator in &options.operators {
         let spectrum = spectrum(objective, &theta, (operator, options), stores, observer)?;
         // What time ended is repeated by a budget, which then holds for everything after it.
-        let options = &options.after(spectrum.stop);
+        let options = &options.after(spectrum.outcome.stop);
         let interrupted = spectrum.interrupted;
         report.summary.extend(of_spectrum(&spectrum));
         report.summary.push(SummaryRow {
@@ -81,7 +81,7 @@ fn slices(
         let top = &spectrum.top;
         let ranges = options.scope.resolve(&objective.network().space)?;
         for (index, &curvature) in top.ritz_values.clone().iter().enumerate() {
-            let direction = embed(&top.vectors.get(index)?, &ranges, theta)?;
+            let direction = extend(&top.vectors.narrow(0, index, 1)?, &ranges, theta.dims()[0])?.squeeze(0)?;
             let half_width = reach(curvature, here.loss, norm);
             let kind = SliceKind::Eigenvector;
             let slice = Line { kind, index, direction: &direction, half_width, num_points, curvature };
@@ -105,20 +105,6 @@ fn slices(
         report.slices.push(plane(objective, theta, [&first, &second], (1.0, options.plane_points), observer)?);
     }
     Ok(())
-}
-
-/// Entries of a vector in some ranges.
-fn select(vector: &Tensor, ranges: &[std::ops::Range<usize>]) -> Result<Vec<f64>> {
-    let entries = vector.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-    Ok(ranges.iter().flat_map(|range| entries[range.clone()].iter().copied()).collect())
-}
-
-/// The vector of the whole space, like `theta`, with `entries` in some ranges and zeros elsewhere.
-fn embed(entries: &Tensor, ranges: &[std::ops::Range<usize>], theta: &Tensor) -> Result<Tensor> {
-    let mut whole = vec![0.0; theta.dims()[0]];
-    let entries = entries.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-    ranges.iter().cloned().flatten().zip(entries).for_each(|(index, entry)| whole[index] = entry);
-    Ok(Tensor::new(whole, theta.device())?.to_dtype(theta.dtype())?)
 }
 
 /// How far to follow an eigenvector: until the parabola has risen by the loss itself (at least 0.5), at most half of

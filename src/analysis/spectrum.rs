@@ -8,8 +8,8 @@ use super::{OperatorKind, SpectrumReport, Stores, TraceSummary};
 use crate::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective, Restricted, Scope};
 use crate::random::{Purpose, stream};
 use crate::spectral::{
-    Axis, DensityParams, EigenpairsReport, PowerParams, SlqParams, SlqReport, Stop, SurveyParams, SurveyReport,
-    density, power, slq, survey,
+    Axis, DensityParams, EigenpairsReport, PowerParams, SlqParams, SlqReport, Stop, SurveyOutcome, SurveyParams,
+    SurveyReport, density, power, slq, survey,
 };
 use crate::{Error, Observer, Result};
 
@@ -62,9 +62,9 @@ pub(super) fn spectrum(
     if found.pairs.top.interrupted && options.method == EigenMethod::Power {
         return Err(Error::Interrupted);
     }
-    let interrupted = found.stop == Stop::Interrupted;
-    let options = &options.after(found.stop);
-    let budget = options.max_matvecs.saturating_sub(found.num_matvecs);
+    let interrupted = found.outcome.stop == Stop::Interrupted;
+    let options = &options.after(found.outcome.stop);
+    let budget = options.max_matvecs.saturating_sub(found.outcome.num_matvecs);
     let trace = TraceTask { objective, theta, kind, options, budget };
     let trace = match interrupted {
         true => None,
@@ -85,12 +85,7 @@ pub(super) fn spectrum(
         bottom: found.pairs.bottom,
         slq: found.slq,
         densities,
-        density_converged: found.density_converged,
-        stop: found.stop,
-        basis_rows: found.basis_rows,
-        memory_bound: found.memory_bound,
-        num_restarts: found.num_restarts,
-        num_matvecs: found.num_matvecs,
+        outcome: found.outcome,
     })
 }
 
@@ -120,22 +115,22 @@ fn by_power(
     let pairs: EigenpairsReport = power(operator, &params, &mut stream(options.seed, Purpose::Eigenpairs), observer)?;
     let num_steps = options.num_steps.min(operator.dim());
     let params = SlqParams { num_probes: options.num_probes, num_steps, memory_bytes };
-    let (slq, stop) = match slq(operator, &params, &mut stream(options.seed, Purpose::Probes), observer) {
+    let slq = match slq(operator, &params, &mut stream(options.seed, Purpose::Probes), observer) {
         // The eigenpairs are finished and stay.
-        Err(Error::Interrupted) => (SlqReport::none(operator.dim()), Stop::Interrupted),
-        Ok(slq) if slq.interrupted => (SlqReport::none(operator.dim()), Stop::Interrupted),
-        slq => (slq?, Stop::Converged),
+        Err(Error::Interrupted) => SlqReport::none(operator.dim()),
+        Ok(slq) if slq.interrupted => SlqReport::none(operator.dim()),
+        slq => slq?,
+    };
+    let density_converged = slq.change() <= options.density_tolerance;
+    let all_pairs = [&pairs.top, &pairs.bottom].into_iter().flat_map(|end| &end.converged).all(|converged| *converged);
+    let stop = match (slq.interrupted, all_pairs, density_converged) {
+        (true, ..) => Stop::Interrupted,
+        (_, false, _) => Stop::MaxMatvecs,
+        (_, _, false) => Stop::MaxSteps,
+        _ => Stop::Converged,
     };
     let num_matvecs = pairs.top.num_matvecs + slq.num_matvecs;
-    let density_converged = slq.change() <= options.density_tolerance;
-    Ok(SurveyReport {
-        pairs,
-        slq,
-        density_converged,
-        stop,
-        basis_rows: 0,
-        memory_bound: false,
-        num_restarts: 0,
-        num_matvecs,
-    })
+    let outcome =
+        SurveyOutcome { stop, density_converged, basis_rows: 0, memory_bound: false, num_restarts: 0, num_matvecs };
+    Ok(SurveyReport { pairs, slq, outcome })
 }

@@ -87,12 +87,8 @@ pub(super) fn subset_study(
     let (operator, scope) = (kind.name().to_owned(), options.scope.to_string());
     let mut study = SubsetStudy { operator, scope, ..SubsetStudy::default() };
     let num_shards = objective.num_shards();
-    let mut count = 1;
-    let mut sizes = Vec::new();
-    while num_shards / count >= 1 && !objective.couples_rows() {
-        sizes.push(count);
-        count *= 2;
-    }
+    let most = if objective.couples_rows() { 0 } else { num_shards };
+    let sizes = std::iter::successors(Some(1), |count| Some(2 * count)).take_while(|count| *count <= most);
     // All rows first: their errors serve the larger subsets too.
     let mut alone = [f64::NAN; 2];
     for count in sizes {
@@ -105,10 +101,12 @@ pub(super) fn subset_study(
         let ranges = options.scope.resolve(&objective.network().space)?;
         let (mut subsets, mut crossed) = (Vec::new(), Vec::new());
         for (index, part) in parts.iter().enumerate() {
-            let (own, other) = (on(index)?, on(index + 1)?);
-            let (own, other) = (Restricted::new(&own, ranges.clone())?, Restricted::new(&other, ranges.clone())?);
+            let own = on(index)?;
+            let own = Restricted::new(&own, ranges.clone())?;
             let subset = one_subset(&own, (part, theta), (kind, options, index), observer)?;
             if count > 1 {
+                let other = on(index + 1)?;
+                let other = Restricted::new(&other, ranges.clone())?;
                 let product = other.apply(&subset.top.vectors, observer)?.block;
                 let wide = |tensor: &Tensor| tensor.to_dtype(candle_core::DType::F64);
                 crossed.push((wide(&subset.top.vectors)? * wide(&product)?)?.sum_all()?.to_scalar::<f64>()?);

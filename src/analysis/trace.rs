@@ -62,15 +62,7 @@ impl TraceTask<'_> {
 
     /// Of the GGN, without products.
     fn exact(&self, observer: &mut dyn Observer) -> Result<TraceSummary> {
-        let space = &self.objective.network().space;
-        let mut layers: Vec<(&str, Vec<usize>)> = Vec::new();
-        for index in self.options.scope.tensors(space)? {
-            let layer = space.tensors()[index].layer();
-            match layers.iter_mut().find(|(name, _)| *name == layer) {
-                Some((_, tensors)) => tensors.push(index),
-                None => layers.push((layer, vec![index])),
-            }
-        }
+        let layers = self.options.scope.layers(&self.objective.network().space)?;
         let groups: Vec<Vec<usize>> = layers.iter().map(|(_, tensors)| tensors.clone()).collect();
         let params = ExactParams { seed: self.options.seed, ..ExactParams::default() };
         let exact = self.objective.exact_trace(self.theta, &groups, &params, observer)?;

@@ -45,14 +45,15 @@ fn eigenvector(end: End, index: usize, row: &[f64], spans: &[(&str, usize)]) -> 
 }
 
 /// `‖P g‖² / ‖g‖²`, `P` the projection on the top eigenvectors: how much of the gradient lies in sharp directions. NaN
-/// for a zero gradient or no vectors.
-pub(super) fn gradient_share(gradient: &[f64], top: &EigenReport) -> Result<f64> {
+/// for a zero gradient or no vectors. `gradient` is `[1, n]`.
+pub(super) fn gradient_share(gradient: &Tensor, top: &EigenReport) -> Result<f64> {
+    let gradient = gradient.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     let square: f64 = gradient.iter().map(|entry| entry * entry).sum();
     let rows = wide(&top.vectors)?;
     if rows.is_empty() || square == 0.0 {
         return Ok(f64::NAN);
     }
-    let dots = rows.iter().map(|row| row.iter().zip(gradient).map(|(y, g)| y * g).sum::<f64>());
+    let dots = rows.iter().map(|row| row.iter().zip(&gradient).map(|(y, g)| y * g).sum::<f64>());
     Ok(dots.map(|dot| dot * dot).sum::<f64>() / square)
 }
 

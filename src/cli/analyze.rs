@@ -151,15 +151,15 @@ pub(super) fn analyze_session(
         states.remove();
     }
     for spectrum in &report.spectra {
-        if spectrum.memory_bound && spectrum.num_restarts > 0 {
+        if spectrum.outcome.memory_bound && spectrum.outcome.num_restarts > 0 {
             ui.say(&format!(
                 "note: --memory holds a basis of {} vectors for the {}: restarted {} times, more memory saves products",
-                spectrum.basis_rows,
+                spectrum.outcome.basis_rows,
                 spectrum.operator.name(),
-                spectrum.num_restarts
+                spectrum.outcome.num_restarts
             ));
         }
-        if let Stop::MaxTime { max_matvecs } = spectrum.stop {
+        if let Stop::MaxTime { max_matvecs } = spectrum.outcome.stop {
             let name = spectrum.operator.name();
             ui.say(&format!("note: --max-time ended the {name}; --max-matvecs {max_matvecs} gives the same numbers"));
         }
@@ -179,7 +179,7 @@ pub(super) fn analyze_session(
 
 /// Why and where the survey of an operator ended.
 fn survey_json(spectrum: &SpectrumReport) -> serde_json::Value {
-    let (stop, reproduced_by) = match spectrum.stop {
+    let (stop, reproduced_by) = match spectrum.outcome.stop {
         Stop::Converged => ("converged", None),
         Stop::MaxSteps => ("max_steps", None),
         Stop::MaxMatvecs => ("max_matvecs", None),
@@ -190,10 +190,10 @@ fn survey_json(spectrum: &SpectrumReport) -> serde_json::Value {
         "operator": spectrum.operator.name(),
         "stop": stop,
         "reproduced_by_max_matvecs": reproduced_by,
-        "num_matvecs": spectrum.num_matvecs,
-        "basis_rows": spectrum.basis_rows,
-        "memory_bound": spectrum.memory_bound,
-        "num_restarts": spectrum.num_restarts,
+        "num_matvecs": spectrum.outcome.num_matvecs,
+        "basis_rows": spectrum.outcome.basis_rows,
+        "memory_bound": spectrum.outcome.memory_bound,
+        "num_restarts": spectrum.outcome.num_restarts,
         "density_change": Some(spectrum.slq.change()).filter(|change| change.is_finite()),
     })
 }

@@ -95,6 +95,11 @@ impl SessionArgs {
     }
 }
 
+/// `mean cross-entropy`; a mean already says so.
+fn of_mean(loss: &str) -> String {
+    if loss.starts_with("mean ") { loss.to_owned() } else { format!("mean {loss}") }
+}
+
 impl Session {
     /// How loss and data were defined, in one line.
     pub(super) fn statement(&self) -> String {
@@ -111,8 +116,8 @@ impl Session {
         };
         let noise = self.spec.noise.map_or(String::new(), |noise| format!(" with label noise {noise}"));
         format!(
-            "mean {} {decay}, {rows} {} rows of {}{noise}, no augmentation{norm}, {}",
-            options.loss.describe(),
+            "{} {decay}, {rows} {} rows of {}{noise}, no augmentation{norm}, {}",
+            of_mean(&options.loss.describe()),
             self.spec.split.name(),
             self.spec.source_name(),
             options.dtype.as_str()

@@ -26,6 +26,7 @@ pub use scope::Scope;
 pub(crate) use scope::ranges;
 pub use var_gradient::{GradientError, VarGradient};
 pub use wrappers::{Deflated, Restricted, Scaled, Shifted, WeightedSum};
+pub(crate) use wrappers::{extend, restrict};
 
 use crate::{Observer, Result};
 

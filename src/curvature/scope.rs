@@ -109,6 +109,22 @@ impl Scope {
         Ok((0..space.tensors().len()).filter(|&index| self.contains(&space.tensors()[index])).collect())
     }
 
+    /// The scope's tensors by layer, layers in the order of the network.
+    ///
+    /// # Errors
+    /// As [`Scope::resolve`].
+    pub fn layers<'a>(&self, space: &'a ParamSpace) -> Result<Vec<(&'a str, Vec<usize>)>, CurvatureError> {
+        let mut layers: Vec<(&str, Vec<usize>)> = Vec::new();
+        for index in self.tensors(space)? {
+            let layer = space.tensors()[index].layer();
+            match layers.iter_mut().find(|(name, _)| *name == layer) {
+                Some((_, tensors)) => tensors.push(index),
+                None => layers.push((layer, vec![index])),
+            }
+        }
+        Ok(layers)
+    }
+
     fn contains(&self, tensor: &ParamTensor) -> bool {
         match self {
             Self::All => true,

@@ -150,6 +150,27 @@ fn add_forms(sum: Option<ShardForms>, term: Option<ShardForms>) -> Option<ShardF
     Some(sum)
 }
 
+/// The columns of a block in some ascending ranges.
+pub(crate) fn restrict(block: &Tensor, ranges: &[Range<usize>]) -> Result<Tensor> {
+    let parts: Vec<Tensor> =
+        ranges.iter().map(|range| block.narrow(1, range.start, range.len())).collect::<Result<_, _>>()?;
+    Ok(Tensor::cat(&parts, 1)?.contiguous()?)
+}
+
+/// The block of `dim` columns that has those of `block` in some ascending ranges, and zeros elsewhere.
+pub(crate) fn extend(block: &Tensor, ranges: &[Range<usize>], dim: usize) -> Result<Tensor> {
+    let zeros = |len: usize| Tensor::zeros((block.dims()[0], len), block.dtype(), block.device());
+    let (mut parts, mut taken, mut filled) = (Vec::new(), 0, 0);
+    for range in ranges {
+        parts.push(zeros(range.start - filled)?);
+        parts.push(block.narrow(1, taken, range.len())?);
+        (taken, filled) = (taken + range.len(), range.end);
+    }
+    parts.push(zeros(dim - filled)?);
+    parts.retain(|part| part.elem_count() > 0);
+    Ok(Tensor::cat(&parts, 1)?.contiguous()?)
+}
+
 /// `P A Pᵀ`: the rows and columns of `A` in some index ranges; its vectors have as many entries as the ranges. Shard
 /// forms: those of `A` at the vectors filled up with zeros.
 ///
@@ -199,9 +220,7 @@ impl<'a> Restricted<'a> {
     /// A block of another width.
     pub fn restrict(&self, block: &Tensor) -> Result<Tensor> {
         check(block, self.operator.dim())?;
-        let parts: Vec<Tensor> =
-            self.ranges.iter().map(|range| block.narrow(1, range.start, range.len())).collect::<Result<_, _>>()?;
-        Ok(Tensor::cat(&parts, 1)?.contiguous()?)
+        restrict(block, &self.ranges)
     }
 
     /// `Pᵀ B`: a block `[k, dim]` with zeros in the other columns, `[k, n]`.
@@ -209,17 +228,8 @@ impl<'a> Restricted<'a> {
     /// # Errors
     /// A block of another width.
     pub fn extend(&self, block: &Tensor) -> Result<Tensor> {
-        let count = check(block, self.dim)?;
-        let zeros = |len: usize| Tensor::zeros((count, len), block.dtype(), block.device());
-        let (mut parts, mut taken, mut filled) = (Vec::new(), 0, 0);
-        for range in &self.ranges {
-            parts.push(zeros(range.start - filled)?);
-            parts.push(block.narrow(1, taken, range.len())?);
-            (taken, filled) = (taken + range.len(), range.end);
-        }
-        parts.push(zeros(self.operator.dim() - filled)?);
-        parts.retain(|part| part.elem_count() > 0);
-        Ok(Tensor::cat(&parts, 1)?.contiguous()?)
+        check(block, self.dim)?;
+        extend(block, &self.ranges, self.operator.dim())
     }
 }
 

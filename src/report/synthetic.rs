@@ -6,7 +6,7 @@ use crate::analysis::{
     AnalysisReport, OperatorKind, SliceKind, SliceReport, SpectrumReport, SubsetStudy, SummaryRow, TraceSummary,
 };
 use crate::spectral::{
-    Axis, DensityParams, EigenReport, End, Quadrature, SlqReport, Stop, TraceReport, density as smoothed,
+    Axis, DensityParams, EigenReport, End, Quadrature, SlqReport, Stop, SurveyOutcome, TraceReport, density as smoothed,
 };
 
 const DIM: usize = 272_474;
@@ -112,12 +112,14 @@ fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumRepo
         top: eigen(End::Top, top),
         bottom: eigen(End::Bottom, bottom),
         densities: vec![density(Axis::Linear, 18.0), density(Axis::SignedLog, 0.12), density(Axis::LogAbs, 0.12)],
-        density_converged: true,
-        stop: Stop::Converged,
-        basis_rows: 158,
-        memory_bound: false,
-        num_restarts: 0,
-        num_matvecs: 122,
+        outcome: SurveyOutcome {
+            stop: Stop::Converged,
+            density_converged: true,
+            basis_rows: 158,
+            memory_bound: false,
+            num_restarts: 0,
+            num_matvecs: 122,
+        },
         interrupted: false,
         trace: TraceSummary {
             trace: trace.trace,

@@ -103,8 +103,10 @@ fn measured(value: f64, errors: [f64; 2]) -> [String; 3] {
     };
     let known = errors.into_iter().filter(|error| *error > 0.0 || *error == 0.0 && value != 0.0);
     let known = known.filter(|error| error.is_finite());
-    // The smaller error decides the digits; beyond the seven of an f32, it says nothing about them.
-    let known = known.map(|error| place(error.max(1e-6 * value.abs()))).reduce(i32::min);
+    // The smaller error decides the digits; beyond the seven of an f32, it says nothing about them, and an error of 0
+    // says nothing of rounding.
+    let least = |error: f64| if error == 0.0 { 1e-4 * value.abs() } else { 1e-6 * value.abs() };
+    let known = known.map(|error| place(error.max(least(error)))).reduce(i32::min);
     let text = match known {
         Some(place) => at_place(value, place),
         None => at_place(value, if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 - 5 }),

@@ -115,7 +115,7 @@ pub(super) fn eigenpairs_from(
             Err(Error::Interrupted) if search.is_enough() => return search.finish(true, observer),
             result => result?,
         }
-        let stop = search.announce(observer);
+        let stop = search.announce(0, observer);
         let done = search.is_done();
         let spent = search.next_matvecs() > params.max_matvecs;
         if done || search.is_enough() && (spent || stop) {

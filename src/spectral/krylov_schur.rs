@@ -6,7 +6,7 @@ use rand::Rng;
 
 use super::SpectralError;
 use super::dense::symmetric_eigen;
-use super::survey::{SurveyState, damaged};
+use super::state::{SurveyState, damaged};
 use super::vectors::{Basis, combine, normal_block, norms, products};
 use crate::Result;
 use crate::curvature::{LinearOperator, ShardForms};

@@ -16,6 +16,7 @@ mod power;
 mod search;
 mod sketch;
 mod slq;
+mod state;
 #[cfg(test)]
 mod stress;
 mod student;
@@ -43,8 +44,9 @@ pub use hutchpp::hutchpp;
 pub use power::{PowerParams, power};
 pub use sketch::{SketchParams, SketchReport};
 pub use slq::{SlqParams, slq};
+pub use state::{Store, SurveyState};
 pub use student::student_quantile;
-pub use survey::{Stop, Store, SurveyParams, SurveyReport, SurveyState, survey};
+pub use survey::{Stop, SurveyOutcome, SurveyParams, SurveyReport, survey};
 pub use trace::{TraceParams, hutchinson};
 pub use xtrace::{xdiag, xtrace};
 

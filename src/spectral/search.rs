@@ -7,7 +7,7 @@ use super::EigenpairsReport;
 use super::closing::Accepted;
 use super::eigenpairs::EigenParams;
 use super::krylov_schur::{KrylovSchur, Ritz};
-use super::survey::{SurveyState, damaged};
+use super::state::{SurveyState, damaged};
 use crate::Result;
 use crate::curvature::LinearOperator;
 use crate::observer::{Observer, Step};
@@ -41,8 +41,8 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// Starts from the rows of `start` and random normal vectors up to the block; the basis may grow to `spare_rows` vectors beyond the wanted ones, where
-    /// memory allows.
+    /// Starts from the rows of `start` and random normal vectors up to the block; the basis may grow to `spare_rows`
+    /// vectors beyond the wanted ones, where memory allows.
     pub(super) fn new(
         operator: &'a dyn LinearOperator,
         params: &EigenParams,
@@ -102,12 +102,12 @@ impl<'a> Search<'a> {
         self.ritz.values.len() == self.state.rows()
     }
 
-    /// Tells the observer; whether it asks to stop.
-    pub(super) fn announce(&self, observer: &mut dyn Observer) -> bool {
+    /// Tells the observer, who hears of `least` products to come in all, or more; whether it asks to stop.
+    pub(super) fn announce(&self, least: usize, observer: &mut dyn Observer) -> bool {
         let (wanted, converged) = (self.wanted(), self.num_converged());
         let message = format!("{converged} of {wanted} converged");
         let done = self.state.num_matvecs;
-        let total = expected_matvecs(done, wanted - converged, wanted, self.params.max_matvecs);
+        let total = expected_matvecs(done, wanted - converged, wanted, self.params.max_matvecs).max(least);
         observer.on_step(&Step { task: METHOD, done, total, message }).is_break()
     }
 

@@ -1,4 +1,4 @@
-//! Peak memory against `--memory`; slow, so it runs on request: `cargo test --release --test cli memory -- --ignored`.
+//! Peak memory against `--memory`, as Linux counts it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -24,7 +24,6 @@ fn peak_bytes(line: &str) -> usize {
 }
 
 #[test]
-#[ignore = "a minute"]
 fn the_peak_stays_within_what_was_planned() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
@@ -32,16 +31,12 @@ fn the_peak_stays_within_what_was_planned() {
     succeed(&format!("train --model mlp:512-512 --data glyphs --rows 0..500 --epochs 0 --out {}", at("model")));
     let checkpoint = Path::new(&at("model")).join("checkpoint.safetensors").display().to_string();
     let base = peak_bytes(&format!("info {checkpoint}"));
-    for (name, mebibytes) in [("small", 64), ("middle", 256), ("large", 1024)] {
+    // One product of four vectors takes some 85 MiB here, whatever is planned: with much less there is no promise.
+    for (name, mebibytes) in [("middle", 256), ("large", 1024)] {
         let settings = "--plane-points 0 --slice-points 0 --steps 64 --density-tol 1e-6 --threads 2";
         let line = format!("analyze {checkpoint} {settings} --memory {mebibytes}MiB --out {}", at(name));
         let peak = peak_bytes(&line);
         println!("--memory {mebibytes} MiB: peak {} MiB, {} of them without work", peak >> 20, base >> 20);
-        // A single product of four vectors takes some 85 MiB here, whatever is planned: below that there is no promise.
-        assert!(
-            mebibytes < 128 || peak <= base + (mebibytes << 20),
-            "--memory {mebibytes} MiB: peak {} MiB",
-            peak >> 20
-        );
+        assert!(peak > base && peak <= base + (mebibytes << 20), "--memory {mebibytes} MiB: peak {} MiB", peak >> 20);
     }
 }

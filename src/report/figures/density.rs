@@ -167,7 +167,7 @@ fn stem(curve: &Curve) -> Pen {
 
 /// What the kernel's width is, what the axis leaves out, and which density has not converged.
 fn notes(axis: Axis, curves: &[Curve]) -> Vec<String> {
-    let open = curves.iter().filter(|curve| !curve.spectrum.density_converged);
+    let open = curves.iter().filter(|curve| !curve.spectrum.outcome.density_converged);
     let open = open.map(|curve| {
         let change = curve.spectrum.slq.change();
         let moved = if change.is_finite() {

@@ -148,7 +148,7 @@ fn density(spectra: &[SpectrumReport]) -> Columns {
         ("std_err_numeric", number(&rows, |(_, d, i)| d.std_err.get(*i).copied().unwrap_or(f64::NAN))),
         ("std_err_data", number(&rows, |_| f64::NAN)),
         ("method", text(&rows, |(s, ..)| slq_method(&s.slq))),
-        ("converged", flag(&rows, |(s, ..)| s.density_converged)),
+        ("converged", flag(&rows, |(s, ..)| s.outcome.density_converged)),
         ("num_matvecs", count(&rows, |(s, ..)| s.slq.num_matvecs)),
         ("interrupted", flag(&rows, |(s, ..)| s.slq.interrupted)),
     ]

@@ -2,10 +2,12 @@
 
 use nalgebra::DMatrix;
 
+use crate::Result;
 use crate::spectral::Quadrature;
 use crate::spectral::dense::symmetric_eigen;
 use crate::spectral::functions::change;
 use crate::spectral::search::Search;
+use crate::spectral::state::{SurveyState, damaged};
 
 /// Block steps from which on a rule is compared with a shorter one, and between comparisons.
 const STEPS_BETWEEN_CHECKS: usize = 4;
@@ -72,6 +74,39 @@ impl Rules {
     /// How far the last quarter of the steps moved the mean measure.
     pub(super) fn change(&self) -> f64 {
         change(&self.shorter, &self.probes)
+    }
+}
+
+/// In files.
+impl SurveyState {
+    pub(super) fn put_rules(&mut self, rules: &Rules) -> Result<()> {
+        self.put_numbers("rules", &[rules.num_steps as f64])?;
+        for (name, rules) in [("rules", &rules.probes), ("shorter", &rules.shorter)] {
+            for (index, rule) in rules.iter().enumerate() {
+                self.put_numbers(&format!("{name}.{index}.nodes"), &rule.nodes)?;
+                self.put_numbers(&format!("{name}.{index}.weights"), &rule.weights)?;
+                self.put_numbers(&format!("{name}.{index}.exact"), &[f64::from(u8::from(rule.exact))])?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn rules(&self) -> Result<Option<Rules>> {
+        if !self.tensors.contains_key("rules") {
+            return Ok(None);
+        }
+        let &[num_steps] = self.numbers("rules")?.as_slice() else { return Err(damaged("rules")) };
+        let (probes, shorter) = (self.quadratures("rules")?, self.quadratures("shorter")?);
+        Ok(Some(Rules { probes, shorter, num_steps: num_steps as usize }))
+    }
+
+    fn quadratures(&self, name: &str) -> Result<Vec<Quadrature>> {
+        let mut rules = Vec::new();
+        while self.tensors.contains_key(&format!("{name}.{}.nodes", rules.len())) {
+            let part = |part: &str| self.numbers(&format!("{name}.{}.{part}", rules.len()));
+            rules.push(Quadrature { nodes: part("nodes")?, weights: part("weights")?, exact: part("exact")? == [1.0] });
+        }
+        Ok(rules)
     }
 }
 

@@ -48,7 +48,7 @@ fn both_ends_match_known_spectra() {
         for (dtype, eigen_tolerance) in [(DType::F64, 1e-9), (DType::F32, 1e-5)] {
             let operator = with_spectrum(&spectrum, dtype, 4);
             let report = run(&operator, &SurveyParams { eigen_tolerance, ..ends(top, bottom) });
-            assert!(matches!(report.stop, Stop::Converged | Stop::MaxSteps));
+            assert!(matches!(report.outcome.stop, Stop::Converged | Stop::MaxSteps));
             assert_pairs(&operator, &spectrum, &report.pairs, eigen_tolerance);
         }
     }
@@ -84,7 +84,7 @@ fn the_density_knows_the_outliers_exactly() {
     let spectrum = network_like(400);
     let operator = with_spectrum(&spectrum, DType::F64, 5);
     let report = run(&operator, &ends(10, 5));
-    assert!(report.density_converged && report.slq.change() <= 0.05);
+    assert!(report.outcome.density_converged && report.slq.change() <= 0.05);
     for rule in &report.slq.probes {
         assert!((total(rule, |_| 1.0) - 1.0).abs() < 1e-12);
         // The 15 outliers carry all of tr A² but the bulk's 385/2, of which a probe sees a random part: Rademacher-like
@@ -153,8 +153,12 @@ fn numbers(report: &SurveyReport) -> Vec<u64> {
     });
     let rules = report.slq.probes.iter().flat_map(|rule| [rule.nodes.clone(), rule.weights.clone()].concat());
     let trace = report.slq.trace.samples.iter().copied();
-    let rest =
-        [report.slq.trace.std_err_data, report.slq.change(), report.num_matvecs as f64, report.num_restarts as f64];
+    let rest = [
+        report.slq.trace.std_err_data,
+        report.slq.change(),
+        report.outcome.num_matvecs as f64,
+        report.outcome.num_restarts as f64,
+    ];
     ends.chain(rules).chain(trace).chain(rest).map(f64::to_bits).collect()
 }
 
@@ -172,7 +176,7 @@ fn a_killed_survey_goes_on_to_the_same_bits() {
         let mut store = Memory::default();
         let mut rng = stream(3, Purpose::Survey);
         let killed = survey(&operator, &params, &mut rng, &mut store, &mut Breaking::after(steps));
-        let Ok(SurveyReport { stop: Stop::Converged | Stop::MaxSteps, .. }) = killed else {
+        let Some(Stop::Converged | Stop::MaxSteps) = killed.ok().map(|report| report.outcome.stop) else {
             assert!(store.saves > 0);
             // Another stream position, which the state must set right.
             let mut rng = stream(3, Purpose::Survey);
@@ -198,7 +202,7 @@ fn many_pairs_survive_many_restarts() {
         ..ends(100, 0)
     };
     let report = run(&operator, &params);
-    assert!(report.num_restarts >= 3, "{} restarts", report.num_restarts);
+    assert!(report.outcome.num_restarts >= 3, "{} restarts", report.outcome.num_restarts);
     assert_pairs(&operator, &spectrum, &report.pairs, 1e-6);
 }
 
@@ -207,12 +211,12 @@ fn budgets_end_it_and_time_names_the_same_budget() {
     let operator = with_spectrum(&(0..600).map(|i| f64::from(i).sqrt()).collect::<Vec<_>>(), DType::F64, 2);
     let base = SurveyParams { eigen_tolerance: 1e-12, ..ends(4, 2) };
     let spent = run(&operator, &SurveyParams { max_matvecs: 60, ..base.clone() });
-    assert_eq!(spent.stop, Stop::MaxMatvecs);
-    assert!(spent.num_matvecs <= 60 && spent.pairs.top.converged.iter().any(|converged| !converged));
+    assert_eq!(spent.outcome.stop, Stop::MaxMatvecs);
+    assert!(spent.outcome.num_matvecs <= 60 && spent.pairs.top.converged.iter().any(|converged| !converged));
     let late = run(&operator, &SurveyParams { max_time: Some(Duration::ZERO), ..base.clone() });
-    let Stop::MaxTime { max_matvecs } = late.stop else { panic!("{:?}", late.stop) };
+    let Stop::MaxTime { max_matvecs } = late.outcome.stop else { panic!("{:?}", late.outcome.stop) };
     let same = run(&operator, &SurveyParams { max_matvecs, ..base.clone() });
-    assert!(numbers(&late) == numbers(&same) && same.stop == Stop::MaxMatvecs);
+    assert!(numbers(&late) == numbers(&same) && same.outcome.stop == Stop::MaxMatvecs);
     let error =
         survey(&operator, &SurveyParams { max_matvecs: 15, ..base }, &mut stream(3, Purpose::Survey), &mut (), &mut ());
     let text = "lanczos: 15 products do not pay for 16, the fewest that give a result";

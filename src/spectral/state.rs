@@ -6,8 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use nalgebra::DMatrix;
 use rand_chacha::ChaCha8Rng;
 
-use super::rules::Rules;
-use crate::spectral::Quadrature;
+use super::SpectralError;
 use crate::{Error, Result};
 
 /// Everything that a survey needs to go on: tensors by name, which a file can hold.
@@ -37,23 +36,23 @@ pub trait Store {
 impl Store for () {}
 
 impl SurveyState {
-    pub(in crate::spectral) fn put_numbers(&mut self, name: &str, values: &[f64]) -> Result<()> {
+    pub(super) fn put_numbers(&mut self, name: &str, values: &[f64]) -> Result<()> {
         self.tensors.insert(name.into(), Tensor::new(values, &Device::Cpu)?);
         Ok(())
     }
 
-    pub(in crate::spectral) fn put_matrix(&mut self, name: &str, matrix: &DMatrix<f64>) -> Result<()> {
+    pub(super) fn put_matrix(&mut self, name: &str, matrix: &DMatrix<f64>) -> Result<()> {
         // Column-major, with its shape in front.
         let mut values = vec![matrix.nrows() as f64, matrix.ncols() as f64];
         values.extend_from_slice(matrix.as_slice());
         self.put_numbers(name, &values)
     }
 
-    pub(in crate::spectral) fn numbers(&self, name: &str) -> Result<Vec<f64>> {
+    pub(super) fn numbers(&self, name: &str) -> Result<Vec<f64>> {
         Ok(self.tensor(name)?.to_dtype(DType::F64)?.to_vec1()?)
     }
 
-    pub(in crate::spectral) fn matrix(&self, name: &str) -> Result<DMatrix<f64>> {
+    pub(super) fn matrix(&self, name: &str) -> Result<DMatrix<f64>> {
         let values = self.numbers(name)?;
         match values.as_slice() {
             &[rows, columns, ref entries @ ..] => {
@@ -69,7 +68,7 @@ impl SurveyState {
         }
     }
 
-    pub(in crate::spectral) fn tensor(&self, name: &str) -> Result<&Tensor> {
+    pub(super) fn tensor(&self, name: &str) -> Result<&Tensor> {
         self.tensors.get(name).ok_or_else(|| damaged(name))
     }
 
@@ -86,39 +85,9 @@ impl SurveyState {
         rng.set_word_pos(words.iter().rev().fold(0, |position: u128, &word| position << 32 | word as u128));
         Ok(())
     }
-
-    pub(super) fn put_rules(&mut self, rules: &Rules) -> Result<()> {
-        self.put_numbers("rules", &[rules.num_steps as f64])?;
-        for (name, rules) in [("rules", &rules.probes), ("shorter", &rules.shorter)] {
-            for (index, rule) in rules.iter().enumerate() {
-                self.put_numbers(&format!("{name}.{index}.nodes"), &rule.nodes)?;
-                self.put_numbers(&format!("{name}.{index}.weights"), &rule.weights)?;
-                self.put_numbers(&format!("{name}.{index}.exact"), &[f64::from(u8::from(rule.exact))])?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn rules(&self) -> Result<Option<Rules>> {
-        if !self.tensors.contains_key("rules") {
-            return Ok(None);
-        }
-        let &[num_steps] = self.numbers("rules")?.as_slice() else { return Err(damaged("rules")) };
-        let (probes, shorter) = (self.quadratures("rules")?, self.quadratures("shorter")?);
-        Ok(Some(Rules { probes, shorter, num_steps: num_steps as usize }))
-    }
-
-    fn quadratures(&self, name: &str) -> Result<Vec<Quadrature>> {
-        let mut rules = Vec::new();
-        while self.tensors.contains_key(&format!("{name}.{}.nodes", rules.len())) {
-            let part = |part: &str| self.numbers(&format!("{name}.{}.{part}", rules.len()));
-            rules.push(Quadrature { nodes: part("nodes")?, weights: part("weights")?, exact: part("exact")? == [1.0] });
-        }
-        Ok(rules)
-    }
 }
 
 /// A part that is missing or has another shape than this version writes.
-pub(in crate::spectral) fn damaged(part: &str) -> Error {
-    crate::spectral::SpectralError::DamagedState { part: part.to_owned() }.into()
+pub(super) fn damaged(part: &str) -> Error {
+    SpectralError::DamagedState { part: part.to_owned() }.into()
 }
