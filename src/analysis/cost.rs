@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Tensor};
 
+use super::spectrum::basis_bytes;
 use super::{AnalysisOptions, EigenMethod, OperatorKind};
 use crate::curvature::{Curvature, CurvatureOperator, ExactParams, LinearOperator, Objective};
 use crate::models::BatchNormMode;
@@ -137,8 +138,7 @@ fn timed<R>(work: impl FnOnce() -> Result<R>) -> Result<(f64, R)> {
 /// Parameters and gradient, the basis of a survey with its copy at a restart, and a block product.
 fn memory_bytes(objective: &Objective<'_>, options: &AnalysisOptions) -> usize {
     let (dim, element) = (objective.dim(), objective.options().dtype.size_in_bytes());
-    // As `analyze` divides it.
-    let for_bases = objective.options().execution.memory_bytes / 2 / (dim * element).max(1);
+    let for_bases = basis_bytes(objective) / (dim * element).max(1);
     let wanted = options.top + options.bottom;
     let basis = typical_matvecs(&AnalysisOptions { operators: vec![OperatorKind::Hessian], ..options.clone() }, dim);
     let basis = basis.min(dim).min(for_bases.max(wanted + options.num_probes));

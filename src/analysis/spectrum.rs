@@ -44,7 +44,7 @@ pub(super) fn spectrum(
             &restricted
         }
     };
-    let memory_bytes = objective.options().execution.memory_bytes / 2;
+    let memory_bytes = basis_bytes(objective);
     let found = match options.method {
         EigenMethod::Lanczos => {
             let store = &mut *stores.store(kind.name());
@@ -87,6 +87,12 @@ pub(super) fn spectrum(
         densities,
         outcome: found.outcome,
     })
+}
+
+/// Memory for Krylov bases with their copies: 3/8 of what there is to plan with. A block product takes up to half, and
+/// what the allocator keeps in reserve, different from run to run, the rest.
+pub(super) fn basis_bytes(objective: &Objective<'_>) -> usize {
+    objective.options().execution.memory_bytes / 8 * 3
 }
 
 fn survey_params(options: &AnalysisOptions, memory_bytes: usize) -> SurveyParams {
