@@ -72,7 +72,8 @@ fn main() -> Result<(), Error> {
             let (mut theta, rows) = (theta, (0..data.len()).collect::<Vec<_>>());
             serve(json!({"ready": true, "tool": "flatness", "version": version}), || {
                 let mode = || Mode::Train { dropout: None };
-                let mut gradient = |theta: &Tensor| objective.training_gradient(theta, &rows, mode());
+                let batch = objective.batch(&rows)?;
+                let mut gradient = |theta: &Tensor| objective.training_gradient(theta, &batch, mode());
                 let update = optimizer.step(&theta, 0.05, &mut gradient)?;
                 theta = update.theta;
                 Ok(update.pass.evaluation.loss)

@@ -189,7 +189,7 @@ impl Objective<'_> {
         for start in (0..columns.count).step_by(columns.at_once) {
             let width = columns.at_once.min(columns.count - start);
             let mut tape = Tape::<Dual>::new(Saved::Primals);
-            let (output, _, _) = self.forward(&mut tape, &columns.params, &[row], self.mode())?;
+            let (output, _) = self.forward(&mut tape, &columns.params, &self.batch(&[row])?, self.mode())?;
             let Some(primal) = output.value().primal() else { return Ok(()) };
             let outputs = primal.flatten_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
             if outputs.iter().any(|output| !output.is_finite()) {
@@ -218,7 +218,7 @@ impl Objective<'_> {
         let tensors = self.network.space.split(&self.place(theta)?)?;
         let tensors: Vec<Dual> = tensors.into_iter().map(Dual::constant).collect();
         let mut tape = Tape::<Dual>::new(Saved::Nothing);
-        let (output, _, _) = self.forward(&mut tape, &tensors, &[0], self.mode())?;
+        let (output, _) = self.forward(&mut tape, &tensors, &self.batch(&[0])?, self.mode())?;
         let outputs: usize = output.dims()?.iter().product();
         let random = outputs > params.max_columns;
         let count = if random { params.max_columns } else { outputs };

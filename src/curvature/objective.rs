@@ -8,9 +8,9 @@ use super::execution::{Execution, in_order};
 use super::pass::{Direction, Pass};
 use super::sum::{Sum, cut};
 use crate::autodiff::Pattern;
-use crate::data::Dataset;
+use crate::data::{Batch, Dataset};
 use crate::models::{BatchNormMode, Loss, Network};
-use crate::nn::{BatchStatistics, Mode};
+use crate::nn::{BatchStatistics, ClassScores, Mode};
 use crate::{Error, Observer, Result};
 
 /// How the loss is defined and computed.
@@ -72,6 +72,8 @@ pub struct GradientReport {
     pub gradient: Tensor,
     /// For the running averages; empty in eval mode.
     pub statistics: Vec<BatchStatistics>,
+    /// What the outputs say about classes; `None` where the targets are none.
+    pub scores: Option<ClassScores>,
 }
 
 /// What one sample costs, found by a dry run.
@@ -192,6 +194,20 @@ impl<'a> Objective<'a> {
         self.evaluation(&sum, self.num_rows(), theta)
     }
 
+    /// As [`Objective::evaluate`], with what the outputs say about classes; `None` where the targets are none.
+    ///
+    /// # Errors
+    /// As [`Objective::evaluate`].
+    pub fn evaluate_scores(
+        &self,
+        theta: &Tensor,
+        observer: &mut dyn Observer,
+    ) -> Result<(Evaluation, Option<ClassScores>)> {
+        let params = self.network.space.split(theta)?;
+        let (sum, _) = self.sum_over_shards(&params, &Direction::none(), Pass::Loss, observer)?;
+        Ok((self.evaluation(&sum, self.num_rows(), theta)?, sum.scores))
+    }
+
     /// Mean loss and its gradient at `theta`.
     ///
     /// # Errors
@@ -202,27 +218,49 @@ impl<'a> Objective<'a> {
         self.gradient_report(sum, self.num_rows(), theta)
     }
 
-    /// The gradient on some rows in training mode: batch statistics, and dropout where `mode` draws it.
+    /// The gradient on `batch` in training mode: batch statistics, and dropout where `mode` draws it.
     ///
     /// # Errors
     /// A loss that is not finite.
-    pub fn training_gradient(&self, theta: &Tensor, rows: &[usize], mode: Mode) -> Result<GradientReport> {
+    pub fn training_gradient(&self, theta: &Tensor, batch: &Batch, mode: Mode) -> Result<GradientReport> {
         let params = self.network.space.split(theta)?;
         let mut sum = Sum::new(1, self.dim());
+        let (none, rows) = (Direction::none(), batch.rows.len());
         let drops_out = matches!(mode, Mode::Train { dropout: Some(_) });
         if self.network.architecture.has_batch_norm() || drops_out {
-            let none = Direction::none();
-            let run = || self.pass(rows, &params, &none, Pass::Gradient, mode, &mut Pattern::Free);
-            let part = match &self.pool {
-                Some(pool) => pool.install(run)?,
-                None => run()?,
-            };
-            sum.add(self, part)?;
+            let run = || self.pass(batch, &params, &none, Pass::Gradient, mode, &mut Pattern::Free);
+            sum.add(self, self.with_pool(run)?)?;
         } else {
-            let plan = cut(&[rows.to_vec()], self.micro_batch(0));
-            self.run(&plan, &params, &Direction::none(), Pass::Gradient, &mut sum, &mut ())?;
+            let places: Vec<usize> = (0..rows).collect();
+            let parts = cut(&[places], self.micro_batch(0)).into_iter();
+            let parts = parts.map(|(_, places)| batch.part(places[0], places[0] + places.len()));
+            let parts = parts.collect::<Result<Vec<Batch>>>()?;
+            let work = |index: usize| {
+                self.pass(&parts[index], &params, &none, Pass::Gradient, self.mode(), &mut Pattern::Free)
+            };
+            let workers = self.workers(0, self.micro_batch(0));
+            in_order(parts.len(), workers, work, |_, part| sum.add(self, part), &mut ())?;
         }
-        self.gradient_report(sum, rows.len(), theta)
+        self.gradient_report(sum, rows, theta)
+    }
+
+    /// Mean and variance of `batch` at every batch normalisation, from a forward pass in training mode.
+    ///
+    /// # Errors
+    /// A loss that is not finite.
+    pub fn batch_statistics(&self, theta: &Tensor, batch: &Batch) -> Result<Vec<BatchStatistics>> {
+        let (params, none) = (self.network.space.split(theta)?, Direction::none());
+        let mode = Mode::Train { dropout: None };
+        let run = || self.pass(batch, &params, &none, Pass::Loss, mode, &mut Pattern::Free);
+        Ok(self.with_pool(run)?.statistics)
+    }
+
+    /// On the pool whose threads share the work inside a layer, where there is one.
+    fn with_pool<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
     }
 
     /// The gradient in one micro-batch after another on this thread, with each one's activation pattern recorded
@@ -242,7 +280,8 @@ impl<'a> Objective<'a> {
                 patterns.push(Pattern::Record(Vec::new()));
             }
             let none = Direction::none();
-            sum.add(self, self.pass(rows, &params, &none, Pass::Gradient, self.mode(), &mut patterns[index])?)?;
+            let batch = self.batch(rows)?;
+            sum.add(self, self.pass(&batch, &params, &none, Pass::Gradient, self.mode(), &mut patterns[index])?)?;
         }
         Ok(self.gradient_report(sum, self.num_rows(), theta)?.gradient)
     }
@@ -255,7 +294,8 @@ impl<'a> Objective<'a> {
         let params = self.network.space.split(theta)?;
         let rows: Vec<usize> = (0..self.data.len().min(2)).collect();
         let none = Direction::none();
-        let part = self.pass(&rows, &params, &none, Pass::Gradient, self.mode(), &mut Pattern::Free)?;
+        let batch = self.batch(&rows)?;
+        let part = self.pass(&batch, &params, &none, Pass::Gradient, self.mode(), &mut Pattern::Free)?;
         let tensors = self.network.space.tensors().iter();
         Ok(tensors.zip(&part.gradients).filter(|(_, g)| g.is_none()).map(|(tensor, _)| tensor.name.clone()).collect())
     }
@@ -274,7 +314,8 @@ impl<'a> Objective<'a> {
         if let Some(pool) = &self.pool {
             // Layer-parallel: batch statistics couple all rows, so one tape takes them at once.
             let rows = &self.shards[0];
-            let part = pool.install(|| self.pass(rows, params, direction, pass, self.mode(), &mut Pattern::Free))?;
+            let batch = self.batch(rows)?;
+            let part = pool.install(|| self.pass(&batch, params, direction, pass, self.mode(), &mut Pattern::Free))?;
             sum.add_to_shard(self, (0, rows), part)?;
         } else {
             let plan = cut(&self.shards, self.micro_batch(direction.count));
@@ -294,7 +335,9 @@ impl<'a> Objective<'a> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let workers = self.workers(direction.count, self.micro_batch(direction.count));
-        let work = |index: usize| self.pass(&plan[index].1, params, direction, pass, self.mode(), &mut Pattern::Free);
+        let work = |index: usize| {
+            self.pass(&self.batch(&plan[index].1)?, params, direction, pass, self.mode(), &mut Pattern::Free)
+        };
         let commit = |index: usize, part| sum.add_to_shard(self, (plan[index].0, plan[index].1.as_slice()), part);
         in_order(plan.len(), workers, work, commit, observer)
     }
@@ -336,7 +379,7 @@ impl<'a> Objective<'a> {
             0.0 => gradient,
             decay => (gradient + (theta * decay)?)?,
         };
-        Ok(GradientReport { evaluation, gradient, statistics: sum.statistics })
+        Ok(GradientReport { evaluation, gradient, statistics: sum.statistics, scores: sum.scores })
     }
 
     fn new_pool(options: &ObjectiveOptions) -> Result<Arc<rayon::ThreadPool>> {

@@ -6,10 +6,10 @@ use super::factor::draw_labels;
 use super::objective::{Objective, SampleCost};
 use crate::Result;
 use crate::autodiff::{Dual, Gradients, Pattern, Saved, Tape, Value, Var};
-use crate::data::TargetBatch;
+use crate::data::{Batch, TargetBatch};
 use crate::kernels::row_dots;
 use crate::models::Loss;
-use crate::nn::{BatchStatistics, Forward, Mode, NnError, count_correct, per_sample_loss};
+use crate::nn::{BatchStatistics, ClassScores, Forward, Mode, NnError, count_correct, per_sample_loss};
 
 /// What a pass computes, summed over its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,30 +57,42 @@ pub(super) struct Part {
     /// `vᵀA v` per direction.
     pub(super) forms: Vec<f64>,
     pub(super) statistics: Vec<BatchStatistics>,
+    /// Of a plain pass over class labels.
+    pub(super) scores: Option<ClassScores>,
 }
 
 impl Part {
     /// Loss and correct answers of some rows, `[rows, C]` outputs and `[rows, 1]` losses.
-    fn new(rows: &[usize], output: Option<&Tensor>, loss: Option<&Tensor>, target: &TargetBatch) -> Result<Self> {
+    fn new(batch: &Batch, output: Option<&Tensor>, loss: Option<&Tensor>) -> Result<Self> {
         let mut part = Self::default();
         if let (Some(output), Some(loss)) = (output, loss) {
             let losses = loss.flatten_all()?.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>()?;
             if let Some(position) = losses.iter().position(|loss| !loss.is_finite()) {
-                return Err(NnError::NonFinite { row: rows[position] }.into());
+                let row = batch.rows.get(position).copied().unwrap_or(position);
+                return Err(NnError::NonFinite { row }.into());
             }
             part.loss = losses.iter().sum();
             part.loss_squares = losses.iter().map(|loss| loss * loss).sum();
-            part.correct = count_correct(output, target)?;
+            part.correct = count_correct(output, &batch.targets)?;
         }
         Ok(part)
     }
 }
 
 impl Objective<'_> {
-    /// Runs one pass over `rows` on the calling thread (and the rayon pool it belongs to, if any).
+    /// The rows as a batch, in the objective's dtype and on its device.
+    ///
+    /// # Errors
+    /// As [`crate::data::Dataset::batch`].
+    pub fn batch(&self, rows: &[usize]) -> Result<Batch> {
+        let (x, targets) = self.data.batch(rows, self.options.dtype, &self.options.device)?;
+        Ok(Batch { rows: rows.to_vec(), x, targets })
+    }
+
+    /// Runs one pass over `batch` on the calling thread (and the rayon pool it belongs to, if any).
     pub(super) fn pass(
         &self,
-        rows: &[usize],
+        batch: &Batch,
         params: &[Tensor],
         direction: &Direction,
         pass: Pass,
@@ -88,15 +100,15 @@ impl Objective<'_> {
         pattern: &mut Pattern,
     ) -> Result<Part> {
         match pass {
-            Pass::Loss => self.plain(rows, params, Saved::Nothing, mode, pattern),
-            Pass::Gradient => self.plain(rows, params, Saved::Everything, mode, pattern),
-            _ => self.dual(rows, params, direction, pass, mode),
+            Pass::Loss => self.plain(batch, params, Saved::Nothing, mode, pattern),
+            Pass::Gradient => self.plain(batch, params, Saved::Everything, mode, pattern),
+            _ => self.dual(batch, params, direction, pass, mode),
         }
     }
 
     fn plain(
         &self,
-        rows: &[usize],
+        batch: &Batch,
         params: &[Tensor],
         saved: Saved,
         mode: Mode,
@@ -104,10 +116,11 @@ impl Objective<'_> {
     ) -> Result<Part> {
         let mut tape = Tape::<Tensor>::new(saved);
         tape.pattern = std::mem::take(pattern);
-        let (output, target, statistics) = self.forward(&mut tape, params, rows, mode)?;
-        let loss = per_sample_loss(&mut tape, &self.options.loss, &output, &target)?;
+        let (output, statistics) = self.forward(&mut tape, params, batch, mode)?;
+        let loss = per_sample_loss(&mut tape, &self.options.loss, &output, &batch.targets)?;
         *pattern = std::mem::take(&mut tape.pattern);
-        let mut part = Part::new(rows, output.value().primal(), loss.value().primal(), &target)?;
+        let mut part = Part::new(batch, output.value().primal(), loss.value().primal())?;
+        part.scores = output.value().primal().map_or(Ok(None), |y| ClassScores::of(&batch.rows, y, &batch.targets))?;
         part.statistics = statistics;
         if saved != Saved::Nothing {
             let ones = loss.value().ones_like()?;
@@ -116,7 +129,7 @@ impl Objective<'_> {
         Ok(part)
     }
 
-    fn dual(&self, rows: &[usize], params: &[Tensor], direction: &Direction, pass: Pass, mode: Mode) -> Result<Part> {
+    fn dual(&self, batch: &Batch, params: &[Tensor], direction: &Direction, pass: Pass, mode: Mode) -> Result<Part> {
         let values: Vec<Dual> = params
             .iter()
             .zip(&direction.tangents)
@@ -127,25 +140,26 @@ impl Objective<'_> {
             _ => Saved::Primals,
         };
         let mut tape = Tape::<Dual>::new(saved);
-        let (output, target, _) = self.forward(&mut tape, &values, rows, mode)?;
+        let target = &batch.targets;
+        let (output, _) = self.forward(&mut tape, &values, batch, mode)?;
         let mut slopes = None;
         let (loss, gradients) = match pass {
             Pass::Ggn => {
-                let (loss, curved) = self.loss_curvature(output.value(), &target)?;
+                let (loss, curved) = self.loss_curvature(output.value(), target)?;
                 (loss, tape.backward(&output, curved)?)
             }
             Pass::Residual => {
-                let (loss, slope) = self.loss_slope(output.value(), &target)?;
+                let (loss, slope) = self.loss_slope(output.value(), target)?;
                 (loss, tape.backward(&output, slope)?)
             }
             Pass::Hessian => {
-                let loss = per_sample_loss(&mut tape, &self.options.loss, &output, &target)?;
+                let loss = per_sample_loss(&mut tape, &self.options.loss, &output, target)?;
                 let ones = loss.value().primal().map(Tensor::ones_like).transpose()?;
                 let primal = loss.value().primal().cloned();
                 (primal, tape.backward(&loss, Dual::new(ones, None))?)
             }
             _ => {
-                let loss = self.fisher_loss(&mut tape, &output, (rows, &target), pass)?;
+                let loss = self.fisher_loss(&mut tape, &output, batch, pass)?;
                 slopes = match (loss.value().tangents(), &direction.centre) {
                     (Some(slopes), Some(centre)) => Some(slopes.broadcast_sub(centre)?),
                     (slopes, _) => slopes.cloned(),
@@ -154,7 +168,7 @@ impl Objective<'_> {
                 (primal, tape.backward(&loss, Dual::new(None, slopes.clone()))?)
             }
         };
-        let mut part = Part::new(rows, output.value().primal(), loss.as_ref(), &target)?;
+        let mut part = Part::new(batch, output.value().primal(), loss.as_ref())?;
         part.gradients = products(gradients);
         part.forms = match slopes {
             // `Σ (gᵀv)²`: a sum of squares stays one.
@@ -192,16 +206,16 @@ impl Objective<'_> {
         &self,
         tape: &mut Tape<Dual>,
         output: &Var<Dual>,
-        (rows, target): (&[usize], &TargetBatch),
+        batch: &Batch,
         pass: Pass,
     ) -> Result<Var<Dual>> {
         match (pass, output.value().primal()) {
             (Pass::SampledFisher { seed }, Some(primal)) => {
-                let labels = TargetBatch::Classes(draw_labels(primal, rows, seed)?);
+                let labels = TargetBatch::Classes(draw_labels(primal, &batch.rows, seed)?);
                 // Smoothing belongs to the data's labels; the model's own distribution has none.
                 per_sample_loss(tape, &Loss::CrossEntropy { label_smoothing: 0.0 }, output, &labels)
             }
-            _ => per_sample_loss(tape, &self.options.loss, output, target),
+            _ => per_sample_loss(tape, &self.options.loss, output, &batch.targets),
         }
     }
 
@@ -209,13 +223,12 @@ impl Objective<'_> {
         &self,
         tape: &mut Tape<V>,
         params: &[V],
-        rows: &[usize],
+        batch: &Batch,
         mode: Mode,
-    ) -> Result<(Var<V>, TargetBatch, Vec<BatchStatistics>)> {
-        let (x, target) = self.data.batch(rows, self.options.dtype, &self.options.device)?;
+    ) -> Result<(Var<V>, Vec<BatchStatistics>)> {
         let mut forward = Forward::new(tape, &self.network.space, params, &self.network.buffers, mode);
-        let output = forward.run(&self.network.architecture.layers, x)?;
-        Ok((output, target, forward.statistics))
+        let output = forward.run(&self.network.architecture.layers, batch.x.clone())?;
+        Ok((output, forward.statistics))
     }
 
     /// Runs one row forwards and counts; every misfit between network, data and loss shows here.
@@ -227,9 +240,9 @@ impl Objective<'_> {
         let zeros = Tensor::zeros(space.dim(), self.options.dtype, &self.options.device)?;
         let params = space.split(&zeros)?;
         let mut tape = Tape::<Tensor>::new(Saved::Nothing);
-        let (x, target) = self.data.batch(&[0], self.options.dtype, &self.options.device)?;
+        let batch = self.batch(&[0])?;
         let mut forward = Forward::new(&mut tape, space, &params, &self.network.buffers, Mode::Eval);
-        let output = forward.run(&self.network.architecture.layers, x)?;
+        let output = forward.run(&self.network.architecture.layers, batch.x.clone())?;
         let cost = SampleCost {
             multiply_adds: forward.multiply_adds,
             activations: forward.activations,
@@ -241,7 +254,7 @@ impl Objective<'_> {
             let two = self.options.loss == Loss::BceWithLogits && outputs == 1 && self.data.num_classes().is_some();
             self.data.check_classes(if two { 2 } else { outputs })?;
         }
-        per_sample_loss(&mut tape, &self.options.loss, &output, &target)?;
+        per_sample_loss(&mut tape, &self.options.loss, &output, &batch.targets)?;
         Ok(cost)
     }
 }

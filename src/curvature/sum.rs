@@ -5,7 +5,7 @@ use super::objective::Objective;
 use super::pass::Part;
 use crate::Result;
 use crate::kernels::Accumulator;
-use crate::nn::BatchStatistics;
+use crate::nn::{BatchStatistics, ClassScores};
 
 /// Shard and rows of each micro-batch: even pieces of at most `size` rows that never cross a shard.
 pub(super) fn cut(shards: &[Vec<usize>], size: usize) -> Vec<(usize, Vec<usize>)> {
@@ -28,12 +28,15 @@ pub(super) struct Sum {
     pub(super) primal: Accumulator,
     pub(super) forms: Vec<Vec<f64>>,
     pub(super) statistics: Vec<BatchStatistics>,
+    /// `None` where some part has none.
+    pub(super) scores: Option<ClassScores>,
 }
 
 impl Sum {
     pub(super) fn new(rows: usize, columns: usize) -> Self {
         let primal = Accumulator::new(rows, columns);
-        Self { loss: 0.0, loss_squares: 0.0, correct: Some(0), primal, forms: Vec::new(), statistics: Vec::new() }
+        let (forms, statistics, scores) = (Vec::new(), Vec::new(), Some(ClassScores::new()));
+        Self { loss: 0.0, loss_squares: 0.0, correct: Some(0), primal, forms, statistics, scores }
     }
 
     pub(super) fn add(&mut self, objective: &Objective<'_>, part: Part) -> Result<()> {
@@ -46,6 +49,10 @@ impl Sum {
             }
         }
         self.statistics = part.statistics;
+        self.scores = self.scores.take().zip(part.scores).map(|(mut sum, part)| {
+            sum.add(part);
+            sum
+        });
         Ok(())
     }
 

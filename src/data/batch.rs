@@ -14,6 +14,35 @@ pub enum TargetBatch {
     Values(Tensor),
 }
 
+/// Rows as one tensor, with their targets.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Places of the rows in their data set.
+    pub rows: Vec<usize>,
+    /// Normalised values, `[n, …sample_shape]`.
+    pub x: Tensor,
+    /// One per row.
+    pub targets: TargetBatch,
+}
+
+impl Batch {
+    /// Rows `start` to `end − 1` of this batch.
+    ///
+    /// # Errors
+    /// A candle error for a range that does not exist.
+    pub fn part(&self, start: usize, end: usize) -> Result<Self> {
+        let rows = self.rows.get(start..end).unwrap_or_default().to_vec();
+        let x = self.x.narrow(0, start, end - start)?;
+        let targets = match &self.targets {
+            TargetBatch::Classes(labels) => {
+                TargetBatch::Classes(labels.get(start..end).unwrap_or_default().to_vec())
+            }
+            TargetBatch::Values(values) => TargetBatch::Values(values.narrow(0, start, end - start)?),
+        };
+        Ok(Self { rows, x, targets })
+    }
+}
+
 impl Dataset {
     /// The given rows as `x`, `[n, …sample_shape]`, and their targets.
     ///

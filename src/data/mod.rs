@@ -17,7 +17,7 @@ mod tensors;
 #[cfg(test)]
 mod testing;
 
-pub use batch::TargetBatch;
+pub use batch::{Batch, TargetBatch};
 pub use dataset::{Dataset, Inputs, Normalisation, Targets};
 pub use error::DataError;
 pub use glyphs::GlyphOptions;

@@ -94,17 +94,17 @@ fn negative_targets(labels: &[u32], classes: usize, smoothing: f64, like: &Tenso
 pub fn count_correct(output: &Tensor, target: &TargetBatch) -> Result<Option<usize>> {
     let TargetBatch::Classes(labels) = target else { return Ok(None) };
     let rows = output.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
-    let predicted = |row: &[f64]| {
-        if row.len() == 1 {
-            return usize::from(row[0] > 0.0);
-        }
-        let mut best = 0;
-        row.iter().enumerate().for_each(|(class, value)| {
-            if *value > row[best] {
-                best = class;
-            }
-        });
-        best
-    };
+    let predicted = |row: &[f64]| if row.len() == 1 { usize::from(row[0] > 0.0) } else { largest(row) };
     Ok(Some(rows.iter().zip(labels).filter(|(row, label)| predicted(row) == **label as usize).count()))
+}
+
+/// Place of the first largest entry.
+pub(super) fn largest(row: &[f64]) -> usize {
+    let mut best = 0;
+    row.iter().enumerate().for_each(|(class, value)| {
+        if *value > row[best] {
+            best = class;
+        }
+    });
+    best
 }

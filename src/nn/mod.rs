@@ -6,6 +6,7 @@ mod error;
 mod loss;
 mod norm;
 mod pool;
+mod scores;
 
 use std::collections::HashMap;
 
@@ -15,6 +16,7 @@ use rand_chacha::ChaCha8Rng;
 pub use error::NnError;
 pub use loss::{count_correct, per_sample_loss};
 pub use norm::BatchStatistics;
+pub use scores::ClassScores;
 
 use crate::Result;
 use crate::autodiff::{Finish, ParamSpace, Tape, Value, Var};

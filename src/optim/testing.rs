@@ -23,7 +23,7 @@ pub(super) fn quadratic(a: f64) -> impl FnMut(&Tensor) -> Result<GradientReport>
         let loss = a / 2.0 * theta.sqr()?.sum_all()?.to_scalar::<f64>()?;
         let nan = f64::NAN;
         let evaluation = Evaluation { loss, loss_std_err: nan, accuracy: nan, accuracy_std_err: nan };
-        Ok(GradientReport { evaluation, gradient: (theta * a)?, statistics: Vec::new() })
+        Ok(GradientReport { evaluation, gradient: (theta * a)?, statistics: Vec::new(), scores: None })
     }
 }
 

@@ -92,10 +92,11 @@ impl<'a> Run<'a> {
         let step = self.steps + 1;
         let not_finite = |what| TrainError::NonFinite { what, epoch, step, learning_rate };
         let (objective, seed, drops_out) = (self.objective, self.config.seed, self.drops_out);
+        let batch = objective.batch(batch)?;
         let mut gradient = |theta: &Tensor| {
             // One mask per step: the two passes of SAM see the same function.
             let dropout = drops_out.then(|| substream(seed, Purpose::Dropout, step as u64));
-            match objective.training_gradient(theta, batch, Mode::Train { dropout }) {
+            match objective.training_gradient(theta, &batch, Mode::Train { dropout }) {
                 Err(Error::Nn(NnError::NonFinite { .. })) => Err(not_finite("the loss is").into()),
                 report => report,
             }

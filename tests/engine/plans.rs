@@ -36,7 +36,8 @@ fn stored_statistics_every_cut_gives_what_one_tape_gives() {
     let theta = vector(&problem.theta);
     let all: Vec<usize> = (0..problem.data.len()).collect();
     // With batch normalisation in the network, `training_gradient` uses one tape whatever the mode.
-    let tape = problem.objective(DType::F64).training_gradient(&theta, &all, Mode::Eval).unwrap();
+    let objective = problem.objective(DType::F64);
+    let tape = objective.training_gradient(&theta, &objective.batch(&all).unwrap(), Mode::Eval).unwrap();
     assert!(tape.statistics.is_empty(), "eval mode has no batch statistics");
     let mut sizes = Vec::new();
     let mut expected: Option<Vec<Vec<f64>>> = None;
@@ -156,7 +157,7 @@ fn batch_statistics_results_do_not_depend_on_threads() {
             let theta = objective.place(&vector(&problem.theta)).unwrap();
             let report = objective.gradient(&theta, &mut ()).unwrap();
             let all: Vec<usize> = (0..400).collect();
-            let training = objective.training_gradient(&theta, &all, Mode::Train { dropout: None }).unwrap();
+            let training = objective.training_gradient(&theta, &objective.batch(&all).unwrap(), Mode::Train { dropout: None }).unwrap();
             let mut results = vec![vec![report.evaluation.loss], values(&report.gradient), values(&training.gradient)];
             results.extend(training.statistics.iter().flat_map(|s| [values(&s.mean), values(&s.var)]));
             results.extend(CURVATURES.map(|curvature| products(&objective, &problem.theta, curvature, &block)));
@@ -176,7 +177,7 @@ fn running_statistics_of_a_training_pass() {
     let rows = [4, 0, 17, 9, 21, 3];
     let objective = problem.objective(DType::F64);
     let theta = vector(&problem.theta);
-    let report = objective.training_gradient(&theta, &rows, Mode::Train { dropout: None }).unwrap();
+    let report = objective.training_gradient(&theta, &objective.batch(&rows).unwrap(), Mode::Train { dropout: None }).unwrap();
     let named: Vec<(&str, &str, f64)> =
         report.statistics.iter().map(|s| (s.running_mean.as_str(), s.running_var.as_str(), s.momentum)).collect();
     assert_eq!(named, [("n.mean", "n.var", 0.3), ("m.mean", "m.var", 0.1)]);
@@ -206,7 +207,7 @@ fn dropout_draws_in_training_only() {
     let all: Vec<usize> = (0..50).collect();
     let pass = |seed: Option<u64>| {
         let mode = Mode::Train { dropout: seed.map(random) };
-        objective.training_gradient(&theta, &all, mode).unwrap()
+        objective.training_gradient(&theta, &objective.batch(&all).unwrap(), mode).unwrap()
     };
     assert_eq!(values(&pass(Some(1)).gradient), values(&pass(Some(1)).gradient));
     assert_ne!(values(&pass(Some(1)).gradient), values(&pass(Some(2)).gradient));

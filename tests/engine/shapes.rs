@@ -249,8 +249,7 @@ fn vectors_and_rows_of_the_wrong_number() {
     let short = vector(&problem.theta[1..]);
     assert!(objective.gradient(&short, &mut ()).is_err());
     assert!(CurvatureOperator::new(&objective, &short, Curvature::Hessian).is_err());
-    let train = flatness::nn::Mode::Train { dropout: None };
-    assert!(objective.training_gradient(&vector(&problem.theta), &[0, 4], train).is_err());
+    assert!(objective.batch(&[0, 4]).is_err());
     let none = dataset(&[2], classes(&[], 3));
     assert!(Objective::new(&problem.network, &none, problem.options(DType::F64)).is_err());
 }
