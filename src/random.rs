@@ -39,6 +39,8 @@ pub enum Purpose {
     OutputSigns = 15,
     /// Start block of a survey.
     Survey = 16,
+    /// Rows from which batch statistics are re-estimated.
+    Statistics = 30,
 }
 
 /// The stream of `purpose` under `seed`. Equal arguments give equal numbers on every machine.

@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Tensor};
-use flatness::checkpoint::Checkpoint;
+use flatness::checkpoint::{Checkpoint, TensorFile};
 use flatness::curvature::{Objective, ObjectiveOptions};
 use flatness::data::{DataSpec, Dataset, Inputs, Source, Split, Targets};
 use flatness::models::{Architecture, Loss, family};
 use flatness::optim::Schedule;
-use flatness::train::{Precision, TrainConfig, TrainOutcome, save, train};
+use flatness::train::{NormStatistics, Precision, StateFolder, TrainConfig, TrainOutcome, TrainStop, Training, save, train};
 use flatness::{Observer, Step};
 
 const MLP: &str = "mlp:24";
@@ -38,9 +38,14 @@ fn short(optimizer: &str) -> TrainConfig {
     config
 }
 
+/// With the running statistics in the outcome.
+fn running(config: TrainConfig) -> TrainConfig {
+    TrainConfig { norm_statistics: NormStatistics::Running, ..config }
+}
+
 fn run(config: &TrainConfig, text: &str) -> TrainOutcome {
     let (data, test) = (glyphs(Split::Train, 100).load().unwrap(), glyphs(Split::Test, 50).load().unwrap());
-    train(config, model(text), &data, Some(&test), &mut ()).unwrap()
+    train(Training { test: Some(&test), ..Training::new(config, model(text), &data) }, &mut ()).unwrap()
 }
 
 fn bits(outcome: &TrainOutcome) -> Vec<u64> {
@@ -62,7 +67,8 @@ fn zero_scales_reduce_one_method_to_another_bit_for_bit() {
             let same = |a: &str, b: &str| {
                 let (a_run, b_run) = (run(a), run(b));
                 assert!(bits(&a_run) == bits(&b_run), "{a} is not {b} on {text}");
-                assert_eq!(a_run.epochs, b_run.epochs);
+                let metrics = |run: &TrainOutcome| run.epochs.iter().flat_map(|epoch| epoch.values().map(f64::to_bits)).collect::<Vec<_>>();
+                assert_eq!(metrics(&a_run), metrics(&b_run));
             };
             let sgld = "sgld:beta_inverse=1e-5";
             same("fsgld:sigma=0,beta_inverse=1e-5", sgld);
@@ -100,7 +106,7 @@ fn equal_runs_give_equal_bytes_with_one_and_two_threads() {
 #[test]
 fn a_checkpoint_holds_what_training_ended_with() {
     let folder = tempfile::tempdir().unwrap();
-    let outcome = run(&short("sgd"), BATCH_NORM);
+    let outcome = run(&running(short("sgd")), BATCH_NORM);
     let paths = save(&outcome, &glyphs(Split::Train, 100), folder.path()).unwrap();
     let checkpoint = Checkpoint::read(&paths[0], None).unwrap();
     assert_eq!(values(&checkpoint.theta), values(&outcome.theta));
@@ -109,14 +115,14 @@ fn a_checkpoint_holds_what_training_ended_with() {
     assert_eq!(checkpoint.data().unwrap().load().unwrap().sha256, outcome.data_sha256);
     let training = checkpoint.training().unwrap();
     assert_eq!(training["config"]["optimizer"]["kind"], "sgd");
-    assert_eq!(training["metrics"]["test_loss"], outcome.epochs[1].test_loss);
+    assert_eq!(training["metrics"]["test_loss"], outcome.epochs[1].test.loss);
     // The file gives the very loss that the last epoch reported.
     let test = glyphs(Split::Test, 50).load().unwrap();
     let options = ObjectiveOptions { num_shards: 1, ..ObjectiveOptions::new(outcome.config.loss.unwrap()) };
     let objective = Objective::new(&checkpoint.network, &test, options).unwrap();
     let evaluation = objective.evaluate(&objective.place(&checkpoint.theta).unwrap(), &mut ()).unwrap();
-    assert_eq!(evaluation.loss, outcome.epochs[1].test_loss);
-    assert_eq!(evaluation.accuracy, outcome.epochs[1].test_accuracy);
+    assert_eq!(evaluation.loss, outcome.epochs[1].test.loss);
+    assert_eq!(evaluation.accuracy, outcome.epochs[1].test.accuracy);
 }
 
 /// Least squares `y ≈ x Wᵀ + b` on 5 rows, all of them in each batch.
@@ -143,7 +149,7 @@ fn sgd_equals_a_loop_by_hand() {
         optimizer: format!("sgd:momentum={mu}").parse().unwrap(),
         ..TrainConfig::default()
     };
-    let start = train(&config(0), architecture.clone(), &data, None, &mut ()).unwrap();
+    let start = train(Training::new(&config(0), architecture.clone(), &data), &mut ()).unwrap();
     let mut theta = values(&start.theta); // W by rows, then b
     let (Inputs::Float64(x), Targets::Values { values: y, .. }) = (&data.inputs, &data.targets) else { panic!() };
     let (mut velocity, mut losses) = ([0.0; 8], Vec::new());
@@ -164,13 +170,13 @@ fn sgd_equals_a_loop_by_hand() {
             theta[i] -= rate * if step < 10 { 1.0 } else { 0.5 } * velocity[i];
         }
     }
-    let outcome = train(&config(20), architecture, &data, None, &mut ()).unwrap();
+    let outcome = train(Training::new(&config(20), architecture, &data), &mut ()).unwrap();
     // Sums of 5 rows in another order: a few roundings per step, on numbers of order 1.
     let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 20.0 * 16.0 * f64::EPSILON);
     assert!(close(&values(&outcome.theta), &theta), "{theta:?}");
-    let reported: Vec<f64> = outcome.epochs.iter().map(|epoch| epoch.train_loss).collect();
+    let reported: Vec<f64> = outcome.epochs.iter().map(|epoch| epoch.train.loss).collect();
     assert!(close(&reported, &losses), "{reported:?}");
-    assert!(outcome.epochs.iter().all(|epoch| epoch.test_loss.is_nan() && epoch.train_accuracy.is_nan()));
+    assert!(outcome.epochs.iter().all(|epoch| epoch.test.loss.is_nan() && epoch.train.accuracy.is_nan()));
     assert_eq!(outcome.network.architecture.loss, Some(Loss::Mse));
 }
 
@@ -178,7 +184,7 @@ fn sgd_equals_a_loop_by_hand() {
 #[test]
 fn running_statistics_change_once_per_step_of_sam_and_with_the_perturbed_pass_of_fsgld() {
     let first_step = |optimizer: &str| {
-        let outcome = run(&TrainConfig { epochs: 1, batch_size: 100, ..short(optimizer) }, BATCH_NORM);
+        let outcome = run(&running(TrainConfig { epochs: 1, batch_size: 100, ..short(optimizer) }), BATCH_NORM);
         (values(&outcome.network.buffers["bn1.running_mean"]), outcome.theta)
     };
     let (sgd, sgd_theta) = first_step("sgd");
@@ -194,7 +200,7 @@ fn a_run_that_blows_up_says_where() {
     let error = |optimizer: &str, learning_rate: f64| {
         let data = glyphs(Split::Train, 100).load().unwrap();
         let config = TrainConfig { learning_rate, schedule: Schedule::Constant, ..short(optimizer) };
-        train(&config, model(MLP), &data, None, &mut ()).unwrap_err()
+        train(Training::new(&config, model(MLP), &data), &mut ()).unwrap_err()
     };
     let loss = error("sgd", 1e30);
     assert_eq!(loss.to_string(), "train: the loss is not finite at epoch 1, step 2 (learning rate 1e30)");
@@ -208,40 +214,174 @@ fn a_run_that_blows_up_says_where() {
 /// Breaks at step `at`; remembers the last message.
 struct Breaker {
     at: usize,
+    total: usize,
     message: String,
 }
 
 impl Observer for Breaker {
     fn on_step(&mut self, step: &Step) -> ControlFlow<()> {
         self.message = step.message.clone();
-        assert_eq!((step.task, step.total), ("training", 12));
-        if step.done == self.at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if step.task == "training" {
+            assert_eq!(step.total, self.total);
+        }
+        if step.task == "training" && step.done == self.at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
 #[test]
 fn an_interruption_keeps_the_last_finished_epoch() {
     let data = glyphs(Split::Train, 100).load().unwrap();
-    let config = TrainConfig { epochs: 3, schedule: Schedule::Constant, ..short("sgd") };
+    let config = running(TrainConfig { epochs: 3, schedule: Schedule::Constant, ..short("sgd") });
     let until = |at: usize| {
-        let mut breaker = Breaker { at, message: String::new() };
-        (train(&config, model(BATCH_NORM), &data, None, &mut breaker), breaker.message)
+        let mut breaker = Breaker { at, total: 12, message: String::new() };
+        (train(Training::new(&config, model(BATCH_NORM), &data), &mut breaker), breaker.message)
     };
     let (early, _) = until(3);
     assert!(matches!(early, Err(flatness::Error::Interrupted)));
     let two = TrainConfig { epochs: 2, ..config.clone() };
-    let two = train(&two, model(BATCH_NORM), &data, None, &mut ()).unwrap();
+    let two = train(Training::new(&two, model(BATCH_NORM), &data), &mut ()).unwrap();
     for at in [8, 9, 11] {
         let (outcome, message) = until(at);
         let outcome = outcome.unwrap();
-        assert!(outcome.interrupted && outcome.epochs.len() == 2 && outcome.epoch_seconds.len() == 2);
+        assert!(outcome.stop == TrainStop::Interrupted && outcome.epochs.len() == 2 && outcome.seconds.len() == 2);
         assert!(bits(&outcome) == bits(&two), "interrupted at step {at}");
         assert!(message.starts_with(if at == 8 { "epoch 2/3 loss " } else { "epoch 3/3 loss " }), "{message}");
     }
     // In the last step there is nothing left to interrupt.
     let (whole, message) = until(12);
-    assert!(!whole.unwrap().interrupted);
+    assert!(whole.unwrap().stop == TrainStop::Finished);
     assert!(message.contains(" acc ") && message.ends_with(" %"), "{message}");
+}
+
+/// At momentum 1 the running statistics are those of the last batch, which is all rows: at learning rate 0⁺ the
+/// re-estimated ones agree with them, and after larger steps they belong to other weights.
+#[test]
+fn statistics_are_estimated_again_at_the_final_weights() {
+    let config = TrainConfig { epochs: 1, batch_size: 100, dtype: Precision::F64, ..short("sgd") };
+    let with = |config: &TrainConfig| {
+        let outcome = run(config, BATCH_NORM);
+        assert_eq!(outcome.running_statistics, config.norm_statistics == NormStatistics::Running);
+        (values(&outcome.network.buffers["layer3.0.bn2.running_mean"]), outcome)
+    };
+    let (still, _) = with(&TrainConfig { learning_rate: 1e-300, weight_decay: 0.0, ..config.clone() });
+    let (running_still, _) = with(&running(TrainConfig { learning_rate: 1e-300, weight_decay: 0.0, ..config.clone() }));
+    // One update with momentum 0.1 from 0; sums in another order of rows.
+    for (new, old) in still.iter().zip(&running_still) {
+        assert!((0.1 * new - old).abs() < 1e-13, "{new} and {old}");
+    }
+    let (moved, outcome) = with(&config);
+    assert!(moved.iter().zip(&still).any(|(a, b)| (a - b).abs() > 1e-3));
+    // Both are evaluated: the last weights on both splits, the best ones on the test rows.
+    let rows: Vec<_> = outcome.evaluations.iter().map(|row| (row.weights, row.batch_norm, row.split)).collect();
+    assert_eq!(rows.len(), 6, "{rows:?}");
+    assert!(rows.contains(&("last", "running", "train")) && rows.contains(&("best", "reestimated", "test")));
+}
+
+/// `q` of the epochs in one process, the rest in another: nothing differs, whatever the method keeps.
+#[test]
+fn a_run_goes_on_from_its_state_to_the_same_bits() {
+    let (data, test) = (glyphs(Split::Train, 100).load().unwrap(), glyphs(Split::Test, 50).load().unwrap());
+    for (optimizer, text) in [("sgd", BATCH_NORM), ("fsgld:sigma=0.01,beta_inverse=1e-6", BATCH_NORM), ("sam", MLP)] {
+        let config = TrainConfig {
+            epochs: 4,
+            ema: Some(0.9),
+            swa_from: Some(2),
+            track: Some("top:1,trace".parse().unwrap()),
+            track_every: 2,
+            track_rows: 20,
+            ..short(optimizer)
+        };
+        let whole = run(&config, text);
+        let all = |outcome: &TrainOutcome| {
+            let others: Vec<_> = outcome.others.iter().map(|(name, _, theta)| (*name, values(theta))).collect();
+            let metrics: Vec<u64> = outcome.epochs.iter().flat_map(|epoch| epoch.values().map(f64::to_bits)).collect();
+            let tracked: Vec<_> = outcome.tracked.iter().map(|row| (row.epoch, row.value.to_bits())).collect();
+            (bits(outcome), others, metrics, tracked)
+        };
+        assert_eq!(whole.tracked.len(), 6);
+        for at in [3, 6, 8, 13] {
+            let folder = tempfile::tempdir().unwrap();
+            let go = |observer: &mut dyn Observer| {
+                let mut states = StateFolder::new(folder.path(), 1, true);
+                let training = Training::new(&config, model(text), &data);
+                let outcome = train(Training { test: Some(&test), states: Some(&mut states), ..training }, observer);
+                (outcome, states.resumed_from)
+            };
+            let mut breaker = Breaker { at, total: 16, message: String::new() };
+            let (first, _) = go(&mut breaker);
+            assert!(first.map_or(at == 3, |first| first.stop == TrainStop::Interrupted));
+            let (second, resumed_from) = go(&mut ());
+            assert_eq!(resumed_from, (at > 3).then_some(at / 4 * 4));
+            assert!(all(&second.unwrap()) == all(&whole), "{optimizer} interrupted at step {at}");
+        }
+    }
+}
+
+#[test]
+fn another_run_s_state_is_refused() {
+    let data = glyphs(Split::Train, 100).load().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let go = |config: &TrainConfig| {
+        let mut states = StateFolder::new(folder.path(), 1, true);
+        train(Training { states: Some(&mut states), ..Training::new(config, model(MLP), &data) }, &mut ())
+    };
+    go(&short("sgd")).unwrap();
+    let error = go(&TrainConfig { seed: 5, learning_rate: 0.2, ..short("sgd") }).unwrap_err().to_string();
+    assert!(error.contains("train.learning_rate 0.1 there, 0.2 here; train.seed 0 there, 5 here"), "{error}");
+}
+
+#[test]
+fn fixed_parameters_do_not_move() {
+    let data = glyphs(Split::Train, 100).load().unwrap();
+    for optimizer in ["sgd", "fsgld:sigma=0.01,beta_inverse=1e-6", "sam"] {
+        let config = |epochs, only: &[&str]| TrainConfig {
+            epochs,
+            train_only: only.iter().map(|&name| name.into()).collect(),
+            ..short(optimizer)
+        };
+        let go = |config: &TrainConfig| train(Training::new(config, model(BATCH_NORM), &data), &mut ());
+        let (start, end) = (go(&config(0, &[])).unwrap(), go(&config(2, &["fc.*", "layer3.*.bn?.*"])).unwrap());
+        let space = &start.network.space;
+        let pairs = space.split(&start.theta).unwrap().into_iter().zip(space.split(&end.theta).unwrap());
+        for (tensor, (before, after)) in space.tensors().iter().zip(pairs) {
+            let trained = tensor.name.starts_with("fc.") || tensor.name.starts_with("layer3.") && tensor.name.contains(".bn");
+            assert_eq!(values(&before) != values(&after), trained, "{}", tensor.name);
+        }
+        // Every pattern at once is the same as none.
+        assert!(bits(&go(&config(1, &["*"])).unwrap()) == bits(&go(&config(1, &[])).unwrap()));
+        assert!(go(&config(1, &["head.*"])).unwrap_err().to_string().contains("head.*"));
+    }
+}
+
+#[test]
+fn a_file_of_weights_begins_a_run_with_a_new_head() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = run(&short("sgd"), BATCH_NORM);
+    let path = save(&first, &glyphs(Split::Train, 100), folder.path()).unwrap().remove(0);
+    let file = TensorFile::read(&path).unwrap();
+    let data = glyphs(Split::Train, 100).load().unwrap();
+    let still = TrainConfig { epochs: 0, ..short("sgd") };
+    let begin = |architecture| train(Training { init: Some(&file), ..Training::new(&still, architecture, &data) }, &mut ());
+    let same = begin(model(BATCH_NORM)).unwrap();
+    assert!(bits(&same) == bits(&first) && same.fresh.is_empty());
+    let more = begin(family(BATCH_NORM, &[1, 16, 16], 13).unwrap()).unwrap();
+    assert_eq!(more.fresh, ["fc.weight", "fc.bias"]);
+    assert_eq!(values(&more.network.buffers["bn1.running_mean"]), values(&first.network.buffers["bn1.running_mean"]));
+    let (old, new) = (first.network.space.split(&first.theta).unwrap(), more.network.space.split(&more.theta).unwrap());
+    assert_eq!(values(&old[0]), values(&new[0]));
+    let error = begin(model("resnet-cifar:14,width=4")).unwrap_err().to_string();
+    assert!(error.contains("no tensor `layer1.1.conv1.weight`"), "{error}");
+}
+
+#[test]
+fn a_later_blow_up_keeps_the_last_good_epoch() {
+    let data = glyphs(Split::Train, 100).load().unwrap();
+    let schedule = "multi_step:2,gamma=1e30".parse().unwrap();
+    let config = TrainConfig { epochs: 4, schedule, ..short("sgd") };
+    let outcome = train(Training::new(&config, model(MLP), &data), &mut ()).unwrap();
+    assert!(matches!(&outcome.stop, TrainStop::NonFinite(error) if error.to_string().contains("epoch 3")));
+    let two = TrainConfig { epochs: 2, schedule: Schedule::Constant, ..short("sgd") };
+    assert!(bits(&outcome) == bits(&train(Training::new(&two, model(MLP), &data), &mut ()).unwrap()));
 }
 
 #[test]
@@ -252,7 +392,7 @@ fn dropout_draws_a_mask_per_step() {
     let run = |json: &str, threads| {
         let mut config = short("sam");
         config.execution.threads = threads;
-        bits(&train(&config, Architecture::from_json(json, "test").unwrap(), &data, None, &mut ()).unwrap())
+        bits(&train(Training::new(&config, Architecture::from_json(json, "test").unwrap(), &data), &mut ()).unwrap())
     };
     assert!(run(json, 1) == run(json, 2));
     assert!(run(json, 1) != run(&json.replace("0.5", "0.0"), 1));
@@ -263,12 +403,12 @@ fn a_small_cnn_learns_glyphs() {
     let (data, test) = (glyphs(Split::Train, 4000).load().unwrap(), glyphs(Split::Test, 1000).load().unwrap());
     let mut config = TrainConfig { epochs: 6, ..TrainConfig::default() };
     config.execution.threads = 2;
-    let outcome = train(&config, model("cnn:8-16"), &data, Some(&test), &mut ()).unwrap();
+    let outcome = train(Training { test: Some(&test), ..Training::new(&config, model("cnn:8-16"), &data) }, &mut ()).unwrap();
     let last = outcome.epochs.last().unwrap();
-    assert!(last.test_accuracy > 0.97, "{last:?}");
+    assert!(last.test.accuracy > 0.97, "{last:?}");
     let options = ObjectiveOptions::new(outcome.config.loss.unwrap());
     let objective = Objective::new(&outcome.network, &data, options).unwrap();
     let after = objective.evaluate(&outcome.theta, &mut ()).unwrap();
     // The running mean over the last epoch lags behind the parameters at its end.
-    assert!(after.loss < last.train_loss && after.accuracy >= last.train_accuracy, "{after:?}");
+    assert!(after.loss < last.train.loss && after.accuracy >= last.train.accuracy, "{after:?}");
 }

@@ -253,3 +253,19 @@ pub struct AnalysisReport {
     /// The resolved scientific configuration with data and checkpoint hashes: goes into every file's metadata.
     pub configuration: serde_json::Value,
 }
+
+impl AnalysisReport {
+    /// Before anything is found.
+    pub fn empty(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            spectra: Vec::new(),
+            eigenvectors: Vec::new(),
+            subset_study: SubsetStudy::default(),
+            slices: Vec::new(),
+            summary: Vec::new(),
+            statement: String::new(),
+            configuration: serde_json::Value::Null,
+        }
+    }
+}

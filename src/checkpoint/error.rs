@@ -66,6 +66,20 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
     },
+    /// A state that belongs to other settings.
+    #[error("{} is the state of another run: {}", path.display(), differing.join("; "))]
+    OtherState {
+        /// The state file.
+        path: PathBuf,
+        /// Keys of the configuration that differ, with both values.
+        differing: Vec<String>,
+    },
+    /// A state that cannot be read.
+    #[error("cannot go on from the state: {reason}")]
+    UnreadableState {
+        /// The file and what is wrong with it.
+        reason: String,
+    },
     /// A tensor that a command asked for.
     #[error("{} has no tensor `{name}`; it has {present:?}", path.display())]
     NoTensor {
@@ -93,6 +107,10 @@ impl CheckpointError {
                 "such weights are left by a training that diverged: use an earlier file, or replace the values".into()
             }
             Self::NoParameters { .. } => "describe a network with weights (docs/models.md)".into(),
+            Self::OtherState { .. } => {
+                "repeat the command that wrote it, or start again with --force in place of --resume".into()
+            }
+            Self::UnreadableState { .. } => "start again with --force in place of --resume".into(),
             Self::NoTensor { .. } => "rename the tensor in the file".into(),
         })
     }

@@ -3,6 +3,7 @@
 mod error;
 mod read;
 mod safetensors;
+mod state;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use candle_core::{DType, Tensor};
 pub use error::CheckpointError;
 pub use read::{TensorFile, sha256_hex};
 pub use safetensors::write_tensors;
+pub use state::{differences, read_state, write_state};
 
 use crate::Result;
 use crate::models::{Architecture, Network};

@@ -12,7 +12,7 @@ use super::output::{check_folder, claim_folder, is_unfinished, remove_outdated};
 use super::session::Session;
 use super::state::{Saving, StateFiles};
 use super::{INTERRUPTED, Ui};
-use crate::analysis::{AnalysisOptions, AnalysisReport, CostEstimate, SpectrumReport, Stores, SubsetStudy, analyze};
+use crate::analysis::{AnalysisOptions, AnalysisReport, CostEstimate, SpectrumReport, Stores, analyze};
 use crate::autodiff::ParamSpace;
 use crate::checkpoint::write_tensors;
 use crate::curvature::{Objective, Scope};
@@ -117,16 +117,8 @@ pub(super) fn analyze_session(
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     let mut configuration = session.configuration(&objective);
     configuration["analysis"] = json!(options);
-    let mut report = AnalysisReport {
-        name: name.into(),
-        spectra: Vec::new(),
-        eigenvectors: Vec::new(),
-        subset_study: SubsetStudy::default(),
-        slices: Vec::new(),
-        summary: Vec::new(),
-        statement: session.statement(),
-        configuration,
-    };
+    let mut report =
+        AnalysisReport { statement: session.statement(), configuration, ..AnalysisReport::empty(name) };
     let memory_bytes = session.options.execution.memory_bytes;
     let mut states = StateFiles::new(folder, &report.configuration, memory_bytes, saving);
     let watch: (&mut dyn Stores, &mut dyn Observer) = (&mut states, &mut ui.progress());

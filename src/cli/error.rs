@@ -29,20 +29,6 @@ pub enum CliError {
         /// The folder.
         path: PathBuf,
     },
-    /// A survey state belongs to another computation.
-    #[error("{} is the state of another analysis: {}", path.display(), differing.join("; "))]
-    OtherState {
-        /// The state file.
-        path: PathBuf,
-        /// Keys of the configuration that differ, with both values.
-        differing: Vec<String>,
-    },
-    /// A survey state that cannot be read.
-    #[error("cannot go on from the state: {reason}")]
-    UnreadableState {
-        /// The file and what is wrong with it.
-        reason: String,
-    },
     /// Eigenvectors of two spaces.
     #[error("{} and {} differ in their {what}: their vectors cannot be compared", paths[0].display(), paths[1].display())]
     OtherSpace {
@@ -51,6 +37,17 @@ pub enum CliError {
         /// What differs.
         what: &'static str,
     },
+    /// A run's configuration that cannot be read.
+    #[error("{}: {reason}", path.display())]
+    Plan {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing says what to train.
+    #[error("--model is missing: nothing says which network to train")]
+    NoModel,
     /// Nothing says which data to train on.
     #[error("--data is missing: nothing says which data to train on")]
     NoTrainingData,
@@ -84,11 +81,9 @@ impl CliError {
         Some(match self {
             Self::OutputExists { .. } | Self::FileExists { .. } => "choose another --out, or add --force".into(),
             Self::OtherSpace { .. } => "compare results of one architecture and one --scope".into(),
-            Self::OtherState { .. } => {
-                "repeat the command that wrote it, or start again with --force in place of --resume".into()
-            }
-            Self::UnreadableState { .. } => "start again with --force in place of --resume".into(),
             Self::OutputIsFile { .. } | Self::OutputIsFolder { .. } => "choose another --out".into(),
+            Self::Plan { .. } => "compare with config.toml in the folder of a run".into(),
+            Self::NoModel => "name it, such as --model resnet-cifar:20".into(),
             Self::NoTrainingData => "name it, such as --data glyphs".into(),
             Self::NoData { .. } => "name the data with --data, such as --data cifar10:DIR".into(),
             Self::NoLoss { .. } => "name it with --loss cross-entropy, mse or bce".into(),

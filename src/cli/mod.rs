@@ -14,6 +14,8 @@ mod quickstart;
 mod session;
 mod state;
 mod train;
+mod train_args;
+mod train_plan;
 mod ui;
 
 use std::ffi::OsString;
@@ -43,7 +45,7 @@ enum Command {
     /// Products, time and memory that `analyze` will need, from one timed product
     Estimate(estimate::EstimateArgs),
     /// Train a network and write a checkpoint
-    Train(train::TrainArgs),
+    Train(train_args::TrainArgs),
     /// Train SGD, SAM and fSGLD on noisy glyphs, analyze all three and compare (under a minute)
     Quickstart(quickstart::QuickstartArgs),
     /// Products of the Hessian or GGN with your own vectors

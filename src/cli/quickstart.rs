@@ -20,7 +20,7 @@ use crate::data::{DataSpec, LabelNoise, Source, Split, Subset};
 use crate::models::family;
 use crate::report::figures::{write_comparison, write_training_curves};
 use crate::report::{terminal, write_run_json};
-use crate::train::{TrainConfig, TrainOutcome, train};
+use crate::train::{TrainConfig, TrainOutcome, TrainStop, Training, train};
 use crate::{Error, Result};
 
 /// Arguments of `quickstart`.
@@ -72,8 +72,8 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
             100.0 * NOISE
         ));
         let outcome = train_one(&config, &spec, ui)?;
-        finish(&outcome, &spec, &folder, &Provenance::new(arguments))?;
-        if outcome.interrupted {
+        finish(&outcome, &spec, (&folder, None), &Provenance::new(arguments))?;
+        if outcome.stop == TrainStop::Interrupted {
             return Err(Error::Interrupted);
         }
         let session = open(&folder, &spec, execution)?;
@@ -122,7 +122,8 @@ fn train_one(config: &TrainConfig, spec: &DataSpec, ui: &mut Ui) -> Result<Train
     test.glyphs.count = None;
     let test = test.load()?;
     let architecture = family(MODEL, &data.sample_shape, data.num_classes().unwrap_or(1))?;
-    train(config, architecture, &data, Some(&test), &mut ui.progress())
+    let training = Training { test: Some(&test), ..Training::new(config, architecture, &data) };
+    train(training, &mut ui.progress())
 }
 
 /// The checkpoint as it was written, on a part of the training rows.
@@ -143,5 +144,5 @@ const HEADLINES: [&str; 8] =
 /// Held-out figures, as rows beside those of the analysis.
 fn test_rows(outcome: &TrainOutcome) -> Vec<SummaryRow> {
     let Some(last) = outcome.epochs.last() else { return Vec::new() };
-    vec![SummaryRow::exact("test_loss", last.test_loss), SummaryRow::exact("test_accuracy", last.test_accuracy)]
+    vec![SummaryRow::exact("test_loss", last.test.loss), SummaryRow::exact("test_accuracy", last.test.accuracy)]
 }

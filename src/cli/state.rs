@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{CliError, Ui};
+use super::Ui;
 use crate::Result;
 use crate::analysis::Stores;
-use crate::checkpoint::{TensorFile, write_tensors};
+use crate::checkpoint::{read_state, write_state};
 use crate::spectral::{Store, SurveyState};
 
-const CONFIGURATION: &str = "flatness.configuration";
 /// Options that change when a survey ends, but no number before.
 const BUDGETS: [&str; 2] = ["max_matvecs", "max_time_s"];
 
@@ -92,15 +91,7 @@ impl Store for StateFile<'_> {
         if !self.files.saving.resume || !self.path.exists() {
             return Ok(None);
         }
-        let unreadable = |reason| CliError::UnreadableState { reason };
-        // The hint for a damaged checkpoint, to copy it again, would be no help.
-        let file = TensorFile::read(&self.path).map_err(|error| unreadable(error.to_string()))?;
-        let kept = file.metadata.get(CONFIGURATION).and_then(|text| serde_json::from_str(text).ok());
-        let kept = kept.ok_or_else(|| unreadable(format!("{} says not of which analysis", self.path.display())))?;
-        let differing = differences(&kept, &self.files.configuration);
-        if !differing.is_empty() {
-            return Err(CliError::OtherState { path: self.path.clone(), differing }.into());
-        }
+        let (file, _) = read_state(&self.path, &self.files.configuration)?;
         self.files.resumed.push(self.name.clone());
         Ok(Some(SurveyState { tensors: file.into_tensors() }))
     }
@@ -116,8 +107,7 @@ impl Store for StateFile<'_> {
     fn save(&mut self, state: &SurveyState) {
         self.last = Instant::now();
         let tensors: Vec<_> = state.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
-        let metadata = [(CONFIGURATION.to_owned(), self.files.configuration.to_string())].into_iter().collect();
-        if let Err(error) = write_tensors(&self.path, &tensors, &metadata) {
+        if let Err(error) = write_state(&self.path, &tensors, &self.files.configuration, &Value::Null) {
             self.files.complaint = Some(error.to_string());
         }
     }
@@ -128,41 +118,4 @@ fn without_budgets(mut configuration: Value) -> Value {
         BUDGETS.iter().for_each(|key| _ = analysis.remove(*key));
     }
     configuration
-}
-
-/// Keys whose values differ, with both values, nested ones with dots between.
-fn differences(kept: &Value, now: &Value) -> Vec<String> {
-    match (kept.as_object(), now.as_object()) {
-        (Some(kept), Some(now)) => {
-            let mut keys: Vec<&String> = kept.keys().chain(now.keys()).collect();
-            keys.sort();
-            keys.dedup();
-            let get = |map: &serde_json::Map<String, Value>, key: &str| map.get(key).cloned().unwrap_or(Value::Null);
-            keys.into_iter()
-                .flat_map(|key| {
-                    let inner = differences(&get(kept, key), &get(now, key));
-                    inner.into_iter().map(move |text| {
-                        if text.starts_with(' ') { format!("{key}{text}") } else { format!("{key}.{text}") }
-                    })
-                })
-                .collect()
-        }
-        _ if kept == now => Vec::new(),
-        _ => vec![format!(" {kept} there, {now} here")],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn differing_keys_are_listed_with_both_values() {
-        let kept = json!({"seed": 1, "data": {"rows": 5, "source": "mnist"}, "same": [1]});
-        let now = json!({"seed": 2, "data": {"rows": 6, "source": "mnist"}, "same": [1], "new": true});
-        let expected = ["data.rows 5 there, 6 here", "new null there, true here", "seed 1 there, 2 here"];
-        assert_eq!(differences(&kept, &now), expected);
-        assert!(differences(&kept, &kept).is_empty());
-    }
 }

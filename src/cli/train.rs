@@ -1,149 +1,139 @@
 //! `flatness train`: from data and an architecture to a checkpoint.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::Args;
 use serde_json::json;
 
 use super::analyze::Provenance;
-use super::args::{ComputeArgs, DataArgs, DtypeArg, argument, parse_loss};
-use super::output::{check_folder, claim_folder};
+use super::args::argument;
+use super::output::{check_folder, claim_folder, is_unfinished};
+use super::train_args::TrainArgs;
+use super::train_plan::{FILE, TrainPlan};
 use super::{CliError, INTERRUPTED, Ui};
 use crate::Result;
-use crate::data::{DataSpec, Dataset, Source, Split, Targets};
-use crate::models::{Architecture, family};
-use crate::optim::OptimizerConfig;
+use crate::checkpoint::{CheckpointError, TensorFile};
+use crate::data::{DataSpec, Dataset, Source, Split};
+use crate::report::tables::{Column, write_table};
 use crate::report::write_run_json;
-use crate::train::{Precision, TrainConfig, TrainOutcome, save, train};
-
-/// Arguments of `train`.
-#[derive(Debug, Args)]
-pub(super) struct TrainArgs {
-    /// mlp:512-512, cnn:8-16, resnet-cifar:20, or a .json or .toml file (docs/models.md)
-    #[arg(long, value_name = "MODEL")]
-    model: String,
-    #[command(flatten)]
-    data: DataArgs,
-    /// sgd, sgld, fsgld or sam, with settings such as sam:rho=0.1 or fsgld:beta_inverse=1e-8,eta=0.1
-    #[arg(long, value_name = "METHOD", default_value = "sgd")]
-    optimizer: String,
-    /// Momentum of sgd and sam
-    #[arg(long, value_name = "M")]
-    momentum: Option<f64>,
-    /// Passes over the data
-    #[arg(long, value_name = "E", default_value_t = TrainConfig::default().epochs)]
-    epochs: usize,
-    /// Rows per step
-    #[arg(long, value_name = "B", default_value_t = TrainConfig::default().batch_size)]
-    batch_size: usize,
-    /// Learning rate
-    #[arg(long, value_name = "LR", default_value_t = TrainConfig::default().learning_rate)]
-    learning_rate: f64,
-    /// constant, cosine[:warmup=E] or multi_step:30-60[,gamma=0.1]
-    #[arg(long, value_name = "SCHEDULE", default_value = "cosine")]
-    schedule: String,
-    /// L2 coefficient
-    #[arg(long, value_name = "WD", default_value_t = TrainConfig::default().weight_decay)]
-    weight_decay: f64,
-    /// cross-entropy[:smoothing], mse or bce [default: by the kind of targets]
-    #[arg(long, value_name = "LOSS")]
-    loss: Option<String>,
-    /// Seed of weights, order of rows and noise
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    seed: u64,
-    /// Precision of the weights
-    #[arg(long, value_enum, default_value_t = DtypeArg::F32)]
-    dtype: DtypeArg,
-    #[command(flatten)]
-    compute: ComputeArgs,
-    /// Folder of the checkpoint and its metrics
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Overwrite an existing result
-    #[arg(long)]
-    force: bool,
-}
-
-impl TrainArgs {
-    fn config(&self) -> Result<TrainConfig> {
-        let mut optimizer: OptimizerConfig = self.optimizer.parse()?;
-        match (&mut optimizer, self.momentum) {
-            (_, None) => {}
-            (OptimizerConfig::Sgd(sgd), Some(momentum)) => sgd.momentum = momentum,
-            (OptimizerConfig::Sam(sam), Some(momentum)) => sam.momentum = momentum,
-            (other, Some(momentum)) => {
-                let reason = format!("{} has no momentum", other.name());
-                return Err(argument("--momentum", &momentum.to_string(), &reason));
-            }
-        }
-        let config = TrainConfig {
-            dtype: match self.dtype {
-                DtypeArg::F32 => Precision::F32,
-                DtypeArg::F64 => Precision::F64,
-            },
-            epochs: self.epochs,
-            batch_size: self.batch_size,
-            seed: self.seed,
-            optimizer,
-            learning_rate: self.learning_rate,
-            schedule: self.schedule.parse()?,
-            weight_decay: self.weight_decay,
-            loss: self.loss.as_deref().map(parse_loss).transpose()?,
-            execution: self.compute.execution()?,
-        };
-        config.check()?;
-        Ok(config)
-    }
-}
+use crate::train::{EvaluationRow, StateFolder, TrainOutcome, TrainStop, Training, save, train};
 
 pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
-    let config = args.config()?;
-    let spec = args.data.spec(None)?;
-    let spec = spec.ok_or(CliError::NoTrainingData)?;
-    check_folder(&args.out, args.force)?;
-    let data = spec.load()?;
-    let architecture = read_model(&args.model, &data)?;
-    check_size(&args.model, architecture.param_space()?.dim(), config.execution.memory_bytes)?;
-    let test = test_rows(&spec)?;
-    let _claimed = claim_folder(&args.out, args.force)?;
-    let outcome = train(&config, architecture, &data, test.as_ref(), &mut ui.progress())?;
-    finish(&outcome, &spec, &args.out, &provenance)?;
-    ui.print(&epoch_table(&outcome));
-    ui.say(&format!("wrote {}", args.out.join("checkpoint.safetensors").display()));
-    if outcome.interrupted {
-        ui.say("interrupted: the checkpoint is that of the last finished epoch");
-        return Ok(INTERRUPTED);
+    let mut plan = args.plan()?;
+    let spec = plan.data.clone().ok_or(CliError::NoTrainingData)?;
+    let init = plan.init.as_deref().map(TensorFile::read).transpose()?;
+    plan.init_sha256 = init.as_ref().map(|file| file.sha256.clone());
+    if args.resume && args.out.join(FILE).exists() {
+        same_plan(&plan, &args.out)?;
+        if !is_unfinished(&args.out) {
+            ui.say(&format!("{} is complete already", args.out.display()));
+            return Ok(0);
+        }
     }
-    Ok(0)
+    let replaces = args.force || args.resume && is_unfinished(&args.out);
+    check_folder(&args.out, replaces)?;
+    let data = spec.load()?;
+    let architecture = plan.network(&data, init.as_ref())?;
+    check_size(plan.model_name(), architecture.param_space()?.dim(), plan.train.execution.memory_bytes)?;
+    let test = test_rows(&spec)?;
+    let _claimed = claim_folder(&args.out, replaces)?;
+    let mut states = StateFolder::new(&args.out, args.save_every, args.resume);
+    if !args.resume {
+        states.clear();
+    }
+    plan.write(&args.out)?;
+    for warning in plan.train.optimizer.warnings() {
+        ui.say(&format!("warning: {warning}"));
+    }
+    let training = Training {
+        test: test.as_ref(),
+        init: init.as_ref(),
+        states: Some(&mut states),
+        ..Training::new(&plan.train, architecture, &data)
+    };
+    let outcome = train(training, &mut ui.progress())?;
+    finish(&outcome, &spec, (&args.out, states.resumed_from), &provenance)?;
+    tell(&outcome, &states, ui);
+    end(outcome, states, &args.out, ui)
 }
 
-/// Writes checkpoint, metrics and `run.json`.
-pub(super) fn finish(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path, provenance: &Provenance) -> Result<()> {
+/// Refuses to go on with other settings than those of the run in `folder`.
+fn same_plan(plan: &TrainPlan, folder: &Path) -> Result<()> {
+    let path = folder.join(FILE);
+    let differing = TrainPlan::read(&path)?.differences(plan);
+    if differing.is_empty() { Ok(()) } else { Err(CheckpointError::OtherState { path, differing }.into()) }
+}
+
+fn tell(outcome: &TrainOutcome, states: &StateFolder, ui: &mut Ui) {
+    if let Some(step) = states.resumed_from {
+        ui.say(&format!("note: went on from the state after step {step}"));
+    }
+    if let Some(complaint) = &states.complaint {
+        ui.say(&format!("note: went on without saving the state, so --resume would start again: {complaint}"));
+    }
+    if !outcome.fresh.is_empty() {
+        ui.say(&format!("note: not in --init in this shape, and begun anew: {}", outcome.fresh.join(", ")));
+    }
+    ui.print(&epoch_table(outcome));
+    if !outcome.evaluations.is_empty() {
+        ui.print(&evaluation_table(&outcome.evaluations));
+    }
+}
+
+/// The last words, and the exit code.
+fn end(outcome: TrainOutcome, states: StateFolder, folder: &Path, ui: &mut Ui) -> Result<u8> {
+    let wrote = format!("wrote {}", folder.join("checkpoint.safetensors").display());
+    match outcome.stop {
+        TrainStop::Finished => {
+            states.clear();
+            ui.say(&wrote);
+            Ok(0)
+        }
+        TrainStop::Interrupted => {
+            ui.say(&format!("{wrote}, that of the last finished epoch"));
+            ui.say(&format!("interrupted: flatness train --resume --out {} goes on", folder.display()));
+            Ok(INTERRUPTED)
+        }
+        TrainStop::NonFinite(error) => {
+            ui.say(&format!("{wrote}, that of the last epoch whose numbers were all finite"));
+            Err(error.into())
+        }
+    }
+}
+
+/// Writes checkpoints, tables, figures, and at the end `run.json`.
+pub(super) fn finish(
+    outcome: &TrainOutcome,
+    spec: &DataSpec,
+    (folder, resumed_from): (&Path, Option<usize>),
+    provenance: &Provenance,
+) -> Result<()> {
     save(outcome, spec, folder)?;
+    let number = |value: fn(&crate::train::EpochSeconds) -> f64| {
+        Column::Number(outcome.seconds.iter().map(value).collect())
+    };
+    let timings = [
+        ("epoch", Column::Count(outcome.epochs.iter().map(|metrics| metrics.epoch).collect())),
+        ("seconds", number(|seconds| seconds.total)),
+        ("training_seconds", number(|seconds| seconds.training)),
+        ("waiting_seconds", number(|seconds| seconds.waiting)),
+    ];
+    write_table(&folder.join("timings.parquet"), &timings, &json!({}))?;
     let mut run = provenance.json();
-    run["complete"] = json!(!outcome.interrupted);
-    run["epoch_seconds"] = json!(outcome.epoch_seconds);
+    run["complete"] = json!(outcome.stop == TrainStop::Finished);
+    run["stop"] = match &outcome.stop {
+        TrainStop::Finished => json!("finished"),
+        TrainStop::Interrupted => json!("interrupted"),
+        TrainStop::NonFinite(error) => json!(error.to_string()),
+    };
+    run["resumed_from_step"] = json!(resumed_from);
     run["threads"] = json!(outcome.config.execution.threads);
     run["train"] = json!(outcome.config);
     run["data"] = json!(spec.resolved());
     run["data_sha256"] = json!(outcome.data_sha256);
     write_run_json(folder, &run)?;
     Ok(())
-}
-
-/// A family's short form, or a file.
-fn read_model(text: &str, data: &Dataset) -> Result<Architecture> {
-    let path = Path::new(text);
-    if path.extension().is_some_and(|extension| extension == "json" || extension == "toml") {
-        return Ok(Architecture::read(path)?);
-    }
-    let outputs = match &data.targets {
-        Targets::Classes { num_classes, .. } => *num_classes,
-        Targets::Values { outputs, .. } => *outputs,
-    };
-    Ok(family(text, &data.sample_shape, outputs)?)
 }
 
 /// Refuses a model without parameters, and one whose training alone exceeds the memory to plan with: weights, gradient,
@@ -168,18 +158,49 @@ fn test_rows(spec: &DataSpec) -> Result<Option<Dataset>> {
     test.load().map(Some)
 }
 
+/// Epochs shown on the terminal at most; the table has them all.
+const SHOWN: usize = 15;
+
+fn number(value: f64) -> String {
+    if value.is_nan() { "-".to_owned() } else { format!("{value:.4}") }
+}
+
 fn epoch_table(outcome: &TrainOutcome) -> String {
     let mut lines = vec!["epoch  learning rate  train loss  accuracy  test loss  accuracy  seconds".to_owned()];
-    let number = |value: f64| if value.is_nan() { "-".to_owned() } else { format!("{value:.4}") };
-    for (metrics, seconds) in outcome.epochs.iter().zip(&outcome.epoch_seconds) {
+    let every = outcome.epochs.len().div_ceil(SHOWN).max(1);
+    for (metrics, seconds) in outcome.epochs.iter().zip(&outcome.seconds) {
+        if metrics.epoch % every != 0 && metrics.epoch != outcome.epochs.len() {
+            continue;
+        }
         lines.push(format!(
-            "{:>5}  {:>13.4e}  {:>10}  {:>8}  {:>9}  {:>8}  {seconds:>7.1}",
+            "{:>5}  {:>13.4e}  {:>10}  {:>8}  {:>9}  {:>8}  {:>7.1}",
             metrics.epoch,
             metrics.learning_rate,
-            number(metrics.train_loss),
-            number(metrics.train_accuracy),
-            number(metrics.test_loss),
-            number(metrics.test_accuracy),
+            number(metrics.train.loss),
+            number(metrics.train.accuracy),
+            number(metrics.test.loss),
+            number(metrics.test.accuracy),
+            seconds.total,
+        ));
+    }
+    lines.join("\n")
+}
+
+fn evaluation_table(rows: &[EvaluationRow]) -> String {
+    let head = "final  split  batch norm     loss    accuracy       NLL  calib. error  clean accuracy  wrong labels fitted";
+    let mut lines = vec![head.to_owned()];
+    for row in rows {
+        lines.push(format!(
+            "{:<5}  {:<5}  {:<11}  {:>8}  {:>8}  {:>8}  {:>12}  {:>14}  {:>19}",
+            row.weights,
+            row.split,
+            row.batch_norm,
+            number(row.scores.loss),
+            number(row.scores.accuracy),
+            number(row.scores.nll),
+            number(row.scores.calibration_error),
+            number(row.clean.clean_accuracy),
+            number(row.clean.wrong_fitted),
         ));
     }
     lines.join("\n")

@@ -62,6 +62,8 @@ pub struct Dataset {
     pub normalisation: Option<Normalisation>,
     /// SHA-256 (hex) of inputs and targets as they are used, see [`Dataset::new`].
     pub sha256: String,
+    /// The labels before some were replaced by wrong ones; `None` where none were, or where nobody knows.
+    pub clean_labels: Option<Vec<u32>>,
 }
 
 impl Dataset {
@@ -82,7 +84,7 @@ impl Dataset {
         targets: Targets,
         normalisation: Option<Normalisation>,
     ) -> Result<Self> {
-        let mut dataset = Self { source, sample_shape, inputs, targets, normalisation, sha256: String::new() };
+        let mut dataset = Self { source, sample_shape, inputs, targets, normalisation, sha256: String::new(), clean_labels: None };
         dataset.check()?;
         dataset.sha256 = dataset.hash();
         Ok(dataset)

@@ -18,7 +18,7 @@ pub(super) fn below(rng: &mut impl Rng, bound: usize) -> usize {
 }
 
 /// `count` of `0..total` without replacement, ascending (Fisher and Yates, stopped after `count` swaps).
-pub(super) fn choose(rng: &mut impl Rng, total: usize, count: usize) -> Vec<usize> {
+pub(crate) fn choose(rng: &mut impl Rng, total: usize, count: usize) -> Vec<usize> {
     let mut items: Vec<usize> = (0..total).collect();
     for place in 0..count {
         let other = place + below(rng, total - place);

@@ -18,6 +18,7 @@ mod tensors;
 mod testing;
 
 pub use batch::{Batch, TargetBatch};
+pub(crate) use draw::choose;
 pub use dataset::{Dataset, Inputs, Normalisation, Targets};
 pub use error::DataError;
 pub use glyphs::GlyphOptions;

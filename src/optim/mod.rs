@@ -100,6 +100,64 @@ impl FromStr for OptimizerConfig {
     }
 }
 
+/// TEMPORARY
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decay {
+    /// All.
+    #[default]
+    All,
+    /// Weights.
+    Weights,
+}
+
+impl FromStr for Decay {
+    type Err = TrainError;
+    fn from_str(_: &str) -> Result<Self, TrainError> {
+        Ok(Self::All)
+    }
+}
+
+/// TEMPORARY
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// x
+    pub weight_decay: f64,
+    /// x
+    pub decay: Decay,
+    /// x
+    pub clip_norm: Option<f64>,
+    /// x
+    pub seed: u64,
+    /// x
+    pub threads: usize,
+}
+
+/// TEMPORARY
+#[derive(Debug, Clone, Default)]
+pub struct OptimizerState {
+    /// x
+    pub steps: u64,
+    /// x
+    pub tensors: Vec<(String, Tensor)>,
+}
+
+impl OptimizerConfig {
+    /// x
+    pub fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// x
+    pub fn momentum_mut(&mut self) -> Option<&mut f64> {
+        match self {
+            Self::Sgd(sgd) => Some(&mut sgd.momentum),
+            Self::Sam(sam) => Some(&mut sam.momentum),
+            _ => None,
+        }
+    }
+}
+
 /// A batch's mean loss and gradient at any parameters; what a step may ask for, as often as it likes.
 pub type BatchGradient<'a> = dyn FnMut(&Tensor) -> Result<GradientReport> + 'a;
 
@@ -112,6 +170,8 @@ pub struct Update {
     /// Its `gradient` is the one descended along, without weight decay; its `statistics` are those that belong in the
     /// running averages of batch normalisation.
     pub pass: GradientReport,
+    /// x
+    pub gradient_norm: f64,
 }
 
 /// A method with its state: the momentum buffer and the number of the step, which keys the noise.
@@ -128,7 +188,24 @@ impl Optimizer {
     ///
     /// # Errors
     /// [`TrainError::Setting`] for a setting out of its range.
-    pub fn new(config: &OptimizerConfig, weight_decay: f64, seed: u64) -> Result<Self> {
+    pub fn new(config: &OptimizerConfig, setup: &Setup, _space: &crate::autodiff::ParamSpace) -> Result<Self> {
+        Ok(Self::old(config, setup.weight_decay, setup.seed)?.with_threads(setup.threads))
+    }
+
+    /// x
+    pub fn state(&self) -> OptimizerState {
+        let tensors = self.descent.velocity.iter().map(|v| ("velocity".to_owned(), v.clone()));
+        OptimizerState { steps: self.steps, tensors: tensors.collect() }
+    }
+
+    /// x
+    pub fn restore(&mut self, state: OptimizerState) -> Result<()> {
+        self.steps = state.steps;
+        self.descent.velocity = state.tensors.into_iter().next().map(|(_, v)| v);
+        Ok(())
+    }
+
+    fn old(config: &OptimizerConfig, weight_decay: f64, seed: u64) -> Result<Self> {
         config.check()?;
         let momentum = match config {
             OptimizerConfig::Sgd(sgd) => sgd.momentum,
@@ -164,7 +241,9 @@ impl Optimizer {
         let theta = self.descent.step(theta, &pass.gradient, learning_rate)?;
         let theta = sgld::diffuse(theta, sgld::noise_scale(learning_rate, beta_inverse), &self.noise, self.steps)?;
         self.steps += 1;
-        Ok(Update { theta, pass })
+        let row = pass.gradient.unsqueeze(0)?;
+        let gradient_norm = crate::kernels::row_dots(&row, &row)?[0].sqrt();
+        Ok(Update { theta, pass, gradient_norm })
     }
 }
 

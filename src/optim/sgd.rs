@@ -38,7 +38,7 @@ pub(super) fn check_momentum(momentum: f64) -> Result<(), TrainError> {
 pub(super) struct Descent {
     momentum: f64,
     weight_decay: f64,
-    velocity: Option<Tensor>,
+    pub(super) velocity: Option<Tensor>,
 }
 
 impl Descent {

@@ -3,12 +3,12 @@
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
-use super::TrainError;
+use super::{Track, TrainError};
 use crate::Result;
 use crate::curvature::{Execution, ObjectiveOptions};
 use crate::data::{Dataset, Targets};
 use crate::models::{Architecture, BatchNormMode, Loss};
-use crate::optim::{OptimizerConfig, Schedule};
+use crate::optim::{Decay, OptimizerConfig, Schedule};
 
 /// Dtype of parameters, activations and gradients; sums over rows are f64 in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -31,6 +31,18 @@ impl Precision {
     }
 }
 
+/// Statistics of batch normalisation that go with final weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum NormStatistics {
+    /// Estimated anew at the final weights: with fSGLD and SAM the running ones belong to perturbed weights, or to
+    /// weights on the way.
+    #[default]
+    Reestimated,
+    /// The running averages of training.
+    Running,
+}
+
 /// How to train. Everything but `execution` decides about the result, and is stored in the checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -49,8 +61,31 @@ pub struct TrainConfig {
     pub learning_rate: f64,
     /// Factor on `λ` over the run.
     pub schedule: Schedule,
-    /// `wd` of `wd/2 ‖θ‖²`, over all parameters; in the gradient, not in the losses reported.
+    /// `wd` of `wd/2 ‖θ‖²`; in the gradient (for AdamW beside it), not in the losses reported.
     pub weight_decay: f64,
+    /// Which parameters decay.
+    pub decay: Decay,
+    /// Largest norm of a gradient; a longer one is scaled down to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// Names of the tensors that are trained, with `*` and `?`; the others keep their initial values. Empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub train_only: Vec<String>,
+    /// `d` of an exponential moving average of the parameters, `m ← d m + (1 − d) θ` after each step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+    /// First epoch whose parameters enter the equal-weight average (Izmailov et al. 2018).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swa_from: Option<usize>,
+    /// Which statistics of batch normalisation the checkpoint carries.
+    pub norm_statistics: NormStatistics,
+    /// Curvature to follow during training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub track: Option<Track>,
+    /// Epochs between two measurements of it.
+    pub track_every: usize,
+    /// Training rows that it is measured on, at most.
+    pub track_rows: usize,
     /// Loss of one sample; `None`: the architecture's, else cross-entropy for classes and squared error for values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
@@ -70,6 +105,15 @@ impl Default for TrainConfig {
             learning_rate: 0.05,
             schedule: Schedule::Cosine { warmup_epochs: 0 },
             weight_decay: 5e-4,
+            decay: Decay::All,
+            clip_norm: None,
+            train_only: Vec::new(),
+            ema: None,
+            swa_from: None,
+            norm_statistics: NormStatistics::Reestimated,
+            track: None,
+            track_every: 1,
+            track_rows: 500,
             loss: None,
             execution: Execution::default(),
         }
@@ -86,6 +130,15 @@ impl TrainConfig {
         TrainError::unless(self.batch_size > 0, "batch_size", self.batch_size as f64, "1 or more")?;
         TrainError::unless(rate > 0.0 && rate.is_finite(), "learning_rate", rate, "a number above 0")?;
         TrainError::unless(decay >= 0.0 && decay.is_finite(), "weight_decay", decay, "a number from 0 up")?;
+        let clip = self.clip_norm.unwrap_or(1.0);
+        TrainError::unless(clip > 0.0 && clip.is_finite(), "clip_norm", clip, "a number above 0")?;
+        let ema = self.ema.unwrap_or(0.5);
+        TrainError::unless(ema > 0.0 && ema < 1.0, "ema", ema, "above 0 and below 1")?;
+        let from = self.swa_from.unwrap_or(1);
+        let within = from >= 1 && from <= self.epochs.max(1);
+        TrainError::unless(within, "swa_from", from as f64, "an epoch of the run, from 1")?;
+        TrainError::unless(self.track_every > 0, "track_every", 0.0, "1 or more")?;
+        TrainError::unless(self.track_rows > 1, "track_rows", self.track_rows as f64, "2 or more")?;
         if let Some(Loss::CrossEntropy { label_smoothing }) = self.loss {
             let usable = (0.0..1.0).contains(&label_smoothing);
             TrainError::unless(usable, "label_smoothing", label_smoothing, "at least 0 and below 1")?;

@@ -1,137 +1,222 @@
-//! One epoch: batches in random order, a step each, and the evaluation afterwards.
+//! One epoch: batches in random order, a step each, and the measurements afterwards.
 
-use std::collections::HashMap;
+use std::time::Instant;
 
 use candle_core::Tensor;
 use rand::seq::SliceRandom;
 
+use super::evaluate::{is_not_finite, norm, scores};
 use super::initialise::visit;
+use super::metrics::{CleanScores, Scores};
+use super::part::Part;
+use super::state::{EpochSeconds, State};
+use super::track::measure;
 use super::{EpochMetrics, TrainConfig, TrainError, running};
-use crate::curvature::{Evaluation, Objective};
-use crate::data::Dataset;
-use crate::kernels::row_dots;
+use crate::curvature::{Evaluation, GradientReport, Objective};
+use crate::data::{Batch, Dataset};
 use crate::models::{BatchNormMode, Layer, Network};
-use crate::nn::{Mode, NnError};
+use crate::nn::{ClassScores, Mode};
 use crate::optim::Optimizer;
 use crate::random::{Purpose, substream};
-use crate::{Error, Observer, Result, Step};
-
-/// Parameters and running statistics after some step.
-#[derive(Clone)]
-pub(super) struct State {
-    pub(super) theta: Tensor,
-    pub(super) buffers: HashMap<String, Tensor>,
-}
-
-/// What an epoch gives before the evaluation.
-pub(super) struct EpochPass {
-    pub(super) metrics: EpochMetrics,
-    /// Whether the observer broke in the last step.
-    pub(super) interrupted: bool,
-}
+use crate::{Observer, Result, Step};
 
 /// The loop's data and state.
 pub(super) struct Run<'a> {
-    config: &'a TrainConfig,
-    objective: &'a Objective<'a>,
-    optimizer: Optimizer,
+    pub(super) config: &'a TrainConfig,
+    pub(super) objective: &'a Objective<'a>,
+    pub(super) data: &'a Dataset,
+    pub(super) test: Option<&'a Dataset>,
+    /// Rows of the tracked curvature.
+    pub(super) tracked: Option<Dataset>,
+    pub(super) part: Part,
+    pub(super) optimizer: Optimizer,
     pub(super) state: State,
-    steps: usize,
-    drops_out: bool,
 }
 
-impl<'a> Run<'a> {
-    pub(super) fn new(
-        config: &'a TrainConfig,
-        objective: &'a Objective<'a>,
-        optimizer: Optimizer,
-        state: State,
-    ) -> Self {
-        let mut drops_out = false;
-        visit(&objective.network().architecture.layers, &mut |layer| {
-            drops_out |= matches!(layer, Layer::Dropout { p } if *p > 0.0);
-        });
-        Self { config, objective, optimizer, state, steps: 0, drops_out }
+/// How an epoch ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum EpochEnd {
+    /// With its last step; the observer may have broken in it.
+    Whole { interrupted: bool },
+    /// The observer broke before: the state is in the middle of an epoch.
+    Partial,
+}
+
+/// Sums over the steps of an epoch.
+#[derive(Default)]
+struct Sums {
+    rows: f64,
+    loss: f64,
+    accuracy: f64,
+    classes: Option<ClassScores>,
+    gradient_norm: f64,
+    steps: usize,
+}
+
+impl Sums {
+    fn add(&mut self, pass: GradientReport, gradient_norm: f64, rows: usize) {
+        let rows = rows as f64;
+        self.rows += rows;
+        self.loss += pass.evaluation.loss * rows;
+        self.accuracy += pass.evaluation.accuracy * rows;
+        self.gradient_norm += gradient_norm;
+        self.steps += 1;
+        match (&mut self.classes, pass.scores) {
+            (Some(sum), Some(scores)) => sum.add(scores),
+            (classes, scores) => *classes = scores,
+        }
     }
 
-    /// All batches of epoch `epoch` (from 1); `None` where the observer broke before the last.
-    pub(super) fn epoch(&mut self, epoch: usize, observer: &mut dyn Observer) -> Result<Option<EpochPass>> {
+    fn scores(&self) -> Scores {
+        let nan = f64::NAN;
+        let (loss, accuracy) = (self.loss / self.rows, self.accuracy / self.rows);
+        let evaluation = Evaluation { loss, accuracy, loss_std_err: nan, accuracy_std_err: nan };
+        Scores::new(&evaluation, self.classes.as_ref())
+    }
+}
+
+impl Run<'_> {
+    /// The next epoch, with everything that is measured after it.
+    pub(super) fn epoch(&mut self, observer: &mut dyn Observer) -> Result<EpochEnd> {
+        let (started, epoch) = (Instant::now(), self.state.epochs.len() + 1);
+        let mut sums = Sums::default();
+        let (learning_rate, waiting, interrupted) = match self.steps(epoch, &mut sums, observer)? {
+            Some(ended) => ended,
+            None => return Ok(EpochEnd::Partial),
+        };
+        let training = started.elapsed().as_secs_f64();
+        let weights = self.state.weights.clone();
+        let metrics = EpochMetrics {
+            epoch,
+            step: self.state.steps,
+            learning_rate,
+            train: sums.scores(),
+            clean: CleanScores::new(self.data, sums.classes.as_ref()),
+            test: Scores::NONE,
+            gradient_norm: sums.gradient_norm / sums.steps as f64,
+            weight_norm: norm(&self.part.whole(&weights.theta)?)?,
+        };
+        let metrics = EpochMetrics { test: self.test_scores(&metrics)?, ..metrics };
+        if self.state.best.is_none() || self.is_best(&metrics) {
+            self.state.best = metrics.test.loss.is_finite().then(|| (epoch, weights.clone()));
+        }
+        if self.config.swa_from.is_some_and(|from| epoch >= from) {
+            self.state.averages.after_epoch(&weights.theta)?;
+        }
+        self.state.epochs.push(metrics);
+        if epoch % self.config.track_every == 0 || epoch == self.config.epochs {
+            self.track(epoch, observer)?;
+        }
+        self.state.seconds.push(EpochSeconds { total: started.elapsed().as_secs_f64(), training, waiting });
+        Ok(EpochEnd::Whole { interrupted })
+    }
+
+    /// All steps; learning rate of the last, seconds spent waiting for rows, and whether the observer broke in it.
+    fn steps(
+        &mut self,
+        epoch: usize,
+        sums: &mut Sums,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<(f64, f64, bool)>> {
         let mut rows: Vec<usize> = (0..self.objective.num_rows()).collect();
         rows.shuffle(&mut substream(self.config.seed, Purpose::Shuffle, epoch as u64 - 1));
         let steps_per_epoch = rows.len().div_ceil(self.config.batch_size);
-        let (mut loss, mut correct, mut seen) = (0.0, 0.0, 0);
-        let (mut learning_rate, mut interrupted) = (0.0, false);
-        for (index, batch) in rows.chunks(self.config.batch_size).enumerate() {
-            let factor = self.config.schedule.factor(self.steps, steps_per_epoch, self.config.epochs);
+        let total = steps_per_epoch * self.config.epochs;
+        let (mut learning_rate, mut interrupted, mut waiting) = (0.0, false, 0.0);
+        for (index, rows) in rows.chunks(self.config.batch_size).enumerate() {
+            let asked = Instant::now();
+            let batch = self.objective.batch(rows)?;
+            waiting += asked.elapsed().as_secs_f64();
+            let factor = self.config.schedule.factor(self.state.steps, steps_per_epoch, self.config.epochs);
             learning_rate = self.config.learning_rate * factor;
-            let evaluation = self.step(batch, learning_rate, epoch)?;
-            loss += evaluation.loss * batch.len() as f64;
-            correct += evaluation.accuracy * batch.len() as f64;
-            seen += batch.len();
-            let message = message((epoch, self.config.epochs), loss / seen as f64, correct / seen as f64);
-            let total = steps_per_epoch * self.config.epochs;
-            interrupted = observer.on_step(&Step { task: "training", done: self.steps, total, message }).is_break();
+            let (pass, gradient_norm) = self.step(&batch, learning_rate, epoch)?;
+            sums.add(pass, gradient_norm, rows.len());
+            let message = message((epoch, self.config.epochs), sums);
+            interrupted = observer.on_step(&Step { task: "training", done: self.state.steps, total, message }).is_break();
             if interrupted && index + 1 < steps_per_epoch {
                 return Ok(None);
             }
         }
-        let metrics = EpochMetrics {
-            epoch,
-            step: self.steps,
-            learning_rate,
-            train_loss: loss / seen as f64,
-            train_accuracy: correct / seen as f64,
-            test_loss: f64::NAN,
-            test_accuracy: f64::NAN,
-        };
-        Ok(Some(EpochPass { metrics, interrupted }))
+        Ok(Some((learning_rate, waiting, interrupted)))
     }
 
-    /// One step on `batch`.
-    fn step(&mut self, batch: &[usize], learning_rate: f64, epoch: usize) -> Result<Evaluation> {
-        let step = self.steps + 1;
+    /// One step on `batch`; its pass and the norm of its gradient.
+    fn step(&mut self, batch: &Batch, learning_rate: f64, epoch: usize) -> Result<(GradientReport, f64)> {
+        let step = self.state.steps + 1;
         let not_finite = |what| TrainError::NonFinite { what, epoch, step, learning_rate };
-        let (objective, seed, drops_out) = (self.objective, self.config.seed, self.drops_out);
-        let batch = objective.batch(batch)?;
+        let (objective, part, seed) = (self.objective, &self.part, self.config.seed);
+        let drops_out = drops_out(&objective.network().architecture.layers);
         let mut gradient = |theta: &Tensor| {
             // One mask per step: the two passes of SAM see the same function.
             let dropout = drops_out.then(|| substream(seed, Purpose::Dropout, step as u64));
-            match objective.training_gradient(theta, &batch, Mode::Train { dropout }) {
-                Err(Error::Nn(NnError::NonFinite { .. })) => Err(not_finite("the loss is").into()),
-                report => report,
+            let report = objective.training_gradient(&part.whole(theta)?, batch, Mode::Train { dropout });
+            match report {
+                Err(error) if is_not_finite(&error) => Err(not_finite("the loss is").into()),
+                Err(error) => Err(error),
+                Ok(report) => Ok(GradientReport { gradient: part.of(&report.gradient)?, ..report }),
             }
         };
-        let update = self.optimizer.step(&self.state.theta, learning_rate, &mut gradient)?;
+        let update = self.optimizer.step(&self.state.weights.theta, learning_rate, &mut gradient)?;
         // The loss would show it one step later, and after the last step there is none.
-        let row = update.theta.unsqueeze(0)?;
-        if !row_dots(&row, &row)?[0].is_finite() {
+        if !norm(&update.theta)?.is_finite() {
             return Err(not_finite("the parameters are").into());
         }
-        self.state.theta = update.theta;
-        running::update(&mut self.state.buffers, &update.pass.statistics)?;
-        self.steps = step;
-        Ok(update.pass.evaluation)
+        self.state.averages.after_step(&update.theta, self.config.ema)?;
+        self.state.weights.theta = update.theta;
+        running::update(&mut self.state.weights.buffers, &update.pass.statistics)?;
+        self.state.steps = step;
+        Ok((update.pass, update.gradient_norm))
     }
 
-    /// `metrics` with loss and accuracy on the test rows, in evaluation mode.
-    pub(super) fn evaluate(&self, metrics: EpochMetrics, test: Option<&Dataset>) -> Result<EpochMetrics> {
-        let Some(test) = test else { return Ok(metrics) };
-        let network = Network { buffers: self.state.buffers.clone(), ..self.objective.network().clone() };
-        let options = self.config.objective(self.objective.options().loss, BatchNormMode::Eval);
-        let evaluation = match Objective::new(&network, test, options)?.evaluate(&self.state.theta, &mut ()) {
-            Err(Error::Nn(NnError::NonFinite { .. })) => {
-                let EpochMetrics { epoch, step, learning_rate, .. } = metrics;
+    /// On the test rows, with the running statistics.
+    fn test_scores(&self, metrics: &EpochMetrics) -> Result<Scores> {
+        let Some(test) = self.test else { return Ok(Scores::NONE) };
+        let weights = &self.state.weights;
+        let weights = super::state::Weights { theta: self.part.whole(&weights.theta)?, buffers: weights.buffers.clone() };
+        match scores(self.config, self.objective.network(), &weights, test, &mut ()) {
+            Err(error) if is_not_finite(&error) => {
+                let &EpochMetrics { epoch, step, learning_rate, .. } = metrics;
                 let what = "the loss on the test rows is";
-                return Err(TrainError::NonFinite { what, epoch, step, learning_rate }.into());
+                Err(TrainError::NonFinite { what, epoch, step, learning_rate }.into())
             }
-            evaluation => evaluation?,
+            scores => Ok(scores?.0),
+        }
+    }
+
+    /// Whether the test accuracy (without classes: the test loss) is better than at any epoch before.
+    fn is_best(&self, metrics: &EpochMetrics) -> bool {
+        let merit = |test: &Scores| {
+            let accuracy = if test.accuracy.is_finite() { test.accuracy } else { 0.0 };
+            (accuracy, -test.loss)
         };
-        Ok(EpochMetrics { test_loss: evaluation.loss, test_accuracy: evaluation.accuracy, ..metrics })
+        self.state.epochs.iter().all(|before| merit(&metrics.test) > merit(&before.test))
+    }
+
+    /// Appends the tracked numbers at the end of `epoch`; 0 is before the first step.
+    pub(super) fn track(&mut self, epoch: usize, observer: &mut dyn Observer) -> Result<()> {
+        let (Some(track), Some(rows)) = (self.config.track, &self.tracked) else { return Ok(()) };
+        let network = Network { buffers: self.state.weights.buffers.clone(), ..self.objective.network().clone() };
+        let mut options = self.config.objective(self.objective.options().loss, BatchNormMode::Eval);
+        options.num_shards = crate::curvature::ObjectiveOptions::new(options.loss).num_shards;
+        let objective = Objective::new(&network, rows, options)?;
+        let theta = self.part.whole(&self.state.weights.theta)?;
+        for mut row in measure(&objective, &theta, track, observer)? {
+            (row.epoch, row.step) = (epoch, self.state.steps);
+            self.state.tracked.push(row);
+        }
+        Ok(())
     }
 }
 
-fn message((epoch, epochs): (usize, usize), loss: f64, accuracy: f64) -> String {
-    let mut message = format!("epoch {epoch}/{epochs} loss {loss:.4}");
+fn drops_out(layers: &[Layer]) -> bool {
+    let mut found = false;
+    visit(layers, &mut |layer| found |= matches!(layer, Layer::Dropout { p } if *p > 0.0));
+    found
+}
+
+fn message((epoch, epochs): (usize, usize), sums: &Sums) -> String {
+    let mut message = format!("epoch {epoch}/{epochs} loss {:.4}", sums.loss / sums.rows);
+    let accuracy = sums.accuracy / sums.rows;
     if accuracy.is_finite() {
         message += &format!(" acc {:.1} %", 100.0 * accuracy);
     }

@@ -39,6 +39,26 @@ pub enum TrainError {
         /// The most similar schedule.
         nearest: Option<String>,
     },
+    /// Tracked numbers that cannot be read.
+    #[error("nothing to track: `{text}`")]
+    Track {
+        /// What was written.
+        text: String,
+    },
+    /// A file of initial weights that does not fit the network.
+    #[error("initial weights do not fit the network: {}", misfits.join("; "))]
+    Init {
+        /// Tensors that are missing or have another shape.
+        misfits: Vec<String>,
+    },
+    /// A state whose parameters are not the network's.
+    #[error("the state holds {got} parameters, but the network trains {expected}")]
+    StateLength {
+        /// In the state.
+        got: usize,
+        /// In the network.
+        expected: usize,
+    },
     /// NaN or infinity where it first appeared.
     #[error("train: {what} not finite at epoch {epoch}, step {step} (learning rate {learning_rate:?})")]
     NonFinite {
@@ -77,6 +97,11 @@ impl TrainError {
                 let start = nearest.as_ref().map_or(String::new(), |nearest| format!("did you mean `{nearest}`? "));
                 Some(start + "examples: constant  cosine  cosine:warmup=2  multi_step:30-60,gamma=0.1")
             }
+            Self::Track { .. } => Some("examples: top:1,trace  top:5  trace".into()),
+            Self::Init { .. } => {
+                Some("choose the --model of the file; only the last linear layer may have another shape".into())
+            }
+            Self::StateLength { .. } => Some("start again with --force in place of --resume".into()),
             Self::NonFinite { .. } => Some("lower the learning rate, or the noise (sigma, beta_inverse, rho)".into()),
         }
     }

@@ -1,47 +1,77 @@
 //! Training: initial weights, the loop over epochs, running averages of batch normalisation, and what a run leaves.
 
+mod averages;
 mod config;
 mod epoch;
 mod error;
+mod evaluate;
+mod finish;
 mod initialise;
+mod metrics;
+mod part;
 mod running;
 mod save;
+mod start;
+mod state;
+mod track;
 
-pub use config::{Precision, TrainConfig};
+pub use config::{NormStatistics, Precision, TrainConfig};
 pub use error::TrainError;
+pub use evaluate::EvaluationRow;
 pub use initialise::initialise;
+pub use metrics::{CleanScores, EpochMetrics, Scores};
 pub use save::save;
-
-use std::time::Instant;
+pub use start::with_outputs;
+pub use state::{EpochSeconds, StateFolder};
+pub use track::{Track, TrackedRow};
 
 use candle_core::Tensor;
-use serde::Serialize;
+use serde_json::json;
 
+use crate::checkpoint::TensorFile;
 use crate::curvature::Objective;
 use crate::data::Dataset;
 use crate::models::{Architecture, BatchNormMode, Network};
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, OptimizerState, Setup};
+use crate::random::{Purpose, stream};
 use crate::{Error, Observer, Result};
-use epoch::{Run, State};
+use averages::Averages;
+use epoch::{EpochEnd, Run};
+use part::Part;
+use state::{State, Weights};
 
-/// Loss and accuracy over one epoch; accuracies in 0..=1, NaN where the targets are no classes.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct EpochMetrics {
-    /// From 1.
-    pub epoch: usize,
-    /// Steps since the start.
-    pub step: usize,
-    /// Of the epoch's last step.
-    pub learning_rate: f64,
-    /// Mean over the epoch's rows of the losses that the steps saw, each at the parameters of its step: in training
-    /// mode, and for fSGLD at the perturbed parameters.
-    pub train_loss: f64,
-    /// As `train_loss`.
-    pub train_accuracy: f64,
-    /// Mean loss on the test rows after the epoch, in evaluation mode; NaN without test rows.
-    pub test_loss: f64,
-    /// As `test_loss`.
-    pub test_accuracy: f64,
+/// What a run needs.
+pub struct Training<'a> {
+    /// How to train.
+    pub config: &'a TrainConfig,
+    /// What to train; loss, normalisation, weight decay and input shape are filled in.
+    pub architecture: Architecture,
+    /// The training rows.
+    pub data: &'a Dataset,
+    /// Rows that each epoch is evaluated on.
+    pub test: Option<&'a Dataset>,
+    /// Initial weights in place of fresh ones; the last linear layer may have another number of classes.
+    pub init: Option<&'a TensorFile>,
+    /// Where states are kept and taken up; `None` keeps none.
+    pub states: Option<&'a mut StateFolder>,
+}
+
+impl<'a> Training<'a> {
+    /// `architecture` on `data` from fresh weights, without test rows and states.
+    pub fn new(config: &'a TrainConfig, architecture: Architecture, data: &'a Dataset) -> Self {
+        Self { config, architecture, data, test: None, init: None, states: None }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TrainStop {
+    /// After its last epoch.
+    Finished,
+    /// The observer ended it.
+    Interrupted,
+    /// A loss or parameter was not finite any more.
+    NonFinite(TrainError),
 }
 
 /// What a training run leaves.
@@ -49,36 +79,43 @@ pub struct EpochMetrics {
 pub struct TrainOutcome {
     /// The configuration with its loss resolved.
     pub config: TrainConfig,
-    /// The architecture, completed with loss, normalisation, weight decay and input shape, and the running statistics.
+    /// The architecture, completed with loss, normalisation, weight decay and input shape, and the statistics of batch
+    /// normalisation that belong to `theta`.
     pub network: Network,
     /// The parameters after the last finished epoch, `[n]`, in the training dtype.
     pub theta: Tensor,
+    /// Whether the statistics in `network` are the running ones of training, not re-estimated ones.
+    pub running_statistics: bool,
+    /// Other weights worth keeping, each with its statistics: `best`, `ema`, `swa`.
+    pub others: Vec<(&'static str, Network, Tensor)>,
     /// One entry per finished epoch.
     pub epochs: Vec<EpochMetrics>,
-    /// Wall-clock time of each finished epoch in seconds, evaluation included.
-    pub epoch_seconds: Vec<f64>,
-    /// Whether the observer ended the run before its last epoch.
-    pub interrupted: bool,
+    /// Wall-clock time of each finished epoch.
+    pub seconds: Vec<EpochSeconds>,
+    /// Final numbers of all weights; empty where the run did not finish.
+    pub evaluations: Vec<EvaluationRow>,
+    /// Curvature during training.
+    pub tracked: Vec<TrackedRow>,
+    /// Tensors that stayed fresh because the file of initial weights has none that fit.
+    pub fresh: Vec<String>,
+    /// How it ended.
+    pub stop: TrainStop,
     /// Hash of the training rows, see [`Dataset::sha256`].
     pub data_sha256: String,
 }
 
-/// Trains `architecture` on `data` from fresh weights, and evaluates on `test` after each epoch.
+/// Trains, and evaluates on the test rows after each epoch.
 ///
-/// Rows are shuffled anew in each epoch, and a last, smaller batch is kept; no augmentation. Batch normalisation uses
-/// the statistics of the batch. Equal configuration and data give equal bits, for any number of threads. After every
-/// step the observer hears `epoch e/E loss … acc …`; when it breaks, the outcome is that of the last finished epoch.
+/// Rows are shuffled anew in each epoch, and a last, smaller batch is kept. Batch normalisation uses the statistics of
+/// the batch. Equal configuration and data give equal bits, for any number of threads, and also where the run went on
+/// from a state. After every step the observer hears `epoch e/E loss … acc …`; when it breaks, the outcome is that of
+/// the last finished epoch, and so it is where a number is not finite any more.
 ///
 /// # Errors
-/// [`TrainError::Setting`] before any work; [`TrainError::NonFinite`] with epoch and step; a network that does not fit
-/// its data; [`Error::Interrupted`] before the end of the first epoch.
-pub fn train(
-    config: &TrainConfig,
-    architecture: Architecture,
-    data: &Dataset,
-    test: Option<&Dataset>,
-    observer: &mut dyn Observer,
-) -> Result<TrainOutcome> {
+/// [`TrainError::Setting`] before any work; [`TrainError::NonFinite`] with epoch and step, and [`Error::Interrupted`],
+/// before the end of the first epoch; a network that does not fit its data or its initial weights; a state of another run.
+pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<TrainOutcome> {
+    let Training { config, architecture, data, test, init, mut states } = training;
     config.check()?;
     let loss = config.loss_for(&architecture, data);
     let config = TrainConfig { loss: Some(loss), ..config.clone() };
@@ -90,30 +127,90 @@ pub fn train(
         ..architecture
     };
     let buffers = running::fresh(&architecture, config.dtype.dtype())?;
-    let network = Network::new(architecture, buffers)?;
-    let objective = Objective::new(&network, data, config.objective(loss, BatchNormMode::Train))?;
-    let optimizer = Optimizer::new(&config.optimizer, config.weight_decay, config.seed)?;
-    let theta = initialise(&network, config.dtype.dtype(), config.seed)?;
-    let mut finished = State { theta, buffers: network.buffers.clone() };
-    let mut run = Run::new(&config, &objective, optimizer.with_threads(config.execution.threads), finished.clone());
-    let (mut epochs, mut epoch_seconds) = (Vec::new(), Vec::new());
-    let mut interrupted = false;
-    while epochs.len() < config.epochs && !interrupted {
-        let started = Instant::now();
-        let Some(pass) = run.epoch(epochs.len() + 1, observer)? else {
-            interrupted = true;
-            break;
-        };
-        finished = run.state.clone();
-        epochs.push(run.evaluate(pass.metrics, test)?);
-        epoch_seconds.push(started.elapsed().as_secs_f64());
-        interrupted = pass.interrupted && epochs.len() < config.epochs;
+    let mut network = Network::new(architecture, buffers)?;
+    let mut theta = initialise(&network, config.dtype.dtype(), config.seed)?;
+    let mut fresh = Vec::new();
+    if let Some(file) = init {
+        (theta, fresh) = start::from_file(&mut network, &theta, file)?;
     }
-    if interrupted && epochs.is_empty() {
+    let configuration = json!({
+        "train": config,
+        "architecture": network.architecture,
+        "init_sha256": init.map(|file| &file.sha256),
+        "data_sha256": data.sha256,
+    });
+    let objective = Objective::new(&network, data, config.objective(loss, BatchNormMode::Train))?;
+    let mut run = begin(&config, &objective, (data, test), &theta)?;
+    match states.as_mut().map(|states| states.load(&configuration)).transpose()?.flatten() {
+        Some(state) => {
+            state::check_length(&state, run.part.space.dim())?;
+            run.optimizer.restore(state.optimizer.clone())?;
+            run.state = state;
+        }
+        None => run.track(0, observer)?,
+    }
+    let mut finished = run.state.clone();
+    let stop = loop {
+        if finished.epochs.len() >= config.epochs {
+            break TrainStop::Finished;
+        }
+        let interrupted = match run.epoch(observer) {
+            Ok(EpochEnd::Whole { interrupted }) => interrupted && run.state.epochs.len() < config.epochs,
+            Ok(EpochEnd::Partial) | Err(Error::Interrupted) => break TrainStop::Interrupted,
+            Err(Error::Train(error @ TrainError::NonFinite { .. })) if !finished.epochs.is_empty() => {
+                break TrainStop::NonFinite(error);
+            }
+            Err(error) => return Err(error),
+        };
+        run.state.optimizer = run.optimizer.state();
+        finished = run.state.clone();
+        if let Some(states) = &mut states {
+            let last = interrupted || finished.epochs.len() == config.epochs;
+            states.after_epoch(&finished, &configuration, last)?;
+        }
+        if interrupted {
+            break TrainStop::Interrupted;
+        }
+    };
+    if let (Some(states), false) = (&mut states, finished.epochs.is_empty()) {
+        states.after_epoch(&finished, &configuration, true)?;
+    }
+    if finished.epochs.is_empty() && stop == TrainStop::Interrupted {
         return Err(Error::Interrupted);
     }
-    drop(run);
-    let network = Network { buffers: finished.buffers, ..network };
-    let data_sha256 = data.sha256.clone();
-    Ok(TrainOutcome { config, network, theta: finished.theta, epochs, epoch_seconds, interrupted, data_sha256 })
+    finish::finish(run, finished, stop, fresh)
+}
+
+/// The loop before its first step.
+fn begin<'a>(
+    config: &'a TrainConfig,
+    objective: &'a Objective<'a>,
+    (data, test): (&'a Dataset, Option<&'a Dataset>),
+    theta: &Tensor,
+) -> Result<Run<'a>> {
+    let network = objective.network();
+    let part = Part::new(&network.space, &config.train_only, theta)?;
+    let setup = Setup {
+        weight_decay: config.weight_decay,
+        decay: config.decay,
+        clip_norm: config.clip_norm,
+        seed: config.seed,
+        threads: config.execution.threads,
+    };
+    let optimizer = Optimizer::new(&config.optimizer, &setup, &part.space)?;
+    let tracked = config.track.map(|_| {
+        let rows = config.track_rows.min(data.len());
+        data.select(&crate::data::choose(&mut stream(config.seed, Purpose::Subset), data.len(), rows))
+    });
+    let state = State {
+        weights: Weights { theta: part.of(theta)?, buffers: network.buffers.clone() },
+        optimizer: OptimizerState::default(),
+        steps: 0,
+        averages: Averages::default(),
+        best: None,
+        epochs: Vec::new(),
+        seconds: Vec::new(),
+        tracked: Vec::new(),
+    };
+    Ok(Run { config, objective, data, test, tracked: tracked.transpose()?, part, optimizer, state })
 }

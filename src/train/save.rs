@@ -5,16 +5,20 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{EpochMetrics, TrainOutcome};
+use super::{EpochMetrics, NormStatistics, TrainOutcome, TrainStop, evaluate, metrics, track};
 use crate::Result;
 use crate::checkpoint::{ARCH_KEY, DATA_KEY, TRAIN_KEY, VERSION_KEY, write_checkpoint};
 use crate::data::DataSpec;
 use crate::report::ReportError;
 use crate::report::figures::{TrainingCurve, write_training_curves};
-use crate::report::tables::{Column, write_table};
+use crate::report::tables::write_table;
 
-/// Writes `checkpoint.safetensors`, `metrics.parquet` and `figures/training.*` into `folder`, each file atomically, and
-/// makes the folder. Returns the paths, the checkpoint first.
+/// Writes into `folder`, which is made, each file atomically; returns the paths, the checkpoint first:
+///
+/// - `checkpoint.safetensors`, and `best`, `ema` and `swa.safetensors` where there are such weights;
+/// - `metrics.parquet` (a row per epoch), `evaluations.parquet` (a row per final weights, statistics and split),
+///   `curvature.parquet` (a row per tracked number);
+/// - `figures/training.*`.
 ///
 /// `spec` is the specification of the training rows. Times are in none of the files: equal runs give equal bytes.
 ///
@@ -24,17 +28,29 @@ pub fn save(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path) -> Result<Ve
     let figures = folder.join("figures");
     std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
     let spec = json!(spec.resolved());
-    let checkpoint = folder.join("checkpoint.safetensors");
-    write_checkpoint(&checkpoint, &outcome.network, &outcome.theta, &metadata(outcome, &spec))?;
-    let metrics = folder.join("metrics.parquet");
+    let mut paths = Vec::new();
+    let last = [("checkpoint", &outcome.network, &outcome.theta)].into_iter();
+    for (name, network, theta) in last.chain(outcome.others.iter().map(|(name, network, theta)| (*name, network, theta))) {
+        let path = folder.join(format!("{name}.safetensors"));
+        write_checkpoint(&path, network, theta, &metadata(outcome, name, &spec))?;
+        paths.push(path);
+    }
     let configuration = json!({
         "train": outcome.config,
         "architecture": outcome.network.architecture.name,
         "data": spec,
         "data_sha256": outcome.data_sha256,
     });
-    write_table(&metrics, &columns(&outcome.epochs), &configuration)?;
-    let mut paths = vec![checkpoint, metrics];
+    let tables = [
+        ("metrics", metrics::columns(&outcome.epochs)),
+        ("evaluations", evaluate::columns(&outcome.evaluations)),
+        ("curvature", track::columns(&outcome.tracked)),
+    ];
+    for (name, columns) in tables {
+        let path = folder.join(format!("{name}.parquet"));
+        write_table(&path, &columns, &configuration)?;
+        paths.push(path);
+    }
     paths.extend(write_training_curves(&[outcome.curve()], &outcome.statement(), &figures)?);
     Ok(paths)
 }
@@ -49,10 +65,10 @@ impl TrainOutcome {
         TrainingCurve {
             name: self.config.optimizer.name().into(),
             epochs: self.epochs.iter().map(|metrics| metrics.epoch as f64).collect(),
-            train_loss: list(|metrics| metrics.train_loss),
-            test_loss: list(|metrics| metrics.test_loss),
-            train_accuracy: list(|metrics| metrics.train_accuracy),
-            test_accuracy: list(|metrics| metrics.test_accuracy),
+            train_loss: list(|metrics| metrics.train.loss),
+            test_loss: list(|metrics| metrics.test.loss),
+            train_accuracy: list(|metrics| metrics.train.accuracy),
+            test_accuracy: list(|metrics| metrics.test.accuracy),
         }
     }
 
@@ -72,11 +88,13 @@ impl TrainOutcome {
     }
 }
 
-fn metadata(outcome: &TrainOutcome, spec: &serde_json::Value) -> BTreeMap<String, String> {
+fn metadata(outcome: &TrainOutcome, weights: &str, spec: &serde_json::Value) -> BTreeMap<String, String> {
     let training = json!({
         "config": outcome.config,
+        "weights": if weights == "checkpoint" { "last" } else { weights },
+        "norm_statistics": if outcome.running_statistics { NormStatistics::Running } else { NormStatistics::Reestimated },
         "metrics": outcome.epochs.last(),
-        "interrupted": outcome.interrupted,
+        "interrupted": outcome.stop != TrainStop::Finished,
         "data_sha256": outcome.data_sha256,
     });
     let entries = [
@@ -86,18 +104,4 @@ fn metadata(outcome: &TrainOutcome, spec: &serde_json::Value) -> BTreeMap<String
         (VERSION_KEY, env!("CARGO_PKG_VERSION").to_owned()),
     ];
     entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
-fn columns(epochs: &[EpochMetrics]) -> Vec<(&'static str, Column)> {
-    let count = |value: fn(&EpochMetrics) -> usize| Column::Count(epochs.iter().map(value).collect());
-    let number = |value: fn(&EpochMetrics) -> f64| Column::Number(epochs.iter().map(value).collect());
-    vec![
-        ("epoch", count(|metrics| metrics.epoch)),
-        ("step", count(|metrics| metrics.step)),
-        ("learning_rate", number(|metrics| metrics.learning_rate)),
-        ("train_loss", number(|metrics| metrics.train_loss)),
-        ("train_accuracy", number(|metrics| metrics.train_accuracy)),
-        ("test_loss", number(|metrics| metrics.test_loss)),
-        ("test_accuracy", number(|metrics| metrics.test_accuracy)),
-    ]
 }

@@ -197,7 +197,7 @@ fn damaged_states_are_named_and_force_starts_again() {
         (&|| put(&sound[..sound.len() / 2]), "state-hessian.safetensors is damaged"),
         (&|| put(b"these are no tensors"), "state-hessian.safetensors is damaged"),
         (&|| put(b""), "state-hessian.safetensors is damaged"),
-        (&|| put(&std::fs::read(checkpoint()).unwrap()), "state-hessian.safetensors says not of which analysis"),
+        (&|| put(&std::fs::read(checkpoint()).unwrap()), "state-hessian.safetensors says not of which configuration"),
         (&|| write_tensors(&path, &without("coupling"), &metadata).unwrap(), "of another version: coupling"),
         (&|| write_tensors(&path, &misshapen, &metadata).unwrap(), "of another version: projected"),
     ];

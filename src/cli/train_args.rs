@@ -1,0 +1,211 @@
+//! The options of `train`, and the plan that they make with a file.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::args::{ComputeArgs, DataArgs, DtypeArg, argument, parse_loss};
+use super::train_plan::{FILE, TrainPlan};
+use crate::Result;
+use crate::optim::{Decay, OptimizerConfig};
+use crate::train::{NormStatistics, Precision, TrainConfig};
+
+/// Arguments of `train`.
+#[derive(Debug, Args)]
+pub(super) struct TrainArgs {
+    /// mlp:512-512, cnn:8-16, resnet-cifar:20, …, or a .json or .toml file (docs/models.md)
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    #[command(flatten)]
+    data: DataArgs,
+    /// A run's config.toml: its settings, where no option says otherwise
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    method: MethodArgs,
+    #[command(flatten)]
+    part: PartArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
+    #[command(flatten)]
+    pub(super) compute: ComputeArgs,
+    /// Folder of the run
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+    /// Overwrite an existing result
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Go on from the state in --out, to the same bits; needs no other option then
+    #[arg(long, conflicts_with = "force")]
+    pub(super) resume: bool,
+    /// Epochs between two states for --resume
+    #[arg(long, value_name = "E", default_value_t = 1)]
+    pub(super) save_every: usize,
+}
+
+/// The update rule.
+#[derive(Debug, Args)]
+struct MethodArgs {
+    /// sgd, adamw, sgld, fsgld, rwp, sam or asam, with settings such as sam:rho=0.1 or fsgld:beta_inverse=1e-8,eta=0.1
+    /// [default: sgd]
+    #[arg(long, value_name = "METHOD")]
+    optimizer: Option<String>,
+    /// Momentum of the methods over SGD, as in sgd:momentum=M
+    #[arg(long, value_name = "M")]
+    momentum: Option<f64>,
+    /// Passes over the data [default: 10]
+    #[arg(long, value_name = "E")]
+    epochs: Option<usize>,
+    /// Rows per step [default: 64]
+    #[arg(long, value_name = "B")]
+    batch_size: Option<usize>,
+    /// Learning rate [default: 0.05]
+    #[arg(long, value_name = "LR")]
+    learning_rate: Option<f64>,
+    /// constant, cosine, multi_step:30-60,gamma=0.1 or cyclical:cycles=4, each with warmup=E [default: cosine]
+    #[arg(long, value_name = "SCHEDULE")]
+    schedule: Option<String>,
+    /// L2 coefficient [default: 0.0005]
+    #[arg(long, value_name = "WD")]
+    weight_decay: Option<f64>,
+    /// Which parameters decay: all, or weights (neither biases nor normalisation) [default: all]
+    #[arg(long, value_name = "PART")]
+    decay: Option<Decay>,
+    /// Largest norm of a gradient; longer ones are scaled down
+    #[arg(long, value_name = "C")]
+    clip_norm: Option<f64>,
+    /// cross-entropy[:smoothing], mse or bce [default: by the kind of targets]
+    #[arg(long, value_name = "LOSS")]
+    loss: Option<String>,
+    /// Seed of weights, order of rows, augmentation and noise [default: 0]
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Precision of the weights [default: f32]
+    #[arg(long, value_enum)]
+    dtype: Option<DtypeArg>,
+}
+
+/// Where to begin, and what to train.
+#[derive(Debug, Args)]
+struct PartArgs {
+    /// Initial weights; the last linear layer may have another number of classes
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
+    /// Names of the tensors to train, such as head.*,blocks.*.attn.*; the others stay as they begin
+    #[arg(long, value_name = "GLOBS", value_delimiter = ',')]
+    train_only: Vec<String>,
+    /// Also keep an exponential moving average of the weights with this decay, such as 0.999
+    #[arg(long, value_name = "D")]
+    ema: Option<f64>,
+    /// Also keep the mean of the weights over the ends of the epochs from this one on
+    #[arg(long, value_name = "E")]
+    swa_from: Option<usize>,
+    /// Statistics of batch normalisation in the checkpoint: estimated anew at its weights, or the running ones
+    /// [default: reestimated]
+    #[arg(long, value_enum, value_name = "WHICH")]
+    norm_statistics: Option<NormStatistics>,
+}
+
+/// Curvature during training.
+#[derive(Debug, Args)]
+struct WatchArgs {
+    /// Curvature to measure during training, such as top:1,trace
+    #[arg(long, value_name = "WHAT")]
+    track: Option<String>,
+    /// Epochs between two such measurements [default: 1]
+    #[arg(long, value_name = "E")]
+    every: Option<usize>,
+    /// Training rows for them, a fixed random choice [default: 500]
+    #[arg(long, value_name = "N")]
+    track_rows: Option<usize>,
+}
+
+/// Puts the value of an option, where there is one, in the place of another.
+fn put<T: Clone>(place: &mut T, option: &Option<T>) {
+    if let Some(value) = option {
+        *place = value.clone();
+    }
+}
+
+impl TrainArgs {
+    /// Defaults, then the file, then the options; checked.
+    pub(super) fn plan(&self) -> Result<TrainPlan> {
+        let own = self.out.join(FILE);
+        let says_nothing = self.model.is_none() && self.data.data.is_none() && self.part.init.is_none();
+        let mut plan = match &self.config {
+            Some(file) => TrainPlan::read(file)?,
+            None if self.resume && says_nothing && own.exists() => TrainPlan::read(&own)?,
+            None => TrainPlan::default(),
+        };
+        if let Some(model) = &self.model {
+            plan.set_model(model)?;
+        }
+        if let Some(init) = &self.part.init {
+            (plan.init, plan.init_sha256) = (Some(init.clone()), None);
+        }
+        plan.data = self.data.spec(plan.data.take())?.map(|spec| spec.resolved());
+        self.method.apply(&mut plan.train)?;
+        self.part.apply(&mut plan.train);
+        self.watch.apply(&mut plan.train)?;
+        plan.train.execution = self.compute.execution()?;
+        plan.train.check()?;
+        Ok(plan)
+    }
+}
+
+impl MethodArgs {
+    fn apply(&self, config: &mut TrainConfig) -> Result<()> {
+        put(&mut config.optimizer, &self.optimizer.as_deref().map(str::parse).transpose()?);
+        if let Some(momentum) = self.momentum {
+            set_momentum(&mut config.optimizer, momentum)?;
+        }
+        put(&mut config.epochs, &self.epochs);
+        put(&mut config.batch_size, &self.batch_size);
+        put(&mut config.learning_rate, &self.learning_rate);
+        put(&mut config.schedule, &self.schedule.as_deref().map(str::parse).transpose()?);
+        put(&mut config.weight_decay, &self.weight_decay);
+        put(&mut config.decay, &self.decay);
+        config.clip_norm = self.clip_norm.or(config.clip_norm);
+        if let Some(loss) = &self.loss {
+            config.loss = Some(parse_loss(loss)?);
+        }
+        put(&mut config.seed, &self.seed);
+        let dtype = self.dtype.map(|dtype| match dtype {
+            DtypeArg::F32 => Precision::F32,
+            DtypeArg::F64 => Precision::F64,
+        });
+        put(&mut config.dtype, &dtype);
+        Ok(())
+    }
+}
+
+fn set_momentum(optimizer: &mut OptimizerConfig, momentum: f64) -> Result<()> {
+    let name = optimizer.name();
+    match optimizer.momentum_mut() {
+        Some(place) => *place = momentum,
+        None => return Err(argument("--momentum", &momentum.to_string(), &format!("{name} has no momentum"))),
+    }
+    Ok(())
+}
+
+impl PartArgs {
+    fn apply(&self, config: &mut TrainConfig) {
+        if !self.train_only.is_empty() {
+            config.train_only = self.train_only.clone();
+        }
+        config.ema = self.ema.or(config.ema);
+        config.swa_from = self.swa_from.or(config.swa_from);
+        put(&mut config.norm_statistics, &self.norm_statistics);
+    }
+}
+
+impl WatchArgs {
+    fn apply(&self, config: &mut TrainConfig) -> Result<()> {
+        if let Some(track) = &self.track {
+            config.track = Some(track.parse()?);
+        }
+        put(&mut config.track_every, &self.every);
+        put(&mut config.track_rows, &self.track_rows);
+        Ok(())
+    }
+}

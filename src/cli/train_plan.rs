@@ -1,0 +1,137 @@
+//! What a training run is, complete without a command line: the file `config.toml` in its folder.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::CliError;
+use crate::Result;
+use crate::checkpoint::{ARCH_KEY, TensorFile, differences};
+use crate::data::{DataSpec, Dataset, Targets};
+use crate::models::{Architecture, family};
+use crate::report::write_atomic;
+use crate::train::{TrainConfig, with_outputs};
+
+/// Name of the file in a run folder.
+pub(super) const FILE: &str = "config.toml";
+
+/// Everything that decides about a run's result, and where its initial weights are.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TrainPlan {
+    /// A family's short form; with neither this nor `architecture`, that of the initial weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) model: Option<String>,
+    /// File of the initial weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) init: Option<PathBuf>,
+    /// Its hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) init_sha256: Option<String>,
+    /// How to train.
+    #[serde(default)]
+    pub(super) train: TrainConfig,
+    /// The training rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) data: Option<DataSpec>,
+    /// A network described in a file, as docs/models.md has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) architecture: Option<Value>,
+}
+
+impl TrainPlan {
+    /// Reads `config.toml` of a run, or a file like it.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let bad = |reason: String| CliError::Plan { path: path.into(), reason };
+        let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+        Ok(toml::from_str(&text).map_err(|error| bad(error.to_string()))?)
+    }
+
+    /// Writes it into `folder`, atomically.
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(FILE);
+        let text = toml::to_string(self).map_err(|error| CliError::Plan { path: path.clone(), reason: error.to_string() })?;
+        let head = "# This run, complete: `flatness train --config FILE --out DIR` repeats it.\n";
+        Ok(write_atomic(&path, |file| std::io::Write::write_all(file, format!("{head}{text}").as_bytes()))?)
+    }
+
+    /// Puts a family's short form, or the network in a file, in place of the model.
+    pub(super) fn set_model(&mut self, text: &str) -> Result<()> {
+        let path = Path::new(text);
+        (self.model, self.architecture) = (None, None);
+        if path.extension().is_some_and(|extension| extension == "json" || extension == "toml") {
+            let mut value = serde_json::json!(Architecture::read(path)?);
+            remove_nulls(&mut value);
+            self.architecture = Some(value);
+        } else {
+            self.model = Some(text.to_owned());
+        }
+        Ok(())
+    }
+
+    /// The model in a word, for messages.
+    pub(super) fn model_name(&self) -> &str {
+        self.model.as_deref().unwrap_or(if self.architecture.is_some() { "architecture" } else { "of --init" })
+    }
+
+    /// The network for `data`.
+    pub(super) fn network(&self, data: &Dataset, init: Option<&TensorFile>) -> Result<Architecture> {
+        let outputs = match &data.targets {
+            Targets::Classes { num_classes, .. } => *num_classes,
+            Targets::Values { outputs, .. } => *outputs,
+        };
+        if let Some(value) = &self.architecture {
+            return Ok(Architecture::from_json(&value.to_string(), FILE)?);
+        }
+        match (&self.model, init.and_then(|file| file.metadata.get(ARCH_KEY))) {
+            (Some(model), _) => Ok(family(model, &data.sample_shape, outputs)?),
+            (None, Some(text)) => {
+                let architecture = Architecture::from_json(text, "the file of --init")?;
+                Ok(with_outputs(architecture, outputs))
+            }
+            (None, None) => Err(CliError::NoModel.into()),
+        }
+    }
+
+    /// Keys in which another plan differs, with both values. The place of the initial weights does not count.
+    pub(super) fn differences(&self, other: &Self) -> Vec<String> {
+        let value = |plan: &Self| serde_json::json!(Self { init: None, ..plan.clone() });
+        differences(&value(self), &value(other))
+    }
+}
+
+/// TOML has no null.
+fn remove_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(remove_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(remove_nulls),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_comes_back_from_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let network = folder.path().join("net.json");
+        let json = r#"{"layers": [{"kind": "residual", "main": [{"kind": "linear", "in": 4, "out": 4, "weight": "w"}]}]}"#;
+        std::fs::write(&network, json).unwrap();
+        for model in ["resnet-cifar:8", network.to_str().unwrap()] {
+            let mut plan = TrainPlan { data: Some(DataSpec::new("glyphs".parse().unwrap())), ..TrainPlan::default() };
+            plan.train.optimizer = "fsgld:beta_inverse=1e-7".parse().unwrap();
+            plan.train.track = Some("top:2,trace".parse().unwrap());
+            plan.set_model(model).unwrap();
+            plan.write(folder.path()).unwrap();
+            let back = TrainPlan::read(&folder.path().join(FILE)).unwrap();
+            assert!(back.differences(&plan).is_empty(), "{:?}", back.differences(&plan));
+            assert_eq!(back, plan);
+        }
+    }
+}

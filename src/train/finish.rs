@@ -1,0 +1,81 @@
+//! What a run leaves at its end.
+
+use std::collections::HashMap;
+
+use candle_core::Tensor;
+
+use super::epoch::Run;
+use super::state::{State, Weights};
+use super::{CleanScores, EvaluationRow, NormStatistics, Scores, TrainOutcome, TrainStop, evaluate, running};
+use crate::Result;
+use crate::models::Network;
+
+/// All weights with their statistics, evaluated where the run is complete.
+pub(super) fn finish(run: Run<'_>, state: State, stop: TrainStop, fresh: Vec<String>) -> Result<TrainOutcome> {
+    let complete = stop == TrainStop::Finished && !state.epochs.is_empty();
+    let network = run.objective.network();
+    let reestimates = complete && network.architecture.has_batch_norm();
+    let mut kept: Vec<(&'static str, Tensor, Option<HashMap<_, _>>)> =
+        vec![("last", state.weights.theta, Some(state.weights.buffers))];
+    if complete {
+        kept.extend(state.best.map(|(_, weights)| ("best", weights.theta, Some(weights.buffers))));
+        kept.extend(state.averages.ema.map(|theta| ("ema", theta, None)));
+        kept.extend(state.averages.swa.map(|theta| ("swa", theta, None)));
+    }
+    let (mut evaluations, mut done) = (Vec::new(), Vec::new());
+    for (name, part, running) in kept {
+        let theta = run.part.whole(&part)?;
+        let reestimated = match reestimates {
+            true => Some(running::reestimate(run.objective, &theta, run.config.batch_size, run.config.seed)?),
+            false => None,
+        };
+        let choices = [("running", &running), ("reestimated", &reestimated)];
+        for (batch_norm, buffers) in choices {
+            let Some(buffers) = buffers.clone().filter(|_| complete) else { continue };
+            let batch_norm = if reestimates { batch_norm } else { "none" };
+            let weights = Weights { theta: theta.clone(), buffers };
+            evaluations.extend(run.evaluations(name, batch_norm, &weights)?);
+        }
+        let keeps_running = run.config.norm_statistics == NormStatistics::Running;
+        let buffers = match (running, reestimated) {
+            (Some(running), reestimated) if keeps_running || reestimated.is_none() => running,
+            (_, Some(reestimated)) => reestimated,
+            (running, None) => running.unwrap_or_else(|| network.buffers.clone()),
+        };
+        done.push((name, Network { buffers, ..network.clone() }, theta));
+    }
+    let (_, network, theta) = done.remove(0);
+    Ok(TrainOutcome {
+        config: run.config.clone(),
+        running_statistics: !reestimates || run.config.norm_statistics == NormStatistics::Running,
+        network,
+        theta,
+        others: done,
+        epochs: state.epochs,
+        seconds: state.seconds,
+        evaluations,
+        tracked: state.tracked,
+        fresh,
+        stop,
+        data_sha256: run.data.sha256.clone(),
+    })
+}
+
+impl Run<'_> {
+    /// The final numbers of `weights` (with all parameters): on the test rows, and for the last ones on the training rows.
+    fn evaluations(&self, name: &'static str, batch_norm: &'static str, weights: &Weights) -> Result<Vec<EvaluationRow>> {
+        let train = Some(self.data).filter(|_| name == "last");
+        let splits = [("train", train), ("test", self.test)];
+        let mut rows = Vec::new();
+        for (split, data) in splits.into_iter().filter_map(|(split, data)| Some((split, data?))) {
+            let scores = evaluate::scores(self.config, self.objective.network(), weights, data, &mut ());
+            let (scores, clean) = match scores {
+                // An average over weights that lie far apart may do worse than any number can say.
+                Err(error) if evaluate::is_not_finite(&error) => (Scores::NONE, CleanScores::NONE),
+                scores => scores?,
+            };
+            rows.push(EvaluationRow { weights: name, batch_norm, split, scores, clean });
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,77 @@
+//! Initial weights from a file, with a new head where the number of classes is another one.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Tensor};
+
+use super::TrainError;
+use crate::Result;
+use crate::checkpoint::TensorFile;
+use crate::models::{Architecture, Layer, Network};
+
+/// Parameters and running statistics of `file` in place of the fresh ones; returns the tensors that stay fresh: those
+/// of the last linear layer, where the file has them in another shape or not at all.
+///
+/// # Errors
+/// [`TrainError::Init`] with every other tensor that is missing or misshapen.
+pub(super) fn from_file(
+    network: &mut Network,
+    fresh: &Tensor,
+    file: &TensorFile,
+) -> Result<(Tensor, Vec<String>)> {
+    let head = head(&network.architecture.layers);
+    let (mut parts, mut kept, mut misfits) = (Vec::new(), Vec::new(), Vec::new());
+    for (tensor, values) in network.space.tensors().iter().zip(network.space.split(fresh)?) {
+        match fitting(file, &tensor.name, &tensor.shape) {
+            Ok(found) => parts.push(found.to_dtype(fresh.dtype())?.flatten_all()?),
+            Err(_) if head.contains(&tensor.name) => {
+                kept.push(tensor.name.clone());
+                parts.push(values.flatten_all()?);
+            }
+            Err(misfit) => misfits.push(misfit),
+        }
+    }
+    let mut buffers: HashMap<String, Tensor> = HashMap::new();
+    for (name, shape) in network.architecture.buffers()? {
+        match fitting(file, &name, &shape) {
+            Ok(found) => _ = buffers.insert(name, found.to_dtype(fresh.dtype())?),
+            Err(misfit) => misfits.push(misfit),
+        }
+    }
+    if !misfits.is_empty() {
+        return Err(TrainError::Init { misfits }.into());
+    }
+    network.buffers = buffers;
+    let theta = Tensor::cat(&parts, 0)?;
+    let sum = theta.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
+    if !sum.is_finite() {
+        return Err(TrainError::Init { misfits: vec!["a weight is not finite".into()] }.into());
+    }
+    Ok((theta, kept))
+}
+
+/// The architecture with `outputs` outputs of its last linear layer.
+pub fn with_outputs(mut architecture: Architecture, outputs: usize) -> Architecture {
+    let last = architecture.layers.iter_mut().rev().find_map(|layer| match layer {
+        Layer::Linear { outputs, .. } => Some(outputs),
+        _ => None,
+    });
+    if let Some(last) = last {
+        *last = outputs;
+    }
+    architecture
+}
+
+fn fitting<'a>(file: &'a TensorFile, name: &str, shape: &[usize]) -> Result<&'a Tensor, String> {
+    let found = file.get(name).map_err(|_| format!("no tensor `{name}`"))?;
+    if found.dims() == shape { Ok(found) } else { Err(format!("`{name}` is {:?}, not {shape:?}", found.dims())) }
+}
+
+/// Names of the last linear layer's tensors.
+fn head(layers: &[Layer]) -> Vec<String> {
+    let last = layers.iter().rev().find_map(|layer| match layer {
+        Layer::Linear { weight, bias, .. } => Some((weight, bias)),
+        _ => None,
+    });
+    last.map_or_else(Vec::new, |(weight, bias)| std::iter::once(weight).chain(bias).cloned().collect())
+}
