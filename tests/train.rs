@@ -8,7 +8,9 @@ use flatness::curvature::{Objective, ObjectiveOptions};
 use flatness::data::{DataSpec, Dataset, Inputs, Source, Split, Targets};
 use flatness::models::{Architecture, Loss, family};
 use flatness::optim::Schedule;
-use flatness::train::{NormStatistics, Precision, StateFolder, TrainConfig, TrainOutcome, TrainStop, Training, save, train};
+use flatness::train::{
+    NormStatistics, Precision, StateFolder, TrainConfig, TrainOutcome, TrainStop, Training, save, train,
+};
 use flatness::{Observer, Step};
 
 const MLP: &str = "mlp:24";
@@ -67,7 +69,9 @@ fn zero_scales_reduce_one_method_to_another_bit_for_bit() {
             let same = |a: &str, b: &str| {
                 let (a_run, b_run) = (run(a), run(b));
                 assert!(bits(&a_run) == bits(&b_run), "{a} is not {b} on {text}");
-                let metrics = |run: &TrainOutcome| run.epochs.iter().flat_map(|epoch| epoch.values().map(f64::to_bits)).collect::<Vec<_>>();
+                let metrics = |run: &TrainOutcome| {
+                    run.epochs.iter().flat_map(|epoch| epoch.values().map(f64::to_bits)).collect::<Vec<_>>()
+                };
                 assert_eq!(metrics(&a_run), metrics(&b_run));
             };
             let sgld = "sgld:beta_inverse=1e-5";
@@ -344,7 +348,8 @@ fn fixed_parameters_do_not_move() {
         let space = &start.network.space;
         let pairs = space.split(&start.theta).unwrap().into_iter().zip(space.split(&end.theta).unwrap());
         for (tensor, (before, after)) in space.tensors().iter().zip(pairs) {
-            let trained = tensor.name.starts_with("fc.") || tensor.name.starts_with("layer3.") && tensor.name.contains(".bn");
+            let trained =
+                tensor.name.starts_with("fc.") || tensor.name.starts_with("layer3.") && tensor.name.contains(".bn");
             assert_eq!(values(&before) != values(&after), trained, "{}", tensor.name);
         }
         // Every pattern at once is the same as none.
@@ -361,7 +366,8 @@ fn a_file_of_weights_begins_a_run_with_a_new_head() {
     let file = TensorFile::read(&path).unwrap();
     let data = glyphs(Split::Train, 100).load().unwrap();
     let still = TrainConfig { epochs: 0, ..short("sgd") };
-    let begin = |architecture| train(Training { init: Some(&file), ..Training::new(&still, architecture, &data) }, &mut ());
+    let begin =
+        |architecture| train(Training { init: Some(&file), ..Training::new(&still, architecture, &data) }, &mut ());
     let same = begin(model(BATCH_NORM)).unwrap();
     assert!(bits(&same) == bits(&first) && same.fresh.is_empty());
     let more = begin(family(BATCH_NORM, &[1, 16, 16], 13).unwrap()).unwrap();
@@ -403,7 +409,8 @@ fn a_small_cnn_learns_glyphs() {
     let (data, test) = (glyphs(Split::Train, 4000).load().unwrap(), glyphs(Split::Test, 1000).load().unwrap());
     let mut config = TrainConfig { epochs: 6, ..TrainConfig::default() };
     config.execution.threads = 2;
-    let outcome = train(Training { test: Some(&test), ..Training::new(&config, model("cnn:8-16"), &data) }, &mut ()).unwrap();
+    let outcome =
+        train(Training { test: Some(&test), ..Training::new(&config, model("cnn:8-16"), &data) }, &mut ()).unwrap();
     let last = outcome.epochs.last().unwrap();
     assert!(last.test.accuracy > 0.97, "{last:?}");
     let options = ObjectiveOptions::new(outcome.config.loss.unwrap());

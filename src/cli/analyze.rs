@@ -117,8 +117,7 @@ pub(super) fn analyze_session(
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     let mut configuration = session.configuration(&objective);
     configuration["analysis"] = json!(options);
-    let mut report =
-        AnalysisReport { statement: session.statement(), configuration, ..AnalysisReport::empty(name) };
+    let mut report = AnalysisReport { statement: session.statement(), configuration, ..AnalysisReport::empty(name) };
     let memory_bytes = session.options.execution.memory_bytes;
     let mut states = StateFiles::new(folder, &report.configuration, memory_bytes, saving);
     let watch: (&mut dyn Stores, &mut dyn Observer) = (&mut states, &mut ui.progress());

@@ -52,7 +52,12 @@ pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Resu
         states: Some(&mut states),
         ..Training::new(&plan.train, architecture, &data)
     };
-    let outcome = train(training, &mut ui.progress())?;
+    let outcome = train(training, &mut ui.progress()).inspect_err(|_| {
+        // Before the first epoch is finished, nothing is worth keeping.
+        if !states.holds_state() {
+            let _ = std::fs::remove_file(args.out.join(FILE));
+        }
+    })?;
     finish(&outcome, &spec, (&args.out, states.resumed_from), &provenance)?;
     tell(&outcome, &states, ui);
     end(outcome, states, &args.out, ui)
@@ -110,9 +115,8 @@ pub(super) fn finish(
     provenance: &Provenance,
 ) -> Result<()> {
     save(outcome, spec, folder)?;
-    let number = |value: fn(&crate::train::EpochSeconds) -> f64| {
-        Column::Number(outcome.seconds.iter().map(value).collect())
-    };
+    let number =
+        |value: fn(&crate::train::EpochSeconds) -> f64| Column::Number(outcome.seconds.iter().map(value).collect());
     let timings = [
         ("epoch", Column::Count(outcome.epochs.iter().map(|metrics| metrics.epoch).collect())),
         ("seconds", number(|seconds| seconds.total)),
@@ -187,7 +191,8 @@ fn epoch_table(outcome: &TrainOutcome) -> String {
 }
 
 fn evaluation_table(rows: &[EvaluationRow]) -> String {
-    let head = "final  split  batch norm     loss    accuracy       NLL  calib. error  clean accuracy  wrong labels fitted";
+    let head =
+        "final  split  batch norm     loss    accuracy       NLL  calib. error  clean accuracy  wrong labels fitted";
     let mut lines = vec![head.to_owned()];
     for row in rows {
         lines.push(format!(

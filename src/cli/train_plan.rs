@@ -51,7 +51,8 @@ impl TrainPlan {
     /// Writes it into `folder`, atomically.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE);
-        let text = toml::to_string(self).map_err(|error| CliError::Plan { path: path.clone(), reason: error.to_string() })?;
+        let text =
+            toml::to_string(self).map_err(|error| CliError::Plan { path: path.clone(), reason: error.to_string() })?;
         let head = "# This run, complete: `flatness train --config FILE --out DIR` repeats it.\n";
         Ok(write_atomic(&path, |file| std::io::Write::write_all(file, format!("{head}{text}").as_bytes()))?)
     }
@@ -121,7 +122,8 @@ mod tests {
     fn a_plan_comes_back_from_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let network = folder.path().join("net.json");
-        let json = r#"{"layers": [{"kind": "residual", "main": [{"kind": "linear", "in": 4, "out": 4, "weight": "w"}]}]}"#;
+        let json =
+            r#"{"layers": [{"kind": "residual", "main": [{"kind": "linear", "in": 4, "out": 4, "weight": "w"}]}]}"#;
         std::fs::write(&network, json).unwrap();
         for model in ["resnet-cifar:8", network.to_str().unwrap()] {
             let mut plan = TrainPlan { data: Some(DataSpec::new("glyphs".parse().unwrap())), ..TrainPlan::default() };

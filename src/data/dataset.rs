@@ -84,7 +84,8 @@ impl Dataset {
         targets: Targets,
         normalisation: Option<Normalisation>,
     ) -> Result<Self> {
-        let mut dataset = Self { source, sample_shape, inputs, targets, normalisation, sha256: String::new(), clean_labels: None };
+        let mut dataset =
+            Self { source, sample_shape, inputs, targets, normalisation, sha256: String::new(), clean_labels: None };
         dataset.check()?;
         dataset.sha256 = dataset.hash();
         Ok(dataset)

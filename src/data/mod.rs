@@ -18,8 +18,8 @@ mod tensors;
 mod testing;
 
 pub use batch::{Batch, TargetBatch};
-pub(crate) use draw::choose;
 pub use dataset::{Dataset, Inputs, Normalisation, Targets};
+pub(crate) use draw::choose;
 pub use error::DataError;
 pub use glyphs::GlyphOptions;
 pub use noise::LabelNoise;

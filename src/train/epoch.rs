@@ -132,7 +132,8 @@ impl Run<'_> {
             let (pass, gradient_norm) = self.step(&batch, learning_rate, epoch)?;
             sums.add(pass, gradient_norm, rows.len());
             let message = message((epoch, self.config.epochs), sums);
-            interrupted = observer.on_step(&Step { task: "training", done: self.state.steps, total, message }).is_break();
+            interrupted =
+                observer.on_step(&Step { task: "training", done: self.state.steps, total, message }).is_break();
             if interrupted && index + 1 < steps_per_epoch {
                 return Ok(None);
             }
@@ -172,7 +173,8 @@ impl Run<'_> {
     fn test_scores(&self, metrics: &EpochMetrics) -> Result<Scores> {
         let Some(test) = self.test else { return Ok(Scores::NONE) };
         let weights = &self.state.weights;
-        let weights = super::state::Weights { theta: self.part.whole(&weights.theta)?, buffers: weights.buffers.clone() };
+        let weights =
+            super::state::Weights { theta: self.part.whole(&weights.theta)?, buffers: weights.buffers.clone() };
         match scores(self.config, self.objective.network(), &weights, test, &mut ()) {
             Err(error) if is_not_finite(&error) => {
                 let &EpochMetrics { epoch, step, learning_rate, .. } = metrics;

@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 
+use super::TrainConfig;
 use super::metrics::{CleanScores, Scores};
 use super::state::Weights;
-use super::TrainConfig;
 use crate::curvature::Objective;
 use crate::data::Dataset;
 use crate::models::{BatchNormMode, Network};

@@ -63,7 +63,12 @@ pub(super) fn finish(run: Run<'_>, state: State, stop: TrainStop, fresh: Vec<Str
 
 impl Run<'_> {
     /// The final numbers of `weights` (with all parameters): on the test rows, and for the last ones on the training rows.
-    fn evaluations(&self, name: &'static str, batch_norm: &'static str, weights: &Weights) -> Result<Vec<EvaluationRow>> {
+    fn evaluations(
+        &self,
+        name: &'static str,
+        batch_norm: &'static str,
+        weights: &Weights,
+    ) -> Result<Vec<EvaluationRow>> {
         let train = Some(self.data).filter(|_| name == "last");
         let splits = [("train", train), ("test", self.test)];
         let mut rows = Vec::new();

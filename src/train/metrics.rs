@@ -23,8 +23,7 @@ pub struct Scores {
 
 impl Scores {
     /// Nothing known.
-    pub const NONE: Self =
-        Self { loss: f64::NAN, accuracy: f64::NAN, nll: f64::NAN, calibration_error: f64::NAN };
+    pub const NONE: Self = Self { loss: f64::NAN, accuracy: f64::NAN, nll: f64::NAN, calibration_error: f64::NAN };
 
     pub(super) fn new(evaluation: &Evaluation, classes: Option<&ClassScores>) -> Self {
         Self {
@@ -56,7 +55,8 @@ impl CleanScores {
         else {
             return Self::NONE;
         };
-        let known = classes.predicted.iter().filter_map(|&(row, class)| Some((class, *clean.get(row)?, *labels.get(row)?)));
+        let known =
+            classes.predicted.iter().filter_map(|&(row, class)| Some((class, *clean.get(row)?, *labels.get(row)?)));
         let (mut rows, mut right, mut wrong, mut fitted) = (0usize, 0usize, 0usize, 0usize);
         for (predicted, clean, label) in known {
             rows += 1;
@@ -186,7 +186,11 @@ pub(super) fn columns(epochs: &[EpochMetrics]) -> Vec<(&'static str, Column)> {
     let column = |(index, name)| {
         let values = epochs.iter().map(|metrics| metrics.values()[index]);
         let counted = index < 2;
-        let column = if counted { Column::Count(values.map(|v| v as usize).collect()) } else { Column::Number(values.collect()) };
+        let column = if counted {
+            Column::Count(values.map(|v| v as usize).collect())
+        } else {
+            Column::Number(values.collect())
+        };
         (name, column)
     };
     EpochMetrics::COLUMNS.into_iter().enumerate().map(column).collect()

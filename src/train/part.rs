@@ -83,7 +83,10 @@ mod tests {
         let moved = part.whole(&(own * 10.0).unwrap()).unwrap();
         assert_eq!(moved.to_vec1::<f64>().unwrap(), [10.0, 20.0, 3.0, 4.0, 5.0, 60.0]);
         let all = Part::new(&space, &[], &theta).unwrap();
-        assert_eq!(all.whole(&all.of(&theta).unwrap()).unwrap().to_vec1::<f64>().unwrap(), theta.to_vec1::<f64>().unwrap());
+        assert_eq!(
+            all.whole(&all.of(&theta).unwrap()).unwrap().to_vec1::<f64>().unwrap(),
+            theta.to_vec1::<f64>().unwrap()
+        );
         let error = Part::new(&space, &["heads.*".into()], &theta).err().unwrap();
         assert!(error.to_string().contains("heads.*"), "{error}");
     }

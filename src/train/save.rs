@@ -30,7 +30,9 @@ pub fn save(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path) -> Result<Ve
     let spec = json!(spec.resolved());
     let mut paths = Vec::new();
     let last = [("checkpoint", &outcome.network, &outcome.theta)].into_iter();
-    for (name, network, theta) in last.chain(outcome.others.iter().map(|(name, network, theta)| (*name, network, theta))) {
+    for (name, network, theta) in
+        last.chain(outcome.others.iter().map(|(name, network, theta)| (*name, network, theta)))
+    {
         let path = folder.join(format!("{name}.safetensors"));
         write_checkpoint(&path, network, theta, &metadata(outcome, name, &spec))?;
         paths.push(path);

@@ -14,11 +14,7 @@ use crate::models::{Architecture, Layer, Network};
 ///
 /// # Errors
 /// [`TrainError::Init`] with every other tensor that is missing or misshapen.
-pub(super) fn from_file(
-    network: &mut Network,
-    fresh: &Tensor,
-    file: &TensorFile,
-) -> Result<(Tensor, Vec<String>)> {
+pub(super) fn from_file(network: &mut Network, fresh: &Tensor, file: &TensorFile) -> Result<(Tensor, Vec<String>)> {
     let head = head(&network.architecture.layers);
     let (mut parts, mut kept, mut misfits) = (Vec::new(), Vec::new(), Vec::new());
     for (tensor, values) in network.space.tensors().iter().zip(network.space.split(fresh)?) {

@@ -91,9 +91,9 @@ impl State {
         let best = take_weights("best/", &mut tensors).map(|weights| (facts.best_epoch, weights));
         let averages = Averages::from_tensors(&mut tensors, facts.swa_count);
         let weights = take_weights("", &mut tensors)?;
-        let optimizer = tensors.into_iter().filter_map(|(name, tensor)| {
-            name.strip_prefix("optimizer/").map(|name| (name.to_owned(), tensor))
-        });
+        let optimizer = tensors
+            .into_iter()
+            .filter_map(|(name, tensor)| name.strip_prefix("optimizer/").map(|name| (name.to_owned(), tensor)));
         let mut tracked = facts.tracked;
         tracked.iter_mut().zip(&numbers).for_each(|(row, numbers)| row.set_numbers(*numbers));
         Some(Self {
@@ -231,7 +231,10 @@ mod tests {
         let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap();
         let weights = |x: f32| Weights {
             theta: tensor(&[x, -0.0, f32::MIN_POSITIVE]),
-            buffers: HashMap::from([("bn.running_mean".to_owned(), tensor(&[x])), ("bn.running_var".to_owned(), tensor(&[2.0]))]),
+            buffers: HashMap::from([
+                ("bn.running_mean".to_owned(), tensor(&[x])),
+                ("bn.running_var".to_owned(), tensor(&[2.0])),
+            ]),
         };
         let mut metrics: [f64; 15] = std::array::from_fn(|index| 0.1 + index as f64);
         metrics[9] = f64::NAN;

@@ -21,6 +21,7 @@ fn read_all(folder: &Path) -> Value {
         assert!(!name.starts_with('.') && !name.contains("tmp") && !bytes.is_empty(), "{}", path.display());
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("json") => run = serde_json::from_slice(&bytes).unwrap(),
+            Some("toml") => drop(std::str::from_utf8(&bytes).unwrap().parse::<toml::Table>().unwrap()),
             Some("parquet") => drop(read_table(&path).unwrap()),
             Some("safetensors") => drop(TensorFile::read(&path).unwrap()),
             Some("svg") => assert!(bytes.ends_with(b"</svg>") || bytes.ends_with(b"</svg>\n")),

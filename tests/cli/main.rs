@@ -11,4 +11,5 @@ mod results;
 #[cfg(unix)]
 mod resume;
 mod support;
+mod train_resume;
 mod training;
