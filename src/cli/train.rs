@@ -68,13 +68,13 @@ pub(super) struct TrainArgs {
 impl TrainArgs {
     fn config(&self) -> Result<TrainConfig> {
         let mut optimizer: OptimizerConfig = self.optimizer.parse()?;
-        match (&mut optimizer, self.momentum) {
-            (_, None) => {}
-            (OptimizerConfig::Sgd(sgd), Some(momentum)) => sgd.momentum = momentum,
-            (OptimizerConfig::Sam(sam), Some(momentum)) => sam.momentum = momentum,
-            (other, Some(momentum)) => {
-                let reason = format!("{} has no momentum", other.name());
-                return Err(argument("--momentum", &momentum.to_string(), &reason));
+        if let Some(momentum) = self.momentum {
+            let name = optimizer.name();
+            match optimizer.momentum_mut() {
+                Some(setting) => *setting = momentum,
+                None => {
+                    return Err(argument("--momentum", &momentum.to_string(), &format!("{name} has no momentum")));
+                }
             }
         }
         let config = TrainConfig {

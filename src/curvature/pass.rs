@@ -106,14 +106,7 @@ impl Objective<'_> {
         }
     }
 
-    fn plain(
-        &self,
-        batch: &Batch,
-        params: &[Tensor],
-        saved: Saved,
-        mode: Mode,
-        pattern: &mut Pattern,
-    ) -> Result<Part> {
+    fn plain(&self, batch: &Batch, params: &[Tensor], saved: Saved, mode: Mode, pattern: &mut Pattern) -> Result<Part> {
         let mut tape = Tape::<Tensor>::new(saved);
         tape.pattern = std::mem::take(pattern);
         let (output, statistics) = self.forward(&mut tape, params, batch, mode)?;
@@ -202,13 +195,7 @@ impl Objective<'_> {
     }
 
     /// The per-sample loss whose gradients make a Fisher matrix: at the data's targets, or at labels that the model draws.
-    fn fisher_loss(
-        &self,
-        tape: &mut Tape<Dual>,
-        output: &Var<Dual>,
-        batch: &Batch,
-        pass: Pass,
-    ) -> Result<Var<Dual>> {
+    fn fisher_loss(&self, tape: &mut Tape<Dual>, output: &Var<Dual>, batch: &Batch, pass: Pass) -> Result<Var<Dual>> {
         match (pass, output.value().primal()) {
             (Pass::SampledFisher { seed }, Some(primal)) => {
                 let labels = TargetBatch::Classes(draw_labels(primal, &batch.rows, seed)?);

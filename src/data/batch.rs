@@ -34,9 +34,7 @@ impl Batch {
         let rows = self.rows.get(start..end).unwrap_or_default().to_vec();
         let x = self.x.narrow(0, start, end - start)?;
         let targets = match &self.targets {
-            TargetBatch::Classes(labels) => {
-                TargetBatch::Classes(labels.get(start..end).unwrap_or_default().to_vec())
-            }
+            TargetBatch::Classes(labels) => TargetBatch::Classes(labels.get(start..end).unwrap_or_default().to_vec()),
             TargetBatch::Values(values) => TargetBatch::Values(values.narrow(0, start, end - start)?),
         };
         Ok(Self { rows, x, targets })

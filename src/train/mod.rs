@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::curvature::Objective;
 use crate::data::Dataset;
 use crate::models::{Architecture, BatchNormMode, Network};
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, Setup};
 use crate::{Error, Observer, Result};
 use epoch::{Run, State};
 
@@ -92,10 +92,12 @@ pub fn train(
     let buffers = running::fresh(&architecture, config.dtype.dtype())?;
     let network = Network::new(architecture, buffers)?;
     let objective = Objective::new(&network, data, config.objective(loss, BatchNormMode::Train))?;
-    let optimizer = Optimizer::new(&config.optimizer, config.weight_decay, config.seed)?;
+    let (weight_decay, seed, threads) = (config.weight_decay, config.seed, config.execution.threads);
+    let setup = Setup { weight_decay, seed, threads, ..Setup::default() };
+    let optimizer = Optimizer::new(&config.optimizer, setup, &network.space)?;
     let theta = initialise(&network, config.dtype.dtype(), config.seed)?;
     let mut finished = State { theta, buffers: network.buffers.clone() };
-    let mut run = Run::new(&config, &objective, optimizer.with_threads(config.execution.threads), finished.clone());
+    let mut run = Run::new(&config, &objective, optimizer, finished.clone());
     let (mut epochs, mut epoch_seconds) = (Vec::new(), Vec::new());
     let mut interrupted = false;
     while epochs.len() < config.epochs && !interrupted {

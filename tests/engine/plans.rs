@@ -157,7 +157,9 @@ fn batch_statistics_results_do_not_depend_on_threads() {
             let theta = objective.place(&vector(&problem.theta)).unwrap();
             let report = objective.gradient(&theta, &mut ()).unwrap();
             let all: Vec<usize> = (0..400).collect();
-            let training = objective.training_gradient(&theta, &objective.batch(&all).unwrap(), Mode::Train { dropout: None }).unwrap();
+            let training = objective
+                .training_gradient(&theta, &objective.batch(&all).unwrap(), Mode::Train { dropout: None })
+                .unwrap();
             let mut results = vec![vec![report.evaluation.loss], values(&report.gradient), values(&training.gradient)];
             results.extend(training.statistics.iter().flat_map(|s| [values(&s.mean), values(&s.var)]));
             results.extend(CURVATURES.map(|curvature| products(&objective, &problem.theta, curvature, &block)));
@@ -177,7 +179,8 @@ fn running_statistics_of_a_training_pass() {
     let rows = [4, 0, 17, 9, 21, 3];
     let objective = problem.objective(DType::F64);
     let theta = vector(&problem.theta);
-    let report = objective.training_gradient(&theta, &objective.batch(&rows).unwrap(), Mode::Train { dropout: None }).unwrap();
+    let report =
+        objective.training_gradient(&theta, &objective.batch(&rows).unwrap(), Mode::Train { dropout: None }).unwrap();
     let named: Vec<(&str, &str, f64)> =
         report.statistics.iter().map(|s| (s.running_mean.as_str(), s.running_var.as_str(), s.momentum)).collect();
     assert_eq!(named, [("n.mean", "n.var", 0.3), ("m.mean", "m.var", 0.1)]);
