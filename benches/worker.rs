@@ -15,7 +15,7 @@ use flatness::curvature::{Curvature, CurvatureOperator, Execution, LinearOperato
 use flatness::data::DataSpec;
 use flatness::models::{BatchNormMode, Loss};
 use flatness::nn::Mode;
-use flatness::optim::{Optimizer, OptimizerConfig};
+use flatness::optim::{Optimizer, OptimizerConfig, Setup};
 use serde_json::json;
 
 #[global_allocator]
@@ -68,7 +68,8 @@ fn main() -> Result<(), Error> {
         }
         Some(("step", name)) => {
             let config: OptimizerConfig = name.parse()?;
-            let mut optimizer = Optimizer::new(&config, 5e-4, 0)?.with_threads(execution.threads);
+            let setup = Setup { weight_decay: 5e-4, threads: execution.threads, ..Setup::default() };
+            let mut optimizer = Optimizer::new(&config, setup, &checkpoint.network.space)?;
             let (mut theta, rows) = (theta, (0..data.len()).collect::<Vec<_>>());
             serve(json!({"ready": true, "tool": "flatness", "version": version}), || {
                 let mode = || Mode::Train { dropout: None };

@@ -149,7 +149,7 @@ fn sgd_equals_a_loop_by_hand() {
         batch_size: 5,
         learning_rate: rate,
         weight_decay: wd,
-        schedule: Schedule::MultiStep { milestones: vec![10], gamma: 0.5 },
+        schedule: "multi_step:10,gamma=0.5".parse().unwrap(),
         optimizer: format!("sgd:momentum={mu}").parse().unwrap(),
         ..TrainConfig::default()
     };
@@ -203,7 +203,7 @@ fn running_statistics_change_once_per_step_of_sam_and_with_the_perturbed_pass_of
 fn a_run_that_blows_up_says_where() {
     let error = |optimizer: &str, learning_rate: f64| {
         let data = glyphs(Split::Train, 100).load().unwrap();
-        let config = TrainConfig { learning_rate, schedule: Schedule::Constant, ..short(optimizer) };
+        let config = TrainConfig { learning_rate, schedule: Schedule::constant(), ..short(optimizer) };
         train(Training::new(&config, model(MLP), &data), &mut ()).unwrap_err()
     };
     let loss = error("sgd", 1e30);
@@ -235,7 +235,7 @@ impl Observer for Breaker {
 #[test]
 fn an_interruption_keeps_the_last_finished_epoch() {
     let data = glyphs(Split::Train, 100).load().unwrap();
-    let config = running(TrainConfig { epochs: 3, schedule: Schedule::Constant, ..short("sgd") });
+    let config = running(TrainConfig { epochs: 3, schedule: Schedule::constant(), ..short("sgd") });
     let until = |at: usize| {
         let mut breaker = Breaker { at, total: 12, message: String::new() };
         (train(Training::new(&config, model(BATCH_NORM), &data), &mut breaker), breaker.message)
@@ -386,7 +386,7 @@ fn a_later_blow_up_keeps_the_last_good_epoch() {
     let config = TrainConfig { epochs: 4, schedule, ..short("sgd") };
     let outcome = train(Training::new(&config, model(MLP), &data), &mut ()).unwrap();
     assert!(matches!(&outcome.stop, TrainStop::NonFinite(error) if error.to_string().contains("epoch 3")));
-    let two = TrainConfig { epochs: 2, schedule: Schedule::Constant, ..short("sgd") };
+    let two = TrainConfig { epochs: 2, schedule: Schedule::constant(), ..short("sgd") };
     assert!(bits(&outcome) == bits(&train(Training::new(&two, model(MLP), &data), &mut ()).unwrap()));
 }
 

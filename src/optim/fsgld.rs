@@ -1,143 +1,164 @@
 //! Flatness-aware stochastic gradient Langevin dynamics.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::BatchGradient;
-use super::noise::{Noise, normals, signs};
+use super::fields::Fields;
+use super::noise::Perturbation;
+use super::perturbed::Perturbed;
+use super::sgd::check_momentum;
 use super::sgld::check_beta_inverse;
 use crate::Result;
-use crate::curvature::GradientReport;
-use crate::random::Purpose;
 use crate::train::TrainError;
 
-/// The law of one entry of `ε/σ`: mean 0, variance 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Perturbation {
-    /// Standard normal.
-    #[default]
-    Gaussian,
-    /// ±1 with equal probability.
-    Rademacher,
+/// Where `σ` comes from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PerturbationScale {
+    /// `σ = (β⁻¹)^{(1+η)/4}` with this `η`; the paper's theory covers `0 < η < 1`.
+    Coupled(f64),
+    /// `σ` itself, whatever `β` is.
+    Fixed(f64),
 }
 
 /// fSGLD (arXiv 2510.02174): `θ ← θ − λ(∇U(θ + ε, X) + wd θ) + sqrt(2 λ β⁻¹) ξ`, `ε ~ N(0, σ² I)`, `ξ ~ N(0, I)`,
 /// both fresh in each step and independent, with the coupling `σ = β^{−(1+η)/4}` unless `sigma` is set by hand.
 ///
 /// The stationary law approaches `exp(−β v)`, `v(θ) = u(θ) + σ²/2 · tr ∇²u(θ)`: flat minima have more mass. `U` is the
-/// mean loss of a sample, so `β` and `σ` do not know the number of rows. Weight decay acts at `θ`, not at `θ + ε`.
-/// No momentum. The perturbed parameters are a copy; `θ` itself is never changed and changed back. Batch statistics of
-/// every perturbed pass enter the running averages, and the loss reported is that at `θ + ε`. `σ = 0` draws no `ε`,
-/// takes one gradient and is SGLD, bit for bit. Cost: `num_perturbations` gradients a step, twice that with antithetic pairs.
+/// mean loss of a sample, so `β` and `σ` do not know the number of rows. Weight decay acts at `θ`, not at `θ + ε`. The
+/// perturbed parameters are a copy; `θ` itself is never changed and changed back. Batch statistics of every perturbed
+/// pass enter the running averages, and the loss reported is that at `θ + ε`. `σ = 0` draws no `ε`, takes one gradient
+/// and is SGLD, bit for bit. Cost: `num_perturbations` gradients a step, twice that with antithetic pairs.
+///
+/// With momentum `μ`, an option that the paper does not study: `v ← μ v + (∇U(θ + ε, X) + wd θ) − s/λ ξ`,
+/// `θ ← θ − λ v`, `s = sqrt(2 (1 − μ) λ β⁻¹)` (SGHMC, Chen et al. 2014, with friction `1 − μ`), which keeps the
+/// stationary law. The authors' code has `v ← μ(v + sqrt(2 (1 − μ) β⁻¹) ξ) + λ g`: its `λ²` is `λ` here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(try_from = "Fields", into = "Fields")]
 pub struct Fsgld {
     /// `β⁻¹`, the temperature in units of the mean loss.
     pub beta_inverse: f64,
-    /// `η` of the coupling, in 0..1, both ends excluded.
-    pub eta: f64,
-    /// `σ` set by hand; `None` couples it to `β`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sigma: Option<f64>,
+    /// `σ`; in text and JSON either `eta` or `sigma`.
+    pub scale: PerturbationScale,
     /// Independent `ε` per step, whose gradients are averaged.
     pub num_perturbations: usize,
     /// Whether each `ε` comes with `−ε`.
     pub antithetic: bool,
     /// Law of `ε`.
     pub perturbation: Perturbation,
+    /// `μ` in 0..1; 0 is the method of the paper.
+    pub momentum: f64,
 }
 
 impl Default for Fsgld {
     fn default() -> Self {
-        let perturbation = Perturbation::Gaussian;
-        Self { beta_inverse: 1e-8, eta: 0.1, sigma: None, num_perturbations: 1, antithetic: false, perturbation }
+        Self {
+            beta_inverse: 1e-8,
+            scale: PerturbationScale::Coupled(0.1),
+            num_perturbations: 1,
+            antithetic: false,
+            perturbation: Perturbation::Gaussian,
+            momentum: 0.0,
+        }
     }
 }
 
 impl Fsgld {
     /// The perturbation scale: as set by hand, or `(β⁻¹)^{(1+η)/4}`.
     pub fn sigma(&self) -> f64 {
-        self.sigma.unwrap_or_else(|| self.beta_inverse.powf((1.0 + self.eta) / 4.0))
+        match self.scale {
+            PerturbationScale::Coupled(eta) => self.beta_inverse.powf((1.0 + eta) / 4.0),
+            PerturbationScale::Fixed(sigma) => sigma,
+        }
     }
 
     pub(super) fn check(&self) -> Result<(), TrainError> {
         check_beta_inverse(self.beta_inverse)?;
-        TrainError::unless(self.eta > 0.0 && self.eta < 1.0, "eta", self.eta, "above 0 and below 1")?;
-        let sigma = self.sigma();
-        TrainError::unless(sigma >= 0.0 && sigma.is_finite(), "sigma", sigma, "a number from 0 up")?;
-        let count = self.num_perturbations;
-        TrainError::unless(count > 0, "num_perturbations", count as f64, "1 or more")
+        if let PerturbationScale::Coupled(eta) = self.scale {
+            TrainError::unless(eta > -1.0 && eta.is_finite(), "eta", eta, "a number above -1")?;
+        }
+        self.perturbed().check()?;
+        check_momentum(self.momentum)
     }
 
-    /// Mean of `∇U(θ + ε)` over this step's perturbations.
-    pub(super) fn gradient(
-        &self,
-        theta: &Tensor,
-        noise: &Noise,
-        step: u64,
-        gradient: &mut BatchGradient<'_>,
-    ) -> Result<GradientReport> {
-        let sigma = self.sigma();
-        if sigma == 0.0 {
-            return gradient(theta);
-        }
-        let mut mean: Option<GradientReport> = None;
-        let signs: &[f64] = if self.antithetic { &[1.0, -1.0] } else { &[1.0] };
-        for index in 0..self.num_perturbations {
-            let draw = step * self.num_perturbations as u64 + index as u64;
-            let epsilon = noise.draw(Purpose::Perturbation, draw, theta.elem_count(), self.entries());
-            let epsilon = noise.scaled(epsilon, sigma, theta)?;
-            for &sign in signs {
-                let pass = gradient(&if sign > 0.0 { (theta + &epsilon)? } else { (theta - &epsilon)? })?;
-                mean = Some(match mean {
-                    None => pass,
-                    Some(sum) => add(sum, pass)?,
-                });
+    /// What is allowed, but not what the paper proves something about.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        match self.scale {
+            PerturbationScale::Coupled(eta) if eta <= 0.0 || eta >= 1.0 => {
+                warnings.push(format!(
+                    "fsgld: eta is {eta}, not between 0 and 1: the theory of the paper does not cover it"
+                ));
             }
+            _ => {}
         }
-        match mean {
-            Some(sum) => scale(sum, 1.0 / (self.num_perturbations * signs.len()) as f64),
-            None => gradient(theta),
+        if self.momentum != 0.0 {
+            warnings.push(format!("fsgld: momentum is {}: the theory of the paper does not cover it", self.momentum));
         }
+        warnings
     }
 
-    fn entries(&self) -> fn(&mut rand_chacha::ChaCha8Rng, &mut [f64]) {
-        match self.perturbation {
-            Perturbation::Gaussian => normals,
-            Perturbation::Rademacher => signs,
+    pub(super) fn perturbed(&self) -> Perturbed {
+        Perturbed {
+            sigma: self.sigma(),
+            count: self.num_perturbations,
+            antithetic: self.antithetic,
+            law: self.perturbation,
         }
     }
 }
 
-fn add(mut sum: GradientReport, pass: GradientReport) -> Result<GradientReport> {
-    sum.evaluation.loss += pass.evaluation.loss;
-    sum.evaluation.accuracy += pass.evaluation.accuracy;
-    sum.gradient = (sum.gradient + pass.gradient)?;
-    sum.statistics.extend(pass.statistics);
-    Ok(sum)
+impl TryFrom<Fields> for Fsgld {
+    type Error = String;
+
+    fn try_from(mut fields: Fields) -> Result<Self, String> {
+        let default = Self::default();
+        let scale = match (fields.take("eta")?, fields.take("sigma")?) {
+            (None, None) => default.scale,
+            (Some(eta), None) => PerturbationScale::Coupled(eta),
+            (None, Some(sigma)) => PerturbationScale::Fixed(sigma),
+            (Some::<f64>(_), Some::<f64>(_)) => {
+                return Err("`sigma` sets σ by hand and `eta` couples it to β: give one of the two".into());
+            }
+        };
+        let fsgld = Self {
+            beta_inverse: fields.take_or("beta_inverse", default.beta_inverse)?,
+            scale,
+            num_perturbations: fields.take_or("num_perturbations", default.num_perturbations)?,
+            antithetic: fields.take_or("antithetic", default.antithetic)?,
+            perturbation: fields.take_or("perturbation", default.perturbation)?,
+            momentum: fields.take_or("momentum", default.momentum)?,
+        };
+        fields.end("beta_inverse, eta, sigma, num_perturbations, antithetic, perturbation, momentum")?;
+        Ok(fsgld)
+    }
 }
 
-fn scale(mut sum: GradientReport, factor: f64) -> Result<GradientReport> {
-    sum.evaluation.loss *= factor;
-    sum.evaluation.accuracy *= factor;
-    if factor != 1.0 {
-        sum.gradient = (sum.gradient * factor)?;
+impl From<Fsgld> for Fields {
+    fn from(fsgld: Fsgld) -> Self {
+        let fields = Self::default().with("beta_inverse", fsgld.beta_inverse);
+        let fields = match fsgld.scale {
+            PerturbationScale::Coupled(eta) => fields.with("eta", eta),
+            PerturbationScale::Fixed(sigma) => fields.with("sigma", sigma),
+        };
+        fields
+            .with("num_perturbations", fsgld.num_perturbations)
+            .with("antithetic", fsgld.antithetic)
+            .with_word("perturbation", fsgld.perturbation)
+            .with("momentum", fsgld.momentum)
     }
-    Ok(sum)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_variance, quadratic, stationary, values, vector};
-    use super::super::{Optimizer, OptimizerConfig, Sgld};
+    use super::super::testing::{assert_moments, autoregression, optimizer, quadratic, stationary, values, vector};
+    use super::super::{OptimizerConfig, Setup, Sgld};
     use super::*;
 
     const BETA_INVERSE: f64 = 0.2;
     const SIGMA: f64 = 1.5;
 
     fn fsgld(change: impl Fn(&mut Fsgld)) -> OptimizerConfig {
-        let mut fsgld = Fsgld { beta_inverse: BETA_INVERSE, sigma: Some(SIGMA), ..Fsgld::default() };
+        let scale = PerturbationScale::Fixed(SIGMA);
+        let mut fsgld = Fsgld { beta_inverse: BETA_INVERSE, scale, ..Fsgld::default() };
         change(&mut fsgld);
         OptimizerConfig::Fsgld(fsgld)
     }
@@ -149,15 +170,34 @@ mod tests {
         for (a, rate, count) in [(1.0, 0.5, 1), (3.0, 0.4, 1), (1.0, 0.5, 3)] {
             let variance = (rate * (a * SIGMA).powi(2) / count as f64 + 2.0 * BETA_INVERSE) / (a * (2.0 - rate * a));
             let (_, theta) = stationary(&fsgld(|fsgld| fsgld.num_perturbations = count), a, rate);
-            assert_variance(&values(&theta), variance);
+            assert_moments(&values(&theta), variance);
             let rademacher = fsgld(|fsgld| {
                 fsgld.num_perturbations = count;
                 fsgld.perturbation = Perturbation::Rademacher;
             });
             let (_, theta) = stationary(&rademacher, a, rate);
             // The entries are nearly Gaussian, and their kurtosis is below that of a Gaussian: a smaller error.
-            assert_variance(&values(&theta), variance);
+            assert_moments(&values(&theta), variance);
         }
+    }
+
+    /// `θ'' = (1 + μ − λa)θ' − μ θ − λa ε + s ξ`, a second-order autoregression with innovations of variance
+    /// `(λaσ)² + 2(1 − μ)λβ⁻¹`. Without `ε` and for small `λ` its variance is `β⁻¹/a`, as without momentum.
+    #[test]
+    fn with_momentum_a_quadratic_has_the_variance_of_a_second_order_autoregression() {
+        let (a, rate) = (1.5, 0.4);
+        for (mu, sigma) in [(0.5, SIGMA), (0.3, SIGMA), (0.5, 0.0)] {
+            let config = fsgld(|fsgld| {
+                fsgld.momentum = mu;
+                fsgld.scale = PerturbationScale::Fixed(sigma);
+            });
+            let innovation = ((rate * a * sigma).powi(2) + 2.0 * (1.0 - mu) * rate * BETA_INVERSE).sqrt();
+            let (_, theta) = stationary(&config, a, rate);
+            assert_moments(&values(&theta), autoregression((1.0 + mu - rate * a, -mu), innovation));
+        }
+        let (mu, rate) = (0.9f64, 1e-6);
+        let small = autoregression((1.0 + mu - rate * a, -mu), (2.0 * (1.0 - mu) * rate * BETA_INVERSE).sqrt());
+        assert!((small * a / BETA_INVERSE - 1.0).abs() < 1e-4, "{small}");
     }
 
     /// The gradient of a quadratic is linear, so that `ε` and `−ε` cancel and SGLD remains, with the same `ξ`.
@@ -173,17 +213,40 @@ mod tests {
 
     #[test]
     fn sigma_follows_beta_unless_set() {
-        let coupled = Fsgld { beta_inverse: 1e-8, eta: 0.1, ..Fsgld::default() };
+        let coupled = Fsgld { beta_inverse: 1e-8, scale: PerturbationScale::Coupled(0.1), ..Fsgld::default() };
         assert!((coupled.sigma() / 10f64.powf(-2.2) - 1.0).abs() < 1e-14);
-        assert_eq!(Fsgld { sigma: Some(0.3), ..coupled }.sigma(), 0.3);
+        assert_eq!(Fsgld { scale: PerturbationScale::Fixed(0.3), ..coupled }.sigma(), 0.3);
         assert_eq!(Fsgld { beta_inverse: 0.0, ..Fsgld::default() }.sigma(), 0.0);
+        let error = "fsgld:sigma=0.3,eta=0.1".parse::<OptimizerConfig>().unwrap_err();
+        assert!(error.to_string().contains("give one of the two"), "{error}");
+        let json = r#"{"kind":"fsgld","sigma":0.3,"eta":0.1}"#;
+        assert!(serde_json::from_str::<OptimizerConfig>(json).is_err());
+    }
+
+    #[test]
+    fn what_the_theory_does_not_cover_is_allowed_and_said() {
+        for (text, words) in [
+            ("fsgld:eta=1", &["eta is 1, not between 0 and 1"][..]),
+            ("fsgld:eta=-0.5,momentum=0.5", &["eta is -0.5", "momentum is 0.5"]),
+            ("fsgld:eta=0.5", &[]),
+            ("fsgld:sigma=2", &[]),
+            ("sgd", &[]),
+        ] {
+            let config: OptimizerConfig = text.parse().unwrap();
+            config.check().unwrap();
+            let warnings = config.warnings();
+            assert_eq!(warnings.len(), words.len(), "{warnings:?}");
+            for (warning, word) in warnings.iter().zip(words) {
+                assert!(warning.contains(word) && warning.contains("the theory of the paper"), "{warning}");
+            }
+        }
     }
 
     /// Weight decay sees `θ`: with `U = 0` a step is a pure shrinkage whatever `ε` was.
     #[test]
     fn weight_decay_acts_at_theta() {
         let config = fsgld(|fsgld| fsgld.beta_inverse = 0.0);
-        let mut optimizer = Optimizer::new(&config, 0.5, 3).unwrap();
+        let mut optimizer = optimizer(&config, Setup { weight_decay: 0.5, seed: 3, ..Setup::default() }, 2);
         let update = optimizer.step(&vector(&[2.0, -4.0]), 0.25, &mut quadratic(0.0)).unwrap();
         assert_eq!(values(&update.theta), [2.0 * 0.875, -4.0 * 0.875]);
     }

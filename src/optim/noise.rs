@@ -1,31 +1,39 @@
 //! Noise for parameters, keyed by seed, purpose, draw and chunk, so that any number of threads draws the same numbers.
 
-use candle_core::Tensor;
+use candle_core::{Tensor, WithDType};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
+use super::workers::{CHUNK, Workers};
 use crate::Result;
+use crate::kernels::with_float;
 use crate::random::{Purpose, substream};
 
-/// Numbers per sub-stream; part of every result, so it never changes.
-const CHUNK: usize = 4096;
-
-/// Where noise comes from.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Noise {
-    pub(super) seed: u64,
-    /// Threads that fill the chunks; any number gives the same noise.
-    pub(super) threads: usize,
+/// The law of one entry of `ε/σ`: mean 0, variance 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Perturbation {
+    /// Standard normal.
+    #[default]
+    Gaussian,
+    /// ±1 with equal probability.
+    Rademacher,
 }
 
-/// Standard normals.
-pub(super) fn normals(rng: &mut ChaCha8Rng, values: &mut [f64]) {
-    values.iter_mut().for_each(|value| *value = StandardNormal.sample(rng));
+impl Perturbation {
+    fn fill(self, rng: &mut ChaCha8Rng, values: &mut [f64]) {
+        match self {
+            Self::Gaussian => values.iter_mut().for_each(|value| *value = StandardNormal.sample(rng)),
+            Self::Rademacher => signs(rng, values),
+        }
+    }
 }
 
 /// ±1, one random bit each.
-pub(super) fn signs(rng: &mut ChaCha8Rng, values: &mut [f64]) {
+fn signs(rng: &mut ChaCha8Rng, values: &mut [f64]) {
     for chunk in values.chunks_mut(64) {
         let mut bits = rng.next_u64();
         for value in chunk {
@@ -35,69 +43,84 @@ pub(super) fn signs(rng: &mut ChaCha8Rng, values: &mut [f64]) {
     }
 }
 
+/// Where noise comes from.
+#[derive(Debug, Clone)]
+pub(super) struct Noise {
+    pub(super) seed: u64,
+    /// Who fills the chunks.
+    pub(super) workers: Workers,
+}
+
 impl Noise {
-    /// `n` numbers by `fill` for the `draw`-th draw of `purpose`; draws of one purpose must ask for the same `n`.
+    /// `scale · z` for the `draw`-th vector `z` of `purpose`, rounded once to the dtype of `like`, in its shape and on its
+    /// device. Draws of one purpose must ask for the same length. Host noise: every device sees the same numbers.
     pub(super) fn draw(
         &self,
-        purpose: Purpose,
-        draw: u64,
-        n: usize,
-        fill: fn(&mut ChaCha8Rng, &mut [f64]),
-    ) -> Vec<f64> {
-        let mut values = vec![0.0; n];
-        let chunks = n.div_ceil(CHUNK);
-        let seed = self.seed;
-        let fill_chunks = |first: usize, part: &mut [f64]| {
-            for (index, chunk) in part.chunks_mut(CHUNK).enumerate() {
-                let key = draw * chunks as u64 + (first + index) as u64;
-                fill(&mut substream(seed, purpose, key), chunk);
-            }
-        };
-        let share = chunks.div_ceil(self.threads.max(1)).max(1);
-        if share >= chunks {
-            fill_chunks(0, &mut values);
-        } else {
-            std::thread::scope(|scope| {
-                for (index, part) in values.chunks_mut(share * CHUNK).enumerate() {
-                    let fill_chunks = &fill_chunks;
-                    scope.spawn(move || fill_chunks(index * share, part));
-                }
+        (purpose, draw): (Purpose, u64),
+        law: Perturbation,
+        scale: f64,
+        like: &Tensor,
+    ) -> Result<Tensor> {
+        let len = like.elem_count();
+        let (seed, first) = (self.seed, draw * len.div_ceil(CHUNK) as u64);
+        let noise = with_float!(like.dtype(), T => {
+            let mut values = vec![T::from_f64(0.0); len];
+            self.workers.run(|| {
+                values.par_chunks_mut(CHUNK).enumerate().for_each(|(index, chunk)| {
+                    let mut unit = [0.0; CHUNK];
+                    law.fill(&mut substream(seed, purpose, first + index as u64), &mut unit[..chunk.len()]);
+                    chunk.iter_mut().zip(unit).for_each(|(value, unit)| *value = T::from_f64(scale * unit));
+                });
             });
-        }
-        values
-    }
-
-    /// `scale · values`, rounded once to the dtype of `like` and placed on its device.
-    pub(super) fn scaled(&self, mut values: Vec<f64>, scale: f64, like: &Tensor) -> Result<Tensor> {
-        values.iter_mut().for_each(|value| *value *= scale);
-        Ok(Tensor::from_vec(values, like.dims(), like.device())?.to_dtype(like.dtype())?)
+            Tensor::from_vec(values, like.dims(), like.device())
+        })?;
+        Ok(noise)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::{DType, Device};
+
+    fn draw(threads: usize, draw: u64, law: Perturbation, n: usize) -> Vec<f64> {
+        let noise = Noise { seed: 5, workers: Workers::new(threads).unwrap() };
+        let like = Tensor::zeros(n, DType::F64, &Device::Cpu).unwrap();
+        noise.draw((Purpose::Langevin, draw), law, 1.0, &like).unwrap().to_vec1().unwrap()
+    }
 
     #[test]
     fn any_number_of_threads_draws_the_same_numbers() {
-        for fill in [normals, signs] as [fn(&mut ChaCha8Rng, &mut [f64]); 2] {
-            let draw = |threads, draw| Noise { seed: 5, threads }.draw(Purpose::Langevin, draw, 3 * CHUNK + 17, fill);
-            let one = draw(1, 4);
+        let n = 3 * CHUNK + 17;
+        for law in [Perturbation::Gaussian, Perturbation::Rademacher] {
+            let one = draw(1, 4, law, n);
             for threads in [2, 3, 9] {
-                assert_eq!(draw(threads, 4), one, "{threads} threads");
+                assert_eq!(draw(threads, 4, law, n), one, "{threads} threads");
             }
-            assert_ne!(draw(1, 5), one);
+            let next = draw(1, 5, law, n);
+            assert_ne!(next, one);
             // Chunks differ from each other, and the next draw does not begin where this one ended.
             assert_ne!(one[..100], one[CHUNK..CHUNK + 100]);
-            assert_ne!(draw(1, 5)[..100], one[3 * CHUNK..][..17].repeat(6)[..100]);
+            assert_ne!(next[..17], one[3 * CHUNK..][..17]);
         }
+    }
+
+    /// In f32 the numbers are those of f64, scaled and then rounded once.
+    #[test]
+    fn single_precision_rounds_the_same_numbers() {
+        let noise = Noise { seed: 5, workers: Workers::new(2).unwrap() };
+        let like = Tensor::zeros(CHUNK + 5, DType::F32, &Device::Cpu).unwrap();
+        let single = noise.draw((Purpose::Langevin, 4), Perturbation::Gaussian, 0.3, &like).unwrap();
+        let double = draw(1, 4, Perturbation::Gaussian, CHUNK + 5);
+        let rounded: Vec<f32> = double.iter().map(|value| (0.3 * value) as f32).collect();
+        assert_eq!(single.to_vec1::<f32>().unwrap(), rounded);
     }
 
     #[test]
     fn entries_have_mean_0_and_variance_1() {
         let n = 100_000;
-        for (fill, fourth) in [(normals as fn(&mut ChaCha8Rng, &mut [f64]), 3.0), (signs, 1.0)] {
-            let values = Noise { seed: 1, threads: 2 }.draw(Purpose::Perturbation, 0, n, fill);
+        for (law, fourth) in [(Perturbation::Gaussian, 3.0), (Perturbation::Rademacher, 1.0)] {
+            let values = draw(2, 0, law, n);
             let mean = values.iter().sum::<f64>() / n as f64;
             let square = values.iter().map(|value| value * value).sum::<f64>() / n as f64;
             assert!(mean.abs() < 4.0 / (n as f64).sqrt(), "{mean}");

@@ -4,68 +4,90 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::BatchGradient;
-use super::sgd::check_momentum;
+use super::base::Base;
+use super::fields::Fields;
 use crate::Result;
 use crate::curvature::GradientReport;
 use crate::kernels::row_dots;
 use crate::train::TrainError;
 
-/// SAM (Foret et al. 2021): `ε = ρ g/‖g‖` with `g = ∇U(θ, X)`, then a step of [`super::Sgd`] along `∇U(θ + ε, X)`:
+/// SAM (Foret et al. 2021): `ε = ρ g/‖g‖` with `g = ∇U(θ, X)`, then a step of the base along `∇U(θ + ε, X)`. With SGD:
 /// `v ← μ v + (∇U(θ + ε, X) + wd θ)`, `θ ← θ − λ v`.
 ///
 /// `U` is the mean loss of the batch; weight decay enters neither `g` nor its norm and acts at `θ`, in the base step
 /// only, as in the authors' and the usual PyTorch code. The norm runs over all parameters at once, in f64. Loss and
 /// batch statistics are those of the first pass; the second leaves no trace in the running averages. `ρ = 0` takes no
-/// second pass and is SGD, bit for bit. Cost: two gradients a step.
+/// second pass and is the base, bit for bit. Cost: two gradients a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(try_from = "Fields", into = "Fields")]
 pub struct Sam {
     /// Radius `ρ`, in units of the parameters.
     pub rho: f64,
-    /// `μ` of the base step, in 0..1.
-    pub momentum: f64,
+    /// What steps along the second gradient.
+    pub base: Base,
 }
 
 impl Default for Sam {
     fn default() -> Self {
-        Self { rho: 0.05, momentum: 0.9 }
+        Self { rho: 0.05, base: Base::default() }
     }
 }
 
 impl Sam {
     pub(super) fn check(&self) -> Result<(), TrainError> {
-        TrainError::unless(self.rho >= 0.0 && self.rho.is_finite(), "rho", self.rho, "a number from 0 up")?;
-        check_momentum(self.momentum)
+        check_rho(self.rho)?;
+        self.base.check()
     }
 
     /// The pass at `θ`, with the gradient of the pass at `θ + ε` in place of its own.
     pub(super) fn gradient(&self, theta: &Tensor, gradient: &mut BatchGradient<'_>) -> Result<GradientReport> {
         let first = gradient(theta)?;
-        if self.rho == 0.0 {
-            return Ok(first);
-        }
-        let row = first.gradient.unsqueeze(0)?;
-        let norm = row_dots(&row, &row)?[0].sqrt();
-        if norm == 0.0 {
-            return Ok(first); // no direction to ascend
+        let norm = norm(&first.gradient)?;
+        if self.rho == 0.0 || norm == 0.0 {
+            return Ok(first); // nowhere to ascend
         }
         let second = gradient(&(theta + (&first.gradient * (self.rho / norm))?)?)?;
         Ok(GradientReport { gradient: second.gradient, ..first })
     }
 }
 
+pub(super) fn check_rho(rho: f64) -> Result<(), TrainError> {
+    TrainError::unless(rho >= 0.0 && rho.is_finite(), "rho", rho, "a number from 0 up")
+}
+
+/// `‖v‖` of `v` `[n]`, in f64.
+pub(super) fn norm(vector: &Tensor) -> Result<f64> {
+    let row = vector.unsqueeze(0)?;
+    Ok(row_dots(&row, &row)?.iter().sum::<f64>().sqrt())
+}
+
+impl TryFrom<Fields> for Sam {
+    type Error = String;
+
+    fn try_from(mut fields: Fields) -> Result<Self, String> {
+        let rho = fields.take_or("rho", Self::default().rho)?;
+        Ok(Self { rho, base: Base::from_fields(fields, "rho, base")? })
+    }
+}
+
+impl From<Sam> for Fields {
+    fn from(sam: Sam) -> Self {
+        Self::default().with("rho", sam.rho).with_all(&sam.base)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{quadratic, values, vector};
-    use super::super::{Optimizer, OptimizerConfig};
+    use super::super::testing::{optimizer, quadratic, values, vector};
+    use super::super::{OptimizerConfig, Setup, Sgd};
     use super::*;
 
     /// `U = a‖θ‖²/2`: `g = aθ`, so `ε = ρ θ/‖θ‖` and the second gradient is `a(1 + ρ/‖θ‖)θ`.
     #[test]
     fn two_steps_on_a_quadratic_follow_the_formula() {
         let (a, rho, wd, mu, rate) = (1.5, 0.4, 0.1, 0.9, 0.05);
-        let config = OptimizerConfig::Sam(Sam { rho, momentum: mu });
-        let mut optimizer = Optimizer::new(&config, wd, 0).unwrap();
+        let config = OptimizerConfig::Sam(Sam { rho, base: Base::Sgd(Sgd::with_momentum(mu)) });
+        let mut optimizer = optimizer(&config, Setup { weight_decay: wd, ..Setup::default() }, 2);
         let mut theta = vector(&[3.0, -4.0]);
         let (mut expected, mut velocity) = ([3.0f64, -4.0], [0.0; 2]);
         for _ in 0..2 {
@@ -85,8 +107,10 @@ mod tests {
 
     #[test]
     fn a_vanishing_gradient_has_no_direction() {
-        let mut optimizer = Optimizer::new(&OptimizerConfig::Sam(Sam::default()), 0.0, 0).unwrap();
-        let update = optimizer.step(&vector(&[0.0, 0.0]), 0.1, &mut quadratic(1.0)).unwrap();
-        assert_eq!(values(&update.theta), [0.0, 0.0]);
+        for text in ["sam", "asam", "sam:base=adamw"] {
+            let mut optimizer = optimizer(&text.parse().unwrap(), Setup::default(), 2);
+            let update = optimizer.step(&vector(&[0.0, 0.0]), 0.1, &mut quadratic(1.0)).unwrap();
+            assert_eq!(values(&update.theta), [0.0, 0.0]);
+        }
     }
 }

@@ -1,18 +1,16 @@
 //! Stochastic gradient Langevin dynamics.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::noise::{Noise, normals};
 use crate::Result;
-use crate::random::Purpose;
 use crate::train::TrainError;
 
 /// SGLD (Welling and Teh 2011): `θ ← θ − λ(∇U(θ, X) + wd θ) + sqrt(2 λ β⁻¹) ξ`, `ξ ~ N(0, I)`.
 ///
 /// The noise has variance `2 λ β⁻¹` per parameter and step (the convention without a half in front of the gradient), so
 /// that for small `λ` the stationary law approaches `exp(−β U)`. `U` is the *mean* loss of a sample plus `wd/2 ‖θ‖²`:
-/// the posterior of `N` rows is `β = N`. No momentum. `β⁻¹ = 0` draws nothing and is SGD, bit for bit.
+/// the posterior of `N` rows is `β = N`. No momentum. `β⁻¹ = 0` draws nothing and is SGD, bit for bit. Cost: one
+/// gradient a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sgld {
@@ -37,23 +35,14 @@ pub(super) fn check_beta_inverse(beta_inverse: f64) -> Result<(), TrainError> {
     TrainError::unless(usable, "beta_inverse", beta_inverse, "a number from 0 up")
 }
 
-/// `sqrt(2 λ β⁻¹)`
-pub(super) fn noise_scale(learning_rate: f64, beta_inverse: f64) -> f64 {
-    (2.0 * learning_rate * beta_inverse).sqrt()
-}
-
-/// `θ + scale · ξ` with the `ξ` of this step; `θ` itself where the scale is 0.
-pub(super) fn diffuse(theta: Tensor, scale: f64, noise: &Noise, step: u64) -> Result<Tensor> {
-    if scale == 0.0 {
-        return Ok(theta);
-    }
-    let xi = noise.draw(Purpose::Langevin, step, theta.elem_count(), normals);
-    Ok((&theta + noise.scaled(xi, scale, &theta)?)?)
+/// `sqrt(2 (1 − μ) λ β⁻¹)`: with momentum the noise too adds up over `1/(1 − μ)` steps.
+pub(super) fn noise_scale(learning_rate: f64, beta_inverse: f64, momentum: f64) -> f64 {
+    (2.0 * learning_rate * beta_inverse * (1.0 - momentum)).sqrt()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_variance, quadratic, stationary, values};
+    use super::super::testing::{assert_moments, quadratic, stationary, values};
     use super::super::{OptimizerConfig, Sgld};
 
     /// `θ' = (1 − λa)θ + sqrt(2λβ⁻¹) ξ` is a first-order autoregression: variance `2β⁻¹ / (a(2 − λa))`, and
@@ -65,7 +54,7 @@ mod tests {
             let config = OptimizerConfig::Sgld(Sgld { beta_inverse });
             let (mut optimizer, theta) = stationary(&config, a, rate);
             let variance = 2.0 * beta_inverse / (a * (2.0 - rate * a));
-            assert_variance(&values(&theta), variance);
+            assert_moments(&values(&theta), variance);
             let next = values(&optimizer.step(&theta, rate, &mut quadratic(a)).unwrap().theta);
             let n = next.len() as f64;
             let lagged = values(&theta).iter().zip(&next).map(|(x, y)| x * y).sum::<f64>() / n;

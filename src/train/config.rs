@@ -103,7 +103,7 @@ impl Default for TrainConfig {
             seed: 0,
             optimizer: OptimizerConfig::default(),
             learning_rate: 0.05,
-            schedule: Schedule::Cosine { warmup_epochs: 0 },
+            schedule: Schedule::cosine(),
             weight_decay: 5e-4,
             decay: Decay::All,
             clip_norm: None,
@@ -179,7 +179,7 @@ mod tests {
         let expected = TrainConfig {
             epochs: 3,
             optimizer: "sam:rho=0.1".parse().unwrap(),
-            schedule: Schedule::Constant,
+            schedule: Schedule::constant(),
             ..TrainConfig::default()
         };
         assert_eq!(config, expected);

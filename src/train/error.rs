@@ -31,6 +31,20 @@ pub enum TrainError {
         /// What is wrong.
         reason: String,
     },
+    /// A word for weight decay that does not exist.
+    #[error("no choice of parameters for weight decay: `{text}`")]
+    Decay {
+        /// What was written.
+        text: String,
+    },
+    /// A buffer of an optimiser that cannot be restored.
+    #[error("optimizer state: `{name}` {reason}")]
+    OptimizerState {
+        /// The buffer.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A schedule that cannot be read.
     #[error("no learning-rate schedule: `{text}`")]
     Schedule {
@@ -90,12 +104,17 @@ impl TrainError {
             Self::Setting { .. } => None,
             Self::UnknownOptimizer { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
             Self::UnknownOptimizer { nearest: None, .. } => Some(format!("optimizers: {}", OPTIMIZERS.join(", "))),
-            Self::OptimizerSetting { .. } => {
-                Some("examples: sgd:momentum=0.9  sgld:beta_inverse=1e-8  fsgld:sigma=0.01  sam:rho=0.05".into())
+            Self::OptimizerSetting { .. } => Some(
+                "examples: sgd:momentum=0.9,nesterov=true  adamw:beta1=0.9  sam:rho=0.05,base=adamw  fsgld:sigma=0.01"
+                    .into(),
+            ),
+            Self::Decay { .. } => Some("it acts on `all` parameters, or on `weights` only".into()),
+            Self::OptimizerState { .. } => {
+                Some("go on with the method and the model that the state was saved for".into())
             }
             Self::Schedule { nearest, .. } => {
                 let start = nearest.as_ref().map_or(String::new(), |nearest| format!("did you mean `{nearest}`? "));
-                Some(start + "examples: constant  cosine  cosine:warmup=2  multi_step:30-60,gamma=0.1")
+                Some(start + "examples: constant  cosine:warmup=2  multi_step:30-60,gamma=0.1  cyclical:cycles=4")
             }
             Self::Track { .. } => Some("examples: top:1,trace  top:5  trace".into()),
             Self::Init { .. } => {

@@ -32,7 +32,7 @@ use crate::checkpoint::TensorFile;
 use crate::curvature::Objective;
 use crate::data::Dataset;
 use crate::models::{Architecture, BatchNormMode, Network};
-use crate::optim::{Optimizer, OptimizerState, Setup};
+use crate::optim::{Optimizer, Setup};
 use crate::random::{Purpose, stream};
 use crate::{Error, Observer, Result};
 use averages::Averages;
@@ -197,14 +197,14 @@ fn begin<'a>(
         seed: config.seed,
         threads: config.execution.threads,
     };
-    let optimizer = Optimizer::new(&config.optimizer, &setup, &part.space)?;
+    let optimizer = Optimizer::new(&config.optimizer, setup, &part.space)?;
     let tracked = config.track.map(|_| {
         let rows = config.track_rows.min(data.len());
         data.select(&crate::data::choose(&mut stream(config.seed, Purpose::Subset), data.len(), rows))
     });
     let state = State {
         weights: Weights { theta: part.of(theta)?, buffers: network.buffers.clone() },
-        optimizer: OptimizerState::default(),
+        optimizer: optimizer.state(),
         steps: 0,
         averages: Averages::default(),
         best: None,

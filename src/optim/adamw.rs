@@ -1,0 +1,154 @@
+//! Adam with decoupled weight decay.
+
+use candle_core::{Tensor, WithDType};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::base::Stride;
+use super::workers::CHUNK;
+use crate::Result;
+use crate::kernels::{Slice, with_float};
+use crate::train::TrainError;
+
+/// AdamW (Loshchilov and Hutter 2019) in PyTorch's form: `θ ← θ(1 − λ wd)`, `m ← β₁ m + (1 − β₁) g`,
+/// `s ← β₂ s + (1 − β₂) g²`, and in step `t` (from 1)
+/// `θ ← θ − λ m/(1 − β₁ᵗ) / (√(s/(1 − β₂ᵗ)) + ε)`, elementwise, with `m = s = 0` before the first step.
+///
+/// `g` is the gradient without the weight decay, which acts at `θ` before the step and scales with the learning rate
+/// of that step. No noise of its own. Cost: one gradient a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamW {
+    /// `β₁` in 0..1, of the mean.
+    pub beta1: f64,
+    /// `β₂` in 0..1, of the mean square.
+    pub beta2: f64,
+    /// `ε` in the denominator, outside the root.
+    pub eps: f64,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8 }
+    }
+}
+
+impl AdamW {
+    pub(super) fn check(&self) -> Result<(), TrainError> {
+        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            TrainError::unless((0.0..1.0).contains(&beta), name, beta, "at least 0 and below 1")?;
+        }
+        TrainError::unless(self.eps >= 0.0 && self.eps.is_finite(), "eps", self.eps, "a number from 0 up")
+    }
+}
+
+/// AdamW with its buffers.
+#[derive(Debug, Clone)]
+pub(super) struct Moments {
+    adamw: AdamW,
+    /// `m` and `s`.
+    moments: Option<[Tensor; 2]>,
+}
+
+const NAMES: [&str; 2] = ["first_moment", "second_moment"];
+
+impl Moments {
+    pub(super) fn new(adamw: &AdamW) -> Self {
+        Self { adamw: adamw.clone(), moments: None }
+    }
+
+    /// One step on the host; one pass over the vectors.
+    pub(super) fn step(&mut self, stride: &Stride<'_>) -> Result<Tensor> {
+        let shape = stride.theta.dims();
+        let device = stride.theta.device();
+        let moved = with_float!(stride.theta.dtype(), T => {
+            let mut theta = Slice::<T>::of(stride.theta)?.to_vec();
+            let (mut first, mut second) = match &self.moments {
+                Some([first, second]) => (Slice::<T>::of(first)?.to_vec(), Slice::<T>::of(second)?.to_vec()),
+                None => (vec![T::from_f64(0.0); theta.len()], vec![T::from_f64(0.0); theta.len()]),
+            };
+            descend(&self.adamw, stride, &mut theta, [&mut first, &mut second])?;
+            self.moments = Some([Tensor::from_vec(first, shape, device)?, Tensor::from_vec(second, shape, device)?]);
+            Tensor::from_vec(theta, shape, device)
+        })?;
+        Ok(moved)
+    }
+
+    pub(super) fn fresh(&self) -> Self {
+        Self { adamw: self.adamw.clone(), moments: None }
+    }
+
+    pub(super) fn buffers(&self) -> Vec<(&'static str, Tensor)> {
+        self.moments.iter().flat_map(|moments| NAMES.into_iter().zip(moments.iter().cloned())).collect()
+    }
+
+    pub(super) fn restore(&mut self, find: &mut dyn FnMut(&'static str) -> Result<Tensor>) -> Result<()> {
+        let [first, second] = NAMES;
+        self.moments = Some([find(first)?, find(second)?]);
+        Ok(())
+    }
+}
+
+fn descend<T: WithDType>(
+    adamw: &AdamW,
+    stride: &Stride<'_>,
+    theta: &mut [T],
+    [first, second]: [&mut [T]; 2],
+) -> candle_core::Result<()> {
+    let gradient = Slice::<T>::of(stride.gradient)?;
+    let gradient: &[T] = &gradient;
+    let rate = stride.learning_rate;
+    // A power of an f64 count: exact enough far beyond the step where it has become 0.
+    let bias = |beta: f64| 1.0 - beta.powf((stride.steps + 1) as f64);
+    let (bias1, bias2) = (bias(adamw.beta1), bias(adamw.beta2));
+    let [scale, fresh1, keep2, fresh2] =
+        [stride.gradient_scale, 1.0 - adamw.beta1, adamw.beta2, 1.0 - adamw.beta2].map(T::from_f64);
+    let [pace, root2, eps] = [rate / bias1, bias2.sqrt(), adamw.eps].map(T::from_f64);
+    stride.workers.run(|| {
+        let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
+        let vectors = theta.par_chunks_mut(CHUNK).zip(moments).zip(gradient.par_chunks(CHUNK));
+        vectors.enumerate().for_each(|(index, ((theta, (first, second)), gradient))| {
+            for (piece, decay) in stride.weight_decay.pieces(index * CHUNK, theta.len()) {
+                let shrink = T::from_f64(1.0 - rate * decay);
+                let moments = first[piece.clone()].iter_mut().zip(&mut second[piece.clone()]);
+                let theta = theta[piece.clone()].iter_mut();
+                for ((theta, (m, s)), &g) in theta.zip(moments).zip(&gradient[piece]) {
+                    let g = g * scale;
+                    *m += (g - *m) * fresh1;
+                    *s = *s * keep2 + g * g * fresh2;
+                    // The root of an f32 by way of f64 is the correctly rounded one.
+                    let root = T::from_f64(s.to_f64().sqrt());
+                    *theta = *theta * shrink - *m / (root / root2 + eps) * pace;
+                }
+            }
+        });
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{optimizer, quadratic, values, vector};
+    use super::super::{AdamW, OptimizerConfig, Setup};
+
+    /// In the first step `m/(1 − β₁) = g` and `s/(1 − β₂) = g²`: with `ε = 0` a step of `λ` against the sign of `g`.
+    #[test]
+    fn the_first_step_has_the_length_of_the_learning_rate() {
+        let config = OptimizerConfig::AdamW(AdamW { eps: 0.0, ..AdamW::default() });
+        let setup = Setup { weight_decay: 0.5, ..Setup::default() };
+        let update = optimizer(&config, setup, 2).step(&vector(&[2.0, -8e-5]), 0.25, &mut quadratic(3.0)).unwrap();
+        let expected = [2.0 * (1.0 - 0.125) - 0.25, -8e-5 * (1.0 - 0.125) + 0.25];
+        for (got, expected) in values(&update.theta).into_iter().zip(expected) {
+            // Five roundings of numbers below 2.
+            assert!((got - expected).abs() < 8.0 * f64::EPSILON, "{got} {expected}");
+        }
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        for (text, name) in [("adamw:beta1=1", "beta1"), ("adamw:beta2=-0.1", "beta2"), ("adamw:eps=-1", "eps")] {
+            let error = text.parse::<OptimizerConfig>().unwrap().check().unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}
