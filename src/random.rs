@@ -39,6 +39,10 @@ pub enum Purpose {
     OutputSigns = 15,
     /// Start block of a survey.
     Survey = 16,
+    /// Label noise that depends on the image.
+    InstanceNoise = 20,
+    /// Random crops, flips and cutouts of training images.
+    Augmentation = 21,
 }
 
 /// The stream of `purpose` under `seed`. Equal arguments give equal numbers on every machine.

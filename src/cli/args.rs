@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::CliError;
 use crate::Result;
 use crate::curvature::Execution;
-use crate::data::{DataSpec, LabelNoise, RowRange, Source, Split, Subset};
+use crate::data::{DataSpec, LabelNoise, LabelSource, RowRange, Source, Split, Subset};
 use crate::models::{BatchNormMode, Loss};
 
 /// f32 or f64.
@@ -68,7 +68,7 @@ pub(super) struct ModelArgs {
 /// Which data.
 #[derive(Debug, Clone, Args)]
 pub(super) struct DataArgs {
-    /// glyphs, mnist:DIR, cifar10:DIR or tensors:FILE.safetensors [default: the checkpoint's training data]
+    /// glyphs, mnist:DIR, cifar10:DIR, cifar100:DIR or tensors:FILE.safetensors [default: the checkpoint's training data]
     #[arg(long, value_name = "SOURCE")]
     pub(super) data: Option<String>,
     /// train or test
@@ -83,7 +83,11 @@ pub(super) struct DataArgs {
     /// Seed of --subset
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(super) subset_seed: u64,
-    /// Label noise, such as symmetric:0.2
+    /// Human labels for the training rows: cifar10n:worse, aggre, random1, random2 or random3, cifar100n:noisy; with
+    /// :FILE where they do not lie beside the data
+    #[arg(long, value_name = "SET[:FILE]")]
+    pub(super) labels: Option<String>,
+    /// Label noise: symmetric:P, asymmetric:P or instance:P
     #[arg(long, value_name = "KIND:P")]
     pub(super) noise: Option<String>,
     /// Seed of --noise
@@ -106,6 +110,9 @@ impl DataArgs {
             // A new choice of rows replaces the stored one as a whole.
             spec.rows = self.rows.as_deref().map(str::parse::<RowRange>).transpose()?;
             spec.subset = self.subset.map(|count| Subset { count, seed: self.subset_seed });
+        }
+        if let Some(labels) = &self.labels {
+            spec.labels = Some(labels.parse::<LabelSource>()?);
         }
         if let Some(noise) = &self.noise {
             spec.noise = Some(noise.parse::<LabelNoise>()?);
