@@ -68,7 +68,7 @@ pub(super) struct ModelArgs {
 /// Which data.
 #[derive(Debug, Clone, Args)]
 pub(super) struct DataArgs {
-    /// glyphs, mnist:DIR, cifar10:DIR, cifar100:DIR or tensors:FILE.safetensors [default: the checkpoint's training data]
+    /// glyphs, mnist:DIR, cifar10:DIR, cifar100:DIR, images:DIR or tensors:FILE.safetensors [default: the checkpoint's training data]
     #[arg(long, value_name = "SOURCE")]
     pub(super) data: Option<String>,
     /// train or test
@@ -93,6 +93,12 @@ pub(super) struct DataArgs {
     /// Seed of --noise
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(super) noise_seed: u64,
+    /// Side in pixels of the images of an images:DIR [default: 224]
+    #[arg(long, value_name = "PIXELS")]
+    pub(super) image_size: Option<usize>,
+    /// Read all files of an images:DIR first and leave out those that do not decode
+    #[arg(long)]
+    pub(super) skip_broken: bool,
 }
 
 impl DataArgs {
@@ -118,6 +124,8 @@ impl DataArgs {
             spec.noise = Some(noise.parse::<LabelNoise>()?);
             spec.noise_seed = self.noise_seed;
         }
+        spec.image_size = self.image_size.or(spec.image_size);
+        spec.skip_broken |= self.skip_broken;
         Ok(Some(spec))
     }
 }

@@ -141,6 +141,7 @@ fn open_binary(layout: &Layout, batches: &[PathBuf]) -> DataResult<Table> {
         sample_shape: SHAPE.to_vec(),
         targets: Targets::Classes { labels, num_classes: layout.num_classes },
         inputs: RowInputs::Ready(Inputs::Bytes(pixels)),
+        skipped: 0,
     })
 }
 

@@ -6,7 +6,7 @@ use super::rows::take;
 use super::{DataError, DataResult, Inputs, Normalisation, Targets};
 use crate::Result;
 
-/// Rows in memory, with where they came from.
+/// Rows in memory, or image files to read, with where they came from.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     /// The specification it was loaded from, such as `glyphs` or `cifar10:DIR`.
@@ -19,6 +19,8 @@ pub struct Dataset {
     pub targets: Targets,
     /// The source's own labels, where label noise or labels of a file took their place; not part of the hash.
     pub clean_labels: Option<Vec<u32>>,
+    /// Broken image files of the split that were left out.
+    pub skipped: usize,
     /// Applied when a batch is made; `None` leaves the values (bytes still become `b / 255`).
     pub normalisation: Option<Normalisation>,
     /// SHA-256 (hex) of inputs and targets as they are used, see [`Dataset::new`].
@@ -29,7 +31,8 @@ impl Dataset {
     /// Joins rows, checks that their lengths agree and hashes them.
     ///
     /// The hash covers, in this order: the text `flatness data 1`, the sample shape, the number of rows, the
-    /// normalisation, the inputs (bytes as they are, floats of any width as `f64`) and the targets (labels as
+    /// normalisation, the inputs (bytes as they are, floats of any width as `f64`, of image files the path below the
+    /// source's folder and the size in bytes but not the content, which would have to be read) and the targets (labels as
     /// `u32`, or width and values as `f64`), numbers little-endian. So it depends on what the network sees and
     /// not on how that lay on the disk.
     ///
@@ -44,7 +47,8 @@ impl Dataset {
         normalisation: Option<Normalisation>,
     ) -> Result<Self> {
         let sha256 = String::new();
-        let mut dataset = Self { source, sample_shape, inputs, targets, clean_labels: None, normalisation, sha256 };
+        let (clean_labels, skipped) = (None, 0);
+        let mut dataset = Self { source, sample_shape, inputs, targets, clean_labels, skipped, normalisation, sha256 };
         dataset.check()?;
         dataset.sha256 = dataset.hash();
         Ok(dataset)
@@ -88,6 +92,7 @@ impl Dataset {
         let targets = self.targets.take(rows);
         let (source, shape) = (self.source.clone(), self.sample_shape.clone());
         let mut picked = Self::new(source, shape, inputs, targets, self.normalisation.clone())?;
+        picked.skipped = self.skipped;
         picked.clean_labels = self.clean_labels.as_ref().map(|labels| take(labels, rows, 1));
         Ok(picked)
     }

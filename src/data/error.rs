@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::images::ImageError;
 use super::labels::LabelError;
 
 /// What can go wrong while reading data; a row is counted from 0 in the file or split that is named.
@@ -10,6 +11,9 @@ pub enum DataError {
     /// Labels of a file cannot take the place of the source's own.
     #[error(transparent)]
     Labels(#[from] LabelError),
+    /// Image files, or what is done to images.
+    #[error(transparent)]
+    Images(#[from] ImageError),
     /// A file or folder exists but could not be read.
     #[error("data: cannot read {}: {source}", path.display())]
     Io {
@@ -337,6 +341,7 @@ impl DataError {
                 "choose an architecture with as many outputs as the data has classes or target columns".to_string()
             }
             Self::Labels(error) => error.hint(),
+            Self::Images(error) => error.hint(),
             Self::Io { .. } => return None,
         };
         Some(hint)

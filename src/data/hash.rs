@@ -24,6 +24,14 @@ impl Dataset {
                 hasher.update(b"bytes");
                 hasher.update(bytes);
             }
+            Inputs::Files(files) => {
+                hasher.update(b"files");
+                for (path, bytes) in files.entries() {
+                    update_sizes(&mut hasher, &[path.len()]);
+                    hasher.update(path);
+                    hasher.update(bytes.to_le_bytes());
+                }
+            }
             Inputs::Float32(values) => {
                 hasher.update(b"floats");
                 update_floats(&mut hasher, values.iter().map(|&value| f64::from(value)));

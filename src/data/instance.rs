@@ -4,7 +4,7 @@ use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
 use super::draw::unit;
-use super::{Inputs, Split};
+use super::{DataResult, ImageError, Inputs, Split};
 use crate::random::{Purpose, substream};
 
 /// Standard deviation of the rows' probabilities before truncation.
@@ -25,13 +25,28 @@ impl InstanceNoise {
     /// Makes labels wrong in place. `rows` are the labels' rows in the split, `inputs` their values: a label depends on no
     /// other row. Floats are taken as they are, bytes divided by 255.
     ///
+    /// # Errors
+    /// [`ImageError::InstanceNoise`] for image files, whose projections would need all of them in memory.
+    ///
     /// Cost: `num_classes² · sample length` normals, and a product of each sample with a `sample length × num_classes`
     /// matrix of them, a matrix per thread in memory; classes in parallel. Sums are taken in f64, one matrix at a time.
-    pub(super) fn apply(&self, labels: &mut [u32], inputs: &Inputs, rows: &[usize]) {
+    pub(super) fn apply(&self, labels: &mut [u32], inputs: &Inputs, rows: &[usize]) -> DataResult<()> {
         if self.fraction == 0.0 || labels.is_empty() {
-            return;
+            return Ok(());
         }
         let sample_len = inputs.len() / labels.len();
+        let values = |place: usize| -> Vec<f32> {
+            let range = place * sample_len..(place + 1) * sample_len;
+            match inputs {
+                Inputs::Bytes(values) => values[range].iter().map(|&byte| f32::from(byte) / 255.0).collect(),
+                Inputs::Float32(values) => values[range].to_vec(),
+                Inputs::Float64(values) => values[range].iter().map(|&value| value as f32).collect(),
+                Inputs::Files(_) => Vec::new(),
+            }
+        };
+        if matches!(inputs, Inputs::Files(_)) {
+            return Err(ImageError::InstanceNoise.into());
+        }
         let mut of_class = vec![Vec::new(); self.num_classes];
         labels.iter().enumerate().for_each(|(place, &label)| of_class[label as usize].push(place));
         let replaced: Vec<(usize, u32)> = of_class
@@ -39,15 +54,16 @@ impl InstanceNoise {
             .enumerate()
             .filter(|(_, places)| !places.is_empty())
             .flat_map_iter(|(class, places)| {
-                let weights = self.weights(class, sample_len);
+                let (weights, values) = (self.weights(class, sample_len), &values);
                 let replace = move |&place: &usize| {
-                    let scores = self.scores(&weights, &inputs.sample(place, sample_len));
+                    let scores = self.scores(&weights, &values(place));
                     (place, self.draw(class, scores, rows[place]))
                 };
                 places.iter().map(replace)
             })
             .collect();
         replaced.into_iter().for_each(|(place, label)| labels[place] = label);
+        Ok(())
     }
 
     /// `W_y`, `[sample_len, num_classes]` row-major.
@@ -113,7 +129,7 @@ mod tests {
 
     fn apply(noise: &InstanceNoise, inputs: &Inputs, rows: &[usize]) -> Vec<u32> {
         let mut labels: Vec<u32> = rows.iter().map(|row| (row % CLASSES) as u32).collect();
-        noise.apply(&mut labels, inputs, rows);
+        noise.apply(&mut labels, inputs, rows).unwrap();
         labels
     }
 

@@ -1,5 +1,6 @@
-//! Data sets: sources, splits, label noise and batches.
+//! Data sets: sources, splits, labels and label noise, augmentation and batches.
 
+mod augment;
 mod batch;
 mod cifar;
 mod dataset;
@@ -9,8 +10,10 @@ mod files;
 mod glyphs;
 mod hash;
 mod idx;
+mod images;
 mod instance;
 mod labels;
+mod loader;
 mod noise;
 mod parquet;
 mod rows;
@@ -22,11 +25,14 @@ mod tensors;
 #[cfg(test)]
 mod testing;
 
+pub use augment::Augmentation;
 pub use batch::TargetBatch;
 pub use dataset::Dataset;
 pub use error::DataError;
 pub use glyphs::GlyphOptions;
+pub use images::{ImageError, ImageFiles};
 pub use labels::{LabelError, LabelSet, LabelSource};
+pub use loader::{Batch, Batches, EpochPlan, with_batches};
 pub use noise::LabelNoise;
 pub use rows::{Inputs, Normalisation, Targets};
 pub use selection::{RowRange, Split, Subset};

@@ -39,6 +39,7 @@ pub(super) fn open(layout: &Layout, paths: &[PathBuf]) -> DataResult<Table> {
         sample_shape: SHAPE.to_vec(),
         targets: Targets::Classes { labels, num_classes: layout.num_classes },
         inputs: RowInputs::Encoded(EncodedImages { shards }),
+        skipped: 0,
     })
 }
 

@@ -1,6 +1,6 @@
 //! What rows consist of: inputs, targets, and how the values are normalised.
 
-use super::{DataError, DataResult};
+use super::{DataError, DataResult, ImageFiles};
 
 /// Per-sample values before normalisation.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,6 +11,8 @@ pub enum Inputs {
     Float32(Vec<f32>),
     /// Double precision as in the file, `[N, …]` row-major.
     Float64(Vec<f64>),
+    /// Image files, which give bytes when a batch is made.
+    Files(ImageFiles),
 }
 
 /// What the network should give.
@@ -49,16 +51,7 @@ impl Inputs {
             Self::Bytes(values) => values.len(),
             Self::Float32(values) => values.len(),
             Self::Float64(values) => values.len(),
-        }
-    }
-
-    /// The values of an existing row, bytes divided by 255.
-    pub(super) fn sample(&self, row: usize, sample_len: usize) -> Vec<f32> {
-        let range = row * sample_len..(row + 1) * sample_len;
-        match self {
-            Self::Bytes(values) => values[range].iter().map(|&byte| f32::from(byte) / 255.0).collect(),
-            Self::Float32(values) => values[range].to_vec(),
-            Self::Float64(values) => values[range].iter().map(|&value| value as f32).collect(),
+            Self::Files(files) => files.len() * files.sample_len(),
         }
     }
 
@@ -68,6 +61,7 @@ impl Inputs {
             Self::Bytes(values) => Self::Bytes(take(values, rows, sample_len)),
             Self::Float32(values) => Self::Float32(take(values, rows, sample_len)),
             Self::Float64(values) => Self::Float64(take(values, rows, sample_len)),
+            Self::Files(files) => Self::Files(files.take(rows)),
         }
     }
 }

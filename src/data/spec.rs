@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::images::{self, ImageOptions};
 use super::instance::InstanceNoise;
 use super::rows::take;
 use super::selection::select;
+use super::table::Table;
 use super::{
     DataError, DataResult, Dataset, GlyphOptions, LabelError, LabelNoise, LabelSource, Normalisation, RowRange, Source,
-    Split, Subset, Targets,
+    Split, Subset, Targets, cifar, glyphs, idx, tensors,
 };
 use crate::Result;
 use crate::random::{Purpose, substream};
@@ -55,6 +57,12 @@ pub struct DataSpec {
     /// Options of the source `glyphs`; other sources leave them unread.
     #[serde(default)]
     pub glyphs: GlyphOptions,
+    /// Side of the images of the source `images` in pixels; `None` means 224. Other sources leave it unread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<usize>,
+    /// Leaves out files of the source `images` that do not decode, before rows are counted; all are read for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_broken: bool,
     /// How values are normalised.
     #[serde(default)]
     pub normalisation: NormalisationChoice,
@@ -72,6 +80,8 @@ impl DataSpec {
             noise: None,
             noise_seed: 0,
             glyphs: GlyphOptions::default(),
+            image_size: None,
+            skip_broken: false,
             normalisation: NormalisationChoice::default(),
         }
     }
@@ -87,6 +97,9 @@ impl DataSpec {
             Source::Glyphs => Some(self.glyphs.count(self.split)),
             _ => self.glyphs.count,
         };
+        if matches!(self.source, Source::Images(_)) {
+            resolved.image_size = Some(self.image_size.unwrap_or(images::DEFAULT_SIZE));
+        }
         resolved
     }
 
@@ -97,7 +110,9 @@ impl DataSpec {
             Source::Mnist(_) => "MNIST".into(),
             Source::Cifar10(_) => "CIFAR-10".into(),
             Source::Cifar100(_) => "CIFAR-100".into(),
-            Source::Tensors(file) => file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned(),
+            Source::Images(path) | Source::Tensors(path) => {
+                path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+            }
         }
     }
 
@@ -106,7 +121,7 @@ impl DataSpec {
     /// # Errors
     /// As [`DataSpec::load`], as far as files need to be opened for counting.
     pub fn num_rows(&self) -> Result<usize> {
-        let table = self.source.open(self.split, &self.glyphs)?;
+        let table = self.open()?;
         Ok(self.select(table.targets.len())?.len())
     }
 
@@ -114,13 +129,14 @@ impl DataSpec {
     ///
     /// # Errors
     /// [`DataError`]: files that are missing, damaged or of another kind; rows that do not exist; label noise on
-    /// real targets.
+    /// real targets; labels that do not fit.
     pub fn load(&self) -> Result<Dataset> {
-        let mut table = self.source.open(self.split, &self.glyphs)?;
+        let mut table = self.open()?;
         let num_rows = table.targets.len();
         if num_rows == 0 {
             return Err(DataError::NoRows { source_name: self.source.to_string() }.into());
         }
+        let skipped = table.skipped;
         let clean = self.replace_labels(&mut table.targets)?;
         let rows = self.select(num_rows)?;
         let (sample_shape, mut targets) = (table.sample_shape.clone(), table.targets.take(&rows));
@@ -129,11 +145,30 @@ impl DataSpec {
             (self.noise, &mut targets)
         {
             let (seed, split, num_classes) = (self.noise_seed, self.split, *num_classes);
-            InstanceNoise { fraction, seed, split, num_classes }.apply(labels, &inputs, &rows);
+            InstanceNoise { fraction, seed, split, num_classes }.apply(labels, &inputs, &rows)?;
         }
         let mut data = Dataset::new(self.source.to_string(), sample_shape, inputs, targets, self.normalisation())?;
         data.clean_labels = clean.map(|labels| take(&labels, &rows, 1));
+        data.skipped = skipped;
         Ok(data)
+    }
+
+    /// All rows of the split, images not yet drawn or decoded.
+    fn open(&self) -> DataResult<Table> {
+        match &self.source {
+            Source::Glyphs => glyphs::open(&self.glyphs, self.split),
+            Source::Mnist(folder) => idx::open(folder, self.split),
+            Source::Cifar10(folder) => cifar::open(&cifar::CIFAR10, folder, self.split),
+            Source::Cifar100(folder) => cifar::open(&cifar::CIFAR100, folder, self.split),
+            Source::Images(folder) => {
+                let size = self.image_size.unwrap_or(images::DEFAULT_SIZE);
+                images::open(folder, self.split, &ImageOptions { size, skip_broken: self.skip_broken })
+            }
+            Source::Tensors(file) => match self.split {
+                Split::Train => tensors::open(file),
+                Split::Test => Err(DataError::NoTestSplit { source_name: self.source.to_string() }),
+            },
+        }
     }
 
     fn normalisation(&self) -> Option<Normalisation> {

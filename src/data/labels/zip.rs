@@ -12,8 +12,9 @@ const MAX_COMMENT: usize = 0xffff;
 ///
 /// Sizes come from the central directory: PyTorch leaves them 0 in the local headers.
 pub(super) fn stored<'a>(archive: &'a [u8], suffix: &str) -> Result<&'a [u8], String> {
-    let lowest = archive.len().saturating_sub(22 + MAX_COMMENT);
-    let end = (lowest..archive.len()).rev().find(|&place| archive[place..].starts_with(END));
+    let highest = archive.len().checked_sub(22).ok_or("it is cut short")?;
+    let lowest = highest.saturating_sub(MAX_COMMENT);
+    let end = (lowest..=highest).rev().find(|&place| archive[place..].starts_with(END));
     let end = end.ok_or("it has no central directory")?;
     let count = short(archive, end + 10)?;
     let mut place = long(archive, end + 16)?;
