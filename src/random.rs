@@ -41,6 +41,10 @@ pub enum Purpose {
     Survey = 16,
     /// Rows from which batch statistics are re-estimated.
     Statistics = 30,
+    /// Label noise that depends on the image.
+    InstanceNoise = 20,
+    /// Random crops, flips and cutouts of training images.
+    Augmentation = 21,
 }
 
 /// The stream of `purpose` under `seed`. Equal arguments give equal numbers on every machine.

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::CliError;
 use crate::Result;
 use crate::curvature::Execution;
-use crate::data::{DataSpec, LabelNoise, RowRange, Source, Split, Subset};
+use crate::data::{DataSpec, LabelNoise, LabelSource, RowRange, Source, Split, Subset};
 use crate::models::{BatchNormMode, Loss};
 
 /// f32 or f64.
@@ -68,7 +68,7 @@ pub(super) struct ModelArgs {
 /// Which data.
 #[derive(Debug, Clone, Args)]
 pub(super) struct DataArgs {
-    /// glyphs, mnist:DIR, cifar10:DIR or tensors:FILE.safetensors [default: the checkpoint's training data]
+    /// glyphs, mnist:DIR, cifar10:DIR, cifar100:DIR, images:DIR or tensors:FILE.safetensors [default: the checkpoint's training data]
     #[arg(long, value_name = "SOURCE")]
     pub(super) data: Option<String>,
     /// train or test
@@ -83,12 +83,22 @@ pub(super) struct DataArgs {
     /// Seed of --subset
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(super) subset_seed: u64,
-    /// Label noise, such as symmetric:0.2
+    /// Human labels for the training rows: cifar10n:worse, aggre, random1, random2 or random3, cifar100n:noisy; with
+    /// :FILE where they do not lie beside the data
+    #[arg(long, value_name = "SET[:FILE]")]
+    pub(super) labels: Option<String>,
+    /// Label noise: symmetric:P, asymmetric:P or instance:P
     #[arg(long, value_name = "KIND:P")]
     pub(super) noise: Option<String>,
     /// Seed of --noise
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(super) noise_seed: u64,
+    /// Side in pixels of the images of an images:DIR [default: 224]
+    #[arg(long, value_name = "PIXELS")]
+    pub(super) image_size: Option<usize>,
+    /// Read all files of an images:DIR first and leave out those that do not decode
+    #[arg(long)]
+    pub(super) skip_broken: bool,
 }
 
 impl DataArgs {
@@ -107,10 +117,15 @@ impl DataArgs {
             spec.rows = self.rows.as_deref().map(str::parse::<RowRange>).transpose()?;
             spec.subset = self.subset.map(|count| Subset { count, seed: self.subset_seed });
         }
+        if let Some(labels) = &self.labels {
+            spec.labels = Some(labels.parse::<LabelSource>()?);
+        }
         if let Some(noise) = &self.noise {
             spec.noise = Some(noise.parse::<LabelNoise>()?);
             spec.noise_seed = self.noise_seed;
         }
+        spec.image_size = self.image_size.or(spec.image_size);
+        spec.skip_broken |= self.skip_broken;
         Ok(Some(spec))
     }
 }

@@ -44,19 +44,34 @@ impl Batch {
 impl Dataset {
     /// The given rows as `x`, `[n, …sample_shape]`, and their targets.
     ///
-    /// Values are normalised in `f64` and rounded once to `dtype` (to `f32` on the way to half precision).
+    /// Values are normalised in `f64` and rounded once to `dtype` (to `f32` on the way to half precision). Image files are
+    /// decoded, over the rayon pool that the caller runs in, if any.
     ///
     /// # Errors
-    /// [`NoSuchRow`](super::DataError::NoSuchRow); a candle error for a `dtype` that is no float, or when the device is full.
+    /// [`NoSuchRow`](super::DataError::NoSuchRow); [`Unreadable`](super::ImageError::Unreadable) for an image file that does
+    /// not decode; a candle error for a `dtype` that is no float, or when the device is full.
     pub fn batch(&self, rows: &[usize], dtype: DType, device: &Device) -> Result<(Tensor, TargetBatch)> {
-        if !dtype.is_float() {
-            return Err(candle_core::Error::UnsupportedDTypeForOp(dtype, "batch").into());
-        }
+        check_dtype(dtype)?;
         self.check_rows(rows)?;
+        match &self.inputs {
+            Inputs::Files(files) => self.assemble(rows, &files.squares(rows)?, dtype, device),
+            _ => self.assemble(rows, &[], dtype, device),
+        }
+    }
+
+    /// [`Dataset::batch`] of existing rows, from image bytes `[n, …sample_shape]` where `images` has any, else from the
+    /// rows in memory.
+    pub(super) fn assemble(
+        &self,
+        rows: &[usize],
+        images: &[u8],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<(Tensor, TargetBatch)> {
         let shape: Vec<usize> = std::iter::once(rows.len()).chain(self.sample_shape.iter().copied()).collect();
         let x = match dtype {
-            DType::F64 => Tensor::from_vec(self.gather(rows, |value| value), shape, device)?,
-            _ => Tensor::from_vec(self.gather(rows, |value| value as f32), shape, device)?.to_dtype(dtype)?,
+            DType::F64 => Tensor::from_vec(self.gather(rows, images, |value| value), shape, device)?,
+            _ => Tensor::from_vec(self.gather(rows, images, |value| value as f32), shape, device)?.to_dtype(dtype)?,
         };
         let targets = match self.targets.take(rows) {
             Targets::Classes { labels, .. } => TargetBatch::Classes(labels),
@@ -67,42 +82,60 @@ impl Dataset {
         Ok((x, targets))
     }
 
-    /// Normalised values of existing rows, row-major.
-    fn gather<T: Copy>(&self, rows: &[usize], cast: impl Fn(f64) -> T) -> Vec<T> {
+    /// Normalised values, row-major; arguments as in [`Dataset::assemble`].
+    fn gather<T: Copy>(&self, rows: &[usize], images: &[u8], cast: impl Fn(f64) -> T) -> Vec<T> {
         let sample_len = self.sample_len();
-        let plane = sample_len / self.channels().max(1);
-        let normalise = |value: f64, channel: usize| match &self.normalisation {
+        let range = |&row: &usize| row * sample_len..(row + 1) * sample_len;
+        match &self.inputs {
+            Inputs::Float32(values) => {
+                self.normalise(rows.iter().flat_map(|row| &values[range(row)]).map(|&value| f64::from(value)), cast)
+            }
+            Inputs::Float64(values) => self.normalise(rows.iter().flat_map(|row| &values[range(row)]).copied(), cast),
+            Inputs::Bytes(bytes) if images.is_empty() => {
+                self.normalise_bytes(rows.iter().map(|row| &bytes[range(row)]), cast)
+            }
+            Inputs::Bytes(_) | Inputs::Files(_) => self.normalise_bytes(images.chunks_exact(sample_len.max(1)), cast),
+        }
+    }
+
+    fn normalised(&self, value: f64, channel: usize) -> f64 {
+        match &self.normalisation {
             Some(normalisation) => (value - normalisation.mean[channel]) / normalisation.std[channel],
             None => value,
-        };
-        let mut out = Vec::with_capacity(rows.len() * sample_len);
-        match &self.inputs {
-            Inputs::Bytes(bytes) => {
-                // 256 values per channel instead of a division per pixel.
-                let tables: Vec<[T; 256]> = (0..self.channels())
-                    .map(|channel| std::array::from_fn(|byte| cast(normalise(byte as f64 / 255.0, channel))))
-                    .collect();
-                for &row in rows {
-                    let sample = &bytes[row * sample_len..(row + 1) * sample_len];
-                    for (values, table) in sample.chunks(plane.max(1)).zip(&tables) {
-                        out.extend(values.iter().map(|&byte| table[usize::from(byte)]));
-                    }
-                }
-            }
-            Inputs::Float32(values) => {
-                for &row in rows {
-                    let sample = &values[row * sample_len..(row + 1) * sample_len];
-                    out.extend(sample.iter().enumerate().map(|(i, &v)| cast(normalise(f64::from(v), i / plane))));
-                }
-            }
-            Inputs::Float64(values) => {
-                for &row in rows {
-                    let sample = &values[row * sample_len..(row + 1) * sample_len];
-                    out.extend(sample.iter().enumerate().map(|(i, &v)| cast(normalise(v, i / plane))));
-                }
+        }
+    }
+
+    fn normalise<T>(&self, values: impl Iterator<Item = f64>, cast: impl Fn(f64) -> T) -> Vec<T> {
+        let sample_len = self.sample_len();
+        let plane = sample_len / self.channels().max(1);
+        values.enumerate().map(|(i, value)| cast(self.normalised(value, i % sample_len / plane))).collect()
+    }
+
+    fn normalise_bytes<'a, T: Copy>(
+        &self,
+        samples: impl ExactSizeIterator<Item = &'a [u8]>,
+        cast: impl Fn(f64) -> T,
+    ) -> Vec<T> {
+        // 256 values per channel instead of a division per pixel.
+        let value = |byte: usize, channel| cast(self.normalised(byte as f64 / 255.0, channel));
+        let tables: Vec<[T; 256]> =
+            (0..self.channels()).map(|channel| std::array::from_fn(|byte| value(byte, channel))).collect();
+        let plane = self.sample_len() / self.channels().max(1);
+        let mut out = Vec::with_capacity(samples.len() * self.sample_len());
+        for sample in samples {
+            for (values, table) in sample.chunks(plane.max(1)).zip(&tables) {
+                out.extend(values.iter().map(|&byte| table[usize::from(byte)]));
             }
         }
         out
+    }
+}
+
+/// Refuses integers, which no normalised value fits.
+pub(super) fn check_dtype(dtype: DType) -> Result<()> {
+    match dtype.is_float() {
+        true => Ok(()),
+        false => Err(candle_core::Error::UnsupportedDTypeForOp(dtype, "batch").into()),
     }
 }
 

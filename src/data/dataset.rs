@@ -1,53 +1,12 @@
-//! Rows in memory: checks, selection and the hash that says whether two data sets are the same.
+//! Rows with where they came from: checks and selection.
 
 use std::path::PathBuf;
 
-use sha2::{Digest, Sha256};
-
-use super::{DataError, DataResult};
+use super::rows::take;
+use super::{DataError, DataResult, Inputs, Normalisation, Targets};
 use crate::Result;
 
-/// Per-sample values before normalisation.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Inputs {
-    /// Image bytes, `[N, C, H, W]` row-major; a byte `b` means `b / 255`.
-    Bytes(Vec<u8>),
-    /// Single precision as in the file, `[N, …]` row-major.
-    Float32(Vec<f32>),
-    /// Double precision as in the file, `[N, …]` row-major.
-    Float64(Vec<f64>),
-}
-
-/// What the network should give.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Targets {
-    /// Class indices below `num_classes`, `[N]`.
-    Classes {
-        /// One per row.
-        labels: Vec<u32>,
-        /// Number of classes of the source, whether or not each occurs in the rows.
-        num_classes: usize,
-    },
-    /// Real targets, `[N, outputs]` row-major.
-    Values {
-        /// Row-major.
-        values: Vec<f64>,
-        /// Columns.
-        outputs: usize,
-    },
-}
-
-/// `(x − mean) / std` per channel, after bytes are divided by 255; a single entry serves all channels.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Normalisation {
-    /// One per channel.
-    pub mean: Vec<f64>,
-    /// One per channel, positive.
-    pub std: Vec<f64>,
-}
-
-/// Rows in memory, with where they came from.
+/// Rows in memory, or image files to read, with where they came from.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     /// The specification it was loaded from, such as `glyphs` or `cifar10:DIR`.
@@ -58,19 +17,22 @@ pub struct Dataset {
     pub inputs: Inputs,
     /// Targets of all rows.
     pub targets: Targets,
+    /// The source's own labels, where label noise or labels of a file took their place; not part of the hash.
+    pub clean_labels: Option<Vec<u32>>,
+    /// Broken image files of the split that were left out.
+    pub skipped: usize,
     /// Applied when a batch is made; `None` leaves the values (bytes still become `b / 255`).
     pub normalisation: Option<Normalisation>,
     /// SHA-256 (hex) of inputs and targets as they are used, see [`Dataset::new`].
     pub sha256: String,
-    /// The labels before some were replaced by wrong ones; `None` where none were, or where nobody knows.
-    pub clean_labels: Option<Vec<u32>>,
 }
 
 impl Dataset {
     /// Joins rows, checks that their lengths agree and hashes them.
     ///
     /// The hash covers, in this order: the text `flatness data 1`, the sample shape, the number of rows, the
-    /// normalisation, the inputs (bytes as they are, floats of any width as `f64`) and the targets (labels as
+    /// normalisation, the inputs (bytes as they are, floats of any width as `f64`, of image files the path below the
+    /// source's folder and the size in bytes but not the content, which would have to be read) and the targets (labels as
     /// `u32`, or width and values as `f64`), numbers little-endian. So it depends on what the network sees and
     /// not on how that lay on the disk.
     ///
@@ -84,8 +46,9 @@ impl Dataset {
         targets: Targets,
         normalisation: Option<Normalisation>,
     ) -> Result<Self> {
-        let mut dataset =
-            Self { source, sample_shape, inputs, targets, normalisation, sha256: String::new(), clean_labels: None };
+        let sha256 = String::new();
+        let (clean_labels, skipped) = (None, 0);
+        let mut dataset = Self { source, sample_shape, inputs, targets, clean_labels, skipped, normalisation, sha256 };
         dataset.check()?;
         dataset.sha256 = dataset.hash();
         Ok(dataset)
@@ -127,7 +90,21 @@ impl Dataset {
         self.check_rows(rows)?;
         let inputs = self.inputs.take(rows, self.sample_len());
         let targets = self.targets.take(rows);
-        Self::new(self.source.clone(), self.sample_shape.clone(), inputs, targets, self.normalisation.clone())
+        let (source, shape) = (self.source.clone(), self.sample_shape.clone());
+        let mut picked = Self::new(source, shape, inputs, targets, self.normalisation.clone())?;
+        picked.skipped = self.skipped;
+        picked.clean_labels = self.clean_labels.as_ref().map(|labels| take(labels, rows, 1));
+        Ok(picked)
+    }
+
+    /// Rows whose label is not the source's own; `None` where nothing took the place of the source's labels.
+    pub fn wrong_labels(&self) -> Option<usize> {
+        match (&self.targets, &self.clean_labels) {
+            (Targets::Classes { labels, .. }, Some(clean)) => {
+                Some(labels.iter().zip(clean).filter(|(label, clean)| label != clean).count())
+            }
+            _ => None,
+        }
     }
 
     /// Checks the targets against a model with `outputs` outputs.
@@ -176,121 +153,6 @@ impl Dataset {
         let channels = self.channels();
         if let Some(normalisation) = &mut self.normalisation {
             normalisation.fit(channels)?;
-        }
-        Ok(())
-    }
-
-    fn hash(&self) -> String {
-        let mut hasher = Sha256::new();
-        hasher.update(b"flatness data 1");
-        update_sizes(&mut hasher, &[self.sample_shape.len()]);
-        update_sizes(&mut hasher, &self.sample_shape);
-        update_sizes(&mut hasher, &[self.len()]);
-        match &self.normalisation {
-            None => hasher.update(b"raw"),
-            Some(Normalisation { mean, std }) => {
-                hasher.update(b"normalised");
-                update_floats(&mut hasher, mean.iter().chain(std).copied());
-            }
-        }
-        match &self.inputs {
-            Inputs::Bytes(bytes) => {
-                hasher.update(b"bytes");
-                hasher.update(bytes);
-            }
-            Inputs::Float32(values) => {
-                hasher.update(b"floats");
-                update_floats(&mut hasher, values.iter().map(|&value| f64::from(value)));
-            }
-            Inputs::Float64(values) => {
-                hasher.update(b"floats");
-                update_floats(&mut hasher, values.iter().copied());
-            }
-        }
-        match &self.targets {
-            Targets::Classes { labels, .. } => {
-                hasher.update(b"classes");
-                labels.iter().for_each(|label| hasher.update(label.to_le_bytes()));
-            }
-            Targets::Values { values, outputs } => {
-                hasher.update(b"values");
-                update_sizes(&mut hasher, &[*outputs]);
-                update_floats(&mut hasher, values.iter().copied());
-            }
-        }
-        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-fn update_sizes(hasher: &mut Sha256, sizes: &[usize]) {
-    sizes.iter().for_each(|&size| hasher.update((size as u64).to_le_bytes()));
-}
-
-fn update_floats(hasher: &mut Sha256, values: impl Iterator<Item = f64>) {
-    // Adding 0 turns -0 into 0: equal numbers, equal hash.
-    values.for_each(|value| hasher.update((value + 0.0).to_bits().to_le_bytes()));
-}
-
-impl Inputs {
-    /// Numbers in all rows together.
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Bytes(values) => values.len(),
-            Self::Float32(values) => values.len(),
-            Self::Float64(values) => values.len(),
-        }
-    }
-
-    /// The given rows of `sample_len` numbers each; the rows must exist.
-    pub(super) fn take(&self, rows: &[usize], sample_len: usize) -> Self {
-        match self {
-            Self::Bytes(values) => Self::Bytes(take(values, rows, sample_len)),
-            Self::Float32(values) => Self::Float32(take(values, rows, sample_len)),
-            Self::Float64(values) => Self::Float64(take(values, rows, sample_len)),
-        }
-    }
-}
-
-impl Targets {
-    /// Number of rows.
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Classes { labels, .. } => labels.len(),
-            Self::Values { values, outputs } => values.len() / outputs,
-        }
-    }
-
-    /// The given rows, which must exist.
-    pub(super) fn take(&self, rows: &[usize]) -> Self {
-        match self {
-            Self::Classes { labels, num_classes } => {
-                Self::Classes { labels: take(labels, rows, 1), num_classes: *num_classes }
-            }
-            Self::Values { values, outputs } => {
-                Self::Values { values: take(values, rows, *outputs), outputs: *outputs }
-            }
-        }
-    }
-}
-
-fn take<T: Copy>(values: &[T], rows: &[usize], width: usize) -> Vec<T> {
-    rows.iter().flat_map(|&row| &values[row * width..(row + 1) * width]).copied().collect()
-}
-
-impl Normalisation {
-    /// Spreads a single entry over all channels and checks the numbers.
-    fn fit(&mut self, channels: usize) -> DataResult<()> {
-        let (means, stds) = (self.mean.len(), self.std.len());
-        if means != stds || (means != 1 && means != channels) {
-            return Err(DataError::NormalisationLength { means, stds, channels });
-        }
-        if means == 1 {
-            (self.mean, self.std) = (vec![self.mean[0]; channels], vec![self.std[0]; channels]);
-        }
-        for (channel, (&mean, &std)) in self.mean.iter().zip(&self.std).enumerate() {
-            if !(mean.is_finite() && std.is_finite() && std > 0.0) {
-                return Err(DataError::NormalisationValue { channel, mean, std });
-            }
         }
         Ok(())
     }

@@ -2,9 +2,18 @@
 
 use std::path::PathBuf;
 
+use super::images::ImageError;
+use super::labels::LabelError;
+
 /// What can go wrong while reading data; a row is counted from 0 in the file or split that is named.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
+    /// Labels of a file cannot take the place of the source's own.
+    #[error(transparent)]
+    Labels(#[from] LabelError),
+    /// Image files, or what is done to images.
+    #[error(transparent)]
+    Images(#[from] ImageError),
     /// A file or folder exists but could not be read.
     #[error("data: cannot read {}: {source}", path.display())]
     Io {
@@ -175,7 +184,7 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
         /// Name and type wanted.
-        column: &'static str,
+        column: String,
         /// Names and types there are.
         found: String,
     },
@@ -312,7 +321,9 @@ impl DataError {
             }
             Self::LengthMismatch { .. } => "inputs and targets need the same number of rows".to_string(),
             Self::NoColumn { .. } => {
-                "expected the layout of the Hugging Face data set: `img` (struct with `bytes`), `label`".to_string()
+                "expected the layout of the Hugging Face data set: `img` (struct with `bytes`) and `label`, for CIFAR-100 \
+                 `fine_label`; for CIFAR-N `clean` and the name of the set"
+                    .to_string()
             }
             Self::Image { .. } => "expected 32x32 RGB images as PNG or JPEG".to_string(),
             Self::Label { .. } => "class labels count from 0".to_string(),
@@ -329,6 +340,8 @@ impl DataError {
             Self::LabelPastOutputs { .. } | Self::TargetWidth { .. } => {
                 "choose an architecture with as many outputs as the data has classes or target columns".to_string()
             }
+            Self::Labels(error) => error.hint(),
+            Self::Images(error) => error.hint(),
             Self::Io { .. } => return None,
         };
         Some(hint)

@@ -39,6 +39,7 @@ pub(super) fn open(folder: &Path, split: Split) -> DataResult<Table> {
         sample_shape: vec![1, height, width],
         targets: Targets::Classes { labels: labels.into_iter().map(u32::from).collect(), num_classes: NUM_CLASSES },
         inputs: RowInputs::Ready(Inputs::Bytes(pixels)),
+        skipped: 0,
     })
 }
 

@@ -1,5 +1,6 @@
-//! Data sets: sources, splits, label noise and batches.
+//! Data sets: sources, splits, labels and label noise, augmentation and batches.
 
+mod augment;
 mod batch;
 mod cifar;
 mod dataset;
@@ -7,9 +8,16 @@ mod draw;
 mod error;
 mod files;
 mod glyphs;
+mod hash;
 mod idx;
+mod images;
+mod instance;
+mod labels;
+mod loader;
 mod noise;
 mod parquet;
+mod rows;
+mod selection;
 mod source;
 mod spec;
 mod table;
@@ -17,14 +25,20 @@ mod tensors;
 #[cfg(test)]
 mod testing;
 
+pub use augment::Augmentation;
 pub use batch::{Batch, TargetBatch};
-pub use dataset::{Dataset, Inputs, Normalisation, Targets};
+pub use dataset::Dataset;
 pub(crate) use draw::choose;
 pub use error::DataError;
 pub use glyphs::GlyphOptions;
+pub use images::{ImageError, ImageFiles};
+pub use labels::{LabelError, LabelSet, LabelSource};
+pub use loader::{Batches, EpochPlan, with_batches};
 pub use noise::LabelNoise;
+pub use rows::{Inputs, Normalisation, Targets};
+pub use selection::{RowRange, Split, Subset};
 pub use source::Source;
-pub use spec::{DataSpec, NormalisationChoice, RowRange, Split, Subset};
+pub use spec::{DataSpec, NormalisationChoice};
 
 /// `Result` with this folder's error.
 pub(crate) type DataResult<T> = std::result::Result<T, DataError>;

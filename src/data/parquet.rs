@@ -1,4 +1,4 @@
-//! Images in Parquet files as Hugging Face stores them: `img` with the bytes of an image file, `label`.
+//! Parquet files as Hugging Face stores images: `img` with the bytes of an image file, and a label.
 
 use std::fs::File;
 use std::io::Cursor;
@@ -9,7 +9,7 @@ use image::{ColorType, ImageDecoder, ImageReader};
 use polars::prelude::{BinaryChunked, DataFrame, DataType, ParquetReader, PolarsResult, SerReader};
 use rayon::prelude::*;
 
-use super::cifar::{IMAGE_LEN, NUM_CLASSES, SHAPE, check_label};
+use super::cifar::{IMAGE_LEN, Layout, SHAPE, check_label};
 use super::table::{RowInputs, Table};
 use super::{DataError, DataResult, Targets};
 
@@ -25,28 +25,44 @@ struct Shard {
 }
 
 /// Reads labels and encoded images of all shards, in the given order.
-pub(super) fn open(paths: &[PathBuf]) -> DataResult<Table> {
+pub(super) fn open(layout: &Layout, paths: &[PathBuf]) -> DataResult<Table> {
     let (mut labels, mut shards) = (Vec::new(), Vec::new());
     for path in paths {
-        let frame = read(path)?;
-        labels.extend(read_labels(path, &frame)?);
+        // Every row has an image of its own, so there are fewer rows than bytes.
+        let frame = read(path, 1)?;
+        for (row, label) in integers(path, &frame, layout.label)?.into_iter().enumerate() {
+            labels.push(check_label(path, row, label, layout.num_classes)?);
+        }
         shards.push(Shard { path: path.clone(), images: image_bytes(path, &frame)? });
     }
     Ok(Table {
         sample_shape: SHAPE.to_vec(),
-        targets: Targets::Classes { labels, num_classes: NUM_CLASSES },
+        targets: Targets::Classes { labels, num_classes: layout.num_classes },
         inputs: RowInputs::Encoded(EncodedImages { shards }),
+        skipped: 0,
     })
 }
 
-fn read(path: &Path) -> DataResult<DataFrame> {
+/// The values of integer columns.
+pub(super) fn read_integers<const N: usize>(path: &Path, columns: [&'static str; N]) -> DataResult<[Vec<i64>; N]> {
+    // A column of few values takes a few bits per row.
+    let frame = read(path, 64)?;
+    let mut values = std::array::from_fn(|_| Vec::new());
+    for (values, column) in values.iter_mut().zip(columns) {
+        *values = integers(path, &frame, column)?;
+    }
+    Ok(values)
+}
+
+/// The whole file, which has no more than `density` rows per byte.
+fn read(path: &Path, density: u64) -> DataResult<DataFrame> {
     let io = |source| DataError::Io { path: path.to_path_buf(), source };
     let file = File::open(path).map_err(io)?;
     let length = file.metadata().map_err(io)?.len();
     let damaged = |reason| DataError::Corrupt { path: path.to_path_buf(), kind: "a Parquet file", reason };
     let read = || {
         let mut reader = ParquetReader::new(file);
-        check_sizes(&mut reader, length)?;
+        check_sizes(&mut reader, length, density)?;
         reader.finish().map_err(|error| error.to_string())
     };
     // On some damaged files the reader panics instead of returning an error.
@@ -59,15 +75,15 @@ fn read(path: &Path) -> DataResult<DataFrame> {
 /// Checks the sizes that the footer announces against the file's `length`: the reader reserves memory by them, and
 /// a reservation beyond all bounds ends the program. (Damage within a page header, a few bytes per megabyte, can still
 /// do that.)
-fn check_sizes(reader: &mut ParquetReader<File>, length: u64) -> Result<(), String> {
+fn check_sizes(reader: &mut ParquetReader<File>, length: u64, density: u64) -> Result<(), String> {
     let metadata = reader.get_metadata().map_err(|error| error.to_string())?;
-    // Every row has an image of its own, so there are fewer rows than bytes.
-    let mut too_large = metadata.num_rows as u64 > length;
+    let most = length.saturating_mul(density);
+    let mut too_large = metadata.num_rows as u64 > most;
     for group in &metadata.row_groups {
-        too_large |= group.num_rows() as u64 > length;
+        too_large |= group.num_rows() as u64 > most;
         for column in group.parquet_columns() {
             let (count, range) = (column.num_values(), column.byte_range());
-            too_large |= range.end > length || u64::try_from(count).is_ok_and(|count| count > length) || count < 0;
+            too_large |= range.end > length || u64::try_from(count).is_ok_and(|count| count > most) || count < 0;
         }
     }
     let counted: usize = metadata.row_groups.iter().fold(0, |sum, group| sum.saturating_add(group.num_rows()));
@@ -77,26 +93,26 @@ fn check_sizes(reader: &mut ParquetReader<File>, length: u64) -> Result<(), Stri
     }
 }
 
-fn read_labels(path: &Path, frame: &DataFrame) -> DataResult<Vec<u32>> {
-    let missing = || no_column(path, frame, "label: integer");
-    let column = frame.column("label").map_err(|_| missing())?;
+fn integers(path: &Path, frame: &DataFrame, name: &'static str) -> DataResult<Vec<i64>> {
+    let missing = || no_column(path, frame, format!("{name}: integer"));
+    let column = frame.column(name).map_err(|_| missing())?;
     if !column.dtype().is_integer() {
         return Err(missing());
     }
     let column = column.cast(&DataType::Int64).map_err(|_| missing())?;
-    let labels = column.i64().map_err(|_| missing())?;
-    let null = |row| image_error(path, row, "its label is missing".to_string());
-    labels.iter().enumerate().map(|(row, label)| check_label(path, row, label.ok_or_else(|| null(row))?)).collect()
+    let values = column.i64().map_err(|_| missing())?;
+    let null = |row| image_error(path, row, format!("its {name} is missing"));
+    values.iter().enumerate().map(|(row, value)| value.ok_or_else(|| null(row))).collect()
 }
 
 fn image_bytes(path: &Path, frame: &DataFrame) -> DataResult<BinaryChunked> {
     let bytes = || -> PolarsResult<BinaryChunked> {
         Ok(frame.column("img")?.struct_()?.field_by_name("bytes")?.binary()?.clone())
     };
-    bytes().map_err(|_| no_column(path, frame, "img: struct with bytes: binary"))
+    bytes().map_err(|_| no_column(path, frame, "img: struct with bytes: binary".into()))
 }
 
-fn no_column(path: &Path, frame: &DataFrame, column: &'static str) -> DataError {
+fn no_column(path: &Path, frame: &DataFrame, column: String) -> DataError {
     let describe = |column: &polars::prelude::Column| format!("`{}`: {}", column.name(), column.dtype());
     let found = frame.columns().iter().map(describe).collect::<Vec<_>>().join(", ");
     DataError::NoColumn { path: path.to_path_buf(), column, found }
@@ -158,6 +174,7 @@ fn image_error(path: &Path, row: usize, reason: String) -> DataError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::cifar::{CIFAR10, CIFAR100};
     use crate::data::testing::{damaged, shared_data};
     use crate::data::{DataSpec, Dataset, Inputs, RowRange, Source, Split, cifar};
     use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
@@ -171,10 +188,14 @@ mod tests {
     }
 
     fn write(path: &Path, images: &[Vec<u8>], labels: &[i64]) {
+        write_labels(path, images, vec![Column::new("label".into(), labels)]);
+    }
+
+    fn write_labels(path: &Path, images: &[Vec<u8>], labels: Vec<Column>) {
         let bytes = Series::new("bytes".into(), images.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let names = Series::new("path".into(), vec!["a.png"; images.len()]);
         let img = StructChunked::from_series("img".into(), images.len(), [bytes, names].iter()).unwrap();
-        let columns = vec![img.into_column(), Column::new("label".into(), labels)];
+        let columns = [vec![img.into_column()], labels].concat();
         let mut frame = DataFrame::new(images.len(), columns).unwrap();
         ParquetWriter::new(File::create(path).unwrap()).finish(&mut frame).unwrap();
     }
@@ -184,7 +205,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write(&folder.path().join("train-00000-of-00002.parquet"), &[png(32, 1), png(16, 1)], &[3, 9]);
         write(&folder.path().join("train-00001-of-00002.parquet"), &[png(32, 7), b"no image".to_vec()], &[0, 1]);
-        let open = || cifar::open(folder.path(), Split::Train).unwrap();
+        let open = || cifar::open(&CIFAR10, folder.path(), Split::Train).unwrap();
         assert_eq!(open().targets, Targets::Classes { labels: vec![3, 9, 0, 1], num_classes: 10 });
         let Inputs::Bytes(pixels) = open().into_inputs(&[2, 0]).unwrap() else { panic!("no bytes") };
         // Byte i of channel c is byte 3 i + c of the interleaved image.
@@ -200,11 +221,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test-0.parquet");
         write(&path, &[png(32, 1)], &[-1]);
-        let text = || open(std::slice::from_ref(&path)).err().unwrap().to_string();
+        let text = || open(&CIFAR10, std::slice::from_ref(&path)).err().unwrap().to_string();
         assert!(text().ends_with("row 0: label -1 is not a class (0 to 9)"));
         let mut frame = DataFrame::new(1, vec![Column::new("image".into(), [1i64])]).unwrap();
         ParquetWriter::new(File::create(&path).unwrap()).finish(&mut frame).unwrap();
         assert!(text().ends_with("has no column `label: integer`; its columns are `image`: i64"), "{}", text());
+    }
+
+    #[test]
+    fn fine_labels_of_cifar100_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("cifar100")).unwrap();
+        let path = folder.path().join("cifar100/train-00000-of-00001.parquet");
+        let labels = vec![Column::new("fine_label".into(), [99i64]), Column::new("coarse_label".into(), [13i64])];
+        write_labels(&path, &[png(32, 1)], labels);
+        let table = cifar::open(&CIFAR100, folder.path(), Split::Train).unwrap();
+        assert_eq!(table.targets, Targets::Classes { labels: vec![99], num_classes: 100 });
+        let text = open(&CIFAR10, std::slice::from_ref(&path)).err().unwrap();
+        assert!(text.to_string().contains("has no column `label: integer`; its columns are `img`: struct"), "{text}");
+        assert!(text.hint().unwrap().contains("`fine_label`"));
     }
 
     #[test]
@@ -214,7 +249,7 @@ mod tests {
         write(&path, &[png(32, 1), png(32, 2)], &[3, 4]);
         for bytes in damaged(&std::fs::read(&path).unwrap()) {
             std::fs::write(&path, bytes).unwrap();
-            if let Ok(table) = open(std::slice::from_ref(&path)) {
+            if let Ok(table) = open(&CIFAR10, std::slice::from_ref(&path)) {
                 let rows: Vec<usize> = (0..table.targets.len()).collect();
                 let _ = table.into_inputs(&rows);
             }

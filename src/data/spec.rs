@@ -1,44 +1,18 @@
 //! Which rows: source, split, label noise and selection, in the form that a checkpoint stores.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
-use super::draw::choose;
-use super::{DataError, DataResult, Dataset, GlyphOptions, LabelNoise, Normalisation, Source, Targets};
+use super::images::{self, ImageOptions};
+use super::instance::InstanceNoise;
+use super::rows::take;
+use super::selection::select;
+use super::table::Table;
+use super::{
+    DataError, DataResult, Dataset, GlyphOptions, LabelError, LabelNoise, LabelSource, Normalisation, RowRange, Source,
+    Split, Subset, Targets, cifar, glyphs, idx, tensors,
+};
 use crate::Result;
-use crate::random::{Purpose, stream, substream};
-
-/// Which part of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Split {
-    /// The rows to train on.
-    #[default]
-    Train,
-    /// The held-out rows.
-    Test,
-}
-
-/// Rows `start` to `end − 1`; written `A..B`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RowRange {
-    start: usize,
-    end: usize,
-}
-
-/// A seeded choice of rows without replacement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Subset {
-    /// Rows to keep.
-    pub count: usize,
-    /// Seed of the choice.
-    #[serde(default)]
-    pub seed: u64,
-}
+use crate::random::{Purpose, substream};
 
 /// How values are normalised.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -55,7 +29,7 @@ pub enum NormalisationChoice {
 
 /// Everything that decides which numbers the network sees.
 ///
-/// Order of application: split, label noise, `rows`, `subset`. The label of a row therefore does not depend on
+/// Order of application: split, labels, label noise, `rows`, `subset`. The label of a row therefore does not depend on
 /// which rows are selected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +45,9 @@ pub struct DataSpec {
     /// A random choice among those rows, kept in ascending order; `None` keeps all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<Subset>,
+    /// Labels of a file in place of the source's; the test split keeps its own. `None` leaves the labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<LabelSource>,
     /// Wrong labels on purpose; `None` leaves the labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<LabelNoise>,
@@ -80,6 +57,12 @@ pub struct DataSpec {
     /// Options of the source `glyphs`; other sources leave them unread.
     #[serde(default)]
     pub glyphs: GlyphOptions,
+    /// Side of the images of the source `images` in pixels; `None` means 224. Other sources leave it unread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<usize>,
+    /// Leaves out files of the source `images` that do not decode, before rows are counted; all are read for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_broken: bool,
     /// How values are normalised.
     #[serde(default)]
     pub normalisation: NormalisationChoice,
@@ -93,9 +76,12 @@ impl DataSpec {
             split: Split::default(),
             rows: None,
             subset: None,
+            labels: None,
             noise: None,
             noise_seed: 0,
             glyphs: GlyphOptions::default(),
+            image_size: None,
+            skip_broken: false,
             normalisation: NormalisationChoice::default(),
         }
     }
@@ -111,6 +97,9 @@ impl DataSpec {
             Source::Glyphs => Some(self.glyphs.count(self.split)),
             _ => self.glyphs.count,
         };
+        if matches!(self.source, Source::Images(_)) {
+            resolved.image_size = Some(self.image_size.unwrap_or(images::DEFAULT_SIZE));
+        }
         resolved
     }
 
@@ -120,7 +109,10 @@ impl DataSpec {
             Source::Glyphs => "glyphs".into(),
             Source::Mnist(_) => "MNIST".into(),
             Source::Cifar10(_) => "CIFAR-10".into(),
-            Source::Tensors(file) => file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned(),
+            Source::Cifar100(_) => "CIFAR-100".into(),
+            Source::Images(path) | Source::Tensors(path) => {
+                path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+            }
         }
     }
 
@@ -129,7 +121,7 @@ impl DataSpec {
     /// # Errors
     /// As [`DataSpec::load`], as far as files need to be opened for counting.
     pub fn num_rows(&self) -> Result<usize> {
-        let table = self.source.open(self.split, &self.glyphs)?;
+        let table = self.open()?;
         Ok(self.select(table.targets.len())?.len())
     }
 
@@ -137,18 +129,46 @@ impl DataSpec {
     ///
     /// # Errors
     /// [`DataError`]: files that are missing, damaged or of another kind; rows that do not exist; label noise on
-    /// real targets.
+    /// real targets; labels that do not fit.
     pub fn load(&self) -> Result<Dataset> {
-        let mut table = self.source.open(self.split, &self.glyphs)?;
+        let mut table = self.open()?;
         let num_rows = table.targets.len();
         if num_rows == 0 {
             return Err(DataError::NoRows { source_name: self.source.to_string() }.into());
         }
-        self.add_noise(&mut table.targets)?;
+        let skipped = table.skipped;
+        let clean = self.replace_labels(&mut table.targets)?;
         let rows = self.select(num_rows)?;
-        let (sample_shape, targets) = (table.sample_shape.clone(), table.targets.take(&rows));
+        let (sample_shape, mut targets) = (table.sample_shape.clone(), table.targets.take(&rows));
         let inputs = table.into_inputs(&rows)?;
-        Dataset::new(self.source.to_string(), sample_shape, inputs, targets, self.normalisation())
+        if let (Some(LabelNoise::Instance { fraction }), Targets::Classes { labels, num_classes }) =
+            (self.noise, &mut targets)
+        {
+            let (seed, split, num_classes) = (self.noise_seed, self.split, *num_classes);
+            InstanceNoise { fraction, seed, split, num_classes }.apply(labels, &inputs, &rows)?;
+        }
+        let mut data = Dataset::new(self.source.to_string(), sample_shape, inputs, targets, self.normalisation())?;
+        data.clean_labels = clean.map(|labels| take(&labels, &rows, 1));
+        data.skipped = skipped;
+        Ok(data)
+    }
+
+    /// All rows of the split, images not yet drawn or decoded.
+    fn open(&self) -> DataResult<Table> {
+        match &self.source {
+            Source::Glyphs => glyphs::open(&self.glyphs, self.split),
+            Source::Mnist(folder) => idx::open(folder, self.split),
+            Source::Cifar10(folder) => cifar::open(&cifar::CIFAR10, folder, self.split),
+            Source::Cifar100(folder) => cifar::open(&cifar::CIFAR100, folder, self.split),
+            Source::Images(folder) => {
+                let size = self.image_size.unwrap_or(images::DEFAULT_SIZE);
+                images::open(folder, self.split, &ImageOptions { size, skip_broken: self.skip_broken })
+            }
+            Source::Tensors(file) => match self.split {
+                Split::Train => tensors::open(file),
+                Split::Test => Err(DataError::NoTestSplit { source_name: self.source.to_string() }),
+            },
+        }
     }
 
     fn normalisation(&self) -> Option<Normalisation> {
@@ -159,17 +179,31 @@ impl DataSpec {
         }
     }
 
-    fn add_noise(&self, targets: &mut Targets) -> DataResult<()> {
-        let Some(noise) = self.noise else { return Ok(()) };
-        let mut rng = substream(self.noise_seed, Purpose::LabelNoise, self.split as u64);
-        match targets {
-            Targets::Classes { labels, num_classes } if *num_classes >= 2 => {
-                noise.apply(labels, *num_classes, &mut rng);
-                Ok(())
-            }
-            Targets::Classes { num_classes, .. } => Err(self.noise_needs_classes(Some(*num_classes))),
-            Targets::Values { .. } => Err(self.noise_needs_classes(None)),
+    /// Puts labels of a file and label noise in place of the source's own labels, which it returns where it did.
+    fn replace_labels(&self, targets: &mut Targets) -> DataResult<Option<Vec<u32>>> {
+        let source = self.labels.as_ref().filter(|_| self.split == Split::Train);
+        if source.is_none() && self.noise.is_none() {
+            return Ok(None);
         }
+        let (labels, num_classes) = match targets {
+            Targets::Classes { labels, num_classes } => (labels, *num_classes),
+            Targets::Values { .. } if source.is_some() => {
+                return Err(LabelError::NeedsClasses { source_name: self.source.to_string() }.into());
+            }
+            Targets::Values { .. } => return Err(self.noise_needs_classes(None)),
+        };
+        let clean = labels.clone();
+        if let Some(source) = source {
+            *labels = source.read(&self.source, &clean, num_classes)?;
+        }
+        if let Some(noise) = self.noise {
+            if num_classes < 2 {
+                return Err(self.noise_needs_classes(Some(num_classes)));
+            }
+            let rng = &mut substream(self.noise_seed, Purpose::LabelNoise, self.split as u64);
+            noise.apply(labels, num_classes, |class| self.source.mistaken(class, num_classes), rng);
+        }
+        Ok(Some(clean))
     }
 
     fn noise_needs_classes(&self, num_classes: Option<usize>) -> DataError {
@@ -177,90 +211,7 @@ impl DataSpec {
     }
 
     fn select(&self, num_rows: usize) -> DataResult<Vec<usize>> {
-        let RowRange { start, end } = self.rows.unwrap_or(RowRange { start: 0, end: num_rows });
-        if end > num_rows {
-            return Err(DataError::RangePastEnd { start, end, num_rows });
-        }
-        let Some(Subset { count, seed }) = self.subset else { return Ok((start..end).collect()) };
-        if count == 0 || count > end - start {
-            return Err(DataError::SubsetSize { count, num_rows: end - start });
-        }
-        let chosen = choose(&mut stream(seed, Purpose::Subset), end - start, count);
-        Ok(chosen.into_iter().map(|row| start + row).collect())
-    }
-}
-
-impl RowRange {
-    /// Rows `start` to `end − 1`.
-    ///
-    /// # Errors
-    /// [`DataError::EmptyRange`] where `end` is not above `start`.
-    pub fn new(start: usize, end: usize) -> Result<Self, DataError> {
-        if start < end { Ok(Self { start, end }) } else { Err(DataError::EmptyRange { start, end }) }
-    }
-}
-
-impl FromStr for RowRange {
-    type Err = DataError;
-
-    fn from_str(text: &str) -> DataResult<Self> {
-        let numbers = text.split_once("..").and_then(|(start, end)| Some((start.parse().ok()?, end.parse().ok()?)));
-        match numbers {
-            Some((start, end)) => Self::new(start, end),
-            None => Err(DataError::Syntax {
-                what: "row range",
-                text: text.to_string(),
-                expected: "`A..B` for rows A to B - 1, such as `0..1000`",
-            }),
-        }
-    }
-}
-
-impl fmt::Display for RowRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}..{}", self.start, self.end)
-    }
-}
-
-impl TryFrom<String> for RowRange {
-    type Error = DataError;
-
-    fn try_from(text: String) -> DataResult<Self> {
-        text.parse()
-    }
-}
-
-impl From<RowRange> for String {
-    fn from(range: RowRange) -> Self {
-        range.to_string()
-    }
-}
-
-impl Split {
-    /// `train` or `test`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Test => "test",
-        }
-    }
-}
-
-impl FromStr for Split {
-    type Err = DataError;
-
-    fn from_str(text: &str) -> DataResult<Self> {
-        match text {
-            "train" => Ok(Self::Train),
-            "test" => Ok(Self::Test),
-            _ => Err(DataError::Syntax { what: "split", text: text.to_string(), expected: "`train` or `test`" }),
-        }
-    }
-}
-
-impl fmt::Display for Split {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        select(num_rows, self.rows, self.subset)
     }
 }
 
@@ -294,6 +245,23 @@ mod tests {
         assert!(changed.abs_diff(1600) < 4 * 31, "{changed}");
         let other_seed = DataSpec { noise_seed: 1, ..noisy() }.load().unwrap();
         assert_ne!(other_seed.sha256, all.sha256);
+    }
+
+    #[test]
+    fn every_kind_of_noise_is_that_of_the_row() {
+        for (kind, seed) in [("asymmetric:0.4", 0), ("instance:0.4", 0), ("instance:0.4", 3)] {
+            let spec = |rows: Option<&str>| DataSpec {
+                noise: Some(kind.parse().unwrap()),
+                noise_seed: seed,
+                rows: rows.map(|rows| rows.parse().unwrap()),
+                ..DataSpec::new(Source::Glyphs)
+            };
+            let (all, part) = (spec(None).load().unwrap(), spec(Some("100..400")).load().unwrap());
+            assert_eq!(part.sha256, all.select(&(100..400).collect::<Vec<_>>()).unwrap().sha256);
+            // Binomial: 1600 expected, standard deviation 31; the truncated normal's mean is 0.4 to 1e-5.
+            let wrong = all.wrong_labels().unwrap();
+            assert!(wrong.abs_diff(1600) < 4 * 31, "{kind}: {wrong}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A split before rows are chosen: all targets, and inputs that are made only for the rows asked for.
 
 use super::glyphs::{self, GlyphOptions};
+use super::images::ImageFiles;
 use super::parquet::EncodedImages;
 use super::{DataResult, Inputs, Split, Targets};
 
@@ -9,6 +10,8 @@ pub(super) struct Table {
     pub(super) sample_shape: Vec<usize>,
     pub(super) targets: Targets,
     pub(super) inputs: RowInputs,
+    /// Broken image files that were left out.
+    pub(super) skipped: usize,
 }
 
 /// Where the inputs of a row come from.
@@ -19,6 +22,8 @@ pub(super) enum RowInputs {
     Glyphs(GlyphOptions, Split),
     /// Decoded when asked for.
     Encoded(EncodedImages),
+    /// Decoded when a batch is made.
+    Files(ImageFiles),
 }
 
 impl Table {
@@ -29,6 +34,11 @@ impl Table {
             RowInputs::Ready(inputs) if rows.iter().copied().eq(0..self.targets.len()) => Ok(inputs),
             RowInputs::Ready(inputs) => Ok(inputs.take(rows, self.sample_shape.iter().product())),
             RowInputs::Glyphs(options, split) => Ok(Inputs::Bytes(glyphs::draw(&options, split, rows))),
+            RowInputs::Files(files) => {
+                let files = files.take(rows);
+                files.check()?;
+                Ok(Inputs::Files(files))
+            }
             RowInputs::Encoded(images) => Ok(Inputs::Bytes(images.decode(rows)?)),
         }
     }

@@ -29,7 +29,8 @@ pub(super) fn open(path: &Path) -> DataResult<Table> {
         let path = path.to_path_buf();
         return Err(DataError::LengthMismatch { path, inputs: num_inputs, targets: targets.len() });
     }
-    Ok(Table { sample_shape: x.view.shape()[1..].to_vec(), targets, inputs: RowInputs::Ready(inputs) })
+    let sample_shape = x.view.shape()[1..].to_vec();
+    Ok(Table { sample_shape, targets, inputs: RowInputs::Ready(inputs), skipped: 0 })
 }
 
 /// A tensor of the file, with what an error needs to name it.

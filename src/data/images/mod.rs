@@ -1,0 +1,244 @@
+//! Folders of image files, one folder per class, read and decoded when a batch is made.
+
+mod error;
+mod picture;
+mod resize;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use rayon::prelude::*;
+
+pub use error::ImageError;
+pub(super) use picture::Picture;
+
+use super::table::{RowInputs, Table};
+use super::{DataError, DataResult, Split, Targets, files};
+
+/// Side of the images that a network sees, unless another is asked for.
+pub(super) const DEFAULT_SIZE: usize = 224;
+/// Largest side.
+const MAX_SIZE: usize = 4096;
+/// Decoded images are kept for the next reading where all of a data set fit into this many bytes: an analysis reads
+/// each some hundred times.
+const KEPT_BYTES: usize = 1 << 29;
+
+const EXPECTED: &str =
+    "expected `train/CLASS/*.jpg|jpeg|png` and, with the same classes, `test/CLASS/…` or `val/CLASS/…`";
+
+/// Rows that are image files; decoded when they are asked for.
+#[derive(Debug, Clone)]
+pub struct ImageFiles {
+    root: PathBuf,
+    /// Side of the squares that they become.
+    size: usize,
+    files: Vec<ImageFile>,
+    /// Squares by row, once read; `None` where there are too many.
+    kept: Option<Arc<[OnceLock<Vec<u8>>]>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ImageFile {
+    /// Below the root, such as `train/cat/0001.jpg`, with `/` on every system.
+    path: String,
+    bytes: u64,
+}
+
+impl PartialEq for ImageFiles {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.root, self.size, &self.files) == (&other.root, other.size, &other.files)
+    }
+}
+
+/// What to make of a folder.
+pub(super) struct ImageOptions {
+    pub(super) size: usize,
+    /// Leaves out files that do not decode.
+    pub(super) skip_broken: bool,
+}
+
+/// Lists a split of `folder`. Classes are the folders of the training split, sorted by name; rows are sorted by class
+/// and name. Hidden entries and other endings than `.jpg`, `.jpeg`, `.png` (in any case) are no images.
+pub(super) fn open(folder: &Path, split: Split, options: &ImageOptions) -> DataResult<Table> {
+    if !(1..=MAX_SIZE).contains(&options.size) {
+        return Err(ImageError::Size { size: options.size }.into());
+    }
+    let train = folder.join("train");
+    files::names(folder, EXPECTED)?;
+    let classes = subfolders(&train)?;
+    if classes.is_empty() {
+        return Err(ImageError::NoClasses { folder: train }.into());
+    }
+    let name = split_folder(folder, split)?;
+    let place = folder.join(name);
+    let present = subfolders(&place)?;
+    if let Some(class) = present.iter().find(|class| classes.binary_search(class).is_err()) {
+        return Err(ImageError::UnknownClass { folder: place.join(class) }.into());
+    }
+    let (mut labels, mut found) = (Vec::new(), Vec::new());
+    for (label, class) in classes.iter().enumerate().filter(|(_, class)| present.contains(class)) {
+        let images = list(folder, format!("{name}/{class}"))?;
+        labels.extend(std::iter::repeat_n(label as u32, images.len()));
+        found.extend(images);
+    }
+    let mut images = ImageFiles { root: folder.to_path_buf(), size: options.size, files: found, kept: None };
+    let mut skipped = 0;
+    if options.skip_broken {
+        let whole: Vec<bool> = (0..images.files.len()).into_par_iter().map(|row| images.picture(row).is_ok()).collect();
+        let rows: Vec<usize> = (0..whole.len()).filter(|&row| whole[row]).collect();
+        skipped = whole.len() - rows.len();
+        labels = rows.iter().map(|&row| labels[row]).collect();
+        images = images.take(&rows);
+    }
+    Ok(Table {
+        sample_shape: vec![3, options.size, options.size],
+        targets: Targets::Classes { labels, num_classes: classes.len() },
+        inputs: RowInputs::Files(images),
+        skipped,
+    })
+}
+
+/// `train`; for the test split the first of `test` and `val` with class folders (ImageNet's `test` has no labels).
+fn split_folder(folder: &Path, split: Split) -> DataResult<&'static str> {
+    if split == Split::Train {
+        return Ok("train");
+    }
+    for name in ["test", "val"] {
+        if folder.join(name).is_dir() && !subfolders(&folder.join(name))?.is_empty() {
+            return Ok(name);
+        }
+    }
+    let what = "folder `test` or `val` with class folders".to_string();
+    Err(DataError::NoFiles { folder: folder.to_path_buf(), what, expected: EXPECTED.to_string() })
+}
+
+fn visible(folder: &Path) -> DataResult<Vec<String>> {
+    let mut names = files::names(folder, EXPECTED)?;
+    names.retain(|name| !name.starts_with('.'));
+    Ok(names)
+}
+
+fn subfolders(folder: &Path) -> DataResult<Vec<String>> {
+    let mut names = visible(folder)?;
+    names.retain(|name| folder.join(name).is_dir());
+    Ok(names)
+}
+
+/// Images of one class, sorted by name.
+fn list(root: &Path, class: String) -> DataResult<Vec<ImageFile>> {
+    let mut images = Vec::new();
+    for name in visible(&root.join(&class))? {
+        let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+        if !matches!(ending.as_deref(), Some("jpg" | "jpeg" | "png")) {
+            continue;
+        }
+        let path = format!("{class}/{name}");
+        let place = root.join(&path);
+        let metadata = std::fs::metadata(&place).map_err(|source| DataError::Io { path: place, source })?;
+        if metadata.is_file() {
+            images.push(ImageFile { path, bytes: metadata.len() });
+        }
+    }
+    Ok(images)
+}
+
+impl ImageFiles {
+    /// Number of files.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Bytes of a decoded square.
+    pub(super) fn sample_len(&self) -> usize {
+        3 * self.size * self.size
+    }
+
+    /// Path below the root and size in bytes of each file.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.files.iter().map(|file| (file.path.as_str(), file.bytes))
+    }
+
+    /// The given rows, which must exist.
+    pub(super) fn take(&self, rows: &[usize]) -> Self {
+        let files: Vec<ImageFile> = rows.iter().map(|&row| self.files[row].clone()).collect();
+        let fits = files.len().saturating_mul(self.sample_len()) <= KEPT_BYTES;
+        let kept = fits.then(|| files.iter().map(|_| OnceLock::new()).collect());
+        Self { root: self.root.clone(), size: self.size, files, kept }
+    }
+
+    /// Looks at the size and the first bytes of every file.
+    ///
+    /// # Errors
+    /// [`ImageError::Unreadable`] for the first file that is empty or of another kind, with the number of further ones.
+    pub(super) fn check(&self) -> DataResult<()> {
+        let broken = |file: &ImageFile| {
+            if file.bytes == 0 {
+                return Some("the file is empty".to_string());
+            }
+            let mut start = Vec::new();
+            let opened = File::open(self.root.join(&file.path));
+            match opened.and_then(|file| file.take(8).read_to_end(&mut start)) {
+                Err(error) => Some(error.to_string()),
+                Ok(_) if !picture::has_magic(&start) => Some("it is neither a JPEG nor a PNG file".to_string()),
+                Ok(_) => None,
+            }
+        };
+        let found: Vec<(usize, String)> =
+            self.files.par_iter().enumerate().filter_map(|(row, file)| Some((row, broken(file)?))).collect();
+        match found.first() {
+            Some((row, reason)) => Err(self.unreadable(*row, reason.clone(), found.len() - 1)),
+            None => Ok(()),
+        }
+    }
+
+    /// The whole image of an existing row.
+    pub(super) fn picture(&self, row: usize) -> DataResult<Picture> {
+        let bytes = std::fs::read(self.root.join(&self.files[row].path));
+        let picture = bytes.map_err(|error| error.to_string()).and_then(|bytes| picture::decode(&bytes));
+        picture.map_err(|reason| self.unreadable(row, reason, 0))
+    }
+
+    /// The square in the middle of an existing row's image, `[3, size, size]`.
+    pub(super) fn square(&self, row: usize) -> DataResult<Vec<u8>> {
+        let place = self.kept.as_ref().map(|kept| &kept[row]);
+        if let Some(bytes) = place.and_then(OnceLock::get) {
+            return Ok(bytes.clone());
+        }
+        let bytes = self.picture(row)?.centre(self.size).bytes;
+        if let Some(place) = place {
+            // Another thread may have been faster, with the same bytes.
+            let _ = place.set(bytes.clone());
+        }
+        Ok(bytes)
+    }
+
+    /// The squares of existing rows, `[rows, 3, size, size]`; over the rayon pool that the caller runs in, if any.
+    ///
+    /// # Errors
+    /// [`ImageError::Unreadable`] for the first of `rows` that does not decode.
+    pub(super) fn squares(&self, rows: &[usize]) -> DataResult<Vec<u8>> {
+        let squares: DataResult<Vec<Vec<u8>>> = match rayon::current_thread_index() {
+            Some(_) => {
+                // All results first, so that the error is that of the first row and not of the fastest thread.
+                let results: Vec<_> = rows.par_iter().map(|&row| self.square(row)).collect();
+                results.into_iter().collect()
+            }
+            None => rows.iter().map(|&row| self.square(row)).collect(),
+        };
+        Ok(squares?.concat())
+    }
+
+    fn unreadable(&self, row: usize, reason: String, others: usize) -> DataError {
+        ImageError::Unreadable { path: self.root.join(&self.files[row].path), reason, others }.into()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! Labels from a file of their own: the human labels CIFAR-10N and CIFAR-100N (Wei et al. 2022).
+
+mod error;
+mod opcodes;
+mod pickle;
+mod zip;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+pub use error::LabelError;
+
+use super::cifar::check_label;
+use super::{DataError, DataResult, Source, files, parquet};
+
+const EXPECTED: &str = "the published `.pt` file of CIFAR-N, or a Parquet file with the same columns";
+
+/// One set of human labels for the training rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LabelSet {
+    /// CIFAR-10N: of three annotators' labels a wrong one, where there is one; 40.2 % wrong.
+    Worse,
+    /// CIFAR-10N: the majority of three annotators; 9.0 % wrong.
+    Aggregate,
+    /// CIFAR-10N: the first annotator; 17.2 % wrong.
+    Random1,
+    /// CIFAR-10N: the second annotator; 18.1 % wrong.
+    Random2,
+    /// CIFAR-10N: the third annotator; 17.6 % wrong.
+    Random3,
+    /// CIFAR-100N: the only annotator; 40.2 % wrong.
+    Noisy,
+}
+
+/// How a set is called.
+struct Names {
+    set: LabelSet,
+    text: &'static str,
+    /// Column of a Parquet file, beside `clean`.
+    column: &'static str,
+    /// Key of the dictionary in a `.pt` file, beside `clean_label`.
+    key: &'static str,
+    /// Files that may hold it.
+    files: [&'static str; 2],
+}
+
+const CIFAR10N: [&str; 2] = ["CIFAR-10_human.pt", "cifar10n.parquet"];
+const CIFAR100N: [&str; 2] = ["CIFAR-100_human.pt", "cifar100n.parquet"];
+
+#[rustfmt::skip]
+const SETS: [Names; 6] = [
+    Names { set: LabelSet::Worse, text: "cifar10n:worse", column: "worse", key: "worse_label", files: CIFAR10N },
+    Names { set: LabelSet::Aggregate, text: "cifar10n:aggre", column: "aggre", key: "aggre_label", files: CIFAR10N },
+    Names { set: LabelSet::Random1, text: "cifar10n:random1", column: "random1", key: "random_label1", files: CIFAR10N },
+    Names { set: LabelSet::Random2, text: "cifar10n:random2", column: "random2", key: "random_label2", files: CIFAR10N },
+    Names { set: LabelSet::Random3, text: "cifar10n:random3", column: "random3", key: "random_label3", files: CIFAR10N },
+    Names { set: LabelSet::Noisy, text: "cifar100n:noisy", column: "noisy", key: "noisy_label", files: CIFAR100N },
+];
+
+/// Where training labels come from instead of the source; written `cifar10n:worse` or `cifar10n:worse:FILE`.
+///
+/// The test split keeps its labels.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LabelSource {
+    /// Which labels.
+    pub set: LabelSet,
+    /// The published `.pt` file, or a Parquet file with the same columns; `None` looks in the source's folder, in
+    /// `cifar-n` within it and in `cifar-n` beside it.
+    pub file: Option<PathBuf>,
+}
+
+impl LabelSet {
+    fn names(self) -> &'static Names {
+        SETS.iter().find(|names| names.set == self).unwrap_or(&SETS[0])
+    }
+}
+
+impl LabelSource {
+    /// The labels of all training rows of `source`, whose own are `own`.
+    ///
+    /// # Errors
+    /// [`LabelError`] where the file is missing or refused, has another number of rows, or does not agree with `own`
+    /// on what the clean labels are; [`DataError::Label`] for one that is not below `num_classes`.
+    pub(super) fn read(&self, source: &Source, own: &[u32], num_classes: usize) -> DataResult<Vec<u32>> {
+        let path = self.find(source)?;
+        let [clean, labels] = self.columns(&path)?;
+        let source_name = source.to_string();
+        if labels.len() != own.len() || clean.len() != own.len() {
+            return Err(LabelError::Count { path, labels: labels.len(), source_name, rows: own.len() }.into());
+        }
+        if let Some((row, (&theirs, &ours))) =
+            clean.iter().zip(own).enumerate().find(|(_, (theirs, ours))| **theirs != i64::from(**ours))
+        {
+            return Err(LabelError::Order { path, source_name, row, theirs, ours }.into());
+        }
+        labels.iter().enumerate().map(|(row, &label)| check_label(&path, row, label, num_classes)).collect()
+    }
+
+    /// Clean labels and those of the set, as they are in the file.
+    fn columns(&self, path: &Path) -> DataResult<[Vec<i64>; 2]> {
+        let names = self.set.names();
+        let file = files::read(path, EXPECTED)?;
+        if file.starts_with(b"PAR1") {
+            return parquet::read_integers(path, ["clean", names.column]);
+        }
+        let damaged =
+            |reason| DataError::Corrupt { path: path.to_path_buf(), kind: "a file of CIFAR-N labels", reason };
+        if !file.starts_with(b"PK") {
+            return Err(damaged("it is neither PyTorch's zip form nor Parquet".into()));
+        }
+        let pickle = zip::stored(&file, "/data.pkl").map_err(damaged)?;
+        pickle::read_arrays(pickle, ["clean_label", names.key]).map_err(|failure| match failure {
+            pickle::Failure::Refused { what, position } => {
+                LabelError::Refused { path: path.to_path_buf(), what, position }.into()
+            }
+            pickle::Failure::Damaged { reason, position } => {
+                damaged(format!("{reason} (byte {position} of its pickle)"))
+            }
+        })
+    }
+
+    fn find(&self, source: &Source) -> DataResult<PathBuf> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
+        let names = self.set.names();
+        let mut places = Vec::new();
+        if let Some(folder) = source.folder() {
+            // `.` and `..` have no name to take away.
+            let beside =
+                if folder.file_name().is_some() { folder.with_file_name("cifar-n") } else { folder.join("../cifar-n") };
+            places = vec![folder.clone(), folder.join("cifar-n"), beside];
+        }
+        let looked: Vec<PathBuf> =
+            places.iter().flat_map(|place| names.files.iter().map(|name| place.join(name))).collect();
+        match looked.iter().find(|path| path.is_file()) {
+            Some(path) => Ok(path.clone()),
+            None => Err(LabelError::NoFile { set: names.text, looked }.into()),
+        }
+    }
+}
+
+impl FromStr for LabelSource {
+    type Err = DataError;
+
+    fn from_str(text: &str) -> DataResult<Self> {
+        let found = SETS.iter().find_map(|names| {
+            let rest = text.strip_prefix(names.text)?;
+            match rest.strip_prefix(':') {
+                None if rest.is_empty() => Some(Self { set: names.set, file: None }),
+                Some(file) if !file.is_empty() => Some(Self { set: names.set, file: Some(file.into()) }),
+                _ => None,
+            }
+        });
+        found.ok_or(DataError::Syntax {
+            what: "source of labels",
+            text: text.to_string(),
+            expected: "`cifar10n:SET` with worse, aggre, random1, random2 or random3, or `cifar100n:noisy`, and `:FILE` \
+                       behind it where the file does not lie beside the data",
+        })
+    }
+}
+
+impl fmt::Display for LabelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.set.names().text)?;
+        self.file.as_ref().map_or(Ok(()), |file| write!(f, ":{}", file.display()))
+    }
+}
+
+impl TryFrom<String> for LabelSource {
+    type Error = DataError;
+
+    fn try_from(text: String) -> DataResult<Self> {
+        text.parse()
+    }
+}
+
+impl From<LabelSource> for String {
+    fn from(source: LabelSource) -> Self {
+        source.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! What rows consist of: inputs, targets, and how the values are normalised.
+
+use super::{DataError, DataResult, ImageFiles};
+
+/// Per-sample values before normalisation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Inputs {
+    /// Image bytes, `[N, C, H, W]` row-major; a byte `b` means `b / 255`.
+    Bytes(Vec<u8>),
+    /// Single precision as in the file, `[N, …]` row-major.
+    Float32(Vec<f32>),
+    /// Double precision as in the file, `[N, …]` row-major.
+    Float64(Vec<f64>),
+    /// Image files, which give bytes when a batch is made.
+    Files(ImageFiles),
+}
+
+/// What the network should give.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Targets {
+    /// Class indices below `num_classes`, `[N]`.
+    Classes {
+        /// One per row.
+        labels: Vec<u32>,
+        /// Number of classes of the source, whether or not each occurs in the rows.
+        num_classes: usize,
+    },
+    /// Real targets, `[N, outputs]` row-major.
+    Values {
+        /// Row-major.
+        values: Vec<f64>,
+        /// Columns.
+        outputs: usize,
+    },
+}
+
+/// `(x − mean) / std` per channel, after bytes are divided by 255; a single entry serves all channels.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Normalisation {
+    /// One per channel.
+    pub mean: Vec<f64>,
+    /// One per channel, positive.
+    pub std: Vec<f64>,
+}
+
+impl Inputs {
+    /// Numbers in all rows together.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Bytes(values) => values.len(),
+            Self::Float32(values) => values.len(),
+            Self::Float64(values) => values.len(),
+            Self::Files(files) => files.len() * files.sample_len(),
+        }
+    }
+
+    /// The given rows of `sample_len` numbers each; the rows must exist.
+    pub(super) fn take(&self, rows: &[usize], sample_len: usize) -> Self {
+        match self {
+            Self::Bytes(values) => Self::Bytes(take(values, rows, sample_len)),
+            Self::Float32(values) => Self::Float32(take(values, rows, sample_len)),
+            Self::Float64(values) => Self::Float64(take(values, rows, sample_len)),
+            Self::Files(files) => Self::Files(files.take(rows)),
+        }
+    }
+}
+
+impl Targets {
+    /// Number of rows.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Classes { labels, .. } => labels.len(),
+            Self::Values { values, outputs } => values.len() / outputs,
+        }
+    }
+
+    /// The given rows, which must exist.
+    pub(super) fn take(&self, rows: &[usize]) -> Self {
+        match self {
+            Self::Classes { labels, num_classes } => {
+                Self::Classes { labels: take(labels, rows, 1), num_classes: *num_classes }
+            }
+            Self::Values { values, outputs } => {
+                Self::Values { values: take(values, rows, *outputs), outputs: *outputs }
+            }
+        }
+    }
+}
+
+/// The given rows of `width` values each, which must exist.
+pub(super) fn take<T: Copy>(values: &[T], rows: &[usize], width: usize) -> Vec<T> {
+    rows.iter().flat_map(|&row| &values[row * width..(row + 1) * width]).copied().collect()
+}
+
+impl Normalisation {
+    /// Spreads a single entry over all channels and checks the numbers.
+    pub(super) fn fit(&mut self, channels: usize) -> DataResult<()> {
+        let (means, stds) = (self.mean.len(), self.std.len());
+        if means != stds || (means != 1 && means != channels) {
+            return Err(DataError::NormalisationLength { means, stds, channels });
+        }
+        if means == 1 {
+            (self.mean, self.std) = (vec![self.mean[0]; channels], vec![self.std[0]; channels]);
+        }
+        for (channel, (&mean, &std)) in self.mean.iter().zip(&self.std).enumerate() {
+            if !(mean.is_finite() && std.is_finite() && std > 0.0) {
+                return Err(DataError::NormalisationValue { channel, mean, std });
+            }
+        }
+        Ok(())
+    }
+}
