@@ -24,7 +24,7 @@ pub(super) struct TrainArgs {
     #[arg(long, value_name = "MODEL")]
     model: String,
     #[command(flatten)]
-    data: DataArgs,
+    pub(super) data: DataArgs,
     /// sgd, sgld, fsgld or sam, with settings such as sam:rho=0.1 or fsgld:beta_inverse=1e-8,eta=0.1
     #[arg(long, value_name = "METHOD", default_value = "sgd")]
     optimizer: String,
@@ -66,7 +66,7 @@ pub(super) struct TrainArgs {
 }
 
 impl TrainArgs {
-    fn config(&self) -> Result<TrainConfig> {
+    pub(super) fn config(&self) -> Result<TrainConfig> {
         let mut optimizer: OptimizerConfig = self.optimizer.parse()?;
         match (&mut optimizer, self.momentum) {
             (_, None) => {}
