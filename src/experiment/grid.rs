@@ -101,6 +101,8 @@ fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
+        // In this form small and large ones stay short: 1e-7.
+        Value::Float(number) => format!("{number:?}"),
         other => other.to_string(),
     }
 }

@@ -3,6 +3,7 @@
 mod budgets;
 mod curvatures;
 mod estimate;
+mod experiments;
 mod interrupts;
 #[cfg(target_os = "linux")]
 mod memory;
@@ -10,5 +11,6 @@ mod refusals;
 mod results;
 #[cfg(unix)]
 mod resume;
+mod runs;
 mod support;
 mod training;

@@ -86,7 +86,7 @@ fn faults_are_named_with_their_key() {
         ("name = \"a\"\nvariant = 1", "`variant` must be a list", ""),
         ("name = \"a\"\n[[variant]]\ntrain.rho = 1", "`variant.name` must be there", ""),
         ("name = \"a\"\n[[variant]]\nname = \"v\"\ntrian.rho = 1", "variant `v` has no `trian`", "`train`"),
-        ("name = \"a\"\n[[variant]]\nname = \"v\"\n[[variant]]\nname = \"v\"", "\"v\" is there twice", ""),
+        ("name = \"a\"\n[[variant]]\nname = \"v\"\n[[variant]]\nname = \"v\"\ntrain.b = 1", "\"v\" is there twice", ""),
         ("name = \"a\"\n[[variant]]\nname = \"v\"\ntrain.seed = 1", "`variant.v.train.seed` is set by", ""),
         (
             "name = \"a\"\ngrid.\"train.b_c\" = [1]\n[[variant]]\nname = \"v\"\ntrain.b-c = 1",
