@@ -6,6 +6,7 @@ use crate::checkpoint::CheckpointError;
 use crate::cli::CliError;
 use crate::curvature::{CurvatureError, GradientError};
 use crate::data::DataError;
+use crate::experiment::ExperimentError;
 use crate::models::ModelError;
 use crate::nn::NnError;
 use crate::report::ReportError;
@@ -48,6 +49,9 @@ pub enum Error {
     /// A table or figure could not be written.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// An experiment file cannot be used.
+    #[error(transparent)]
+    Experiment(#[from] ExperimentError),
     /// A tensor operation failed inside candle.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -92,6 +96,7 @@ impl Error {
             Self::Spectral(error) => error.hint(),
             Self::Train(error) => error.hint(),
             Self::Report(error) => error.hint(),
+            Self::Experiment(error) => error.hint(),
             Self::VectorShape { .. } => {
                 Some("write the vectors as rows of that length, in the parameter order of `flatness info`".into())
             }

@@ -16,6 +16,7 @@
 //! | [`curvature`] | the objective; Hessian, GGN and Fisher as a [`curvature::LinearOperator`] |
 //! | [`spectral`], [`landscape`] | Krylov methods and estimators on any operator; loss surfaces |
 //! | [`analysis`], [`report`] | the survey as plain structs; its tables and figures |
+//! | [`experiment`] | many runs: a grid as data, its folders and their states |
 //! | [`cli`] | one file per subcommand |
 //!
 //! Dependencies point down: `cli → report, analysis, train → spectral, landscape → curvature → nn → autodiff →
@@ -31,6 +32,7 @@ pub mod cli;
 pub mod curvature;
 pub mod data;
 pub mod error;
+pub mod experiment;
 pub mod kernels;
 pub mod landscape;
 pub mod models;

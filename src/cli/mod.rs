@@ -11,8 +11,10 @@ mod matvec;
 mod output;
 mod overlap;
 mod quickstart;
+mod run;
 mod session;
 mod state;
+mod status;
 mod train;
 mod train_args;
 mod train_plan;
@@ -48,6 +50,10 @@ enum Command {
     Train(train_args::TrainArgs),
     /// Train SGD, SAM and fSGLD on noisy glyphs, analyze all three and compare (under a minute)
     Quickstart(quickstart::QuickstartArgs),
+    /// Train and analyze a grid of settings from one file, several at a time
+    Run(run::RunArgs),
+    /// How far the runs of an experiment have come
+    Status(status::StatusArgs),
     /// Products of the Hessian or GGN with your own vectors
     Matvec(matvec::MatvecArgs),
     /// How much the eigenspaces of two analyses have in common
@@ -114,6 +120,8 @@ fn dispatch(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8>
         Command::Estimate(args) => estimate::run(&args, ui),
         Command::Train(args) => train::run(&args, arguments, ui),
         Command::Quickstart(args) => quickstart::run(&args, arguments, ui),
+        Command::Run(args) => run::run(&args, ui),
+        Command::Status(args) => status::run(&args, ui),
         Command::Matvec(args) => matvec::run(&args, ui),
         Command::Overlap(args) => overlap::run(&args, ui),
         Command::Check(args) => check::run(&args, ui),

@@ -74,6 +74,9 @@ struct MethodArgs {
     /// Largest norm of a gradient; longer ones are scaled down
     #[arg(long, value_name = "C")]
     clip_norm: Option<f64>,
+    /// Random changes of the training images, such as crop:4,flip or random_resized_crop:224,flip
+    #[arg(long, value_name = "HOW")]
+    augment: Option<String>,
     /// cross-entropy[:smoothing], mse or bce [default: by the kind of targets]
     #[arg(long, value_name = "LOSS")]
     loss: Option<String>,
@@ -166,6 +169,9 @@ impl MethodArgs {
         put(&mut config.weight_decay, &self.weight_decay);
         put(&mut config.decay, &self.decay);
         config.clip_norm = self.clip_norm.or(config.clip_norm);
+        if let Some(augment) = &self.augment {
+            config.augmentation = Some(augment.parse()?);
+        }
         if let Some(loss) = &self.loss {
             config.loss = Some(parse_loss(loss)?);
         }

@@ -61,7 +61,7 @@ impl TrainPlan {
     pub(super) fn set_model(&mut self, text: &str) -> Result<()> {
         let path = Path::new(text);
         (self.model, self.architecture) = (None, None);
-        if path.extension().is_some_and(|extension| extension == "json" || extension == "toml") {
+        if is_architecture(path) {
             let mut value = serde_json::json!(Architecture::read(path)?);
             remove_nulls(&mut value);
             self.architecture = Some(value);
@@ -100,6 +100,11 @@ impl TrainPlan {
         let value = |plan: &Self| serde_json::json!(Self { init: None, ..plan.clone() });
         differences(&value(self), &value(other))
     }
+}
+
+/// Whether a model is given as a file.
+pub(super) fn is_architecture(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json" || extension == "toml")
 }
 
 /// TOML has no null.

@@ -49,6 +49,11 @@ impl Ui {
         let _ = writeln!(self.err, "{line}");
     }
 
+    /// Set once the user has asked to stop.
+    pub(super) fn stop_flag(&self) -> Arc<AtomicBool> {
+        self.interrupted.clone()
+    }
+
     /// An observer that draws a bar for whatever takes longer than two seconds, and stops at Ctrl-C.
     pub fn progress(&self) -> Progress {
         Progress { interactive: self.interactive, interrupted: self.interrupted.clone(), bar: None }

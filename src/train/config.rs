@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Track, TrainError};
 use crate::Result;
 use crate::curvature::{Execution, ObjectiveOptions};
-use crate::data::{Dataset, Targets};
+use crate::data::{Augmentation, Dataset, Targets};
 use crate::models::{Architecture, BatchNormMode, Loss};
 use crate::optim::{Decay, OptimizerConfig, Schedule};
 
@@ -68,6 +68,9 @@ pub struct TrainConfig {
     /// Largest norm of a gradient; a longer one is scaled down to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// Random changes of the training images, anew in each epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augmentation: Option<Augmentation>,
     /// Names of the tensors that are trained, with `*` and `?`; the others keep their initial values. Empty: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub train_only: Vec<String>,
@@ -107,6 +110,7 @@ impl Default for TrainConfig {
             weight_decay: 5e-4,
             decay: Decay::All,
             clip_norm: None,
+            augmentation: None,
             train_only: Vec::new(),
             ema: None,
             swa_from: None,

@@ -13,7 +13,7 @@ use super::state::{EpochSeconds, State};
 use super::track::measure;
 use super::{EpochMetrics, TrainConfig, TrainError, running};
 use crate::curvature::{Evaluation, GradientReport, Objective};
-use crate::data::{Batch, Dataset};
+use crate::data::{Batch, Batches, Dataset, EpochPlan, with_batches};
 use crate::models::{BatchNormMode, Layer, Network};
 use crate::nn::{ClassScores, Mode};
 use crate::optim::Optimizer;
@@ -118,19 +118,36 @@ impl Run<'_> {
         sums: &mut Sums,
         observer: &mut dyn Observer,
     ) -> Result<Option<(f64, f64, bool)>> {
-        let mut rows: Vec<usize> = (0..self.objective.num_rows()).collect();
-        rows.shuffle(&mut substream(self.config.seed, Purpose::Shuffle, epoch as u64 - 1));
-        let steps_per_epoch = rows.len().div_ceil(self.config.batch_size);
+        let mut order: Vec<usize> = (0..self.data.len()).collect();
+        order.shuffle(&mut substream(self.config.seed, Purpose::Shuffle, epoch as u64 - 1));
+        let plan = EpochPlan {
+            order,
+            batch_size: self.config.batch_size,
+            dtype: self.config.dtype.dtype(),
+            augmentation: self.config.augmentation.clone(),
+            seed: self.config.seed,
+            epoch: epoch as u64,
+            threads: self.config.execution.threads,
+        };
+        with_batches(self.data, &plan, |batches| self.steps_on(batches, epoch, sums, observer))
+    }
+
+    fn steps_on(
+        &mut self,
+        batches: &mut Batches<'_>,
+        epoch: usize,
+        sums: &mut Sums,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<(f64, f64, bool)>> {
+        let steps_per_epoch = self.data.len().div_ceil(self.config.batch_size);
         let total = steps_per_epoch * self.config.epochs;
-        let (mut learning_rate, mut interrupted, mut waiting) = (0.0, false, 0.0);
-        for (index, rows) in rows.chunks(self.config.batch_size).enumerate() {
-            let asked = Instant::now();
-            let batch = self.objective.batch(rows)?;
-            waiting += asked.elapsed().as_secs_f64();
+        let (mut learning_rate, mut interrupted) = (0.0, false);
+        for index in 0..steps_per_epoch {
+            let Some(batch) = batches.next().transpose()? else { break };
             let factor = self.config.schedule.factor(self.state.steps, steps_per_epoch, self.config.epochs);
             learning_rate = self.config.learning_rate * factor;
             let (pass, gradient_norm) = self.step(&batch, learning_rate, epoch)?;
-            sums.add(pass, gradient_norm, rows.len());
+            sums.add(pass, gradient_norm, batch.rows.len());
             let message = message((epoch, self.config.epochs), sums);
             interrupted =
                 observer.on_step(&Step { task: "training", done: self.state.steps, total, message }).is_break();
@@ -138,7 +155,7 @@ impl Run<'_> {
                 return Ok(None);
             }
         }
-        Ok(Some((learning_rate, waiting, interrupted)))
+        Ok(Some((learning_rate, batches.waited().as_secs_f64(), interrupted)))
     }
 
     /// One step on `batch`; its pass and the norm of its gradient.

@@ -3,6 +3,7 @@
 mod budgets;
 mod curvatures;
 mod estimate;
+mod experiments;
 mod interrupts;
 #[cfg(target_os = "linux")]
 mod memory;
@@ -10,6 +11,7 @@ mod refusals;
 mod results;
 #[cfg(unix)]
 mod resume;
+mod runs;
 mod support;
 mod train_resume;
 mod training;

@@ -1,0 +1,251 @@
+//! `flatness run`: many trainings and analyses from one file.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::args::argument;
+use super::{CliError, INTERRUPTED, Ui};
+use crate::experiment::{
+    CellResult, Ended, Execution, Experiment, Plan, Run, State, collect, execute, group_summaries, write_cells,
+};
+use crate::report::{ReportError, terminal, write_atomic};
+use crate::{Error, Result};
+
+mod plan;
+mod slurm;
+
+pub(super) use plan::plan;
+
+/// Which experiment, and where its results are.
+#[derive(Debug, Args)]
+pub(super) struct ExperimentArgs {
+    /// The experiment as .toml (docs/experiments.md)
+    pub(super) file: PathBuf,
+    /// Merge in the table [profile.P] of the file
+    #[arg(long, value_name = "P")]
+    pub(super) profile: Option<String>,
+    /// Folder of results [default: notebooks-out/NAME, or NAME-P with a profile]
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+}
+
+impl ExperimentArgs {
+    /// The experiment, and its absolute folder of results.
+    pub(super) fn read(&self) -> Result<(Experiment, PathBuf)> {
+        let experiment = Experiment::read(&self.file, self.profile.as_deref())?;
+        let folder = self.out.clone().unwrap_or_else(|| Path::new("notebooks-out").join(experiment.folder_name()));
+        if let Some(file) = folder.ancestors().find(|path| path.is_file()) {
+            return Err(CliError::OutputIsFile { path: file.into() }.into());
+        }
+        let folder = std::path::absolute(&folder).map_err(|source| Error::Io { path: folder, source })?;
+        Ok((experiment, folder))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum EmitArg {
+    /// An sbatch script of an array job with a task for each run
+    Slurm,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) experiment: ExperimentArgs,
+    /// Runs at a time; each has its share of the cores, unless the file says threads
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    jobs: usize,
+    /// Only the I-th of N parts of the runs, for array jobs
+    #[arg(long, value_name = "I/N")]
+    cell: Option<String>,
+    /// Try failed steps again
+    #[arg(long)]
+    retry_failed: bool,
+    /// List the runs with their commands, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print a script, and do nothing
+    #[arg(long, value_enum, value_name = "KIND")]
+    emit: Option<EmitArg>,
+}
+
+impl RunArgs {
+    /// `(1, 1)` unless a part is asked for.
+    fn part(&self) -> Result<(usize, usize)> {
+        let Some(text) = &self.cell else { return Ok((1, 1)) };
+        let numbers = text.split_once('/').and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
+        match numbers {
+            Some((part, parts)) if part >= 1 && part <= parts => Ok((part, parts)),
+            _ => Err(argument("--cell", text, "must be I/N with I from 1 to N, such as 3/10")),
+        }
+    }
+
+    fn threads(&self) -> Result<usize> {
+        if self.jobs == 0 || self.jobs > 1024 {
+            return Err(argument("--jobs", &self.jobs.to_string(), "must be 1 to 1024"));
+        }
+        Ok((std::thread::available_parallelism().map_or(1, usize::from) / self.jobs).max(1))
+    }
+}
+
+pub(super) fn run(args: &RunArgs, ui: &mut Ui) -> Result<u8> {
+    let ((part, parts), threads) = (args.part()?, args.threads()?);
+    let (experiment, folder) = args.experiment.read()?;
+    let plan = plan(&experiment, &folder, threads)?;
+    let numbers = plan.part(part, parts);
+    let runs: Vec<&Run> = numbers.iter().filter_map(|number| plan.runs.get(*number)).collect();
+    if args.emit == Some(EmitArg::Slurm) {
+        ui.print(slurm::script(&experiment, args, plan.runs.len()).trim_end());
+        return Ok(0);
+    }
+    if args.dry_run {
+        runs.iter().for_each(|run| ui.print(&listed(run)));
+        ui.say(&format!("{} cells, {} runs, {} of them here", plan.cells.len(), plan.runs.len(), runs.len()));
+        return Ok(0);
+    }
+    save_experiment(&experiment, &folder)?;
+    let stop = ui.stop_flag();
+    let execution = Execution {
+        program: std::env::current_exe().map_err(|source| Error::Io { path: "flatness".into(), source })?,
+        directory: experiment.directory(),
+        jobs: args.jobs,
+        retry_failed: args.retry_failed,
+        stop: &stop,
+    };
+    let mut progress = Tally::new(&runs, args.jobs);
+    execute(&runs, &execution, &mut |ended| progress.tell(&ended, ui));
+    let results = collect(&plan);
+    let configuration = json!({"profile": experiment.profile, "experiment": experiment.table});
+    write_cells(&plan, &results, &folder.join("cells.parquet"), &configuration)?;
+    print_means(&plan, &results, ui);
+    ui.say(&format!("wrote {} (cells.parquet, experiment.toml, a folder for each run)", folder.display()));
+    let code = progress.close(ui);
+    Ok(if stop.load(std::sync::atomic::Ordering::SeqCst) { INTERRUPTED } else { code })
+}
+
+/// Name, state and commands of a run.
+fn listed(run: &Run) -> String {
+    let all: Vec<usize> = (0..run.steps.len()).collect();
+    let mut lines = vec![format!("{}  {}", run.name, run.state(&all).name())];
+    for step in &run.steps {
+        let words: Vec<_> = step.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+        lines.push(format!("    flatness {}", words.join(" ")));
+    }
+    lines.join("\n")
+}
+
+fn save_experiment(experiment: &Experiment, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|source| ReportError::Write { path: folder.into(), source })?;
+    let name = experiment.path.file_name().unwrap_or_default().to_string_lossy();
+    let profile = experiment.profile.as_ref().map_or(String::new(), |profile| format!(" with profile {profile}"));
+    let path = folder.join("experiment.toml");
+    write_atomic(&path, |file| {
+        writeln!(file, "# {name}{profile}, as it was run; paths are relative to that file's folder.\n")?;
+        write!(file, "{}", experiment.table)
+    })?;
+    Ok(())
+}
+
+fn print_means(plan: &Plan, results: &[CellResult], ui: &mut Ui) {
+    let groups = group_summaries(plan, results);
+    if !groups.is_empty() {
+        ui.print(terminal::comparison_table(&groups).trim_end());
+        ui.print("± is the standard deviation over the finished seeds, n of them");
+    }
+}
+
+/// What has ended, and how.
+struct Tally<'a> {
+    runs: &'a [&'a Run],
+    jobs: usize,
+    started: Instant,
+    /// Seconds of those that had something to do.
+    worked: Vec<f64>,
+    ended: Vec<Ended>,
+}
+
+impl<'a> Tally<'a> {
+    fn new(runs: &'a [&'a Run], jobs: usize) -> Self {
+        Self { runs, jobs, started: Instant::now(), worked: Vec::new(), ended: Vec::new() }
+    }
+
+    fn name(&self, ended: &Ended) -> &str {
+        self.runs.get(ended.run).map_or("", |run| &run.name)
+    }
+
+    /// A line for a run that ended, unless it was finished before.
+    fn tell(&mut self, ended: &Ended, ui: &mut Ui) {
+        self.ended.push(ended.clone());
+        self.worked.extend(ended.seconds);
+        let place = format!("{}/{}", self.ended.len(), self.runs.len());
+        let words = match (&ended.state, ended.seconds) {
+            (State::Finished, None) => return,
+            (State::Running, _) => "is run by another process".to_owned(),
+            (State::Failed(failure), None) => format!("failed earlier: {}", failure.reason),
+            (State::Failed(failure), _) => format!("failed in {}: {}", failure.step, failure.reason),
+            (state, seconds) => {
+                let seconds = seconds.map_or(String::new(), |seconds| format!(" after {}", duration(seconds)));
+                format!("{}{seconds}{}{}", state.name(), self.accuracy(ended), self.left())
+            }
+        };
+        ui.say(&format!("[{place}] {} {words}", self.name(ended)));
+    }
+
+    fn accuracy(&self, ended: &Ended) -> String {
+        let run = self.runs.get(ended.run).filter(|_| ended.state == State::Finished);
+        let accuracy = run.map_or(f64::NAN, |run| run.final_number("test_accuracy"));
+        if accuracy.is_nan() { String::new() } else { format!(", test accuracy {accuracy:.4}") }
+    }
+
+    /// What the others will take if they are like those before.
+    fn left(&self) -> String {
+        let left = self.runs.len() - self.ended.len().min(self.runs.len());
+        if left == 0 || self.worked.is_empty() {
+            return String::new();
+        }
+        let mean = self.worked.iter().sum::<f64>() / self.worked.len() as f64;
+        format!(", about {} left", duration(mean * left.div_ceil(self.jobs) as f64))
+    }
+
+    /// Counts, and which failed and why; 0 where all are finished, else 1.
+    fn close(&self, ui: &mut Ui) -> u8 {
+        let count = |name: &str| self.ended.iter().filter(|ended| ended.state.name() == name).count();
+        let not_begun = self.runs.len() - self.ended.len().min(self.runs.len()) + count("pending");
+        let counts = [
+            (count("finished"), "finished"),
+            (count("failed"), "failed"),
+            (count("interrupted"), "interrupted"),
+            (count("running"), "run by another process"),
+            (not_begun, "not begun"),
+        ];
+        let words = counts.iter().filter(|(count, _)| *count > 0).map(|(count, words)| format!("{count} {words}"));
+        let words = words.collect::<Vec<_>>().join(", ");
+        ui.say(&format!("{} runs: {words} ({})", self.runs.len(), duration(self.started.elapsed().as_secs_f64())));
+        for ended in &self.ended {
+            if let State::Failed(failure) = &ended.state {
+                ui.say(&format!("failed: {} in {}: {}", self.name(ended), failure.step, failure.reason));
+            }
+        }
+        let finished = count("finished") == self.runs.len();
+        if count("failed") > 0 {
+            ui.say("hint: log.txt in the run's folder has all it said; --retry-failed tries again");
+        } else if !finished {
+            ui.say("hint: the same command goes on with what is left");
+        }
+        u8::from(!finished)
+    }
+}
+
+/// `34.2 s`, `12 min`, `3.4 h`.
+pub(super) fn duration(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds < 100.0 => format!("{seconds:.1} s"),
+        seconds if seconds < 6_000.0 => format!("{:.0} min", seconds / 60.0),
+        seconds => format!("{:.1} h", seconds / 3600.0),
+    }
+}

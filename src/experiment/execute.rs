@@ -1,0 +1,242 @@
+//! Steps as processes of their own, several runs at a time: one that fails, or is killed, stops no other.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::state::{has_content, is_complete};
+use super::{Failure, Held, Run, State, Step, StepKind};
+use crate::report::write_atomic;
+use crate::{Error, Result};
+
+/// How runs are executed.
+#[derive(Debug)]
+pub struct Execution<'a> {
+    /// The program, whose commands the steps are.
+    pub program: PathBuf,
+    /// Where it works: relative paths in the settings start here.
+    pub directory: PathBuf,
+    /// Runs at a time.
+    pub jobs: usize,
+    /// Whether failed steps are tried again.
+    pub retry_failed: bool,
+    /// Once set, steps are asked to stop, and no other begins.
+    pub stop: &'a AtomicBool,
+}
+
+/// A run that is over, for now.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Its number in the list.
+    pub run: usize,
+    /// Of all its steps.
+    pub state: State,
+    /// Time that its steps took here; `None` where there was nothing to do.
+    pub seconds: Option<f64>,
+}
+
+/// Does what is left of each run, `jobs` at a time in the order given, and tells of each as it ends.
+///
+/// A complete step is skipped, an interrupted one goes on, a failed one is left alone unless `retry_failed` is set. A
+/// training that failed has no analysis; of several analyses one that fails stops no other. What a step says goes to
+/// `log.txt` in the run folder. A fault of the folder itself is the run's failure too.
+pub fn execute(runs: &[&Run], execution: &Execution<'_>, on_end: &mut dyn FnMut(Ended)) {
+    let next = AtomicUsize::new(0);
+    let (sender, ended) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..execution.jobs.clamp(1, runs.len().max(1)) {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                while let Some((number, run)) = take(next, runs)
+                    && !execution.stop.load(Ordering::SeqCst)
+                {
+                    let (state, seconds) = run.execute(execution);
+                    // The receiver outlives every sender.
+                    let _ = sender.send(Ended { run: number, state, seconds });
+                }
+            });
+        }
+        drop(sender);
+        ended.into_iter().for_each(on_end);
+    });
+}
+
+fn take<'a>(next: &AtomicUsize, runs: &[&'a Run]) -> Option<(usize, &'a Run)> {
+    let number = next.fetch_add(1, Ordering::SeqCst);
+    runs.get(number).map(|run| (number, *run))
+}
+
+/// How a step's process ended.
+enum StepEnd {
+    Complete,
+    Failed(String),
+    /// By a signal from outside, or by one of ours: it can go on.
+    Interrupted,
+}
+
+impl Run {
+    fn execute(&self, execution: &Execution<'_>) -> (State, Option<f64>) {
+        let all: Vec<usize> = (0..self.steps.len()).collect();
+        if self.state(&all) == State::Finished {
+            return (State::Finished, None);
+        }
+        let started = Instant::now();
+        match self.steps_left(execution) {
+            Ok(Some(worked)) => (self.state(&all), worked.then(|| started.elapsed().as_secs_f64())),
+            Ok(None) => (State::Running, None),
+            Err(error) => {
+                let failure = Failure { step: self.name.clone(), reason: error.to_string(), resumed: false };
+                (State::Failed(failure), Some(started.elapsed().as_secs_f64()))
+            }
+        }
+    }
+
+    /// Whether any step was started; `None` where another process holds the run.
+    fn steps_left(&self, execution: &Execution<'_>) -> Result<Option<bool>> {
+        std::fs::create_dir_all(&self.folder).map_err(|source| Error::Io { path: self.folder.clone(), source })?;
+        let Some(held) = Held::acquire(&self.folder)? else { return Ok(None) };
+        self.describe()?;
+        let mut worked = false;
+        for step in &self.steps {
+            if is_complete(&step.folder) {
+                continue;
+            }
+            let failure = self.failure(step);
+            let ended = if failure.is_some() && !execution.retry_failed {
+                StepEnd::Failed(String::new())
+            } else {
+                worked = true;
+                self.step_once(step, failure, execution, &held)?
+            };
+            match ended {
+                StepEnd::Complete => {}
+                StepEnd::Failed(_) if step.kind == StepKind::Analyze => {}
+                StepEnd::Failed(_) | StepEnd::Interrupted => break,
+            }
+        }
+        Ok(Some(worked))
+    }
+
+    /// Runs a step and keeps how it failed.
+    fn step_once(
+        &self,
+        step: &Step,
+        failure: Option<Failure>,
+        execution: &Execution<'_>,
+        held: &Held,
+    ) -> Result<StepEnd> {
+        self.forget_failure(step);
+        let begun = has_content(&step.folder);
+        // Where going on has failed, what is there may be at fault.
+        let afresh = failure.is_some_and(|failure| failure.resumed);
+        let ended =
+            self.process(step, begun.then_some(if afresh { "--force" } else { step.go_on }), execution, held)?;
+        if let StepEnd::Failed(reason) = &ended {
+            let failure = Failure { step: step.name(), reason: reason.clone(), resumed: begun && !afresh };
+            self.keep_failure(step, &failure)?;
+        }
+        Ok(ended)
+    }
+
+    fn process(
+        &self,
+        step: &Step,
+        continuation: Option<&str>,
+        execution: &Execution<'_>,
+        held: &Held,
+    ) -> Result<StepEnd> {
+        let path = self.folder.join("log.txt");
+        let error = |source| Error::Io { path: path.clone(), source };
+        let mut log = OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(error)?;
+        let arguments =
+            || step.arguments.iter().map(|argument| argument.as_os_str()).chain(continuation.map(AsRef::as_ref));
+        let line: Vec<_> = arguments().map(|argument| argument.to_string_lossy()).collect();
+        writeln!(log, "$ flatness {}", line.join(" ")).map_err(error)?;
+        let begin = log.metadata().map_err(error)?.len();
+        let mut command = Command::new(&execution.program);
+        command.args(arguments()).current_dir(&execution.directory);
+        // Its copy of the lock lasts as long as it lives, should this process be killed.
+        command.stdin(Stdio::from(held.file.try_clone().map_err(error)?));
+        command.stdout(Stdio::from(log.try_clone().map_err(error)?));
+        command.stderr(Stdio::from(log.try_clone().map_err(error)?));
+        // Ctrl-C reaches this process alone, which passes it on once: a second one would end a step before it saves.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = command.spawn().map_err(|source| Error::Io { path: execution.program.clone(), source })?;
+        let status = wait(child, execution.stop).map_err(error)?;
+        let complete = is_complete(&step.folder);
+        Ok(match status.code() {
+            Some(0) if complete => StepEnd::Complete,
+            Some(0) => StepEnd::Failed("it ended without a complete result".into()),
+            Some(130) => StepEnd::Interrupted,
+            None if is_from_outside(&status) => {
+                let _ = writeln!(log, "killed: {status}");
+                StepEnd::Interrupted
+            }
+            _ => StepEnd::Failed(last_error(&mut log, begin).unwrap_or_else(|| format!("no words, {status}"))),
+        })
+    }
+
+    /// Writes down what the folder's hashes stand for.
+    fn describe(&self) -> Result<()> {
+        let steps: serde_json::Map<_, _> =
+            self.steps.iter().map(|step| (step.name(), step.configuration.clone())).collect();
+        let text = json!({"name": self.name, "steps": steps});
+        Ok(write_atomic(&self.folder.join("cell.json"), |file| writeln!(file, "{text:#}"))?)
+    }
+}
+
+/// Waits for the end of `child`; asks it to stop once `stop` is set.
+fn wait(mut child: Child, stop: &AtomicBool) -> std::io::Result<ExitStatus> {
+    let mut asked = false;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if !asked && stop.load(Ordering::SeqCst) {
+            asked = true;
+            interrupt(&child);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Sends SIGINT. The standard library cannot; every Unix has a shell that can.
+#[cfg(unix)]
+fn interrupt(child: &Child) {
+    let mut kill = Command::new("sh");
+    kill.args(["-c", "kill -INT \"$1\"", "sh", &child.id().to_string()]).stdin(Stdio::null());
+    let _ = kill.status();
+}
+
+/// A console sends Ctrl-C to all of its processes.
+#[cfg(not(unix))]
+fn interrupt(_child: &Child) {}
+
+/// Whether a signal ended it that others send (hang-up, interrupt, kill, terminate), not one of its own faults.
+#[cfg(unix)]
+fn is_from_outside(status: &ExitStatus) -> bool {
+    std::os::unix::process::ExitStatusExt::signal(status).is_some_and(|signal| [1, 2, 9, 15].contains(&signal))
+}
+
+#[cfg(not(unix))]
+fn is_from_outside(_status: &ExitStatus) -> bool {
+    false
+}
+
+/// The last line of the log from byte `begin` on that is an error, or else the last line.
+fn last_error(log: &mut File, begin: u64) -> Option<String> {
+    let mut bytes = Vec::new();
+    log.seek(SeekFrom::Start(begin)).ok()?;
+    log.read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines = || text.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines().find_map(|line| line.strip_prefix("error: ")).or_else(|| lines().next())?;
+    Some(line.to_owned())
+}

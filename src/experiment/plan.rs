@@ -1,0 +1,229 @@
+//! Which folders a grid needs: one for each training, with the analyses of its checkpoint in it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::{Cell, Experiment, StepKind, identity};
+use crate::Result;
+
+/// What a command makes of a cell's settings.
+#[derive(Debug, Clone)]
+pub struct ResolvedStep {
+    /// Everything that decides its numbers, and nothing else.
+    pub configuration: Value,
+    /// Of the command, without its result folder.
+    pub arguments: Vec<String>,
+    /// To go on from what a killed one left.
+    pub go_on: &'static str,
+}
+
+/// One command of a run.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Which command.
+    pub kind: StepKind,
+    /// Its result folder.
+    pub folder: PathBuf,
+    /// The whole command line but for the program's name, to start from nothing.
+    pub arguments: Vec<OsString>,
+    /// The argument to add where a killed one left something.
+    pub go_on: &'static str,
+    /// What decides its numbers.
+    pub configuration: Value,
+}
+
+impl Step {
+    /// The name of its folder: `train`, or `analyze-` and a hash.
+    pub fn name(&self) -> String {
+        self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+/// A training and the analyses of its checkpoint.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The name of its folder: the label of its first cell, and the hash of the training.
+    pub name: String,
+    /// Where it is, or will be.
+    pub folder: PathBuf,
+    /// In the order in which they run.
+    pub steps: Vec<Step>,
+}
+
+/// A cell with its place.
+#[derive(Debug, Clone)]
+pub struct PlannedCell {
+    /// The point of the grid.
+    pub cell: Cell,
+    /// In [`Plan::runs`].
+    pub run: usize,
+    /// In [`Run::steps`].
+    pub steps: Vec<usize>,
+}
+
+/// All cells of an experiment and the runs that they need; cells of equal configuration share them.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The folder of results.
+    pub folder: PathBuf,
+    /// In the order of the grid.
+    pub cells: Vec<PlannedCell>,
+    /// In the order of their first cells.
+    pub runs: Vec<Run>,
+}
+
+impl Plan {
+    /// The plan of `experiment` under `folder` (absolute). `resolve` gives a cell's steps, `train` first.
+    ///
+    /// A folder that ends in a training's hash is taken for its folder, whatever label stands before: so a new axis or
+    /// another variant name does not repeat what is there.
+    ///
+    /// # Errors
+    /// What `resolve` refuses.
+    pub fn new(
+        experiment: &Experiment,
+        folder: &Path,
+        resolve: &mut dyn FnMut(&Cell) -> Result<Vec<ResolvedStep>>,
+    ) -> Result<Self> {
+        let present = names_in(folder);
+        let mut plan = Self { folder: folder.into(), cells: Vec::new(), runs: Vec::new() };
+        let mut hashes: Vec<String> = Vec::new();
+        for cell in experiment.cells() {
+            let resolved = resolve(&cell)?;
+            let hash = identity(&resolved.first().map_or(Value::Null, |step| step.configuration.clone()));
+            let run = hashes.iter().position(|other| *other == hash).unwrap_or_else(|| {
+                let ending = format!("-{hash}");
+                let name = present.iter().find(|name| name.ends_with(&ending)).cloned();
+                let name = name.unwrap_or_else(|| cell.label(&[StepKind::Train]) + &ending);
+                hashes.push(hash);
+                plan.runs.push(Run { folder: folder.join(&name), name, steps: Vec::new() });
+                plan.runs.len() - 1
+            });
+            let steps = plan.runs.get_mut(run).map_or(Vec::new(), |run| run.add(experiment, resolved));
+            plan.cells.push(PlannedCell { cell, run, steps });
+        }
+        Ok(plan)
+    }
+
+    /// The runs of the `part`-th of `parts` parts (from 1), by their numbers: every run is in one part.
+    pub fn part(&self, part: usize, parts: usize) -> Vec<usize> {
+        (0..self.runs.len()).filter(|run| run % parts.max(1) + 1 == part).collect()
+    }
+}
+
+impl Run {
+    /// Adds the steps that are not there yet; returns the numbers of all of them.
+    fn add(&mut self, experiment: &Experiment, resolved: Vec<ResolvedStep>) -> Vec<usize> {
+        let mut before: Vec<Value> = Vec::new();
+        let mut numbers = Vec::new();
+        for (kind, resolved) in experiment.steps.iter().zip(resolved) {
+            before.push(resolved.configuration.clone());
+            let folder = self.folder.join(match kind {
+                StepKind::Train => kind.name().to_owned(),
+                StepKind::Analyze => format!("{}-{}", kind.name(), identity(&json!(before))),
+            });
+            let number = self.steps.iter().position(|step| step.folder == folder);
+            numbers.push(number.unwrap_or(self.steps.len()));
+            if number.is_none() {
+                self.steps.push(self.step(*kind, folder, resolved));
+            }
+        }
+        numbers
+    }
+
+    fn step(&self, kind: StepKind, folder: PathBuf, resolved: ResolvedStep) -> Step {
+        let mut arguments: Vec<OsString> = vec![kind.name().into()];
+        if kind == StepKind::Analyze {
+            arguments.push(self.folder.join("train/checkpoint.safetensors").into());
+        }
+        arguments.extend(resolved.arguments.into_iter().map(OsString::from));
+        arguments.extend(["--out".into(), folder.clone().into()]);
+        Step { kind, folder, arguments, go_on: resolved.go_on, configuration: resolved.configuration }
+    }
+}
+
+/// Names of the folders in `folder`, sorted.
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> = folders.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(folder: &Path, text: &str) -> Plan {
+        let experiment = Experiment::parse(text, Path::new("plan.toml"), None).unwrap();
+        // Stands in for the commands: every setting but `threads` decides.
+        Plan::new(&experiment, folder, &mut |cell| {
+            let resolved = experiment.steps.iter().map(|kind| {
+                let mut settings = cell.settings[kind].clone();
+                settings.remove("threads");
+                ResolvedStep { configuration: json!(settings), arguments: vec!["--x".into()], go_on: "--resume" }
+            });
+            Ok(resolved.collect())
+        })
+        .unwrap()
+    }
+
+    const GRID: &str = r#"
+        name = "plan"
+        seeds = [0, 1]
+        [grid]
+        train.rate = [1, 2]
+        analyze.rows = [10, 20, 30]
+    "#;
+
+    #[test]
+    fn an_axis_of_the_analysis_trains_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), GRID);
+        assert_eq!((plan.cells.len(), plan.runs.len()), (12, 4));
+        assert!(plan.runs.iter().all(|run| run.steps.len() == 4));
+        let labels: Vec<&str> = plan.runs.iter().map(|run| run.name.rsplit_once('-').unwrap().0).collect();
+        assert_eq!(labels, ["rate=1-s0", "rate=1-s1", "rate=2-s0", "rate=2-s1"]);
+        for cell in &plan.cells {
+            let run = &plan.runs[cell.run];
+            let [train, analysis] = cell.steps[..] else { panic!("{:?}", cell.steps) };
+            assert_eq!((train, run.steps[0].name()), (0, "train".to_owned()));
+            assert_eq!(run.steps[analysis].configuration["rows"].to_string(), cell.cell.axes[0].1);
+            let line: Vec<_> =
+                run.steps[analysis].arguments.iter().map(|argument| argument.to_str().unwrap()).collect();
+            let checkpoint = run.folder.join("train/checkpoint.safetensors");
+            let out = run.steps[analysis].folder.to_str().unwrap();
+            assert_eq!(line, ["analyze", checkpoint.to_str().unwrap(), "--x", "--out", out]);
+        }
+    }
+
+    #[test]
+    fn equal_trainings_share_a_folder_and_keep_it_under_another_label() {
+        let folder = tempfile::tempdir().unwrap();
+        let twins = "[[variant]]\nname = \"a\"\ntrain.threads = 1\n[[variant]]\nname = \"b\"\ntrain.threads = 2\n";
+        let first = plan(folder.path(), &format!("name = \"twins\"\nsteps = [\"train\"]\n{twins}"));
+        assert_eq!((first.cells.len(), first.runs.len()), (2, 1));
+        assert!(first.runs[0].name.starts_with("a-s0-"), "{}", first.runs[0].name);
+        std::fs::create_dir(&first.runs[0].folder).unwrap();
+        let renamed = twins.replace("\"a\"", "\"c\"");
+        let second = plan(folder.path(), &format!("name = \"twins\"\nsteps = [\"train\"]\n{renamed}"));
+        assert_eq!(second.runs[0].folder, first.runs[0].folder);
+        let other = plan(folder.path(), &format!("name = \"twins\"\ntrain.rate = 1\nsteps = [\"train\"]\n{twins}"));
+        assert_ne!(other.runs[0].folder, first.runs[0].folder);
+    }
+
+    #[test]
+    fn parts_hold_every_run_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), GRID);
+        for parts in [1, 2, 3, 4, 7] {
+            let mut runs: Vec<usize> = (1..=parts).flat_map(|part| plan.part(part, parts)).collect();
+            runs.sort();
+            assert_eq!(runs, [0, 1, 2, 3]);
+        }
+        assert_eq!(plan.part(2, 3), [1]);
+    }
+}
