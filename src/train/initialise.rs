@@ -150,4 +150,33 @@ mod tests {
         assert_eq!(values(1), first);
         assert_ne!(values(2), first);
     }
+
+    #[test]
+    fn a_transformer_begins_as_timm_s() {
+        let network = Network::new(family("vit:width=48,depth=2", &[3, 16, 16], 10).unwrap(), HashMap::new()).unwrap();
+        let theta = initialise(&network, DType::F64, 4).unwrap();
+        for (tensor, values) in network.space.tensors().iter().zip(network.space.split(&theta).unwrap()) {
+            let values: Vec<f64> = values.flatten_all().unwrap().to_vec1().unwrap();
+            let name = tensor.name.as_str();
+            let square = values.iter().map(|value| value * value).sum::<f64>() / values.len() as f64;
+            let std = match name {
+                "cls_token" => 1e-6,
+                // Uniform on ±1/√48: variance 1/144.
+                "patch_embed.proj.weight" | "patch_embed.proj.bias" => 1.0 / 12.0,
+                name if name.contains("norm") => {
+                    let expected = if name.ends_with("weight") { 1.0 } else { 0.0 };
+                    assert!(values.iter().all(|&value| value == expected), "{name}");
+                    continue;
+                }
+                name if name.ends_with("bias") => {
+                    assert!(values.iter().all(|&value| value == 0.0), "{name}");
+                    continue;
+                }
+                _ => 0.02,
+            };
+            // The square of a normal number has variance 2σ⁴, that of a uniform one less.
+            let std_err = std * std * (2.0 / values.len() as f64).sqrt();
+            assert!((square - std * std).abs() < 4.0 * std_err, "{name}: {square:e}");
+        }
+    }
 }
