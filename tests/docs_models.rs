@@ -71,6 +71,14 @@ fn defaults_are_those_stated() {
     );
     assert_eq!(read(json!({"kind": "group_norm", "groups": 1, "channels": 2}))["eps"], 1e-5);
     assert_eq!(read(json!({"kind": "gelu"}))["form"], "erf");
+    assert_eq!(read(json!({"kind": "layer_norm", "dim": 2}))["eps"], 1e-5);
+    let block = json!({"kind": "transformer_block", "prefix": "b", "dim": 4, "heads": 2, "mlp_dim": 8});
+    let mut full = block.clone();
+    for (field, value) in [("eps", json!(1e-6)), ("activation", json!("gelu")), ("form", json!("erf"))] {
+        full[field] = value;
+    }
+    (full["norm"], full["qkv_bias"]) = (json!("pre"), json!(true));
+    assert_eq!(read(block), read(full));
     let pool = read(json!({"kind": "avg_pool2d", "kernel": 2}));
     assert_eq!(
         (&pool["stride"], &pool["padding"], &pool["count_include_pad"]),
@@ -103,9 +111,12 @@ fn the_toml_example_is_a_network_that_runs() {
 #[test]
 fn the_families_are_written_with_their_defaults() {
     for name in FAMILIES {
-        let start = format!("| `{name}:");
-        let line = PAGE.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("no line for {name}"));
-        let form = line[3..].split_once('`').unwrap().0;
+        let start = format!("`{name}:");
+        let line = PAGE.lines().find(|line| line.starts_with("| `") && line.contains(&start));
+        let line = line.unwrap_or_else(|| panic!("no line for {name}"));
+        let form = line.split_once(&start).unwrap().1.split_once('`').unwrap().0;
+        let form = format!("{name}:{form}");
+        let form = form.as_str();
         let layers = |text: &str| family(text, &[3, 32, 32], 10).unwrap().layers;
         assert_eq!(layers(form), layers(name), "{form}");
     }

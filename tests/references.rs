@@ -7,9 +7,18 @@ use flatness::checkpoint::{Checkpoint, TensorFile};
 use flatness::curvature::{Curvature, CurvatureOperator, ExactParams, LinearOperator, Objective, ObjectiveOptions};
 use flatness::data::{DataSpec, Dataset};
 use flatness::models::Architecture;
+use flatness::random::{Purpose, stream};
+use flatness::spectral::{EigenParams, eigenpairs};
 
-const CASES: [&str; 6] =
-    ["mlp-tanh-ce", "mlp-gelu-mse", "logistic-ce", "cnn-bn-relu-ce", "resnet-tiny-optA", "label-smoothing-wd"];
+const CASES: [&str; 7] = [
+    "mlp-tanh-ce",
+    "mlp-gelu-mse",
+    "logistic-ce",
+    "cnn-bn-relu-ce",
+    "resnet-tiny-optA",
+    "vit-tiny",
+    "label-smoothing-wd",
+];
 
 fn fixture(case: &str, file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(case).join(file)
@@ -143,12 +152,53 @@ fn dense_matrices_and_eigenvalues() {
     }
 }
 
+/// Where no whole matrix is stored: the two ends of the spectrum, and the trace as the sum of the diagonal.
+#[test]
+fn eigenvalues_and_trace_of_the_transformer() {
+    let case = Case::read("vit-tiny");
+    let objective = Objective::new(&case.checkpoint.network, &case.data, case.options(DType::F64)).unwrap();
+    for (curvature, names) in [
+        (Curvature::Hessian, ["hessian_eigenvalues_top20", "hessian_eigenvalues_bottom5"]),
+        (Curvature::Ggn, ["ggn_eigenvalues_top", ""]),
+    ] {
+        let operator = CurvatureOperator::new(&objective, &case.checkpoint.theta, curvature).unwrap();
+        let expected = case.expected(names[0]);
+        // The GGN's rank is 18 at most: 6 rows, of whose 4 logits 3 matter.
+        let bottom = if names[1].is_empty() { 0 } else { 5 };
+        let top = if bottom == 0 { 18 } else { expected.len() };
+        // A Ritz value's error is of the order of its residual squared.
+        let params = EigenParams { top, bottom, tolerance: 1e-8, ..EigenParams::default() };
+        let report = eigenpairs(&operator, &params, &mut stream(5, Purpose::Check), &mut ()).unwrap();
+        let error = |found: &[f64], expected: &[f64]| {
+            let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+            differences.fold(0.0, f64::max) / case.expected(names[0])[0]
+        };
+        let top = error(&report.top.ritz_values, &expected);
+        assert!(top <= 1e-9, "{curvature:?}: the largest differ by {top:e}");
+        if bottom > 0 {
+            let bottom = error(&report.bottom.ritz_values, &case.expected(names[1]));
+            assert!(bottom <= 1e-9, "{curvature:?}: the smallest differ by {bottom:e}");
+        }
+    }
+    let operator = CurvatureOperator::new(&objective, &case.checkpoint.theta, Curvature::Hessian).unwrap();
+    let n = operator.dim();
+    let block = identity(n, DType::F64);
+    let mut diagonal = Vec::new();
+    for start in (0..n).step_by(512) {
+        let count = 512.min(n - start);
+        let product = values(&operator.apply(&block.narrow(0, start, count).unwrap(), &mut ()).unwrap().block);
+        diagonal.extend((0..count).map(|i| product[i * n + start + i]));
+    }
+    assert_close("vit-tiny diagonal", &diagonal, &case.expected("diag"), 1e-12);
+    assert_close("vit-tiny trace", &[diagonal.iter().sum()], &case.expected("trace"), 1e-12);
+}
+
 /// No products: the diagonal comes from one backward pass per row and output.
 #[test]
 fn exact_diagonals_and_traces() {
     for name in CASES {
         let case = Case::read(name);
-        let smooth = name.starts_with("mlp-");
+        let smooth = name.starts_with("mlp-") || name == "vit-tiny";
         for dtype in [DType::F64, DType::F32] {
             let objective = Objective::new(&case.checkpoint.network, &case.data, case.options(dtype)).unwrap();
             let (theta, params) = (&case.checkpoint.theta, ExactParams::default());

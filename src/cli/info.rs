@@ -59,6 +59,10 @@ fn print_layers(layers: &[Layer], depth: usize, ui: &mut Ui) {
                 ui.print(&format!("{indent}shortcut{}", if shortcut.is_empty() { " (identity)" } else { "" }));
                 print_layers(shortcut, depth + 1, ui);
             }
+            Layer::Sequence { layers } => {
+                ui.print(&format!("{indent}sequence"));
+                print_layers(layers, depth + 1, ui);
+            }
             Layer::Concat { branches, .. } => {
                 for branch in branches {
                     ui.print(&format!("{indent}branch"));

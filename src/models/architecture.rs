@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::tokens::Tokens;
 use super::{Layer, ModelError, parse};
 use crate::autodiff::{ParamKind, ParamSpace};
 use crate::data::Normalisation;
@@ -107,13 +108,14 @@ impl Architecture {
         let syntax = |reason: String| ModelError::Syntax { origin: origin.into(), reason };
         let object = value.as_object().ok_or_else(|| syntax("expected a table with the field `layers`".into()))?;
         let list = object.get("layers").ok_or_else(|| syntax("the field `layers` is missing".into()))?;
-        let mut layers = parse::layers(list, "layers")?;
+        let input_shape: Option<Vec<usize>> = optional(object.get("input_shape"), "input_shape", origin)?;
+        let mut layers = parse::layers(list, "layers", Tokens::new(input_shape.as_deref()))?;
         rename_all(&mut layers);
         let mut architecture = Self {
             name: optional(object.get("name"), "name", origin)?.unwrap_or_else(|| "model".into()),
             layers,
             loss: optional(object.get("loss"), "loss", origin)?,
-            input_shape: optional(object.get("input_shape"), "input_shape", origin)?,
+            input_shape,
             param_order: optional(object.get("param_order"), "param_order", origin)?,
             normalisation: optional(object.get("normalisation").map(numbers_only).as_ref(), "normalisation", origin)?,
             weight_decay: optional(object.get("weight_decay"), "weight_decay", origin)?.unwrap_or(0.0),
@@ -172,12 +174,12 @@ impl Architecture {
 
     /// Whether any layer normalises over the batch.
     pub fn has_batch_norm(&self) -> bool {
-        fn any(layers: &[Layer]) -> bool {
-            layers.iter().any(|layer| {
-                matches!(layer, Layer::BatchNorm2d { .. }) || layer.children().iter().any(|(_, list)| any(list))
-            })
-        }
-        any(&self.layers)
+        any(&self.layers, &|layer| matches!(layer, Layer::BatchNorm2d { .. }))
+    }
+
+    /// Whether any layer is attention.
+    pub fn has_attention(&self) -> bool {
+        any(&self.layers, &|layer| matches!(layer, Layer::Attention { .. }))
     }
 
     /// Whether the outputs are piecewise affine in each single parameter, with batch normalisation in eval mode: linear
@@ -195,9 +197,17 @@ impl Architecture {
                 | Layer::GlobalAvgPool2d
                 | Layer::Flatten
                 | Layer::Dropout { .. }
-                | Layer::SubsamplePad { .. } => true,
-                Layer::Residual { .. } | Layer::Concat { .. } => layer.children().iter().all(|(_, list)| affine(list)),
+                | Layer::SubsamplePad { .. }
+                | Layer::PatchEmbedding { .. }
+                | Layer::ClassToken { .. }
+                | Layer::PositionEmbedding { .. }
+                | Layer::SelectToken { .. } => true,
+                Layer::Sequence { .. } | Layer::Residual { .. } | Layer::Concat { .. } => {
+                    layer.children().iter().all(|(_, list)| affine(list))
+                }
                 Layer::GroupNorm { .. }
+                | Layer::LayerNorm { .. }
+                | Layer::Attention { .. }
                 | Layer::Gelu { .. }
                 | Layer::Silu
                 | Layer::Tanh
@@ -262,6 +272,10 @@ fn collect(layers: &[Layer], all: &mut Vec<OwnedTensor>) {
     }
 }
 
+fn any(layers: &[Layer], wanted: &impl Fn(&Layer) -> bool) -> bool {
+    layers.iter().any(|layer| wanted(layer) || layer.children().iter().any(|(_, list)| any(list, wanted)))
+}
+
 /// PyTorch's `DataParallel` puts `module.` in front of every name.
 pub(crate) fn strip_module(name: &mut String) {
     if let Some(rest) = name.strip_prefix("module.") {
@@ -272,14 +286,7 @@ pub(crate) fn strip_module(name: &mut String) {
 fn rename_all(layers: &mut [Layer]) {
     for layer in layers {
         layer.rename(&strip_module);
-        match layer {
-            Layer::Residual { main, shortcut } => {
-                rename_all(main);
-                rename_all(shortcut);
-            }
-            Layer::Concat { branches, .. } => branches.iter_mut().for_each(|branch| rename_all(branch)),
-            _ => {}
-        }
+        layer.children_mut().into_iter().for_each(|list| rename_all(list));
     }
 }
 

@@ -109,9 +109,10 @@ impl ModelError {
                 }
                 None => format!("families: {}; or a .json or .toml file", super::FAMILIES.join(", ")),
             }),
-            Self::FamilyArgument { .. } => {
-                Some("examples: mlp:784-512-10,relu  resnet-cifar:20,width=16,shortcut=conv  cnn:8-16".into())
-            }
+            Self::FamilyArgument { .. } => Some(
+                "examples: mlp:512-256,relu  cnn:8-16  resnet18:stem=cifar  vit:patch=4,width=192  (docs/models.md)"
+                    .into(),
+            ),
             Self::ParamOrder { .. } => Some("list every parameter once, or leave param_order out".into()),
             Self::ConflictingShapes { .. } => Some("give the tensors different names".into()),
             Self::TooLarge { .. } => Some("a model may have 2^36 elements at most".into()),

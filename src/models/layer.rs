@@ -132,6 +132,16 @@ pub enum Layer {
         #[serde(default)]
         bias: Option<String>,
     },
+    /// Normalisation of each vector along the last axis.
+    LayerNorm {
+        dim: usize,
+        #[serde(default = "norm_eps")]
+        eps: f64,
+        #[serde(default)]
+        weight: Option<String>,
+        #[serde(default)]
+        bias: Option<String>,
+    },
     /// `max(x, 0)`, derivative 0 at 0.
     Relu,
     /// Gaussian error linear unit.
@@ -182,6 +192,27 @@ pub enum Layer {
         outputs: usize,
         stride: usize,
     },
+    /// Square patches of an image as tokens, `[N, C, H, W]` to `[N, T, dim]`, in row-major order of the patches.
+    PatchEmbedding {
+        #[serde(rename = "in")]
+        inputs: usize,
+        dim: usize,
+        patch: Extent,
+        weight: String,
+        #[serde(default)]
+        bias: Option<String>,
+    },
+    /// A learned token in front of the others.
+    ClassToken { dim: usize, token: String },
+    /// A learned vector added to each token.
+    PositionEmbedding { tokens: usize, dim: usize, embedding: String },
+    /// One token alone, `[N, T, dim]` to `[N, dim]`.
+    SelectToken { index: usize },
+    /// `softmax(q kᵀ / √d) v` in each head, `[N, T, 3·dim]` to `[N, T, dim]`: queries, keys and values side by side, each
+    /// with the heads one after the other.
+    Attention { heads: usize },
+    /// One layer after the other, as one.
+    Sequence { layers: Vec<Layer> },
     /// `main(x) + shortcut(x)`; an empty list is the identity.
     Residual {
         main: Vec<Layer>,
@@ -197,12 +228,13 @@ pub enum Layer {
 }
 
 /// Every kind by name.
-pub const KINDS: [&str; 20] = [
+pub const KINDS: [&str; 28] = [
     "linear",
     "conv2d",
     "batch_norm2d",
     "batch_norm1d",
     "group_norm",
+    "layer_norm",
     "relu",
     "gelu",
     "silu",
@@ -215,6 +247,13 @@ pub const KINDS: [&str; 20] = [
     "flatten",
     "dropout",
     "subsample_pad",
+    "patch_embedding",
+    "class_token",
+    "position_embedding",
+    "select_token",
+    "attention",
+    "transformer_block",
+    "sequence",
     "residual",
     "concat",
     "identity",
@@ -231,6 +270,7 @@ impl Layer {
             Self::Conv2d { .. } => "conv2d",
             Self::BatchNorm2d { .. } => "batch_norm2d",
             Self::GroupNorm { .. } => "group_norm",
+            Self::LayerNorm { .. } => "layer_norm",
             Self::Relu => "relu",
             Self::Gelu { .. } => "gelu",
             Self::Silu => "silu",
@@ -243,6 +283,12 @@ impl Layer {
             Self::Flatten => "flatten",
             Self::Dropout { .. } => "dropout",
             Self::SubsamplePad { .. } => "subsample_pad",
+            Self::PatchEmbedding { .. } => "patch_embedding",
+            Self::ClassToken { .. } => "class_token",
+            Self::PositionEmbedding { .. } => "position_embedding",
+            Self::SelectToken { .. } => "select_token",
+            Self::Attention { .. } => "attention",
+            Self::Sequence { .. } => "sequence",
             Self::Residual { .. } => "residual",
             Self::Concat { .. } => "concat",
         }
@@ -271,10 +317,22 @@ impl Layer {
                 named.push((running_var, shape(), None));
                 named
             }
-            Self::GroupNorm { channels, weight, bias, .. } => [weight, bias]
-                .into_iter()
-                .filter_map(|name| Some((name.as_deref()?, vec![*channels], Some(ParamKind::Norm))))
-                .collect(),
+            Self::PatchEmbedding { inputs, dim, patch, weight, bias } => {
+                let shape = vec![*dim, *inputs, patch.0[0], patch.0[1]];
+                let mut named: Vec<Named<'_>> = vec![(weight, shape, Some(ParamKind::Weight))];
+                named.extend(bias.as_deref().map(|bias| (bias, vec![*dim], Some(ParamKind::Bias))));
+                named
+            }
+            Self::ClassToken { dim, token } => vec![(token, vec![1, 1, *dim], Some(ParamKind::Weight))],
+            Self::PositionEmbedding { tokens, dim, embedding } => {
+                vec![(embedding, vec![1, *tokens, *dim], Some(ParamKind::Weight))]
+            }
+            Self::GroupNorm { channels, weight, bias, .. } | Self::LayerNorm { dim: channels, weight, bias, .. } => {
+                [weight, bias]
+                    .into_iter()
+                    .filter_map(|name| Some((name.as_deref()?, vec![*channels], Some(ParamKind::Norm))))
+                    .collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -282,7 +340,9 @@ impl Layer {
     /// Calls `f` on every tensor name of this layer, to rename it.
     pub(super) fn rename(&mut self, f: &impl Fn(&mut String)) {
         match self {
-            Self::Linear { weight, bias, .. } | Self::Conv2d { weight, bias, .. } => {
+            Self::Linear { weight, bias, .. }
+            | Self::Conv2d { weight, bias, .. }
+            | Self::PatchEmbedding { weight, bias, .. } => {
                 f(weight);
                 bias.iter_mut().for_each(f);
             }
@@ -291,16 +351,30 @@ impl Layer {
                 f(running_mean);
                 f(running_var);
             }
-            Self::GroupNorm { weight, bias, .. } => weight.iter_mut().chain(bias).for_each(f),
+            Self::GroupNorm { weight, bias, .. } | Self::LayerNorm { weight, bias, .. } => {
+                weight.iter_mut().chain(bias).for_each(f);
+            }
+            Self::ClassToken { token: name, .. } | Self::PositionEmbedding { embedding: name, .. } => f(name),
             _ => {}
         }
     }
 
     /// The lists of layers inside.
-    pub(super) fn children(&self) -> Vec<(&'static str, &[Layer])> {
+    pub(crate) fn children(&self) -> Vec<(&'static str, &[Layer])> {
         match self {
+            Self::Sequence { layers } => vec![("layers", layers)],
             Self::Residual { main, shortcut } => vec![("main", main), ("shortcut", shortcut)],
             Self::Concat { branches, .. } => branches.iter().map(|branch| ("branches", branch.as_slice())).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The same, to change them.
+    pub(super) fn children_mut(&mut self) -> Vec<&mut Vec<Layer>> {
+        match self {
+            Self::Sequence { layers } => vec![layers],
+            Self::Residual { main, shortcut } => vec![main, shortcut],
+            Self::Concat { branches, .. } => branches.iter_mut().collect(),
             _ => Vec::new(),
         }
     }

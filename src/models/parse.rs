@@ -2,29 +2,43 @@
 
 use serde_json::{Map, Value};
 
+use super::block::TransformerBlock;
+use super::tokens::Tokens;
 use super::{KINDS, Layer, ModelError};
 
-/// The layers of a JSON array; `at` is its place, such as `layers`.
-pub(super) fn layers(value: &Value, at: &str) -> Result<Vec<Layer>, ModelError> {
+/// The layers of a JSON array; `at` is its place, such as `layers`, and `tokens` what is known before the first.
+pub(super) fn layers(value: &Value, at: &str, mut tokens: Tokens) -> Result<Vec<Layer>, ModelError> {
     let field = |reason: &str| ModelError::Field { at: at.into(), reason: reason.into() };
     let items = value.as_array().ok_or_else(|| field("expected a list of layers"))?;
-    items.iter().enumerate().filter_map(|(index, item)| layer(item, &format!("{at}[{index}]")).transpose()).collect()
+    let mut layers = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        if let Some(layer) = layer(item, &format!("{at}[{index}]"), tokens)? {
+            tokens.pass(&layer);
+            layers.push(layer);
+        }
+    }
+    Ok(layers)
 }
 
 /// One layer; `None` for `identity`, which does nothing.
-fn layer(value: &Value, at: &str) -> Result<Option<Layer>, ModelError> {
+fn layer(value: &Value, at: &str, tokens: Tokens) -> Result<Option<Layer>, ModelError> {
     let field = |reason: String| ModelError::Field { at: at.into(), reason };
     let object = value.as_object().ok_or_else(|| field("expected a table with the field `kind`".into()))?;
     let kind = object.get("kind").and_then(Value::as_str).ok_or_else(|| field("the field `kind` is missing".into()))?;
     let layer = match kind {
         "identity" => return Ok(None),
+        "sequence" => {
+            known_fields(object, &["kind", "layers"], at)?;
+            let list = object.get("layers").unwrap_or(&Value::Null);
+            Layer::Sequence { layers: layers(list, &format!("{at}.layers"), tokens)? }
+        }
         "residual" => {
             known_fields(object, &["kind", "main", "shortcut"], at)?;
             Layer::Residual {
-                main: layers(object.get("main").unwrap_or(&Value::Null), &format!("{at}.main"))?,
+                main: layers(object.get("main").unwrap_or(&Value::Null), &format!("{at}.main"), tokens)?,
                 shortcut: match object.get("shortcut") {
                     None | Some(Value::Null) => Vec::new(),
-                    Some(list) => layers(list, &format!("{at}.shortcut"))?,
+                    Some(list) => layers(list, &format!("{at}.shortcut"), tokens)?,
                 },
             }
         }
@@ -37,12 +51,21 @@ fn layer(value: &Value, at: &str) -> Result<Option<Layer>, ModelError> {
                 None => 1,
                 Some(axis) => axis.as_u64().ok_or_else(|| field("`axis` must be a number".into()))? as usize,
             };
-            let parse = |(index, list)| layers(list, &format!("{at}.branches[{index}]"));
+            let parse = |(index, list)| layers(list, &format!("{at}.branches[{index}]"), tokens);
             Layer::Concat { branches: branches.iter().enumerate().map(parse).collect::<Result<_, _>>()?, axis }
         }
         kind if KINDS.contains(&kind) => {
             bounded(object, at)?;
-            serde_json::from_value(value.clone()).map_err(|error| field(format!("{kind}: {error}")))?
+            let misread = |error| field(format!("{kind}: {error}"));
+            let mut object = object.clone();
+            if kind == "transformer_block" {
+                object.remove("kind");
+                let block: TransformerBlock = serde_json::from_value(Value::Object(object)).map_err(misread)?;
+                block.expand()
+            } else {
+                tokens.complete(kind, &mut object);
+                serde_json::from_value(Value::Object(object)).map_err(misread)?
+            }
         }
         kind => {
             let nearest = crate::nearest(kind, KINDS);

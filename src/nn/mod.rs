@@ -1,12 +1,14 @@
 //! Layers and losses as forward-only functions over a tape: their derivatives of every kind follow.
 
 mod activation;
+mod attention;
 mod conv;
 mod error;
 mod loss;
 mod norm;
 mod pool;
 mod scores;
+mod tokens;
 
 use std::collections::HashMap;
 
@@ -86,9 +88,7 @@ impl<'a, V: Value> Forward<'a, V> {
             let relu = finishes(layer) && matches!(layers.get(index + 1), Some(Layer::Relu));
             let finish = Finish { addend: None, relu };
             x = self.layer(layer, &x, finish, &format!("{at}[{index}]"))?;
-            let elements = x.dims()?.iter().product();
-            self.activations += elements;
-            self.largest_activation = self.largest_activation.max(elements);
+            self.count(x.dims()?.iter().product());
             index += 1 + usize::from(relu);
         }
         Ok(x)
@@ -105,6 +105,9 @@ impl<'a, V: Value> Forward<'a, V> {
             Layer::BatchNorm2d { .. } => self.batch_norm(layer, x, finish, &place),
             Layer::GroupNorm { groups, channels, eps, weight, bias } => {
                 self.group_norm(x, (*groups, *channels, *eps), (weight.as_deref(), bias.as_deref()), &place)
+            }
+            Layer::LayerNorm { dim, eps, weight, bias } => {
+                self.layer_norm(x, (*dim, *eps), (weight.as_deref(), bias.as_deref()), &place)
             }
             Layer::Relu => Ok(self.tape.relu(x)?),
             Layer::Gelu { .. } | Layer::Silu | Layer::Tanh | Layer::Sigmoid | Layer::Softplus => {
@@ -124,6 +127,14 @@ impl<'a, V: Value> Forward<'a, V> {
             Layer::SubsamplePad { inputs, outputs, stride } => {
                 self.subsample_pad(x, (*inputs, *outputs, *stride), &place)
             }
+            Layer::PatchEmbedding { .. } => self.patch_embedding(layer, x, &place),
+            Layer::ClassToken { dim, token } => self.class_token(x, *dim, token, &place),
+            Layer::PositionEmbedding { tokens, dim, embedding } => {
+                self.position_embedding(x, (*tokens, *dim), embedding, &place)
+            }
+            Layer::SelectToken { index } => self.select_token(x, *index, &place),
+            Layer::Attention { heads } => self.attention(x, *heads, &place),
+            Layer::Sequence { layers } => self.list(layers, x.clone(), &format!("{at}.layers")),
             Layer::Residual { main, shortcut } => {
                 // A batch normalisation at the end of the main path adds the shortcut in its own pass.
                 let last = main.split_last().filter(|(last, _)| matches!(last, Layer::BatchNorm2d { .. }));
@@ -144,6 +155,12 @@ impl<'a, V: Value> Forward<'a, V> {
             }
             Layer::Concat { branches, axis } => self.concat(branches, x, *axis, &place),
         }
+    }
+
+    /// Counts an activation of so many elements.
+    fn count(&mut self, elements: usize) {
+        self.activations += elements;
+        self.largest_activation = self.largest_activation.max(elements);
     }
 
     fn param(&self, name: &str) -> Result<Var<V>> {
@@ -173,11 +190,23 @@ impl<'a, V: Value> Forward<'a, V> {
             return Err(place.misfit("`in` and `out` must be at least 1".into()));
         }
         let rows: usize = dims[..dims.len() - 1].iter().product();
+        let y = self.rows_times_matrix(x, [rows, inputs, outputs], (weight, bias), place)?;
+        self.reshape(&y, |_| dims[..dims.len() - 1].iter().copied().chain([outputs]).collect())
+    }
+
+    /// `x Wᵀ + b`, `[1, rows, outputs]`, where `x` has `rows · inputs` elements and `W` `outputs · inputs`.
+    fn rows_times_matrix(
+        &mut self,
+        x: &Var<V>,
+        [rows, inputs, outputs]: [usize; 3],
+        (weight, bias): (&str, Option<&str>),
+        place: &Place<'_>,
+    ) -> Result<Var<V>> {
         place.element_count(&[rows, outputs])?;
         let product = MatMul { batch: 1, m: rows, k: inputs, n: outputs, transpose_a: false, transpose_b: true };
         self.multiply_adds += rows * inputs * outputs;
         let weight = self.param(weight)?;
-        let weight = self.reshape(&weight, |dims| vec![1, dims[0], dims[1]])?;
+        let weight = self.reshape(&weight, |_| vec![1, outputs, inputs])?;
         let x = self.reshape(x, |_| vec![1, rows, inputs])?;
         let mut y = self.tape.bilinear(Bilinear::MatMul(product), &x, &weight)?;
         if let Some(bias) = bias {
@@ -185,7 +214,7 @@ impl<'a, V: Value> Forward<'a, V> {
             let bias = self.reshape(&bias, |dims| vec![1, 1, dims[0]])?;
             y = self.tape.affine(&y, None, &bias, Finish::default())?;
         }
-        self.reshape(&y, |_| dims[..dims.len() - 1].iter().copied().chain([outputs]).collect())
+        Ok(y)
     }
 
     fn dropout(&mut self, x: &Var<V>, p: f64, place: &Place<'_>) -> Result<Var<V>> {
@@ -263,6 +292,17 @@ impl Place<'_> {
     fn element_count(&self, shape: &[usize]) -> Result<usize> {
         let count = crate::models::element_count(shape);
         count.ok_or_else(|| self.misfit(format!("an output of shape {shape:?} is too large")))
+    }
+
+    /// `[N, T, dim]`.
+    fn tokens(&self, dims: &[usize], dim: Option<usize>) -> Result<[usize; 3]> {
+        match *dims {
+            [n, t, d] if dim.is_none_or(|dim| dim == d) => Ok([n, t, d]),
+            _ => {
+                let dim = dim.map_or("dim".into(), |dim| dim.to_string());
+                Err(self.misfit(format!("expects tokens [N, T, {dim}], but its input is {dims:?}")))
+            }
+        }
     }
 
     /// `[N, C, H, W]` with `channels` channels.

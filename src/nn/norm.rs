@@ -1,4 +1,4 @@
-//! Batch and group normalisation, composed of primitives, so that every derivative follows.
+//! Batch, group and layer normalisation, composed of primitives, so that every derivative follows.
 
 use candle_core::{DType, Tensor};
 
@@ -167,6 +167,28 @@ impl<V: Value> Forward<'_, V> {
         let mut per_channel = vec![1; dims.len()];
         per_channel[1] = channels;
         self.scale_and_shift(&normalised, affine, &per_channel, Finish::default())
+    }
+
+    /// `(x − mean) / √(var + eps)` along the last axis, then scale and shift per feature.
+    pub(super) fn layer_norm(
+        &mut self,
+        x: &Var<V>,
+        (dim, eps): (usize, f64),
+        affine: (Option<&str>, Option<&str>),
+        place: &Place<'_>,
+    ) -> Result<Var<V>> {
+        let dims = x.dims()?.to_vec();
+        if dims.len() < 2 || dims.last() != Some(&dim) {
+            return Err(place.misfit(format!("expects [N, …, {dim}], but its input is {dims:?}")));
+        }
+        let rows = dims[..dims.len() - 1].iter().product();
+        let (full, small) = (vec![rows, dim], vec![rows, 1]);
+        let flat = self.reshape(x, |_| full.clone())?;
+        let (centred, _) = self.centre(&flat, &full, &small)?;
+        let (normalised, _) = self.standardise(&centred, &full, &small, eps)?;
+        self.count(rows * dim);
+        let y = self.scale_and_shift(&normalised, affine, &[1, dim], Finish::default())?;
+        self.reshape(&y, |_| dims.clone())
     }
 
     /// `x − mean` and the mean, over the axes where `small` has 1.

@@ -9,8 +9,15 @@ use crate::support::{
     CHEAP, assert_refused, checkpoint, files, fixture, fixture_arguments, flatness, succeed, values, write,
 };
 
-const CASES: [&str; 6] =
-    ["mlp-tanh-ce", "mlp-gelu-mse", "logistic-ce", "cnn-bn-relu-ce", "resnet-tiny-optA", "label-smoothing-wd"];
+const CASES: [&str; 7] = [
+    "mlp-tanh-ce",
+    "mlp-gelu-mse",
+    "logistic-ce",
+    "cnn-bn-relu-ce",
+    "resnet-tiny-optA",
+    "vit-tiny",
+    "label-smoothing-wd",
+];
 
 /// Largest entry of the difference over the largest entry of the expected array.
 fn assert_close(what: &str, got: &Tensor, expected: &Tensor, tolerance: f64) {

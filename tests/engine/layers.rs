@@ -124,6 +124,29 @@ const CASES: &[Case] = &[
         {"kind": "conv2d", "in": 1, "out": 2, "kernel": 2, "weight": "a.w"},
         {"kind": "group_norm", "groups": 2, "channels": 2}, {"kind": "softplus"},
         {"kind": "flatten"}, {"kind": "linear", "in": 12, "out": 3, "weight": "b.w"}]"#),
+    case("layer norm along the last axis, sequence", &[2, 3], false, r#"[
+        {"kind": "layer_norm", "dim": 3, "eps": 0.1, "weight": "m.w", "bias": "m.b"},
+        {"kind": "sequence", "layers": [{"kind": "linear", "in": 3, "out": 2, "weight": "a.w"}, {"kind": "relu"},
+                                        {"kind": "flatten"}]},
+        {"kind": "linear", "in": 4, "out": 3, "weight": "b.w"},
+        {"kind": "layer_norm", "dim": 3, "eps": 0.1, "bias": "n.b"}]"#),
+    case("oblong patches, class token, positions", &[2, 2, 6], true, r#"[
+        {"kind": "patch_embedding", "in": 2, "dim": 3, "patch": [1, 3], "weight": "p.w", "bias": "p.b"},
+        {"kind": "class_token", "token": "c"},
+        {"kind": "position_embedding", "tokens": 5, "embedding": "e"}, {"kind": "relu"},
+        {"kind": "select_token", "index": 4}, {"kind": "linear", "in": 3, "out": 3, "weight": "h.w", "bias": "h.b"}]"#),
+    case("attention alone, three heads", &[3, 2], false, r#"[
+        {"kind": "linear", "in": 2, "out": 9, "weight": "a.w", "bias": "a.b"}, {"kind": "attention", "heads": 3},
+        {"kind": "select_token", "index": 1}]"#),
+    case("transformer block", &[1, 2, 6], false, r#"[
+        {"kind": "patch_embedding", "in": 1, "dim": 4, "patch": 2, "weight": "p.w"},
+        {"kind": "class_token", "token": "c"}, {"kind": "position_embedding", "tokens": 4, "embedding": "e"},
+        {"kind": "transformer_block", "prefix": "b", "dim": 4, "heads": 2, "mlp_dim": 3, "eps": 0.1},
+        {"kind": "select_token", "index": 0}, {"kind": "linear", "in": 4, "out": 3, "weight": "h.w"}]"#),
+    case("transformer block, norms behind, silu, no bias", &[3, 2], false, r#"[
+        {"kind": "transformer_block", "prefix": "b", "dim": 2, "heads": 1, "mlp_dim": 3, "eps": 0.1, "norm": "post",
+         "activation": "silu", "qkv_bias": false},
+        {"kind": "flatten"}, {"kind": "linear", "in": 6, "out": 3, "weight": "h.w"}]"#),
     case("max pool on odd sizes", &[2, 5, 5], true, r#"[
         {"kind": "conv2d", "in": 2, "out": 2, "kernel": 1, "weight": "a.w", "bias": "a.b"},
         {"kind": "max_pool2d", "kernel": 2}, {"kind": "relu"}, {"kind": "flatten"},

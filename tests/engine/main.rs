@@ -12,3 +12,4 @@ mod reference;
 mod shapes;
 mod support;
 mod threads;
+mod transformer;

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use crate::transformer::attention;
+
 /// Row-major numbers.
 #[derive(Debug, Clone)]
 pub struct Array {
@@ -16,7 +18,7 @@ impl Array {
         Self { data: vec![0.0; dims.iter().product()], dims }
     }
 
-    fn at(&self, index: &[usize]) -> usize {
+    pub fn at(&self, index: &[usize]) -> usize {
         assert_eq!(index.len(), self.dims.len());
         index.iter().zip(&self.dims).fold(0, |flat, (i, size)| flat * size + i)
     }
@@ -56,11 +58,11 @@ pub struct Reference {
     pub statistics: Vec<(Vec<f64>, Vec<f64>)>,
 }
 
-fn number(layer: &Value, field: &str, default: usize) -> usize {
+pub fn number(layer: &Value, field: &str, default: usize) -> usize {
     layer.get(field).and_then(Value::as_u64).map_or(default, |value| value as usize)
 }
 
-fn pair(layer: &Value, field: &str, default: [usize; 2]) -> [usize; 2] {
+pub fn pair(layer: &Value, field: &str, default: [usize; 2]) -> [usize; 2] {
     match layer.get(field) {
         Some(Value::Array(pair)) => [0, 1].map(|axis| pair[axis].as_u64().unwrap() as usize),
         Some(size) => [size.as_u64().unwrap() as usize; 2],
@@ -79,7 +81,7 @@ fn erf(x: f64) -> f64 {
 }
 
 impl Reference {
-    fn tensor(&self, layer: &Value, field: &str) -> Option<Array> {
+    pub fn tensor(&self, layer: &Value, field: &str) -> Option<Array> {
         layer.get(field).and_then(Value::as_str).map(|name| self.tensors[name].clone())
     }
 
@@ -117,6 +119,11 @@ impl Reference {
             "max_pool2d" | "avg_pool2d" => self.pool(layer, &x),
             "batch_norm2d" | "batch_norm1d" => self.batch_norm(layer, x),
             "group_norm" => self.group_norm(layer, x),
+            "layer_norm" => self.layer_norm(layer, x),
+            "patch_embedding" | "class_token" | "position_embedding" | "select_token" => self.tokens(layer, &x),
+            "attention" => attention(&x, number(layer, "heads", 1)),
+            "transformer_block" => self.block(layer, x),
+            "sequence" => self.list(&layer["layers"], &x),
             "subsample_pad" => {
                 let (inputs, outputs, stride) = (x.dims[1], number(layer, "out", 0), number(layer, "stride", 1));
                 let (height, width) = (x.dims[2].div_ceil(stride), x.dims[3].div_ceil(stride));
@@ -258,7 +265,7 @@ impl Reference {
         x
     }
 
-    fn normalise(
+    pub fn normalise(
         &self,
         layer: &Value,
         data: &mut [f64],
@@ -276,7 +283,7 @@ impl Reference {
 }
 
 /// Mean and biased variance of the chosen entries.
-fn moments(data: &[f64], members: &[usize]) -> (f64, f64) {
+pub fn moments(data: &[f64], members: &[usize]) -> (f64, f64) {
     let count = members.len() as f64;
     let mean = members.iter().map(|&index| data[index]).sum::<f64>() / count;
     (mean, members.iter().map(|&index| (data[index] - mean).powi(2)).sum::<f64>() / count)
@@ -354,7 +361,7 @@ impl Formula {
     }
 }
 
-fn softmax(y: &[f64]) -> Vec<f64> {
+pub fn softmax(y: &[f64]) -> Vec<f64> {
     let sum: f64 = y.iter().map(|v| v.exp()).sum();
     y.iter().map(|v| v.exp() / sum).collect()
 }
