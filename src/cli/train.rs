@@ -20,7 +20,7 @@ use crate::train::{Precision, TrainConfig, TrainOutcome, save, train};
 /// Arguments of `train`.
 #[derive(Debug, Args)]
 pub(super) struct TrainArgs {
-    /// mlp:512-512, cnn:8-16, resnet-cifar:20, or a .json or .toml file (docs/models.md)
+    /// mlp:512-512, cnn:8-16, resnet-cifar:20, resnet18, vit:patch=4, or a .json or .toml file (docs/models.md)
     #[arg(long, value_name = "MODEL")]
     model: String,
     #[command(flatten)]
@@ -133,10 +133,15 @@ pub(super) fn finish(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path, pro
     Ok(())
 }
 
+/// Whether a model's name is that of a file.
+pub(super) fn is_description(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json" || extension == "toml")
+}
+
 /// A family's short form, or a file.
-fn read_model(text: &str, data: &Dataset) -> Result<Architecture> {
+pub(super) fn read_model(text: &str, data: &Dataset) -> Result<Architecture> {
     let path = Path::new(text);
-    if path.extension().is_some_and(|extension| extension == "json" || extension == "toml") {
+    if is_description(path) {
         return Ok(Architecture::read(path)?);
     }
     let outputs = match &data.targets {
