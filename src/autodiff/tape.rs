@@ -79,6 +79,18 @@ impl<V: Value> Tape<V> {
         self.push(value, Node::Leaf)
     }
 
+    /// A leaf to hold fixed, tangents and all: it keeps its place among the leaves, but no cotangent flows to it, and
+    /// what depends on fixed values alone is not recorded.
+    pub fn fixed_leaf(&mut self, value: V) -> Var<V> {
+        let Var { value, .. } = self.leaf(value.without_tangents());
+        Var { value, node: None }
+    }
+
+    /// Operations recorded, leaves aside: a backward pass plays so many adjoints at most.
+    pub fn num_operations(&self) -> usize {
+        self.nodes.iter().filter(|node| !matches!(node, Node::Leaf)).count()
+    }
+
     /// A value to hold fixed.
     pub fn constant(&self, value: Tensor) -> Var<V> {
         Var { value: V::constant(value), node: None }
@@ -334,6 +346,19 @@ mod tests {
         let mut tape = Tape::<Tensor>::new(Saved::Nothing);
         let (output, _) = cubic(&mut tape, tensor(&[3.0, -1.0]), tensor(&[2.0, 5.0]), tensor(&[1.0, 1.0]));
         assert!(tape.backward(&output, tensor(&[1.0, 1.0])).is_err());
+    }
+
+    #[test]
+    fn a_fixed_leaf_keeps_its_place_and_nothing_below_it_is_recorded() {
+        let mut tape = Tape::<Tensor>::new(Saved::Everything);
+        let leaves = [tape.fixed_leaf(tensor(&[3.0, -1.0])), tape.leaf(tensor(&[2.0, 5.0]))];
+        let square = tape.bilinear(product(), &leaves[0], &leaves[0]).unwrap();
+        assert_eq!(tape.num_operations(), 0);
+        let output = tape.bilinear(product(), &square, &leaves[1]).unwrap();
+        assert_eq!(tape.num_operations(), 1);
+        let gradients = tape.backward(&output, tensor(&[1.0, 10.0])).unwrap();
+        assert!(gradients[0].is_none());
+        assert_eq!(gradients[1].as_ref().unwrap().to_vec1::<f64>().unwrap(), [9.0, 10.0]); // x²
     }
 
     #[test]

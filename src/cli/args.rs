@@ -60,7 +60,7 @@ pub(super) enum L2Arg {
 pub(super) struct ModelArgs {
     /// Weights: .safetensors, or a zipped .pth
     pub(super) checkpoint: PathBuf,
-    /// Architecture as .json or .toml, for weights that carry none (docs/models.md)
+    /// Architecture as .json or .toml, or a family such as vit-b16 with --data, for weights that carry none (docs/models.md)
     #[arg(long, value_name = "FILE")]
     pub(super) arch: Option<PathBuf>,
 }

@@ -1,14 +1,17 @@
 //! What `analyze`, `estimate`, `matvec` and `check` have in common: a checkpoint, its data, and how the loss is defined.
 
+use std::path::Path;
+
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::args::{BatchNormArg, ComputeArgs, DataArgs, DtypeArg, L2Arg, ModelArgs, parse_loss};
+use super::train_plan::{TrainPlan, is_architecture};
 use super::{CliError, Ui};
 use crate::Result;
 use crate::checkpoint::Checkpoint;
 use crate::curvature::{Objective, ObjectiveOptions};
-use crate::data::{DataSpec, Dataset, NormalisationChoice, Subset};
+use crate::data::{DataSpec, Dataset, NormalisationChoice, RowRange, Subset};
 use crate::models::Architecture;
 
 /// Arguments that define an objective.
@@ -48,8 +51,20 @@ pub(super) struct Session {
 impl SessionArgs {
     /// The checkpoint alone.
     pub(super) fn read_checkpoint(&self) -> Result<Checkpoint> {
-        let architecture = self.model.arch.as_deref().map(Architecture::read).transpose()?;
+        let architecture = self.model.arch.as_deref().map(|arch| self.architecture(arch)).transpose()?;
         Checkpoint::read(&self.model.checkpoint, architecture)
+    }
+
+    /// A file, or a family's short form with the shapes of the data.
+    fn architecture(&self, arch: &Path) -> Result<Architecture> {
+        if is_architecture(arch) || arch.exists() {
+            return Ok(Architecture::read(arch)?);
+        }
+        let checkpoint = || self.model.checkpoint.clone();
+        let spec = self.data.spec(None)?.ok_or_else(|| CliError::NoData { checkpoint: checkpoint() })?;
+        let one = DataSpec { rows: Some(RowRange::new(0, 1)?), subset: None, ..spec };
+        let plan = TrainPlan { model: Some(arch.to_string_lossy().into_owned()), ..TrainPlan::default() };
+        plan.network(&one.load()?, None)
     }
 
     /// Reads and checks everything; `default_dtype` where `--dtype` is silent.

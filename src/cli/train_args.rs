@@ -13,7 +13,7 @@ use crate::train::{NormStatistics, Precision, TrainConfig};
 /// Arguments of `train`.
 #[derive(Debug, Args)]
 pub(super) struct TrainArgs {
-    /// mlp:512-512, cnn:8-16, resnet-cifar:20, …, or a .json or .toml file (docs/models.md)
+    /// mlp:512-512, cnn:8-16, resnet-cifar:20, resnet18, vit:patch=4, or a .json or .toml file (docs/models.md)
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
     #[command(flatten)]
@@ -109,13 +109,16 @@ struct PartArgs {
     norm_statistics: Option<NormStatistics>,
 }
 
-/// Curvature during training.
+/// Measurements during training.
 #[derive(Debug, Args)]
 struct WatchArgs {
+    /// Epochs between two evaluations on the test rows [default: 1]
+    #[arg(long, value_name = "E")]
+    evaluate_every: Option<usize>,
     /// Curvature to measure during training, such as top:1,trace
     #[arg(long, value_name = "WHAT")]
     track: Option<String>,
-    /// Epochs between two such measurements [default: 1]
+    /// Epochs between two measurements of --track [default: 1]
     #[arg(long, value_name = "E")]
     every: Option<usize>,
     /// Training rows for them, a fixed random choice [default: 500]
@@ -207,6 +210,7 @@ impl PartArgs {
 
 impl WatchArgs {
     fn apply(&self, config: &mut TrainConfig) -> Result<()> {
+        put(&mut config.evaluate_every, &self.evaluate_every);
         if let Some(track) = &self.track {
             config.track = Some(track.parse()?);
         }

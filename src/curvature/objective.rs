@@ -97,6 +97,8 @@ pub struct Objective<'a> {
     pub(super) options: ObjectiveOptions,
     pub(super) shards: Vec<Vec<usize>>,
     pub(super) cost: SampleCost,
+    /// Tensors of the parameter space that get no gradient, by their place; empty: none.
+    pub(super) fixed: Vec<bool>,
     /// Only where batch statistics couple the rows.
     pub(super) pool: Option<Arc<rayon::ThreadPool>>,
 }
@@ -116,10 +118,16 @@ impl<'a> Objective<'a> {
         let whole_batch = options.batch_norm == BatchNormMode::Train && network.architecture.has_batch_norm();
         let pool = whole_batch.then(|| Self::new_pool(&options)).transpose()?;
         let cost = SampleCost::default();
-        let mut objective = Self { network, data, options, shards: Vec::new(), cost, pool };
+        let mut objective = Self { network, data, options, shards: Vec::new(), cost, fixed: Vec::new(), pool };
         objective.cost = objective.dry_run()?;
         objective.shards = objective.cut_rows(objective.shuffled_rows());
         Ok(objective)
+    }
+
+    /// Holds the tensors marked in `fixed`, by their place in the parameter space: gradients are 0 there, and what
+    /// comes before the first free tensor costs a forward pass alone.
+    pub fn hold_fixed(&mut self, fixed: Vec<bool>) {
+        self.fixed = fixed;
     }
 
     /// Data shards.

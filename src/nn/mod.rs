@@ -63,8 +63,25 @@ impl<'a, V: Value> Forward<'a, V> {
         buffers: &'a HashMap<String, Tensor>,
         mode: Mode,
     ) -> Self {
-        let named = space.tensors().iter().zip(values);
-        let params = named.map(|(tensor, value)| (tensor.name.as_str(), tape.leaf(value.clone()))).collect();
+        Self::with_fixed(tape, (space, &[]), values, buffers, mode)
+    }
+
+    /// The same, with the tensors marked in `fixed` (by their place in `space`; `false` where it is too short) held fixed:
+    /// they get no gradient, and the backward pass ends at the first layer whose tensors are not fixed. All other
+    /// gradients are those of [`Forward::new`], bit for bit.
+    pub fn with_fixed(
+        tape: &'a mut Tape<V>,
+        (space, fixed): (&'a ParamSpace, &[bool]),
+        values: &[V],
+        buffers: &'a HashMap<String, Tensor>,
+        mode: Mode,
+    ) -> Self {
+        let mut params = HashMap::new();
+        for (index, (tensor, value)) in space.tensors().iter().zip(values).enumerate() {
+            let is_fixed = fixed.get(index).copied().unwrap_or(false);
+            let var = if is_fixed { tape.fixed_leaf(value.clone()) } else { tape.leaf(value.clone()) };
+            params.insert(tensor.name.as_str(), var);
+        }
         let (statistics, multiply_adds, activations, largest_activation) = (Vec::new(), 0, 0, 0);
         Self { tape, params, buffers, mode, statistics, multiply_adds, activations, largest_activation }
     }

@@ -82,6 +82,8 @@ pub struct TrainConfig {
     pub swa_from: Option<usize>,
     /// Which statistics of batch normalisation the checkpoint carries.
     pub norm_statistics: NormStatistics,
+    /// Epochs between two evaluations on the test rows; the last epoch is always evaluated.
+    pub evaluate_every: usize,
     /// Curvature to follow during training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub track: Option<Track>,
@@ -115,6 +117,7 @@ impl Default for TrainConfig {
             ema: None,
             swa_from: None,
             norm_statistics: NormStatistics::Reestimated,
+            evaluate_every: 1,
             track: None,
             track_every: 1,
             track_rows: 500,
@@ -141,6 +144,7 @@ impl TrainConfig {
         let from = self.swa_from.unwrap_or(1);
         let within = from >= 1 && from <= self.epochs.max(1);
         TrainError::unless(within, "swa_from", from as f64, "an epoch of the run, from 1")?;
+        TrainError::unless(self.evaluate_every > 0, "evaluate_every", 0.0, "1 or more")?;
         TrainError::unless(self.track_every > 0, "track_every", 0.0, "1 or more")?;
         TrainError::unless(self.track_rows > 1, "track_rows", self.track_rows as f64, "2 or more")?;
         if let Some(Loss::CrossEntropy { label_smoothing }) = self.loss {

@@ -97,8 +97,8 @@ impl Run<'_> {
             weight_norm: norm(&self.part.whole(&weights.theta)?)?,
         };
         let metrics = EpochMetrics { test: self.test_scores(&metrics)?, ..metrics };
-        if self.state.best.is_none() || self.is_best(&metrics) {
-            self.state.best = metrics.test.loss.is_finite().then(|| (epoch, weights.clone()));
+        if metrics.test.loss.is_finite() && self.is_best(&metrics) {
+            self.state.best = Some((epoch, weights.clone()));
         }
         if self.config.swa_from.is_some_and(|from| epoch >= from) {
             self.state.averages.after_epoch(&weights.theta)?;
@@ -188,7 +188,8 @@ impl Run<'_> {
 
     /// On the test rows, with the running statistics.
     fn test_scores(&self, metrics: &EpochMetrics) -> Result<Scores> {
-        let Some(test) = self.test else { return Ok(Scores::NONE) };
+        let due = metrics.epoch % self.config.evaluate_every == 0 || metrics.epoch == self.config.epochs;
+        let Some(test) = self.test.filter(|_| due) else { return Ok(Scores::NONE) };
         let weights = &self.state.weights;
         let weights =
             super::state::Weights { theta: self.part.whole(&weights.theta)?, buffers: weights.buffers.clone() };
@@ -208,7 +209,8 @@ impl Run<'_> {
             let accuracy = if test.accuracy.is_finite() { test.accuracy } else { 0.0 };
             (accuracy, -test.loss)
         };
-        self.state.epochs.iter().all(|before| merit(&metrics.test) > merit(&before.test))
+        let evaluated = self.state.epochs.iter().filter(|before| before.test.loss.is_finite());
+        evaluated.map(|before| merit(&before.test)).all(|before| merit(&metrics.test) > before)
     }
 
     /// Appends the tracked numbers at the end of `epoch`; 0 is before the first step.

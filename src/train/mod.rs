@@ -139,8 +139,10 @@ pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<Trai
         "init_sha256": init.map(|file| &file.sha256),
         "data_sha256": data.sha256,
     });
-    let objective = Objective::new(&network, data, config.objective(loss, BatchNormMode::Train))?;
-    let mut run = begin(&config, &objective, (data, test), &theta)?;
+    let part = Part::new(&network.space, &config.train_only, &theta)?;
+    let mut objective = Objective::new(&network, data, config.objective(loss, BatchNormMode::Train))?;
+    objective.hold_fixed(part.fixed_tensors(&network.space));
+    let mut run = begin(&config, &objective, (data, test), (part, &theta))?;
     match states.as_mut().map(|states| states.load(&configuration)).transpose()?.flatten() {
         Some(state) => {
             state::check_length(&state, run.part.space.dim())?;
@@ -186,10 +188,9 @@ fn begin<'a>(
     config: &'a TrainConfig,
     objective: &'a Objective<'a>,
     (data, test): (&'a Dataset, Option<&'a Dataset>),
-    theta: &Tensor,
+    (part, theta): (Part, &Tensor),
 ) -> Result<Run<'a>> {
     let network = objective.network();
-    let part = Part::new(&network.space, &config.train_only, theta)?;
     let setup = Setup {
         weight_decay: config.weight_decay,
         decay: config.decay,

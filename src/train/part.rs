@@ -42,6 +42,15 @@ impl Part {
         Ok(Self { fixed: Some((row - trained)?.squeeze(0)?), ranges: Some(ranges), space: own })
     }
 
+    /// Which tensors of the whole `space` are not trained, by their place; empty where all are.
+    pub(super) fn fixed_tensors(&self, space: &ParamSpace) -> Vec<bool> {
+        if self.ranges.is_none() {
+            return Vec::new();
+        }
+        let trained: Vec<&str> = self.space.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
+        space.tensors().iter().map(|tensor| !trained.contains(&tensor.name.as_str())).collect()
+    }
+
     /// The trained entries of all parameters, or of their gradient.
     pub(super) fn of(&self, whole: &Tensor) -> Result<Tensor> {
         match &self.ranges {

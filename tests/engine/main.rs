@@ -3,6 +3,7 @@
 mod curvatures;
 mod differences;
 mod exact;
+mod fixed;
 mod layers;
 mod loops;
 mod peer;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::data::TargetBatch;
 use crate::data::{DataError, Targets};
 
 /// 3x4x4 images of bytes that differ, labels that say the row.
