@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
@@ -10,7 +11,7 @@ use serde_json::json;
 use super::args::argument;
 use super::{CliError, INTERRUPTED, Ui};
 use crate::experiment::{
-    CellResult, Ended, Execution, Experiment, Plan, Run, State, collect, execute, group_summaries, write_cells,
+    CellResult, Ended, Experiment, Plan, Pool, Run, State, collect, execute, group_summaries, write_cells,
 };
 use crate::report::{ReportError, terminal, write_atomic};
 use crate::{Error, Result};
@@ -110,7 +111,7 @@ pub(super) fn run(args: &RunArgs, ui: &mut Ui) -> Result<u8> {
     }
     save_experiment(&experiment, &folder)?;
     let stop = ui.stop_flag();
-    let execution = Execution {
+    let pool = Pool {
         program: std::env::current_exe().map_err(|source| Error::Io { path: "flatness".into(), source })?,
         directory: experiment.directory(),
         jobs: args.jobs,
@@ -118,14 +119,15 @@ pub(super) fn run(args: &RunArgs, ui: &mut Ui) -> Result<u8> {
         stop: &stop,
     };
     let mut progress = Tally::new(&runs, args.jobs);
-    execute(&runs, &execution, &mut |ended| progress.tell(&ended, ui));
+    execute(&runs, &pool, &mut |ended| progress.tell(&ended, ui));
     let results = collect(&plan);
     let configuration = json!({"profile": experiment.profile, "experiment": experiment.table});
     write_cells(&plan, &results, &folder.join("cells.parquet"), &configuration)?;
     print_means(&plan, &results, ui);
     ui.say(&format!("wrote {} (cells.parquet, experiment.toml, a folder for each run)", folder.display()));
     let code = progress.close(ui);
-    Ok(if stop.load(std::sync::atomic::Ordering::SeqCst) { INTERRUPTED } else { code })
+    let stopped = stop.load(Ordering::SeqCst);
+    Ok(if stopped && code != 0 { INTERRUPTED } else { code })
 }
 
 /// Name, state and commands of a run.
@@ -133,7 +135,7 @@ fn listed(run: &Run) -> String {
     let all: Vec<usize> = (0..run.steps.len()).collect();
     let mut lines = vec![format!("{}  {}", run.name, run.state(&all).name())];
     for step in &run.steps {
-        let words: Vec<_> = step.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+        let words: Vec<_> = step.arguments.iter().map(|argument| slurm::quoted(&argument.to_string_lossy())).collect();
         lines.push(format!("    flatness {}", words.join(" ")));
     }
     lines.join("\n")
@@ -151,12 +153,19 @@ fn save_experiment(experiment: &Experiment, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Groups as columns; under numbers where their labels are too long for that.
 fn print_means(plan: &Plan, results: &[CellResult], ui: &mut Ui) {
-    let groups = group_summaries(plan, results);
-    if !groups.is_empty() {
-        ui.print(terminal::comparison_table(&groups).trim_end());
-        ui.print("± is the standard deviation over the finished seeds, n of them");
+    let mut groups = group_summaries(plan, results);
+    if groups.is_empty() {
+        return;
     }
+    let numbered = groups.iter().any(|(label, _)| label.chars().count() > 20);
+    for (number, (label, _)) in groups.iter_mut().enumerate().filter(|_| numbered) {
+        ui.print(&format!("({}) {label}", number + 1));
+        *label = format!("({})", number + 1);
+    }
+    ui.print(terminal::comparison_table(&groups).trim_end());
+    ui.print("± is the standard deviation over the finished seeds, n of them");
 }
 
 /// What has ended, and how.

@@ -1,6 +1,6 @@
 //! What can go wrong between an experiment file and its cells.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An experiment that cannot be read or does not make sense.
 #[derive(Debug, thiserror::Error)]
@@ -30,10 +30,8 @@ pub enum ExperimentError {
         place: String,
         /// What was written.
         key: String,
-        /// The most similar key that exists.
-        nearest: Option<String>,
-        /// What exists, where the list is short.
-        known: String,
+        /// The most similar key that exists, or where all are listed.
+        hint: String,
     },
     /// A key whose value does not make sense.
     #[error("{}: `{key}` {reason}", path.display())]
@@ -56,14 +54,12 @@ pub enum ExperimentError {
         known: Vec<String>,
     },
     /// A cell whose step would refuse its settings.
-    #[error("{}: cell `{cell}`, {step}: {reason}", path.display())]
+    #[error("{}: {step}: {reason}", path.display())]
     Cell {
         /// The experiment file.
         path: PathBuf,
-        /// The cell's label.
-        cell: String,
-        /// The step's command.
-        step: &'static str,
+        /// The cell's label and the command, such as "cell `sgd-s0`, train".
+        step: String,
         /// What the command says.
         reason: String,
         /// How it says to mend it.
@@ -72,13 +68,24 @@ pub enum ExperimentError {
 }
 
 impl ExperimentError {
+    /// [`ExperimentError::UnknownKey`], with the most similar of the `known` keys for a hint, or `otherwise`.
+    pub(crate) fn unknown_key<'a>(
+        path: &Path,
+        place: &str,
+        key: &str,
+        known: impl IntoIterator<Item = &'a str>,
+        otherwise: String,
+    ) -> Self {
+        let hint = crate::nearest(key, known).map_or(otherwise, |nearest| format!("did you mean `{nearest}`?"));
+        Self::UnknownKey { path: path.into(), place: place.into(), key: key.into(), hint }
+    }
+
     /// How to mend it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { .. } => Some("check the path".into()),
             Self::Syntax { .. } => Some("docs/experiments.md shows a file".into()),
-            Self::UnknownKey { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
-            Self::UnknownKey { known, .. } => Some(known.clone()),
+            Self::UnknownKey { hint, .. } => Some(hint.clone()),
             Self::Setting { .. } => None,
             Self::UnknownProfile { known, .. } if known.is_empty() => {
                 Some("leave out --profile, or add a table such as [profile.smoke]".into())

@@ -15,9 +15,9 @@ use super::{Failure, Held, Run, State, Step, StepKind};
 use crate::report::write_atomic;
 use crate::{Error, Result};
 
-/// How runs are executed.
+/// Who executes runs, and how many at a time.
 #[derive(Debug)]
-pub struct Execution<'a> {
+pub struct Pool<'a> {
     /// The program, whose commands the steps are.
     pub program: PathBuf,
     /// Where it works: relative paths in the settings start here.
@@ -46,17 +46,17 @@ pub struct Ended {
 /// A complete step is skipped, an interrupted one goes on, a failed one is left alone unless `retry_failed` is set. A
 /// training that failed has no analysis; of several analyses one that fails stops no other. What a step says goes to
 /// `log.txt` in the run folder. A fault of the folder itself is the run's failure too.
-pub fn execute(runs: &[&Run], execution: &Execution<'_>, on_end: &mut dyn FnMut(Ended)) {
+pub fn execute(runs: &[&Run], pool: &Pool<'_>, on_end: &mut dyn FnMut(Ended)) {
     let next = AtomicUsize::new(0);
     let (sender, ended) = mpsc::channel();
     std::thread::scope(|scope| {
-        for _ in 0..execution.jobs.clamp(1, runs.len().max(1)) {
+        for _ in 0..pool.jobs.clamp(1, runs.len().max(1)) {
             let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
                 while let Some((number, run)) = take(next, runs)
-                    && !execution.stop.load(Ordering::SeqCst)
+                    && !pool.stop.load(Ordering::SeqCst)
                 {
-                    let (state, seconds) = run.execute(execution);
+                    let (state, seconds) = run.execute(pool);
                     // The receiver outlives every sender.
                     let _ = sender.send(Ended { run: number, state, seconds });
                 }
@@ -81,13 +81,13 @@ enum StepEnd {
 }
 
 impl Run {
-    fn execute(&self, execution: &Execution<'_>) -> (State, Option<f64>) {
+    fn execute(&self, pool: &Pool<'_>) -> (State, Option<f64>) {
         let all: Vec<usize> = (0..self.steps.len()).collect();
         if self.state(&all) == State::Finished {
             return (State::Finished, None);
         }
         let started = Instant::now();
-        match self.steps_left(execution) {
+        match self.steps_left(pool) {
             Ok(Some(worked)) => (self.state(&all), worked.then(|| started.elapsed().as_secs_f64())),
             Ok(None) => (State::Running, None),
             Err(error) => {
@@ -98,7 +98,7 @@ impl Run {
     }
 
     /// Whether any step was started; `None` where another process holds the run.
-    fn steps_left(&self, execution: &Execution<'_>) -> Result<Option<bool>> {
+    fn steps_left(&self, pool: &Pool<'_>) -> Result<Option<bool>> {
         std::fs::create_dir_all(&self.folder).map_err(|source| Error::Io { path: self.folder.clone(), source })?;
         let Some(held) = Held::acquire(&self.folder)? else { return Ok(None) };
         self.describe()?;
@@ -108,11 +108,11 @@ impl Run {
                 continue;
             }
             let failure = self.failure(step);
-            let ended = if failure.is_some() && !execution.retry_failed {
+            let ended = if failure.is_some() && !pool.retry_failed {
                 StepEnd::Failed(String::new())
             } else {
                 worked = true;
-                self.step_once(step, failure, execution, &held)?
+                self.step_once(step, failure, pool, &held)?
             };
             match ended {
                 StepEnd::Complete => {}
@@ -124,19 +124,12 @@ impl Run {
     }
 
     /// Runs a step and keeps how it failed.
-    fn step_once(
-        &self,
-        step: &Step,
-        failure: Option<Failure>,
-        execution: &Execution<'_>,
-        held: &Held,
-    ) -> Result<StepEnd> {
+    fn step_once(&self, step: &Step, failure: Option<Failure>, pool: &Pool<'_>, held: &Held) -> Result<StepEnd> {
         self.forget_failure(step);
         let begun = has_content(&step.folder);
         // Where going on has failed, what is there may be at fault.
         let afresh = failure.is_some_and(|failure| failure.resumed);
-        let ended =
-            self.process(step, begun.then_some(if afresh { "--force" } else { step.go_on }), execution, held)?;
+        let ended = self.process(step, begun.then_some(if afresh { "--force" } else { step.go_on }), pool, held)?;
         if let StepEnd::Failed(reason) = &ended {
             let failure = Failure { step: step.name(), reason: reason.clone(), resumed: begun && !afresh };
             self.keep_failure(step, &failure)?;
@@ -144,13 +137,7 @@ impl Run {
         Ok(ended)
     }
 
-    fn process(
-        &self,
-        step: &Step,
-        continuation: Option<&str>,
-        execution: &Execution<'_>,
-        held: &Held,
-    ) -> Result<StepEnd> {
+    fn process(&self, step: &Step, continuation: Option<&str>, pool: &Pool<'_>, held: &Held) -> Result<StepEnd> {
         let path = self.folder.join("log.txt");
         let error = |source| Error::Io { path: path.clone(), source };
         let mut log = OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(error)?;
@@ -159,8 +146,8 @@ impl Run {
         let line: Vec<_> = arguments().map(|argument| argument.to_string_lossy()).collect();
         writeln!(log, "$ flatness {}", line.join(" ")).map_err(error)?;
         let begin = log.metadata().map_err(error)?.len();
-        let mut command = Command::new(&execution.program);
-        command.args(arguments()).current_dir(&execution.directory);
+        let mut command = Command::new(&pool.program);
+        command.args(arguments()).current_dir(&pool.directory);
         // Its copy of the lock lasts as long as it lives, should this process be killed.
         command.stdin(Stdio::from(held.file.try_clone().map_err(error)?));
         command.stdout(Stdio::from(log.try_clone().map_err(error)?));
@@ -168,8 +155,8 @@ impl Run {
         // Ctrl-C reaches this process alone, which passes it on once: a second one would end a step before it saves.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let child = command.spawn().map_err(|source| Error::Io { path: execution.program.clone(), source })?;
-        let status = wait(child, execution.stop).map_err(error)?;
+        let child = command.spawn().map_err(|source| Error::Io { path: pool.program.clone(), source })?;
+        let status = wait(child, pool.stop).map_err(error)?;
         let complete = is_complete(&step.folder);
         Ok(match status.code() {
             Some(0) if complete => StepEnd::Complete,

@@ -177,13 +177,8 @@ impl Reader<'_> {
     /// Refuses keys that are not among `known`.
     fn known(&self, table: &Table, known: &[&str], place: &str) -> Read<()> {
         let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
-        Err(ExperimentError::UnknownKey {
-            path: self.path.into(),
-            place: place.into(),
-            key: key.clone(),
-            nearest: crate::nearest(key, known.iter().copied()),
-            known: format!("its keys are {}", known.join(", ")),
-        })
+        let all = format!("its keys are {}", known.join(", "));
+        Err(ExperimentError::unknown_key(self.path, place, key, known.iter().copied(), all))
     }
 
     /// The same with `-` for `_` in all keys, so that both spellings of an option are one.

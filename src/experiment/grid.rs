@@ -21,7 +21,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// `sam-learning_rate=0.1-s0`: variant, values on the axes of `steps`, seed; for folders and tables.
+    /// `sam-learning_rate=0.1-s0`: variant, values on the axes of `steps`, seed.
     pub fn label(&self, steps: &[StepKind]) -> String {
         self.joined(steps, Some(self.seed))
     }
@@ -34,18 +34,12 @@ impl Cell {
     fn joined(&self, steps: &[StepKind], seed: Option<u64>) -> String {
         let axes = self.axes.iter().filter_map(|(name, value)| {
             let (step, option) = name.split_once('.')?;
-            steps.iter().any(|kind| kind.name() == step).then(|| format!("{option}={}", file_name(value)))
+            steps.iter().any(|kind| kind.name() == step).then(|| format!("{option}={value}"))
         });
         let variant = Some(self.variant.clone()).filter(|variant| !variant.is_empty());
         let parts: Vec<String> = variant.into_iter().chain(axes).chain(seed.map(|seed| format!("s{seed}"))).collect();
         if parts.is_empty() { "all".into() } else { parts.join("-") }
     }
-}
-
-/// At most 32 characters that mean nothing to shells and file systems.
-fn file_name(text: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "._+-".contains(c) { c } else { '_' };
-    text.chars().map(plain).take(32).collect()
 }
 
 impl Experiment {
@@ -153,17 +147,17 @@ mod tests {
             "sgd-learning_rate=0.1-s5",
             "sgd-learning_rate=1e-5-s3",
             "sgd-learning_rate=1e-5-s5",
-            "sam-learning_rate=0.1-optimizer=sam_rho_0.1-s3",
-            "sam-learning_rate=0.1-optimizer=sam_rho_0.1-s5",
-            "sam-learning_rate=0.1-optimizer=sam_rho_0.2-s3",
-            "sam-learning_rate=0.1-optimizer=sam_rho_0.2-s5",
-            "sam-learning_rate=1e-5-optimizer=sam_rho_0.1-s3",
-            "sam-learning_rate=1e-5-optimizer=sam_rho_0.1-s5",
-            "sam-learning_rate=1e-5-optimizer=sam_rho_0.2-s3",
-            "sam-learning_rate=1e-5-optimizer=sam_rho_0.2-s5",
+            "sam-learning_rate=0.1-optimizer=sam:rho=0.1-s3",
+            "sam-learning_rate=0.1-optimizer=sam:rho=0.1-s5",
+            "sam-learning_rate=0.1-optimizer=sam:rho=0.2-s3",
+            "sam-learning_rate=0.1-optimizer=sam:rho=0.2-s5",
+            "sam-learning_rate=1e-5-optimizer=sam:rho=0.1-s3",
+            "sam-learning_rate=1e-5-optimizer=sam:rho=0.1-s5",
+            "sam-learning_rate=1e-5-optimizer=sam:rho=0.2-s3",
+            "sam-learning_rate=1e-5-optimizer=sam:rho=0.2-s5",
         ];
         assert_eq!(labels, expected);
-        assert_eq!(cells[0].group(), "sgd-operator=hessian_ggn-learning_rate=0.1");
+        assert_eq!(cells[0].group(), "sgd-operator=hessian,ggn-learning_rate=0.1");
         assert_eq!(cells[0].group(), cells[1].group());
         let axes = cells[4].axes.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>();
         assert_eq!(axes, ["analyze.operator hessian,ggn", "train.learning_rate 0.1", "train.optimizer sam:rho=0.1"]);

@@ -14,7 +14,7 @@ mod results;
 mod state;
 
 pub use error::ExperimentError;
-pub use execute::{Ended, Execution, execute};
+pub use execute::{Ended, Pool, execute};
 pub use file::{Experiment, Settings, StepKind};
 pub use grid::{Cell, arguments};
 pub use identity::identity;

@@ -96,7 +96,7 @@ impl Plan {
             let run = hashes.iter().position(|other| *other == hash).unwrap_or_else(|| {
                 let ending = format!("-{hash}");
                 let name = present.iter().find(|name| name.ends_with(&ending)).cloned();
-                let name = name.unwrap_or_else(|| cell.label(&[StepKind::Train]) + &ending);
+                let name = name.unwrap_or_else(|| file_name(&cell.label(&[StepKind::Train])) + &ending);
                 hashes.push(hash);
                 plan.runs.push(Run { folder: folder.join(&name), name, steps: Vec::new() });
                 plan.runs.len() - 1
@@ -142,6 +142,12 @@ impl Run {
         arguments.extend(["--out".into(), folder.clone().into()]);
         Step { kind, folder, arguments, go_on: resolved.go_on, configuration: resolved.configuration }
     }
+}
+
+/// At most 100 characters that mean nothing to shells and file systems.
+fn file_name(label: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "=._+-".contains(c) { c } else { '_' };
+    label.chars().map(plain).take(100).collect()
 }
 
 /// Names of the folders in `folder`, sorted.
@@ -213,6 +219,16 @@ mod tests {
         assert_eq!(second.runs[0].folder, first.runs[0].folder);
         let other = plan(folder.path(), &format!("name = \"twins\"\ntrain.rate = 1\nsteps = [\"train\"]\n{twins}"));
         assert_ne!(other.runs[0].folder, first.runs[0].folder);
+    }
+
+    #[test]
+    fn folders_have_plain_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = "x".repeat(300);
+        let values = format!("[\"sam:rho=0.1,a=../b\", \"{long}\", \"{long}y\"]");
+        let plan = plan(folder.path(), &format!("name = \"a\"\nsteps = [\"train\"]\ngrid.train.optimizer = {values}"));
+        assert!(plan.runs[0].name.starts_with("optimizer=sam_rho=0.1_a=.._b-s0-"), "{}", plan.runs[0].name);
+        assert!(plan.runs.len() == 3 && plan.runs.iter().all(|run| run.name.len() <= 113));
     }
 
     #[test]

@@ -156,7 +156,7 @@ fn the_slurm_script_is_one_and_nothing_else_happens() {
     assert!(script.contains("#SBATCH --array=1-4\n") && script.contains("#SBATCH --job-name=grid-long\n"), "{script}");
     let last = script.lines().last().unwrap();
     let (file, out) = (folder.path().join("grid.toml"), folder.path().join("out"));
-    let command = format!("exec flatness run '{}' --profile 'long' --out '{}'", file.display(), out.display());
+    let command = format!("exec flatness run {} --profile long --out {}", file.display(), out.display());
     assert_eq!(last, format!("{command} --jobs 2 --retry-failed --cell \"$SLURM_ARRAY_TASK_ID/4\""));
     assert_eq!(files(folder.path()).len(), 1);
     let path = folder.path().join("job.sh");
@@ -168,7 +168,28 @@ fn the_slurm_script_is_one_and_nothing_else_happens() {
 }
 
 #[test]
-fn the_example_is_sound() {
+fn the_examples_of_the_page_are_sound() {
+    let page = include_str!("../../docs/experiments.md");
+    let examples: Vec<&str> =
+        page.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("toml\n")).collect();
+    assert!(examples.len() >= 4 && examples[0].starts_with("name = "));
+    let has = |example: &str, key: &str| example.lines().any(|line| line.starts_with(key));
+    for example in examples {
+        // The first is a whole file, the others are parts of one.
+        let mut text = example.to_owned();
+        if !has(example, "[train]") {
+            text = format!("train = {{ data = \"glyphs\", model = \"mlp:8\" }}\n{text}");
+        }
+        if !example.starts_with("name =") {
+            text = format!("name = \"a\"\n{text}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        succeed(&format!("{} --dry-run", line(folder.path(), &text)));
+    }
+}
+
+#[test]
+fn the_example_file_is_sound() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/glyphs.toml");
     let out = tempfile::tempdir().unwrap();
     for profile in ["", "--profile smoke"] {

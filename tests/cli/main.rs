@@ -11,6 +11,7 @@ mod refusals;
 mod results;
 #[cfg(unix)]
 mod resume;
+#[cfg(unix)]
 mod runs;
 mod support;
 mod train_resume;

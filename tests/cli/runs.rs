@@ -204,7 +204,6 @@ fn children(parent: u32) -> Vec<u32> {
     numbers.filter(|process| parent_of(process) == Some(parent)).collect()
 }
 
-#[cfg(unix)]
 fn signal(name: &str, process: u32) {
     assert!(Command::new("kill").args([name, &process.to_string()]).status().unwrap().success());
 }
@@ -219,6 +218,8 @@ fn killed_in_the_middle_it_goes_on_to_the_same_bytes() {
     wait_until("a state", || has_state(&grid.out()));
     let step = children(runner.id());
     assert_eq!(step.len(), 1);
+    // It shall not end before all is looked at.
+    signal("-STOP", step[0]);
     runner.kill().unwrap();
     runner.wait().unwrap();
     // The step lives on, and holds its folder.
@@ -237,6 +238,25 @@ fn killed_in_the_middle_it_goes_on_to_the_same_bytes() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn where_going_on_has_failed_another_try_starts_from_nothing() {
+    let grid = Grid::new(LONG);
+    let runner = grid.spawn("run", "");
+    wait_until("a state", || has_state(&grid.out()));
+    signal("-KILL", children(runner.id())[0]);
+    runner.wait_with_output().unwrap();
+    let state = files(&grid.out()).into_iter().find(|path| path.ends_with("state-hessian.safetensors")).unwrap();
+    std::fs::write(state, b"no state").unwrap();
+    let (code, _, err) = grid.run("");
+    assert!(code == 1 && err.contains("state-hessian.safetensors is damaged"), "{err}");
+    assert_eq!(grid.run("--retry-failed").0, 0);
+    let log = grid.log("s0");
+    let lines = log.lines().filter(|line| line.starts_with("$ flatness analyze"));
+    let ends: Vec<&str> = lines.map(|line| line.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(ends[1..], ["--resume", "--force"], "{log}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn a_step_that_is_killed_counts_as_interrupted() {
     let grid = Grid::new(LONG);
     let runner = grid.spawn("run", "");
@@ -248,7 +268,6 @@ fn a_step_that_is_killed_counts_as_interrupted() {
     assert_eq!(grid.run("").0, 0);
 }
 
-#[cfg(unix)]
 #[test]
 fn ctrl_c_stops_the_steps_and_says_what_is_left() {
     let grid = Grid::new(&format!("seeds = [0, 1, 2]\n{LONG}"));

@@ -84,8 +84,7 @@ impl Translator<'_> {
             let settings = self.known(*kind, cell.settings.get(kind).cloned().unwrap_or_default())?;
             self.step(*kind, settings, &mut trained_on).map_err(|Refusal { reason, hint }| ExperimentError::Cell {
                 path: self.experiment.path.clone(),
-                cell: cell.label(&StepKind::ALL),
-                step: kind.name(),
+                step: format!("cell `{}`, {}", cell.label(&StepKind::ALL), kind.name()),
                 reason,
                 hint,
             })
@@ -105,13 +104,12 @@ impl Translator<'_> {
         };
         let rename = |(key, value): (String, toml::Value)| match name(&key) {
             Some(name) => Ok((name, value)),
-            None => Err(ExperimentError::UnknownKey {
-                path: self.experiment.path.clone(),
-                place: format!("flatness {}", kind.name()),
-                nearest: crate::nearest(&key, options().filter_map(clap::Arg::get_long)),
-                key,
-                known: format!("flatness {} --help names every option", kind.name()),
-            }),
+            None => {
+                let place = format!("flatness {}", kind.name());
+                let names = options().filter_map(clap::Arg::get_long);
+                let all = format!("{place} --help names every option");
+                Err(ExperimentError::unknown_key(&self.experiment.path, &place, &key, names, all))
+            }
         };
         settings.into_iter().map(rename).collect()
     }

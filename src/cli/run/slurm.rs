@@ -40,7 +40,27 @@ pub(super) fn script(experiment: &Experiment, args: &RunArgs, num_runs: usize) -
     )
 }
 
-/// In single quotes, for the shell.
-fn quoted(text: &str) -> String {
+/// For the shell: in single quotes where anything in it means something there.
+pub(super) fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "=._+-/:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shell_reads_back_what_was_meant() {
+        let texts = ["plain-1.0=a/b", "two words", "it's", "$HOME `x` \"y\" *", "", "\\", "ü"];
+        assert_eq!([quoted(texts[0]), quoted(texts[2])], ["plain-1.0=a/b", r"'it'\''s'"]);
+        for text in texts {
+            let shell = std::process::Command::new("sh").args(["-c", &format!("printf %s {}", quoted(text))]).output();
+            let Ok(output) = shell else { return eprintln!("no sh: quoting was not checked") };
+            assert_eq!(String::from_utf8_lossy(&output.stdout), text);
+        }
+    }
 }
