@@ -24,7 +24,7 @@ def picture(height, width, seed):
 
 source = picture(37, 53, 0)
 source.save(folder / "source.png")
-for height, width in [(20, 20), (37, 24), (11, 53), (80, 91), (1, 1), (36, 54)]:
+for height, width in [(20, 20), (37, 24), (11, 53), (80, 91), (1, 1), (36, 50)]:
     source.resize((width, height), Image.BILINEAR).save(folder / f"resized_{height}x{width}.png")
 
 

@@ -11,7 +11,7 @@ use super::{CliError, Ui};
 use crate::Result;
 use crate::checkpoint::Checkpoint;
 use crate::curvature::{Objective, ObjectiveOptions};
-use crate::data::{DataSpec, Dataset, NormalisationChoice, RowRange, Subset};
+use crate::data::{DataSpec, Dataset, NormalisationChoice, RowRange, Split, Subset};
 use crate::models::Architecture;
 
 /// Arguments that define an objective.
@@ -106,6 +106,9 @@ impl SessionArgs {
             }
         }
         let data = spec.load()?;
+        if data.skipped > 0 {
+            ui.say(&format!("note: {} image files do not decode and are left out", data.skipped));
+        }
         Ok((spec.resolved(), data))
     }
 }
@@ -129,9 +132,13 @@ impl Session {
         } else {
             String::new()
         };
+        let labels = match &self.spec.labels {
+            Some(source) if self.spec.split == Split::Train => format!(" with labels {}", source.set),
+            _ => String::new(),
+        };
         let noise = self.spec.noise.map_or(String::new(), |noise| format!(" with label noise {noise}"));
         format!(
-            "{} {decay}, {rows} {} rows of {}{noise}, no augmentation{norm}, {}",
+            "{} {decay}, {rows} {} rows of {}{labels}{noise}, no augmentation{norm}, {}",
             of_mean(&options.loss.describe()),
             self.spec.split.name(),
             self.spec.source_name(),

@@ -46,6 +46,32 @@ pub struct Batches<'a> {
 /// same bits for any number of threads where something is. The threads end when `consume` does, whether or not it took all
 /// batches.
 ///
+/// ```
+/// use candle_core::DType;
+/// use flatness::data::{DataSpec, EpochPlan, Source, with_batches};
+///
+/// let data = DataSpec::new(Source::Glyphs).load()?;
+/// let augmentation = Some("crop:2,cutout:4".parse()?);
+/// let plan = EpochPlan {
+///     order: (0..1000).collect(),
+///     batch_size: 128,
+///     dtype: DType::F32,
+///     augmentation,
+///     seed: 0,
+///     epoch: 0,
+///     threads: 2,
+/// };
+/// let rows = with_batches(&data, &plan, |batches| {
+///     let mut rows = 0;
+///     for batch in batches {
+///         rows += batch?.x.dim(0)?;
+///     }
+///     Ok(rows)
+/// })?;
+/// assert_eq!(rows, 1000);
+/// # Ok::<(), flatness::Error>(())
+/// ```
+///
 /// # Errors
 /// What `consume` gives; rows that do not exist, an augmentation that does not fit, a `dtype` that is no float, and threads
 /// that the system refuses, all before anything is prepared.

@@ -161,6 +161,12 @@ fn data() {
         ("glyphs --rows 0..8 --subset 9", "a subset of 9 rows cannot be chosen from 8", "choose 1 to 8"),
         ("glyphs --split trian", "`trian` is not a valid", "write"),
         ("glyphs --noise symmetric:1.5", "symmetric:1.5", "write"),
+        ("glyphs --labels cifar10n:worst", "`cifar10n:worst` is not a valid source of labels", "cifar10n:SET"),
+        ("glyphs --labels cifar10n:worse", "no file with cifar10n:worse beside the data", "cifar10n:worse:FILE"),
+        ("glyphs --labels cifar10n:worse:{idx-magic}", "is a folder, not a file", "CIFAR-N"),
+        ("cifar100:{nothing}", "no Parquet or binary files of the train split", "cifar-100-binary"),
+        ("images:{nothing}", "train does not exist", "train/CLASS"),
+        ("images:{nothing} --image-size 0", "an image size of 0 pixels", "1 to 4096"),
         ("tensors:{sound.safetensors} --split test", "has no test split", "file of their own"),
         ("tensors:{sound.safetensors} --loss mse", "mean squared error cannot take", "--loss"),
     ] {

@@ -58,6 +58,9 @@ pub enum LabelError {
 }
 
 fn list(paths: &[PathBuf]) -> String {
+    if paths.is_empty() {
+        return "none, since the data lies in no folder".into();
+    }
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 

@@ -163,9 +163,15 @@ impl FromStr for LabelSource {
     }
 }
 
+impl fmt::Display for LabelSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.names().text)
+    }
+}
+
 impl fmt::Display for LabelSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.set.names().text)?;
+        self.set.fmt(f)?;
         self.file.as_ref().map_or(Ok(()), |file| write!(f, ":{}", file.display()))
     }
 }
