@@ -95,12 +95,11 @@ impl Optimizer {
     /// [`Fsgld`](super::Fsgld), [`Sam`](super::Sam), [`Asam`](super::Asam) and [`Rwp`](super::Rwp) for each method's rule.
     ///
     /// # Errors
-    /// What `gradient` returns; [`Error::VectorShape`] for parameters of another space.
+    /// What `gradient` returns; [`Error::VectorShape`] for parameters or a gradient of another space.
     pub fn step(&mut self, theta: &Tensor, learning_rate: f64, gradient: &mut BatchGradient<'_>) -> Result<Update> {
-        if theta.dims() != [self.dim] {
-            return Err(Error::VectorShape { got: theta.dims().to_vec(), dim: self.dim });
-        }
+        self.check_shape(theta)?;
         let pass = self.pass(theta, gradient)?;
+        self.check_shape(&pass.gradient)?;
         let gradient_norm = norm(&pass.gradient)?;
         let stride = Stride {
             theta,
@@ -115,6 +114,11 @@ impl Optimizer {
         let theta = self.diffuse(theta, learning_rate)?;
         self.steps += 1;
         Ok(Update { theta, pass, gradient_norm })
+    }
+
+    fn check_shape(&self, vector: &Tensor) -> Result<()> {
+        let (got, dim) = (vector.dims(), self.dim);
+        if got == [dim] { Ok(()) } else { Err(Error::VectorShape { got: got.to_vec(), dim }) }
     }
 
     /// The pass whose gradient is descended along.
