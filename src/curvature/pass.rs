@@ -213,7 +213,8 @@ impl Objective<'_> {
         batch: &Batch,
         mode: Mode,
     ) -> Result<(Var<V>, Vec<BatchStatistics>)> {
-        let mut forward = Forward::with_fixed(tape, (&self.network.space, &self.fixed), params, &self.network.buffers, mode);
+        let mut forward =
+            Forward::with_fixed(tape, (&self.network.space, &self.fixed), params, &self.network.buffers, mode);
         let output = forward.run(&self.network.architecture.layers, batch.x.clone())?;
         Ok((output, forward.statistics))
     }

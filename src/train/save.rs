@@ -10,7 +10,7 @@ use crate::Result;
 use crate::checkpoint::{ARCH_KEY, DATA_KEY, TRAIN_KEY, VERSION_KEY, write_checkpoint};
 use crate::data::DataSpec;
 use crate::report::ReportError;
-use crate::report::figures::{TrainingCurve, write_training_curves};
+use crate::report::figures::{TrackedCurve, TrainingCurve, write_tracked, write_training_curves};
 use crate::report::tables::write_table;
 
 /// Writes into `folder`, which is made, each file atomically; returns the paths, the checkpoint first:
@@ -18,7 +18,7 @@ use crate::report::tables::write_table;
 /// - `checkpoint.safetensors`, and `best`, `ema` and `swa.safetensors` where there are such weights;
 /// - `metrics.parquet` (a row per epoch), `evaluations.parquet` (a row per final weights, statistics and split),
 ///   `curvature.parquet` (a row per tracked number);
-/// - `figures/training.*`.
+/// - `figures/training.*`, and `figures/curvature.*` where something was tracked.
 ///
 /// `spec` is the specification of the training rows. Times are in none of the files: equal runs give equal bytes.
 ///
@@ -54,6 +54,7 @@ pub fn save(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path) -> Result<Ve
         paths.push(path);
     }
     paths.extend(write_training_curves(&[outcome.curve()], &outcome.statement(), &figures)?);
+    paths.extend(write_tracked(&outcome.tracked_curves(), &outcome.statement(), &figures)?);
     Ok(paths)
 }
 
@@ -72,6 +73,19 @@ impl TrainOutcome {
             train_accuracy: list(|metrics| metrics.train.accuracy),
             test_accuracy: list(|metrics| metrics.test.accuracy),
         }
+    }
+
+    /// The tracked numbers over the epochs, for a figure.
+    pub fn tracked_curves(&self) -> Vec<TrackedCurve> {
+        let mut curves: Vec<TrackedCurve> = Vec::new();
+        for row in &self.tracked {
+            let point = (row.epoch as f64, row.value, row.std_err_data);
+            match curves.iter_mut().find(|curve| curve.quantity == row.quantity) {
+                Some(curve) => curve.points.push(point),
+                None => curves.push(TrackedCurve { quantity: row.quantity.clone(), points: vec![point] }),
+            }
+        }
+        curves
     }
 
     /// How it was trained, in one line for captions.

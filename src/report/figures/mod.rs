@@ -9,6 +9,7 @@ use super::ReportError;
 use crate::analysis::{AnalysisReport, OperatorKind, SpectrumReport};
 use crate::spectral::Axis;
 
+mod bands;
 mod canvas;
 mod comparison;
 mod contour;
@@ -23,10 +24,12 @@ mod sheet;
 mod slices;
 mod spectrum;
 mod subset_study;
+mod tracked;
 mod training;
 
 pub use comparison::write_comparison;
 pub use subset_study::write_subset_study;
+pub use tracked::{TrackedCurve, write_tracked};
 pub use training::{TrainingCurve, write_training_curves};
 
 /// Most operators and scopes in one panel.

@@ -1,0 +1,66 @@
+//! Curvature during a training run.
+
+use std::path::{Path, PathBuf};
+
+use super::bands::{Along, BandCurve, BandPanel, write};
+use super::palette::MAX_SERIES;
+use crate::report::ReportError;
+
+/// One tracked number over the epochs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrackedCurve {
+    /// `lambda_max`, `lambda_2`, … or `trace`.
+    pub quantity: String,
+    /// Epoch (0 before the first step), value and standard error from the choice of rows.
+    pub points: Vec<(f64, f64, f64)>,
+}
+
+/// Writes `curvature.*`: eigenvalues above the trace, with bands of one standard error over the rows. Nothing is written
+/// where there is no finite number.
+///
+/// # Errors
+/// As [`super::write_figures`].
+pub fn write_tracked(curves: &[TrackedCurve], statement: &str, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    let panel = |title, traces: bool| {
+        let own = curves.iter().filter(|curve| (curve.quantity == "trace") == traces);
+        let own = own.map(|curve| BandCurve {
+            name: words(&curve.quantity),
+            points: curve.points.iter().filter(|(_, value, _)| value.is_finite()).copied().collect(),
+        });
+        BandPanel { title, curves: own.filter(|curve| !curve.points.is_empty()).take(MAX_SERIES - 1).collect() }
+    };
+    let along = Along { title: "epoch", logarithmic: false };
+    let statement = format!("± 1 s.e. over the rows. {statement}");
+    write(vec![panel("eigenvalue", false), panel("trace", true)], &along, ("curvature", statement), folder)
+}
+
+fn words(quantity: &str) -> String {
+    match quantity.strip_prefix("lambda_") {
+        Some("max") => "largest λ".into(),
+        Some(index) => format!("λ{}", index.chars().map(subscript).collect::<String>()),
+        None => quantity.into(),
+    }
+}
+
+fn subscript(digit: char) -> char {
+    digit.to_digit(10).and_then(|digit| char::from_u32(0x2080 + digit)).unwrap_or(digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_for_what_was_tracked_and_none_for_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let curve = |quantity: &str, height: f64| TrackedCurve {
+            quantity: quantity.into(),
+            points: (0..5).map(|i| (f64::from(i), height * f64::from(i * i + 1), height)).collect(),
+        };
+        assert!(write_tracked(&[], "", folder.path()).unwrap().is_empty());
+        let curves = [curve("lambda_max", 3.0), curve("lambda_2", 2.0), curve("trace", 10.0)];
+        assert_eq!(write_tracked(&curves, "s", folder.path()).unwrap().len(), 3);
+        assert_eq!(write_tracked(&curves[2..], "s", folder.path()).unwrap().len(), 3);
+        assert_eq!((words("lambda_max"), words("lambda_12")), ("largest λ".into(), "λ₁₂".into()));
+    }
+}
