@@ -1,6 +1,6 @@
 //! Noise for parameters, keyed by seed, purpose, draw and chunk, so that any number of threads draws the same numbers.
 
-use candle_core::{Tensor, WithDType};
+use candle_core::{Device, Tensor, WithDType};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::workers::{CHUNK, Workers};
 use crate::Result;
-use crate::kernels::with_float;
+use crate::kernels::{Slice, with_float};
 use crate::random::{Purpose, substream};
 
 /// The law of one entry of `ε/σ`: mean 0, variance 1.
@@ -52,41 +52,42 @@ pub(super) struct Noise {
 }
 
 impl Noise {
-    /// `scale · z` for the `draw`-th vector `z` of `purpose`, rounded once to the dtype of `like`, in its shape and on its
-    /// device. Draws of one purpose must ask for the same length. Host noise: every device sees the same numbers.
-    pub(super) fn draw(
+    /// `θ + scale · z` with the `draw`-th vector `z` of `purpose`, the product rounded once to the dtype of `θ`; one pass.
+    ///
+    /// Draws of one purpose must be of the same length. `z` is drawn on the host: every device sees the same numbers.
+    pub(super) fn shifted(
         &self,
+        theta: &Tensor,
         (purpose, draw): (Purpose, u64),
         law: Perturbation,
         scale: f64,
-        like: &Tensor,
     ) -> Result<Tensor> {
-        let len = like.elem_count();
-        let (seed, first) = (self.seed, draw * len.div_ceil(CHUNK) as u64);
-        let noise = with_float!(like.dtype(), T => {
-            let mut values = vec![T::from_f64(0.0); len];
+        let host = theta.to_device(&Device::Cpu)?.contiguous()?;
+        let (seed, first) = (self.seed, draw * theta.elem_count().div_ceil(CHUNK) as u64);
+        let shifted = with_float!(theta.dtype(), T => {
+            let mut values = Slice::<T>::of(&host)?.to_vec();
             self.workers.run(|| {
                 values.par_chunks_mut(CHUNK).enumerate().for_each(|(index, chunk)| {
                     let mut unit = [0.0; CHUNK];
                     law.fill(&mut substream(seed, purpose, first + index as u64), &mut unit[..chunk.len()]);
-                    chunk.iter_mut().zip(unit).for_each(|(value, unit)| *value = T::from_f64(scale * unit));
+                    chunk.iter_mut().zip(unit).for_each(|(value, unit)| *value += T::from_f64(scale * unit));
                 });
             });
-            Tensor::from_vec(values, like.dims(), like.device())
+            Tensor::from_vec(values, theta.dims(), theta.device())
         })?;
-        Ok(noise)
+        Ok(shifted)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device};
+    use candle_core::DType;
 
     fn draw(threads: usize, draw: u64, law: Perturbation, n: usize) -> Vec<f64> {
         let noise = Noise { seed: 5, workers: Workers::new(threads).unwrap() };
         let like = Tensor::zeros(n, DType::F64, &Device::Cpu).unwrap();
-        noise.draw((Purpose::Langevin, draw), law, 1.0, &like).unwrap().to_vec1().unwrap()
+        noise.shifted(&like, (Purpose::Langevin, draw), law, 1.0).unwrap().to_vec1().unwrap()
     }
 
     #[test]
@@ -109,10 +110,10 @@ mod tests {
     #[test]
     fn single_precision_rounds_the_same_numbers() {
         let noise = Noise { seed: 5, workers: Workers::new(2).unwrap() };
-        let like = Tensor::zeros(CHUNK + 5, DType::F32, &Device::Cpu).unwrap();
-        let single = noise.draw((Purpose::Langevin, 4), Perturbation::Gaussian, 0.3, &like).unwrap();
+        let ones = Tensor::ones(CHUNK + 5, DType::F32, &Device::Cpu).unwrap();
+        let single = noise.shifted(&ones, (Purpose::Langevin, 4), Perturbation::Gaussian, 0.3).unwrap();
         let double = draw(1, 4, Perturbation::Gaussian, CHUNK + 5);
-        let rounded: Vec<f32> = double.iter().map(|value| (0.3 * value) as f32).collect();
+        let rounded: Vec<f32> = double.iter().map(|value| 1.0 + (0.3 * value) as f32).collect();
         assert_eq!(single.to_vec1::<f32>().unwrap(), rounded);
     }
 

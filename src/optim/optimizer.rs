@@ -46,7 +46,8 @@ pub struct Update {
     pub theta: Tensor,
     /// The pass that describes the step: at `θ` for SGD, AdamW, SGLD, SAM and ASAM, at `θ + ε` (mean over the passes)
     /// for fSGLD and RWP. Its `gradient` is the one descended along, before clipping and without weight decay; its
-    /// `statistics` are those that belong in the running averages of batch normalisation.
+    /// `statistics` are those that belong in the running averages of batch normalisation; its `scores` those of the first
+    /// pass.
     pub pass: GradientReport,
     /// `‖g‖` of that gradient.
     pub gradient_norm: f64,
@@ -143,11 +144,15 @@ impl Optimizer {
         if scale == 0.0 {
             return Ok(theta);
         }
-        let noise = self.noise.draw((Purpose::Langevin, self.steps), Perturbation::Gaussian, scale, &theta)?;
-        if let Descent::Sgd(heavy_ball) = &mut self.descent {
-            heavy_ball.push(&noise, learning_rate)?;
+        let (key, law) = ((Purpose::Langevin, self.steps), Perturbation::Gaussian);
+        match &mut self.descent {
+            Descent::Sgd(heavy_ball) if momentum != 0.0 => {
+                let shift = self.noise.shifted(&theta.zeros_like()?, key, law, scale)?;
+                heavy_ball.push(&shift, learning_rate)?;
+                Ok((theta + shift)?)
+            }
+            _ => self.noise.shifted(&theta, key, law, scale),
         }
-        Ok((theta + noise)?)
     }
 }
 
