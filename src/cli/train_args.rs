@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::CliError;
 use super::args::{ComputeArgs, DataArgs, DtypeArg, argument, parse_loss};
 use super::train_plan::{FILE, TrainPlan};
 use crate::Result;
@@ -155,6 +156,12 @@ impl TrainArgs {
         self.watch.apply(&mut plan.train)?;
         plan.train.execution = self.compute.execution()?;
         plan.train.check()?;
+        if plan.data.is_none() {
+            return Err(CliError::NoTrainingData.into());
+        }
+        if plan.model.is_none() && plan.architecture.is_none() && plan.init.is_none() {
+            return Err(CliError::NoModel.into());
+        }
         Ok(plan)
     }
 }

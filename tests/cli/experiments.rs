@@ -36,7 +36,7 @@ fn every_cell_is_checked_before_anything_runs() {
     for (text, named, hint) in [
         (SOUND.replace("model =", "modle ="), "flatness train has no `modle`", "did you mean `model`?"),
         (SOUND.replace("top =", "qqq ="), "flatness analyze has no `qqq`", "flatness analyze --help"),
-        (SOUND.replace("model = \"mlp:16\"", ""), "cell `sgd-s0`, train: the following required", ""),
+        (SOUND.replace("model = \"mlp:16\"", ""), "cell `sgd-s0`, train: --model is missing", "--model resnet"),
         (SOUND.replace("data = \"glyphs\"", ""), "cell `sgd-s0`, train: --data is missing", "--data glyphs"),
         (SOUND.replace("\"glyphs\"", "\"glyph\""), "train: data: unknown source `glyph`", "did you mean `glyphs`?"),
         (SOUND.replace("\"glyphs\"", "\"mnist:absent\""), "absent", "relative to the experiment file"),
