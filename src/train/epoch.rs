@@ -104,7 +104,7 @@ impl Run<'_> {
             self.state.averages.after_epoch(&weights.theta)?;
         }
         self.state.epochs.push(metrics);
-        if epoch % self.config.track_every == 0 || epoch == self.config.epochs {
+        if epoch.is_multiple_of(self.config.track_every) || epoch == self.config.epochs {
             self.track(epoch, observer)?;
         }
         self.state.seconds.push(EpochSeconds { total: started.elapsed().as_secs_f64(), training, waiting });
@@ -188,7 +188,8 @@ impl Run<'_> {
 
     /// On the test rows, with the running statistics.
     fn test_scores(&self, metrics: &EpochMetrics) -> Result<Scores> {
-        let due = metrics.epoch % self.config.evaluate_every == 0 || metrics.epoch == self.config.epochs;
+        let &EpochMetrics { epoch, .. } = metrics;
+        let due = epoch.is_multiple_of(self.config.evaluate_every) || epoch == self.config.epochs;
         let Some(test) = self.test.filter(|_| due) else { return Ok(Scores::NONE) };
         let weights = &self.state.weights;
         let weights =

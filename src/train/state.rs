@@ -185,7 +185,7 @@ impl StateFolder {
 
     /// After epoch `epoch`, which may be the last of this process.
     pub(super) fn after_epoch(&mut self, state: &State, configuration: &Value, last: bool) -> Result<()> {
-        if !(last || state.epochs.len() % self.every == 0) || self.complaint.is_some() {
+        if !(last || state.epochs.len().is_multiple_of(self.every)) || self.complaint.is_some() {
             return Ok(());
         }
         let path = self.folder.join(format!("state-{}.safetensors", state.steps));
