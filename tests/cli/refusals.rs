@@ -268,7 +268,7 @@ fn arguments() {
         ("train --model mpl:4 --data glyphs".to_owned(), "unknown model `mpl`", "did you mean `mlp`?"),
         ("train --model mlp:4x --data glyphs".to_owned(), "`4x` is neither widths", "mlp:512-256"),
         ("train --model cnn:1-1-1-1-1-1 --data glyphs".to_owned(), "too small", "cnn:8-16"),
-        ("train --model resnet-cifar:6000002 --data glyphs".to_owned(), "above 10000", "resnet-cifar:20"),
+        ("train --model resnet-cifar:6000002 --data glyphs".to_owned(), "above 10000", "resnet18"),
         ("train --model mlp:99999999 --data glyphs".to_owned(), "do not fit the memory", ""),
         ("train --model mlp:99999999999 --data glyphs".to_owned(), "too large", "2^36"),
         ("train --model mlp:4".to_owned(), "--data is missing", "--data glyphs"),
