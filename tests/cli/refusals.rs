@@ -260,7 +260,7 @@ fn arguments() {
         (format!("train {glyphs} --learning-rate 0"), "`learning_rate` is 0", ""),
         (format!("train {glyphs} --batch-size 0"), "`batch_size` is 0", ""),
         ("train --model mpl:4 --data glyphs".to_owned(), "unknown model `mpl`", "did you mean `mlp`?"),
-        ("train --model mlp:4x --data glyphs".to_owned(), "`4x` is neither widths", "mlp:784"),
+        ("train --model mlp:4x --data glyphs".to_owned(), "`4x` is neither widths", "mlp:512"),
         ("train --model cnn:1-1-1-1-1-1 --data glyphs".to_owned(), "too small", "cnn:8-16"),
         ("train --model resnet-cifar:6000002 --data glyphs".to_owned(), "above 10000", "resnet-cifar:20"),
         ("train --model mlp:99999999 --data glyphs".to_owned(), "do not fit the memory", ""),
