@@ -30,16 +30,17 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """6 n + 2 layers for CIFAR images, n = `blocks` in each of three stages."""
+    """`blocks` in each stage, for CIFAR images; three stages of 16, 32, 64 channels make 6 n + 2 layers."""
 
-    def __init__(self, blocks):
+    def __init__(self, blocks, channels=(16, 32, 64)):
         super().__init__()
-        self.conv = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        self.bn = nn.BatchNorm2d(16)
-        widths = [(16, 16, 1), (16, 32, 2), (32, 64, 2)]
+        first = channels[0]
+        self.conv = nn.Conv2d(3, first, 3, 1, 1, bias=False)
+        self.bn = nn.BatchNorm2d(first)
+        widths = [(first, first, 1), *((a, b, 2) for a, b in zip(channels, channels[1:]))]
         stages = [[Block(*first), *(Block(first[1], first[1], 1) for _ in range(blocks - 1))] for first in widths]
         self.stages = nn.Sequential(*sum(stages, []))
-        self.linear = nn.Linear(64, CLASSES)
+        self.linear = nn.Linear(channels[-1], CLASSES)
 
     def forward(self, x):
         x = self.stages(F.relu(self.bn(self.conv(x))))
@@ -51,7 +52,10 @@ def mlp():
     return nn.Sequential(*layers)
 
 
-MODELS = {"resnet20": lambda: ResNet(3), "resnet8": lambda: ResNet(1), "mlp": mlp}
+MODELS = {
+    "resnet20": lambda: ResNet(3), "resnet8": lambda: ResNet(1), "mlp": mlp,
+    "resnet18": lambda: ResNet(2, (64, 128, 256, 512)),
+}  # fmt: skip
 
 
 def load(name, folder):

@@ -79,6 +79,7 @@ def all_rows(threads):
         hvp_row("mlp", 512, peers),
         hvp_row("resnet8", 200, [("pyhessian-loader", 1), ("torch.func", 1, 8)]),
         Row("resnet20 step", "resnet20", 128, steps, "step"),
+        Row("resnet18 step", "resnet18", 128, steps, "step"),
         Row("resnet20 threads", "resnet20", 200, scaling),
         Row("resnet20 memory", "resnet20", MEMORY_IMAGES, [Entry("flatness", "hvp:8")], "memory"),
     ]

@@ -110,7 +110,7 @@ impl ModelError {
                 None => format!("families: {}; or a .json or .toml file", super::FAMILIES.join(", ")),
             }),
             Self::FamilyArgument { .. } => Some(
-                "examples: mlp:512-256,relu  cnn:8-16  resnet18:stem=cifar  vit:patch=4,width=192  (docs/models.md)"
+                "examples: mlp:512-256,relu  cnn:8-16  resnet-cifar:20,width=16  resnet18:stem=cifar  vit:patch=4"
                     .into(),
             ),
             Self::ParamOrder { .. } => Some("list every parameter once, or leave param_order out".into()),

@@ -1,9 +1,11 @@
 //! `train` and what the other commands make of its checkpoint.
 
+use candle_core::Tensor;
+use flatness::checkpoint::TensorFile;
 use flatness::report::tables::read_table;
 use serde_json::Value;
 
-use crate::support::{CHEAP, TRAINING, checkpoint, files, succeed};
+use crate::support::{CHEAP, TRAINING, assert_refused, checkpoint, files, succeed, write};
 
 #[test]
 fn every_optimizer_leaves_a_checkpoint_that_can_be_analyzed_without_further_words() {
@@ -18,6 +20,36 @@ fn every_optimizer_leaves_a_checkpoint_that_can_be_analyzed_without_further_word
         succeed(&format!("analyze {run}/checkpoint.safetensors {CHEAP} --out {flat}"));
         succeed(&format!("check {run}/checkpoint.safetensors --threads 2"));
     }
+}
+
+#[test]
+fn a_transformer_is_trained_and_analyzed_and_read_through_its_family() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    let family = "vit:width=12,depth=1,heads=2";
+    for method in ["sgd", "fsgld:sigma=0.01", "sam:rho=0.05"] {
+        let line = TRAINING.replace("mlp:16", family);
+        succeed(&format!("train {line} --optimizer {method} --out {} --force", place("run")));
+    }
+    let trained = place("run/checkpoint.safetensors");
+    for scope in ["all", "kind:norm", "layer:blocks.0.attn.qkv", "params:cls_token"] {
+        let line = format!("analyze {trained} {CHEAP} --top 1 --bottom 0 --scope {scope} --force");
+        succeed(&format!("{line} --out {}", place("flat")));
+    }
+    // The tensors alone, as another program would leave them.
+    let tensors = TensorFile::read(trained.as_ref()).unwrap().into_tensors();
+    let tensors: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let plain = folder.path().join("plain.safetensors");
+    write(&plain, &tensors);
+    let rows = "--data glyphs --rows 0..8 --threads 2 --loss cross-entropy";
+    let of = |checkpoint: &str, arch: &str| succeed(&format!("check {checkpoint} {arch} {rows}")).out;
+    assert_eq!(of(&plain.display().to_string(), &format!("--arch {family}")), of(&trained, ""));
+    assert_refused(
+        &format!("check {} --arch vitt {rows}", plain.display()),
+        "unknown model `vitt`",
+        "did you mean `vit`",
+    );
+    assert_refused(&format!("check {} --arch vit", plain.display()), "which data", "--data");
 }
 
 #[test]

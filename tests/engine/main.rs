@@ -1,5 +1,6 @@
 //! The engine from its primitives to its products, against plain loops, finite differences and identities.
 
+mod cases;
 mod curvatures;
 mod differences;
 mod exact;

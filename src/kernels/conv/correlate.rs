@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::Operand;
 use super::pack::pack_samples;
+use super::panels;
 use super::plan::{Plan, Position, Sweep, tiles};
 use crate::kernels::element::Element;
 use crate::kernels::simd::{Simd, SimdTask};
@@ -18,7 +19,7 @@ const MAX_LANES: usize = 16;
 const ITEMS_PER_TASK: usize = 4;
 
 /// Vectors of pixels and target channels of one register tile: their sums fill three quarters of the registers.
-const fn tile_sizes(registers: usize) -> (usize, usize) {
+pub(super) const fn tile_sizes(registers: usize) -> (usize, usize) {
     if registers >= 32 { (4, 4) } else { (4, 3) }
 }
 
@@ -35,6 +36,13 @@ pub(super) fn correlate<T: Element>(
     if out.is_empty() {
         return;
     }
+    let in_panels = panels::of_terms(plan, terms);
+    let in_panels: Vec<_> = in_panels
+        .iter()
+        .zip(terms)
+        .map(|(data, &(source, weights))| (source, Operand { data, stacked: weights.stacked }))
+        .collect();
+    let terms = if plan.in_panels { &in_panels } else { terms };
     let mut items: Vec<Item<T>> = out
         .chunks_exact_mut(batch * targets_len)
         .enumerate()
@@ -131,6 +139,7 @@ impl<T: Element> SweepTask<'_, T> {
         };
         let source_end = (plan.groups - 1) * plan.sources * plan.channel_len + offset + start + lanes;
         let last_group = (plan.groups - 1) * (plan.weight_len / plan.groups);
+        // In panels too: the last tile ends where the last target's row would.
         let weights_end = last_group + (plan.targets - 1) * plan.target_step + weight + 1;
         for (source, weights) in self.sources {
             assert!(source_end <= source.len() && weights_end <= weights.len(), "operand of a convolution too short");
@@ -224,7 +233,8 @@ impl<T: Element> SweepTask<'_, T> {
         tile: Tile,
         starts: [usize; V],
     ) -> [[S::Vector; O]; V] {
-        let step = self.plan.target_step;
+        // In a panel the weights of a tile's targets are neighbours.
+        let (step, spread) = if self.plan.in_panels { (1, O) } else { (self.plan.target_step, 1) };
         // SAFETY: for each offset a tile reads, in the source, `LANES` numbers from `source_start + offset + start` on
         // and, in the weights, one for each target; `check_bounds` has compared the largest of these with the lengths.
         unsafe {
@@ -233,7 +243,7 @@ impl<T: Element> SweepTask<'_, T> {
                 let source = source.as_ptr().add(tile.source_start);
                 let weights = weights.as_ptr().add(tile.weights_start);
                 for (&offset, &weight) in self.sweep.offsets.iter().zip(&self.sweep.weight_offsets) {
-                    let (pixels, weights) = (source.add(offset), weights.add(weight));
+                    let (pixels, weights) = (source.add(offset), weights.add(weight * spread));
                     let weights: [S::Vector; O] = std::array::from_fn(|o| S::splat(*weights.add(o * step)));
                     for v in 0..V {
                         let pixels = S::load(pixels.add(starts[v]));

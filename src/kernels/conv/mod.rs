@@ -8,11 +8,12 @@
 //! (`winograd`). All others are direct: each sample is packed once into a zero-padded copy, split by the stride's
 //! phases, in which every kernel tap is a constant offset (`plan`, `pack`); narrow images are packed several samples
 //! side by side, so that no lane is idle. Register tiles then run over it (`correlate` for the convolution and its input
-//! gradient, `weight_gradient` for the sum over pixels).
+//! gradient, `weight_gradient` for the sum over pixels); an input gradient with many weights copies these first (`panels`).
 
 mod correlate;
 mod geometry;
 mod pack;
+mod panels;
 mod plan;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::plan::Weights;
 use super::*;
 use crate::kernels::element::Element;
 
@@ -308,6 +309,32 @@ fn the_three_kernels_are_adjoint() {
         assert!((form - dot(&run(Kind::InputGradient, y, w), x)).abs() <= tolerance);
         assert!((form - dot(&run(Kind::WeightGradient, x, y), w)).abs() <= tolerance);
     }
+}
+
+#[test]
+fn panels_do_not_change_a_bit() {
+    let mut rng = ChaCha8Rng::seed_from_u64(10);
+    for &isa in Isa::available() {
+        for index in 0..60 {
+            let case = Case::random(&mut rng);
+            let operands = case.operands::<f32>(Kind::InputGradient, &mut rng);
+            let plan = Plan::input_gradient_with::<f32>(isa, &case.geometry, case.batch, Weights::InPanels);
+            let panels = case.run_with(Kind::InputGradient, &operands, |terms, out| {
+                correlate::correlate(&plan, case.batch, case.directions, terms, out);
+            });
+            assert_eq!(panels, case.run(isa, Kind::InputGradient, &operands), "case {index}: {:?}", case.geometry);
+        }
+    }
+    // A network's shape goes there by itself.
+    let (kernel, stride, padding, dilation) = ([1; 2], [1; 2], [0; 2], [1; 2]);
+    let (in_channels, out_channels, input) = (256, 512, [2; 2]);
+    let geometry = ConvGeometry { in_channels, out_channels, groups: 1, kernel, stride, padding, dilation, input };
+    assert!(Plan::input_gradient::<f32>(Isa::best(), &geometry, 2).in_panels);
+    let case = Case { geometry, batch: 2, directions: 2, terms: vec![(true, false), (false, true)] };
+    let operands = case.operands::<f32>(Kind::InputGradient, &mut rng);
+    let reference = case.reference(Kind::InputGradient, &operands);
+    let got = case.run(Isa::best(), Kind::InputGradient, &operands);
+    assert_within_rounding(&got, &reference, f32::EPSILON.into(), "512 to 256 channels");
 }
 
 #[test]
