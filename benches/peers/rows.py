@@ -56,6 +56,13 @@ def hvp_row(model, batch, peers):
     return Row(f"{model} hvp", model, batch, entries)
 
 
+def step_row(model, batch):
+    entries = [Entry("flatness", "step:sgd")]
+    entries += [Entry("flatness", f"step:{o}", ("flatness step:sgd",)) for o in ("sam", "fsgld")]
+    entries += [Entry("torch", f"step:{o}", (f"flatness step:{o}",)) for o in ("sgd", "sam", "fsgld")]
+    return Row(f"{model} step", model, batch, entries, "step")
+
+
 def all_rows(threads):
     """The whole comparison, for tools with `threads` threads each."""
     peers = [
@@ -66,9 +73,6 @@ def all_rows(threads):
         Entry("flatness", "gradient"), Entry("torch", "gradient", ("flatness gradient",)),
         Entry("flatness", "hvp:8", ("flatness gradient",)),
     ]  # fmt: skip
-    steps = [Entry("flatness", "step:sgd")]
-    steps += [Entry("flatness", f"step:{o}", ("flatness step:sgd",)) for o in ("sam", "fsgld")]
-    steps += [Entry("torch", f"step:{o}", (f"flatness step:{o}",)) for o in ("sgd", "sam", "fsgld")]
     scaling = []  # empty where there is nothing to scale
     for job in ("hvp:8", "gradient") if threads > 1 else ():
         scaling.append(Entry("flatness", job, threads=threads))
@@ -78,8 +82,8 @@ def all_rows(threads):
         Row("resnet20 gradient", "resnet20", 200, gradient),
         hvp_row("mlp", 512, peers),
         hvp_row("resnet8", 200, [("pyhessian-loader", 1), ("torch.func", 1, 8)]),
-        Row("resnet20 step", "resnet20", 128, steps, "step"),
-        Row("resnet18 step", "resnet18", 128, steps, "step"),
+        step_row("resnet20", 128),
+        step_row("resnet18", 128),
         Row("resnet20 threads", "resnet20", 200, scaling),
         Row("resnet20 memory", "resnet20", MEMORY_IMAGES, [Entry("flatness", "hvp:8")], "memory"),
     ]
