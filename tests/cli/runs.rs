@@ -176,7 +176,7 @@ fn an_analysis_that_fails_leaves_the_training_and_the_other_analyses() {
 const LONG: &str = r#"
 name = "long"
 train = { data = "glyphs", rows = "0..256", model = "mlp:32", epochs = 1, batch_size = 16 }
-analyze = { probes = 4, steps = 40, top = 10, bottom = 5, eig_tol = 1e-6, plane_points = 41, slice_points = 3, save_every = 0 }
+analyze = { probes = 4, steps = 40, top = 10, bottom = 5, eig_tol = 1e-6, plane_points = 81, slice_points = 3, save_every = 0 }
 "#;
 
 fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
@@ -210,7 +210,6 @@ fn signal(name: &str, process: u32) {
 
 #[cfg(target_os = "linux")]
 #[test]
-#[ignore = "open: a second runner takes a folder whose step outlived its killed runner"]
 fn killed_in_the_middle_it_goes_on_to_the_same_bytes() {
     let undisturbed = Grid::new(LONG);
     assert_eq!(undisturbed.run("").0, 0);
@@ -219,11 +218,9 @@ fn killed_in_the_middle_it_goes_on_to_the_same_bytes() {
     wait_until("a state", || has_state(&grid.out()));
     let step = children(runner.id());
     assert_eq!(step.len(), 1);
-    // It shall not end before all is looked at.
-    signal("-STOP", step[0]);
     runner.kill().unwrap();
     runner.wait().unwrap();
-    // The step lives on, and holds its folder.
+    // The step lives on, and holds its folder. (Stopped, it would not: the kernel ends stopped orphans.)
     assert!(grid.status().contains("1 running"), "{}", grid.status());
     let (code, _, err) = grid.run("");
     assert!(code == 1 && err.contains("is run by another process"), "{err}");
