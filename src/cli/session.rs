@@ -107,7 +107,7 @@ impl SessionArgs {
         }
         let data = spec.load()?;
         if data.skipped > 0 {
-            ui.say(&format!("note: {} image files do not decode and are left out", data.skipped));
+            ui.say(&format!("note: image files left out because they do not decode: {}", data.skipped));
         }
         Ok((spec.resolved(), data))
     }

@@ -34,6 +34,9 @@ pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Resu
     let replaces = args.force || args.resume && is_unfinished(&args.out);
     check_folder(&args.out, replaces)?;
     let data = spec.load()?;
+    if data.skipped > 0 {
+        ui.say(&format!("note: image files left out because they do not decode: {}", data.skipped));
+    }
     let architecture = plan.network(&data, init.as_ref())?;
     check_size(plan.model_name(), architecture.param_space()?.dim(), plan.train.execution.memory_bytes)?;
     let test = test_rows(&spec)?;

@@ -84,3 +84,27 @@ fn stored_data_can_be_replaced_row_by_row() {
         assert!(files(&out).iter().any(|path| path.ends_with("summary.parquet")));
     }
 }
+
+#[test]
+fn a_folder_of_images_is_trained_on_and_analyzed() {
+    let folder = tempfile::tempdir().unwrap();
+    let [images, run, flat] = ["images", "run", "flat"].map(|name| folder.path().join(name));
+    for (place, count) in [("train/dark", 6), ("train/light", 6), ("val/light", 2)] {
+        let class = images.join(place);
+        std::fs::create_dir_all(&class).unwrap();
+        for index in 0..count {
+            let grey = if place.ends_with("dark") { 40 } else { 200 } + index;
+            image::RgbImage::from_pixel(12, 15, image::Rgb([grey; 3]))
+                .save(class.join(format!("{index}.png")))
+                .unwrap();
+        }
+    }
+    std::fs::write(images.join("train/dark/broken.jpg"), b"\xff\xd8\xff and then nothing").unwrap();
+    let data = format!("--data images:{} --image-size 8 --noise asymmetric:0.1", images.display());
+    let line = format!("train {data} --skip-broken --model cnn:4 --epochs 2 --batch-size 4 --threads 2");
+    succeed(&format!("{line} --out {}", run.display()));
+    let line = format!("analyze {}/checkpoint.safetensors --top 1 --bottom 0 {CHEAP}", run.display());
+    let outcome = succeed(&format!("{line} --out {}", flat.display()));
+    assert!(outcome.out.contains("12 train rows of images with label noise asymmetric:0.1"), "{}", outcome.out);
+    assert!(outcome.err.contains("left out because they do not decode: 1"), "{}", outcome.err);
+}

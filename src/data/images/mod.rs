@@ -200,8 +200,15 @@ impl ImageFiles {
 
     /// The whole image of an existing row.
     pub(super) fn picture(&self, row: usize) -> DataResult<Picture> {
-        let bytes = std::fs::read(self.root.join(&self.files[row].path));
-        let picture = bytes.map_err(|error| error.to_string()).and_then(|bytes| picture::decode(&bytes));
+        let file = &self.files[row];
+        let picture = match std::fs::read(self.root.join(&file.path)) {
+            // Else the hash would be that of other data.
+            Ok(bytes) if bytes.len() as u64 != file.bytes => {
+                Err("its size has changed since it was listed".to_string())
+            }
+            Ok(bytes) => picture::decode(&bytes),
+            Err(error) => Err(error.to_string()),
+        };
         picture.map_err(|reason| self.unreadable(row, reason, 0))
     }
 

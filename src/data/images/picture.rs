@@ -39,8 +39,11 @@ pub(super) fn decode(file: &[u8]) -> Result<Picture, String> {
         return Err("the image has no pixels".into());
     }
     let mut bytes = vec![0; 3 * width * height];
-    for (channel, plane) in bytes.chunks_exact_mut(width * height).enumerate() {
-        plane.iter_mut().zip(image.as_raw().iter().skip(channel).step_by(3)).for_each(|(to, from)| *to = *from);
+    let (red, rest) = bytes.split_at_mut(width * height);
+    let (green, blue) = rest.split_at_mut(width * height);
+    let planes = red.iter_mut().zip(green).zip(blue);
+    for (&[r, g, b], ((red, green), blue)) in image.as_raw().as_chunks().0.iter().zip(planes) {
+        (*red, *green, *blue) = (r, g, b);
     }
     Ok(Picture { channels: 3, height, width, bytes })
 }

@@ -141,6 +141,10 @@ fn broken_files_are_named_or_left_out() {
     let data = spec(folder.path()).load().unwrap();
     let error = data.batch(&[3], DType::F32, &Device::Cpu).unwrap_err().to_string();
     assert!(error.ends_with("short.jpg: the JPEG file is cut short"), "{error}");
+    put(folder.path(), "train/cat/2.png", &png(33, 48, 0));
+    let changed = data.batch(&[2], DType::F32, &Device::Cpu).unwrap_err().to_string();
+    assert!(changed.ends_with("2.png: its size has changed since it was listed"), "{changed}");
+    put(folder.path(), "train/cat/2.png", &png(33, 47, 5));
     let plan = EpochPlan {
         order: (0..44).collect(),
         batch_size: 3,
