@@ -26,7 +26,7 @@ const MAX_SIZE: usize = 4096;
 const KEPT_BYTES: usize = 1 << 29;
 
 const EXPECTED: &str =
-    "expected `train/CLASS/*.jpg|jpeg|png` and, with the same classes, `test/CLASS/…` or `val/CLASS/…`";
+    "`train/CLASS/*.jpg|jpeg|png` and, with the same classes, `test/CLASS/…` or `val/CLASS/…`";
 
 /// Rows that are image files; decoded when they are asked for.
 #[derive(Debug, Clone)]
