@@ -70,10 +70,11 @@ fn trained(folder: &Path) -> Vec<(String, f64)> {
         value.map(|value| (name.clone(), value))
     };
     let mut numbers: Vec<_> = columns.filter_map(last).collect();
-    let run = run_json(folder).unwrap_or_default();
     // The sum over the epochs holds those before an interruption too.
-    let epochs = run["epoch_seconds"].as_array().map(|epochs| epochs.iter().filter_map(Value::as_f64).sum());
-    numbers.extend(epochs.map(|seconds: f64| ("train_s".to_owned(), seconds)));
+    let timings = read_table(&folder.join("timings.parquet")).ok();
+    if let Some(Column::Number(seconds)) = timings.as_ref().and_then(|table| table.column("seconds")) {
+        numbers.push(("train_s".to_owned(), seconds.iter().sum()));
+    }
     numbers
 }
 
@@ -227,8 +228,10 @@ mod tests {
             ("value", Column::Number(vec![0.5, lambda, 3.0, 99.0])),
         ];
         write_table(&analysis.join("summary.parquet"), &summary, &json!({})).unwrap();
-        for (folder, seconds) in [(train, json!([1.5, 0.25])), (analysis, json!(null))] {
-            let run = json!({"complete": true, "epoch_seconds": seconds, "elapsed_s": 4.0});
+        let timings = [("seconds", Column::Number(vec![1.5, 0.25]))];
+        write_table(&train.join("timings.parquet"), &timings, &json!({})).unwrap();
+        for folder in [train, analysis] {
+            let run = json!({"complete": true, "elapsed_s": 4.0});
             std::fs::write(folder.join("run.json"), run.to_string()).unwrap();
         }
     }

@@ -137,7 +137,10 @@ impl FromStr for Schedule {
 
     fn from_str(text: &str) -> Result<Self, TrainError> {
         let (kind, arguments) = text.split_once(':').unwrap_or((text, ""));
-        let bad = || TrainError::Schedule { text: text.into(), nearest: crate::nearest(kind, CURVES).filter(|nearest| nearest != kind) };
+        let bad = || TrainError::Schedule {
+            text: text.into(),
+            nearest: crate::nearest(kind, CURVES).filter(|nearest| nearest != kind),
+        };
         let mut curve = match kind {
             "constant" => Curve::Constant,
             "multi_step" => Curve::MultiStep { milestones: Vec::new(), gamma: tenth() },

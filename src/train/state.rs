@@ -9,10 +9,11 @@ use serde_json::Value;
 
 use super::averages::Averages;
 use super::track::TrackedRow;
-use super::{EpochMetrics, TrainError};
+use super::{EpochMetrics, TrainError, metrics};
 use crate::Result;
 use crate::checkpoint::{CheckpointError, read_state, write_state};
 use crate::optim::OptimizerState;
+use crate::report::tables::write_table;
 
 /// Parameters of some epoch with their running statistics.
 #[derive(Debug, Clone)]
@@ -197,6 +198,8 @@ impl StateFolder {
             // The new one is whole and on the disk before an old one goes.
             Ok(()) => self.files().into_iter().skip(1).for_each(|(_, path)| _ = std::fs::remove_file(path)),
         }
+        // For whoever watches; the end of the run writes it again, and complains where that fails.
+        let _ = write_table(&self.folder.join("metrics.parquet"), &metrics::columns(&state.epochs), configuration);
         Ok(())
     }
 

@@ -25,8 +25,7 @@ const MAX_SIZE: usize = 4096;
 /// each some hundred times.
 const KEPT_BYTES: usize = 1 << 29;
 
-const EXPECTED: &str =
-    "`train/CLASS/*.jpg|jpeg|png` and, with the same classes, `test/CLASS/…` or `val/CLASS/…`";
+const EXPECTED: &str = "`train/CLASS/*.jpg|jpeg|png` and, with the same classes, `test/CLASS/…` or `val/CLASS/…`";
 
 /// Rows that are image files; decoded when they are asked for.
 #[derive(Debug, Clone)]

@@ -83,8 +83,9 @@ pub fn write_training_curves(
                     _ => [&curve.train_accuracy, &curve.test_accuracy],
                 };
                 for (list, test) in lists.into_iter().zip([false, true]) {
+                    // A line through the epochs that were evaluated, however far apart they are.
                     let points = curve.epochs.iter().copied().zip(list.iter().copied());
-                    panel.curve(canvas, points, pen(order, test));
+                    panel.curve(canvas, points.filter(|(_, value)| value.is_finite()), pen(order, test));
                 }
             }
         }
