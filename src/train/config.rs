@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Track, TrainError};
 use crate::Result;
 use crate::curvature::{Execution, ObjectiveOptions};
-use crate::data::{Augmentation, Dataset, Targets};
+use crate::data::{Augmentation, Dataset, EpochPlan, Targets};
 use crate::models::{Architecture, BatchNormMode, Loss};
 use crate::optim::{Decay, OptimizerConfig, Schedule};
 
@@ -160,6 +160,19 @@ impl TrainConfig {
             Targets::Classes { .. } => Loss::CrossEntropy { label_smoothing: 0.0 },
             Targets::Values { .. } => Loss::Mse,
         })
+    }
+
+    /// The batches of `order` in `epoch`, for the loader.
+    pub(super) fn plan(&self, order: Vec<usize>, epoch: usize) -> EpochPlan {
+        EpochPlan {
+            order,
+            batch_size: self.batch_size,
+            dtype: self.dtype.dtype(),
+            augmentation: self.augmentation.clone(),
+            seed: self.seed,
+            epoch: epoch as u64,
+            threads: self.execution.threads,
+        }
     }
 
     /// The mean loss without the L2 term: its gradient is the optimiser's to add.

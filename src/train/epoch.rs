@@ -13,7 +13,7 @@ use super::state::{EpochSeconds, State};
 use super::track::measure;
 use super::{EpochMetrics, TrainConfig, TrainError, running};
 use crate::curvature::{Evaluation, GradientReport, Objective};
-use crate::data::{Batch, Batches, Dataset, EpochPlan, with_batches};
+use crate::data::{Batch, Batches, Dataset, with_batches};
 use crate::models::{BatchNormMode, Layer, Network};
 use crate::nn::{ClassScores, Mode};
 use crate::optim::Optimizer;
@@ -120,15 +120,7 @@ impl Run<'_> {
     ) -> Result<Option<(f64, f64, bool)>> {
         let mut order: Vec<usize> = (0..self.data.len()).collect();
         order.shuffle(&mut substream(self.config.seed, Purpose::Shuffle, epoch as u64 - 1));
-        let plan = EpochPlan {
-            order,
-            batch_size: self.config.batch_size,
-            dtype: self.config.dtype.dtype(),
-            augmentation: self.config.augmentation.clone(),
-            seed: self.config.seed,
-            epoch: epoch as u64,
-            threads: self.config.execution.threads,
-        };
+        let plan = self.config.plan(order, epoch);
         with_batches(self.data, &plan, |batches| self.steps_on(batches, epoch, sums, observer))
     }
 

@@ -26,7 +26,7 @@ pub(super) fn finish(run: Run<'_>, state: State, stop: TrainStop, fresh: Vec<Str
     for (name, part, running) in kept {
         let theta = run.part.whole(&part)?;
         let reestimated = match reestimates {
-            true => Some(running::reestimate(run.objective, &theta, run.config.batch_size, run.config.seed)?),
+            true => Some(running::reestimate(run.objective, run.data, run.config, &theta)?),
             false => None,
         };
         let choices = [("running", &running), ("reestimated", &reestimated)];

@@ -5,9 +5,11 @@ use std::collections::{HashMap, HashSet};
 use candle_core::{DType, Device, Tensor};
 use rand::seq::SliceRandom;
 
+use super::TrainConfig;
 use super::initialise::visit;
 use crate::Result;
 use crate::curvature::Objective;
+use crate::data::{Dataset, with_batches};
 use crate::models::{Architecture, Layer};
 use crate::nn::{BatchStatistics, NnError};
 use crate::random::{Purpose, substream};
@@ -43,43 +45,51 @@ pub(super) fn update(buffers: &mut HashMap<String, Tensor>, statistics: &[BatchS
 const MAX_ROWS: usize = 16_384;
 
 /// Statistics at fixed parameters: the means of batch means and unbiased batch variances over random batches of the
-/// training rows, without augmentation (as `torch.optim.swa_utils.update_bn`, there with augmentation). Nothing where
-/// no layer normalises over the batch. Cost: a forward pass over up to 16384 rows.
+/// training rows, augmented as in training, as `torch.optim.swa_utils.update_bn` has it. (Without augmentation they would
+/// belong to other images than the weights were trained with, and cost accuracy.) Nothing where no layer normalises over
+/// the batch. Cost: a forward pass over up to 16384 rows.
 ///
 /// # Errors
-/// A loss that is not finite.
+/// A loss that is not finite; rows that cannot be read.
 pub(super) fn reestimate(
     objective: &Objective<'_>,
+    data: &Dataset,
+    config: &TrainConfig,
     theta: &Tensor,
-    batch_size: usize,
-    seed: u64,
 ) -> Result<HashMap<String, Tensor>> {
-    let mut sums: HashMap<String, Tensor> = HashMap::new();
     if !objective.network().architecture.has_batch_norm() {
-        return Ok(sums);
+        return Ok(HashMap::new());
     }
-    let mut rows: Vec<usize> = (0..objective.num_rows()).collect();
+    let mut order: Vec<usize> = (0..data.len()).collect();
     // A folder may be sorted by class, and so would be its batches.
-    rows.shuffle(&mut substream(seed, Purpose::Statistics, 0));
-    rows.truncate(MAX_ROWS);
+    order.shuffle(&mut substream(config.seed, Purpose::Statistics, 0));
+    order.truncate(MAX_ROWS);
     // A last batch of a row or two has no variance to speak of.
-    let batches: Vec<&[usize]> = rows.chunks(batch_size).collect();
-    let whole = batches.iter().filter(|batch| 2 * batch.len() >= batch_size).count().max(1);
-    let count: usize = batches.iter().take(whole).map(|batch| batch.len()).sum();
-    for batch in batches.into_iter().take(whole) {
-        let weight = batch.len() as f64 / count as f64;
-        for layer in objective.batch_statistics(theta, &objective.batch(batch)?)? {
-            for (name, values) in [(layer.running_mean, layer.mean), (layer.running_var, layer.var)] {
-                let part = (values * weight)?;
-                let sum = match sums.remove(&name) {
-                    None => part,
-                    Some(sum) => (sum + part)?,
-                };
-                sums.insert(name, sum);
+    let rest = order.len() % config.batch_size;
+    if 2 * rest < config.batch_size && rest < order.len() {
+        order.truncate(order.len() - rest);
+    }
+    let count = order.len() as f64;
+    // Epochs count from 1: the augmentation here is none of theirs.
+    let plan = config.plan(order, 0);
+    with_batches(data, &plan, |batches| {
+        let mut sums: HashMap<String, Tensor> = HashMap::new();
+        for batch in batches {
+            let batch = batch?;
+            let weight = batch.rows.len() as f64 / count;
+            for layer in objective.batch_statistics(theta, &batch)? {
+                for (name, values) in [(layer.running_mean, layer.mean), (layer.running_var, layer.var)] {
+                    let part = (values * weight)?;
+                    let sum = match sums.remove(&name) {
+                        None => part,
+                        Some(sum) => (sum + part)?,
+                    };
+                    sums.insert(name, sum);
+                }
             }
         }
-    }
-    Ok(sums)
+        Ok(sums)
+    })
 }
 
 #[cfg(test)]
