@@ -9,14 +9,16 @@ pub const GREY: RGBColor = RGBColor(0x6e, 0x6e, 0x6e);
 /// Ground of what was not measured.
 pub const PALE: RGBColor = RGBColor(0xd9, 0xd9, 0xd9);
 
-/// Okabe and Ito (2008), darkest first; its yellow is left out, because thin yellow lines vanish on white.
-const SERIES: [RGBColor; 6] = [
+/// Okabe and Ito (2008), darkest first; its yellow is left out, because thin yellow lines vanish on white,
+/// and its black is a dark grey.
+const SERIES: [RGBColor; 7] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),
     RGBColor(0x00, 0x9e, 0x73),
     RGBColor(0xcc, 0x79, 0xa7),
     RGBColor(0xe6, 0x9f, 0x00),
     RGBColor(0x56, 0xb4, 0xe9),
+    RGBColor(0x59, 0x59, 0x59),
 ];
 
 /// How many series can be told apart in one panel.
@@ -25,6 +27,12 @@ pub const MAX_SERIES: usize = SERIES.len();
 /// Colour of series `index`.
 pub fn series(index: usize) -> RGBColor {
     SERIES[index % MAX_SERIES]
+}
+
+/// The place of an optimiser among the series, so that it has the same colour, marker and dash in every figure; `None`
+/// for other names.
+pub fn optimizer(name: &str) -> Option<usize> {
+    ["sgd", "fsgld", "sam", "asam", "sgld", "adamw", "rwp"].iter().position(|known| *known == name)
 }
 
 /// A light version of `color`, for areas.
