@@ -12,6 +12,7 @@ use super::args::argument;
 use super::{CliError, INTERRUPTED, Ui};
 use crate::experiment::{
     CellResult, Ended, Experiment, Plan, Pool, Run, State, collect, execute, group_summaries, write_cells,
+    write_combined, write_means,
 };
 use crate::report::{ReportError, terminal, write_atomic};
 use crate::{Error, Result};
@@ -123,6 +124,8 @@ pub(super) fn run(args: &RunArgs, ui: &mut Ui) -> Result<u8> {
     let results = collect(&plan);
     let configuration = json!({"profile": experiment.profile, "experiment": experiment.table});
     write_cells(&plan, &results, &folder.join("cells.parquet"), &configuration)?;
+    write_means(&plan, &results, &configuration)?;
+    write_combined(&plan, &configuration)?;
     print_means(&plan, &results, ui);
     ui.say(&format!("wrote {} (cells.parquet, experiment.toml, a folder for each run)", folder.display()));
     let code = progress.close(ui);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::state::{has_content, is_complete};
-use super::{Failure, Held, Run, State, Step, StepKind};
+use super::{Failure, Held, Run, State, Step};
 use crate::report::write_atomic;
 use crate::{Error, Result};
 
@@ -116,7 +116,7 @@ impl Run {
             };
             match ended {
                 StepEnd::Complete => {}
-                StepEnd::Failed(_) if step.kind == StepKind::Analyze => {}
+                StepEnd::Failed(_) if step.kind.needs_checkpoint() => {}
                 StepEnd::Failed(_) | StepEnd::Interrupted => break,
             }
         }

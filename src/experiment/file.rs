@@ -7,6 +7,10 @@ use toml::{Table, Value};
 
 use super::ExperimentError;
 
+mod axes;
+
+pub(super) use axes::{Axis, Variant};
+
 /// A command that makes a part of a run folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StepKind {
@@ -14,18 +18,29 @@ pub enum StepKind {
     Train,
     /// `flatness analyze`, of the checkpoint that `train` wrote.
     Analyze,
+    /// `flatness sharpness`, of the same checkpoint.
+    Sharpness,
+    /// `flatness langevin`, which needs no network.
+    Langevin,
 }
 
 impl StepKind {
-    /// Both, in the order in which they run.
-    pub const ALL: [Self; 2] = [Self::Train, Self::Analyze];
+    /// All, in the order in which they run.
+    pub const ALL: [Self; 4] = [Self::Train, Self::Analyze, Self::Sharpness, Self::Langevin];
 
     /// The command's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
             Self::Analyze => "analyze",
+            Self::Sharpness => "sharpness",
+            Self::Langevin => "langevin",
         }
+    }
+
+    /// Whether it reads the checkpoint that `train` wrote; the others begin a run, and take its seed.
+    pub fn needs_checkpoint(self) -> bool {
+        matches!(self, Self::Analyze | Self::Sharpness)
     }
 
     fn named(name: &str) -> Option<Self> {
@@ -35,31 +50,6 @@ impl StepKind {
 
 /// Options of one command, by name with dashes.
 pub type Settings = BTreeMap<String, Value>;
-
-/// An option and the values that it takes.
-#[derive(Debug, Clone)]
-pub(super) struct Axis {
-    pub(super) step: StepKind,
-    pub(super) key: String,
-    pub(super) values: Vec<Value>,
-}
-
-impl Axis {
-    /// `train.learning_rate`.
-    pub(super) fn name(&self) -> String {
-        format!("{}.{}", self.step.name(), self.key.replace('-', "_"))
-    }
-}
-
-/// Settings that belong together.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Variant {
-    /// Empty where the file has no variants.
-    pub(super) name: String,
-    pub(super) settings: BTreeMap<StepKind, Settings>,
-    /// Axes of this variant alone.
-    pub(super) axes: Vec<Axis>,
-}
 
 /// An experiment file with its profile merged in; every key checked but the names and values of the commands' options.
 #[derive(Debug, Clone)]
@@ -72,8 +62,10 @@ pub struct Experiment {
     pub name: String,
     /// One run for each.
     pub seeds: Vec<u64>,
-    /// In the order in which they run; `train` is the first.
+    /// In the order in which they run; the first begins a run.
     pub steps: Vec<StepKind>,
+    /// Options of the comparison at the end.
+    pub compare: Settings,
     /// The file's content as it applies, options with dashes.
     pub table: Table,
     pub(super) base: BTreeMap<StepKind, Settings>,
@@ -81,7 +73,8 @@ pub struct Experiment {
     pub(super) variants: Vec<Variant>,
 }
 
-const KEYS: [&str; 8] = ["name", "seeds", "steps", "train", "analyze", "grid", "variant", "profile"];
+const KEYS: [&str; 11] =
+    ["name", "seeds", "steps", "train", "analyze", "sharpness", "langevin", "compare", "grid", "variant", "profile"];
 
 impl Experiment {
     /// Reads and checks `path`, with `[profile.NAME]` merged in where `profile` names it: tables key by key, anything
@@ -116,7 +109,7 @@ impl Experiment {
                 known: profiles.keys().cloned().collect(),
             })?;
             let changes = reader.table(Some(changes.clone()), &format!("profile.{name}"))?;
-            reader.known(&changes, &KEYS[1..7], &format!("profile `{name}`"))?;
+            reader.known(&changes, &KEYS[1..10], &format!("profile `{name}`"))?;
             merge(&mut table, changes);
         }
         reader.experiment(table, profile)
@@ -157,11 +150,14 @@ impl Reader<'_> {
         let base = self.settings(&table, "")?;
         let axes = self.axes(table.get("grid"), "grid", &steps)?;
         let variants = self.variants(table.get("variant"), &axes, &steps)?;
+        let own = variants.iter().flat_map(|variant| &variant.axes);
+        axes.iter().chain(own).try_for_each(|axis| self.is_used(axis, &table))?;
         Ok(Experiment {
             path: self.path.into(),
             profile,
             name: self.name(table.get("name"), "name")?,
             seeds: self.seeds(table.get("seeds"))?,
+            compare: self.options(&table, "compare", "compare")?,
             steps,
             base,
             axes,
@@ -240,34 +236,45 @@ impl Reader<'_> {
     }
 
     fn steps(&self, value: Option<&Value>) -> Read<Vec<StepKind>> {
-        let Some(value) = value else { return Ok(StepKind::ALL.to_vec()) };
+        let Some(value) = value else { return Ok(vec![StepKind::Train, StepKind::Analyze]) };
         let kind = |value: &Value| value.as_str().and_then(StepKind::named);
         let steps: Option<Vec<StepKind>> = self.array(value, "steps")?.iter().map(kind).collect();
-        match steps {
-            Some(steps) if StepKind::ALL.starts_with(&steps) => Ok(steps),
-            _ => Err(self.wrong("steps", "must be [\"train\"] or [\"train\", \"analyze\"]")),
-        }
+        let sensible = |steps: &Vec<StepKind>| match steps.split_first() {
+            Some((StepKind::Train, rest)) => rest.is_sorted() && rest.iter().all(|kind| kind.needs_checkpoint()),
+            Some((first, rest)) => *first == StepKind::Langevin && rest.is_empty(),
+            None => false,
+        };
+        let reason =
+            "must be \"train\", with \"analyze\" and \"sharpness\" after it where wanted, or \"langevin\" alone";
+        steps.filter(sensible).ok_or_else(|| self.wrong("steps", reason))
     }
 
-    /// The options under `train` and `analyze` of `table`, which stands at `place` (empty, or with a dot at its end).
+    /// The options under the name of each step in `table`, which stands at `place` (empty, or with a dot at its end).
     fn settings(&self, table: &Table, place: &str) -> Read<BTreeMap<StepKind, Settings>> {
         let mut settings = BTreeMap::new();
         for kind in StepKind::ALL {
             let at = format!("{place}{}", kind.name());
-            let options = self.table(table.get(kind.name()).cloned(), &at)?;
-            for (key, value) in &options {
-                self.option(kind, key, &format!("{at}.{key}"))?;
-                self.plain(value, &format!("{at}.{key}"))?;
-            }
-            settings.insert(kind, options.into_iter().collect());
+            let options = self.options(table, kind.name(), &at)?;
+            options.keys().try_for_each(|key| self.option(Some(kind), key, &format!("{at}.{key}")))?;
+            settings.insert(kind, options);
         }
         Ok(settings)
     }
 
+    /// The table `name` of `table`, which stands `at` there: plain values under the names of options.
+    fn options(&self, table: &Table, name: &str, at: &str) -> Read<Settings> {
+        let options = self.table(table.get(name).cloned(), at)?;
+        for (key, value) in &options {
+            self.option(None, key, &format!("{at}.{key}"))?;
+            self.plain(value, &format!("{at}.{key}"))?;
+        }
+        Ok(options.into_iter().collect())
+    }
+
     /// Refuses options that belong to the runner.
-    fn option(&self, kind: StepKind, key: &str, at: &str) -> Read<()> {
+    fn option(&self, kind: Option<StepKind>, key: &str, at: &str) -> Read<()> {
         let reason = match key {
-            "seed" if kind == StepKind::Train => "is set by `seeds`",
+            "seed" if kind.is_some_and(|kind| !kind.needs_checkpoint()) => "is set by `seeds`",
             "out" | "force" | "resume" | "json" | "help" => "is not for experiment files: the runner decides it",
             "checkpoint" => "is not for experiment files: it is the one that `train` writes",
             _ => return Ok(()),
@@ -285,61 +292,6 @@ impl Reader<'_> {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Axes under `value`, written `"train.rho" = […]` or as tables `train.rho = […]`.
-    fn axes(&self, value: Option<&Value>, place: &str, steps: &[StepKind]) -> Read<Vec<Axis>> {
-        let mut axes: Vec<Axis> = Vec::new();
-        for (key, value) in self.table(value.cloned(), place)? {
-            let entries = match value {
-                Value::Table(inner) => {
-                    inner.into_iter().map(|(inner, value)| (format!("{key}.{inner}"), value)).collect()
-                }
-                value => vec![(key, value)],
-            };
-            for (key, value) in entries {
-                let at = format!("{place}.{key}");
-                let (step, option) = key.split_once('.').unwrap_or((&key, ""));
-                let step = StepKind::named(step).filter(|_| !option.is_empty());
-                let step = step.ok_or_else(|| self.wrong(&at, "must be `train.OPTION` or `analyze.OPTION`"))?;
-                if !steps.contains(&step) {
-                    return Err(self.wrong(&at, "belongs to a step that `steps` leaves out"));
-                }
-                self.option(step, option, &at)?;
-                let values = self.array(&value, &at)?.to_vec();
-                values.iter().try_for_each(|value| self.plain(value, &at))?;
-                if axes.iter().any(|axis| axis.step == step && axis.key == option) {
-                    return Err(self.wrong(&at, "is there twice"));
-                }
-                axes.push(Axis { step, key: option.into(), values });
-            }
-        }
-        Ok(axes)
-    }
-
-    fn variants(&self, value: Option<&Value>, axes: &[Axis], steps: &[StepKind]) -> Read<Vec<Variant>> {
-        let Some(value) = value else { return Ok(vec![Variant::default()]) };
-        let mut variants: Vec<Variant> = Vec::new();
-        for value in self.array(value, "variant")? {
-            let table = self.table(Some(value.clone()), "variant")?;
-            let name = self.name(table.get("name"), "variant.name")?;
-            self.known(&table, &["name", "train", "analyze", "grid"], &format!("variant `{name}`"))?;
-            if variants.iter().any(|other| other.name == name) {
-                return Err(self.wrong("variant.name", format!("{name:?} is there twice")));
-            }
-            let place = format!("variant.{name}.");
-            let settings = self.settings(&table, &place)?;
-            let own = self.axes(table.get("grid"), &format!("{place}grid"), steps)?;
-            let taken = |axis: &&Axis| settings.get(&axis.step).is_some_and(|options| options.contains_key(&axis.key));
-            if let Some(axis) = axes.iter().chain(&own).find(taken) {
-                return Err(self.wrong(&axis.name(), format!("is set by variant `{name}` and by a grid")));
-            }
-            if let Some(axis) = own.iter().find(|own| axes.iter().any(|axis| axis.name() == own.name())) {
-                return Err(self.wrong(&axis.name(), format!("is an axis of variant `{name}` and of all")));
-            }
-            variants.push(Variant { name, settings, axes: own });
-        }
-        Ok(variants)
     }
 }
 

@@ -31,9 +31,15 @@ impl Cell {
         self.joined(&StepKind::ALL, None)
     }
 
+    /// The value on the axis of that name, where the cell has one.
+    pub fn on_axis(&self, name: &str) -> Option<&str> {
+        self.axes.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
     fn joined(&self, steps: &[StepKind], seed: Option<u64>) -> String {
         let axes = self.axes.iter().filter_map(|(name, value)| {
-            let (step, option) = name.split_once('.')?;
+            // A word may be in the texts of any step.
+            let Some((step, option)) = name.split_once('.') else { return Some(format!("{name}={value}")) };
             steps.iter().any(|kind| kind.name() == step).then(|| format!("{option}={value}"))
         });
         let variant = Some(self.variant.clone()).filter(|variant| !variant.is_empty());
@@ -44,7 +50,7 @@ impl Cell {
 
 impl Experiment {
     /// The cells, variants outermost and seeds innermost. In texts `{seed}` stands for the cell's seed, so that label
-    /// noise, for one, can be drawn anew with each.
+    /// noise, for one, can be drawn anew with each; `{word}` for the value on an axis of that name.
     pub fn cells(&self) -> Vec<Cell> {
         let points = self.variants.iter().flat_map(|variant| {
             let axes: Vec<&Axis> = self.axes.iter().chain(&variant.axes).collect();
@@ -61,21 +67,27 @@ impl Experiment {
         for (kind, options) in &variant.settings {
             settings.entry(*kind).or_default().extend(options.clone());
         }
-        for (axis, value) in axes.iter().zip(values) {
-            settings.entry(axis.step).or_default().insert(axis.key.clone(), (*value).clone());
+        if let Some(first) = self.steps.first() {
+            settings.entry(*first).or_default().insert("seed".into(), Value::String("{seed}".into()));
         }
-        settings.entry(StepKind::Train).or_default().insert("seed".into(), Value::String("{seed}".into()));
-        settings.values_mut().flat_map(Settings::values_mut).for_each(|value| insert_seed(value, seed));
+        let mut words = vec![("{seed}".to_owned(), seed.to_string())];
+        for (axis, value) in axes.iter().zip(values) {
+            match axis.step {
+                Some(step) => _ = settings.entry(step).or_default().insert(axis.key.clone(), (*value).clone()),
+                None => words.push((format!("{{{}}}", axis.name()), text(value))),
+            }
+        }
+        settings.values_mut().flat_map(Settings::values_mut).for_each(|value| insert(value, &words));
         settings.retain(|kind, _| self.steps.contains(kind));
         let axes = axes.iter().zip(values).map(|(axis, value)| (axis.name(), text(value))).collect();
         Cell { variant: variant.name.clone(), axes, seed, settings }
     }
 }
 
-fn insert_seed(value: &mut Value, seed: u64) {
+fn insert(value: &mut Value, words: &[(String, String)]) {
     match value {
-        Value::String(text) => *text = text.replace("{seed}", &seed.to_string()),
-        Value::Array(items) => items.iter_mut().for_each(|item| insert_seed(item, seed)),
+        Value::String(text) => words.iter().for_each(|(word, value)| *text = text.replace(word, value)),
+        Value::Array(items) => items.iter_mut().for_each(|item| insert(item, words)),
         _ => {}
     }
 }
@@ -161,6 +173,17 @@ mod tests {
         assert_eq!(cells[0].group(), cells[1].group());
         let axes = cells[4].axes.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>();
         assert_eq!(axes, ["analyze.operator hessian,ggn", "train.learning_rate 0.1", "train.optimizer sam:rho=0.1"]);
+    }
+
+    #[test]
+    fn a_word_goes_into_texts() {
+        let text = "name = \"words\"\nsteps = [\"train\"]\ntrain.optimizer = \"fsgld:eta={eta},beta_inverse={b_i}\"\n\
+                    grid.eta = [0.1]\ngrid.b_i = [1e-8, 1]";
+        let cells = cells(text);
+        let optimizers = cells.iter().map(|cell| cell.settings[&StepKind::Train]["optimizer"].as_str().unwrap());
+        assert_eq!(optimizers.collect::<Vec<_>>(), ["fsgld:eta=0.1,beta_inverse=1e-8", "fsgld:eta=0.1,beta_inverse=1"]);
+        assert_eq!(cells[0].label(&[StepKind::Train]), "b_i=1e-8-eta=0.1-s0");
+        assert_eq!((cells[1].on_axis("eta"), cells[1].on_axis("b_i")), (Some("0.1"), Some("1")));
     }
 
     #[test]

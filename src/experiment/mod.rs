@@ -12,6 +12,7 @@ mod identity;
 mod plan;
 mod results;
 mod state;
+mod tables;
 
 pub use error::ExperimentError;
 pub use execute::{Ended, Pool, execute};
@@ -21,3 +22,4 @@ pub use identity::identity;
 pub use plan::{Plan, PlannedCell, ResolvedStep, Run, Step};
 pub use results::{CellResult, collect, group_summaries, write_cells};
 pub use state::{Failure, Held, State, held_since, is_complete};
+pub use tables::{write_combined, write_means};

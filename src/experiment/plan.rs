@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::results::names;
 use super::{Cell, Experiment, StepKind, identity};
 use crate::Result;
 
@@ -35,13 +36,13 @@ pub struct Step {
 }
 
 impl Step {
-    /// The name of its folder: `train`, or `analyze-` and a hash.
+    /// The name of its folder: `train`, or `analyze-` and a hash, and so on.
     pub fn name(&self) -> String {
         self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 }
 
-/// A training and the analyses of its checkpoint.
+/// A training and the analyses of its checkpoint, or another command that begins a run.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// The name of its folder: the label of its first cell, and the hash of the training.
@@ -96,7 +97,9 @@ impl Plan {
             let run = hashes.iter().position(|other| *other == hash).unwrap_or_else(|| {
                 let ending = format!("-{hash}");
                 let name = present.iter().find(|name| name.ends_with(&ending)).cloned();
-                let name = name.unwrap_or_else(|| file_name(&cell.label(&[StepKind::Train])) + &ending);
+                let name = name.unwrap_or_else(|| {
+                    file_name(&cell.label(&experiment.steps[..experiment.steps.len().min(1)])) + &ending
+                });
                 hashes.push(hash);
                 plan.runs.push(Run { folder: folder.join(&name), name, steps: Vec::new() });
                 plan.runs.len() - 1
@@ -105,6 +108,17 @@ impl Plan {
             plan.cells.push(PlannedCell { cell, run, steps });
         }
         Ok(plan)
+    }
+
+    /// The step of that kind of a cell.
+    pub fn step(&self, cell: &PlannedCell, kind: StepKind) -> Option<&Step> {
+        let run = self.runs.get(cell.run)?;
+        cell.steps.iter().filter_map(|number| run.steps.get(*number)).find(|step| step.kind == kind)
+    }
+
+    /// The names of all axes, in the order of the cells.
+    pub fn axis_names(&self) -> Vec<&str> {
+        names(self.cells.iter().flat_map(|cell| cell.cell.axes.iter().map(|(name, _)| name.as_str())))
     }
 
     /// The runs of the `part`-th of `parts` parts (from 1), by their numbers: every run is in one part.
@@ -116,13 +130,12 @@ impl Plan {
 impl Run {
     /// Adds the steps that are not there yet; returns the numbers of all of them.
     fn add(&mut self, experiment: &Experiment, resolved: Vec<ResolvedStep>) -> Vec<usize> {
-        let mut before: Vec<Value> = Vec::new();
+        let begin = resolved.first().map_or(Value::Null, |step| step.configuration.clone());
         let mut numbers = Vec::new();
         for (kind, resolved) in experiment.steps.iter().zip(resolved) {
-            before.push(resolved.configuration.clone());
-            let folder = self.folder.join(match kind {
-                StepKind::Train => kind.name().to_owned(),
-                StepKind::Analyze => format!("{}-{}", kind.name(), identity(&json!(before))),
+            let folder = self.folder.join(match kind.needs_checkpoint() {
+                false => kind.name().to_owned(),
+                true => format!("{}-{}", kind.name(), identity(&json!([begin, resolved.configuration]))),
             });
             let number = self.steps.iter().position(|step| step.folder == folder);
             numbers.push(number.unwrap_or(self.steps.len()));
@@ -135,7 +148,7 @@ impl Run {
 
     fn step(&self, kind: StepKind, folder: PathBuf, resolved: ResolvedStep) -> Step {
         let mut arguments: Vec<OsString> = vec![kind.name().into()];
-        if kind == StepKind::Analyze {
+        if kind.needs_checkpoint() {
             arguments.push(self.folder.join("train/checkpoint.safetensors").into());
         }
         arguments.extend(resolved.arguments.into_iter().map(OsString::from));

@@ -5,10 +5,11 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::state::run_json;
+use super::tables::labels;
 use super::{Plan, PlannedCell, Run, State, Step, StepKind};
 use crate::analysis::SummaryRow;
 use crate::report::ReportError;
-use crate::report::tables::{Column, Table, read_table, write_table};
+use crate::report::tables::{Column, read_table, write_table};
 
 /// Numbers of an analysis that stand beside those of training.
 const QUANTITIES: [&str; 3] = ["lambda_max", "lambda_min", "trace"];
@@ -40,10 +41,12 @@ fn result(plan: &Plan, cell: &PlannedCell) -> CellResult {
     let Some(run) = plan.runs.get(cell.run) else {
         return CellResult { state: State::Pending, numbers: Vec::new() };
     };
-    let steps: Vec<&Step> = cell.steps.iter().filter_map(|number| run.steps.get(*number)).collect();
-    let numbers = steps.iter().flat_map(|step| match step.kind {
+    let steps = cell.steps.iter().filter_map(|number| run.steps.get(*number));
+    let numbers = steps.flat_map(|step| match step.kind {
         StepKind::Train => trained(&step.folder),
-        StepKind::Analyze => analyzed(&step.folder),
+        StepKind::Analyze => with_seconds(step, headlines),
+        StepKind::Sharpness => with_seconds(step, |folder| quantities(folder, "sharpness")),
+        StepKind::Langevin => with_seconds(step, |folder| quantities(folder, "summary")),
     });
     CellResult { state: run.state(&cell.steps), numbers: numbers.collect() }
 }
@@ -78,15 +81,29 @@ fn trained(folder: &Path) -> Vec<(String, f64)> {
     numbers
 }
 
-/// Headline numbers of whole operators, and the time of the last process.
-fn analyzed(folder: &Path) -> Vec<(String, f64)> {
-    let mut numbers = read_table(&folder.join("summary.parquet")).map(|table| headlines(&table)).unwrap_or_default();
-    let seconds = run_json(folder).and_then(|run| run["elapsed_s"].as_f64());
-    numbers.extend(seconds.map(|seconds| ("analyze_s".to_owned(), seconds)));
+/// What `numbers` finds in the folder of `step`, and the time of its last process.
+fn with_seconds(step: &Step, numbers: impl Fn(&Path) -> Vec<(String, f64)>) -> Vec<(String, f64)> {
+    let mut numbers = numbers(&step.folder);
+    let seconds = run_json(&step.folder).and_then(|run| run["elapsed_s"].as_f64());
+    numbers.extend(seconds.map(|seconds| (format!("{}_s", step.kind.name()), seconds)));
     numbers
 }
 
-fn headlines(table: &Table) -> Vec<(String, f64)> {
+/// `quantity` and `value` of the table `name`, where both are there.
+fn quantities(folder: &Path, name: &str) -> Vec<(String, f64)> {
+    let table = read_table(&folder.join(format!("{name}.parquet"))).ok();
+    let column = |name| table.as_ref().and_then(|table| table.column(name));
+    match (column("quantity"), column("value")) {
+        (Some(Column::Text(names)), Some(Column::Number(values))) => {
+            names.iter().cloned().zip(values.iter().copied()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Headline numbers of whole operators.
+fn headlines(folder: &Path) -> Vec<(String, f64)> {
+    let Ok(table) = read_table(&folder.join("summary.parquet")) else { return Vec::new() };
     let text = |name| match table.column(name) {
         Some(Column::Text(values)) => values.as_slice(),
         _ => &[],
@@ -106,31 +123,24 @@ fn headlines(table: &Table) -> Vec<(String, f64)> {
 /// # Errors
 /// [`ReportError`] where the file cannot be written.
 pub fn write_cells(plan: &Plan, results: &[CellResult], path: &Path, configuration: &Value) -> Result<(), ReportError> {
-    let cells = || plan.cells.iter();
-    let text = |value: &dyn Fn(&PlannedCell) -> String| Column::Text(cells().map(value).collect());
-    let axes = names(cells().flat_map(|cell| cell.cell.axes.iter().map(|(name, _)| name.as_str())));
+    let cells: Vec<&PlannedCell> = plan.cells.iter().collect();
     let numbers = names(results.iter().flat_map(|result| result.numbers.iter().map(|(name, _)| name.as_str())));
-    let mut columns = vec![("variant", text(&|cell| cell.cell.variant.clone()))];
-    for name in &axes {
-        columns.push((name, axis(plan, name)));
-    }
+    let mut columns = labels(plan, &cells);
+    let folder = |cell: &PlannedCell, kind| {
+        let run = plan.runs.get(cell.run);
+        run.zip(plan.step(cell, kind)).map_or(String::new(), |(run, step)| format!("{}/{}", run.name, step.name()))
+    };
+    let folders = StepKind::ALL.map(|kind| {
+        let folders = cells.iter().map(|cell| folder(cell, kind)).collect();
+        (format!("{}_folder", kind.name()), Column::Text(folders))
+    });
+    columns.extend(folders.iter().map(|(name, column)| (name.as_str(), column.clone())));
     let states = results.iter().map(|result| result.state.name().to_owned()).collect();
     let reasons = results.iter().map(|result| match &result.state {
         State::Failed(failure) => failure.reason.clone(),
         _ => String::new(),
     });
-    let folder = |cell: &PlannedCell, kind| {
-        let run = plan.runs.get(cell.run);
-        let step = run.and_then(|run| cell.steps.iter().filter_map(|i| run.steps.get(*i)).find(|s| s.kind == kind));
-        run.zip(step).map_or(String::new(), |(run, step)| format!("{}/{}", run.name, step.name()))
-    };
-    columns.extend([
-        ("seed", Column::Count(cells().map(|cell| cell.cell.seed as usize).collect())),
-        ("train_folder", text(&|cell| folder(cell, StepKind::Train))),
-        ("analyze_folder", text(&|cell| folder(cell, StepKind::Analyze))),
-        ("state", Column::Text(states)),
-        ("reason", Column::Text(reasons.collect())),
-    ]);
+    columns.extend([("state", Column::Text(states)), ("reason", Column::Text(reasons.collect()))]);
     for name in &numbers {
         columns.push((name, Column::Number(results.iter().map(|result| result.number(name)).collect())));
     }
@@ -138,7 +148,7 @@ pub fn write_cells(plan: &Plan, results: &[CellResult], path: &Path, configurati
 }
 
 /// Each name once, in the order of appearance.
-fn names<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub(super) fn names<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut names = Vec::new();
     for name in all {
         if !names.contains(&name) {
@@ -146,15 +156,6 @@ fn names<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
         }
     }
     names
-}
-
-/// Values on an axis, as numbers where all are; cells of variants without that axis have none.
-fn axis(plan: &Plan, name: &str) -> Column {
-    let value = |cell: &PlannedCell| cell.cell.axes.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
-    let values: Vec<Option<String>> = plan.cells.iter().map(value).collect();
-    let numbers: Option<Vec<f64>> =
-        values.iter().map(|value| value.as_ref().map_or(Some(f64::NAN), |value| value.parse().ok())).collect();
-    numbers.map_or_else(|| Column::Text(values.into_iter().map(Option::unwrap_or_default).collect()), Column::Number)
 }
 
 /// For each group of cells that differ in the seed alone: its label with the number of finished cells, and mean and
@@ -179,12 +180,28 @@ fn is_shown(name: &str) -> bool {
 }
 
 fn summary(name: &str, cells: &[&CellResult]) -> SummaryRow {
-    let values: Vec<f64> = cells.iter().map(|cell| cell.number(name)).collect();
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    // One value has no deviation: 0/0 is NaN, which the table leaves out.
-    SummaryRow { std_err_numeric: (squares / (count - 1.0)).sqrt(), ..SummaryRow::exact(name, mean) }
+    let moments = Moments::of(cells.iter().map(|cell| cell.number(name)));
+    SummaryRow { std_err_numeric: moments.std_dev, ..SummaryRow::exact(name, moments.mean) }
+}
+
+/// Of the numbers that are there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moments {
+    pub(super) count: usize,
+    pub(super) mean: f64,
+    /// With `n − 1`; NaN for one.
+    pub(super) std_dev: f64,
+}
+
+impl Moments {
+    pub(super) fn of(values: impl Iterator<Item = f64>) -> Self {
+        let values: Vec<f64> = values.filter(|value| !value.is_nan()).collect();
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        // One value has no deviation: 0/0 is NaN, which tables leave out.
+        Self { count: values.len(), mean, std_dev: (squares / (count - 1.0)).sqrt() }
+    }
 }
 
 #[cfg(test)]
@@ -204,7 +221,7 @@ mod tests {
                 go_on: "",
                 configuration: Value::Null,
             };
-            let steps = StepKind::ALL.map(step).to_vec();
+            let steps = [StepKind::Train, StepKind::Analyze].map(step).to_vec();
             let axes = vec![("train.rate".to_owned(), (*rate).to_owned())];
             let cell = Cell { variant: (*variant).into(), axes, seed: *seed, settings: Default::default() };
             plan.runs.push(Run { folder: folder.join(&name), name, steps });
@@ -249,7 +266,8 @@ mod tests {
         write_cells(&plan, &results, &path, &json!({"name": "x"})).unwrap();
         let table = read_table(&path).unwrap();
         let names: Vec<&str> = table.columns.iter().map(|(name, _)| name.as_str()).collect();
-        let expected = ["variant", "train.rate", "seed", "train_folder", "analyze_folder", "state", "reason"];
+        let folders = ["train_folder", "analyze_folder", "sharpness_folder", "langevin_folder"];
+        let expected = [&["variant", "train.rate", "seed"], &folders[..], &["state", "reason"]].concat();
         let numbers = ["epoch", "test_loss", "train_s", "ggn_lambda_max", "analyze_s"];
         assert_eq!(names, [&expected[..], &numbers[..]].concat());
         let states = ["finished", "finished", "pending", "finished"].map(str::to_owned).to_vec();

@@ -37,6 +37,33 @@ pub enum Column {
 }
 
 impl Column {
+    /// How many values it has.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(values) => values.len(),
+            Self::Number(values) => values.len(),
+            Self::Count(values) => values.len(),
+            Self::Flag(values) => values.len(),
+        }
+    }
+
+    /// Whether it has no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds the values of `other`; false, and nothing done, where that is of another kind.
+    pub fn append(&mut self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text(values), Self::Text(more)) => values.extend_from_slice(more),
+            (Self::Number(values), Self::Number(more)) => values.extend_from_slice(more),
+            (Self::Count(values), Self::Count(more)) => values.extend_from_slice(more),
+            (Self::Flag(values), Self::Flag(more)) => values.extend_from_slice(more),
+            _ => return false,
+        }
+        true
+    }
+
     fn series(&self, name: &str) -> Series {
         match self {
             Self::Text(values) => Series::new(name.into(), values),
