@@ -76,7 +76,7 @@ impl SessionArgs {
             ui.say("note: half-precision weights were widened");
         }
         let path = || self.model.checkpoint.clone();
-        let spec = self.data.spec(checkpoint.data())?.ok_or_else(|| CliError::NoData { checkpoint: path() })?;
+        let spec = self.data.spec(stored_data(&checkpoint))?.ok_or_else(|| CliError::NoData { checkpoint: path() })?;
         let architecture = &checkpoint.network.architecture;
         let loss = loss.or(architecture.loss).ok_or_else(|| CliError::NoLoss { checkpoint: path() })?;
         let (spec, data) = self.load(spec, architecture, ui)?;
@@ -111,6 +111,17 @@ impl SessionArgs {
         }
         Ok((spec.resolved(), data))
     }
+}
+
+/// The data that the trainer wrote down; relative places also as seen from where it ran.
+fn stored_data(checkpoint: &Checkpoint) -> Option<DataSpec> {
+    let spec = checkpoint.data()?;
+    let run = std::fs::read(checkpoint.path.parent()?.join("run.json")).ok();
+    let run = run.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    Some(match run.as_ref().and_then(|run| run["directory"].as_str()) {
+        Some(directory) => spec.or_seen_from(Path::new(directory)),
+        None => spec,
+    })
 }
 
 /// `mean cross-entropy`; a mean already says so.

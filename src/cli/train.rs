@@ -136,6 +136,8 @@ pub(super) fn finish(
     };
     run["resumed_from_step"] = json!(resumed_from);
     run["threads"] = json!(outcome.config.execution.threads);
+    // Where relative paths of the data begin.
+    run["directory"] = json!(std::env::current_dir().ok());
     run["train"] = json!(outcome.config);
     run["data"] = json!(spec.resolved());
     run["data_sha256"] = json!(outcome.data_sha256);

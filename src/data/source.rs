@@ -1,7 +1,7 @@
 //! Where rows come from: the known sources, their text form and their default normalisation.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::{DataError, DataResult, Normalisation, cifar, glyphs};
@@ -83,6 +83,17 @@ impl Source {
             Self::Tensors(file) => file.parent().map(PathBuf::from),
         }
     }
+    /// The same source, with a relative place seen from `directory`.
+    pub(super) fn seen_from(&self, directory: &Path) -> Self {
+        match self {
+            Self::Glyphs => Self::Glyphs,
+            Self::Mnist(folder) => Self::Mnist(directory.join(folder)),
+            Self::Cifar10(folder) => Self::Cifar10(directory.join(folder)),
+            Self::Cifar100(folder) => Self::Cifar100(directory.join(folder)),
+            Self::Images(folder) => Self::Images(directory.join(folder)),
+            Self::Tensors(file) => Self::Tensors(directory.join(file)),
+        }
+    }
 }
 
 impl FromStr for Source {
@@ -161,6 +172,13 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_relative_place_is_seen_from_another_folder_and_an_absolute_one_stays() {
+        let seen = |text: &str| text.parse::<Source>().unwrap().seen_from(Path::new("/runs")).to_string();
+        assert_eq!(seen("mnist:../data"), "mnist:/runs/../data");
+        assert_eq!((seen("images:/data"), seen("glyphs")), ("images:/data".into(), "glyphs".into()));
     }
 
     #[test]

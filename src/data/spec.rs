@@ -1,5 +1,7 @@
 //! Which rows: source, split, label noise and selection, in the form that a checkpoint stores.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::images::{self, ImageOptions};
@@ -69,6 +71,20 @@ pub struct DataSpec {
 }
 
 impl DataSpec {
+    /// The same rows where relative places, if they lead nowhere from here, lead somewhere from `directory`.
+    pub fn or_seen_from(mut self, directory: &Path) -> Self {
+        let leads_nowhere = |source: &Source| source.folder().is_some_and(|folder| !folder.exists());
+        let seen = self.source.seen_from(directory);
+        if leads_nowhere(&self.source) && !leads_nowhere(&seen) {
+            self.source = seen;
+        }
+        let file = self.labels.as_mut().and_then(|labels| labels.file.as_mut());
+        if let Some(file) = file.filter(|file| !file.exists() && directory.join(&**file).exists()) {
+            *file = directory.join(&*file);
+        }
+        self
+    }
+
     /// All training rows of `source`, with its default normalisation.
     pub fn new(source: Source) -> Self {
         Self {
