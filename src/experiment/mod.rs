@@ -12,6 +12,7 @@ mod identity;
 mod plan;
 mod results;
 mod state;
+mod sweeps;
 mod tables;
 
 pub use error::ExperimentError;
@@ -22,4 +23,5 @@ pub use identity::identity;
 pub use plan::{Plan, PlannedCell, ResolvedStep, Run, Step};
 pub use results::{CellResult, collect, group_summaries, write_cells};
 pub use state::{Failure, Held, State, held_since, is_complete};
+pub use sweeps::{Sweep, SweepGroup, over_epochs, sweeps};
 pub use tables::{write_combined, write_means};

@@ -21,7 +21,8 @@ const MEANS: [&str; 4] = ["train_loss", "train_accuracy", "test_loss", "test_acc
 pub struct CellResult {
     /// Of its steps.
     pub state: State,
-    /// By name: the last row of `metrics.parquet`; then `OPERATOR_QUANTITY` of the analysis, and seconds.
+    /// By name: the last row of `metrics.parquet`, seconds of all epochs and (median) of the steps of one; then
+    /// `OPERATOR_QUANTITY` of the analysis, and its seconds.
     pub numbers: Vec<(String, f64)>,
 }
 
@@ -78,7 +79,17 @@ fn trained(folder: &Path) -> Vec<(String, f64)> {
     if let Some(Column::Number(seconds)) = timings.as_ref().and_then(|table| table.column("seconds")) {
         numbers.push(("train_s".to_owned(), seconds.iter().sum()));
     }
+    if let Some(Column::Number(seconds)) = timings.as_ref().and_then(|table| table.column("training_seconds")) {
+        numbers.push(("epoch_s".to_owned(), median(seconds)));
+    }
     numbers
+}
+
+/// Of an epoch other work on the machine takes its share: the median is the least disturbed number.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// What `numbers` finds in the folder of `step`, and the time of its last process.
@@ -245,7 +256,8 @@ mod tests {
             ("value", Column::Number(vec![0.5, lambda, 3.0, 99.0])),
         ];
         write_table(&analysis.join("summary.parquet"), &summary, &json!({})).unwrap();
-        let timings = [("seconds", Column::Number(vec![1.5, 0.25]))];
+        let timings =
+            [("seconds", Column::Number(vec![1.5, 0.25])), ("training_seconds", Column::Number(vec![0.9, 0.2]))];
         write_table(&train.join("timings.parquet"), &timings, &json!({})).unwrap();
         for folder in [train, analysis] {
             let run = json!({"complete": true, "elapsed_s": 4.0});
@@ -268,7 +280,7 @@ mod tests {
         let names: Vec<&str> = table.columns.iter().map(|(name, _)| name.as_str()).collect();
         let folders = ["train_folder", "analyze_folder", "sharpness_folder", "langevin_folder"];
         let expected = [&["variant", "train.rate", "seed"], &folders[..], &["state", "reason"]].concat();
-        let numbers = ["epoch", "test_loss", "train_s", "ggn_lambda_max", "analyze_s"];
+        let numbers = ["epoch", "test_loss", "train_s", "epoch_s", "ggn_lambda_max", "analyze_s"];
         assert_eq!(names, [&expected[..], &numbers[..]].concat());
         let states = ["finished", "finished", "pending", "finished"].map(str::to_owned).to_vec();
         assert_eq!(table.column("state"), Some(&Column::Text(states)));

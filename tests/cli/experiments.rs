@@ -189,6 +189,36 @@ fn the_examples_of_the_page_are_sound() {
 }
 
 #[test]
+fn every_experiment_of_the_project_is_sound_with_every_profile() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let out = tempfile::tempdir().unwrap();
+    if !root.join("../shared/data/cifar10").exists() {
+        eprintln!("skipped: ../shared/data is not there");
+        return;
+    }
+    let entries = std::fs::read_dir(root.join("experiments")).unwrap().map(|entry| entry.unwrap().path());
+    let experiments: Vec<_> = entries.filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect();
+    assert!(experiments.len() >= 6);
+    for path in experiments {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let profiles = text.lines().filter_map(|line| line.strip_prefix("[profile.")?.strip_suffix(']'));
+        let dry = |option: String| {
+            succeed(&format!("run {} --dry-run --out {} {option}", path.display(), out.path().display()))
+        };
+        // Weights to begin with are made by a command of their own, and those of the paper are not here.
+        let table: toml::Table = text.parse().unwrap();
+        let init = table.get("train").and_then(|train| train.get("init")).and_then(|init| init.as_str());
+        if init.is_some_and(|init| !root.join("experiments").join(init).exists()) {
+            continue;
+        }
+        profiles
+            .filter(|profile| init.is_none() || *profile != "paper")
+            .for_each(|profile| _ = dry(format!("--profile {profile}")));
+        dry(String::new());
+    }
+}
+
+#[test]
 fn the_example_file_is_sound() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/glyphs.toml");
     let out = tempfile::tempdir().unwrap();

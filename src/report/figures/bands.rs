@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::canvas::{Canvas, Marker, Pen, dash};
-use super::palette::{series, tint};
+use super::palette::{optimizer, series, tint};
 use super::panel::{Axis, Panel};
 use super::scale::Scale;
 use super::sheet::{Sample, Sheet};
@@ -17,14 +17,14 @@ pub(super) struct BandCurve {
 }
 
 /// Curves that share an axis.
-pub(super) struct BandPanel {
-    pub(super) title: &'static str,
+pub(super) struct BandPanel<'a> {
+    pub(super) title: &'a str,
     pub(super) curves: Vec<BandCurve>,
 }
 
 /// What lies along the bottom.
-pub(super) struct Along {
-    pub(super) title: &'static str,
+pub(super) struct Along<'a> {
+    pub(super) title: &'a str,
     pub(super) logarithmic: bool,
 }
 
@@ -34,17 +34,18 @@ pub(super) struct Along {
 /// # Errors
 /// As [`super::write_figures`].
 pub(super) fn write(
-    panels: Vec<BandPanel>,
-    along: &Along,
+    panels: Vec<BandPanel<'_>>,
+    along: &Along<'_>,
     (name, statement): (&str, String),
     folder: &Path,
 ) -> Result<Vec<PathBuf>, ReportError> {
-    let panels: Vec<BandPanel> = panels.into_iter().filter(|panel| !panel.curves.is_empty()).take(2).collect();
+    let panels: Vec<BandPanel<'_>> = panels.into_iter().filter(|panel| !panel.curves.is_empty()).take(2).collect();
     if panels.is_empty() {
         return Ok(Vec::new());
     }
     let all = || panels.iter().flat_map(|panel| &panel.curves);
-    let legend = all().enumerate().map(|(index, curve)| (Sample::Band(pen(index)), curve.name.clone())).collect();
+    let styles = Styles::new(all());
+    let legend = styles.names.iter().map(|name| (Sample::Band(pen(styles.of(name))), (*name).to_owned())).collect();
     let sheet = Sheet { legend, body_height: 80.0 * panels.len() as f64 + 14.0, statement };
     sheet.write(folder, name, |canvas, body| {
         let places = all().flat_map(|curve| &curve.points).map(|(place, ..)| *place);
@@ -56,17 +57,39 @@ pub(super) fn write(
         let left = axes.iter().map(|axis| axis.room(72.0)).fold(0.0, f64::max);
         // The lower panel also holds the labels.
         let shares: &[(f64, f64)] = if panels.len() == 2 { &[(0.0, 0.46), (0.46, 1.0)] } else { &[(0.0, 1.0)] };
-        let mut index = 0;
         for ((panel, y), (from, to)) in panels.iter().zip(axes).zip(shares) {
             let across = if *to == 1.0 { Axis::new(x, along.title) } else { Axis::bare(x) };
             let place = Panel::new(body.rows(*from, *to), left, across, y);
             for curve in &panel.curves {
-                draw(canvas, &place, curve, index);
-                index += 1;
+                draw(canvas, &place, curve, styles.of(&curve.name));
             }
             place.draw_axes(canvas);
         }
     })
+}
+
+/// Which series draws a name: an optimiser its own where all are optimisers, else by the order of appearance.
+struct Styles<'a> {
+    names: Vec<&'a str>,
+    optimizers: bool,
+}
+
+impl<'a> Styles<'a> {
+    fn new(curves: impl Iterator<Item = &'a BandCurve>) -> Self {
+        let mut names: Vec<&str> = Vec::new();
+        for curve in curves {
+            if !names.contains(&curve.name.as_str()) {
+                names.push(&curve.name);
+            }
+        }
+        let optimizers = names.iter().all(|name| optimizer(name).is_some());
+        Self { names, optimizers }
+    }
+
+    fn of(&self, name: &str) -> usize {
+        let order = self.names.iter().position(|own| *own == name).unwrap_or(0);
+        if self.optimizers { optimizer(name).unwrap_or(order) } else { order }
+    }
 }
 
 /// Ends of all bands.

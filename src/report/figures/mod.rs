@@ -24,11 +24,13 @@ mod sheet;
 mod slices;
 mod spectrum;
 mod subset_study;
+mod sweep;
 mod tracked;
 mod training;
 
 pub use comparison::write_comparison;
 pub use subset_study::write_subset_study;
+pub use sweep::{SweepPanel, write_sweep};
 pub use tracked::{TrackedCurve, write_tracked};
 pub use training::{TrainingCurve, write_training_curves};
 
