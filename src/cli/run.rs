@@ -6,18 +6,15 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
 
 use super::args::argument;
 use super::{CliError, INTERRUPTED, Ui};
-use crate::experiment::{
-    CellResult, Ended, Experiment, Plan, Pool, Run, State, collect, execute, group_summaries, write_cells,
-    write_combined, write_means,
-};
+use crate::experiment::{CellResult, Ended, Experiment, Plan, Pool, Run, State, collect, execute, group_summaries};
 use crate::report::{ReportError, terminal, write_atomic};
 use crate::{Error, Result};
 
 mod plan;
+mod report;
 mod slurm;
 
 pub(super) use plan::plan;
@@ -62,6 +59,9 @@ pub(super) struct RunArgs {
     /// Runs at a time; each has its share of the cores, unless the file says threads
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: usize,
+    /// Folder of figures and page [default: reports/NAME, as --out; DIR/report with --out DIR]
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
     /// Only the I-th of N parts of the runs, for array jobs
     #[arg(long, value_name = "I/N")]
     cell: Option<String>,
@@ -85,6 +85,12 @@ impl RunArgs {
             Some((part, parts)) if part >= 1 && part <= parts => Ok((part, parts)),
             _ => Err(argument("--cell", text, "must be I/N with I from 1 to N, such as 3/10")),
         }
+    }
+
+    fn report_folder(&self, experiment: &Experiment) -> PathBuf {
+        let beside = || self.experiment.out.as_ref().map(|out| out.join("report"));
+        let default = || Path::new("reports").join(experiment.folder_name());
+        self.report.clone().or_else(beside).unwrap_or_else(default)
     }
 
     fn threads(&self) -> Result<usize> {
@@ -122,12 +128,14 @@ pub(super) fn run(args: &RunArgs, ui: &mut Ui) -> Result<u8> {
     let mut progress = Tally::new(&runs, args.jobs);
     execute(&runs, &pool, &mut |ended| progress.tell(&ended, ui));
     let results = collect(&plan);
-    let configuration = json!({"profile": experiment.profile, "experiment": experiment.table});
-    write_cells(&plan, &results, &folder.join("cells.parquet"), &configuration)?;
-    write_means(&plan, &results, &configuration)?;
-    write_combined(&plan, &configuration)?;
+    report::write_tables(&experiment, &plan, &results)?;
     print_means(&plan, &results, ui);
-    ui.say(&format!("wrote {} (cells.parquet, experiment.toml, a folder for each run)", folder.display()));
+    ui.say(&format!("wrote {} (tables, experiment.toml, a folder for each run)", folder.display()));
+    if parts == 1 && results.iter().any(|result| result.state == State::Finished) {
+        let report = args.report_folder(&experiment);
+        report::write_figures(&plan, &results, &report)?;
+        ui.say(&format!("wrote {} (figures)", report.display()));
+    }
     let code = progress.close(ui);
     let stopped = stop.load(Ordering::SeqCst);
     Ok(if stopped && code != 0 { INTERRUPTED } else { code })
