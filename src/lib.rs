@@ -35,6 +35,7 @@ pub mod error;
 pub mod experiment;
 pub mod kernels;
 pub mod landscape;
+pub mod langevin;
 pub mod models;
 pub mod nn;
 pub mod observer;

@@ -45,6 +45,14 @@ pub enum Purpose {
     InstanceNoise = 20,
     /// Random crops, flips and cutouts of training images.
     Augmentation = 21,
+    /// The perturbation `ε` of chains on small potentials.
+    LangevinPerturbation = 50,
+    /// The noise `ξ` of chains on small potentials.
+    LangevinNoise = 51,
+    /// Exact draws from the law of a small potential.
+    LangevinLaw = 52,
+    /// Directions of sliced distances.
+    LangevinSlices = 53,
 }
 
 /// The stream of `purpose` under `seed`. Equal arguments give equal numbers on every machine.

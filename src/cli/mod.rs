@@ -7,6 +7,7 @@ mod check;
 mod error;
 mod estimate;
 mod info;
+mod langevin;
 mod matvec;
 mod output;
 mod overlap;
@@ -54,6 +55,8 @@ enum Command {
     Run(run::RunArgs),
     /// How far the runs of an experiment have come
     Status(status::StatusArgs),
+    /// SGLD and fSGLD on small potentials, whose laws are known: step size, coupling, mass that moves to flat wells
+    Langevin(langevin::LangevinArgs),
     /// Products of the Hessian or GGN with your own vectors
     Matvec(matvec::MatvecArgs),
     /// How much the eigenspaces of two analyses have in common
@@ -122,6 +125,7 @@ fn dispatch(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8>
         Command::Quickstart(args) => quickstart::run(&args, arguments, ui),
         Command::Run(args) => run::run(&args, ui),
         Command::Status(args) => status::run(&args, ui),
+        Command::Langevin(args) => langevin::run(&args, arguments, ui),
         Command::Matvec(args) => matvec::run(&args, ui),
         Command::Overlap(args) => overlap::run(&args, ui),
         Command::Check(args) => check::run(&args, ui),

@@ -17,8 +17,10 @@ use polars::prelude::{
 use super::{ReportError, write_atomic};
 
 mod analysis;
+mod langevin;
 
 pub use analysis::write_tables;
+pub use langevin::write_langevin;
 
 /// Version of the columns, in `flatness.schema`.
 pub const SCHEMA: u32 = 1;

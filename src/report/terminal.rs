@@ -26,6 +26,17 @@ pub fn summary_table(rows: &[SummaryRow]) -> String {
     text
 }
 
+/// Names, values and half widths of their 95 % intervals; nothing after the value where it is 0 or unknown.
+pub fn interval_table(rows: &[(&str, f64, f64)]) -> String {
+    let line = |(name, value, half_width): &(&str, f64, f64)| {
+        let known = if *half_width > 0.0 { *half_width } else { f64::NAN };
+        let [value, half_width, _] = measured(*value, [known, f64::NAN]);
+        vec![(*name).to_owned(), value, half_width]
+    };
+    let header = ["quantity", "value", "± 95 %"].map(str::to_owned).to_vec();
+    aligned(&std::iter::once(header).chain(rows.iter().map(line)).collect::<Vec<_>>(), 1)
+}
+
 /// The summaries of several runs side by side: a line per quantity, a column per run, `value ± error`. The error holds
 /// both sources, `sqrt(numeric² + data²)`. Runs that do not fit into 80 columns go to a further table below.
 pub fn comparison_table(runs: &[(String, Vec<SummaryRow>)]) -> String {

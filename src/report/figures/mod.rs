@@ -15,6 +15,7 @@ mod comparison;
 mod contour;
 mod density;
 mod export;
+mod langevin;
 mod number;
 mod palette;
 mod panel;
@@ -29,6 +30,7 @@ mod tracked;
 mod training;
 
 pub use comparison::write_comparison;
+pub use langevin::write_langevin;
 pub use subset_study::write_subset_study;
 pub use sweep::{SweepPanel, write_sweep};
 pub use tracked::{TrackedCurve, write_tracked};
