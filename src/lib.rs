@@ -17,6 +17,8 @@
 //! | [`spectral`], [`landscape`] | Krylov methods and estimators on any operator; loss surfaces |
 //! | [`analysis`], [`report`] | the survey as plain structs; its tables and figures |
 //! | [`experiment`] | many runs: a grid as data, its folders and their states |
+//! | [`langevin`] | SGLD and fSGLD on potentials whose laws are known |
+//! | [`statistics`] | means, intervals and tests over few seeds |
 //! | [`cli`] | one file per subcommand |
 //!
 //! Dependencies point down: `cli → report, analysis, train → spectral, landscape → curvature → nn → autodiff →
@@ -43,6 +45,7 @@ pub mod optim;
 pub mod random;
 pub mod report;
 pub mod spectral;
+pub mod statistics;
 pub mod train;
 
 pub use error::{Error, Result};

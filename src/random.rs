@@ -53,6 +53,10 @@ pub enum Purpose {
     LangevinLaw = 52,
     /// Directions of sliced distances.
     LangevinSlices = 53,
+    /// Resamples of a bootstrap interval.
+    Bootstrap = 60,
+    /// Sign patterns and splits, where there are too many to count.
+    Signs = 61,
 }
 
 /// The stream of `purpose` under `seed`. Equal arguments give equal numbers on every machine.

@@ -1,6 +1,7 @@
 //! What `analyze` computes, as plain report structs that `report` turns into tables and figures.
 
 mod check;
+pub mod compare;
 mod cost;
 mod cross;
 mod headlines;

@@ -2,7 +2,7 @@
 
 use super::study::{Measured, law, measure, stationary};
 use super::{Dynamics, Energy, Potential, StudyOptions};
-use crate::spectral::student_quantile;
+use crate::statistics::student_quantile;
 use crate::{Observer, Result};
 
 /// One step size.

@@ -19,7 +19,6 @@ mod slq;
 mod state;
 #[cfg(test)]
 mod stress;
-mod student;
 mod survey;
 #[cfg(test)]
 mod testing;
@@ -45,7 +44,7 @@ pub use power::{PowerParams, power};
 pub use sketch::{SketchParams, SketchReport};
 pub use slq::{SlqParams, slq};
 pub use state::{Store, SurveyState};
-pub use student::student_quantile;
+
 pub use survey::{Stop, SurveyOutcome, SurveyParams, SurveyReport, survey};
 pub use trace::{TraceParams, hutchinson};
 pub use xtrace::{xdiag, xtrace};

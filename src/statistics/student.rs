@@ -15,7 +15,7 @@ const MAX_TERMS: usize = 10_000;
 /// probability outside (0, 1) or `degrees` that are not positive.
 ///
 /// ```
-/// use flatness::spectral::student_quantile;
+/// use flatness::statistics::student_quantile;
 ///
 /// // The factor of a 95 % interval from 16 shards, where a normal quantile would take 1.96.
 /// assert!((student_quantile(0.975, 15.0) - 2.13145).abs() < 1e-5);
@@ -40,6 +40,11 @@ pub fn student_quantile(probability: f64, degrees: f64) -> f64 {
         }
     }
     if probability < 0.5 { -high } else { high }
+}
+
+/// `P(|T| ≥ |t|)` for Student's `T` with `degrees` degrees of freedom.
+pub fn student_two_sided(t: f64, degrees: f64) -> f64 {
+    if t.is_nan() || !(degrees > 0.0) { f64::NAN } else { 2.0 * upper_tail(t.abs(), degrees) }
 }
 
 /// `P(T > t)` for `t ≥ 0`: `½ I_x(ν/2, ½)` with `x = ν/(ν + t²)`.

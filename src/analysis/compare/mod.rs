@@ -1,0 +1,282 @@
+//! Groups of minima beside each other: means over seeds, paired differences, and a verdict that keeps its conditions.
+
+mod quantity;
+mod verdict;
+
+use std::collections::BTreeSet;
+
+pub use quantity::{Quantity, QuantityKind};
+
+use crate::random::{Purpose, substream};
+use crate::statistics::{Difference, Sample, bootstrap_interval, holm, paired, unpaired};
+
+/// A number of one member, with its own errors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemberNumber {
+    /// Its name.
+    pub quantity: String,
+    /// Its value.
+    pub value: f64,
+    /// Standard error of the computation; NaN where it does not apply.
+    pub std_err_numeric: f64,
+    /// Standard error from the choice of rows; NaN where unknown.
+    pub std_err_data: f64,
+    /// Whether it met its tolerance.
+    pub converged: bool,
+}
+
+/// A trained network and what is known of it.
+#[derive(Debug, Clone, Default)]
+pub struct Member {
+    /// Its group.
+    pub group: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Where it lies, for tables.
+    pub folder: String,
+    /// Hash of its checkpoint.
+    pub checkpoint_sha256: String,
+    /// Name of its architecture and number of parameters.
+    pub architecture: (String, u64),
+    /// What its curvature was taken of: hash of the rows, loss, reduction, decay, batch norm, precision.
+    pub conditions: serde_json::Value,
+    /// What was measured.
+    pub numbers: Vec<MemberNumber>,
+}
+
+impl Member {
+    fn number(&self, quantity: &str) -> Option<&MemberNumber> {
+        self.numbers.iter().find(|number| number.quantity == quantity && number.value.is_finite())
+    }
+}
+
+/// How tests are put together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompareOptions {
+    /// The group that others are compared with; the first where `None`.
+    pub baseline: Option<String>,
+    /// Every pair, not just those with the baseline.
+    pub all_pairs: bool,
+    /// Holm's correction within each quantity, not over the whole table.
+    pub by_quantity: bool,
+    /// Of bootstrap and drawn rearrangements.
+    pub seed: u64,
+}
+
+/// One group's numbers of one quantity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupNumbers {
+    /// Seeds and values of the members that have it.
+    pub values: Vec<(u64, f64)>,
+    /// Mean and spread over them.
+    pub sample: Sample,
+    /// Half the width of the mean's 95 % `t` interval.
+    pub half_width: f64,
+    /// The 95 % bootstrap interval; NaN of one member.
+    pub bootstrap: (f64, f64),
+    /// What the members' numeric errors make of the mean: independent, so they average down.
+    pub std_err_numeric: f64,
+    /// What their data errors make of it: all members saw the same rows, so these do not average down.
+    pub std_err_data: f64,
+    /// Members whose number did not converge.
+    pub num_unconverged: usize,
+}
+
+/// One quantity in all groups.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantityNumbers {
+    /// Which.
+    pub quantity: Quantity,
+    /// In the order of [`Comparison::groups`].
+    pub groups: Vec<GroupNumbers>,
+}
+
+/// One group less another in one quantity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupDifference {
+    /// Which quantity.
+    pub quantity: Quantity,
+    /// The first group.
+    pub group: String,
+    /// The group that is subtracted.
+    pub baseline: String,
+    /// Whether members were paired by seed.
+    pub is_paired: bool,
+    /// Difference, interval, tests.
+    pub difference: Difference,
+    /// `p` of the `t` test after Holm's correction.
+    pub p_holm: f64,
+    /// The difference over the size of the baseline's mean.
+    pub relative: f64,
+    /// Half the width of its interval, the baseline's mean taken as known.
+    pub relative_half_width: f64,
+}
+
+impl GroupDifference {
+    /// At 95 % after correction.
+    pub fn is_significant(&self) -> bool {
+        self.p_holm <= 0.05
+    }
+}
+
+/// Everything that `compare` finds.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// In the order of first appearance.
+    pub groups: Vec<String>,
+    /// What went in.
+    pub members: Vec<Member>,
+    /// Quantities that at least one group has.
+    pub quantities: Vec<QuantityNumbers>,
+    /// Pair by pair.
+    pub differences: Vec<GroupDifference>,
+    /// In words, a text for each pair.
+    pub verdicts: Vec<String>,
+    /// What was left out and why, and how the numbers were made.
+    pub notes: Vec<String>,
+}
+
+impl Comparison {
+    /// Compares `members`, whose groups keep the order of their first members.
+    pub fn new(members: Vec<Member>, options: &CompareOptions, mut notes: Vec<String>) -> Self {
+        let mut groups: Vec<String> = Vec::new();
+        for member in &members {
+            if !groups.contains(&member.group) {
+                groups.push(member.group.clone());
+            }
+        }
+        let architectures: BTreeSet<_> = members.iter().map(|member| &member.architecture).collect();
+        let alike = architectures.len() <= 1;
+        let mut known: Vec<Quantity> = Vec::new();
+        for number in members.iter().flat_map(|member| &member.numbers) {
+            if !known.iter().any(|quantity| quantity.name == number.quantity) {
+                known.push(Quantity::named(&number.quantity));
+            }
+        }
+        known.sort_by_key(Quantity::order);
+        if !alike {
+            let left_out: Vec<&str> =
+                known.iter().filter(|q| !q.is_of_any_architecture()).map(|q| q.label.as_str()).collect();
+            let names: Vec<String> =
+                architectures.iter().map(|(name, count)| format!("{name} ({count} parameters)")).collect();
+            notes.push(format!(
+                "architectures differ ({}): not compared are {}",
+                names.join(", "),
+                left_out.join(", ")
+            ));
+            known.retain(Quantity::is_of_any_architecture);
+        }
+        let quantities = known.into_iter().map(|quantity| numbers(&members, &groups, quantity, options.seed));
+        let quantities: Vec<QuantityNumbers> =
+            quantities.filter(|numbers| numbers.groups.iter().any(|group| group.sample.count > 0)).collect();
+        let mut comparison = Self { groups, members, quantities, differences: Vec::new(), verdicts: Vec::new(), notes };
+        comparison.compare(options);
+        comparison
+    }
+
+    fn compare(&mut self, options: &CompareOptions) {
+        let baseline = options.baseline.as_ref().and_then(|name| self.groups.iter().position(|group| group == name));
+        let baseline = baseline.unwrap_or(0);
+        let pairs: Vec<(usize, usize)> = if options.all_pairs {
+            (0..self.groups.len()).flat_map(|b| (b + 1..self.groups.len()).map(move |a| (a, b))).collect()
+        } else {
+            (0..self.groups.len()).filter(|a| *a != baseline).map(|a| (a, baseline)).collect()
+        };
+        let mut number = 0;
+        for row in &self.quantities {
+            for (a, b) in &pairs {
+                number += 1;
+                let mut rng = substream(options.seed, Purpose::Signs, number);
+                let (first, second) = (&row.groups[*a], &row.groups[*b]);
+                let (left, right, is_paired) = matched(first, second);
+                let found = if is_paired { paired(&left, &right, &mut rng) } else { unpaired(&left, &right, &mut rng) };
+                let Some(difference) = found else { continue };
+                let size = second.sample.mean.abs();
+                self.differences.push(GroupDifference {
+                    quantity: row.quantity.clone(),
+                    group: self.groups[*a].clone(),
+                    baseline: self.groups[*b].clone(),
+                    is_paired,
+                    difference,
+                    p_holm: f64::NAN,
+                    relative: difference.difference / size,
+                    relative_half_width: difference.half_width / size,
+                });
+            }
+        }
+        self.correct(options.by_quantity);
+        self.verdicts = pairs.iter().map(|(a, b)| verdict::words(self, &self.groups[*a], &self.groups[*b])).collect();
+    }
+
+    /// Holm's correction over the table, or within each quantity.
+    fn correct(&mut self, by_quantity: bool) {
+        let families: Vec<String> = match by_quantity {
+            true => self.quantities.iter().map(|row| row.quantity.name.clone()).collect(),
+            false => vec![String::new()],
+        };
+        for family in families {
+            let own = |row: &GroupDifference| !by_quantity || row.quantity.name == family;
+            let p_values: Vec<f64> =
+                self.differences.iter().filter(|row| own(row)).map(|row| row.difference.p_t).collect();
+            for (row, p) in self.differences.iter_mut().filter(|row| own(row)).zip(holm(&p_values)) {
+                row.p_holm = p;
+            }
+        }
+    }
+
+    /// The difference of a pair in one quantity.
+    pub fn difference(&self, quantity: &str, group: &str, baseline: &str) -> Option<&GroupDifference> {
+        let is =
+            |row: &&GroupDifference| row.quantity.name == quantity && row.group == group && row.baseline == baseline;
+        self.differences.iter().find(is)
+    }
+}
+
+/// Values at the seeds that both have, where these are all of both; else all values of each, unpaired.
+fn matched(a: &GroupNumbers, b: &GroupNumbers) -> (Vec<f64>, Vec<f64>, bool) {
+    let seeds = |group: &GroupNumbers| group.values.iter().map(|(seed, _)| *seed).collect::<BTreeSet<_>>();
+    let common: BTreeSet<u64> = seeds(a).intersection(&seeds(b)).copied().collect();
+    let at = |group: &GroupNumbers| -> Vec<f64> {
+        let mut values: Vec<(u64, f64)> =
+            group.values.iter().filter(|(seed, _)| common.contains(seed)).copied().collect();
+        values.sort_by_key(|(seed, _)| *seed);
+        values.into_iter().map(|(_, value)| value).collect()
+    };
+    let all = |group: &GroupNumbers| group.values.iter().map(|(_, value)| *value).collect();
+    // A pair or two more than half of either: pairing loses fewer degrees than it gains.
+    if common.len() >= 2 && 2 * common.len() > a.values.len().max(b.values.len()) {
+        (at(a), at(b), true)
+    } else {
+        (all(a), all(b), false)
+    }
+}
+
+fn numbers(members: &[Member], groups: &[String], quantity: Quantity, seed: u64) -> QuantityNumbers {
+    let group = |(index, group): (usize, &String)| {
+        let own: Vec<(u64, &MemberNumber)> = members
+            .iter()
+            .filter(|member| member.group == *group)
+            .filter_map(|member| Some((member.seed, member.number(&quantity.name)?)))
+            .collect();
+        let values: Vec<f64> = own.iter().map(|(_, number)| number.value).collect();
+        let sample = Sample::of(&values);
+        let count = own.len().max(1) as f64;
+        let known = |error: fn(&MemberNumber) -> f64| {
+            own.iter().map(move |(_, number)| error(number)).filter(|error| error.is_finite())
+        };
+        let mut rng = substream(seed, Purpose::Bootstrap, index as u64);
+        GroupNumbers {
+            sample,
+            half_width: sample.half_width(),
+            bootstrap: bootstrap_interval(&values, &mut rng).unwrap_or((f64::NAN, f64::NAN)),
+            std_err_numeric: known(|number| number.std_err_numeric).map(|e| e * e).sum::<f64>().sqrt() / count,
+            std_err_data: known(|number| number.std_err_data).sum::<f64>() / count,
+            num_unconverged: own.iter().filter(|(_, number)| !number.converged).count(),
+            values: own.iter().map(|(seed, number)| (*seed, number.value)).collect(),
+        }
+    };
+    QuantityNumbers { groups: groups.iter().enumerate().map(group).collect(), quantity }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+use super::*;
+
+fn member(group: &str, seed: u64, values: &[(&str, f64)]) -> Member {
+    let number = |(name, value): &(&str, f64)| MemberNumber {
+        quantity: (*name).into(),
+        value: *value,
+        std_err_numeric: 0.3,
+        std_err_data: 0.4,
+        converged: true,
+    };
+    Member {
+        group: group.into(),
+        seed,
+        architecture: ("net".into(), 7),
+        numbers: values.iter().map(number).collect(),
+        ..Member::default()
+    }
+}
+
+fn options() -> CompareOptions {
+    CompareOptions { baseline: None, all_pairs: false, by_quantity: false, seed: 0 }
+}
+
+/// Two groups over five seeds: a common part that moves with the seed, and what the second has less.
+fn members(gap: f64) -> Vec<Member> {
+    let value = |seed: u64, less: f64| 10.0 + 3.0 * seed as f64 - less - 0.01 * (seed % 2) as f64 * less;
+    let both = |seed| {
+        let sam = [("trace", value(seed, 0.0)), ("parameter_norm", 5.0), ("test_accuracy", 0.5 + 0.001 * seed as f64)];
+        let other =
+            [("trace", value(seed, gap)), ("parameter_norm", 6.0 + 0.001 * seed as f64), ("test_accuracy", 0.5)];
+        [member("sam", seed, &sam), member("fsgld", seed, &other)]
+    };
+    (0..5).flat_map(both).collect()
+}
+
+#[test]
+fn differences_are_paired_by_seed_and_the_verdict_keeps_its_conditions() {
+    let comparison = Comparison::new(members(1.0), &options(), Vec::new());
+    assert_eq!(comparison.groups, ["sam", "fsgld"]);
+    let trace = comparison.difference("trace", "fsgld", "sam").unwrap();
+    assert!(trace.is_paired && trace.is_significant());
+    // Mean of −1 (three seeds) and −1.01 (two), far below the spread of 4.7 over the seeds.
+    assert!((trace.difference.difference + 1.004).abs() < 1e-12 && trace.difference.half_width < 0.01);
+    assert_eq!(trace.difference.exact.p, 0.0625);
+    let verdict = &comparison.verdicts[0];
+    for words in [
+        "fsgld against sam: flatter in trace",
+        "test accuracy is not distinguishable",
+        "weight norms differ by +20.0",
+        "not comparable without normalisation",
+        "0.0625",
+    ] {
+        assert!(verdict.contains(words), "{words}: {verdict}");
+    }
+}
+
+#[test]
+fn no_difference_is_called_none() {
+    let comparison = Comparison::new(members(0.0), &options(), Vec::new());
+    let trace = comparison.difference("trace", "fsgld", "sam").unwrap();
+    assert_eq!((trace.difference.difference, trace.difference.p_t), (0.0, 1.0));
+    assert!(comparison.verdicts[0].contains("not distinguishable in trace"), "{}", comparison.verdicts[0]);
+}
+
+#[test]
+fn own_errors_average_down_where_they_are_independent() {
+    let comparison = Comparison::new(members(1.0), &options(), Vec::new());
+    let trace = &comparison.quantities.iter().find(|row| row.quantity.name == "trace").unwrap().groups[0];
+    assert!((trace.std_err_numeric - 0.3 / 5f64.sqrt()).abs() < 1e-15);
+    assert!((trace.std_err_data - 0.4).abs() < 1e-15);
+    assert!((trace.sample.mean - 16.0).abs() < 1e-12 && trace.sample.count == 5);
+}
+
+#[test]
+fn one_seed_makes_no_test() {
+    let single = vec![member("a", 0, &[("trace", 1.0)]), member("b", 0, &[("trace", 2.0)])];
+    let comparison = Comparison::new(single, &options(), Vec::new());
+    assert!(comparison.differences.is_empty() && comparison.verdicts[0].contains("one seed"));
+}
+
+#[test]
+fn other_seeds_are_compared_unpaired() {
+    let mut members = members(1.0);
+    members.iter_mut().filter(|member| member.group == "fsgld").for_each(|member| member.seed += 10);
+    let comparison = Comparison::new(members, &options(), Vec::new());
+    let trace = comparison.difference("trace", "fsgld", "sam").unwrap();
+    assert!(!trace.is_paired && !trace.is_significant());
+    assert!(comparison.verdicts[0].contains("Welch t"));
+}
+
+#[test]
+fn of_other_architectures_only_performance_is_compared() {
+    let mut members = members(1.0);
+    members[1].architecture.1 = 8;
+    let comparison = Comparison::new(members, &options(), Vec::new());
+    let names: Vec<&str> = comparison.quantities.iter().map(|row| row.quantity.name.as_str()).collect();
+    assert_eq!(names, ["test_accuracy"]);
+    assert!(comparison.notes[0].contains("not compared are weight norm, trace"), "{:?}", comparison.notes);
+}
+
+#[test]
+fn correction_is_over_the_table_or_within_a_quantity() {
+    let table = Comparison::new(members(1.0), &options(), Vec::new());
+    let quantity = Comparison::new(members(1.0), &CompareOptions { by_quantity: true, ..options() }, Vec::new());
+    let p = |comparison: &Comparison| comparison.difference("test_accuracy", "fsgld", "sam").unwrap().p_holm;
+    // Alone in its family, a p value stays as it is.
+    let own = quantity.difference("test_accuracy", "fsgld", "sam").unwrap().difference.p_t;
+    assert_eq!(p(&quantity), own);
+    assert!(p(&table) >= own);
+}

@@ -1,0 +1,15 @@
+//! Means, intervals and tests over few seeds, in plain f64.
+
+mod bootstrap;
+mod holm;
+mod sample;
+mod signs;
+mod student;
+mod tests_of_difference;
+
+pub use bootstrap::bootstrap_interval;
+pub use holm::holm;
+pub use sample::Sample;
+pub use signs::{Exact, permutation, sign_flip};
+pub use student::{student_quantile, student_two_sided};
+pub use tests_of_difference::{Difference, paired, unpaired};
