@@ -37,6 +37,46 @@ pub enum CliError {
         /// What differs.
         what: &'static str,
     },
+    /// An argument of `compare` that holds nothing to compare.
+    #[error("{}: {reason}", path.display())]
+    NotComparable {
+        /// The argument.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A network that does not say to which group it belongs.
+    #[error("{member} does not say its `{key}`")]
+    NoGroup {
+        /// Its name.
+        member: String,
+        /// What groups are made by.
+        key: String,
+    },
+    /// Two members of a group with one seed.
+    #[error("group {group} has seed {seed} twice")]
+    SeedTwice {
+        /// The group.
+        group: String,
+        /// The seed.
+        seed: u64,
+    },
+    /// Fewer than two groups.
+    #[error("{found}: there is nothing to compare with")]
+    OneGroup {
+        /// What there is.
+        found: String,
+    },
+    /// Curvature of other rows or another loss.
+    #[error("{} and {} differ in {key}: {} and {}", first.0, second.0, first.1, second.1)]
+    MixedConditions {
+        /// What differs.
+        key: String,
+        /// A member and its value.
+        first: (String, String),
+        /// Another and its value.
+        second: (String, String),
+    },
     /// A run's configuration that cannot be read.
     #[error("{}: {reason}", path.display())]
     Plan {
@@ -87,6 +127,13 @@ impl CliError {
             Self::NoTrainingData => "name it, such as --data glyphs".into(),
             Self::NoData { .. } => "name the data with --data, such as --data cifar10:DIR".into(),
             Self::NoLoss { .. } => "name it with --loss cross-entropy, mse or bce".into(),
+            Self::NotComparable { .. } => "name checkpoints, folders of train or analyze, or results of run".into(),
+            Self::NoGroup { .. } => "choose another key with --by, such as folder or learning_rate".into(),
+            Self::SeedTwice { .. } => "groups may be finer with --by KEY, such as learning_rate or folder".into(),
+            Self::OneGroup { .. } => "name networks of another method, or choose --by KEY".into(),
+            Self::MixedConditions { .. } => {
+                "analyze all on the same rows and with the same loss, or add --allow-mixed".into()
+            }
             Self::Argument { .. } => return None,
         })
     }

@@ -4,6 +4,7 @@ mod analyze;
 mod analyze_args;
 mod args;
 mod check;
+mod compare;
 mod error;
 mod estimate;
 mod info;
@@ -47,6 +48,8 @@ enum Command {
     Analyze(analyze_args::AnalyzeArgs),
     /// Products, time and memory that `analyze` will need, from one timed product
     Estimate(estimate::EstimateArgs),
+    /// Groups of minima over their seeds: means, paired differences, tests, and a verdict with its conditions
+    Compare(compare::CompareArgs),
     /// Train a network and write a checkpoint
     Train(train_args::TrainArgs),
     /// Train SGD, SAM and fSGLD on noisy glyphs, analyze all three and compare (under a minute)
@@ -120,6 +123,7 @@ pub fn code(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
 fn dispatch(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     match command {
         Command::Analyze(args) => analyze::run(&args, arguments, ui),
+        Command::Compare(args) => compare::run(&args, arguments, ui),
         Command::Estimate(args) => estimate::run(&args, ui),
         Command::Train(args) => train::run(&args, arguments, ui),
         Command::Quickstart(args) => quickstart::run(&args, arguments, ui),

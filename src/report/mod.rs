@@ -2,6 +2,7 @@
 
 mod atomic;
 pub mod figures;
+pub mod latex;
 mod save;
 #[cfg(test)]
 mod synthetic;

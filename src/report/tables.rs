@@ -17,9 +17,11 @@ use polars::prelude::{
 use super::{ReportError, write_atomic};
 
 mod analysis;
+mod comparison;
 mod langevin;
 
 pub use analysis::write_tables;
+pub use comparison::write_comparison;
 pub use langevin::write_langevin;
 
 /// Version of the columns, in `flatness.schema`.
@@ -133,8 +135,8 @@ impl Table {
 /// Reads a table that [`write_table`] wrote.
 ///
 /// # Errors
-/// [`ReportError::Table`] where the file cannot be opened, is no Parquet, or holds other column types or no
-/// configuration.
+/// [`ReportError::Table`] where the file cannot be opened, is no Parquet, is of another schema, or holds other column
+/// types or no configuration.
 pub fn read_table(path: &Path) -> Result<Table, ReportError> {
     decode(path).map_err(|source| ReportError::Table { path: path.to_owned(), source })
 }
@@ -142,6 +144,12 @@ pub fn read_table(path: &Path) -> Result<Table, ReportError> {
 fn decode(path: &Path) -> Result<Table, PolarsError> {
     let mut reader = ParquetReader::new(File::open(path)?);
     let metadata = reader.get_metadata()?.key_value_metadata.clone().unwrap_or_default();
+    let schema = metadata.iter().find(|entry| entry.key == "flatness.schema").and_then(|entry| entry.value.clone());
+    if schema.as_deref() != Some(&SCHEMA.to_string()) {
+        let found = schema.map_or("none".to_owned(), |schema| format!("version {schema}"));
+        let text = format!("its tables are of {found}, this program reads version {SCHEMA}: make the result again");
+        return Err(PolarsError::ComputeError(text.into()));
+    }
     let entry = metadata.into_iter().find(|entry| entry.key == "flatness.configuration").and_then(|entry| entry.value);
     let configuration = entry.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let configuration =

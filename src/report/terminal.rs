@@ -5,6 +5,10 @@
 
 use crate::analysis::SummaryRow;
 
+mod compare;
+
+pub use compare::{group_means, pair_differences};
+
 /// Widest line.
 const WIDTH: usize = 80;
 
@@ -24,6 +28,13 @@ pub fn summary_table(rows: &[SummaryRow]) -> String {
         text.push_str(NOT_CONVERGED);
     }
     text
+}
+
+/// `value` and its `spread`, both to the place of the spread's second digit; without it where it is not known.
+pub fn rounded(value: f64, spread: f64) -> (String, Option<String>) {
+    let [value, spread, _] = measured(value, [spread, f64::NAN]);
+    let known = Some(spread.trim_start_matches("± ").to_owned()).filter(|spread| !spread.is_empty());
+    (value.trim().to_owned(), known)
 }
 
 /// Names, values and half widths of their 95 % intervals; nothing after the value where it is 0 or unknown.

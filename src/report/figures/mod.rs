@@ -15,6 +15,7 @@ mod comparison;
 mod contour;
 mod density;
 mod export;
+mod groups;
 mod langevin;
 mod number;
 mod palette;
@@ -30,6 +31,7 @@ mod tracked;
 mod training;
 
 pub use comparison::write_comparison;
+pub use groups::write_groups;
 pub use langevin::write_langevin;
 pub use subset_study::write_subset_study;
 pub use sweep::{SweepPanel, write_sweep};

@@ -1,0 +1,233 @@
+//! `flatness compare`: groups of minima over their seeds.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser};
+use serde_json::{Value, json};
+
+use super::analyze::Provenance;
+use super::args::argument;
+use super::output::{check_folder, claim_folder, is_unfinished};
+use super::{Cli, CliError, Ui, dispatch};
+use crate::analysis::compare::{CompareOptions, Comparison, Member};
+use crate::checkpoint::TensorFile;
+use crate::experiment::{identity, is_complete};
+use crate::report::figures::write_groups;
+use crate::report::tables::write_comparison;
+use crate::report::{ReportError, latex, terminal, write_atomic, write_run_json};
+use crate::{Error, Result};
+
+mod members;
+
+use members::Found;
+
+/// Arguments of `compare`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct CompareArgs {
+    /// Checkpoints, folders of `train` or `analyze`, or results of `flatness run`
+    #[arg(required = true, value_name = "A B")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) how: HowArgs,
+    /// Folder of the result [default: reports/compare-NAME of the first]
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// Overwrite an existing result; analyses in it are kept
+    #[arg(long)]
+    force: bool,
+    /// Options of `flatness analyze` for networks that have no analysis yet, such as `-- --subset 500`
+    #[arg(last = true, value_name = "OPTIONS")]
+    analyze: Vec<String>,
+}
+
+/// Groups and tests.
+#[derive(Debug, Clone, Args)]
+pub(super) struct HowArgs {
+    /// What makes a group: a setting of the training, such as learning_rate or rho, or folder [default: the variant of an
+    /// experiment, else the optimiser]
+    #[arg(long, value_name = "KEY")]
+    by: Option<String>,
+    /// The group that others are compared with [default: the first]
+    #[arg(long, value_name = "GROUP")]
+    baseline: Option<String>,
+    /// Compare every pair of groups
+    #[arg(long)]
+    all_pairs: bool,
+    /// Correct for the tests of one quantity, not for those of the whole table
+    #[arg(long)]
+    by_quantity: bool,
+    /// Compare in spite of other rows, losses or precisions
+    #[arg(long)]
+    allow_mixed: bool,
+    /// Seed of bootstrap and drawn rearrangements
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+}
+
+/// Options that a comparison gives to analyses of its own: λ₅ and the GGN are among its numbers.
+const ANALYSIS: [&str; 4] = ["--operator=both", "--top=5", "--bottom=1", "--plane-points=0"];
+
+pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
+    let first = args.paths.first().and_then(|path| path.file_stem()).map(|name| name.to_string_lossy().into_owned());
+    let name = format!("compare-{}", first.unwrap_or_default());
+    let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(name));
+    check_folder(&folder, args.force)?;
+    let mut found = Vec::new();
+    for path in &args.paths {
+        found.extend(members::find(path)?);
+    }
+    let provenance = Provenance::new(arguments);
+    let _claimed = claim_folder(&folder, args.force)?;
+    for member in &mut found {
+        if let Some(code) = analyze(member, (&folder, &args.analyze), ui)? {
+            return Ok(code);
+        }
+    }
+    let comparison = compare(&found, &args.how)?;
+    let _ = std::fs::remove_file(folder.join("run.json"));
+    save(&comparison, &args.how, &folder)?;
+    let mut run = provenance.json();
+    run["complete"] = json!(true);
+    run["members"] = members::provenance(&found);
+    write_run_json(&folder, &run)?;
+    print(&comparison, ui);
+    ui.say(&format!("wrote {}", folder.display()));
+    Ok(0)
+}
+
+/// Analyzes a member that has no analysis, under `analyses` in `folder`, unless that was done there before; an exit code
+/// where it was interrupted.
+fn analyze(member: &mut Found, (folder, options): (&Path, &[String]), ui: &mut Ui) -> Result<Option<u8>> {
+    let (None, Some(checkpoint)) = (&member.analysis, &member.checkpoint) else { return Ok(None) };
+    let sha256 = TensorFile::read(checkpoint)?.sha256;
+    let hash = identity(&json!({"checkpoint": sha256, "options": options}));
+    let out = folder.join("analyses").join(format!("{}-{hash}", member.name));
+    if !is_complete(&out) {
+        let mut line: Vec<OsString> = vec!["flatness".into(), "analyze".into(), checkpoint.into()];
+        let own = ANALYSIS.into_iter().filter(|own| {
+            let name = own.split('=').next().unwrap_or(own);
+            !options.iter().any(|option| option.split('=').next() == Some(name))
+        });
+        line.extend(own.map(OsString::from));
+        line.extend(options.iter().map(OsString::from));
+        line.extend(["--out".into(), out.clone().into()]);
+        line.extend(is_unfinished(&out).then(|| "--force".into()));
+        let cli = Cli::try_parse_from(&line).map_err(|error| {
+            let words = error.render().to_string();
+            let reason = words.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            argument("--", &options.join(" "), &reason)
+        })?;
+        ui.say(&format!("analyzing {}", member.name));
+        let code = dispatch(cli.command, &line, ui)?;
+        if code != 0 {
+            return Ok(Some(code));
+        }
+    }
+    member.analysis = Some(out);
+    Ok(None)
+}
+
+/// Reads, checks and compares.
+fn compare(found: &[Found], how: &HowArgs) -> Result<Comparison> {
+    let members = found.iter().map(|found| found.member(how.by.as_deref())).collect::<Result<Vec<Member>>>()?;
+    let notes = members::check(&members, how.allow_mixed)?;
+    let mut groups: Vec<&str> = members.iter().map(|member| member.group.as_str()).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    if let [only] = groups[..] {
+        let found = format!("all {} networks are of group {only}", members.len());
+        return Err(CliError::OneGroup { found }.into());
+    }
+    if let Some(baseline) = how.baseline.as_deref().filter(|name| !groups.contains(name)) {
+        let reason = format!("no such group; there are {}", groups.join(", "));
+        return Err(argument("--baseline", baseline, &reason));
+    }
+    Ok(Comparison::new(members, &how.options(), notes))
+}
+
+impl HowArgs {
+    fn options(&self) -> CompareOptions {
+        CompareOptions {
+            baseline: self.baseline.clone(),
+            all_pairs: self.all_pairs,
+            by_quantity: self.by_quantity,
+            seed: self.seed,
+        }
+    }
+
+    /// Everything that decides the numbers, beside the members.
+    fn configuration(&self, members: &[Member]) -> Value {
+        let conditions = members.iter().find(|member| !member.conditions.is_null());
+        json!({
+            "by": self.by, "baseline": self.baseline, "all_pairs": self.all_pairs,
+            "family": if self.by_quantity { "quantity" } else { "table" }, "seed": self.seed,
+            "conditions": conditions.map(|member| &member.conditions),
+            "checkpoints": members.iter().map(|member| &member.checkpoint_sha256).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Tables, LaTeX, verdict and figures.
+fn save(comparison: &Comparison, how: &HowArgs, folder: &Path) -> Result<()> {
+    let configuration = how.configuration(&comparison.members);
+    write_comparison(comparison, &configuration, folder)?;
+    write_atomic(&folder.join("comparison.tex"), |file| {
+        file.write_all(latex::comparison_table(comparison).as_bytes())
+    })?;
+    let verdict =
+        comparison.verdicts.iter().chain(&comparison.notes).fold(String::new(), |text, line| text + line + "\n");
+    write_atomic(&folder.join("verdict.txt"), |file| file.write_all(verdict.as_bytes()))?;
+    let figures = folder.join("figures");
+    std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
+    write_groups(comparison, &statement(comparison), &figures)?;
+    Ok(())
+}
+
+/// What the curvature was taken of, in a line.
+fn statement(comparison: &Comparison) -> String {
+    let Some(member) = comparison.members.iter().find(|member| !member.conditions.is_null()) else {
+        return String::new();
+    };
+    let text = |key: &str| match &member.conditions[key] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let loss = member.conditions["loss"]["kind"].as_str().unwrap_or("loss").replace('_', "-");
+    format!("{loss}, {} rows, batch norm {}, {}", text("rows"), text("batch_norm"), text("dtype"))
+}
+
+fn print(comparison: &Comparison, ui: &mut Ui) {
+    ui.print(terminal::group_means(comparison).trim_end());
+    ui.print("± is the standard deviation over the seeds");
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for row in &comparison.differences {
+        if !pairs.contains(&(&row.group, &row.baseline)) {
+            pairs.push((&row.group, &row.baseline));
+        }
+    }
+    for (group, baseline) in pairs {
+        ui.print(&format!("\n{group} − {baseline}"));
+        ui.print(terminal::pair_differences(comparison, group, baseline).trim_end());
+    }
+    ui.print("");
+    comparison.verdicts.iter().chain(&comparison.notes).for_each(|words| ui.print(words));
+}
+
+/// The comparison of an experiment's results, written to `folder`; `None` where there are no two groups to compare.
+pub(super) fn of_experiment(results: &Path, how: &HowArgs, folder: &Path) -> Result<Option<Comparison>> {
+    let found = match members::find(results) {
+        Ok(found) => found,
+        Err(Error::Cli(CliError::NotComparable { .. })) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match compare(&found, how) {
+        Ok(comparison) => {
+            save(&comparison, how, folder)?;
+            Ok(Some(comparison))
+        }
+        Err(Error::Cli(CliError::OneGroup { .. })) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

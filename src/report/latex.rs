@@ -1,0 +1,107 @@
+//! A comparison as a LaTeX table with the package `booktabs`.
+
+use crate::analysis::compare::{Comparison, GroupNumbers, QuantityNumbers};
+use crate::report::terminal::rounded;
+
+/// Quantities as rows, groups as columns, `mean ± standard deviation` over the seeds. A dagger marks what differs from the
+/// first column's group after Holm's correction; a star, members that did not converge.
+pub fn comparison_table(comparison: &Comparison) -> String {
+    let columns = "r".repeat(comparison.groups.len());
+    let heads: Vec<String> = comparison.groups.iter().map(|group| escaped(group)).collect();
+    let rows: Vec<String> = comparison.quantities.iter().map(|row| line(comparison, row)).collect();
+    let seeds =
+        comparison.quantities.iter().flat_map(|row| &row.groups).map(|group| group.sample.count).max().unwrap_or(0);
+    let baseline = comparison.differences.first().map_or("", |row| &row.baseline);
+    let notes: Vec<String> = comparison.notes.iter().map(|note| format!("%   {note}\n")).collect();
+    let verdicts: Vec<String> = comparison.verdicts.iter().map(|verdict| format!("%   {verdict}\n")).collect();
+    format!(
+        "% \\usepackage{{booktabs}}\n{}{}\\begin{{tabular}}{{l{columns}}}\n\\toprule\n & {} \\\\\n\\midrule\n{}\\bottomrule\n\
+         \\end{{tabular}}\n% Caption: mean $\\pm$ standard deviation over {seeds} seeds; $\\dagger$: differs from {} at 95\\,\\% \
+         ($t$ test, Holm); $\\ast$: not converged.\n",
+        notes.concat(),
+        verdicts.concat(),
+        heads.join(" & "),
+        rows.concat(),
+        escaped(baseline),
+    )
+}
+
+fn line(comparison: &Comparison, row: &QuantityNumbers) -> String {
+    let cell = |(name, group): (&String, &GroupNumbers)| {
+        if group.sample.count == 0 {
+            return "--".to_owned();
+        }
+        let (value, spread) = rounded(group.sample.mean, group.sample.std_dev);
+        let spread = spread.map_or(String::new(), |spread| format!(" \\pm {spread}"));
+        let differs = comparison.differences.iter().any(|difference| {
+            difference.quantity == row.quantity && difference.group == *name && difference.is_significant()
+        });
+        let marks = [(differs, "\\dagger"), (group.num_unconverged > 0, "\\ast")];
+        let marks: String = marks.into_iter().filter(|(is, _)| *is).map(|(_, mark)| mark).collect();
+        let marks = if marks.is_empty() { marks } else { format!("^{{{marks}}}") };
+        format!("${value}{spread}{marks}$")
+    };
+    let cells: Vec<String> = comparison.groups.iter().zip(&row.groups).map(cell).collect();
+    format!("{} & {} \\\\\n", math(&escaped(&row.quantity.label)), cells.join(" & "))
+}
+
+/// Letters that plain LaTeX lacks.
+fn math(label: &str) -> String {
+    label.replace("λ₁/λ₅", "$\\lambda_1/\\lambda_5$").replace("λ₁", "$\\lambda_1$").replace('λ', "$\\lambda$")
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for letter in text.chars() {
+        match letter {
+            '\\' => escaped.push_str("\\textbackslash{}"),
+            '~' => escaped.push_str("\\textasciitilde{}"),
+            '^' => escaped.push_str("\\textasciicircum{}"),
+            '#' | '$' | '%' | '&' | '_' | '{' | '}' => escaped.extend(['\\', letter]),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::compare::{CompareOptions, Member, MemberNumber};
+
+    #[test]
+    fn a_table_of_two_groups() {
+        let member = |group: &str, seed: u64, value: f64| Member {
+            group: group.into(),
+            seed,
+            numbers: vec![MemberNumber {
+                quantity: "lambda_max".into(),
+                value,
+                std_err_numeric: 0.0,
+                std_err_data: f64::NAN,
+                converged: seed > 0,
+            }],
+            ..Member::default()
+        };
+        let members = (0..3).flat_map(|seed| {
+            let value = 10.0 + seed as f64;
+            [member("sam_1", seed, value), member("fsgld", seed, value - 5.0 - 0.01 * seed as f64)]
+        });
+        let options = CompareOptions { baseline: None, all_pairs: false, by_quantity: false, seed: 0 };
+        let table = comparison_table(&Comparison::new(members.collect(), &options, vec!["a note".into()]));
+        assert!(table.contains("\\begin{tabular}{lrr}") && table.contains(" & sam\\_1 & fsgld \\\\"), "{table}");
+        assert!(
+            table.contains("$\\lambda_1$ & $11.0 \\pm 1.0^{\\ast}$ & $5.99 \\pm 0.99^{\\dagger\\ast}$ \\\\"),
+            "{table}"
+        );
+        assert!(table.contains("%   a note") && table.contains("\\bottomrule"));
+    }
+
+    #[test]
+    fn letters_with_a_meaning_are_escaped() {
+        assert_eq!(
+            escaped("a_b & 5 % \\x^~"),
+            "a\\_b \\& 5 \\% \\textbackslash{}x\\textasciicircum{}\\textasciitilde{}"
+        );
+    }
+}

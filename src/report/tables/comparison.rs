@@ -1,0 +1,114 @@
+//! The tables of `flatness compare`.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{Column, write_table};
+use crate::analysis::compare::{Comparison, GroupDifference, GroupNumbers, Member, MemberNumber, Quantity};
+use crate::report::ReportError;
+
+type Columns = Vec<(&'static str, Column)>;
+
+/// Writes the tables of `comparison` into `folder`, which exists; returns their paths.
+///
+/// | table | one row per | notes |
+/// |---|---|---|
+/// | `members` | member and quantity | every number that went in, with its own errors |
+/// | `comparison` | group and quantity | over the seeds: `mean`, `std_dev`, the 95 % `t` interval `mean ± half_width`, bootstrap interval; the mean's `std_err_numeric` (averaged down) and `std_err_data` (not, since all saw the same rows) |
+/// | `differences` | pair of groups and quantity | `difference ± half_width` (95 %), `p_t`, `p_holm`, `p_exact` and the least that it can reach, `effect` (Hedges' g), `relative` to the baseline's mean |
+///
+/// # Errors
+/// [`ReportError`] for the first table that fails.
+pub fn write_comparison(
+    comparison: &Comparison,
+    configuration: &Value,
+    folder: &Path,
+) -> Result<Vec<PathBuf>, ReportError> {
+    let tables = [
+        ("members", members(&comparison.members)),
+        ("comparison", groups(comparison)),
+        ("differences", differences(&comparison.differences)),
+    ];
+    let write = |(name, columns): (&str, Columns)| {
+        let path = folder.join(format!("{name}.parquet"));
+        write_table(&path, &columns, configuration).map(|()| path)
+    };
+    tables.into_iter().map(write).collect()
+}
+
+fn text<R>(rows: &[R], value: impl Fn(&R) -> &str) -> Column {
+    Column::Text(rows.iter().map(|row| value(row).to_owned()).collect())
+}
+
+fn number<R>(rows: &[R], value: impl Fn(&R) -> f64) -> Column {
+    Column::Number(rows.iter().map(value).collect())
+}
+
+fn count<R>(rows: &[R], value: impl Fn(&R) -> usize) -> Column {
+    Column::Count(rows.iter().map(value).collect())
+}
+
+fn flag<R>(rows: &[R], value: impl Fn(&R) -> bool) -> Column {
+    Column::Flag(rows.iter().map(value).collect())
+}
+
+fn members(members: &[Member]) -> Columns {
+    let rows: Vec<(&Member, &MemberNumber)> =
+        members.iter().flat_map(|member| member.numbers.iter().map(move |number| (member, number))).collect();
+    vec![
+        ("group", text(&rows, |(member, _)| &member.group)),
+        ("seed", count(&rows, |(member, _)| member.seed as usize)),
+        ("member", text(&rows, |(member, _)| &member.folder)),
+        ("checkpoint_sha256", text(&rows, |(member, _)| &member.checkpoint_sha256)),
+        ("quantity", text(&rows, |(_, number)| &number.quantity)),
+        ("value", number(&rows, |(_, number)| number.value)),
+        ("std_err_numeric", number(&rows, |(_, number)| number.std_err_numeric)),
+        ("std_err_data", number(&rows, |(_, number)| number.std_err_data)),
+        ("converged", flag(&rows, |(_, number)| number.converged)),
+    ]
+}
+
+fn groups(comparison: &Comparison) -> Columns {
+    let rows: Vec<(&str, &Quantity, &GroupNumbers)> = comparison
+        .quantities
+        .iter()
+        .flat_map(|row| {
+            let groups = comparison.groups.iter().zip(&row.groups);
+            groups.map(move |(name, group)| (name.as_str(), &row.quantity, group))
+        })
+        .filter(|(.., group)| group.sample.count > 0)
+        .collect();
+    vec![
+        ("group", text(&rows, |(name, ..)| name)),
+        ("quantity", text(&rows, |(_, quantity, _)| &quantity.name)),
+        ("num_seeds", count(&rows, |(.., group)| group.sample.count)),
+        ("mean", number(&rows, |(.., group)| group.sample.mean)),
+        ("std_dev", number(&rows, |(.., group)| group.sample.std_dev)),
+        ("half_width", number(&rows, |(.., group)| group.half_width)),
+        ("bootstrap_low", number(&rows, |(.., group)| group.bootstrap.0)),
+        ("bootstrap_high", number(&rows, |(.., group)| group.bootstrap.1)),
+        ("std_err_numeric", number(&rows, |(.., group)| group.std_err_numeric)),
+        ("std_err_data", number(&rows, |(.., group)| group.std_err_data)),
+        ("num_unconverged", count(&rows, |(.., group)| group.num_unconverged)),
+    ]
+}
+
+fn differences(rows: &[GroupDifference]) -> Columns {
+    vec![
+        ("group", text(rows, |row| &row.group)),
+        ("baseline", text(rows, |row| &row.baseline)),
+        ("quantity", text(rows, |row| &row.quantity.name)),
+        ("paired", flag(rows, |row| row.is_paired)),
+        ("num_seeds", count(rows, |row| row.difference.count)),
+        ("difference", number(rows, |row| row.difference.difference)),
+        ("half_width", number(rows, |row| row.difference.half_width)),
+        ("relative", number(rows, |row| row.relative)),
+        ("relative_half_width", number(rows, |row| row.relative_half_width)),
+        ("p_t", number(rows, |row| row.difference.p_t)),
+        ("p_holm", number(rows, |row| row.p_holm)),
+        ("p_exact", number(rows, |row| row.difference.exact.p)),
+        ("p_exact_least", number(rows, |row| row.difference.exact.least)),
+        ("effect", number(rows, |row| row.difference.effect)),
+    ]
+}

@@ -1,0 +1,53 @@
+//! A comparison for people.
+
+use super::{aligned, comparison_table, measured};
+use crate::analysis::SummaryRow;
+use crate::analysis::compare::{Comparison, GroupDifference};
+
+/// Means over the seeds of each group, `± standard deviation`.
+pub fn group_means(comparison: &Comparison) -> String {
+    let group = |(index, name): (usize, &String)| {
+        let rows = comparison.quantities.iter().filter_map(|row| {
+            let group = row.groups.get(index).filter(|group| group.sample.count > 0)?;
+            Some(SummaryRow {
+                std_err_numeric: group.sample.std_dev,
+                converged: group.num_unconverged == 0,
+                ..SummaryRow::exact(&row.quantity.label, group.sample.mean)
+            })
+        });
+        let count = comparison.members.iter().filter(|member| member.group == *name).count();
+        (format!("{name} n={count}"), rows.collect())
+    };
+    comparison_table(&comparison.groups.iter().enumerate().map(group).collect::<Vec<_>>())
+}
+
+/// Differences of one pair of groups, a line per quantity.
+pub fn pair_differences(comparison: &Comparison, group: &str, baseline: &str) -> String {
+    let header = ["", "difference", "± 95 %", "relative", "p (t)", "Holm", "p exact", "g"].map(str::to_owned);
+    let own = comparison.differences.iter().filter(|row| row.group == group && row.baseline == baseline);
+    let lines: Vec<Vec<String>> = std::iter::once(header.to_vec()).chain(own.map(line)).collect();
+    if lines.len() == 1 { String::new() } else { aligned(&lines, 1) }
+}
+
+fn line(row: &GroupDifference) -> Vec<String> {
+    let difference = &row.difference;
+    let [value, half_width, _] = measured(difference.difference, [difference.half_width, f64::NAN]);
+    let star = if row.is_significant() { "*" } else { " " };
+    let p = |p: f64| if p < 5e-5 { "<0.0001".to_owned() } else { format!("{p:.4}") };
+    let relative = if row.relative.is_finite() { format!("{:+.1} %", 100.0 * row.relative) } else { String::new() };
+    let exact = format!(
+        "{}{}",
+        p(difference.exact.p),
+        if difference.exact.p <= difference.exact.least { " (least)" } else { "" }
+    );
+    vec![
+        row.quantity.label.clone(),
+        value,
+        half_width,
+        relative,
+        p(difference.p_t),
+        p(row.p_holm) + star,
+        exact,
+        format!("{:+.2}", difference.effect),
+    ]
+}
