@@ -7,6 +7,7 @@ use crate::cli::CliError;
 use crate::curvature::{CurvatureError, GradientError};
 use crate::data::DataError;
 use crate::experiment::ExperimentError;
+use crate::landscape::LandscapeError;
 use crate::models::ModelError;
 use crate::nn::NnError;
 use crate::report::ReportError;
@@ -52,6 +53,9 @@ pub enum Error {
     /// An experiment file cannot be used.
     #[error(transparent)]
     Experiment(#[from] ExperimentError),
+    /// Directions or checkpoints make no landscape.
+    #[error(transparent)]
+    Landscape(#[from] LandscapeError),
     /// A tensor operation failed inside candle.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -97,6 +101,7 @@ impl Error {
             Self::Train(error) => error.hint(),
             Self::Report(error) => error.hint(),
             Self::Experiment(error) => error.hint(),
+            Self::Landscape(error) => error.hint(),
             Self::VectorShape { .. } => {
                 Some("write the vectors as rows of that length, in the parameter order of `flatness info`".into())
             }

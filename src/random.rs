@@ -45,6 +45,12 @@ pub enum Purpose {
     InstanceNoise = 20,
     /// Random crops, flips and cutouts of training images.
     Augmentation = 21,
+    /// Random directions of `flatness landscape`.
+    LandscapeDirections = 44,
+    /// Order of the rows that batch statistics are re-estimated from at the points of a landscape.
+    LandscapeStatistics = 45,
+    /// Start block of the eigenvectors that span a landscape.
+    LandscapeEigenvectors = 46,
 }
 
 /// The stream of `purpose` under `seed`. Equal arguments give equal numbers on every machine.

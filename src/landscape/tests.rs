@@ -1,0 +1,1 @@
+//! Whole landscapes against closed forms: a linear network with squared error has a quadratic loss.
