@@ -184,7 +184,7 @@ impl Frame {
         let off = (&to_c - (&e1 * along)?)?;
         let height = dot(&off, &off)?.sqrt();
         // Below it the direction would be rounding.
-        if !(height > 1e-7 * whole.max(first)) {
+        if height <= 1e-7 * whole.max(first) {
             return Err(none("A, B and C lie on one line", "plane").into());
         }
         let e2 = (off / height)?;

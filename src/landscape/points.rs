@@ -50,6 +50,12 @@ pub const LOST: Evaluation =
 /// Rows of a batch that statistics are estimated from, at most.
 const BATCH: usize = 256;
 
+/// Micro-batches from which on a point is long: some seconds for a large network.
+const LONG: usize = 2_000;
+
+/// The word of the progress bar.
+const TASK: &str = "loss slices";
+
 /// A loss surface: a frame, and how the loss is found at its points.
 pub struct Surface<'a> {
     objective: &'a Objective<'a>,
@@ -72,8 +78,11 @@ impl<'a> Surface<'a> {
         Self { objective, frame, batches }
     }
 
-    /// Mean loss and accuracy at each of `points`: those that the store has, then the others, each on one thread of its
-    /// own. A point is the same computation whoever does it, so the numbers do not depend on the number of threads.
+    /// Mean loss and accuracy at each of `points`: those that the store has, then the others.
+    ///
+    /// Each worker takes a point of its own through all rows; where a point is long, all share its rows, so that an
+    /// interruption need not wait for it. A point is the same computation either way and whoever does it, so the numbers
+    /// do not depend on the number of threads.
     ///
     /// A loss that overflows is infinite there ([`LOST`]). Cost: a forward pass over the rows for each point; two where
     /// statistics are estimated anew.
@@ -83,33 +92,61 @@ impl<'a> Surface<'a> {
     pub fn evaluate(&self, points: &[(f64, f64)], (store, observer): Watch<'_>) -> Result<Vec<Evaluation>> {
         let mut finished = store.load()?;
         finished.truncate(points.len());
-        let start = finished.len();
-        let left = points.len() - start;
         let workers = self.objective.point_workers();
-        // A point or two gain more from all threads at their rows.
-        let one = if left < workers { self.objective.clone() } else { self.objective.on_one_thread() };
-        let workers = if left < workers { 1 } else { workers };
-        let work = |index: usize| self.at(&one, points[start + index]);
-        let commit = |_: usize, evaluation: Evaluation| {
-            finished.push(evaluation);
-            store.keep(&finished, false);
-            Ok(())
+        let left = points.len() - finished.len();
+        let parts = self.objective.num_rows().div_ceil(self.objective.micro_batch(0));
+        let outcome = if left < workers || parts > LONG {
+            self.by_rows(points, &mut finished, (store, observer))
+        } else {
+            self.by_points(points, &mut finished, (store, observer))
         };
-        let mut progress = Progress { observer, start, total: points.len() };
-        let outcome = in_order(left, workers, work, commit, &mut progress);
         store.keep(&finished, true);
         outcome.map(|()| finished)
     }
 
+    fn by_points(
+        &self,
+        points: &[(f64, f64)],
+        finished: &mut Vec<Evaluation>,
+        (store, observer): (&mut dyn PointStore, &mut dyn Observer),
+    ) -> Result<()> {
+        let (start, one) = (finished.len(), self.objective.on_one_thread());
+        let points = points.get(start..).unwrap_or_default();
+        let work = |index: usize| self.at(&one, points[index], &mut ());
+        let commit = |_: usize, evaluation: Evaluation| {
+            finished.push(evaluation);
+            store.keep(finished, false);
+            Ok(())
+        };
+        let mut progress = Progress { observer, start, total: start + points.len() };
+        in_order(points.len(), self.objective.point_workers(), work, commit, &mut progress)
+    }
+
+    fn by_rows(
+        &self,
+        points: &[(f64, f64)],
+        finished: &mut Vec<Evaluation>,
+        (store, observer): (&mut dyn PointStore, &mut dyn Observer),
+    ) -> Result<()> {
+        for (index, point) in points.iter().enumerate().skip(finished.len()) {
+            finished.push(self.at(self.objective, *point, observer)?);
+            store.keep(finished, false);
+            let step = Step { task: TASK, done: index + 1, total: points.len(), message: String::new() };
+            if observer.on_step(&step).is_break() {
+                return Err(Error::Interrupted);
+            }
+        }
+        Ok(())
+    }
+
     /// At one point.
-    fn at(&self, objective: &Objective<'_>, point: (f64, f64)) -> Result<Evaluation> {
+    fn at(&self, objective: &Objective<'_>, point: (f64, f64), observer: &mut dyn Observer) -> Result<Evaluation> {
         let network = self.network(objective, point)?;
         let theta = objective.place(&self.frame.theta(point)?)?;
-        // The observer is asked between points; the parts of one are too fine.
         let lost = |error: &Error| matches!(error, Error::Nn(NnError::NonFinite { .. }));
         let evaluated = match network {
-            Some(network) => self.with_statistics(objective, &network, &theta),
-            None => self.with_statistics(objective, objective.network(), &theta),
+            Some(network) => self.with_statistics(objective, &network, &theta, observer),
+            None => self.with_statistics(objective, objective.network(), &theta, observer),
         };
         match evaluated {
             Err(error) if lost(&error) => Ok(LOST),
@@ -117,13 +154,19 @@ impl<'a> Surface<'a> {
         }
     }
 
-    fn with_statistics(&self, objective: &Objective<'_>, network: &Network, theta: &Tensor) -> Result<Evaluation> {
+    fn with_statistics(
+        &self,
+        objective: &Objective<'_>,
+        network: &Network,
+        theta: &Tensor,
+        observer: &mut dyn Observer,
+    ) -> Result<Evaluation> {
         let objective = objective.on(network);
         if self.batches.is_empty() {
-            return objective.evaluate(theta, &mut ());
+            return objective.evaluate(theta, observer);
         }
         let network = Network { buffers: self.reestimated(&objective, theta)?, ..network.clone() };
-        objective.on(&network).evaluate(theta, &mut ())
+        objective.on(&network).evaluate(theta, observer)
     }
 
     /// The network with the running statistics of `point`; `None` where they do not change.
@@ -185,6 +228,6 @@ struct Progress<'a> {
 impl Observer for Progress<'_> {
     fn on_step(&mut self, step: &Step) -> ControlFlow<()> {
         let done = self.start + step.done;
-        self.observer.on_step(&Step { task: "loss slices", done, total: self.total, message: String::new() })
+        self.observer.on_step(&Step { task: TASK, done, total: self.total, message: String::new() })
     }
 }

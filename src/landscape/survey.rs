@@ -114,8 +114,9 @@ pub fn barrier(t: &[f64], losses: &[f64], ends: (f64, f64)) -> Option<Barrier> {
     let between = t.iter().zip(losses).filter(|(t, _)| (0.0..=1.0).contains(*t));
     let over = between.map(|(t, loss)| (*t, loss - ((1.0 - t) * ends.0 + t * ends.1)));
     // Both ends are on the curve, whether or not the grid has them.
-    let (t, height) =
-        over.filter(|(_, height)| !height.is_nan()).fold((0.0, 0.0), |best, next| if next.1 > best.1 { next } else { best });
+    let (t, height) = over
+        .filter(|(_, height)| !height.is_nan())
+        .fold((0.0, 0.0), |best, next| if next.1 > best.1 { next } else { best });
     Some(Barrier { height, std_err_data: f64::NAN, t, ends })
 }
 
@@ -123,8 +124,7 @@ pub fn barrier(t: &[f64], losses: &[f64], ends: (f64, f64)) -> Option<Barrier> {
 fn barrier_error(surface: &Surface<'_>, t: f64, observer: &mut dyn Observer) -> Result<f64> {
     let mut rows = |x: f64| surface.row_losses((x, 0.0), observer);
     let (a, b, top) = (rows(0.0)?, rows(1.0)?, rows(t)?);
-    let over: Vec<f64> =
-        top.iter().zip(a.iter().zip(&b)).map(|(top, (a, b))| top - (1.0 - t) * a - t * b).collect();
+    let over: Vec<f64> = top.iter().zip(a.iter().zip(&b)).map(|(top, (a, b))| top - (1.0 - t) * a - t * b).collect();
     let count = over.len() as f64;
     let mean = over.iter().sum::<f64>() / count;
     let variance = over.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
@@ -145,9 +145,11 @@ fn summary(report: &LandscapeReport) -> Vec<SummaryRow> {
         add("barrier", barrier.height, barrier.std_err_data);
         add("barrier_t", barrier.t, f64::NAN);
     }
-    if let ([facts], true) = (report.facts.as_slice(), report.grid.is_line()) {
-        if facts.kind == DirectionKind::Between {
-            add("distance_ab", facts.length, f64::NAN);
+    for (facts, name) in report.facts.iter().zip(["x", "y"]) {
+        match facts.kind {
+            DirectionKind::Between if report.grid.is_line() => add("distance_ab", facts.length, f64::NAN),
+            DirectionKind::Pca => add(&format!("explained_variance_{name}"), facts.explained_variance, f64::NAN),
+            _ => {}
         }
     }
     let losses = report.losses();
@@ -162,11 +164,6 @@ fn summary(report: &LandscapeReport) -> Vec<SummaryRow> {
     add("grid_max_loss", finite().fold(f64::NAN, f64::max), f64::NAN);
     add("finite_share", finite().count() as f64 / losses.len().max(1) as f64, f64::NAN);
     add("convex_share", convex_share(&report.grid, &losses), f64::NAN);
-    if let (Some(first), DirectionKind::Pca) = (report.facts.first(), report.facts.first().map_or(DirectionKind::Random, |f| f.kind)) {
-        let share: f64 = report.facts.iter().map(|facts| facts.explained_variance).sum();
-        add("explained_variance", share, f64::NAN);
-        add("explained_variance_1", first.explained_variance, f64::NAN);
-    }
     rows
 }
 

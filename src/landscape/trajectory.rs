@@ -53,7 +53,7 @@ pub fn principal(origin: &Tensor, path: &[Tensor], count: usize) -> Result<Frame
     for &index in order.iter().take(count) {
         let variance = eigen.eigenvalues[index];
         // The Gram matrix squares the numbers: below it an eigenvalue is rounding.
-        if !(variance > 1e-13 * total) {
+        if variance <= 1e-13 * total {
             return Err(refuse(format!("they span only {} directions", axes.len())).into());
         }
         let column = eigen.eigenvectors.column(index);
@@ -105,8 +105,7 @@ mod tests {
     #[test]
     fn directions_and_shares_are_those_of_a_dense_svd() {
         let path = path();
-        let tensors: Vec<Tensor> =
-            path.iter().map(|row| Tensor::new(row.as_slice(), &Device::Cpu).unwrap()).collect();
+        let tensors: Vec<Tensor> = path.iter().map(|row| Tensor::new(row.as_slice(), &Device::Cpu).unwrap()).collect();
         let frame = principal(&tensors[5], &tensors, 2).unwrap();
         let matrix = DMatrix::from_fn(6, 40, |i, j| path[i][j] - path.iter().map(|row| row[j]).sum::<f64>() / 6.0);
         let svd = matrix.svd(false, true);

@@ -17,8 +17,10 @@ use polars::prelude::{
 use super::{ReportError, write_atomic};
 
 mod analysis;
+mod landscape;
 
 pub use analysis::write_tables;
+pub use landscape::write_landscape_tables;
 
 /// Version of the columns, in `flatness.schema`.
 pub const SCHEMA: u32 = 1;
