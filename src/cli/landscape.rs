@@ -13,10 +13,11 @@ use super::args::DtypeArg;
 use super::landscape_args::LandscapeArgs;
 use super::landscape_frame::{Framed, fingerprint, framed, others};
 use super::output::{check_folder, claim_folder, is_unfinished};
+use super::session::Session;
 use super::state::Saving;
 use crate::checkpoint::{read_state, sha256_hex, write_state};
 use crate::curvature::{Evaluation, Objective};
-use crate::landscape::{Grid, LandscapeReport, Mark, PointStore, Surface, survey};
+use crate::landscape::{Grid, LandscapeReport, Mark, PointStore, Statistics, Surface, survey};
 use crate::report::{save_landscape, terminal, write_run_json};
 use crate::{Error, Result};
 
@@ -46,8 +47,8 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
     configuration["inputs_sha256"] = json!(sha256_hex(configuration.to_string().as_bytes()));
     let Framed { frame, path, words, .. } = framed;
     let mut report = LandscapeReport {
-        directions: words,
-        statement: statement(args, &session.statement()),
+        directions: words + &batch_norm(args, &session),
+        statement: session.statement().replace(", batch norm eval", ""),
         path,
         configuration,
         ..LandscapeReport::empty(&name(args), &frame, grid)
@@ -73,22 +74,33 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
     Ok(0)
 }
 
-/// The names of the checkpoints, for titles.
+/// The names of the checkpoints, for titles; of an experiment's `RUN/train` that of the run.
 fn name(args: &LandscapeArgs) -> String {
-    let names: Vec<String> = args.checkpoints.iter().map(|path| super::analyze::checkpoint_name(path)).collect();
+    let name = |path: &PathBuf| match super::analyze::checkpoint_name(path) {
+        name if name == "train" => {
+            let run = path.parent().and_then(Path::parent).and_then(Path::file_name);
+            run.map_or(name, |run| run.to_string_lossy().into_owned())
+        }
+        name => name,
+    };
+    let names: Vec<String> = args.checkpoints.iter().map(name).collect();
     if let [one] = names.as_slice() {
         return one.clone();
     }
     names.iter().zip(["A", "B", "C"]).map(|(name, letter)| format!("{letter} {name}")).collect::<Vec<_>>().join(", ")
 }
 
-fn statement(args: &LandscapeArgs, session: &str) -> String {
+/// What becomes of running statistics, where there are any.
+fn batch_norm(args: &LandscapeArgs, session: &Session) -> String {
+    if !session.checkpoint.network.architecture.has_batch_norm() {
+        return String::new();
+    }
     let statistics = match (args.batch_norm, args.checkpoints.len()) {
-        (crate::landscape::Statistics::Reestimate, _) => "re-estimated at each point",
-        (_, 1) => "fixed",
-        _ => "interpolated",
+        (Statistics::Reestimate, _) => "re-estimated at each point",
+        (Statistics::Eval, 1) => "fixed",
+        (Statistics::Eval, _) => "interpolated",
     };
-    session.replace("batch norm eval", &format!("batch norm statistics {statistics}"))
+    format!(", batch norm statistics {statistics}")
 }
 
 fn tell(report: &LandscapeReport, ui: &mut Ui) {

@@ -217,16 +217,18 @@ fn trajectory(args: &LandscapeArgs, session: &Session, shape: Shape) -> Result<F
         let reason = format!("{} checkpoints take {} MiB: more than --memory", files.len(), bytes >> 20);
         return Err(argument("--trajectory", &folder.display().to_string(), &reason));
     }
-    let (mut thetas, mut places, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut found = Vec::new();
     for (index, path) in files.iter().enumerate() {
         let architecture = Some(checkpoint.network.architecture.clone());
         let on_the_way = Checkpoint::read(path, architecture)?;
-        places.push(place(&on_the_way).unwrap_or((index, 0)));
-        thetas.push(on_the_way.theta);
-        hashes.push(on_the_way.sha256);
+        found.push((place(&on_the_way).unwrap_or((index, 0)), on_the_way.theta, on_the_way.sha256));
     }
+    // By epoch: the name of epoch 1000 comes before that of 999.
+    found.sort_by_key(|(place, ..)| *place);
+    let thetas: Vec<Tensor> = found.iter().map(|(_, theta, _)| theta.clone()).collect();
+    let hashes: Vec<&String> = found.iter().map(|(.., hash)| hash).collect();
     let frame = principal(&checkpoint.theta, &thetas, shape.dims)?;
-    let path = thetas.iter().zip(places).map(|(theta, place)| path_point(&frame, theta, place));
+    let path = found.iter().map(|(place, theta, _)| path_point(&frame, theta, *place));
     let words = format!("principal directions of {} checkpoints of the training, unit length", files.len());
     Ok(Framed { path: path.collect::<Result<_>>()?, frame, words, sources: json!({"trajectory_sha256": hashes}) })
 }

@@ -6,10 +6,16 @@ use plotters::style::RGBColor;
 
 use super::canvas::{Align, Canvas, LARGE, Pen, Point, SMALL, text_width};
 use super::contour::{Grid, Ring, rings};
-use super::number::power_of_ten;
+use super::number::{power_of_ten, significant};
 use super::palette::{INK, PALE, viridis};
 use super::panel::{Area, Panel};
 use super::scale::Scale;
+use super::sheet::Sample;
+
+/// Colours end at this share of the losses where the largest is more than `CUT_FROM` times as high: else a corner that
+/// explodes would leave one colour for everything else.
+const CUT_AT: f64 = 0.75;
+const CUT_FROM: f64 = 30.0;
 
 /// From this ratio of largest to smallest loss on, levels are spaced by the logarithm.
 const LOG_FROM: f64 = 30.0;
@@ -27,6 +33,8 @@ pub struct Field {
     /// From losses to colours.
     pub scale: Scale,
     levels: Vec<f64>,
+    /// Where colours end below the largest loss, and that loss.
+    cut: Option<(f64, f64)>,
 }
 
 impl Field {
@@ -43,16 +51,26 @@ impl Field {
         let loss: Vec<f64> = y.iter().flat_map(|y| x.iter().map(|x| at(*y, *x))).collect();
         let finite = || loss.iter().copied().filter(|loss| loss.is_finite());
         let highest = finite().reduce(f64::max)?;
-        let filled: Vec<f64> = loss.iter().map(|loss| if loss.is_finite() { *loss } else { highest }).collect();
+        let cut = cut(finite().collect());
+        let (largest, highest) = (highest, cut.unwrap_or(highest));
+        let filled = loss.iter().map(|loss| if loss.is_finite() { loss.min(highest) } else { highest }).collect();
         let lowest = finite().fold(highest, f64::min);
         let log = lowest > 0.0 && highest / lowest > LOG_FROM;
         let scale = if log { Scale::Log { from: lowest, to: highest } } else { Scale::exactly(lowest, highest) };
-        Some(Self { levels: levels(scale), x, y, loss, filled, scale })
+        Some(Self { levels: levels(scale), x, y, loss, filled, scale, cut: cut.map(|at| (at, largest)) })
     }
 
-    /// Whether some loss is no finite number.
-    pub fn has_lost(&self) -> bool {
-        self.loss.iter().any(|loss| !loss.is_finite())
+    /// What a legend has to say: losses that are no finite number, and those beyond the last colour.
+    pub fn legend(&self) -> Vec<(Sample, String)> {
+        let mut legend = Vec::new();
+        if self.loss.iter().any(|loss| !loss.is_finite()) {
+            legend.push((Sample::Patch(PALE), "loss not finite".to_owned()));
+        }
+        if let Some((at, largest)) = self.cut {
+            let words = format!("cut at {} (largest loss {})", significant(at, 2), significant(largest, 2));
+            legend.push((Sample::Patch(viridis(1.0)), words));
+        }
+        legend
     }
 
     /// The scale of the first axis, from end to end.
@@ -152,6 +170,13 @@ impl Field {
         let beside = right + 4.0 + widest + 3.0 + 0.5 * LARGE;
         canvas.text(&title, (beside, 0.5 * (inner.top + inner.bottom)), LARGE, Align::Upward);
     }
+}
+
+/// The loss at which colours end, if below the largest one. `finite` is not empty.
+fn cut(mut finite: Vec<f64>) -> Option<f64> {
+    finite.sort_by(f64::total_cmp);
+    let at = *finite.get((CUT_AT * (finite.len() - 1) as f64) as usize)?;
+    finite.last().filter(|largest| at > 0.0 && **largest > CUT_FROM * at).map(|_| at)
 }
 
 fn ends(list: &[f64]) -> Scale {

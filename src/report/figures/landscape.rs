@@ -7,7 +7,7 @@ use plotters::style::RGBColor;
 use super::canvas::{Align, Canvas, Dash, Marker, Pen, SMALL, text_width};
 use super::field::Field;
 use super::number::{fixed, significant, subscript};
-use super::palette::{GREY, INK, PALE, series, tint};
+use super::palette::{GREY, INK, series, tint};
 use super::panel::{Area, Axis, Panel};
 use super::scale::Scale;
 use super::sheet::{Sample, Sheet};
@@ -34,7 +34,7 @@ pub fn write_landscape(report: &LandscapeReport, folder: &Path) -> Result<Vec<Pa
 }
 
 fn statement(report: &LandscapeReport) -> String {
-    format!("{} · {} · {}", report.name, report.directions, report.statement)
+    format!("{} · {} · {}", report.directions, report.statement, report.name)
 }
 
 /// What a coordinate means, with the length of its direction.
@@ -54,13 +54,15 @@ fn axis_title(report: &LandscapeReport, index: usize) -> String {
     }
 }
 
-/// A circle at a place, and its name beside it on a white ground, so that it is read on any colour.
-fn name_mark(canvas: &mut Canvas, panel: &Panel, (at, name): ((f64, f64), &str), above: f64) {
+/// A circle at a place and its name above it, on a white ground where it must be read on any colour.
+fn name_mark(canvas: &mut Canvas, panel: &Panel, (at, name): ((f64, f64), &str), ground: bool) {
     let Some((x, y)) = panel.place(at).filter(|_| panel.holds(at)) else { return };
     canvas.marker((x, y), Marker::Circle, INK, true);
     let half = 0.5 * text_width(name, SMALL) + 1.2;
-    let middle = (x.clamp(panel.inner.left + half, panel.inner.right - half), y - above);
-    canvas.rectangle((middle.0 - half, middle.1 - 4.2), (middle.0 + half, middle.1 + 4.2), WHITE);
+    let middle = (x.clamp(panel.inner.left + half, panel.inner.right - half), y - 8.0);
+    if ground {
+        canvas.rectangle((middle.0 - half, middle.1 - 4.2), (middle.0 + half, middle.1 + 4.2), WHITE);
+    }
     canvas.text(name, middle, SMALL, Align::Center);
 }
 
@@ -148,7 +150,7 @@ fn draw_loss(canvas: &mut Canvas, panel: &Panel, report: &LandscapeReport, pen: 
         }
     }
     for (mark, value) in &report.marks {
-        name_mark(canvas, panel, ((mark.at.0, value.loss), mark.name), 8.0);
+        name_mark(canvas, panel, ((mark.at.0, value.loss), mark.name), false);
     }
 }
 
@@ -162,9 +164,7 @@ fn contour(report: &LandscapeReport, field: &Field, folder: &Path) -> Result<Vec
         let words = format!("training, epochs {} to {}", first.epoch, last.epoch);
         legend.push((Sample::Line(Pen::solid(INK, 0.8)), words));
     }
-    if field.has_lost() {
-        legend.push((Sample::Patch(PALE), "loss not finite".to_owned()));
-    }
+    legend.extend(field.legend());
     let sheet = Sheet { legend, body_height: 184.0, statement: statement(report) };
     sheet.write(folder, "contour", |canvas, body| {
         let x = Axis::new(field.x_scale(), axis_title(report, 0));
@@ -177,7 +177,7 @@ fn contour(report: &LandscapeReport, field: &Field, folder: &Path) -> Result<Vec
             panel.mark(canvas, at, (Marker::Diamond, series(1), false));
         }
         for (mark, _) in &report.marks {
-            name_mark(canvas, &panel, (mark.at, mark.name), 8.0);
+            name_mark(canvas, &panel, (mark.at, mark.name), true);
         }
         panel.draw_axes(canvas);
         field.draw_bar(canvas, panel.inner);

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::canvas::Marker;
 use super::field::Field;
-use super::palette::{INK, PALE};
+use super::palette::INK;
 use super::panel::{Area, Axis, Panel};
-use super::sheet::{Sample, Sheet};
+use super::sheet::Sheet;
 use super::statement;
 use crate::analysis::{AnalysisReport, SliceKind};
 use crate::report::ReportError;
@@ -20,8 +20,7 @@ pub fn write(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathBuf>, Rep
     let Some(field) = planes.find_map(|plane| Field::new(&plane.x, &plane.y, &plane.loss)) else {
         return Ok(Vec::new());
     };
-    let legend = if field.has_lost() { vec![(Sample::Patch(PALE), "loss not finite".to_owned())] } else { Vec::new() };
-    let sheet = Sheet { legend, body_height: 184.0, statement: statement(report) };
+    let sheet = Sheet { legend: field.legend(), body_height: 184.0, statement: statement(report) };
     sheet.write(folder, "plane", |canvas, body| {
         let x = Axis::new(field.x_scale(), "x along random direction d₁");
         let y = Axis::new(field.y_scale(), "y along random direction d₂");

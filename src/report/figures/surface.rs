@@ -9,7 +9,7 @@ use super::field::Field;
 use super::palette::{INK, PALE, viridis};
 use super::panel::Area;
 use super::scale::Scale;
-use super::sheet::{Sample, Sheet};
+use super::sheet::Sheet;
 use crate::report::ReportError;
 
 /// Turn of the ground plane, so that `x` runs to the lower right and `y` to the lower left.
@@ -34,19 +34,18 @@ pub fn write(
     statement: String,
     folder: &Path,
 ) -> Result<Vec<PathBuf>, ReportError> {
-    let legend = if field.has_lost() { vec![(Sample::Patch(PALE), "loss not finite".to_owned())] } else { Vec::new() };
-    let sheet = Sheet { legend, body_height: 190.0, statement };
+    let sheet = Sheet { legend: field.legend(), body_height: 200.0, statement };
     sheet.write(folder, "surface", |canvas, body| {
         let view = View::fit(Area {
             left: body.left + 22.0,
             top: body.top + 5.0,
             right: body.right - 44.0,
-            bottom: body.bottom - 22.0,
+            bottom: body.bottom - 32.0,
         });
         draw_ground(canvas, field, &view);
         draw_axes(canvas, field, &view, &titles);
         draw_surface(canvas, field, &view);
-        let bar = Area { left: body.left, top: body.top + 12.0, right: body.right - 44.0, bottom: body.bottom - 26.0 };
+        let bar = Area { left: body.left, top: body.top + 12.0, right: body.right - 44.0, bottom: body.bottom - 36.0 };
         field.draw_bar(canvas, bar);
     })
 }
@@ -153,8 +152,8 @@ fn draw_axes(canvas: &mut Canvas, field: &Field, view: &View, titles: &[String; 
     };
     let words = [with(&titles[0], x_ticks.exponent), with(&titles[1], y_ticks.exponent)];
     let (left, right) = (view.ground((-1.0, 1.0)).0, view.ground((1.0, -1.0)).0);
-    canvas.text(&words[1], (left - 18.0, front + 9.0), SMALL, Align::Left);
-    canvas.text(&words[0], (right + 10.0, front + 18.0), SMALL, Align::Right);
+    canvas.text(&words[1], (left - 18.0, front + 17.0), SMALL, Align::Left);
+    canvas.text(&words[0], (right + 10.0, front + 26.0), SMALL, Align::Right);
 }
 
 /// The axis of the loss at the left corner.
