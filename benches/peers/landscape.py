@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import polars
+import pyarrow.parquet
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -83,7 +83,7 @@ def run_flatness(arguments, files, side, folder):
     command += ["--threads", str(arguments.threads), "--force", "--out", str(out), "--save-every", "1000"]
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
-    return time.perf_counter() - started, polars.read_parquet(out / "slices.parquet")
+    return time.perf_counter() - started, pyarrow.parquet.read_table(out / "slices.parquet")
 
 
 def main():
@@ -117,7 +117,7 @@ def main():
             minima.append([moved[names[own]] for own, _ in model.named_parameters()])
         plane = Plane(minima)
         _, table = run_flatness(arguments, files, SIDES[1], folder)
-        rows = table.rows(named=True)
+        rows = table.to_pylist()
         sample = rows[:: max(1, len(rows) // SAMPLE)][:SAMPLE]
         points = [(row["x"], row["y"]) for row in sample]
         own = torch_losses(model, plane, points, data, ROWS)

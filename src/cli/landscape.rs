@@ -100,7 +100,7 @@ fn batch_norm(args: &LandscapeArgs, session: &Session) -> String {
         (Statistics::Eval, 1) => "fixed",
         (Statistics::Eval, _) => "interpolated",
     };
-    format!(", batch norm statistics {statistics}")
+    format!(", batch norm {statistics}")
 }
 
 fn tell(report: &LandscapeReport, ui: &mut Ui) {

@@ -11,7 +11,9 @@ use super::landscape_args::{LandscapeArgs, Shape};
 use super::session::Session;
 use crate::checkpoint::{Checkpoint, TRAIN_KEY, TensorFile, differences, sha256_hex};
 use crate::curvature::{Curvature, CurvatureOperator, Objective, Scope, extend};
-use crate::landscape::{DirectionFacts, DirectionKind, Frame, LandscapeError, PathPoint, path_point, principal};
+use crate::landscape::{
+    DirectionFacts, DirectionKind, Frame, LandscapeError, Normalisation, PathPoint, path_point, principal,
+};
 use crate::random::{Purpose, stream};
 use crate::spectral::{EigenParams, EigenReport, eigenpairs};
 use crate::{Error, Result};
@@ -83,24 +85,27 @@ pub(super) fn framed(
     let mut framed = match shape.kind {
         DirectionKind::Random => {
             let frame = Frame::random(&network.space, theta, (chosen.normalisation, chosen.seed), shape.dims)?;
-            let fixed = match chosen.normalisation {
-                crate::landscape::Normalisation::None => "not normalised, all parameters move".to_owned(),
-                scaled => format!("{}-normalised, biases and normalisation fixed", scaled.name()),
+            let how = match chosen.normalisation {
+                Normalisation::None => "not normalised, all parameters move".to_owned(),
+                scaled => format!("{}-normalised, biases and norms fixed", scaled.name()),
             };
-            Framed { frame, path: Vec::new(), words: format!("random directions, {fixed}"), sources: json!({}) }
+            let angle = match frame.facts.get(1) {
+                Some(second) => format!("s, made orthogonal from {:.1}°", second.angle_before_deg),
+                None => String::new(),
+            };
+            Framed { frame, path: Vec::new(), words: format!("random direction{angle}, {how}"), sources: json!({}) }
         }
         DirectionKind::Eigenvectors => eigenvectors(args, session, objective, shape, ui)?,
         DirectionKind::Between => {
             let minima = std::iter::once(&session.checkpoint).chain(others);
             let minima: Vec<_> = minima.map(|minimum| (&minimum.theta, &minimum.network.buffers)).collect();
             let hashes: Vec<&String> = others.iter().map(|other| &other.sha256).collect();
-            let words = if shape.dims == 1 { "line from A to B" } else { "plane through A, B and C, orthonormal axes" };
-            Framed {
-                frame: Frame::between(&minima)?,
-                path: Vec::new(),
-                words: words.into(),
-                sources: json!({ "other_checkpoints_sha256": hashes }),
-            }
+            let frame = Frame::between(&minima)?;
+            let words = match frame.facts.get(1) {
+                Some(second) => format!("plane of A, B, C ({:.1}° between AB and AC)", second.angle_before_deg),
+                None => "line from A to B".to_owned(),
+            };
+            Framed { frame, path: Vec::new(), words, sources: json!({ "other_checkpoints_sha256": hashes }) }
         }
         DirectionKind::Pca => trajectory(args, session, shape)?,
     };
@@ -134,7 +139,7 @@ fn eigenvectors(
         Some(path) => stored_eigenvectors(path, checkpoint, shape.dims)?,
         None => {
             let top = computed_eigenvectors(objective, &checkpoint.theta, (shape.dims, args.shape.seed), ui)?;
-            let words = "top eigenvectors of the Hessian, unit length".to_owned();
+            let words = "unit top eigenvectors of the Hessian".to_owned();
             (top.vectors.to_dtype(DType::F64)?, eigen_facts(&top), words, json!({}))
         }
     };
@@ -202,7 +207,7 @@ fn stored_eigenvectors(
         eigenvalue: *eigenvalue,
         ..DirectionFacts::new(DirectionKind::Eigenvectors)
     };
-    let words = format!("top eigenvectors of the {operator} (scope {scope}) that analyze found, unit length");
+    let words = format!("unit top eigenvectors of the {operator} (scope {scope}) that analyze found");
     Ok((rows, values.iter().take(count).map(facts).collect(), words, json!({"eigenvectors_sha256": file.sha256})))
 }
 
@@ -229,7 +234,7 @@ fn trajectory(args: &LandscapeArgs, session: &Session, shape: Shape) -> Result<F
     let hashes: Vec<&String> = found.iter().map(|(.., hash)| hash).collect();
     let frame = principal(&checkpoint.theta, &thetas, shape.dims)?;
     let path = found.iter().map(|(place, theta, _)| path_point(&frame, theta, *place));
-    let words = format!("principal directions of {} checkpoints of the training, unit length", files.len());
+    let words = format!("unit principal directions of {} checkpoints", files.len());
     Ok(Framed { path: path.collect::<Result<_>>()?, frame, words, sources: json!({"trajectory_sha256": hashes}) })
 }
 

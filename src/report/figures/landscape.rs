@@ -33,8 +33,11 @@ pub fn write_landscape(report: &LandscapeReport, folder: &Path) -> Result<Vec<Pa
     Ok(paths)
 }
 
+/// Directions first, then what of the loss is not the usual; the tables have all of it.
 fn statement(report: &LandscapeReport) -> String {
-    format!("{} · {} · {}", report.directions, report.statement, report.name)
+    let usual = ["mean ", " without L2 term", ", no augmentation"];
+    let short = usual.iter().fold(report.statement.clone(), |words, usual| words.replacen(usual, "", 1));
+    format!("{} · {} · {}", report.directions, short, report.name)
 }
 
 /// What a coordinate means, with the length of its direction.

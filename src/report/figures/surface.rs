@@ -129,14 +129,14 @@ fn draw_axes(canvas: &mut Canvas, field: &Field, view: &View, titles: &[String; 
     let y_at = |y: f64, out: f64| view.ground((-1.0 - out, y));
     canvas.line(&[x_at(-1.0, 0.0), x_at(1.0, 0.0)], pen);
     canvas.line(&[y_at(-1.0, 0.0), y_at(1.0, 0.0)], pen);
-    let x_ticks = field.x_scale().ticks(4);
+    let x_ticks = field.x_scale().ticks(5);
     for (value, label) in &x_ticks.major {
         let at = side(field.x_scale(), *value);
         canvas.line(&[x_at(at, 0.0), x_at(at, 0.05)], pen);
         let (x, y) = x_at(at, 0.13);
         canvas.text(label, (x + 1.0, y + 2.0), SMALL, Align::Center);
     }
-    let y_ticks = field.y_scale().ticks(4);
+    let y_ticks = field.y_scale().ticks(5);
     for (value, label) in &y_ticks.major {
         let at = side(field.y_scale(), *value);
         canvas.line(&[y_at(at, 0.0), y_at(at, 0.05)], pen);
