@@ -4,12 +4,13 @@
 
 FOLDER of --reference holds a CIFAR ResNet-20 in PyHessian's names (`weights.safetensors`, `model.json`), that of --cifar
 the binary CIFAR-10 files. B and C are copies of its weights with noise, so that the plane's points are known to both.
-Prints seconds per point of each tool, round by round, and how far the losses lie apart.
+Prints wall-clock and processor seconds per point of each tool, round by round, and how far the losses lie apart.
 """
 
 import argparse
 import json
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -59,6 +60,12 @@ class Plane:
         return (self.a + x * self.e1 + y * self.e2).float()
 
 
+def clocks():
+    """Wall-clock and processor time, of this process and its finished children."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return np.array([time.perf_counter(), sum(usage.ru_utime + usage.ru_stime for usage in usages)])
+
+
 def torch_losses(model, plane, points, data, batch):
     parameters = list(model.parameters())
     x, y = data
@@ -81,9 +88,9 @@ def run_flatness(arguments, files, side, folder):
     command = [arguments.flatness, "landscape", *files, "--arch", str(Path(arguments.reference) / "model.json")]
     command += ["--data", f"cifar10:{arguments.cifar}", "--rows", f"0..{ROWS}", "--points", str(side)]
     command += ["--threads", str(arguments.threads), "--force", "--out", str(out), "--save-every", "1000"]
-    started = time.perf_counter()
+    started = clocks()
     subprocess.run(command, check=True, capture_output=True)
-    return time.perf_counter() - started, pyarrow.parquet.read_table(out / "slices.parquet")
+    return clocks() - started, pyarrow.parquet.read_table(out / "slices.parquet")
 
 
 def main():
@@ -131,13 +138,16 @@ def main():
             few, many = (run_flatness(arguments, files, side, folder)[0] for side in SIDES)
             seconds["flatness"].append((many - few) / (SIDES[1] ** 2 - SIDES[0] ** 2))
             for batch in batches:
-                started = time.perf_counter()
+                started = clocks()
                 torch_losses(model, plane, points, data, batch)
-                seconds.setdefault(f"torch, batch {batch}", []).append((time.perf_counter() - started) / len(points))
+                seconds.setdefault(f"torch, batch {batch}", []).append((clocks() - started) / len(points))
         for tool, samples in seconds.items():
-            ratios = [own / base for own, base in zip(samples, seconds["flatness"])]
-            each = " ".join(f"{value:.3f}" for value in samples)
-            print(f"{tool:<18} {statistics.median(samples):.3f} s per point ({each}), ratio {statistics.median(ratios):.2f}")
+            for clock, name in enumerate(("wall", "cpu")):
+                values = [sample[clock] for sample in samples]
+                ratios = [value / base[clock] for value, base in zip(values, seconds["flatness"])]
+                each = " ".join(f"{value:.3f}" for value in values)
+                median = statistics.median(values)
+                print(f"{tool:<18} {name:<4} {median:.3f} s per point ({each}), ratio {statistics.median(ratios):.2f}")
 
 
 if __name__ == "__main__":
