@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Ui;
 use super::analyze::Provenance;
 use super::args::DtypeArg;
-use super::landscape_args::LandscapeArgs;
+use super::landscape_args::{LandscapeArgs, Shape};
 use super::landscape_frame::{Framed, fingerprint, framed, others};
 use super::output::{check_folder, claim_folder, is_unfinished};
 use super::session::Session;
@@ -35,15 +35,7 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
     let marks: Vec<f64> = framed.frame.marks.iter().map(|mark: &Mark| mark.at.0).collect();
     let grid = Grid::new(&framed.frame.reach, shape.num_points, &marks);
     let mut configuration = session.configuration(&objective);
-    configuration["landscape"] = json!({
-        "directions": shape.kind,
-        "normalisation": args.shape.normalisation,
-        "reach": framed.frame.reach,
-        "points": shape.num_points,
-        "batch_norm": args.batch_norm,
-        "sources": framed.sources,
-        "points_sha256": fingerprint(&framed.frame, &grid.points())?,
-    });
+    configuration["landscape"] = of_landscape(args, shape, &framed, &grid)?;
     configuration["inputs_sha256"] = json!(sha256_hex(configuration.to_string().as_bytes()));
     let Framed { frame, path, words, .. } = framed;
     let mut report = LandscapeReport {
@@ -61,7 +53,10 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
         ui.say("interrupted: the same command with --resume goes on");
     }
     outcome?;
-    save_landscape(&report, &args.out)?;
+    // Until the last file is there, no run.json says that the result is complete.
+    let _ = std::fs::remove_file(args.out.join("run.json"));
+    let written = save_landscape(&report, &args.out)?;
+    remove_outdated(&args.out, &written);
     let mut run = provenance.json();
     run["complete"] = json!(true);
     run["threads"] = json!(session.options.execution.threads);
@@ -72,6 +67,28 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
     tell(&report, ui);
     ui.say(&format!("wrote {}", args.out.display()));
     Ok(0)
+}
+
+/// What decides where the points lie and how the loss is found there.
+fn of_landscape(args: &LandscapeArgs, shape: Shape, framed: &Framed, grid: &Grid) -> Result<Value> {
+    Ok(json!({
+        "directions": shape.kind,
+        "normalisation": args.shape.normalisation,
+        "reach": framed.frame.reach,
+        "points": shape.num_points,
+        "batch_norm": args.batch_norm,
+        "sources": framed.sources,
+        "points_sha256": fingerprint(&framed.frame, &grid.points())?,
+    }))
+}
+
+/// Removes figures of an earlier landscape of another shape.
+fn remove_outdated(folder: &Path, written: &[PathBuf]) {
+    let figures = ["line", "contour", "surface"].into_iter();
+    let figures = figures.flat_map(|name| ["svg", "png", "pdf"].map(|ending| format!("figures/{name}.{ending}")));
+    for file in figures.map(|name| folder.join(name)).filter(|file| !written.contains(file)) {
+        let _ = std::fs::remove_file(file);
+    }
 }
 
 /// The names of the checkpoints, for titles; of an experiment's `RUN/train` that of the run.

@@ -80,51 +80,57 @@ pub(super) fn framed(
     shape: Shape,
     ui: &Ui,
 ) -> Result<Framed> {
-    let (network, theta) = (&session.checkpoint.network, &session.checkpoint.theta);
-    let chosen = &args.shape;
     let mut framed = match shape.kind {
-        DirectionKind::Random => {
-            let frame = Frame::random(&network.space, theta, (chosen.normalisation, chosen.seed), shape.dims)?;
-            let how = match chosen.normalisation {
-                Normalisation::None => "not normalised, all parameters move".to_owned(),
-                scaled => format!("{}-normalised, biases and norms fixed", scaled.name()),
-            };
-            let angle = match frame.facts.get(1) {
-                Some(second) => format!("s, made orthogonal from {:.1}°", second.angle_before_deg),
-                None => String::new(),
-            };
-            Framed { frame, path: Vec::new(), words: format!("random direction{angle}, {how}"), sources: json!({}) }
-        }
+        DirectionKind::Random => random(args, session, shape)?,
         DirectionKind::Eigenvectors => eigenvectors(args, session, objective, shape, ui)?,
-        DirectionKind::Between => {
-            let minima = std::iter::once(&session.checkpoint).chain(others);
-            let minima: Vec<_> = minima.map(|minimum| (&minimum.theta, &minimum.network.buffers)).collect();
-            let hashes: Vec<&String> = others.iter().map(|other| &other.sha256).collect();
-            let frame = Frame::between(&minima)?;
-            let words = match frame.facts.get(1) {
-                Some(second) => format!("plane of A, B, C ({:.1}° between AB and AC)", second.angle_before_deg),
-                None => "line from A to B".to_owned(),
-            };
-            Framed { frame, path: Vec::new(), words, sources: json!({ "other_checkpoints_sha256": hashes }) }
-        }
+        DirectionKind::Between => between(session, others)?,
         DirectionKind::Pca => trajectory(args, session, shape)?,
     };
-    if let Some(width) = chosen.half_width {
-        let frame = &mut framed.frame;
-        frame.reach = match shape.kind {
-            // Widths of the default are 0.5 on a line and 0.7 on a plane.
-            DirectionKind::Between => {
-                let factor = width / if shape.dims == 1 { 0.5 } else { 0.7 };
-                let stretch = |(from, to): &(f64, f64)| {
-                    let (middle, half) = (0.5 * (from + to), 0.5 * (to - from) * factor);
-                    (middle - half, middle + half)
-                };
-                frame.reach.iter().map(stretch).collect()
-            }
+    if let Some(width) = args.shape.half_width {
+        let reach = &mut framed.frame.reach;
+        *reach = match shape.kind {
+            // By default a line between minima has 0.5, a plane 0.7.
+            DirectionKind::Between => stretched(reach, width / if shape.dims == 1 { 0.5 } else { 0.7 }),
             _ => vec![(-width, width); shape.dims],
         };
     }
     Ok(framed)
+}
+
+/// Each range about its own middle.
+fn stretched(reach: &[(f64, f64)], factor: f64) -> Vec<(f64, f64)> {
+    let stretch = |(from, to): &(f64, f64)| {
+        let (middle, half) = (0.5 * (from + to), 0.5 * (to - from) * factor);
+        (middle - half, middle + half)
+    };
+    reach.iter().map(stretch).collect()
+}
+
+fn random(args: &LandscapeArgs, session: &Session, shape: Shape) -> Result<Framed> {
+    let (checkpoint, normalisation) = (&session.checkpoint, args.shape.normalisation);
+    let how = (normalisation, args.shape.seed);
+    let frame = Frame::random(&checkpoint.network.space, &checkpoint.theta, how, shape.dims)?;
+    let how = match normalisation {
+        Normalisation::None => "not normalised, all parameters move".to_owned(),
+        scaled => format!("{}-normalised, biases and norms fixed", scaled.name()),
+    };
+    let angle = match frame.facts.get(1) {
+        Some(second) => format!("s, made orthogonal from {:.1}°", second.angle_before_deg),
+        None => String::new(),
+    };
+    Ok(Framed { frame, path: Vec::new(), words: format!("random direction{angle}, {how}"), sources: json!({}) })
+}
+
+fn between(session: &Session, others: &[Checkpoint]) -> Result<Framed> {
+    let minima = std::iter::once(&session.checkpoint).chain(others);
+    let minima: Vec<_> = minima.map(|minimum| (&minimum.theta, &minimum.network.buffers)).collect();
+    let hashes: Vec<&String> = others.iter().map(|other| &other.sha256).collect();
+    let frame = Frame::between(&minima)?;
+    let words = match frame.facts.get(1) {
+        Some(second) => format!("plane of A, B, C ({:.1}° between AB and AC)", second.angle_before_deg),
+        None => "line from A to B".to_owned(),
+    };
+    Ok(Framed { frame, path: Vec::new(), words, sources: json!({ "other_checkpoints_sha256": hashes }) })
 }
 
 fn eigenvectors(

@@ -98,6 +98,9 @@ fn a_random_plane_is_the_same_for_any_number_of_threads() {
     let run: Value = serde_json::from_slice(&std::fs::read(two.join("run.json")).unwrap()).unwrap();
     assert_eq!(run["complete"], true);
     assert_eq!(slices.configuration, run["configuration"]);
+    // Another shape leaves no figure of the first.
+    succeed(&line(&[checkpoint()], "--line --points 7 --force", &one));
+    assert!(one.join("figures/line.png").exists() && !one.join("figures/contour.png").exists());
     // Another seed is another plane, at the same place.
     succeed(&line(&[checkpoint()], "--points 7 --seed 1 --force", &one));
     assert_ne!(numbers(&table(&one, "slices"), "loss")[0], numbers(&slices, "loss")[0]);

@@ -201,3 +201,76 @@ fn draw_path(canvas: &mut Canvas, panel: &Panel, report: &LandscapeReport) {
 fn ends(list: &[f64]) -> Scale {
     Scale::exactly(list.first().copied().unwrap_or(0.0), list.last().copied().unwrap_or(1.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+    use crate::curvature::Evaluation;
+    use crate::landscape::{DirectionFacts, Frame, Grid, PathPoint};
+
+    /// A landscape of `kind` whose loss is `loss(x, y)`, with everything that a figure may show.
+    fn report(kind: DirectionKind, dims: usize, loss: impl Fn(f64, f64) -> f64) -> LandscapeReport {
+        let origin = Tensor::zeros(3, candle_core::DType::F64, &Device::Cpu).unwrap();
+        let axis = |index: usize| {
+            let values: Vec<f64> = (0..3).map(|i| f64::from(u8::from(i == index))).collect();
+            Tensor::from_vec(values, 3, &Device::Cpu).unwrap()
+        };
+        let facts = DirectionFacts { eigenvalue: 3.0, explained_variance: 0.5, ..DirectionFacts::new(kind) };
+        let frame = Frame::through(&origin, (0..dims).map(axis).collect(), vec![facts; dims]).unwrap();
+        let grid = Grid::new(&frame.reach, 9, &[0.0]);
+        let value = |(x, y): (f64, f64)| {
+            let loss = loss(x, y);
+            Evaluation { loss, loss_std_err: 0.1 * loss, accuracy: 1.0 / (1.0 + loss), accuracy_std_err: 0.01 }
+        };
+        let point = |epoch: usize| PathPoint {
+            epoch,
+            step: epoch,
+            at: (0.9 - 0.3 * epoch as f64, 0.5 - 0.2 * epoch as f64),
+            off_plane: 0.1,
+            distance: 1.0,
+        };
+        LandscapeReport {
+            values: grid.points().into_iter().map(value).collect(),
+            marks: frame.marks.iter().map(|mark| (mark.clone(), value(mark.at))).collect(),
+            path: (0..4).map(point).collect(),
+            barrier: Some(Barrier { height: loss(0.5, 0.0), std_err_data: 0.1, t: 0.5, ends: (0.1, 0.2) }),
+            ..LandscapeReport::empty("test", &frame, grid)
+        }
+    }
+
+    #[test]
+    fn lines_and_planes_have_their_figures() {
+        let folder = tempfile::tempdir().unwrap();
+        let bowl = |x: f64, y: f64| 0.1 + x * x + y * y;
+        for kind in [DirectionKind::Random, DirectionKind::Eigenvectors, DirectionKind::Between, DirectionKind::Pca] {
+            assert_eq!(write_landscape(&report(kind, 1, bowl), folder.path()).unwrap().len(), 3);
+            assert_eq!(write_landscape(&report(kind, 2, bowl), folder.path()).unwrap().len(), 6);
+        }
+        let lost = |dims| write_landscape(&report(DirectionKind::Random, dims, |_, _| f64::INFINITY), folder.path());
+        assert!(lost(1).unwrap().is_empty() && lost(2).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_explosion_in_a_corner_is_cut_and_said() {
+        let cliff = |x: f64, y: f64| if x + y > 1.2 { 1e8 } else { 1.0 + x * x };
+        let report = report(DirectionKind::Random, 2, cliff);
+        let (x, y): (Vec<f64>, Vec<f64>) = report.grid.points().into_iter().unzip();
+        let legend = Field::new(&x, &y, &report.losses()).unwrap().legend();
+        assert!(legend.len() == 1 && legend[0].1.contains("largest loss 1.0×10⁸"), "{legend:?}");
+    }
+
+    #[test]
+    fn awkward_losses_never_stop_a_figure() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -5.0, 1e-320, 1e308] {
+            for dims in [1, 2] {
+                let everywhere = report(DirectionKind::Between, dims, |_, _| number);
+                write_landscape(&everywhere, folder.path()).unwrap();
+                let here = report(DirectionKind::Between, dims, |x, _| if x > 0.0 { number } else { 1.0 - x });
+                write_landscape(&here, folder.path()).unwrap();
+            }
+        }
+    }
+}
