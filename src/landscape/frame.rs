@@ -68,7 +68,7 @@ pub struct DirectionFacts {
 }
 
 impl DirectionFacts {
-    /// Of a direction `kind`; lengths and angles are filled in by [`Frame::measure`].
+    /// Of a direction `kind`; the frame fills in length and angles.
     pub fn new(kind: DirectionKind) -> Self {
         let nan = f64::NAN;
         Self {
