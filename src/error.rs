@@ -7,6 +7,7 @@ use crate::cli::CliError;
 use crate::curvature::{CurvatureError, GradientError};
 use crate::data::DataError;
 use crate::experiment::ExperimentError;
+use crate::landscape::LandscapeError;
 use crate::langevin::LangevinError;
 use crate::models::ModelError;
 use crate::nn::NnError;
@@ -56,6 +57,9 @@ pub enum Error {
     /// A study of small potentials that cannot be made.
     #[error(transparent)]
     Langevin(#[from] LangevinError),
+    /// Directions or checkpoints make no landscape.
+    #[error(transparent)]
+    Landscape(#[from] LandscapeError),
     /// A tensor operation failed inside candle.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -102,6 +106,7 @@ impl Error {
             Self::Report(error) => error.hint(),
             Self::Experiment(error) => error.hint(),
             Self::Langevin(error) => error.hint(),
+            Self::Landscape(error) => error.hint(),
             Self::VectorShape { .. } => {
                 Some("write the vectors as rows of that length, in the parameter order of `flatness info`".into())
             }

@@ -57,6 +57,12 @@ pub enum Purpose {
     Bootstrap = 60,
     /// Sign patterns and splits, where there are too many to count.
     Signs = 61,
+    /// Random directions of `flatness landscape`.
+    LandscapeDirections = 44,
+    /// Order of the rows that batch statistics are re-estimated from at the points of a landscape.
+    LandscapeStatistics = 45,
+    /// Start block of the eigenvectors that span a landscape.
+    LandscapeEigenvectors = 46,
 }
 
 /// The stream of `purpose` under `seed`. Equal arguments give equal numbers on every machine.

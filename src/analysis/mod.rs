@@ -19,6 +19,7 @@ pub use cost::{CostEstimate, typical_matvecs};
 pub use options::{AnalysisOptions, EigenMethod};
 pub use overlap::{Overlap, overlap};
 pub use run::analyze;
+pub(crate) use run::reach;
 pub use subset_study::{SubsetQuantity, SubsetRow, SubsetStudy};
 
 use crate::spectral::{DensityReport, EigenReport, End, SlqReport, Store, SurveyOutcome};

@@ -109,7 +109,7 @@ fn slices(
 
 /// How far to follow an eigenvector: until the parabola has risen by the loss itself (at least 0.5), at most half of
 /// `‖θ‖`.
-fn reach(curvature: f64, loss: f64, norm: f64) -> f64 {
+pub(crate) fn reach(curvature: f64, loss: f64, norm: f64) -> f64 {
     let rise = loss.abs().max(0.5);
     (2.0 * rise / curvature.abs()).sqrt().min(0.5 * norm.max(1e-3))
 }

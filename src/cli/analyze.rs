@@ -211,7 +211,7 @@ fn save_eigenvectors(session: &Session, spectrum: &SpectrumReport, folder: &Path
 }
 
 /// The name of a result: that of the file, or of its folder where the file is just `checkpoint` or `weights`.
-fn checkpoint_name(path: &Path) -> String {
+pub(super) fn checkpoint_name(path: &Path) -> String {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let parent = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     match parent {

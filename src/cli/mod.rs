@@ -8,6 +8,9 @@ mod compare;
 mod error;
 mod estimate;
 mod info;
+mod landscape;
+mod landscape_args;
+mod landscape_frame;
 mod langevin;
 mod matvec;
 mod output;
@@ -46,6 +49,8 @@ struct Cli {
 enum Command {
     /// Eigenvalues, trace, spectral density and loss slices of a checkpoint, as tables and figures
     Analyze(analyze_args::AnalyzeArgs),
+    /// Loss and accuracy along lines and over planes: random, eigenvectors, between minima, along a training
+    Landscape(landscape_args::LandscapeArgs),
     /// Products, time and memory that `analyze` will need, from one timed product
     Estimate(estimate::EstimateArgs),
     /// Groups of minima over their seeds: means, paired differences, tests, and a verdict with its conditions
@@ -124,6 +129,7 @@ fn dispatch(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8>
     match command {
         Command::Analyze(args) => analyze::run(&args, arguments, ui),
         Command::Compare(args) => compare::run(&args, arguments, ui),
+        Command::Landscape(args) => landscape::run(&args, arguments, ui),
         Command::Estimate(args) => estimate::run(&args, ui),
         Command::Train(args) => train::run(&args, arguments, ui),
         Command::Quickstart(args) => quickstart::run(&args, arguments, ui),

@@ -25,16 +25,16 @@ pub(super) struct SessionArgs {
     pub(super) compute: ComputeArgs,
     /// cross-entropy[:smoothing], mse or bce [default: the checkpoint's]
     #[arg(long, value_name = "LOSS")]
-    loss: Option<String>,
+    pub(super) loss: Option<String>,
     /// Precision of the computation: f32 with sums and scalars in f64, or f64 throughout
     #[arg(long, visible_alias = "precision", value_enum)]
-    dtype: Option<DtypeArg>,
+    pub(super) dtype: Option<DtypeArg>,
     /// Statistics of batch normalisation [default: the architecture's, else eval]
     #[arg(long, value_enum)]
-    batch_norm: Option<BatchNormArg>,
+    pub(super) batch_norm: Option<BatchNormArg>,
     /// Whether the L2 term belongs to the loss
     #[arg(long, value_enum, default_value_t = L2Arg::Out)]
-    l2: L2Arg,
+    pub(super) l2: L2Arg,
 }
 
 /// Rows that an analysis takes where nothing says how many.

@@ -16,7 +16,7 @@ use crate::checkpoint::{CheckpointError, TensorFile};
 use crate::data::{DataSpec, Dataset, Source, Split};
 use crate::report::tables::{Column, write_table};
 use crate::report::write_run_json;
-use crate::train::{EvaluationRow, StateFolder, TrainOutcome, TrainStop, Training, save, train};
+use crate::train::{EvaluationRow, SnapshotFolder, StateFolder, TrainOutcome, TrainStop, Training, save, train};
 
 pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
@@ -42,8 +42,10 @@ pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Resu
     let test = test_rows(&spec)?;
     let _claimed = claim_folder(&args.out, replaces)?;
     let mut states = StateFolder::new(&args.out, args.save_every, args.resume);
+    let snapshots = SnapshotFolder::new(&args.out, &spec);
     if !args.resume {
         states.clear();
+        snapshots.clear();
     }
     plan.write(&args.out)?;
     for warning in plan.train.optimizer.warnings() {
@@ -53,12 +55,14 @@ pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Resu
         test: test.as_ref(),
         init: init.as_ref(),
         states: Some(&mut states),
+        snapshots: Some(&snapshots),
         ..Training::new(&plan.train, architecture, &data)
     };
     let outcome = train(training, &mut ui.progress()).inspect_err(|_| {
         // Before the first epoch is finished, nothing is worth keeping.
         if !states.holds_state() {
             let _ = std::fs::remove_file(args.out.join(FILE));
+            snapshots.clear();
         }
     })?;
     finish(&outcome, &spec, (&args.out, states.resumed_from), &provenance)?;

@@ -125,6 +125,9 @@ struct WatchArgs {
     /// Training rows for them, a fixed random choice [default: 500]
     #[arg(long, value_name = "N")]
     track_rows: Option<usize>,
+    /// Keep a checkpoint every N epochs, and that of the start, in the folder snapshots of the run
+    #[arg(long, value_name = "N")]
+    snapshots: Option<usize>,
 }
 
 /// Puts the value of an option, where there is one, in the place of another.
@@ -223,6 +226,7 @@ impl WatchArgs {
         }
         put(&mut config.track_every, &self.every);
         put(&mut config.track_rows, &self.track_rows);
+        config.snapshots = self.snapshots.or(config.snapshots);
         Ok(())
     }
 }

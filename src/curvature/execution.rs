@@ -33,7 +33,7 @@ struct Turn<C> {
 ///
 /// # Errors
 /// The first error of `work` or `commit`, or [`Error::Interrupted`] when the observer breaks.
-pub(super) fn in_order<R>(
+pub(crate) fn in_order<R>(
     count: usize,
     workers: usize,
     work: impl Fn(usize) -> Result<R> + Sync,

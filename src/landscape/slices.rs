@@ -2,10 +2,11 @@
 
 use candle_core::{DType, Tensor};
 
+use super::frame::{DirectionFacts, DirectionKind, Frame};
+use super::points::{Statistics, Surface};
 use crate::analysis::{SliceKind, SliceReport};
 use crate::curvature::Objective;
-use crate::nn::NnError;
-use crate::{Error, Observer, Result, Step};
+use crate::{Observer, Result};
 
 /// A line `θ + x d`, `x` from `−half_width` to `half_width`.
 pub struct Line<'a> {
@@ -73,32 +74,18 @@ fn surface(
     (x, y): (Vec<f64>, Vec<f64>),
     observer: &mut dyn Observer,
 ) -> Result<SliceReport> {
-    // Points are made in f64 and rounded once, so that small steps do not vanish in f32 weights.
-    let wide = |tensor: &Tensor| tensor.to_dtype(DType::F64);
-    let (theta, first, second) = (wide(theta)?, wide(directions[0])?, wide(directions[1])?);
-    let (mut losses, mut accuracies) = (Vec::with_capacity(x.len()), Vec::with_capacity(x.len()));
-    let total = x.len();
-    for (index, (&x, &y)) in x.iter().zip(&y).enumerate() {
-        let point = ((&theta + (&first * x)?)? + (&second * y)?)?;
-        let (loss, accuracy) = match objective.evaluate(&objective.place(&point)?, observer) {
-            Ok(evaluation) => (evaluation.loss, evaluation.accuracy),
-            Err(Error::Nn(NnError::NonFinite { .. })) => (f64::INFINITY, f64::NAN),
-            Err(error) => return Err(error),
-        };
-        losses.push(loss);
-        accuracies.push(accuracy);
-        let step = Step { task: "loss slices", done: index + 1, total, message: String::new() };
-        if observer.on_step(&step).is_break() {
-            return Err(Error::Interrupted);
-        }
-    }
+    let facts = DirectionFacts::new(DirectionKind::Random);
+    let axes = directions.iter().map(|axis| Ok(axis.to_dtype(DType::F64)?)).collect::<Result<Vec<Tensor>>>()?;
+    let frame = Frame::through(theta, axes, vec![facts.clone(), facts])?;
+    let points: Vec<(f64, f64)> = x.iter().copied().zip(y.iter().copied()).collect();
+    let values = Surface::new(objective, &frame, Statistics::Eval).evaluate(&points, (&mut (), observer))?;
     Ok(SliceReport {
         kind: SliceKind::RandomPlane,
         direction: 0,
         x,
         y,
-        loss: losses,
-        accuracy: accuracies,
+        loss: values.iter().map(|value| value.loss).collect(),
+        accuracy: values.iter().map(|value| value.accuracy).collect(),
         curvature: f64::NAN,
     })
 }

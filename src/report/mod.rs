@@ -12,7 +12,7 @@ pub mod terminal;
 use std::path::PathBuf;
 
 pub use atomic::{remove_leftovers, write_atomic};
-pub use save::{save_analysis, write_run_json};
+pub use save::{save_analysis, save_landscape, write_run_json};
 
 /// What can go wrong while writing results.
 #[derive(Debug, thiserror::Error)]

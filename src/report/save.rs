@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{ReportError, figures, tables, write_atomic};
 use crate::analysis::AnalysisReport;
+use crate::landscape::LandscapeReport;
 
 /// Writes the tables of `report` into `folder` and its figures into `folder/figures`, each file atomically; makes both
 /// folders. Returns the paths, tables first: they are complete before the first figure is drawn.
@@ -16,6 +17,18 @@ pub fn save_analysis(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathB
     std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
     let mut paths = tables::write_tables(report, folder)?;
     paths.extend(figures::write_figures(report, &figures)?);
+    Ok(paths)
+}
+
+/// The same for a landscape.
+///
+/// # Errors
+/// [`ReportError`] of the first file that fails; the files before it stay.
+pub fn save_landscape(report: &LandscapeReport, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    let figures = folder.join("figures");
+    std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
+    let mut paths = tables::write_landscape_tables(report, folder)?;
+    paths.extend(figures::write_landscape(report, &figures)?);
     Ok(paths)
 }
 

@@ -18,10 +18,12 @@ use super::{ReportError, write_atomic};
 
 mod analysis;
 mod comparison;
+mod landscape;
 mod langevin;
 
 pub use analysis::write_tables;
 pub use comparison::write_comparison;
+pub use landscape::write_landscape_tables;
 pub use langevin::write_langevin;
 
 /// Version of the columns, in `flatness.schema`.

@@ -91,6 +91,9 @@ pub struct TrainConfig {
     pub track_every: usize,
     /// Training rows that it is measured on, at most.
     pub track_rows: usize,
+    /// Epochs between two checkpoints that are kept on the way, the start included; `None` keeps none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<usize>,
     /// Loss of one sample; `None`: the architecture's, else cross-entropy for classes and squared error for values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
@@ -121,6 +124,7 @@ impl Default for TrainConfig {
             track: None,
             track_every: 1,
             track_rows: 500,
+            snapshots: None,
             loss: None,
             execution: Execution::default(),
         }
@@ -147,6 +151,7 @@ impl TrainConfig {
         TrainError::unless(self.evaluate_every > 0, "evaluate_every", 0.0, "1 or more")?;
         TrainError::unless(self.track_every > 0, "track_every", 0.0, "1 or more")?;
         TrainError::unless(self.track_rows > 1, "track_rows", self.track_rows as f64, "2 or more")?;
+        TrainError::unless(self.snapshots != Some(0), "snapshots", 0.0, "1 or more")?;
         if let Some(Loss::CrossEntropy { label_smoothing }) = self.loss {
             let usable = (0.0..1.0).contains(&label_smoothing);
             TrainError::unless(usable, "label_smoothing", label_smoothing, "at least 0 and below 1")?;

@@ -11,6 +11,7 @@ mod metrics;
 mod part;
 mod running;
 mod save;
+mod snapshots;
 mod start;
 mod state;
 mod track;
@@ -21,6 +22,7 @@ pub use evaluate::EvaluationRow;
 pub use initialise::initialise;
 pub use metrics::{CleanScores, EpochMetrics, Scores};
 pub use save::save;
+pub use snapshots::SnapshotFolder;
 pub use start::with_outputs;
 pub use state::{EpochSeconds, StateFolder};
 pub use track::{Track, TrackedRow};
@@ -54,12 +56,14 @@ pub struct Training<'a> {
     pub init: Option<&'a TensorFile>,
     /// Where states are kept and taken up; `None` keeps none.
     pub states: Option<&'a mut StateFolder>,
+    /// Where checkpoints on the way are kept, every [`TrainConfig::snapshots`] epochs; `None` keeps none.
+    pub snapshots: Option<&'a SnapshotFolder>,
 }
 
 impl<'a> Training<'a> {
-    /// `architecture` on `data` from fresh weights, without test rows and states.
+    /// `architecture` on `data` from fresh weights, without test rows, states and snapshots.
     pub fn new(config: &'a TrainConfig, architecture: Architecture, data: &'a Dataset) -> Self {
-        Self { config, architecture, data, test: None, init: None, states: None }
+        Self { config, architecture, data, test: None, init: None, states: None, snapshots: None }
     }
 }
 
@@ -115,7 +119,7 @@ pub struct TrainOutcome {
 /// [`TrainError::Setting`] before any work; [`TrainError::NonFinite`] with epoch and step, and [`Error::Interrupted`],
 /// before the end of the first epoch; a network that does not fit its data or its initial weights; a state of another run.
 pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<TrainOutcome> {
-    let Training { config, architecture, data, test, init, mut states } = training;
+    let Training { config, architecture, data, test, init, mut states, snapshots } = training;
     config.check()?;
     let loss = config.loss_for(&architecture, data);
     let config = TrainConfig { loss: Some(loss), ..config.clone() };
@@ -149,7 +153,10 @@ pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<Trai
             run.optimizer.restore(state.optimizer.clone())?;
             run.state = state;
         }
-        None => run.track(0, observer)?,
+        None => {
+            snapshots.map_or(Ok(()), |folder| folder.after_epoch(&run))?;
+            run.track(0, observer)?;
+        }
     }
     let mut finished = run.state.clone();
     let stop = loop {
@@ -166,6 +173,8 @@ pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<Trai
         };
         run.state.optimizer = run.optimizer.state();
         finished = run.state.clone();
+        // Before the state: what a state counts as done is on the disk.
+        snapshots.map_or(Ok(()), |folder| folder.after_epoch(&run))?;
         if let Some(states) = &mut states {
             let last = interrupted || finished.epochs.len() == config.epochs;
             states.after_epoch(&finished, &configuration, last)?;

@@ -5,6 +5,7 @@ mod curvatures;
 mod estimate;
 mod experiments;
 mod interrupts;
+mod landscape;
 #[cfg(target_os = "linux")]
 mod memory;
 mod refusals;

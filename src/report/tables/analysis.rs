@@ -49,19 +49,19 @@ pub fn write_tables(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathBu
     tables.into_iter().map(write).collect()
 }
 
-fn text<'a, R>(rows: &'a [R], value: impl Fn(&'a R) -> &'a str) -> Column {
+pub(super) fn text<'a, R>(rows: &'a [R], value: impl Fn(&'a R) -> &'a str) -> Column {
     Column::Text(rows.iter().map(|row| value(row).to_owned()).collect())
 }
 
-fn number<R>(rows: &[R], value: impl Fn(&R) -> f64) -> Column {
+pub(super) fn number<R>(rows: &[R], value: impl Fn(&R) -> f64) -> Column {
     Column::Number(rows.iter().map(value).collect())
 }
 
-fn count<R>(rows: &[R], value: impl Fn(&R) -> usize) -> Column {
+pub(super) fn count<R>(rows: &[R], value: impl Fn(&R) -> usize) -> Column {
     Column::Count(rows.iter().map(value).collect())
 }
 
-fn flag<R>(rows: &[R], value: impl Fn(&R) -> bool) -> Column {
+pub(super) fn flag<R>(rows: &[R], value: impl Fn(&R) -> bool) -> Column {
     Column::Flag(rows.iter().map(value).collect())
 }
 
@@ -201,7 +201,7 @@ fn slices(slices: &[SliceReport]) -> Columns {
     ]
 }
 
-fn summary(rows: &[SummaryRow]) -> Columns {
+pub(super) fn summary(rows: &[SummaryRow]) -> Columns {
     vec![
         ("operator", text(rows, |row| &row.operator)),
         ("scope", text(rows, |row| &row.scope)),

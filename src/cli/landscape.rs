@@ -1,0 +1,203 @@
+//! `flatness landscape`: loss and accuracy along lines and over planes, as tables and figures.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use serde_json::{Value, json};
+
+use super::Ui;
+use super::analyze::Provenance;
+use super::args::DtypeArg;
+use super::landscape_args::{LandscapeArgs, Shape};
+use super::landscape_frame::{Framed, fingerprint, framed, others};
+use super::output::{check_folder, claim_folder, is_unfinished};
+use super::session::Session;
+use super::state::Saving;
+use crate::checkpoint::{read_state, sha256_hex, write_state};
+use crate::curvature::{Evaluation, Objective};
+use crate::landscape::{Grid, LandscapeReport, Mark, PointStore, Statistics, Surface, survey};
+use crate::report::{save_landscape, terminal, write_run_json};
+use crate::{Error, Result};
+
+pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
+    let provenance = Provenance::new(arguments);
+    let (shape, saving) = (args.shape.shape(args.checkpoints.len())?, args.saving()?);
+    let replaces = args.force || args.resume && is_unfinished(&args.out);
+    check_folder(&args.out, replaces)?;
+    let mut session = args.session(0).open(DtypeArg::F32, ui)?;
+    session.options.seed = args.shape.seed;
+    let others = others(args, &session.checkpoint)?;
+    let _claimed = claim_folder(&args.out, replaces)?;
+    let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
+    let framed = framed(args, (&session, &others), &objective, shape, ui)?;
+    let marks: Vec<f64> = framed.frame.marks.iter().map(|mark: &Mark| mark.at.0).collect();
+    let grid = Grid::new(&framed.frame.reach, shape.num_points, &marks);
+    let mut configuration = session.configuration(&objective);
+    configuration["landscape"] = of_landscape(args, shape, &framed, &grid)?;
+    configuration["inputs_sha256"] = json!(sha256_hex(configuration.to_string().as_bytes()));
+    let Framed { frame, path, words, .. } = framed;
+    let mut report = LandscapeReport {
+        directions: words + &batch_norm(args, &session),
+        statement: session.statement().replace(", batch norm eval", ""),
+        path,
+        configuration,
+        ..LandscapeReport::empty(&name(args), &frame, grid)
+    };
+    let mut points = PointsFile::new(&args.out, &report.configuration, saving);
+    let surface = Surface::new(&objective, &frame, args.batch_norm);
+    let outcome = survey(&surface, &frame, &mut report, (&mut points, &mut ui.progress()));
+    points.tell(ui);
+    if let Err(Error::Interrupted) = outcome {
+        ui.say("interrupted: the same command with --resume goes on");
+    }
+    outcome?;
+    // Until the last file is there, no run.json says that the result is complete.
+    let _ = std::fs::remove_file(args.out.join("run.json"));
+    let written = save_landscape(&report, &args.out)?;
+    remove_outdated(&args.out, &written);
+    let mut run = provenance.json();
+    run["complete"] = json!(true);
+    run["threads"] = json!(session.options.execution.threads);
+    run["checkpoints"] = json!(args.checkpoints);
+    run["configuration"] = report.configuration.clone();
+    write_run_json(&args.out, &run)?;
+    points.remove();
+    tell(&report, ui);
+    ui.say(&format!("wrote {}", args.out.display()));
+    Ok(0)
+}
+
+/// What decides where the points lie and how the loss is found there.
+fn of_landscape(args: &LandscapeArgs, shape: Shape, framed: &Framed, grid: &Grid) -> Result<Value> {
+    Ok(json!({
+        "directions": shape.kind,
+        "normalisation": args.shape.normalisation,
+        "reach": framed.frame.reach,
+        "points": shape.num_points,
+        "batch_norm": args.batch_norm,
+        "sources": framed.sources,
+        "points_sha256": fingerprint(&framed.frame, &grid.points())?,
+    }))
+}
+
+/// Removes figures of an earlier landscape of another shape.
+fn remove_outdated(folder: &Path, written: &[PathBuf]) {
+    let figures = ["line", "contour", "surface"].into_iter();
+    let figures = figures.flat_map(|name| ["svg", "png", "pdf"].map(|ending| format!("figures/{name}.{ending}")));
+    for file in figures.map(|name| folder.join(name)).filter(|file| !written.contains(file)) {
+        let _ = std::fs::remove_file(file);
+    }
+}
+
+/// The names of the checkpoints, for titles; of an experiment's `RUN/train` that of the run.
+fn name(args: &LandscapeArgs) -> String {
+    let name = |path: &PathBuf| match super::analyze::checkpoint_name(path) {
+        name if name == "train" => {
+            let run = path.parent().and_then(Path::parent).and_then(Path::file_name);
+            run.map_or(name, |run| run.to_string_lossy().into_owned())
+        }
+        name => name,
+    };
+    let names: Vec<String> = args.checkpoints.iter().map(name).collect();
+    if let [one] = names.as_slice() {
+        return one.clone();
+    }
+    names.iter().zip(["A", "B", "C"]).map(|(name, letter)| format!("{letter} {name}")).collect::<Vec<_>>().join(", ")
+}
+
+/// What becomes of running statistics, where there are any.
+fn batch_norm(args: &LandscapeArgs, session: &Session) -> String {
+    if !session.checkpoint.network.architecture.has_batch_norm() {
+        return String::new();
+    }
+    let statistics = match (args.batch_norm, args.checkpoints.len()) {
+        (Statistics::Reestimate, _) => "re-estimated at each point",
+        (Statistics::Eval, 1) => "fixed",
+        (Statistics::Eval, _) => "interpolated",
+    };
+    format!(", batch norm {statistics}")
+}
+
+fn tell(report: &LandscapeReport, ui: &mut Ui) {
+    ui.print(&terminal::summary_table(&report.summary));
+    if let Some(barrier) = &report.barrier {
+        ui.print(&format!(
+            "barrier {:.4} ± {:.4} (s.e. over the rows) at t = {:.3}, over the straight line from {:.4} to {:.4}",
+            barrier.height, barrier.std_err_data, barrier.t, barrier.ends.0, barrier.ends.1
+        ));
+    }
+    ui.print(&report.directions);
+    ui.print(&report.statement);
+}
+
+/// Finished points on disk, with the configuration that they belong to.
+struct PointsFile {
+    path: PathBuf,
+    configuration: Value,
+    saving: Saving,
+    last: Instant,
+    /// Points that an earlier run left.
+    resumed: usize,
+    /// What went wrong with writing, once.
+    complaint: Option<String>,
+}
+
+impl PointsFile {
+    fn new(folder: &Path, configuration: &Value, saving: Saving) -> Self {
+        let (path, configuration) = (folder.join("points.safetensors"), configuration.clone());
+        Self { path, configuration, saving, last: Instant::now(), resumed: 0, complaint: None }
+    }
+
+    fn tell(&self, ui: &mut Ui) {
+        if self.resumed > 0 {
+            ui.say(&format!("note: went on after {} points of {}", self.resumed, self.path.display()));
+        }
+        if let Some(complaint) = &self.complaint {
+            ui.say(&format!("note: went on without saving the points, so --resume would start again: {complaint}"));
+        }
+    }
+
+    /// The result is complete: its tables have the points.
+    fn remove(&self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+
+    fn write(&self, finished: &[Evaluation]) -> Result<()> {
+        let numbers = |v: &Evaluation| [v.loss, v.loss_std_err, v.accuracy, v.accuracy_std_err];
+        let values: Vec<f64> = finished.iter().flat_map(numbers).collect();
+        let tensor = Tensor::from_vec(values, (finished.len(), 4), &Device::Cpu)?;
+        write_state(&self.path, &[("points".into(), tensor)], &self.configuration, &Value::Null)
+    }
+}
+
+impl PointStore for PointsFile {
+    fn load(&mut self) -> Result<Vec<Evaluation>> {
+        if !self.saving.resume || !self.path.exists() {
+            return Ok(Vec::new());
+        }
+        let (file, _) = read_state(&self.path, &self.configuration)?;
+        let rows = file.get("points")?.to_vec2::<f64>()?;
+        let evaluation = |row: &Vec<f64>| match row.as_slice() {
+            &[loss, loss_std_err, accuracy, accuracy_std_err] => {
+                Some(Evaluation { loss, loss_std_err, accuracy, accuracy_std_err })
+            }
+            _ => None,
+        };
+        let kept: Vec<Evaluation> = rows.iter().map_while(evaluation).collect();
+        self.resumed = kept.len();
+        Ok(kept)
+    }
+
+    fn keep(&mut self, finished: &[Evaluation], last: bool) {
+        let due = self.last.elapsed() >= self.saving.every || last;
+        if !due || finished.is_empty() || self.complaint.is_some() {
+            return;
+        }
+        if let Err(error) = self.write(finished) {
+            self.complaint = Some(error.to_string());
+        }
+        self.last = Instant::now();
+    }
+}
