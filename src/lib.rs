@@ -15,6 +15,7 @@
 //! | [`optim`], [`train`] | update rules; the loop |
 //! | [`curvature`] | the objective; Hessian, GGN and Fisher as a [`curvature::LinearOperator`] |
 //! | [`spectral`], [`landscape`] | Krylov methods and estimators on any operator; loss surfaces |
+//! | [`sharpness`] | how much the loss rises nearby, in the units of the weights and relative to them |
 //! | [`analysis`], [`report`] | the survey as plain structs; its tables and figures |
 //! | [`experiment`] | many runs: a grid as data, its folders and their states |
 //! | [`langevin`] | SGLD and fSGLD on potentials whose laws are known |
@@ -44,6 +45,7 @@ pub mod observer;
 pub mod optim;
 pub mod random;
 pub mod report;
+pub mod sharpness;
 pub mod spectral;
 pub mod statistics;
 pub mod train;

@@ -57,6 +57,12 @@ pub enum Purpose {
     Bootstrap = 60,
     /// Sign patterns and splits, where there are too many to count.
     Signs = 61,
+    /// Gaussian perturbations of measures of sharpness.
+    Sharpness = 40,
+    /// Random starts of ascents to the worst perturbation.
+    SharpnessStart = 41,
+    /// Random signs of relative flatness.
+    SharpnessSigns = 42,
     /// Random directions of `flatness landscape`.
     LandscapeDirections = 44,
     /// Order of the rows that batch statistics are re-estimated from at the points of a landscape.

@@ -18,6 +18,7 @@ mod overlap;
 mod quickstart;
 mod run;
 mod session;
+mod sharpness;
 mod state;
 mod status;
 mod train;
@@ -49,6 +50,8 @@ struct Cli {
 enum Command {
     /// Eigenvalues, trace, spectral density and loss slices of a checkpoint, as tables and figures
     Analyze(analyze_args::AnalyzeArgs),
+    /// How much the loss rises around a minimum: at worst, on average, relative to the weights
+    Sharpness(sharpness::SharpnessArgs),
     /// Loss and accuracy along lines and over planes: random, eigenvectors, between minima, along a training
     Landscape(landscape_args::LandscapeArgs),
     /// Products, time and memory that `analyze` will need, from one timed product
@@ -129,6 +132,7 @@ fn dispatch(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8>
     match command {
         Command::Analyze(args) => analyze::run(&args, arguments, ui),
         Command::Compare(args) => compare::run(&args, arguments, ui),
+        Command::Sharpness(args) => sharpness::run(&args, arguments, ui),
         Command::Landscape(args) => landscape::run(&args, arguments, ui),
         Command::Estimate(args) => estimate::run(&args, ui),
         Command::Train(args) => train::run(&args, arguments, ui),

@@ -20,11 +20,13 @@ mod analysis;
 mod comparison;
 mod landscape;
 mod langevin;
+mod sharpness;
 
 pub use analysis::write_tables;
 pub use comparison::write_comparison;
 pub use landscape::write_landscape_tables;
 pub use langevin::write_langevin;
+pub use sharpness::write_sharpness;
 
 /// Version of the columns, in `flatness.schema`.
 pub const SCHEMA: u32 = 1;

@@ -295,7 +295,8 @@ fn eigenvalue_ratio(eigenvalues: &Table, scope: &str) -> Option<MemberNumber> {
 
 fn sharpness(table: &Table) -> Vec<MemberNumber> {
     let rows = Rows(table);
-    (0..rows.len()).map(|index| rows.member(rows.text("quantity", index), index)).collect()
+    let headlines = (0..rows.len()).filter(|index| rows.flag("headline", *index));
+    headlines.map(|index| rows.member(rows.text("quantity", index), index)).collect()
 }
 
 fn same_checkpoint(member: &Member, table: &Table, folder: &Path) -> Result<()> {

@@ -1,0 +1,30 @@
+//! Average rises beside what curvature alone makes of them.
+
+use std::path::{Path, PathBuf};
+
+use super::bands::{Along, BandCurve, BandPanel, write};
+use crate::report::ReportError;
+use crate::sharpness::{Scaling, SharpnessRow};
+
+/// Writes `sharpness_ratio.*`: the average rise over `σ²/2` times the (scaled) trace of the Hessian, against `σ`. On smooth
+/// networks it tends to 1 as `σ` falls; kinks of ReLU add to it. Nothing is written where the trace is not known exactly.
+///
+/// # Errors
+/// As [`super::write_figures`].
+pub fn write_sharpness(rows: &[SharpnessRow], statement: &str, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    let curve = |scaling: Scaling| {
+        let own = rows.iter().filter(|row| row.measure == "average_ratio" && row.scaling == scaling.name());
+        let points =
+            own.map(|row| (row.radius, row.value, row.std_err_numeric)).filter(|(_, value, _)| value.is_finite());
+        let name = match scaling {
+            Scaling::None => "unscaled",
+            Scaling::Element => "relative to |θ|",
+            Scaling::Filter => "relative to filters",
+        };
+        BandCurve { name: name.into(), points: points.collect() }
+    };
+    let curves: Vec<BandCurve> = Scaling::ALL.map(curve).into_iter().filter(|curve| curve.points.len() > 1).collect();
+    let along = Along { title: "σ", logarithmic: true };
+    let panel = BandPanel { title: "rise over σ²/2 · tr H", curves };
+    write(vec![panel], &along, ("sharpness_ratio", format!("± 1 s.e. over the draws. {statement}")), folder)
+}

@@ -1,0 +1,70 @@
+//! How much the loss rises on average under Gaussian perturbations.
+
+use rand_distr::{Distribution, StandardNormal};
+
+use super::point::Point;
+use crate::random::{Purpose, substream};
+use crate::statistics::Sample;
+use crate::{Observer, Result};
+
+/// `E L(θ + σ s ⊙ z) − L(θ)`, `z ~ N(0, I)`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct AverageParams {
+    /// The `σ` to measure at without scaling.
+    pub sigmas: Vec<f64>,
+    /// The same with a scaling.
+    pub relative_sigmas: Vec<f64>,
+    /// Pairs `±z`: the odd part of the loss cancels within one.
+    pub pairs: usize,
+}
+
+impl Default for AverageParams {
+    fn default() -> Self {
+        Self { sigmas: vec![0.001, 0.003, 0.01, 0.03], relative_sigmas: vec![0.01, 0.03, 0.1], pairs: 12 }
+    }
+}
+
+/// A mean with its errors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Rise {
+    pub(super) value: f64,
+    /// Over the pairs.
+    pub(super) std_err_numeric: f64,
+    /// Over the rows' own means.
+    pub(super) std_err_data: f64,
+}
+
+/// The perturbation of pair `pair`, the same at every `σ` and scaling: their differences are then better known than they
+/// are.
+pub(super) fn draw(dim: usize, (seed, pair): (u64, usize)) -> Vec<f64> {
+    let mut rng = substream(seed, Purpose::Sharpness, pair as u64);
+    (0..dim).map(|_| StandardNormal.sample(&mut rng)).collect()
+}
+
+/// The mean rise over `pairs` pairs. Cost: two passes over the rows for each, and one.
+pub(super) fn average(
+    point: &mut Point<'_>,
+    (units, sigma): (&[f64], f64),
+    (pairs, seed): (usize, u64),
+    observer: &mut dyn Observer,
+) -> Result<Rise> {
+    let still = vec![0.0; units.len()];
+    let base = point.row_losses(units, &still, observer)?;
+    let mut rows = vec![0.0; base.len()];
+    let mut means = Vec::with_capacity(pairs);
+    for pair in 0..pairs {
+        let z = draw(units.len(), (seed, pair));
+        let mut total = 0.0;
+        for sign in [1.0, -1.0] {
+            let delta: Vec<f64> = z.iter().map(|z| sign * sigma * z).collect();
+            for ((row, loss), base) in rows.iter_mut().zip(point.row_losses(units, &delta, observer)?).zip(&base) {
+                let rise = 0.5 * (loss - base);
+                *row += rise / pairs as f64;
+                total += rise;
+            }
+        }
+        means.push(total / base.len() as f64);
+    }
+    let sample = Sample::of(&means);
+    Ok(Rise { value: sample.mean, std_err_numeric: sample.std_err(), std_err_data: Sample::of(&rows).std_err() })
+}

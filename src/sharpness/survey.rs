@@ -1,0 +1,333 @@
+//! All measures at one minimum.
+
+use candle_core::{DType, Tensor};
+
+use super::Scaling;
+use super::average::{AverageParams, Rise, average};
+use super::norms::{fisher_rao, relative_flatness};
+use super::pac_bayes::{PacBayesParams, width};
+use super::point::Point;
+use super::worst::{Ball, Worst, WorstParams, worst};
+use crate::autodiff::ParamKind;
+use crate::curvature::{ExactParams, Objective};
+use crate::data::Dataset;
+use crate::models::{Layer, Loss, Network};
+use crate::statistics::Sample;
+use crate::{Error, Observer, Result, Step};
+
+/// What to measure and how well.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct SharpnessOptions {
+    /// Rises on average.
+    pub average: AverageParams,
+    /// Rises at worst.
+    pub worst: WorstParams,
+    /// Rows that each worst perturbation is for (`m`-sharpness, Foret et al. 2021); all of them where `None`.
+    pub batch: Option<usize>,
+    /// The largest perturbation that is borne.
+    pub pac_bayes: PacBayesParams,
+    /// Products of relative flatness.
+    pub probes: usize,
+    /// Of all random numbers.
+    pub seed: u64,
+}
+
+impl Default for SharpnessOptions {
+    fn default() -> Self {
+        Self {
+            average: AverageParams::default(),
+            worst: WorstParams::default(),
+            batch: None,
+            pac_bayes: PacBayesParams::default(),
+            probes: 16,
+            seed: 0,
+        }
+    }
+}
+
+/// One measure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SharpnessRow {
+    /// A name that no other row has, such as `worst_l2_element_rho=0.5`.
+    pub quantity: String,
+    /// `average`, `average_ratio`, `worst_case`, `pac_bayes`, `fisher_rao` or `relative_flatness`.
+    pub measure: &'static str,
+    /// `l2`, `linf`, `gaussian`, or empty.
+    pub norm: &'static str,
+    /// As [`Scaling::name`], or empty.
+    pub scaling: &'static str,
+    /// `raw`, or `normalised`: divided by their standard deviation in each row (Andriushchenko et al. 2023).
+    pub logits: &'static str,
+    /// `ρ` or `σ`; NaN where there is none.
+    pub radius: f64,
+    /// Rows that each maximum is for.
+    pub batch_size: usize,
+    /// The measure.
+    pub value: f64,
+    /// Standard error of the computation; of a worst case, the spread over restarts.
+    pub std_err_numeric: f64,
+    /// Standard error from the choice of rows; NaN where unknown.
+    pub std_err_data: f64,
+    /// `antithetic_pairs`, `ascent` (a lower bound), `bisection`, `product`, `random_signs`.
+    pub method: &'static str,
+    /// Whether the computation met its tolerance.
+    pub converged: bool,
+    /// Gradients over the rows that it took.
+    pub num_gradients: usize,
+    /// Further passes over the rows.
+    pub num_evaluations: usize,
+    /// Whether comparisons take it, among the many that differ in the radius alone.
+    pub is_headline: bool,
+}
+
+/// All measures, and how they were defined.
+#[derive(Debug, Clone)]
+pub struct SharpnessReport {
+    /// In a fixed order.
+    pub rows: Vec<SharpnessRow>,
+}
+
+/// The parts of a survey.
+struct Survey<'a> {
+    objective: &'a Objective<'a>,
+    theta: Vec<f64>,
+    options: &'a SharpnessOptions,
+    rows: Vec<SharpnessRow>,
+}
+
+/// Measures everything at `theta` on the rows of `objective`, whose data are `data`. Cost: with the default options about
+/// 200 gradients, 400 passes and 17 products over the rows.
+///
+/// # Errors
+/// A loss at `theta` that is not finite; an interruption.
+pub fn survey(
+    objective: &Objective<'_>,
+    (theta, data): (&Tensor, &Dataset),
+    options: &SharpnessOptions,
+    observer: &mut dyn Observer,
+) -> Result<SharpnessReport> {
+    let theta = theta.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+    let mut survey = Survey { objective, theta, options, rows: Vec::new() };
+    survey.averages(objective, "raw", observer)?;
+    survey.worst_cases(data, (objective.network(), "raw"), observer)?;
+    if matches!(objective.options().loss, Loss::CrossEntropy { .. }) {
+        let network = normalised(objective)?;
+        let other = Objective::new(&network, data, objective.options().clone())?;
+        survey.averages(&other, "normalised", observer)?;
+        survey.worst_cases(data, (&network, "normalised"), observer)?;
+    }
+    survey.widths(observer)?;
+    survey.norms(observer)?;
+    Ok(SharpnessReport { rows: survey.rows })
+}
+
+/// The same network with logits divided by their standard deviation in each row: a layer norm without weights, whose shift
+/// the softmax does not see.
+fn normalised(objective: &Objective<'_>) -> Result<Network> {
+    let network = objective.network();
+    let mut architecture = network.architecture.clone();
+    architecture.layers.push(Layer::LayerNorm { dim: objective.cost().outputs, eps: 1e-12, weight: None, bias: None });
+    Ok(Network::new(architecture, network.buffers.clone())?)
+}
+
+impl Survey<'_> {
+    fn units(&self, scaling: Scaling) -> Vec<f64> {
+        scaling.units(&self.objective.network().space, &self.theta)
+    }
+
+    fn put(&mut self, row: SharpnessRow, observer: &mut dyn Observer) -> Result<()> {
+        self.rows.push(row);
+        let step = Step { task: "sharpness", done: self.rows.len(), total: 40, message: String::new() };
+        if observer.on_step(&step).is_break() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    fn row(&self, quantity: String, measure: &'static str, rise: Rise) -> SharpnessRow {
+        SharpnessRow {
+            quantity,
+            measure,
+            norm: "",
+            scaling: "",
+            logits: "raw",
+            radius: f64::NAN,
+            batch_size: self.objective.num_rows(),
+            value: rise.value,
+            std_err_numeric: rise.std_err_numeric,
+            std_err_data: rise.std_err_data,
+            method: "product",
+            converged: rise.value.is_finite(),
+            num_gradients: 0,
+            num_evaluations: 0,
+            is_headline: true,
+        }
+    }
+
+    fn averages(&mut self, objective: &Objective<'_>, logits: &'static str, observer: &mut dyn Observer) -> Result<()> {
+        let AverageParams { sigmas, relative_sigmas, pairs } = &self.options.average;
+        let diagonal = self.diagonal(logits, observer)?;
+        for scaling in Scaling::ALL {
+            // The raw form at every σ; the normalised one relative to the weights alone, at the middle σ.
+            let sigmas = if scaling == Scaling::None { sigmas } else { relative_sigmas };
+            let middle = sigmas.get(sigmas.len() / 2).copied();
+            let units = self.units(scaling);
+            let trace = diagonal.as_ref().map(|d| d.iter().zip(&units).map(|(d, s)| d * s * s).sum::<f64>());
+            for &sigma in sigmas {
+                let is_middle = Some(sigma) == middle;
+                if logits == "normalised" && !(scaling == Scaling::Element && is_middle) {
+                    continue;
+                }
+                let mut point = Point::new(objective, &self.theta);
+                let rise = average(&mut point, (&units, sigma), (*pairs, self.options.seed), observer)?;
+                let num_evaluations = point.num_evaluations;
+                let suffix = if logits == "raw" { String::new() } else { "_normalised".into() };
+                let row = SharpnessRow {
+                    norm: "gaussian",
+                    scaling: scaling.name(),
+                    logits,
+                    radius: sigma,
+                    method: "antithetic_pairs",
+                    num_evaluations,
+                    is_headline: is_middle && scaling != Scaling::Filter && logits == "raw",
+                    ..self.row(format!("average_{}{suffix}_sigma={sigma}", scaling.name()), "average", rise)
+                };
+                let ratio = trace.map(|trace| row.over(0.5 * sigma * sigma * trace, scaling));
+                self.put(row, observer)?;
+                if let Some(ratio) = ratio {
+                    self.put(ratio, observer)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The diagonal of the Hessian where it is known exactly.
+    fn diagonal(&self, logits: &str, observer: &mut dyn Observer) -> Result<Option<Vec<f64>>> {
+        if logits != "raw" || !self.objective.diagonal_is_hessian() {
+            return Ok(None);
+        }
+        let theta = Tensor::from_vec(self.theta.clone(), self.theta.len(), &candle_core::Device::Cpu)?;
+        let diagonal =
+            self.objective.exact_diagonal(&self.objective.place(&theta)?, &ExactParams::default(), observer)?;
+        Ok(Some(diagonal.to_dtype(DType::F64)?.to_vec1::<f64>()?))
+    }
+
+    fn worst_cases(
+        &mut self,
+        data: &Dataset,
+        (network, logits): (&Network, &'static str),
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let batch = self.options.batch.unwrap_or(data.len()).clamp(1, data.len().max(1));
+        let rows: Vec<usize> = (0..data.len() / batch * batch).collect();
+        let parts: Vec<Dataset> = rows.chunks(batch).map(|rows| data.select(rows)).collect::<Result<_, _>>()?;
+        let options = self.objective.options();
+        let objectives: Vec<Objective<'_>> =
+            parts.iter().map(|part| Objective::new(network, part, options.clone())).collect::<Result<_>>()?;
+        for (ball, radii) in [(Ball::L2, self.options.worst.l2), (Ball::Linf, self.options.worst.linf)] {
+            for (scaling, radius) in Scaling::ALL.into_iter().zip(radii) {
+                if logits == "normalised" && scaling != Scaling::Element {
+                    continue;
+                }
+                let row = self.worst_case(&objectives, (ball, scaling, radius), (batch, logits), observer)?;
+                self.put(row, observer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn worst_case(
+        &self,
+        objectives: &[Objective<'_>],
+        (ball, scaling, radius): (Ball, Scaling, f64),
+        (batch_size, logits): (usize, &'static str),
+        observer: &mut dyn Observer,
+    ) -> Result<SharpnessRow> {
+        let units = self.units(scaling);
+        let (mut found, mut num_gradients, mut num_evaluations) = (Vec::<Worst>::new(), 0, 0);
+        for objective in objectives {
+            let mut point = Point::new(objective, &self.theta);
+            let params = (&self.options.worst, self.options.seed);
+            found.push(worst(&mut point, &units, (ball, radius), params, observer)?);
+            num_gradients += point.num_gradients;
+            num_evaluations += point.num_evaluations;
+        }
+        let rises = Sample::of(&found.iter().map(|worst| worst.rise).collect::<Vec<_>>());
+        let count = found.len() as f64;
+        let spread = found.iter().map(|worst| worst.spread.powi(2)).sum::<f64>().sqrt() / count;
+        // One maximum over all rows has no spread over them: its data error stays unknown.
+        let std_err_data = if found.len() > 1 { rises.std_err() } else { f64::NAN };
+        let rise = Rise { value: rises.mean, std_err_numeric: spread, std_err_data };
+        let suffix = if logits == "raw" { "" } else { "_normalised" };
+        let quantity = format!("worst_{}_{}{suffix}_rho={radius}", ball.name(), scaling.name());
+        // Passes over a batch count for their share of the rows.
+        let share = |count: usize| count.div_ceil(objectives.len().max(1));
+        Ok(SharpnessRow {
+            norm: ball.name(),
+            scaling: scaling.name(),
+            logits,
+            radius,
+            batch_size,
+            method: "ascent",
+            converged: found.iter().all(|worst| worst.converged),
+            num_gradients: share(num_gradients),
+            num_evaluations: share(num_evaluations),
+            is_headline: ball == Ball::L2 || scaling != Scaling::Filter && logits == "raw",
+            ..self.row(quantity, "worst_case", rise)
+        })
+    }
+
+    fn widths(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        for scaling in Scaling::ALL {
+            let units = self.units(scaling);
+            let mut point = Point::new(self.objective, &self.theta);
+            let found = width(&mut point, &units, (&self.options.pac_bayes, self.options.seed), observer)?;
+            let num_evaluations = point.num_evaluations;
+            let rise = Rise { value: found.sigma, std_err_numeric: found.std_err, std_err_data: f64::NAN };
+            let row = SharpnessRow {
+                norm: "gaussian",
+                scaling: scaling.name(),
+                method: "bisection",
+                converged: found.converged,
+                num_evaluations,
+                is_headline: scaling != Scaling::Filter,
+                ..self.row(format!("pac_bayes_sigma_{}", scaling.name()), "pac_bayes", rise)
+            };
+            self.put(row, observer)?;
+        }
+        Ok(())
+    }
+
+    fn norms(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let rise = fisher_rao(self.objective, &self.theta, observer)?;
+        self.put(self.row("fisher_rao_norm".into(), "fisher_rao", rise), observer)?;
+        let tensors = self.objective.network().space.tensors();
+        let Some(last) = tensors.iter().rfind(|tensor| tensor.kind == ParamKind::Weight && tensor.shape.len() >= 2)
+        else {
+            return Ok(());
+        };
+        let how = (self.options.probes, self.options.seed);
+        let rise = relative_flatness(self.objective, (&self.theta, last), how, observer)?;
+        let converged = rise.std_err_numeric <= 0.1 * rise.value.abs();
+        let row = SharpnessRow {
+            method: "random_signs",
+            converged,
+            ..self.row("relative_flatness".into(), "relative_flatness", rise)
+        };
+        self.put(row, observer)
+    }
+}
+
+impl SharpnessRow {
+    /// An average rise over what curvature alone makes of it.
+    fn over(&self, expected: f64, scaling: Scaling) -> Self {
+        Self {
+            quantity: format!("average_ratio_{}_sigma={}", scaling.name(), self.radius),
+            measure: "average_ratio",
+            value: self.value / expected,
+            std_err_numeric: self.std_err_numeric / expected.abs(),
+            // Both sides see the same rows.
+            std_err_data: f64::NAN,
+            is_headline: false,
+            ..self.clone()
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! How much the loss rises at worst in a ball.
+
+use rand_distr::{Distribution, StandardNormal};
+
+use super::point::{Point, norm};
+use crate::random::{Purpose, substream};
+use crate::{Observer, Result};
+
+/// Which ball `‖δ‖ ≤ ρ`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ball {
+    /// Euclidean.
+    L2,
+    /// Largest entry.
+    Linf,
+}
+
+impl Ball {
+    /// The word in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::L2 => "l2",
+            Self::Linf => "linf",
+        }
+    }
+
+    /// The steepest step of length `step`, `None` where there is no slope.
+    fn ascent(self, gradient: &[f64], step: f64) -> Option<Vec<f64>> {
+        let length = norm(gradient);
+        if !(length > 0.0 && length.is_finite()) {
+            return None;
+        }
+        Some(match self {
+            Self::L2 => gradient.iter().map(|slope| step * slope / length).collect(),
+            Self::Linf => {
+                gradient.iter().map(|slope| if *slope == 0.0 { 0.0 } else { step * slope.signum() }).collect()
+            }
+        })
+    }
+
+    fn project(self, delta: &mut [f64], radius: f64) {
+        match self {
+            Self::L2 => {
+                let length = norm(delta);
+                if length > radius {
+                    delta.iter_mut().for_each(|value| *value *= radius / length);
+                }
+            }
+            Self::Linf => delta.iter_mut().for_each(|value| *value = value.clamp(-radius, radius)),
+        }
+    }
+}
+
+/// `max L(θ + s ⊙ δ) − L(θ)` over `‖δ‖ ≤ ρ` (Foret et al. 2021; scaled Kwon et al. 2021, Andriushchenko et al. 2023).
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct WorstParams {
+    /// `ρ` in the Euclidean ball without scaling, and with element and filter scaling.
+    pub l2: [f64; 3],
+    /// The same in the ball of the largest entry.
+    pub linf: [f64; 3],
+    /// Gradients of each ascent.
+    pub steps: usize,
+    /// Ascents: one along the gradient, the others from random points of the ball.
+    pub restarts: usize,
+}
+
+impl Default for WorstParams {
+    fn default() -> Self {
+        Self { l2: [0.1, 0.5, 0.05], linf: [0.001, 0.01, 0.002], steps: 12, restarts: 2 }
+    }
+}
+
+/// What ascents found: a lower bound of the maximum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Worst {
+    pub(super) rise: f64,
+    /// Standard deviation over the restarts.
+    pub(super) spread: f64,
+    /// The last quarter of the steps of the best ascent added less than 1 %.
+    pub(super) converged: bool,
+}
+
+/// The highest point that ascents find. Each steps along the gradient (its sign for the largest entry) and projects back
+/// onto the ball; the first step is `ρ`, so that the ascent along the gradient begins with SAM's own perturbation, and a
+/// step that does not climb is taken back and halved.
+pub(super) fn worst(
+    point: &mut Point<'_>,
+    units: &[f64],
+    (ball, radius): (Ball, f64),
+    (params, seed): (&WorstParams, u64),
+    observer: &mut dyn Observer,
+) -> Result<Worst> {
+    let still = vec![0.0; units.len()];
+    let base = point.loss(units, &still, observer)?;
+    let mut rises = Vec::with_capacity(params.restarts);
+    let mut best = Worst { rise: 0.0, spread: f64::NAN, converged: false };
+    for restart in 0..params.restarts.max(1) {
+        let start = if restart == 0 { still.clone() } else { random(units.len(), (ball, radius), (seed, restart)) };
+        let climbed = climb(point, units, (ball, radius), (start, params.steps), observer)?;
+        let rise = climbed.last().map_or(0.0, |top| top - base);
+        if rise >= best.rise {
+            let before = climbed.get(climbed.len() * 3 / 4).map_or(base, |top| *top) - base;
+            best = Worst { rise, converged: rise.is_finite() && rise - before <= 0.01 * rise, ..best };
+        }
+        rises.push(rise);
+    }
+    best.spread = crate::statistics::Sample::of(&rises).std_dev;
+    Ok(best)
+}
+
+/// A point on the rim of the ball.
+fn random(dim: usize, (ball, radius): (Ball, f64), (seed, restart): (u64, usize)) -> Vec<f64> {
+    let mut rng = substream(seed, Purpose::SharpnessStart, restart as u64);
+    let draws: Vec<f64> = (0..dim).map(|_| StandardNormal.sample(&mut rng)).collect();
+    ball.ascent(&draws, radius).unwrap_or(draws)
+}
+
+/// The highest loss so far after each gradient.
+fn climb(
+    point: &mut Point<'_>,
+    units: &[f64],
+    (ball, radius): (Ball, f64),
+    (start, steps): (Vec<f64>, usize),
+    observer: &mut dyn Observer,
+) -> Result<Vec<f64>> {
+    let mut here = start;
+    let mut step = radius;
+    let mut tops = Vec::with_capacity(steps + 1);
+    let Some((mut top, mut gradient)) = point.gradient(units, &here, observer)? else { return Ok(vec![f64::INFINITY]) };
+    tops.push(top);
+    for _ in 1..steps.max(2) {
+        let Some(ascent) = ball.ascent(&gradient, step) else { break };
+        let mut next: Vec<f64> = here.iter().zip(&ascent).map(|(here, ascent)| here + ascent).collect();
+        ball.project(&mut next, radius);
+        match point.gradient(units, &next, observer)? {
+            Some((loss, slopes)) if loss > top => (here, top, gradient) = (next, loss, slopes),
+            Some(_) => step *= 0.5,
+            None => return Ok(vec![f64::INFINITY]),
+        }
+        tops.push(top);
+    }
+    Ok(tops)
+}
