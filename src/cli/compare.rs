@@ -215,6 +215,26 @@ fn print(comparison: &Comparison, ui: &mut Ui) {
     comparison.verdicts.iter().chain(&comparison.notes).for_each(|words| ui.print(words));
 }
 
+/// `HowArgs` from options of an experiment file.
+#[derive(Debug, Parser)]
+struct HowParser {
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+impl HowArgs {
+    /// From arguments such as `--baseline=sam`.
+    ///
+    /// # Errors
+    /// What the parser says.
+    pub(super) fn from_options(options: &[String]) -> Result<Self, String> {
+        let line = std::iter::once("compare").chain(options.iter().map(String::as_str));
+        HowParser::try_parse_from(line).map(|parser| parser.how).map_err(|error| {
+            error.render().to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        })
+    }
+}
+
 /// The comparison of an experiment's results, written to `folder`; `None` where there are no two groups to compare.
 pub(super) fn of_experiment(results: &Path, how: &HowArgs, folder: &Path) -> Result<Option<Comparison>> {
     let found = match members::find(results) {

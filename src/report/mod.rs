@@ -3,6 +3,8 @@
 mod atomic;
 pub mod figures;
 pub mod latex;
+pub mod notebook;
+pub mod page;
 mod save;
 #[cfg(test)]
 mod synthetic;

@@ -216,7 +216,7 @@ fn raw_parts_of_the_trace_change_by_the_square() {
 }
 
 #[test]
-fn relative_flatness_and_fisher_rao_against_dense_matrices() {
+fn relative_flatness_against_a_dense_matrix() {
     let (network, data) = (relu(), classes());
     let objective = Objective::new(&network, &data, options(CROSS_ENTROPY)).unwrap();
     let theta = theta(44);
@@ -243,9 +243,27 @@ fn relative_flatness_and_fisher_rao_against_dense_matrices() {
     let last = network.space.tensors().iter().find(|tensor| tensor.name == "w2").unwrap();
     let found = relative_flatness(&objective, (&theta, last), (400, 1), &mut ()).unwrap();
     assert!((found.value - exact).abs() < 4.0 * found.std_err_numeric, "{found:?} {exact}");
-    // θᵀGθ of this network by hand: the logits are 2 f less the parts of the biases, so differences of logits along θ.
-    let along = fisher_rao(&objective, &theta, &mut ()).unwrap();
-    assert!(along.value > 0.0 && along.std_err_data > 0.0);
+}
+
+#[test]
+fn fisher_rao_of_a_homogeneous_network_is_the_spread_of_its_logits() {
+    let (network, data) = (relu(), classes());
+    let objective = Objective::new(&network, &data, options(CROSS_ENTROPY)).unwrap();
+    // Without biases f(aθ) = a² f(θ): ∂f along θ is 2f, and θᵀGθ = 4 E Var_p(f), p the softmax of a row (Liang et al. 2019).
+    let mut theta = theta(44);
+    [15..20, 40..44].into_iter().for_each(|biases| theta[biases].fill(0.0));
+    let mut exact = 0.0;
+    for row in 0..24 {
+        let x: Vec<f64> = (0..3).map(|i| sample(3 * row + i)).collect();
+        let hidden = (0..5).map(|s| (0..3).map(|i| theta[3 * s + i] * x[i]).sum::<f64>().max(0.0)).collect::<Vec<_>>();
+        let logits = (0..4).map(|c| (0..5).map(|s| theta[20 + 5 * c + s] * hidden[s]).sum::<f64>()).collect::<Vec<_>>();
+        let total: f64 = logits.iter().map(|f| f.exp()).sum();
+        let mean = |power: i32| logits.iter().map(|f| f.exp() / total * f.powi(power)).sum::<f64>();
+        exact += 4.0 * (mean(2) - mean(1).powi(2)) / 24.0;
+    }
+    let found = fisher_rao(&objective, &theta, &mut ()).unwrap();
+    assert!((found.value - exact.sqrt()).abs() < 1e-12 * found.value, "{found:?} {exact}");
+    assert!(found.std_err_data > 0.0);
 }
 
 #[test]

@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::analyze_args::AnalyzeArgs;
 use super::super::args::parse_loss;
+use super::super::session::SessionArgs;
+use super::super::sharpness::SharpnessArgs;
 use super::super::train_args::TrainArgs;
 use super::super::train_plan::is_architecture;
 use super::super::{Cli, CliError, Command};
@@ -43,6 +45,30 @@ const ANALYZED: [&str; 24] = [
     "subset-seed",
     "subset-study",
     "trace-tol",
+];
+
+/// The same for `sharpness`, whose options state the measures.
+const MEASURED: [&str; 20] = [
+    "ascent-steps",
+    "batch",
+    "data",
+    "image-size",
+    "labels",
+    "noise",
+    "noise-seed",
+    "pairs",
+    "relative-sigma",
+    "restarts",
+    "rho",
+    "rho-linf",
+    "rows",
+    "seed",
+    "sigma",
+    "skip-broken",
+    "split",
+    "subset",
+    "subset-seed",
+    "target",
 ];
 
 /// Sources of data with a file or folder after the colon.
@@ -133,6 +159,8 @@ impl Translator<'_> {
                 args.resume = true;
                 (configuration, if args.saving().is_ok() { "--resume" } else { "--force" })
             }
+            Command::Sharpness(args) => (self.sharpness(&args, &settings, trained_on.clone())?, "--force"),
+            Command::Langevin(args) => (args.configuration()?, "--force"),
             other => return Err(Refusal { reason: format!("{other:?} is no step"), hint: None }),
         };
         Ok(ResolvedStep { configuration, arguments, go_on })
@@ -161,13 +189,35 @@ impl Translator<'_> {
     ) -> Result<Value, Refusal> {
         let options = args.survey.options()?;
         args.saving()?;
-        args.session.compute.execution()?;
+        let spec = self.session(&args.session, settings, trained_on)?;
+        Ok(json!({"analysis": options, "data": spec, "other": rest(settings, &ANALYZED)}))
+    }
+
+    fn sharpness(
+        &self,
+        args: &SharpnessArgs,
+        settings: &Settings,
+        trained_on: Option<DataSpec>,
+    ) -> Result<Value, Refusal> {
+        let options = args.measures.options()?;
+        let spec = self.session(&args.session, settings, trained_on)?;
+        Ok(json!({"sharpness": options, "data": spec, "other": rest(settings, &MEASURED)}))
+    }
+
+    /// Checks what commands on a checkpoint have in common; their rows.
+    fn session(
+        &self,
+        args: &SessionArgs,
+        settings: &Settings,
+        trained_on: Option<DataSpec>,
+    ) -> Result<Option<DataSpec>, Refusal> {
+        args.compute.execution()?;
         if let Some(loss) = settings.get("loss").and_then(toml::Value::as_str) {
             parse_loss(loss)?;
         }
-        let spec = args.session.data.spec(trained_on)?.map(|spec| spec.resolved());
+        let spec = args.data.spec(trained_on)?.map(|spec| spec.resolved());
         self.check_place(settings)?;
-        Ok(json!({"analysis": options, "data": spec, "other": rest(settings, &ANALYZED)}))
+        Ok(spec)
     }
 
     /// Files in the experiment's folder by their whole paths; what enters the hash is their content.
@@ -198,7 +248,7 @@ impl Translator<'_> {
 
 /// The command as `flatness` reads it; folder and checkpoint stand for those that the runner adds.
 fn parse(kind: StepKind, arguments: &[String]) -> Result<Command, Refusal> {
-    let checkpoint = (kind == StepKind::Analyze).then_some("checkpoint");
+    let checkpoint = kind.needs_checkpoint().then_some("checkpoint");
     let start = ["flatness", kind.name()].into_iter().chain(checkpoint).chain(["--out=folder"]);
     let cli = Cli::try_parse_from(start.chain(arguments.iter().map(String::as_str))).map_err(|error| {
         let text = error.render().to_string();
