@@ -16,6 +16,7 @@ use crate::analysis::{AnalysisOptions, AnalysisReport, CostEstimate, SpectrumRep
 use crate::autodiff::ParamSpace;
 use crate::checkpoint::write_tensors;
 use crate::curvature::{Objective, Scope};
+use crate::report::page::analysis_page;
 use crate::report::{save_analysis, terminal, write_run_json};
 use crate::spectral::Stop;
 use crate::{Error, Observer, Result};
@@ -86,6 +87,18 @@ impl Provenance {
         }
     }
 
+    /// The command line as one could type it again.
+    pub(super) fn command(&self) -> String {
+        let plain = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:,+%@".contains(c));
+        let quoted =
+            |word: &String| if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) };
+        let program = self
+            .command_line
+            .first()
+            .map(|path| Path::new(path).file_name().map_or(path.clone(), |name| name.to_string_lossy().into_owned()));
+        program.iter().chain(self.command_line.iter().skip(1)).map(quoted).collect::<Vec<_>>().join(" ")
+    }
+
     /// What `run.json` starts with.
     pub(super) fn json(&self) -> serde_json::Value {
         json!({
@@ -138,6 +151,7 @@ pub(super) fn analyze_session(
         written.push(save_eigenvectors(session, spectrum, folder)?);
     }
     remove_outdated(folder, &written);
+    analysis_page(&report, &folder.join("figures"), &provenance.command()).write(&folder.join("report.html"))?;
     if code == 0 {
         states.remove();
     }

@@ -15,6 +15,7 @@ use crate::analysis::compare::{CompareOptions, Comparison, Member};
 use crate::checkpoint::TensorFile;
 use crate::experiment::{identity, is_complete};
 use crate::report::figures::write_groups;
+use crate::report::page::{Page, comparison_sections, provenance};
 use crate::report::tables::write_comparison;
 use crate::report::{ReportError, latex, terminal, write_atomic, write_run_json};
 use crate::{Error, Result};
@@ -78,7 +79,7 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     for path in &args.paths {
         found.extend(members::find(path)?);
     }
-    let provenance = Provenance::new(arguments);
+    let origin = Provenance::new(arguments);
     let _claimed = claim_folder(&folder, args.force)?;
     for member in &mut found {
         if let Some(code) = analyze(member, (&folder, &args.analyze), ui)? {
@@ -88,7 +89,8 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     let comparison = compare(&found, &args.how)?;
     let _ = std::fs::remove_file(folder.join("run.json"));
     save(&comparison, &args.how, &folder)?;
-    let mut run = provenance.json();
+    page(&comparison, &folder, &origin.command()).write(&folder.join("report.html"))?;
+    let mut run = origin.json();
     run["complete"] = json!(true);
     run["members"] = members::provenance(&found);
     write_run_json(&folder, &run)?;
@@ -185,8 +187,20 @@ fn save(comparison: &Comparison, how: &HowArgs, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+fn page(comparison: &Comparison, folder: &Path, command: &str) -> Page {
+    let conditions = comparison.members.iter().find(|member| !member.conditions.is_null());
+    Page {
+        title: comparison.groups.join(", "),
+        subtitle: format!("{} networks; curvature of {}", comparison.members.len(), statement(comparison)),
+        sections: comparison_sections(comparison, &folder.join("figures")),
+        provenance: conditions.map(|member| provenance(&member.conditions)).unwrap_or_default(),
+        command: command.into(),
+        ..Page::default()
+    }
+}
+
 /// What the curvature was taken of, in a line.
-fn statement(comparison: &Comparison) -> String {
+pub(super) fn statement(comparison: &Comparison) -> String {
     let Some(member) = comparison.members.iter().find(|member| !member.conditions.is_null()) else {
         return String::new();
     };

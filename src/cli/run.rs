@@ -8,8 +8,12 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 
 use super::args::argument;
+use super::compare::HowArgs;
 use super::{CliError, INTERRUPTED, Ui};
-use crate::experiment::{CellResult, Ended, Experiment, Plan, Pool, Run, State, collect, execute, group_summaries};
+use crate::experiment::{
+    CellResult, Ended, Experiment, ExperimentError, Plan, Pool, Run, State, arguments, collect, execute,
+    group_summaries,
+};
 use crate::report::{ReportError, terminal, write_atomic};
 use crate::{Error, Result};
 
@@ -104,6 +108,7 @@ impl RunArgs {
 pub(super) fn run(args: &RunArgs, ui: &mut Ui) -> Result<u8> {
     let ((part, parts), threads) = (args.part()?, args.threads()?);
     let (experiment, folder) = args.experiment.read()?;
+    let how = comparison_options(&experiment)?;
     let plan = plan(&experiment, &folder, threads)?;
     let numbers = plan.part(part, parts);
     let runs: Vec<&Run> = numbers.iter().filter_map(|number| plan.runs.get(*number)).collect();
@@ -133,12 +138,25 @@ pub(super) fn run(args: &RunArgs, ui: &mut Ui) -> Result<u8> {
     ui.say(&format!("wrote {} (tables, experiment.toml, a folder for each run)", folder.display()));
     if parts == 1 && results.iter().any(|result| result.state == State::Finished) {
         let report = args.report_folder(&experiment);
-        report::write_figures(&plan, &results, &report)?;
-        ui.say(&format!("wrote {} (figures)", report.display()));
+        let comparison = report::compare(&plan, &how, &report)?;
+        report::write_report(&experiment, &plan, &results, (comparison.as_ref(), &report))?;
+        let notebook = report::notebook(&experiment, &plan)?;
+        for words in comparison.iter().flat_map(|comparison| comparison.verdicts.iter().chain(&comparison.notes)) {
+            ui.print(words);
+        }
+        ui.say(&format!("wrote {} and {} (figures, report.html)", notebook.display(), report.display()));
     }
     let code = progress.close(ui);
     let stopped = stop.load(Ordering::SeqCst);
     Ok(if stopped && code != 0 { INTERRUPTED } else { code })
+}
+
+/// The table `compare` of the file, as the command reads its options.
+fn comparison_options(experiment: &Experiment) -> Result<HowArgs> {
+    HowArgs::from_options(&arguments(&experiment.compare)).map_err(|reason| {
+        let path = experiment.path.clone();
+        ExperimentError::Setting { path, key: "compare".into(), reason: format!("is refused: {reason}") }.into()
+    })
 }
 
 /// Name, state and commands of a run.

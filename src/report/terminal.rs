@@ -117,7 +117,7 @@ fn cell(row: &SummaryRow) -> String {
 }
 
 /// A value with its two errors as text; an unknown error is empty.
-fn measured(value: f64, errors: [f64; 2]) -> [String; 3] {
+pub(super) fn measured(value: f64, errors: [f64; 2]) -> [String; 3] {
     let place = |error: f64| {
         // Two significant digits of the error; rounding first, since 0.0996 is 0.10.
         let rounded = format!("{error:.1e}").parse().ok().filter(|rounded: &f64| rounded.is_finite());

@@ -4,14 +4,20 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::super::compare::{HowArgs, of_experiment, statement};
 use crate::Result;
+use crate::analysis::compare::Comparison;
 use crate::experiment::{
-    CellResult, Experiment, Plan, Sweep, over_epochs, sweeps, write_cells, write_combined, write_means,
+    CellResult, Experiment, Plan, StepKind, Sweep, is_complete, over_epochs, sweeps, write_cells, write_combined,
+    write_means,
 };
 use crate::report::ReportError;
 use crate::report::figures::{SweepPanel, write_sweep};
+use crate::report::notebook::{experiment_cells, write_notebook};
+use crate::report::page::{Headline, Page, Section, comparison_sections};
+use crate::report::terminal::rounded;
 
-/// Writes the tables of all cells into the folder of results.
+/// Writes the tables of all cells, and a notebook that opens them, into the folder of results.
 pub(super) fn write_tables(experiment: &Experiment, plan: &Plan, results: &[CellResult]) -> Result<()> {
     let configuration = json!({"profile": experiment.profile, "experiment": experiment.table});
     write_cells(plan, results, &plan.folder.join("cells.parquet"), &configuration)?;
@@ -20,19 +26,162 @@ pub(super) fn write_tables(experiment: &Experiment, plan: &Plan, results: &[Cell
     Ok(())
 }
 
-/// Writes the figures into `folder/figures`; returns their paths.
-pub(super) fn write_figures(plan: &Plan, results: &[CellResult], folder: &Path) -> Result<Vec<PathBuf>> {
-    let figures = folder.join("figures");
-    std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
-    let mut paths = write_sweep(&panels(&over_epochs(plan)), "epoch", ("epochs", STATEMENT), &figures)?;
-    for sweep in sweeps(plan, results) {
-        let name = format!("along_{}", sweep.axis.replace('.', "_"));
-        paths.extend(write_sweep(&panels(&sweep), &words(&sweep.axis), (&name, STATEMENT), &figures)?);
+/// Compares the variants where there are two and analyses of them, with the tables beside the others.
+pub(super) fn compare(plan: &Plan, how: &HowArgs, folder: &Path) -> Result<Option<Comparison>> {
+    create(folder)?;
+    let Some(comparison) = of_experiment(&plan.folder, how, folder)? else { return Ok(None) };
+    for name in ["members.parquet", "comparison.parquet", "differences.parquet"] {
+        copy(&folder.join(name), &plan.folder.join(name))?;
     }
-    Ok(paths)
+    Ok(Some(comparison))
+}
+
+/// Writes the notebook `NAME.ipynb` for the tables that are there.
+pub(super) fn notebook(experiment: &Experiment, plan: &Plan) -> Result<PathBuf> {
+    let entries = std::fs::read_dir(&plan.folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let tables = entries.filter(|path| path.extension().is_some_and(|ending| ending == "parquet"));
+    let tables: Vec<String> =
+        tables.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect();
+    let path = plan.folder.join(format!("{}.ipynb", experiment.folder_name()));
+    write_notebook(&experiment_cells(&experiment.folder_name(), &tables), &path)?;
+    Ok(path)
+}
+
+/// Figures and page in `folder`.
+pub(super) fn write_report(
+    experiment: &Experiment,
+    plan: &Plan,
+    results: &[CellResult],
+    (comparison, folder): (Option<&Comparison>, &Path),
+) -> Result<()> {
+    let figures = folder.join("figures");
+    create(&figures)?;
+    write_sweep(&panels(&over_epochs(plan)), "epoch", ("epochs", STATEMENT), &figures)?;
+    let sweeps = sweeps(plan, results);
+    for sweep in &sweeps {
+        write_sweep(&panels(sweep), &words(&sweep.axis), (&along(sweep), STATEMENT), &figures)?;
+    }
+    studies(plan, &figures)?;
+    let mut sections = comparison.map(|comparison| comparison_sections(comparison, &figures)).unwrap_or_default();
+    let drawn =
+        |title: &str, name: &str, caption: &str| Section::figure(title, &figures, &[(name, title, title)], caption);
+    sections.extend(drawn("Over the epochs", "epochs", STATEMENT));
+    for sweep in &sweeps {
+        sections.extend(drawn(&format!("Along {}", words(&sweep.axis)), &along(sweep), STATEMENT));
+    }
+    for (name, title) in STUDIES {
+        sections.extend(drawn(title, name, ""));
+    }
+    sections.push(means(plan, results));
+    page(experiment, plan, results, (comparison, sections)).write(&folder.join("report.html"))?;
+    Ok(())
+}
+
+/// Figures that `flatness langevin` leaves, and what they show.
+const STUDIES: [(&str, &str); 4] = [
+    ("laws", "Laws and samples"),
+    ("rate", "Error against the step size"),
+    ("coupling", "The law against β"),
+    ("mass", "Mass on the flat side"),
+];
+
+/// Copies the figures of the first complete study.
+fn studies(plan: &Plan, figures: &Path) -> Result<()> {
+    let steps = plan.cells.iter().filter_map(|cell| plan.step(cell, StepKind::Langevin));
+    let Some(step) = steps.into_iter().find(|step| is_complete(&step.folder)) else { return Ok(()) };
+    for (name, _) in STUDIES {
+        for ending in ["svg", "png", "pdf"] {
+            let from = step.folder.join("figures").join(format!("{name}.{ending}"));
+            if from.exists() {
+                copy(&from, &figures.join(format!("{name}.{ending}")))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn page(
+    experiment: &Experiment,
+    plan: &Plan,
+    results: &[CellResult],
+    (comparison, sections): (Option<&Comparison>, Vec<Section>),
+) -> Page {
+    let finished = results.iter().filter(|result| result.state.name() == "finished").count();
+    let count =
+        |label: &str, value: String| Headline { label: label.into(), value, error: String::new(), converged: true };
+    let profile = experiment.profile.as_ref().map_or(String::new(), |profile| format!(" --profile {profile}"));
+    let file = experiment.path.file_name().unwrap_or_default().to_string_lossy();
+    let mut headlines = vec![
+        count("cells finished", format!("{finished} of {}", plan.cells.len())),
+        count("seeds", experiment.seeds.len().to_string()),
+    ];
+    headlines.extend(best(plan, results));
+    Page {
+        title: experiment.folder_name(),
+        subtitle: comparison.map_or(String::new(), |comparison| format!("Curvature of {}", statement(comparison))),
+        headlines,
+        sections,
+        provenance: vec![
+            ("experiment".into(), file.clone().into_owned()),
+            ("version".into(), env!("CARGO_PKG_VERSION").into()),
+        ],
+        command: format!("flatness run experiments/{file}{profile}"),
+    }
+}
+
+/// The group with the highest mean test accuracy.
+fn best(plan: &Plan, results: &[CellResult]) -> Option<Headline> {
+    let groups = crate::experiment::group_summaries(plan, results);
+    let accuracies = groups
+        .iter()
+        .filter_map(|(label, rows)| rows.iter().find(|row| row.quantity == "test_accuracy").map(|row| (label, row)));
+    let (label, row) = accuracies.max_by(|a, b| a.1.value.total_cmp(&b.1.value))?;
+    let (value, spread) = rounded(row.value, row.std_err_numeric);
+    let error = spread.map_or(label.clone(), |spread| format!("± {spread} (seeds), {label}"));
+    Some(Headline { label: "best test accuracy".into(), value, error, converged: true })
+}
+
+/// Means of every group.
+fn means(plan: &Plan, results: &[CellResult]) -> Section {
+    let groups = crate::experiment::group_summaries(plan, results);
+    let mut quantities: Vec<&str> = Vec::new();
+    for row in groups.iter().flat_map(|(_, rows)| rows) {
+        if !quantities.contains(&row.quantity.as_str()) {
+            quantities.push(&row.quantity);
+        }
+    }
+    let row = |(label, rows): &(String, Vec<crate::analysis::SummaryRow>)| {
+        let cell = |quantity: &&str| {
+            let Some(row) = rows.iter().find(|row| row.quantity == *quantity) else { return String::new() };
+            let (value, spread) = rounded(row.value, row.std_err_numeric);
+            format!("{value}{}", spread.map_or(String::new(), |spread| format!(" ± {spread}")))
+        };
+        std::iter::once(label.clone()).chain(quantities.iter().map(cell)).collect()
+    };
+    let columns = std::iter::once(("group".to_owned(), false));
+    Section::Table {
+        title: "Means of every group".into(),
+        columns: columns.chain(quantities.iter().map(|name| (words(name), true))).collect(),
+        rows: groups.iter().map(row).collect(),
+        caption: "Over the finished seeds, n of them; ± is their standard deviation.".into(),
+    }
+}
+
+fn create(folder: &Path) -> Result<(), ReportError> {
+    std::fs::create_dir_all(folder).map_err(|source| ReportError::Write { path: folder.into(), source })
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), ReportError> {
+    let error = |source| ReportError::Write { path: to.into(), source };
+    let bytes = std::fs::read(from).map_err(error)?;
+    crate::report::write_atomic(to, |file| std::io::Write::write_all(file, &bytes))
 }
 
 const STATEMENT: &str = "mean over seeds ± 1 standard deviation";
+
+fn along(sweep: &Sweep) -> String {
+    format!("along_{}", sweep.axis.replace('.', "_"))
+}
 
 fn panels(sweep: &Sweep) -> Vec<SweepPanel> {
     let panel = |(name, groups): &(String, Vec<_>)| SweepPanel { title: words(name), groups: groups.clone() };
@@ -47,6 +196,8 @@ fn words(name: &str) -> String {
         "rho" => "ρ".into(),
         "beta_inverse" => "β⁻¹".into(),
         "hessian_trace" => "trace of the Hessian".into(),
+        "hessian_lambda_max" => "λ₁ of the Hessian".into(),
+        "hessian_lambda_min" => "smallest λ of the Hessian".into(),
         other => other.rsplit('.').next().unwrap_or(other).replace('_', " "),
     }
 }

@@ -1,10 +1,15 @@
 //! A report as one HTML file: nothing is fetched, and it can be read on a phone, in the dark, on paper and aloud.
 
+mod analysis;
+mod comparison;
 mod svg;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
+
+pub use analysis::{analysis_page, provenance};
+pub use comparison::comparison_sections;
 
 use super::{ReportError, write_atomic};
 
