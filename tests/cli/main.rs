@@ -1,11 +1,13 @@
 //! The command line, driven in process: what it refuses, what it leaves, and what it computes.
 
 mod budgets;
+mod compare;
 mod curvatures;
 mod estimate;
 mod experiments;
 mod interrupts;
 mod landscape;
+mod langevin;
 #[cfg(target_os = "linux")]
 mod memory;
 mod refusals;
@@ -14,6 +16,7 @@ mod results;
 mod resume;
 #[cfg(unix)]
 mod runs;
+mod sharpness;
 mod support;
 mod train_resume;
 mod training;

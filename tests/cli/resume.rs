@@ -29,9 +29,9 @@ fn words(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// All files but `run.json`, which holds times, by their names in the folder.
+/// All files but `run.json` and `report.html`, which hold times and the command, by their names in the folder.
 fn results(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let kept = files(folder).into_iter().filter(|path| !path.ends_with("run.json"));
+    let kept = files(folder).into_iter().filter(|path| !path.ends_with("run.json") && !path.ends_with("report.html"));
     kept.map(|path| (path.strip_prefix(folder).unwrap().to_owned(), std::fs::read(&path).unwrap())).collect()
 }
 

@@ -1,0 +1,138 @@
+//! `compare`: what it leaves, what it refuses, and what it says of few seeds.
+
+use std::path::{Path, PathBuf};
+
+use flatness::report::tables::{Column, Table, read_table};
+
+use crate::support::{assert_refused, flatness, succeed};
+
+/// Two methods at `seeds`, trained on few glyphs.
+fn train(folder: &Path, seeds: &[u64]) -> Vec<PathBuf> {
+    let mut made = Vec::new();
+    for method in ["sgd", "sam:rho=0.2"] {
+        for seed in seeds {
+            let name = method.split(':').next().unwrap();
+            let out = folder.join(format!("{name}-{seed}"));
+            let model = "--model mlp:8 --data glyphs --rows 0..48 --epochs 3 --batch-size 16 --threads 2";
+            succeed(&format!("train {model} --optimizer {method} --seed {seed} --out {}", out.display()));
+            made.push(out);
+        }
+    }
+    made
+}
+
+fn line(folders: &[PathBuf], out: &Path, options: &str) -> String {
+    let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    let analysis = "--rows 0..24 --probes 2 --steps 6 --slice-points 0 --threads 2 --no-cross-fit";
+    format!("compare {} --out {} {options} -- {analysis}", folders.join(" "), out.display())
+}
+
+fn text(table: &Table, name: &str) -> Vec<String> {
+    match table.column(name) {
+        Some(Column::Text(values)) => values.clone(),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+fn numbers(table: &Table, name: &str) -> Vec<f64> {
+    match table.column(name) {
+        Some(Column::Number(values)) => values.clone(),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[test]
+fn groups_are_compared_by_seed_and_analyses_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = train(folder.path(), &[0, 1, 2]);
+    let out = folder.path().join("out");
+    let outcome = succeed(&line(&runs, &out, "--baseline sgd"));
+    assert!(outcome.out.contains("sam against sgd:") && outcome.out.contains("3 seeds"), "{}", outcome.out);
+    for file in
+        ["comparison.tex", "verdict.txt", "report.html", "figures/groups.svg", "figures/differences.pdf", "run.json"]
+    {
+        assert!(out.join(file).exists(), "{file}");
+    }
+    let members = read_table(&out.join("members.parquet")).unwrap();
+    // Every number of the tables again from the numbers that went in.
+    let (groups, quantities, values) =
+        (text(&members, "group"), text(&members, "quantity"), numbers(&members, "value"));
+    let of = |group: &str, quantity: &str| -> Vec<f64> {
+        (0..values.len()).filter(|i| groups[*i] == group && quantities[*i] == quantity).map(|i| values[i]).collect()
+    };
+    let differences = read_table(&out.join("differences.parquet")).unwrap();
+    let (names, found) = (text(&differences, "quantity"), numbers(&differences, "difference"));
+    for (name, difference) in names.iter().zip(found) {
+        let pairs = of("sam", name).into_iter().zip(of("sgd", name)).map(|(sam, sgd)| sam - sgd).collect::<Vec<_>>();
+        let mean = pairs.iter().sum::<f64>() / pairs.len() as f64;
+        assert!(pairs.len() == 3 && (mean - difference).abs() <= 1e-12 * (1.0 + mean.abs()), "{name}");
+    }
+    for name in ["test_accuracy", "test_nll", "lambda_max", "trace", "lambda_ratio", "ggn_share", "parameter_norm"] {
+        assert!(names.iter().any(|own| own == name), "{name}: {names:?}");
+    }
+    assert!(numbers(&differences, "p_exact_least").iter().all(|least| *least == 0.25));
+    // Again: no analysis is repeated, and the tables are the same bytes.
+    let before = std::fs::read(out.join("differences.parquet")).unwrap();
+    let again = succeed(&line(&runs, &out, "--baseline sgd --force"));
+    assert!(!again.err.contains("analyzing"), "{}", again.err);
+    assert_eq!(std::fs::read(out.join("differences.parquet")).unwrap(), before);
+    // Folders of analyses may be named too, and groups made by another key.
+    let analyses: Vec<PathBuf> = std::fs::read_dir(out.join("analyses")).unwrap().map(|e| e.unwrap().path()).collect();
+    let other = folder.path().join("other");
+    let by = succeed(&line(&analyses, &other, "--by folder"));
+    assert!(by.out.contains("no tests, since a group has one seed"), "{}", by.out);
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = train(folder.path(), &[0, 1]);
+    let out = folder.path().join("out");
+    let alike = [runs[0].clone(), runs[1].clone()];
+    assert_refused_last(&line(&alike, &out, ""), "all 2 networks are of group sgd", "--by KEY");
+    assert_refused_last(&line(&[runs[0].clone(), runs[0].clone(), runs[2].clone()], &out, ""), "seed 0 twice", "--by");
+    assert_refused_last(&line(&runs, &out, "--baseline smg"), "--baseline smg: no such group; there are sam, sgd", "");
+    let absent = format!("compare {}/absent --out {}", folder.path().display(), out.display());
+    assert_refused(&absent, "it is not there", "results of run");
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let empty = format!("compare {} --out {}", empty.display(), out.display());
+    assert_refused(&empty, "holds no result of train, analyze or run", "results of run");
+    let file = folder.path().join("garbage.safetensors");
+    std::fs::write(&file, "garbage").unwrap();
+    assert_refused(&format!("compare {} --out {}", file.display(), out.display()), "garbage.safetensors", "");
+}
+
+/// The last words of a command that did some work before it refused.
+fn assert_refused_last(line: &str, named: &str, hint: &str) {
+    let outcome = flatness(line);
+    assert_eq!(outcome.code, 2, "{line}\n{}", outcome.err);
+    assert!(outcome.err.contains(named) && outcome.err.contains(hint), "{named}\n{}", outcome.err);
+}
+
+#[test]
+fn other_rows_are_refused_unless_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = train(folder.path(), &[0, 1]);
+    let analyze = |run: &Path, rows: &str| {
+        let out = run.with_extension("analysis");
+        let options = "--probes 2 --steps 4 --plane-points 0 --slice-points 0 --threads 2 --force";
+        succeed(&format!(
+            "analyze {}/checkpoint.safetensors --rows {rows} {options} --out {}",
+            run.display(),
+            out.display()
+        ));
+        out
+    };
+    let mut analyses: Vec<PathBuf> = runs.iter().map(|run| analyze(run, "0..24")).collect();
+    analyses[2] = analyze(&runs[2], "0..23");
+    let out = folder.path().join("out");
+    let folders: Vec<String> = analyses.iter().map(|folder| folder.display().to_string()).collect();
+    let line = format!("compare {} --out {}", folders.join(" "), out.display());
+    assert_refused_last(&line, "differ in data_sha256", "--allow-mixed");
+    let mixed = succeed(&format!("{line} --allow-mixed"));
+    assert!(mixed.out.contains("conditions differ in data_sha256"), "{}", mixed.out);
+    // A table of another version says so.
+    std::fs::write(analyses[0].join("summary.parquet"), "PAR1").unwrap();
+    assert_refused_last(&format!("{line} --force"), "summary.parquet", "");
+}
