@@ -205,6 +205,7 @@ impl Comparison {
             }
         }
         self.correct(options.by_quantity);
+        self.notes.extend(verdict::least(self));
         self.verdicts = pairs.iter().map(|(a, b)| verdict::words(self, &self.groups[*a], &self.groups[*b])).collect();
     }
 

@@ -28,13 +28,14 @@ pub(super) fn words(comparison: &Comparison, group: &str, baseline: &str) -> Str
     parts.extend(scale(&rows));
     let pairs = rows.iter().map(|row| row.difference.count).min().unwrap_or(0);
     let kind = if rows.iter().all(|row| row.is_paired) { "paired t" } else { "Welch t" };
-    let least = rows.iter().map(|row| row.difference.exact.least).fold(0.0, f64::max);
-    let floor = if least > 0.05 {
-        format!("; exact p can reach {least:.4} at best with so few seeds, so the verdict rests on normal differences")
-    } else {
-        String::new()
-    };
-    format!("{head}: {} (95 %, {kind}, Holm, {pairs} seeds{floor})", parts.join("; "))
+    format!("{head}: {} (95 %, {kind}, Holm, {pairs} seeds)", parts.join("; "))
+}
+
+/// Which tests so few seeds leave powerless; `None` where there are enough.
+pub(super) fn least(comparison: &Comparison) -> Option<String> {
+    let least = comparison.differences.iter().map(|row| row.difference.exact.least).fold(0.0, f64::max);
+    let words = "exact p values, which need no normality, can reach";
+    (least > 0.05).then(|| format!("{words} {least:.4} at best with so few seeds: verdicts rest on normal differences"))
 }
 
 /// Labels of the measures of flatness in which the group is flatter, sharper, or neither.

@@ -60,9 +60,9 @@ pub(super) fn write(
         for ((panel, y), (from, to)) in panels.iter().zip(axes).zip(shares) {
             let across = if *to == 1.0 { Axis::new(x, along.title) } else { Axis::bare(x) };
             let place = Panel::new(body.rows(*from, *to), left, across, y);
-            for curve in &panel.curves {
-                draw(canvas, &place, curve, styles.of(&curve.name));
-            }
+            // All bands first: no band hides another's curve.
+            panel.curves.iter().for_each(|curve| draw_band(canvas, &place, curve, styles.of(&curve.name)));
+            panel.curves.iter().for_each(|curve| draw(canvas, &place, curve, styles.of(&curve.name)));
             place.draw_axes(canvas);
         }
     })
@@ -101,13 +101,19 @@ fn known(std_err: f64) -> f64 {
     if std_err > 0.0 { std_err } else { 0.0 }
 }
 
+fn draw_band(canvas: &mut Canvas, panel: &Panel, curve: &BandCurve, index: usize) {
+    let bounds = |(place, value, std_err): &(f64, f64, f64)| (*place, value - std_err, value + std_err);
+    panel.band(canvas, &curve.points.iter().map(bounds).collect::<Vec<_>>(), tint(series(index)));
+}
+
+/// More markers than this make a band of their own.
+const MOST_MARKERS: usize = 12;
+
 fn draw(canvas: &mut Canvas, panel: &Panel, curve: &BandCurve, index: usize) {
     let pen = pen(index);
     let points = || curve.points.iter().map(|(place, value, _)| (*place, *value));
-    let bounds = |(place, value, std_err): &(f64, f64, f64)| (*place, value - std_err, value + std_err);
-    panel.band(canvas, &curve.points.iter().map(bounds).collect::<Vec<_>>(), tint(pen.color));
     panel.curve(canvas, points(), pen);
-    for point in points() {
+    for point in points().step_by(curve.points.len().div_ceil(MOST_MARKERS).max(1)) {
         panel.mark(canvas, point, (Marker::series(index), pen.color, false));
     }
 }

@@ -13,10 +13,8 @@ use plotters::style::{
 
 use super::palette::INK;
 
-/// Width of one column of a paper.
-pub const COLUMN_MM: f64 = 85.0;
-/// The same in points.
-pub const COLUMN: f64 = COLUMN_MM / 25.4 * 72.0;
+/// Width of one column of a paper, 3.3 inches, in points.
+pub const COLUMN: f64 = 3.3 * 72.0;
 /// The only font: text looks the same on every machine.
 pub const FONT: &[u8] = include_bytes!("../fonts/Inter-Regular.otf");
 /// Its family name.
@@ -265,7 +263,7 @@ mod tests {
     #[test]
     fn the_sheet_has_its_size_in_points_and_escapes_text() {
         let svg = draw((COLUMN, 100.0), |canvas| canvas.text("a < b & λ₁", (10.0, 10.0), SMALL, Align::Left)).unwrap();
-        assert!(svg.contains("width=\"240.945pt\" height=\"100.000pt\""), "{svg}");
+        assert!(svg.contains("width=\"237.600pt\" height=\"100.000pt\""), "{svg}");
         assert!(svg.contains("a &lt; b &amp; λ₁"), "{svg}");
     }
 

@@ -13,7 +13,7 @@ use resvg::usvg::{Indent, Options, Tree, WriteOptions, fontdb};
 use super::canvas::{Canvas, FONT, FONT_FAMILY, draw};
 use crate::report::{ReportError, write_atomic};
 
-/// Dots per inch of the PNG: 2008 dots across a column of 85 mm.
+/// Dots per inch of the PNG: 1980 dots across a column of 3.3 inches.
 pub const PNG_DPI: f32 = 600.0;
 /// SVG's own unit is 1/96 inch.
 const SVG_DPI: f32 = 96.0;
@@ -90,11 +90,11 @@ mod tests {
         let svg = String::from_utf8(svg.1).unwrap();
         assert!(svg.starts_with("<svg") && svg.contains("<path") && !svg.contains("<text"), "{svg}");
         let picture = Pixmap::decode_png(&png.1).unwrap();
-        assert_eq!(picture.width(), 2008);
+        assert_eq!(picture.width(), 1980);
         assert!(picture.pixels().iter().any(|pixel| pixel.red() < 100), "nothing was drawn");
         assert!(pdf.1.starts_with(b"%PDF-") && pdf.1.ends_with(b"%%EOF"));
-        // 85 mm in points.
-        assert!(String::from_utf8_lossy(&pdf.1).contains("/MediaBox [0 0 240.9"));
+        // 3.3 inches in points.
+        assert!(String::from_utf8_lossy(&pdf.1).contains("/MediaBox [0 0 237.6"));
     }
 
     #[test]

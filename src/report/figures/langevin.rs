@@ -168,14 +168,14 @@ fn mass(report: &LangevinReport, folder: &Path) -> Result<Vec<PathBuf>, ReportEr
     let laws: Vec<String> = report.limits.iter().map(|limit| format!("{} {:.3}", limit.method, limit.target)).collect();
     let dynamics = &report.dynamics;
     let statement = format!(
-        "All chains begin at the sharp minimum. β = {}, σ = {}, λ = {:.3}; ± 1 s.e. Shares by quadrature of exp(−βu) and exp(−βv): {}.",
+        "β = {}, σ = {}, λ = {:.3}; all chains begin at the sharp minimum. Under exp(−βu), exp(−βv): {}.",
         dynamics.beta,
         dynamics.sigma,
         dynamics.step_size,
         laws.join(", ")
     );
     let along = Along { title: "time λ × steps", logarithmic: false };
-    write(vec![BandPanel { title: "share on the flat side", curves }], &along, ("mass", statement), folder)
+    write(vec![BandPanel { title: "flat side's share", curves }], &along, ("mass", statement), folder)
 }
 
 fn laws(report: &LangevinReport, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {

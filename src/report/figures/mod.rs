@@ -1,4 +1,4 @@
-//! Figures for print: one column of 85 mm, one style, each as SVG, PNG and PDF.
+//! Figures for print: one column of 3.3 inches, one style, each as SVG, PNG and PDF.
 //!
 //! plotters draws an SVG, in which every letter is then turned into an outline of the one embedded font; from that the
 //! PNG and the PDF are made, so that the three agree on every machine.

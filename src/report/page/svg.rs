@@ -12,6 +12,31 @@ pub(super) fn inlined(svg: &str, prefix: &str) -> String {
     ] {
         text = text.replace(before, &after);
     }
-    // The element around it says what it shows.
-    text.replacen("<svg", "<svg aria-hidden=\"true\" focusable=\"false\"", 1)
+    // The element around it says what it shows; with a view box it takes the room that there is.
+    let size = ["width", "height"].map(|name| attribute(&text, name).and_then(|value| value.parse::<f64>().ok()));
+    let view = match size {
+        [Some(width), Some(height)] if !text.contains("viewBox") => format!(" viewBox=\"0 0 {width} {height}\""),
+        _ => String::new(),
+    };
+    text.replacen("<svg", &format!("<svg aria-hidden=\"true\" focusable=\"false\"{view}"), 1)
+}
+
+/// The value of an attribute of the first element.
+fn attribute<'a>(svg: &'a str, name: &str) -> Option<&'a str> {
+    let (element, _) = svg.split_once('>')?;
+    let (_, rest) = element.split_once(&format!(" {name}=\""))?;
+    rest.split('"').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drawing_gets_a_view_box_and_names_of_its_own() {
+        let svg = "<?xml?>\n<svg width=\"10\" height=\"20.5\"><g id=\"a\"/><use href=\"#a\"/></svg>";
+        let inlined = inlined(svg, "p-");
+        assert!(inlined.starts_with("<svg aria-hidden") && inlined.contains("viewBox=\"0 0 10 20.5\""), "{inlined}");
+        assert!(inlined.contains("id=\"p-a\"") && inlined.contains("href=\"#p-a\""));
+    }
 }
