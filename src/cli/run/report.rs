@@ -8,11 +8,11 @@ use super::super::compare::{HowArgs, of_experiment, statement};
 use crate::Result;
 use crate::analysis::compare::Comparison;
 use crate::experiment::{
-    CellResult, Experiment, Plan, StepKind, Sweep, is_complete, over_epochs, sweeps, write_cells, write_combined,
-    write_means,
+    CellResult, Experiment, Plan, StepKind, Sweep, is_complete, over_epochs, spectra, sweeps, write_cells,
+    write_combined, write_means,
 };
 use crate::report::ReportError;
-use crate::report::figures::{SweepPanel, write_sweep};
+use crate::report::figures::{SweepPanel, write_spectra, write_sweep};
 use crate::report::notebook::{experiment_cells, write_notebook};
 use crate::report::page::{Headline, Page, Section, comparison_sections};
 use crate::report::terminal::rounded;
@@ -61,10 +61,16 @@ pub(super) fn write_report(
     for sweep in &sweeps {
         write_sweep(&panels(sweep), &words(&sweep.axis), (&along(sweep), STATEMENT), &figures)?;
     }
+    write_spectra(
+        &spectra(plan),
+        "Stochastic Lanczos quadrature; bands from the least to the most of the seeds.",
+        &figures,
+    )?;
     studies(plan, &figures)?;
     let mut sections = comparison.map(|comparison| comparison_sections(comparison, &figures)).unwrap_or_default();
     let drawn =
         |title: &str, name: &str, caption: &str| Section::figure(title, &figures, &[(name, title, title)], caption);
+    sections.extend(drawn("Spectra", "spectra", "Number of eigenvalues of the Hessian above λ."));
     sections.extend(drawn("Over the epochs", "epochs", STATEMENT));
     for sweep in &sweeps {
         sections.extend(drawn(&format!("Along {}", words(&sweep.axis)), &along(sweep), STATEMENT));

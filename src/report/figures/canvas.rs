@@ -15,6 +15,8 @@ use super::palette::INK;
 
 /// Width of one column of a paper, 3.3 inches, in points.
 pub const COLUMN: f64 = 3.3 * 72.0;
+/// Width of a figure across both columns, 6.9 inches, in points.
+pub const PAGE: f64 = 6.9 * 72.0;
 /// The only font: text looks the same on every machine.
 pub const FONT: &[u8] = include_bytes!("../fonts/Inter-Regular.otf");
 /// Its family name.

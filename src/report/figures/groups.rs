@@ -12,7 +12,9 @@ use crate::analysis::compare::{Comparison, GroupDifference, GroupNumbers, Quanti
 use crate::report::ReportError;
 
 /// More quantities than these do not fit on a page; the tables have all.
-const MAX_PANELS: usize = 12;
+const MAX_PANELS: usize = 28;
+/// Panels side by side across both columns of a paper.
+const ACROSS: usize = 4;
 const MAX_ROWS: usize = 24;
 
 /// Writes `groups.*`: a small panel per quantity, a row per group, every seed as a ring and the mean with its 95 % interval;
@@ -44,17 +46,17 @@ fn groups(comparison: &Comparison, statement: &str, folder: &Path) -> Result<Vec
         (Sample::Bar(Pen::solid(GREY, 0.8)), "95 % interval of the mean (t)".into()),
     ];
     let height = 30.0 + 10.0 * comparison.groups.len() as f64;
-    let rows = shown.len().div_ceil(2);
+    let rows = shown.len().div_ceil(ACROSS);
     let sheet = Sheet { legend, body_height: height * rows as f64, statement: statement.to_owned() };
-    sheet.write(folder, "groups", |canvas, body| {
+    sheet.write_wide(folder, "groups", |canvas, body| {
         let widest = comparison.groups.iter().map(|name| text_width(name, SMALL)).fold(0.0, f64::max).min(70.0);
-        let half = 0.5 * (body.right - body.left - widest - 4.0);
+        let width = (body.right - body.left - widest - 4.0) / ACROSS as f64;
         for (index, row) in shown.iter().enumerate() {
-            let left = body.left + widest + 4.0 + (index % 2) as f64 * half;
-            let top = body.top + (index / 2) as f64 * height;
-            let area = Area { left, top, right: left + half, bottom: top + height };
+            let left = body.left + widest + 4.0 + (index % ACROSS) as f64 * width;
+            let top = body.top + (index / ACROSS) as f64 * height;
+            let area = Area { left, top, right: left + width, bottom: top + height };
             draw_groups(canvas, area, &comparison.groups, row);
-            if index % 2 == 0 {
+            if index % ACROSS == 0 {
                 for (place, name) in comparison.groups.iter().enumerate() {
                     let at = (left - 1.0, row_center(area, comparison.groups.len(), place));
                     canvas.text(&shorten(name, SMALL, widest), at, SMALL, Align::Right);

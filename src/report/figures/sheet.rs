@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use plotters::style::RGBColor;
 
-use super::canvas::{Align, COLUMN, Canvas, Marker, Pen, SMALL, shorten, text_width};
+use super::canvas::{Align, COLUMN, Canvas, Marker, PAGE, Pen, SMALL, shorten, text_width};
 use super::export::write_figure;
 use super::palette::{GREY, INK, tint};
 use super::panel::Area;
@@ -39,7 +39,7 @@ impl Sample {
     }
 }
 
-/// A figure of one column: `body_height` points for panels, legend and statement around them.
+/// A figure of one column, or of both: `body_height` points for panels, legend and statement around them.
 pub struct Sheet {
     /// In reading order; rows break by themselves.
     pub legend: Vec<(Sample, String)>,
@@ -66,16 +66,39 @@ impl Sheet {
         name: &str,
         picture: impl FnOnce(&mut Canvas, Area),
     ) -> Result<Vec<PathBuf>, ReportError> {
-        let rows = self.legend_rows();
-        let lines = wrap(&self.statement, COLUMN - 2.0 * MARGIN);
+        self.write_at(COLUMN, folder, name, picture)
+    }
+
+    /// The same across both columns of a paper.
+    ///
+    /// # Errors
+    /// As [`write_figure`].
+    pub fn write_wide(
+        &self,
+        folder: &Path,
+        name: &str,
+        picture: impl FnOnce(&mut Canvas, Area),
+    ) -> Result<Vec<PathBuf>, ReportError> {
+        self.write_at(PAGE, folder, name, picture)
+    }
+
+    fn write_at(
+        &self,
+        width: f64,
+        folder: &Path,
+        name: &str,
+        picture: impl FnOnce(&mut Canvas, Area),
+    ) -> Result<Vec<PathBuf>, ReportError> {
+        let rows = self.legend_rows(width);
+        let lines = wrap(&self.statement, width - 2.0 * MARGIN);
         let top = MARGIN + ROW * rows.len() as f64 + if rows.is_empty() { 0.0 } else { 1.5 };
         let bottom = top + self.body_height;
         let height = bottom + if lines.is_empty() { 0.0 } else { 3.0 + ROW * lines.len() as f64 } + MARGIN;
-        write_figure(folder, name, (COLUMN, height), |canvas| {
+        write_figure(folder, name, (width, height), |canvas| {
             for (row, entries) in rows.iter().enumerate() {
                 draw_row(canvas, entries, MARGIN + ROW * (row as f64 + 0.5));
             }
-            picture(canvas, Area { left: MARGIN, top, right: COLUMN, bottom });
+            picture(canvas, Area { left: MARGIN, top, right: width, bottom });
             for (row, line) in lines.iter().enumerate() {
                 let at = (MARGIN, bottom + 3.0 + ROW * (row as f64 + 0.5));
                 canvas.text_in(line, at, (SMALL, Align::Left), GREY);
@@ -83,13 +106,13 @@ impl Sheet {
         })
     }
 
-    fn legend_rows(&self) -> Vec<Vec<(f64, Sample, String)>> {
+    fn legend_rows(&self, room: f64) -> Vec<Vec<(f64, Sample, String)>> {
         let mut rows: Vec<Vec<(f64, Sample, String)>> = Vec::new();
         let mut right = f64::INFINITY;
         for (sample, words) in &self.legend {
-            let words = shorten(words, SMALL, COLUMN - LEGEND_LEFT - SAMPLE - 8.0);
+            let words = shorten(words, SMALL, room - LEGEND_LEFT - SAMPLE - 8.0);
             let width = sample.width() + 3.0 + text_width(&words, SMALL) + 9.0;
-            if right + width - 9.0 > COLUMN - MARGIN {
+            if right + width - 9.0 > room - MARGIN {
                 rows.push(Vec::new());
                 right = LEGEND_LEFT;
             }
@@ -171,7 +194,7 @@ mod tests {
     fn a_long_legend_breaks_into_rows_that_fit() {
         let entry = |i: usize| (Sample::Line(Pen::solid(INK, 1.0)), format!("series number {i}"));
         let sheet = Sheet { legend: (0..9).map(entry).collect(), body_height: 10.0, statement: String::new() };
-        let rows = sheet.legend_rows();
+        let rows = sheet.legend_rows(COLUMN);
         assert_eq!(rows.iter().map(Vec::len).sum::<usize>(), 9);
         assert!(rows.len() >= 3 && rows.iter().all(|row| !row.is_empty()));
     }
