@@ -100,7 +100,11 @@ fn what_cannot_be_compared_is_refused() {
     assert_refused(&empty, "holds no result of train, analyze or run", "results of run");
     let file = folder.path().join("garbage.safetensors");
     std::fs::write(&file, "garbage").unwrap();
-    assert_refused(&format!("compare {} --out {}", file.display(), out.display()), "garbage.safetensors", "");
+    assert_refused(
+        &format!("compare {} --out {}", file.display(), out.display()),
+        "garbage.safetensors",
+        "copy the file again",
+    );
 }
 
 /// The last words of a command that did some work before it refused.

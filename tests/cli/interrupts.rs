@@ -27,6 +27,7 @@ fn read_all(folder: &Path) -> Value {
             Some("svg") => assert!(bytes.ends_with(b"</svg>") || bytes.ends_with(b"</svg>\n")),
             Some("png") => assert!(bytes.ends_with(b"IEND\xaeB`\x82")),
             Some("pdf") => assert!(bytes.trim_ascii_end().ends_with(b"%%EOF")),
+            Some("html") => assert!(bytes.ends_with(b"</html>\n")),
             _ => panic!("{} is unexpected", path.display()),
         }
     }

@@ -26,8 +26,11 @@ fn members(gap: f64) -> Vec<Member> {
     let value = |seed: u64, less: f64| 10.0 + 3.0 * seed as f64 - less - 0.01 * (seed % 2) as f64 * less;
     let both = |seed| {
         let sam = [("trace", value(seed, 0.0)), ("parameter_norm", 5.0), ("test_accuracy", 0.5 + 0.001 * seed as f64)];
-        let other =
-            [("trace", value(seed, gap)), ("parameter_norm", 6.0 + 0.001 * seed as f64), ("test_accuracy", 0.5)];
+        let other = [
+            ("trace", value(seed, gap)),
+            ("parameter_norm", 6.0 + 0.001 * seed as f64),
+            ("test_accuracy", 0.504 - 0.001 * seed as f64),
+        ];
         [member("sam", seed, &sam), member("fsgld", seed, &other)]
     };
     (0..5).flat_map(both).collect()
