@@ -7,8 +7,9 @@ use flatness::curvature::LinearOperator;
 use flatness::random::{Purpose, substream};
 use flatness::spectral::{
     CrossFitParams, DeflatedTraceParams, Deflation, DenseOperator, EigenParams, TraceParams, cross_fit, deflated_trace,
-    eigenpairs, hutchinson, student_quantile,
+    eigenpairs, hutchinson,
 };
+use flatness::statistics::student_quantile;
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};

@@ -68,14 +68,12 @@ pub enum CliError {
         found: String,
     },
     /// Curvature of other rows or another loss.
-    #[error("{} and {} differ in {key}: {} and {}", first.0, second.0, first.1, second.1)]
+    #[error("{} and {} differ in {key}: {} and {}", members[0].0, members[1].0, members[0].1, members[1].1)]
     MixedConditions {
         /// What differs.
         key: String,
-        /// A member and its value.
-        first: (String, String),
-        /// Another and its value.
-        second: (String, String),
+        /// Two members and their values.
+        members: Box<[(String, String); 2]>,
     },
     /// A run's configuration that cannot be read.
     #[error("{}: {reason}", path.display())]

@@ -2,6 +2,7 @@
 
 use super::results::{Moments, names};
 use super::{CellResult, Plan, PlannedCell, State, StepKind, is_complete};
+use crate::report::figures::SweepCurve;
 use crate::report::tables::{Column, Table, read_table};
 
 /// Numbers that are worth a figure along an axis; the others are in `means.parquet`.
@@ -14,11 +15,8 @@ pub struct Sweep {
     pub axis: String,
     /// A number's name; for each group that the axis runs through its name and its points, ascending: place on the axis,
     /// mean over the finished seeds, their standard deviation (NaN for one).
-    pub quantities: Vec<(String, Vec<SweepGroup>)>,
+    pub quantities: Vec<(String, Vec<SweepCurve>)>,
 }
-
-/// Name of a group, and its points.
-pub type SweepGroup = (String, Vec<(f64, f64, f64)>);
 
 /// A sweep for each axis along which a group has two places or more, all of them numbers.
 pub fn sweeps(plan: &Plan, results: &[CellResult]) -> Vec<Sweep> {
@@ -46,7 +44,7 @@ pub fn over_epochs(plan: &Plan) -> Sweep {
         names(labels.iter().map(String::as_str)).into_iter().filter_map(group).collect()
     };
     let quantities = ["test_loss", "test_accuracy"].map(|name| (name.to_owned(), groups(name)));
-    let quantities = quantities.into_iter().filter(|(_, groups): &(_, Vec<SweepGroup>)| !groups.is_empty()).collect();
+    let quantities = quantities.into_iter().filter(|(_, groups): &(_, Vec<SweepCurve>)| !groups.is_empty()).collect();
     Sweep { axis: "epoch".into(), quantities }
 }
 
@@ -78,14 +76,14 @@ fn means(points: &[(f64, f64)]) -> Vec<(f64, f64, f64)> {
     places.into_iter().map(mean).collect()
 }
 
-fn groups(cells: &[(&PlannedCell, &CellResult)], axis: &str, quantity: &str) -> Vec<SweepGroup> {
+fn groups(cells: &[(&PlannedCell, &CellResult)], axis: &str, quantity: &str) -> Vec<SweepCurve> {
     let others = |cell: &PlannedCell| {
         let mut cell = cell.cell.clone();
         cell.axes.retain(|(name, _)| name != axis);
         cell.group()
     };
     let labels: Vec<String> = cells.iter().map(|(cell, _)| others(cell)).collect();
-    let points = |group: &str| -> Option<SweepGroup> {
+    let points = |group: &str| -> Option<SweepCurve> {
         let mut own: Vec<(f64, f64)> = Vec::new();
         for ((cell, result), _) in cells.iter().zip(&labels).filter(|(_, label)| *label == group) {
             let value = result.number(quantity);

@@ -44,7 +44,7 @@ pub fn student_quantile(probability: f64, degrees: f64) -> f64 {
 
 /// `P(|T| ≥ |t|)` for Student's `T` with `degrees` degrees of freedom.
 pub fn student_two_sided(t: f64, degrees: f64) -> f64 {
-    if t.is_nan() || !(degrees > 0.0) { f64::NAN } else { 2.0 * upper_tail(t.abs(), degrees) }
+    if t.is_nan() || degrees.is_nan() || degrees <= 0.0 { f64::NAN } else { 2.0 * upper_tail(t.abs(), degrees) }
 }
 
 /// `P(T > t)` for `t ≥ 0`: `½ I_x(ν/2, ½)` with `x = ν/(ν + t²)`.

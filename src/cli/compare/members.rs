@@ -329,8 +329,10 @@ pub(super) fn check(members: &[Member], allow_mixed: bool) -> Result<Vec<String>
         if !allow_mixed {
             return Err(CliError::MixedConditions {
                 key: key.clone(),
-                first: (other.folder.clone(), other.conditions[key].to_string()),
-                second: (member.folder.clone(), value.to_string()),
+                members: Box::new([
+                    (other.folder.clone(), other.conditions[key].to_string()),
+                    (member.folder.clone(), value.to_string()),
+                ]),
             }
             .into());
         }

@@ -42,7 +42,7 @@ pub use langevin::write_langevin;
 pub use sharpness::write_sharpness;
 pub use spectra::{GroupSpectrum, write_spectra};
 pub use subset_study::write_subset_study;
-pub use sweep::{SweepPanel, write_sweep};
+pub use sweep::{SweepCurve, SweepPanel, write_sweep};
 pub use tracked::{TrackedCurve, write_tracked};
 pub use training::{TrainingCurve, write_training_curves};
 

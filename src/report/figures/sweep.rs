@@ -6,13 +6,16 @@ use super::bands::{Along, BandCurve, BandPanel, write};
 use super::palette::MAX_SERIES;
 use crate::report::ReportError;
 
+/// Name of a group; place on the axis, mean and standard deviation (NaN: none) over its seeds, places ascending.
+pub type SweepCurve = (String, Vec<(f64, f64, f64)>);
+
 /// A quantity along an axis, for each group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SweepPanel {
     /// What it is, with its unit.
     pub title: String,
-    /// Name of a group; place on the axis, mean and standard deviation (NaN: none) over its seeds, places ascending.
-    pub groups: Vec<(String, Vec<(f64, f64, f64)>)>,
+    /// One for each group.
+    pub groups: Vec<SweepCurve>,
 }
 
 /// Writes the figure `name`: at most two panels above the axis `along`, which is logarithmic where all places are
