@@ -187,7 +187,8 @@ pub fn group_summaries(plan: &Plan, results: &[CellResult]) -> Vec<(String, Vec<
 }
 
 fn is_shown(name: &str) -> bool {
-    MEANS.contains(&name) || QUANTITIES.iter().any(|quantity| name.ends_with(&format!("_{quantity}")))
+    let studied = ["rate_exponent", "flat_share", "flat_share_moved"].iter().any(|ending| name.ends_with(ending));
+    MEANS.contains(&name) || studied || QUANTITIES.iter().any(|quantity| name.ends_with(&format!("_{quantity}")))
 }
 
 fn summary(name: &str, cells: &[&CellResult]) -> SummaryRow {

@@ -46,6 +46,27 @@ const KNOWN: [(&str, &str, QuantityKind, Option<bool>); 11] = [
     ("ggn_share", "GGN share", QuantityKind::Shape, None),
 ];
 
+/// What stands for parts of the names of measures of sharpness; the rest with spaces.
+const WORDS: [(&str, &str); 6] = [
+    ("pac_bayes_sigma", "PAC-Bayes σ"),
+    ("fisher_rao_norm", "Fisher-Rao norm"),
+    ("linf", "l∞"),
+    ("_none", ""),
+    ("_element", " relative"),
+    ("_filter", " by filter"),
+];
+
+fn label(name: &str) -> String {
+    let words = |text: &str| {
+        WORDS.iter().fold(text.to_owned(), |text, (part, words)| text.replace(part, words)).replace('_', " ")
+    };
+    match (name.split_once("_rho="), name.split_once("_sigma=")) {
+        (Some((measure, rho)), _) => format!("{} (ρ = {rho})", words(measure)),
+        (None, Some((measure, sigma))) => format!("{} (σ = {sigma})", words(measure)),
+        (None, None) => words(name),
+    }
+}
+
 impl Quantity {
     /// The quantity of that name: one of the list above, or else a measure of sharpness with `scaling` and `logits` as its
     /// table has them.
@@ -61,7 +82,7 @@ impl Quantity {
         let kind = if is_scaled { QuantityKind::ScaledSharpness } else { QuantityKind::RawSharpness };
         // The larger the perturbation that a network bears, the flatter; a ratio to the trace says nothing of it.
         let less_is_flatter = if name.contains("ratio") { None } else { Some(!name.starts_with("pac_bayes_sigma")) };
-        Self { name: name.into(), label: name.replace('_', " "), kind, less_is_flatter }
+        Self { name: name.into(), label: label(name), kind, less_is_flatter }
     }
 
     /// Whether it means the same for networks of different architecture.

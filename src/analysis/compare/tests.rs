@@ -75,6 +75,16 @@ fn own_errors_average_down_where_they_are_independent() {
 }
 
 #[test]
+fn measures_of_sharpness_have_readable_names_and_a_direction() {
+    let quantity = Quantity::named("worst_linf_element_normalised_rho=0.01");
+    assert_eq!(quantity.label, "worst l∞ relative normalised (ρ = 0.01)");
+    assert_eq!((quantity.kind, quantity.less_is_flatter), (QuantityKind::ScaledSharpness, Some(true)));
+    let quantity = Quantity::named("pac_bayes_sigma_none");
+    assert_eq!((quantity.label.as_str(), quantity.kind), ("PAC-Bayes σ", QuantityKind::RawSharpness));
+    assert_eq!(quantity.less_is_flatter, Some(false));
+}
+
+#[test]
 fn one_seed_makes_no_test() {
     let single = vec![member("a", 0, &[("trace", 1.0)]), member("b", 0, &[("trace", 2.0)])];
     let comparison = Comparison::new(single, &options(), Vec::new());

@@ -146,7 +146,7 @@ fn differences(comparison: &Comparison, statement: &str, folder: &Path) -> Resul
     let sheet =
         Sheet { legend, body_height: 28.0 + row_height * quantities.len() as f64, statement: statement.to_owned() };
     sheet.write(folder, "differences", |canvas, body| {
-        let widest = quantities.iter().map(|row| text_width(&row.quantity.label, SMALL)).fold(0.0, f64::max).min(96.0);
+        let widest = quantities.iter().map(|row| text_width(&row.quantity.label, SMALL)).fold(0.0, f64::max).min(116.0);
         let inner =
             Area { left: body.left + widest + 6.0, top: body.top, right: body.right - 8.5, bottom: body.bottom - 26.0 };
         let x = Scale::linear(reach(&comparison.differences).into_iter());

@@ -50,7 +50,7 @@ fn rate(report: &LangevinReport, folder: &Path) -> Result<Vec<PathBuf>, ReportEr
     sheet.write(folder, "rate", |canvas, body| {
         let x = Scale::log(report.rate.iter().map(|row| row.dynamics.step_size));
         let reach = report.rate.iter().flat_map(|row| [row.measured.distances.w1, 0.6 * row.measured.floor.w1]);
-        let y = Axis::new(Scale::log(reach), "W₁ to the law of the mean drift");
+        let y = Axis::new(Scale::log(reach), "W₁ to the law of the drift");
         let left = y.room(110.0);
         let panel = Panel::new(body, left, Axis::new(x, "step size λ"), y);
         draw_rate(canvas, &panel, report);
