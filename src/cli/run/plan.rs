@@ -79,7 +79,9 @@ const IN_FILES: [&str; 5] = ["mnist", "cifar10", "cifar100", "images", "tensors"
 /// # Errors
 /// [`ExperimentError`] with file, cell and option for the first step that its command would refuse.
 pub(in super::super) fn plan(experiment: &Experiment, folder: &Path, threads: usize) -> Result<Plan> {
-    let translator = Translator { experiment, directory: experiment.directory(), program: Cli::command(), threads };
+    // The commands work in the experiment's folder: a path from here would lead them elsewhere.
+    let directory = std::path::absolute(experiment.directory()).unwrap_or_else(|_| experiment.directory());
+    let translator = Translator { experiment, directory, program: Cli::command(), threads };
     Plan::new(experiment, folder, &mut |cell| Ok(translator.steps(cell)?))
 }
 

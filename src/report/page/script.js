@@ -5,8 +5,7 @@ for (const button of document.querySelectorAll('th button')) button.addEventList
   head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
   const key = row => row.cells[column].textContent.trim();
   const number = head.classList.contains('number');
-  const order = (a, b) => number
-    ? (parseFloat(a) || (a === '0' ? 0 : -Infinity)) - (parseFloat(b) || (b === '0' ? 0 : -Infinity))
-    : a.localeCompare(b);
+  const value = text => { const found = parseFloat(text); return Number.isNaN(found) ? -Infinity : found; };
+  const order = (a, b) => number ? value(a) - value(b) : a.localeCompare(b);
   [...body.rows].sort((a, b) => (up ? 1 : -1) * order(key(a), key(b))).forEach(row => body.append(row));
 });
