@@ -176,7 +176,8 @@ fn log_ticks(from: f64, to: f64, most: usize) -> Ticks {
         let minor = if stride == 1 { minor() } else { rest.into_iter().map(|(v, _)| v).collect() };
         return Ticks { major, minor, exponent: 0 };
     }
-    let few: Vec<f64> = [1.0, 2.0, 5.0].into_iter().flat_map(within).map(|(v, _)| v).collect();
+    let mut few: Vec<f64> = [1.0, 2.0, 5.0].into_iter().flat_map(within).map(|(v, _)| v).collect();
+    few.sort_by(f64::total_cmp);
     if few.len() < 2 {
         return linear_ticks(from, to, most);
     }
@@ -228,6 +229,7 @@ mod tests {
         assert_eq!(labels(Scale::log([2e-9, 3.0].into_iter()), 5), ["10⁻⁸", "10⁻⁶", "10⁻⁴", "10⁻²", "10⁰"]);
         assert_eq!(labels(Scale::log([0.2, 30.0].into_iter()), 5), ["1", "10"]);
         assert_eq!(labels(Scale::log([110.0, 800.0].into_iter()), 5), ["100", "200", "500"]);
+        assert_eq!(labels(Scale::Log { from: 30.0, to: 280.0 }, 5), ["50", "100", "200"]);
         let signed = Scale::signed_log(&[-40.0, 2100.0], 1e-3);
         assert_eq!(labels(signed, 7), ["−10¹", "−10⁻¹", "0", "10⁻¹", "10¹", "10³"]);
     }
