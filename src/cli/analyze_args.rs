@@ -72,12 +72,15 @@ pub(super) struct SurveyArgs {
     method: MethodArg,
     /// Residual over largest |eigenvalue| at which a pair has converged
     #[arg(long, alias = "tolerance", value_name = "R", default_value_t = AnalysisOptions::default().eigen_tolerance)]
+    #[arg(allow_negative_numbers = true)]
     eig_tol: f64,
     /// Numeric error of a trace over its value that is small enough
     #[arg(long, value_name = "R", default_value_t = AnalysisOptions::default().trace_tolerance)]
+    #[arg(allow_negative_numbers = true)]
     trace_tol: f64,
     /// Change of the density by the last quarter of the steps (W1 over mean |eigenvalue|) that is small enough
     #[arg(long, value_name = "R", default_value_t = AnalysisOptions::default().density_tolerance)]
+    #[arg(allow_negative_numbers = true)]
     density_tol: f64,
     /// Products spent at most on each survey and its trace; each layer, subset and half has as many
     #[arg(long, value_name = "N", default_value_t = AnalysisOptions::default().max_matvecs)]

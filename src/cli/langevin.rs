@@ -73,19 +73,19 @@ pub(super) struct LangevinArgs {
     #[arg(long, value_name = "N", default_value_t = StudyOptions::default().snapshots)]
     snapshots: usize,
     /// Inverse temperature of the study of mass [default: 2 double-well, 1 gaussian, 8 ring]
-    #[arg(long, value_name = "BETA")]
+    #[arg(long, value_name = "BETA", allow_negative_numbers = true)]
     beta: Option<f64>,
     /// Perturbation of fSGLD [default: 0.38 double-well, 0.3 gaussian, 0.2 ring]
-    #[arg(long, value_name = "SIGMA", conflicts_with = "eta")]
+    #[arg(long, value_name = "SIGMA", conflicts_with = "eta", allow_negative_numbers = true)]
     sigma: Option<f64>,
     /// Sets it to β^(−(1+η)/4) instead
     #[arg(long, value_name = "ETA", allow_hyphen_values = true)]
     eta: Option<f64>,
     /// Step size of the study of mass [default: 1/16 of the inverse of the steepest curvature]
-    #[arg(long, value_name = "LAMBDA")]
+    #[arg(long, value_name = "LAMBDA", allow_negative_numbers = true)]
     step_size: Option<f64>,
     /// Time of the study of mass, in units of step size times steps [default: 1000 double-well, 20 gaussian, 80 ring]
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     time: Option<f64>,
     /// Seed of all random numbers
     #[arg(long, value_name = "S", default_value_t = 0)]

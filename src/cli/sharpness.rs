@@ -63,6 +63,7 @@ pub(super) struct MeasureArgs {
     batch: Option<usize>,
     /// Rise of the loss that the PAC-Bayes perturbation may cause
     #[arg(long, value_name = "RISE", default_value_t = SharpnessOptions::default().pac_bayes.target)]
+    #[arg(allow_negative_numbers = true)]
     target: f64,
     /// Seed of all random numbers
     #[arg(long, value_name = "S", default_value_t = 0)]

@@ -52,7 +52,7 @@ struct MethodArgs {
     #[arg(long, value_name = "METHOD")]
     optimizer: Option<String>,
     /// Momentum of the methods over SGD, as in sgd:momentum=M
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", allow_negative_numbers = true)]
     momentum: Option<f64>,
     /// Passes over the data [default: 10]
     #[arg(long, value_name = "E")]
@@ -61,19 +61,19 @@ struct MethodArgs {
     #[arg(long, value_name = "B")]
     batch_size: Option<usize>,
     /// Learning rate [default: 0.05]
-    #[arg(long, value_name = "LR")]
+    #[arg(long, value_name = "LR", allow_negative_numbers = true)]
     learning_rate: Option<f64>,
     /// constant, cosine, multi_step:30-60,gamma=0.1 or cyclical:cycles=4, each with warmup=E [default: cosine]
     #[arg(long, value_name = "SCHEDULE")]
     schedule: Option<String>,
     /// L2 coefficient [default: 0.0005]
-    #[arg(long, value_name = "WD")]
+    #[arg(long, value_name = "WD", allow_negative_numbers = true)]
     weight_decay: Option<f64>,
     /// Which parameters decay: all, or weights (neither biases nor normalisation) [default: all]
     #[arg(long, value_name = "PART")]
     decay: Option<Decay>,
     /// Largest norm of a gradient; longer ones are scaled down
-    #[arg(long, value_name = "C")]
+    #[arg(long, value_name = "C", allow_negative_numbers = true)]
     clip_norm: Option<f64>,
     /// Random changes of the training images, such as crop:4,flip or random_resized_crop:224,flip
     #[arg(long, value_name = "HOW")]
@@ -99,7 +99,7 @@ struct PartArgs {
     #[arg(long, value_name = "GLOBS", value_delimiter = ',')]
     train_only: Vec<String>,
     /// Also keep an exponential moving average of the weights with this decay, such as 0.999
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", allow_negative_numbers = true)]
     ema: Option<f64>,
     /// Also keep the mean of the weights over the ends of the epochs from this one on
     #[arg(long, value_name = "E")]

@@ -15,6 +15,8 @@ use crate::report::tables::{Column, read_table, write_table};
 const QUANTITIES: [&str; 3] = ["lambda_max", "lambda_min", "trace"];
 /// Numbers of training in the table of means; the others are in `cells.parquet`.
 const MEANS: [&str; 4] = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"];
+/// Ends of the names of numbers of a Langevin study there.
+const STUDIED: [&str; 3] = ["rate_exponent", "flat_share", "flat_share_moved"];
 
 /// State and numbers of a cell.
 #[derive(Debug, Clone)]
@@ -187,7 +189,7 @@ pub fn group_summaries(plan: &Plan, results: &[CellResult]) -> Vec<(String, Vec<
 }
 
 fn is_shown(name: &str) -> bool {
-    let studied = ["rate_exponent", "flat_share", "flat_share_moved"].iter().any(|ending| name.ends_with(ending));
+    let studied = STUDIED.iter().any(|ending| name.ends_with(ending));
     MEANS.contains(&name) || studied || QUANTITIES.iter().any(|quantity| name.ends_with(&format!("_{quantity}")))
 }
 

@@ -242,6 +242,8 @@ fn arguments() {
         (format!("analyze {logistic} --tolerance NaN"), "--eig-tol NaN", ""),
         (format!("analyze {logistic} --trace-tol 0"), "--trace-tol 0", ""),
         (format!("analyze {logistic} --max-time -1"), "--max-time -1: must be a number of seconds", ""),
+        (format!("analyze {logistic} --eig-tol -1"), "--eig-tol -1: must be between 0 and 1", ""),
+        (format!("sharpness {logistic} --target -1"), "--target -1: must be above 0", ""),
         (format!("analyze {logistic} --save-every -0.5"), "--save-every -0.5: must be a number of seconds", ""),
         (format!("analyze {logistic} --method power --max-time 9"), "--max-time with --method power", ""),
         (format!("analyze {logistic} --method power --resume"), "--resume with --method power", ""),
