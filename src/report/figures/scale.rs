@@ -12,6 +12,13 @@ pub enum Scale {
         /// Number at the end.
         to: f64,
     },
+    /// Evenly, with ticks at whole numbers only: ranks, epochs.
+    Counts {
+        /// Number at the start.
+        from: f64,
+        /// Number at the end.
+        to: f64,
+    },
     /// By the logarithm; both ends positive.
     Log {
         /// Number at the start.
@@ -101,13 +108,16 @@ impl Scale {
     /// First and last number.
     pub fn ends(self) -> (f64, f64) {
         match self {
-            Self::Linear { from, to } | Self::Log { from, to } | Self::SignedLog { from, to, .. } => (from, to),
+            Self::Linear { from, to }
+            | Self::Counts { from, to }
+            | Self::Log { from, to }
+            | Self::SignedLog { from, to, .. } => (from, to),
         }
     }
 
     fn forward(self, value: f64) -> f64 {
         match self {
-            Self::Linear { .. } => value,
+            Self::Linear { .. } | Self::Counts { .. } => value,
             Self::Log { .. } => value.log10(),
             Self::SignedLog { threshold, .. } => value.signum() * (value.abs() / threshold).ln_1p(),
         }
@@ -123,7 +133,8 @@ impl Scale {
     pub fn ticks(self, most: usize) -> Ticks {
         let most = most.max(2);
         let ticks = match self {
-            Self::Linear { from, to } => linear_ticks(from, to, most),
+            Self::Linear { from, to } => linear_ticks(from, to, most, 0.0),
+            Self::Counts { from, to } => linear_ticks(from, to, most, 1.0),
             Self::Log { from, to } => log_ticks(from, to, most),
             Self::SignedLog { from, to, threshold } => signed_log_ticks(from, to, threshold, most),
         };
@@ -150,8 +161,8 @@ fn nice_step(raw: f64) -> (f64, i32) {
     (factor * 10f64.powi(exponent as i32 + carry), exponent as i32 + carry)
 }
 
-fn linear_ticks(from: f64, to: f64, most: usize) -> Ticks {
-    let (step, power) = nice_step((to - from) / most as f64);
+fn linear_ticks(from: f64, to: f64, most: usize, least_step: f64) -> Ticks {
+    let (step, power) = nice_step(((to - from) / most as f64).max(least_step));
     let size = from.abs().max(to.abs());
     let exponent = if (1e-3..1e4).contains(&size) { 0 } else { size.log10().floor() as i32 };
     let decimals = (exponent - power).max(0) as usize;
@@ -179,7 +190,7 @@ fn log_ticks(from: f64, to: f64, most: usize) -> Ticks {
     let mut few: Vec<f64> = [1.0, 2.0, 5.0].into_iter().flat_map(within).map(|(v, _)| v).collect();
     few.sort_by(f64::total_cmp);
     if few.len() < 2 {
-        return linear_ticks(from, to, most);
+        return linear_ticks(from, to, most, 0.0);
     }
     let major = few.into_iter().map(|v| (v, significant(v, 1))).collect();
     Ticks { major, minor: minor(), exponent: 0 }
@@ -223,6 +234,7 @@ mod tests {
     #[test]
     fn ticks_are_round_numbers() {
         assert_eq!(labels(Scale::exactly(-10.0, 2100.0), 5), ["0", "500", "1000", "1500", "2000"]);
+        assert_eq!(labels(Scale::Counts { from: 0.4, to: 3.6 }, 8), ["1", "2", "3"]);
         assert_eq!(labels(Scale::exactly(-0.11, 0.11), 5), ["−0.10", "−0.05", "0.00", "0.05", "0.10"]);
         let small = Scale::exactly(0.0, 3.2e-7).ticks(4);
         assert_eq!((small.exponent, small.major[1].1.as_str()), (-7, "1"));

@@ -71,7 +71,7 @@ pub fn write(report: &AnalysisReport, spectra: &[&SpectrumReport], folder: &Path
     let sheet = Sheet { legend, body_height: 78.0 * panels.len() as f64 + 12.0, statement: statement(report) };
     sheet.write(folder, "spectrum", |canvas, body| {
         let most = all().map(|dot| dot.x).fold(1.0, f64::max).round();
-        let ranks = Scale::exactly(0.4, most + 0.6);
+        let ranks = Scale::Counts { from: 0.4, to: most + 0.6 };
         let axis = |dots: &Vec<Vec<Dot>>, end: &str| {
             let reach = dots.iter().flatten().flat_map(|dot| {
                 let error = dot.std_err_data.max(dot.residual_norm).max(0.0);

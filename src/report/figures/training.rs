@@ -56,7 +56,8 @@ pub fn write_training_curves(
     let body_height = 80.0 * panels.len() as f64 + 14.0;
     let sheet = Sheet { legend, body_height, statement: statement.to_owned() };
     sheet.write(folder, "training", |canvas, body| {
-        let x = Scale::linear(curves.iter().flat_map(|curve| curve.epochs.iter().copied()));
+        let (from, to) = Scale::linear(curves.iter().flat_map(|curve| curve.epochs.iter().copied())).ends();
+        let x = Scale::Counts { from, to };
         let axes: Vec<Axis> =
             panels.iter().map(|(values, name)| Axis::new(Scale::linear_or_log(values, 20.0), *name)).collect();
         let left = axes.iter().map(|axis| axis.room(72.0)).fold(0.0, f64::max);
