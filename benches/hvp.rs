@@ -55,7 +55,7 @@ fn measure(name: &str, shape: &[usize], rows: usize, threads: Option<usize>) -> 
     for k in [1, 4, 8, 16] {
         let block: Vec<f64> = (0..k * objective.dim()).map(|_| uniform(2.0)).collect();
         let block = objective.place(&Tensor::from_vec(block, (k, objective.dim()), &Device::Cpu)?)?;
-        let seconds = median(|| operator.apply(&block, &mut ()).map(drop))? / k as f64;
+        let seconds = median(|| operator.multiply(&block, &mut ()).map(drop))? / k as f64;
         let (ratio, micro_batch) = (seconds / gradient, objective.micro_batch(k.min(objective.block_size())));
         println!("HVP per direction   {seconds:.4} s  K = {k:2}  ({ratio:.2} gradients, micro-batch {micro_batch})");
     }

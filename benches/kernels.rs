@@ -16,11 +16,26 @@ const DIRECTIONS: usize = 8;
 
 fn main() -> Result<()> {
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).unwrap_or_default();
-    let size = 768;
-    let (a, b) = (values(&[1, size, size])?, values(&[1, size, size])?);
-    let product = MatMul { batch: 1, m: size, k: size, n: size, transpose_a: false, transpose_b: false };
-    let peak = rate(2 * size * size * size, || Bilinear::MatMul(product).apply(&[(&a, &b)]))?;
-    println!("matrix product {size} x {size} x {size}: {peak:.0} GFLOP/s\n");
+    println!("{:<36} {:>8}", "matrix product", "GFLOP/s");
+    // The last four: a layer of 784 inputs and 512 outputs on 128 rows, its weights stacked and not.
+    for (name, [batch, m, k, n], [transpose_a, transpose_b], stacked) in [
+        ("768 x 768 x 768", [1, 768, 768, 768], [false, false], [false, false]),
+        ("forward, inputs stacked", [1, 128, 784, 512], [false, true], [true, false]),
+        ("forward, weights stacked", [1, 128, 784, 512], [false, true], [false, true]),
+        ("input gradient", [1, 128, 512, 784], [false, false], [true, false]),
+        ("weight gradient", [1, 512, 128, 784], [true, false], [true, false]),
+    ] {
+        let product = MatMul { batch, m, k, n, transpose_a, transpose_b };
+        let operand = |stacked: bool, shape: [usize; 3]| {
+            let shape: Vec<usize> = stacked.then_some(DIRECTIONS).into_iter().chain(shape).collect();
+            values(&shape)
+        };
+        let (a, b) = (operand(stacked[0], product.a_shape())?, operand(stacked[1], product.b_shape())?);
+        let directions = if stacked == [false, false] { 1 } else { DIRECTIONS };
+        let rate = rate(2 * directions * m * k * n, || Bilinear::MatMul(product).apply(&[(&a, &b)]))?;
+        println!("{name:<36} {rate:>8.0}");
+    }
+    println!();
     println!("{:<36} {:>8} {:>12} {:>12}", "convolution", "forward", "input grad.", "weight grad.");
     for (name, in_channels, out_channels, kernel, stride, input) in [
         ("3 -> 16, 3x3, 32x32", 3, 16, 3, 1, 32),

@@ -62,7 +62,7 @@ fn main() -> Result<(), Error> {
             let operator = CurvatureOperator::new(&objective, &theta, Curvature::Hessian)?;
             let note = format!("micro-batch {}", objective.micro_batch(k.min(objective.block_size())));
             serve(json!({"ready": true, "tool": "flatness", "version": version, "note": note}), || {
-                let product = operator.apply(&placed, &mut ())?.block.to_dtype(DType::F64)?;
+                let product = operator.multiply(&placed, &mut ())?.to_dtype(DType::F64)?;
                 Ok(((product * &block)?.sum(1)? / &squares)?.sum_all()?.to_scalar::<f64>()?)
             })
         }

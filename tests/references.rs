@@ -239,6 +239,18 @@ fn weight_decay_is_in_or_out_as_asked() {
 }
 
 #[test]
+fn a_product_that_is_not_finite_names_its_rows() {
+    let case = Case::read("mlp-tanh-ce");
+    let objective = Objective::new(&case.checkpoint.network, &case.data, case.options(DType::F64)).unwrap();
+    let operator = CurvatureOperator::new(&objective, &case.checkpoint.theta, Curvature::Hessian).unwrap();
+    let block = (case.expected.get("v").unwrap() * f64::NAN).unwrap();
+    for error in [operator.apply(&block, &mut ()).err(), operator.multiply(&block, &mut ()).err()] {
+        let error = error.map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("not finite on a micro-batch (shard 0, number of rows"), "{error}");
+    }
+}
+
+#[test]
 fn products_do_not_depend_on_threads_or_on_the_cut_into_shards() {
     let case = Case::read("resnet-tiny-optA");
     let block = case.expected.get("v").unwrap();
@@ -248,13 +260,15 @@ fn products_do_not_depend_on_threads_or_on_the_cut_into_shards() {
         let objective = Objective::new(&case.checkpoint.network, &case.data, options).unwrap();
         let operator = CurvatureOperator::new(&objective, &case.checkpoint.theta, Curvature::Hessian).unwrap();
         let product = operator.apply(block, &mut ()).unwrap();
-        (values(&product.block), product.shards)
+        (values(&product.block), product.shards, values(&operator.multiply(block, &mut ()).unwrap()))
     };
-    let (one, shards) = product(1, 4);
-    let (two, _) = product(2, 4);
-    let (five, _) = product(5, 4);
-    assert!(one == two && one == five, "the number of threads changed bits");
+    let (one, shards, without_forms) = product(1, 4);
+    for threads in [2, 5] {
+        let (block, _, multiplied) = product(threads, 4);
+        assert!(block == one && multiplied == without_forms, "the number of threads changed bits");
+    }
     assert_close("one shard", &product(2, 1).0, &one, 1e-13);
+    assert_close("without forms", &without_forms, &one, 1e-13);
     // The shards' forms add up to the form of the whole.
     let shards = shards.unwrap();
     let n = one.len() / 8;

@@ -55,14 +55,14 @@ pub fn check(
 
     let operator = CurvatureOperator::new(objective, &theta, Curvature::Hessian)?;
     let vectors = unit_vectors(objective, options.seed)?;
-    let products = operator.apply(&vectors, observer)?.block;
+    let products = operator.multiply(&vectors, observer)?;
     let (u, v) = (vectors.get(0)?, vectors.get(1)?);
     let (hu, hv) = (products.get(0)?, products.get(1)?);
     let scale = norm(&hu)?.max(norm(&hv)?);
     let asymmetry = (dot(&u, &hv)? - dot(&v, &hu)?).abs() / scale.max(f64::MIN_POSITIVE);
     findings.push(judged("symmetry |uᵀHv − vᵀHu| / ‖Hv‖", asymmetry, if double { 1e-11 } else { 1e-4 }));
 
-    let again = operator.apply(&vectors, observer)?.block;
+    let again = operator.multiply(&vectors, observer)?;
     let equal = differing(&products, &again)?;
     findings.push(Finding {
         what: "two passes are equal, bit for bit",

@@ -61,8 +61,8 @@ impl CostEstimate {
         let block_size = operator.block_size().min(options.num_probes);
         // Which vectors they are takes no time.
         let block = Tensor::ones((block_size, objective.dim()), operator.dtype(), operator.device())?;
-        let (seconds, product) = timed(|| operator.apply(&block, observer))?;
-        if !product.block.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite() {
+        let (seconds, product) = timed(|| operator.multiply(&block, observer))?;
+        if !product.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite() {
             return Err(SpectralError::NonFinite { method: "estimate", matvec: 1 }.into());
         }
         let seconds_per_matvec = seconds / block_size as f64;

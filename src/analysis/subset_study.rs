@@ -107,7 +107,7 @@ pub(super) fn subset_study(
             if count > 1 {
                 let other = on(index + 1)?;
                 let other = Restricted::new(&other, ranges.clone())?;
-                let product = other.apply(&subset.top.vectors, observer)?.block;
+                let product = other.multiply(&subset.top.vectors, observer)?;
                 let wide = |tensor: &Tensor| tensor.to_dtype(candle_core::DType::F64);
                 crossed.push((wide(&subset.top.vectors)? * wide(&product)?)?.sum_all()?.to_scalar::<f64>()?);
             }

@@ -64,7 +64,7 @@ pub(super) fn run(args: &MatvecArgs, ui: &mut Ui) -> Result<u8> {
     let operator = CurvatureOperator::new(&objective, &session.checkpoint.theta, curvature)?;
     let mut progress = ui.progress();
     let report = objective.gradient(&objective.place(&session.checkpoint.theta)?, &mut progress)?;
-    let products = operator.apply(&block, &mut progress)?.block;
+    let products = operator.multiply(&block, &mut progress)?;
     if let Some(row) = count_not_finite(&products)?.iter().position(|&count| count > 0) {
         return Err(SpectralError::NonFinite { method: "matvec", matvec: row + 1 }.into());
     }

@@ -46,6 +46,14 @@ pub trait LinearOperator {
     /// # Errors
     /// A non-finite product, or [`crate::Error::Interrupted`].
     fn apply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Product>;
+    /// `A v` for each row `v` of `block`, where nobody asks what the shards contributed: that may be cheaper, and
+    /// differ from `apply` by rounding. Equal block, equal result, bit for bit.
+    ///
+    /// # Errors
+    /// As [`LinearOperator::apply`].
+    fn multiply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        Ok(self.apply(block, observer)?.block)
+    }
     /// How many vectors one `apply` likes best; more are allowed and cost more memory, fewer cost time.
     fn block_size(&self) -> usize {
         8

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::execution::{Execution, in_order};
 use super::pass::{Direction, Pass};
-use super::sum::{Sum, cut};
+use super::sum::{Sum, cut, cut_evenly};
 use crate::autodiff::Pattern;
 use crate::data::{Batch, Dataset};
 use crate::models::{BatchNormMode, Loss, Network};
@@ -187,9 +187,9 @@ impl<'a> Objective<'a> {
         cached.max(self.paying_rows()).min(fitting).max(1)
     }
 
-    /// Rows whose arithmetic hides the commit of a gradient: about 250 multiply-adds for each parameter.
+    /// Rows whose arithmetic hides the commit of a gradient: about 256 multiply-adds for each parameter.
     pub(super) fn paying_rows(&self) -> usize {
-        (250 * self.dim()).div_ceil(self.cost.multiply_adds.max(1)).max(1)
+        (256 * self.dim()).div_ceil(self.cost.multiply_adds.max(1)).max(1)
     }
 
     /// Mean loss and accuracy at `theta`.
@@ -326,7 +326,8 @@ impl<'a> Objective<'a> {
             let part = pool.install(|| self.pass(&batch, params, direction, pass, self.mode(), &mut Pattern::Free))?;
             sum.add_to_shard(self, (0, rows), part)?;
         } else {
-            let plan = cut(&self.shards, self.micro_batch(direction.count));
+            let size = self.micro_batch(direction.count);
+            let plan = if direction.by_shard { cut(&self.shards, size) } else { cut_evenly(&self.shards, size) };
             self.run(&plan, params, direction, pass, &mut sum, observer)?;
         }
         Ok((sum, self.shards.iter().map(Vec::len).collect()))

@@ -81,7 +81,8 @@ impl<'a> CurvatureOperator<'a> {
         Ok(Some(Tensor::from_vec(dots, (count, 1, 1), self.device())?.to_dtype(self.dtype())?))
     }
 
-    fn apply_group(&self, group: &Tensor, observer: &mut dyn Observer) -> Result<Product> {
+    /// The product of a block that one pass carries; shard forms where `by_shard` asks for them.
+    fn apply_group(&self, group: &Tensor, by_shard: bool, observer: &mut dyn Observer) -> Result<Product> {
         let pass = match self.curvature {
             Curvature::Hessian => Pass::Hessian,
             Curvature::Ggn => Pass::Ggn,
@@ -91,7 +92,7 @@ impl<'a> CurvatureOperator<'a> {
             Curvature::GradientCovariance => Pass::Covariance,
         };
         let tangents = self.objective.network.space.split(group)?;
-        let direction = Direction { count: group.dims()[0], tangents, centre: self.centre(group)? };
+        let direction = Direction { count: group.dims()[0], tangents, by_shard, centre: self.centre(group)? };
         let (sum, rows) = self.objective.sum_over_shards(&self.params, &direction, pass, observer)?;
         let num_rows = self.objective.num_rows() as f64;
         let mut block = sum.primal.finish(1.0 / num_rows, self.dtype(), self.device())?;
@@ -103,8 +104,22 @@ impl<'a> CurvatureOperator<'a> {
             let squares = row_dots(group, group)?;
             forms.iter_mut().for_each(|forms| forms.iter_mut().zip(&squares).for_each(|(f, s)| *f += decay * s));
         }
-        let shards = (rows.len() > 1).then_some(ShardForms { rows, forms });
+        let shards = (by_shard && rows.len() > 1).then_some(ShardForms { rows, forms });
         Ok(Product { block, shards })
+    }
+
+    /// The products of even groups of vectors: 9 go as 5 + 4, not as 8 + 1.
+    fn apply_groups(&self, block: &Tensor, by_shard: bool, observer: &mut dyn Observer) -> Result<Vec<Product>> {
+        let count = match *block.dims() {
+            [count, n] if n == self.dim() && count > 0 => count,
+            _ => return Err(Error::VectorShape { got: block.dims().to_vec(), dim: self.dim() }),
+        };
+        let groups = count.div_ceil(self.block_size());
+        let of_group = |group: usize| {
+            let (start, end) = (group * count / groups, (group + 1) * count / groups);
+            self.apply_group(&block.narrow(0, start, end - start)?.contiguous()?, by_shard, observer)
+        };
+        (0..groups).map(of_group).collect()
     }
 }
 
@@ -122,19 +137,7 @@ impl LinearOperator for CurvatureOperator<'_> {
     }
 
     fn apply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Product> {
-        let &[count, n] = block.dims() else {
-            return Err(Error::VectorShape { got: block.dims().to_vec(), dim: self.dim() });
-        };
-        if n != self.dim() || count == 0 {
-            return Err(Error::VectorShape { got: block.dims().to_vec(), dim: self.dim() });
-        }
-        // Even groups: 9 vectors go as 5 + 4, not as 8 + 1.
-        let groups = count.div_ceil(self.block_size());
-        let mut products = Vec::with_capacity(groups);
-        for group in 0..groups {
-            let (start, end) = (group * count / groups, (group + 1) * count / groups);
-            products.push(self.apply_group(&block.narrow(0, start, end - start)?.contiguous()?, observer)?);
-        }
+        let mut products = self.apply_groups(block, true, observer)?;
         if products.len() == 1 {
             return products.pop().ok_or(Error::Interrupted);
         }
@@ -148,6 +151,18 @@ impl LinearOperator for CurvatureOperator<'_> {
             }
         }
         Ok(Product { block, shards })
+    }
+
+    /// Micro-batches of rows from any shards: fewer gradients to sum where shards are small.
+    fn multiply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        let products = self.apply_groups(block, false, observer)?;
+        let blocks: Vec<&Tensor> = products.iter().map(|product| &product.block).collect();
+        let product = if let [product] = blocks[..] { product.clone() } else { Tensor::cat(&blocks, 0)? };
+        if !row_dots(&product, &product)?.iter().all(|square| square.is_finite()) {
+            // By shard, the error names the rows.
+            return Ok(self.apply(block, observer)?.block);
+        }
+        Ok(product)
     }
 
     fn block_size(&self) -> usize {

@@ -36,13 +36,15 @@ pub(super) enum Pass {
 pub(super) struct Direction {
     pub(super) count: usize,
     pub(super) tangents: Vec<Tensor>,
+    /// Whether the forms `vᵀA_s v` of each shard are asked for; micro-batches then stay within a shard.
+    pub(super) by_shard: bool,
     /// The mean gradient's product with each, `[k, 1, 1]`.
     pub(super) centre: Option<Tensor>,
 }
 
 impl Direction {
     pub(super) fn none() -> Self {
-        Self { count: 0, tangents: Vec::new(), centre: None }
+        Self { count: 0, tangents: Vec::new(), by_shard: true, centre: None }
     }
 }
 
@@ -54,7 +56,7 @@ pub(super) struct Part {
     pub(super) correct: Option<usize>,
     /// Per parameter tensor: the gradient `[…shape]` or the products `[k, …shape]`.
     pub(super) gradients: Vec<Option<Tensor>>,
-    /// `vᵀA v` per direction.
+    /// `vᵀA v` per direction; empty where they are not asked for.
     pub(super) forms: Vec<f64>,
     pub(super) statistics: Vec<BatchStatistics>,
     /// Of a plain pass over class labels.
@@ -164,6 +166,7 @@ impl Objective<'_> {
         let mut part = Part::new(batch, output.value().primal(), loss.as_ref())?;
         part.gradients = products(gradients);
         part.forms = match slopes {
+            _ if !direction.by_shard => Vec::new(),
             // `Σ (gᵀv)²`: a sum of squares stays one.
             Some(slopes) => row_dots(&slopes, &slopes)?,
             None => forms(direction, &part.gradients)?,

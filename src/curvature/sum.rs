@@ -19,6 +19,15 @@ pub(super) fn cut(shards: &[Vec<usize>], size: usize) -> Vec<(usize, Vec<usize>)
     plan
 }
 
+/// As [`cut`], but pieces may hold rows of several shards, and two or more are an even number: two threads end together.
+pub(super) fn cut_evenly(shards: &[Vec<usize>], size: usize) -> Vec<(usize, Vec<usize>)> {
+    let rows = shards.concat();
+    let pieces = rows.len().div_ceil(size);
+    let pieces = if pieces > 1 { pieces.next_multiple_of(2) } else { 1 };
+    let size = rows.len().div_ceil(pieces);
+    cut(&[rows], size)
+}
+
 /// Sums over micro-batches.
 pub(super) struct Sum {
     pub(super) loss: f64,

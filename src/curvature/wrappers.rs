@@ -59,6 +59,10 @@ impl LinearOperator for Scaled<'_> {
         }
         Ok(Product { block: (block * self.factor)?, shards })
     }
+
+    fn multiply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        Ok((self.operator.multiply(block, observer)? * self.factor)?)
+    }
 }
 
 /// `A + c I`. Shard forms: those of `A`, each with `c ‖v‖²` added.
@@ -86,6 +90,10 @@ impl LinearOperator for Shifted<'_> {
             }
         }
         Ok(Product { block: (product + (block * self.shift)?)?, shards })
+    }
+
+    fn multiply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        Ok((self.operator.multiply(block, observer)? + (block * self.shift)?)?)
     }
 }
 
@@ -132,6 +140,14 @@ impl LinearOperator for WeightedSum<'_> {
         for &(factor, operator) in &self.rest {
             let term = Scaled::new(factor, operator).apply(block, observer)?;
             sum = Product { block: (sum.block + term.block)?, shards: add_forms(sum.shards, term.shards) };
+        }
+        Ok(sum)
+    }
+
+    fn multiply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        let mut sum = (self.first.1.multiply(block, observer)? * self.first.0)?;
+        for &(factor, operator) in &self.rest {
+            sum = (sum + (operator.multiply(block, observer)? * factor)?)?;
         }
         Ok(sum)
     }
@@ -244,6 +260,10 @@ impl LinearOperator for Restricted<'_> {
         let product = self.operator.apply(&self.extend(block)?, observer)?;
         Ok(Product { block: self.restrict(&product.block)?, shards: product.shards })
     }
+
+    fn multiply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        self.restrict(&self.operator.multiply(&self.extend(block)?, observer)?)
+    }
 }
 
 /// `(I − QQᵀ) A (I − QQᵀ)` for orthonormal rows `Q`. Shard forms: those of `A` at the projected vectors. Memory: `Q` and
@@ -293,6 +313,10 @@ impl LinearOperator for Deflated<'_> {
     fn apply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Product> {
         let product = self.operator.apply(&self.project(block)?, observer)?;
         Ok(Product { block: self.project(&product.block)?, shards: product.shards })
+    }
+
+    fn multiply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        self.project(&self.operator.multiply(&self.project(block)?, observer)?)
     }
 }
 

@@ -1,10 +1,13 @@
 //! Matrix products on the calling thread, in register tiles of rows times vectors.
 //!
-//! Columns of `b` are packed into panels two vectors wide; rows of `a` are read where they lie and broadcast. A panel is
-//! read from the second-level cache once for each tile of rows, which takes a fifth of that cache's speed.
+//! Columns of `b` are packed into panels two vectors wide; rows of `a` are read where they lie and broadcast, or are packed
+//! into tiles too where they are transposed and several panels meet them. A panel is read from the second-level cache once
+//! for each tile of rows, which takes a fifth of that cache's speed.
 
 // Loops over indices are what the compiler unrolls into registers, whatever the target features around them.
 #![allow(clippy::needless_range_loop)]
+
+use std::mem::MaybeUninit;
 
 use super::element::Element;
 use super::simd::{Isa, Simd, SimdTask};
@@ -15,6 +18,8 @@ pub(super) const GRAIN: usize = 4;
 const VECTORS: usize = 2;
 /// Length of sums that stay in registers: a panel of this many rows fits a core's second-level cache.
 const LONGEST: usize = 1024;
+/// Panels that pay for packing a transposed `a`, whose columns lie a cache line or more apart.
+const MANY_PANELS: usize = 4;
 
 /// Grains of rows in a register tile: their sums fill at most three quarters of the registers.
 pub(super) const fn grains_per_tile(registers: usize) -> usize {
@@ -33,24 +38,27 @@ pub(super) struct Gemm<'a, T> {
     /// `[k, n]`, or `[n, k]` where transposed.
     pub b: &'a [T],
     pub transpose_b: bool,
-    /// Whether `out` is added to.
+    /// Whether `out` is added to; otherwise all of it is written.
     pub add: bool,
-    pub out: &'a mut [T],
+    pub out: &'a mut [MaybeUninit<T>],
 }
 
 impl<T: Element> Gemm<'_, T> {
     /// Multiplies. Entries do not depend on how the rows are cut into calls.
     ///
+    /// # Safety
+    /// What is added to has been written before.
+    ///
     /// # Panics
     /// Where an operand or `out` is shorter than its shape says.
-    pub fn run(self) {
+    pub unsafe fn run(self) {
         let Self { rows, k, n, .. } = self;
         assert!(
             self.a.len() >= rows * k && self.b.len() >= k * n && self.out.len() >= rows * n,
             "operands of a matrix product"
         );
         if k == 0 && !self.add {
-            self.out.fill(T::ZERO);
+            self.out.fill(MaybeUninit::new(T::ZERO));
         }
         T::dispatch(Isa::best(), self);
     }
@@ -63,37 +71,42 @@ impl<T: Element> SimdTask<T> for Gemm<'_, T> {
     fn run<S: Simd<Scalar = T>>(mut self) {
         let Self { rows, k, n, .. } = self;
         let width = VECTORS * S::LANES;
+        let most = grains_per_tile(S::REGISTERS);
         let mut panel = vec![T::ZERO; k.min(LONGEST) * width];
-        let mut edge = vec![T::ZERO; if rows.is_multiple_of(GRAIN) { 0 } else { k.min(LONGEST) * GRAIN }];
+        let first_packed = if self.transpose_a && n >= MANY_PANELS * width { 0 } else { rows / GRAIN * GRAIN };
+        let mut packed = vec![T::ZERO; (rows.next_multiple_of(GRAIN) - first_packed) * k.min(LONGEST)];
         for first in (0..k).step_by(LONGEST) {
             let len = LONGEST.min(k - first);
             let add = self.add || first > 0;
-            self.pack_edge(first, len, &mut edge);
+            for (row, size) in tiles(rows, most).filter(|&(row, _)| row >= first_packed) {
+                self.pack_tile((row, size), first, &mut packed[(row - first_packed) * len..][..size * len]);
+            }
             for column in (0..n).step_by(width) {
                 // SAFETY: `S` is the instruction set this task was dispatched to.
                 unsafe { self.pack_panel::<S>(first, len, column, &mut panel) };
-                for (grain, grains) in super::conv::tiles(rows.div_ceil(GRAIN), grains_per_tile(S::REGISTERS)) {
-                    // The last, incomplete grain is a tile of its own.
-                    let whole = grains.min(rows / GRAIN - grain.min(rows / GRAIN));
-                    let place = Place { row: grain * GRAIN, first, len, column, add };
-                    // SAFETY: as above; `place` and the numbers of rows lie inside the operands, whose lengths `Gemm::run`
-                    // has checked, and `edge` holds the rows of the incomplete grain.
+                for (row, size) in tiles(rows, most) {
+                    let place = Place { row, first, len, column, add };
+                    let packed = row.checked_sub(first_packed).map(|row| &packed[row * len..]);
+                    // SAFETY: as above; the tile's rows lie inside the operands, whose lengths `Gemm::run` has checked, or
+                    // in `packed`. What is added to has been written: by the caller of `Gemm::run`, or by the sums before.
                     unsafe {
-                        match whole {
-                            3 => self.tile::<S, { 3 * GRAIN }>(place, &panel, None),
-                            2 => self.tile::<S, { 2 * GRAIN }>(place, &panel, None),
-                            1 => self.tile::<S, GRAIN>(place, &panel, None),
-                            _ => {}
-                        }
-                        if whole < grains {
-                            let row = place.row + whole * GRAIN;
-                            self.tile::<S, GRAIN>(Place { row, ..place }, &panel, Some(&edge));
+                        match size / GRAIN {
+                            3 => self.tile::<S, { 3 * GRAIN }>(place, &panel, packed),
+                            2 => self.tile::<S, { 2 * GRAIN }>(place, &panel, packed),
+                            _ => self.tile::<S, GRAIN>(place, &panel, packed),
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// First row and size of each register tile: whole grains, at most `most` together, and an incomplete one by itself.
+fn tiles(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let whole = rows / GRAIN;
+    let incomplete = (whole * GRAIN < rows).then_some((whole, 1));
+    super::conv::tiles(whole, most).chain(incomplete).map(|(grain, grains)| (grain * GRAIN, grains * GRAIN))
 }
 
 /// Where a register tile lies.
@@ -107,14 +120,21 @@ struct Place {
 }
 
 impl<T: Element> Gemm<'_, T> {
-    /// Copies the rows of the incomplete grain, `[len, GRAIN]`, with zeros beside them.
-    fn pack_edge(&self, first: usize, len: usize, edge: &mut [T]) {
-        let start = self.rows / GRAIN * GRAIN;
-        for (l, packed) in edge.chunks_exact_mut(GRAIN).take(len).enumerate() {
-            for (r, packed) in packed.iter_mut().enumerate().take(self.rows - start) {
-                let (row, l) = (start + r, first + l);
-                *packed = self.a[if self.transpose_a { l * self.rows + row } else { row * self.k + l }];
+    /// Copies the rows of a tile, `[len, size]`, with zeros beyond the last.
+    fn pack_tile(&self, (row, size): (usize, usize), first: usize, packed: &mut [T]) {
+        let rows = size.min(self.rows - row);
+        for (l, packed) in packed.chunks_exact_mut(size).enumerate() {
+            let l = first + l;
+            if self.transpose_a {
+                packed[..rows].copy_from_slice(&self.a[l * self.rows + row..][..rows]);
+            } else {
+                packed
+                    .iter_mut()
+                    .take(rows)
+                    .enumerate()
+                    .for_each(|(r, packed)| *packed = self.a[(row + r) * self.k + l]);
             }
+            packed[rows..].fill(T::ZERO);
         }
     }
 
@@ -155,12 +175,13 @@ impl<T: Element> Gemm<'_, T> {
         }
     }
 
-    /// One register tile of `R` rows; `edge` is the packed incomplete grain, in its place.
+    /// One register tile of `R` rows; `packed` holds them where they are not read from `a` itself.
     ///
     /// # Safety
-    /// The processor has the instruction set of `S`; without `edge`, `R` rows from `place.row` on exist.
+    /// The processor has the instruction set of `S`; without `packed`, `R` rows from `place.row` on exist; with `place.add`
+    /// the tile of `out` has been written.
     #[inline(always)]
-    unsafe fn tile<S: Simd<Scalar = T>, const R: usize>(&mut self, place: Place, panel: &[T], edge: Option<&[T]>) {
+    unsafe fn tile<S: Simd<Scalar = T>, const R: usize>(&mut self, place: Place, panel: &[T], packed: Option<&[T]>) {
         if R > grains_per_tile(S::REGISTERS) * GRAIN {
             unreachable!("no tile of this instruction set is so large"); // known when compiled: no code is made
         }
@@ -169,8 +190,8 @@ impl<T: Element> Gemm<'_, T> {
         // SAFETY: the caller's promise; a panel has `len` rows.
         let sums = unsafe {
             let zero = [[S::splat(T::ZERO); VECTORS]; R];
-            match edge {
-                Some(edge) => accumulate::<S, R, VECTORS>(edge.as_ptr(), [GRAIN, 1], panel.as_ptr(), width, len, zero),
+            match packed {
+                Some(rows) => accumulate::<S, R, VECTORS>(rows.as_ptr(), [R, 1], panel.as_ptr(), width, len, zero),
                 None if self.transpose_a => {
                     let a = self.a.as_ptr().add(first * self.rows + row);
                     accumulate::<S, R, VECTORS>(a, [self.rows, 1], panel.as_ptr(), width, len, zero)
@@ -184,11 +205,12 @@ impl<T: Element> Gemm<'_, T> {
         let (rows, columns) = (R.min(self.rows - row), width.min(n - column));
         for r in 0..rows {
             let out = &mut self.out[(row + r) * n + column..][..columns];
-            // SAFETY: `out` has room for the vectors where it is as wide as a panel, and so has `line`.
+            // SAFETY: `out` has room for the vectors where it is as wide as a panel, and so has `line`; what is added to has
+            // been written.
             unsafe {
                 if columns == width {
                     for v in 0..VECTORS {
-                        let target = out.as_mut_ptr().add(v * S::LANES);
+                        let target = out.as_mut_ptr().cast::<T>().add(v * S::LANES);
                         S::store(target, if add { S::add(S::load(target), sums[r][v]) } else { sums[r][v] });
                     }
                     continue;
@@ -198,7 +220,7 @@ impl<T: Element> Gemm<'_, T> {
                     S::store(line.as_mut_ptr().add(v * S::LANES), sums[r][v]);
                 }
                 for (out, sum) in out.iter_mut().zip(line) {
-                    *out = if add { *out + sum } else { sum };
+                    out.write(if add { out.assume_init() + sum } else { sum });
                 }
             }
         }
@@ -247,13 +269,14 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::kernels::element::filled;
 
     /// A sum of `k` products in any order, and one more addend, is off by at most `(k + 2) ε Σ|a b|` to first order.
     fn random_products<T: Element>(isa: Isa, epsilon: f64) {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         for case in 0..150 {
             let mut size = |most: usize| rng.random_range(1..=most);
-            let (rows, n) = (size(40), size(70));
+            let (rows, n) = (size(40), size(150));
             let k = if case % 25 == 0 { LONGEST + size(40) } else { size(60) };
             let mut draw =
                 |len: usize| -> Vec<T> { (0..len).map(|_| T::from_f64(rng.random_range(-1.0..1.0))).collect() };
@@ -261,9 +284,13 @@ mod tests {
             for (transpose_a, transpose_b, add) in
                 [(false, false, false), (true, false, true), (false, true, true), (true, true, false)]
             {
-                let mut out = start.clone();
                 let (a, b) = (&a[..], &b[..]);
-                T::dispatch(isa, Gemm { rows, k, n, a, transpose_a, b, transpose_b, add, out: &mut out });
+                let product = |out: &mut [MaybeUninit<T>]| {
+                    out.iter_mut().zip(&start).for_each(|(out, &start)| _ = out.write(start));
+                    T::dispatch(isa, Gemm { rows, k, n, a, transpose_a, b, transpose_b, add, out });
+                };
+                // SAFETY: the start values fill it.
+                let out = unsafe { filled(rows * n, product) };
                 for row in 0..rows {
                     for column in 0..n {
                         let (mut sum, mut magnitude) = (0.0, 0.0);
@@ -302,10 +329,9 @@ mod tests {
         let values = |len: usize| -> Vec<f32> { (0..len).map(|i| (i as f32 * 0.37).sin()).collect() };
         let (a, b) = (values(rows * k), values(k * n));
         let product = |a: &[f32], rows: usize| {
-            let mut out = vec![0.0f32; rows * n];
             let (transpose_a, transpose_b, add) = (false, false, false);
-            Gemm { rows, k, n, a, transpose_a, b: &b, transpose_b, add, out: &mut out }.run();
-            out
+            // SAFETY: a product that is not added writes all of it.
+            unsafe { filled(rows * n, |out| Gemm { rows, k, n, a, transpose_a, b: &b, transpose_b, add, out }.run()) }
         };
         let whole = product(&a, rows);
         for cut in [1, 5, 36] {

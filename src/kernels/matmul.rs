@@ -1,9 +1,11 @@
 //! Batched matrix products with either operand transposed.
 
+use std::mem::MaybeUninit;
+
 use candle_core::{Result, Tensor};
 
 use super::access::{Slice, with_float};
-use super::element::Element;
+use super::element::{Element, filled};
 use super::gemm::Gemm;
 use super::{directions, parallel};
 
@@ -69,18 +71,34 @@ impl MatMul {
         }
         let (dtype, device) = (terms[0].0.dtype(), terms[0].0.device());
         with_float!(dtype, T => {
-            let mut out = vec![T::default(); shape.iter().product()];
-            for (index, (a, b)) in terms.iter().enumerate() {
-                let (a, b) = (a.contiguous()?, b.contiguous()?);
-                let (a_stacked, b_stacked) = (a.rank() > 3, b.rank() > 3);
-                let (a, b) = (Slice::<T>::of(&a)?, Slice::<T>::of(&b)?);
-                self.accumulate(&a, a_stacked, &b, b_stacked, index > 0, &mut out);
-            }
+            let held: Vec<(Tensor, Tensor)> =
+                terms.iter().map(|(a, b)| Ok((a.contiguous()?, b.contiguous()?))).collect::<Result<_>>()?;
+            let slices: Vec<(Slice<'_, T>, Slice<'_, T>)> =
+                held.iter().map(|(a, b)| Ok((Slice::of(a)?, Slice::of(b)?))).collect::<Result<_>>()?;
+            let fill = |out: &mut [MaybeUninit<T>]| {
+                for (index, ((a, b), (a_tensor, b_tensor))) in slices.iter().zip(&held).enumerate() {
+                    let (a_stacked, b_stacked) = (a_tensor.rank() > 3, b_tensor.rank() > 3);
+                    // SAFETY: the first term writes all of what later ones add to.
+                    unsafe { self.accumulate((a, a_stacked), (b, b_stacked), index > 0, out) };
+                }
+            };
+            // SAFETY: the first term writes all of it.
+            let out = unsafe { filled(shape.iter().product(), fill) };
             Tensor::from_vec(out, shape, device)
         })
     }
 
-    fn accumulate<T: Element>(&self, a: &[T], a_stacked: bool, b: &[T], b_stacked: bool, add: bool, out: &mut [T]) {
+    /// Writes or adds the products of `a` and `b`, each with whether it is stacked.
+    ///
+    /// # Safety
+    /// What is added to has been written before.
+    unsafe fn accumulate<T: Element>(
+        &self,
+        (a, a_stacked): (&[T], bool),
+        (b, b_stacked): (&[T], bool),
+        add: bool,
+        out: &mut [MaybeUninit<T>],
+    ) {
         let (a_len, b_len, out_len) = (self.m * self.k, self.k * self.n, self.m * self.n);
         if out_len == 0 {
             return;
@@ -93,7 +111,8 @@ impl MatMul {
             let chunk_rows = if parallel::in_pool() { ROWS_PER_CHUNK } else { rows };
             parallel::for_chunks(out, chunk_rows * self.n, |chunk, out| {
                 let rows = out.len() / self.n;
-                tall.gemm(&a[chunk * chunk_rows * self.k..], b, add, rows, out);
+                // SAFETY: the caller's promise.
+                unsafe { tall.gemm(&a[chunk * chunk_rows * self.k..], b, add, rows, out) };
             });
             return;
         }
@@ -101,22 +120,28 @@ impl MatMul {
         if self.transpose_a || self.m <= ROWS_PER_CHUNK || !parallel::in_pool() {
             parallel::for_chunks(out, out_len, |item, out| {
                 let (a, b) = (&a[offset(a_stacked, item, a_len)..], &b[offset(b_stacked, item, b_len)..]);
-                self.gemm(a, b, add, self.m, out);
+                // SAFETY: the caller's promise.
+                unsafe { self.gemm(a, b, add, self.m, out) };
             });
         } else {
             for (item, out) in out.chunks_mut(out_len).enumerate() {
                 let (a, b) = (&a[offset(a_stacked, item, a_len)..], &b[offset(b_stacked, item, b_len)..]);
                 parallel::for_chunks(out, ROWS_PER_CHUNK * self.n, |chunk, out| {
-                    self.gemm(&a[chunk * ROWS_PER_CHUNK * self.k..], b, add, out.len() / self.n, out);
+                    // SAFETY: the caller's promise.
+                    unsafe { self.gemm(&a[chunk * ROWS_PER_CHUNK * self.k..], b, add, out.len() / self.n, out) };
                 });
             }
         }
     }
 
     /// One product of `rows` rows of the result, on the calling thread.
-    fn gemm<T: Element>(&self, a: &[T], b: &[T], add: bool, rows: usize, out: &mut [T]) {
+    ///
+    /// # Safety
+    /// What is added to has been written before.
+    unsafe fn gemm<T: Element>(&self, a: &[T], b: &[T], add: bool, rows: usize, out: &mut [MaybeUninit<T>]) {
         let Self { k, n, transpose_a, transpose_b, .. } = *self;
-        Gemm { rows, k, n, a, transpose_a, b, transpose_b, add, out }.run();
+        // SAFETY: the caller's promise.
+        unsafe { Gemm { rows, k, n, a, transpose_a, b, transpose_b, add, out }.run() };
     }
 }
 

@@ -113,11 +113,13 @@ impl<'a> KrylovSchur<'a> {
     /// Takes the pending block into the basis: one block product, at least two passes of orthogonalisation.
     pub(super) fn step(&mut self, rng: &mut impl Rng, observer: &mut dyn Observer) -> Result<()> {
         let Some(pending) = self.pending.clone() else { return Ok(()) };
-        let product = self.operator.apply(&pending, observer)?;
-        if self.basis.rows() == 0 {
+        let product = if self.basis.rows() == 0 {
+            let product = self.operator.apply(&pending, observer)?;
             self.first_forms = product.shards;
-        }
-        let product = product.block;
+            product.block
+        } else {
+            self.operator.multiply(&pending, observer)?
+        };
         let lengths = norms(&product)?;
         if let Some(row) = lengths.iter().position(|length| !length.is_finite()) {
             let matvec = self.num_matvecs + row + 1;

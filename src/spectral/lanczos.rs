@@ -5,7 +5,7 @@ use nalgebra::DMatrix;
 
 use super::SpectralError;
 use super::vectors::{Basis, norms, scale_rows};
-use crate::curvature::{LinearOperator, ShardForms};
+use crate::curvature::{LinearOperator, Product, ShardForms};
 use crate::observer::{Observer, Step};
 use crate::{Error, Result};
 
@@ -80,7 +80,12 @@ pub(super) fn lanczos(
             break;
         }
         let block = Tensor::cat(&open.iter().map(|space| &space.next).collect::<Vec<_>>(), 0)?;
-        let product = match operator.apply(&block, observer) {
+        // Trace samples come from the start vectors alone, and so do their forms.
+        let product = match step {
+            1 => operator.apply(&block, observer),
+            _ => operator.multiply(&block, observer).map(|block| Product { block, shards: None }),
+        };
+        let product = match product {
             Err(Error::Interrupted) if step > 1 => {
                 run.interrupted = true;
                 break;

@@ -147,7 +147,7 @@ impl Power<'_> {
         let start = normal_block(shape, self.operator.dtype(), self.operator.device(), rng)?;
         let mut vector = self.unit(start)?.ok_or(Error::Interrupted)?;
         for iteration in 1.. {
-            let product = self.operator.apply(&vector, observer)?.block;
+            let product = self.operator.multiply(&vector, observer)?;
             let value = finite_forms(METHOD, &vector, &product, self.num_matvecs)?[0];
             let residual = self.deflated_residual(&vector, &product, value)?;
             self.num_matvecs += 1;

@@ -53,6 +53,7 @@ fn assert_is(wrapped: &dyn LinearOperator, shards: &[DMatrix<f64>; 2], dtype: DT
     let tolerance = 8.0 * dim as f64 * epsilon(dtype) * (whole.norm() + shards[0].norm() + shards[1].norm());
     let error = (matrix(&product.block) - &v * &whole).abs().max();
     assert!(error <= tolerance * v.abs().max(), "product: {error:e}");
+    assert_eq!(matrix(&wrapped.multiply(&vectors, &mut ()).unwrap()), matrix(&product.block));
     let identity = wrapped.apply(&tensor(&DMatrix::identity(dim, dim), dtype), &mut ()).unwrap();
     let dense = matrix(&identity.block);
     let asymmetry = (&dense - dense.transpose()).abs().max();

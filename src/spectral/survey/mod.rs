@@ -217,7 +217,7 @@ fn check(operator: &dyn LinearOperator, params: &SurveyParams) -> Result<()> {
 /// Two products of one vector, which must agree bit for bit; the number of products.
 fn guard(operator: &dyn LinearOperator, rng: &mut ChaCha8Rng, observer: &mut dyn Observer) -> Result<usize> {
     let vector = normal_block((1, operator.dim()), operator.dtype(), operator.device(), rng)?;
-    let [first, second] = [operator.apply(&vector, observer)?.block, operator.apply(&vector, observer)?.block];
+    let [first, second] = [operator.multiply(&vector, observer)?, operator.multiply(&vector, observer)?];
     let size = norms(&first)?[0];
     if !size.is_finite() {
         return Err(SpectralError::NonFinite { method: METHOD, matvec: 1 }.into());
