@@ -106,6 +106,9 @@ pub struct Objective<'a> {
 /// Directions that one product carries at a time where memory allows.
 pub const BLOCK: usize = 8;
 
+/// Micro-batches of a product, at least, where each pays for committing a gradient: work for as many threads.
+const WANTED_PIECES: usize = 16;
+
 /// What an activation of a block may occupy to stay near a core: a fixed figure, not this machine's cache.
 const NOMINAL_CACHE_BYTES: usize = 5 << 19;
 
@@ -327,7 +330,12 @@ impl<'a> Objective<'a> {
             sum.add_to_shard(self, (0, rows), part)?;
         } else {
             let size = self.micro_batch(direction.count);
-            let plan = if direction.by_shard { cut(&self.shards, size) } else { cut_evenly(&self.shards, size) };
+            let plan = if direction.by_shard {
+                cut(&self.shards, size)
+            } else {
+                let share = self.num_rows().div_ceil(WANTED_PIECES).max(self.paying_rows());
+                cut_evenly(&self.shards, size.min(share))
+            };
             self.run(&plan, params, direction, pass, &mut sum, observer)?;
         }
         Ok((sum, self.shards.iter().map(Vec::len).collect()))

@@ -10,6 +10,7 @@
 use std::mem::MaybeUninit;
 
 use super::element::Element;
+use super::scratch::Scratch;
 use super::simd::{Isa, Simd, SimdTask};
 
 /// Rows of the smallest register tile, and the unit of larger ones.
@@ -72,9 +73,9 @@ impl<T: Element> SimdTask<T> for Gemm<'_, T> {
         let Self { rows, k, n, .. } = self;
         let width = VECTORS * S::LANES;
         let most = grains_per_tile(S::REGISTERS);
-        let mut panel = vec![T::ZERO; k.min(LONGEST) * width];
+        let mut panel = Scratch::new(k.min(LONGEST) * width);
         let first_packed = if self.transpose_a && n >= MANY_PANELS * width { 0 } else { rows / GRAIN * GRAIN };
-        let mut packed = vec![T::ZERO; (rows.next_multiple_of(GRAIN) - first_packed) * k.min(LONGEST)];
+        let mut packed = Scratch::new((rows.next_multiple_of(GRAIN) - first_packed) * k.min(LONGEST));
         for first in (0..k).step_by(LONGEST) {
             let len = LONGEST.min(k - first);
             let add = self.add || first > 0;
@@ -128,11 +129,9 @@ impl<T: Element> Gemm<'_, T> {
             if self.transpose_a {
                 packed[..rows].copy_from_slice(&self.a[l * self.rows + row..][..rows]);
             } else {
-                packed
-                    .iter_mut()
-                    .take(rows)
-                    .enumerate()
-                    .for_each(|(r, packed)| *packed = self.a[(row + r) * self.k + l]);
+                for (r, packed) in packed[..rows].iter_mut().enumerate() {
+                    *packed = self.a[(row + r) * self.k + l];
+                }
             }
             packed[rows..].fill(T::ZERO);
         }
