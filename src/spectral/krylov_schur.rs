@@ -225,9 +225,14 @@ impl<'a> KrylovSchur<'a> {
 
     /// Shrinks the basis to the Ritz vectors `keep`; the pending block stays (Wu & Simon 2000).
     pub(super) fn restart(&mut self, ritz: &Ritz, keep: &[usize]) -> Result<()> {
-        let vectors = self.vectors(ritz, keep)?;
-        self.basis = Basis::default();
-        self.basis.push(vectors);
+        let kept = ritz.vectors.select_columns(keep).transpose();
+        let mut basis = Basis::default();
+        // In blocks as large as those that go, so that their memory serves at the next restart.
+        for first in (0..keep.len()).step_by(self.block.max(1)) {
+            let rows = self.block.clamp(1, keep.len() - first);
+            basis.push(self.basis.combine(&kept.rows(first, rows).into_owned())?);
+        }
+        self.basis = basis;
         let values = keep.iter().map(|&i| ritz.values[i]);
         self.projected = DMatrix::from_diagonal(&nalgebra::DVector::from_iterator(keep.len(), values));
         self.coupling = ritz.vectors.select_columns(keep).transpose() * &self.coupling;
