@@ -7,6 +7,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use flatness::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective, ObjectiveOptions};
 use flatness::data::{Dataset, Inputs, Targets};
+use flatness::kernels::keep_freed_memory;
 use flatness::models::{Loss, Network, family};
 use flatness::random::{Purpose, stream};
 use rand::Rng;
@@ -44,6 +45,7 @@ fn measure(name: &str, shape: &[usize], rows: usize, threads: Option<usize>) -> 
     let mut options = ObjectiveOptions::new(Loss::CrossEntropy { label_smoothing: 0.0 });
     options.execution.threads = threads.unwrap_or(options.execution.threads);
     let threads = options.execution.threads;
+    keep_freed_memory(options.execution.memory_bytes);
     let objective = Objective::new(&network, &data, options)?;
     let mut uniform = |scale: f64| (rng.next_u32() as f64 / f64::from(u32::MAX) - 0.5) * scale;
     let theta: Vec<f64> = (0..objective.dim()).map(|_| uniform(0.1)).collect();

@@ -13,6 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use flatness::checkpoint::Checkpoint;
 use flatness::curvature::{Curvature, CurvatureOperator, Execution, LinearOperator, Objective, ObjectiveOptions};
 use flatness::data::DataSpec;
+use flatness::kernels::keep_freed_memory;
 use flatness::models::{BatchNormMode, Loss};
 use flatness::nn::Mode;
 use flatness::optim::{Optimizer, OptimizerConfig, Setup};
@@ -36,6 +37,7 @@ fn main() -> Result<(), Error> {
             _ => return Err(format!("unknown option {option:?}").into()),
         }
     }
+    keep_freed_memory(execution.memory_bytes);
     let checkpoint = Checkpoint::read(Path::new(weights), None)?;
     let data = DataSpec::new(format!("tensors:{data}").parse()?).load()?;
     let mut options = ObjectiveOptions::new(Loss::CrossEntropy { label_smoothing: 0.0 });

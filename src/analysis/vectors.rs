@@ -16,8 +16,8 @@ pub(super) fn eigenvectors(
 ) -> Result<Vec<EigenvectorReport>> {
     let mut reports = Vec::new();
     for end in [&spectrum.top, &spectrum.bottom] {
-        for (index, row) in wide(&end.vectors)?.into_iter().enumerate() {
-            reports.push(eigenvector(end.end, index, &row, &spans(scope, space)?));
+        for index in 0..end.vectors.dims()[0] {
+            reports.push(eigenvector(end.end, index, &wide(&end.vectors.get(index)?)?, &spans(scope, space)?));
         }
     }
     Ok(reports)
@@ -47,18 +47,22 @@ fn eigenvector(end: End, index: usize, row: &[f64], spans: &[(&str, usize)]) -> 
 /// `‖P g‖² / ‖g‖²`, `P` the projection on the top eigenvectors: how much of the gradient lies in sharp directions. NaN
 /// for a zero gradient or no vectors. `gradient` is `[1, n]`.
 pub(super) fn gradient_share(gradient: &Tensor, top: &EigenReport) -> Result<f64> {
-    let gradient = gradient.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let gradient = wide(&gradient.flatten_all()?)?;
     let square: f64 = gradient.iter().map(|entry| entry * entry).sum();
-    let rows = wide(&top.vectors)?;
-    if rows.is_empty() || square == 0.0 {
+    let rows = top.vectors.dims()[0];
+    if rows == 0 || square == 0.0 {
         return Ok(f64::NAN);
     }
-    let dots = rows.iter().map(|row| row.iter().zip(&gradient).map(|(y, g)| y * g).sum::<f64>());
-    Ok(dots.map(|dot| dot * dot).sum::<f64>() / square)
+    let mut along = 0.0;
+    for row in 0..rows {
+        let dot: f64 = wide(&top.vectors.get(row)?)?.iter().zip(&gradient).map(|(y, g)| y * g).sum();
+        along += dot * dot;
+    }
+    Ok(along / square)
 }
 
-fn wide(rows: &Tensor) -> Result<Vec<Vec<f64>>> {
-    Ok(rows.to_dtype(DType::F64)?.to_vec2()?)
+fn wide(vector: &Tensor) -> Result<Vec<f64>> {
+    Ok(vector.to_dtype(DType::F64)?.to_vec1()?)
 }
 
 #[cfg(test)]

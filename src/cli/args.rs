@@ -9,6 +9,7 @@ use super::CliError;
 use crate::Result;
 use crate::curvature::Execution;
 use crate::data::{DataSpec, LabelNoise, LabelSource, RowRange, Source, Split, Subset};
+use crate::kernels::keep_freed_memory;
 use crate::models::{BatchNormMode, Loss};
 
 /// f32 or f64.
@@ -155,6 +156,7 @@ impl ComputeArgs {
             execution.threads = threads;
         }
         execution.memory_bytes = parse_memory(&self.memory)?;
+        keep_freed_memory(execution.memory_bytes);
         Ok(execution)
     }
 }

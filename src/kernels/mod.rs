@@ -19,6 +19,7 @@ pub mod fallback;
 mod gemm;
 mod linear;
 mod matmul;
+mod memory;
 mod parallel;
 mod pointwise;
 mod pool;
@@ -32,6 +33,7 @@ pub use conv::ConvGeometry;
 pub use element::Element;
 pub use linear::Linear;
 pub use matmul::MatMul;
+pub use memory::keep_freed_memory;
 pub use pointwise::Pointwise;
 pub use pool::{PoolGeometry, max_pool_indices};
 

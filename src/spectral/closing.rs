@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 
 use super::data_error::{join, std_errors_or_nan};
 use super::trace::finite_forms;
-use super::vectors::{norms, row_dots, scale_rows, select_rows};
+use super::vectors::{norms, scale_rows, select_rows};
 use super::{EigenReport, End};
 use crate::curvature::{LinearOperator, ShardForms};
 use crate::observer::Observer;
@@ -112,9 +112,11 @@ fn residual_norms(vectors: &Tensor, product: &Tensor, values: &[f64]) -> Result<
 
 /// Each row with length 1 and its entry of largest magnitude positive (the first such entry, if several).
 fn normalized(vectors: &Tensor) -> Result<Tensor> {
-    let lengths = row_dots(vectors, vectors)?;
-    let rows = vectors.to_dtype(DType::F64)?.to_vec2::<f64>()?;
-    let larger = |largest: f64, &entry: &f64| if entry.abs() > largest.abs() { entry } else { largest };
-    let factor = |(row, square): (&Vec<f64>, f64)| row.iter().fold(0.0, larger).signum() / square.sqrt();
-    scale_rows(vectors, &rows.iter().zip(lengths).map(factor).collect::<Vec<_>>())
+    let lengths = norms(vectors)?;
+    let larger = |largest: f64, entry: f64| if entry.abs() > largest.abs() { entry } else { largest };
+    let factor = |(row, length): (usize, f64)| {
+        let row = vectors.get(row)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        Ok(row.into_iter().fold(0.0, larger).signum() / length)
+    };
+    scale_rows(vectors, &lengths.into_iter().enumerate().map(factor).collect::<Result<Vec<_>>>()?)
 }

@@ -197,11 +197,11 @@ impl<'a> Search<'a> {
         let pick = |values: &[f64]| ends.iter().map(|&i| values[i]).collect();
         let vectors: Option<Tensor> = if ends.is_empty() { None } else { Some(self.state.vectors(&self.ritz, &ends)?) };
         let (values, residuals) = (pick(&self.ritz.values), pick(&self.ritz.residuals));
-        let mut accepted = Accepted::new(vectors, values, residuals, self.state.num_matvecs)?;
-        accepted.interrupted = interrupted;
-        let Self { operator, params, state, .. } = self;
+        let (num_matvecs, Self { operator, params, state, .. }) = (self.state.num_matvecs, self);
         // The basis goes before the closing products take their memory.
         drop(state);
+        let mut accepted = Accepted::new(vectors, values, residuals, num_matvecs)?;
+        accepted.interrupted = interrupted;
         accepted.measure(METHOD, operator, observer)?;
         let (top, bottom) = accepted.reports(METHOD, operator, params.bottom, params.tolerance)?;
         Ok(EigenpairsReport { top, bottom })
