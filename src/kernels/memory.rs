@@ -4,19 +4,25 @@ use std::ffi::{c_int, c_long};
 
 /// `mi_option_purge_delay` of mimalloc 2.
 const PURGE_DELAY: c_int = 15;
-/// Milliseconds for which freed memory is kept where there is plenty, instead of 10.
-const KEPT: c_long = 100;
-/// Memory to plan with that counts as plenty.
+/// Memory to plan with below which freed memory goes back to the system at once, and from which on it is kept long.
+const TIGHT: usize = 256 << 20;
 const PLENTY: usize = 1 << 30;
 
-/// Keeps freed memory from one product to the next where `memory_bytes`, what the engine plans with, is plenty. A product
-/// of a small network spends a fifth of its time on fresh pages otherwise; with less memory to plan with they are due,
-/// since what is kept comes on top. `MIMALLOC_PURGE_DELAY` in the environment comes first.
-pub fn keep_freed_memory(memory_bytes: usize) {
-    if memory_bytes >= PLENTY {
-        // SAFETY: stores a number that later frees read.
-        unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, KEPT) }
+/// Milliseconds for which freed memory is kept, where the engine plans with `memory_bytes`: it comes on top of the plan.
+fn delay(memory_bytes: usize) -> c_long {
+    match memory_bytes {
+        ..TIGHT => 0,
+        TIGHT..PLENTY => 10,
+        PLENTY.. => 100,
     }
+}
+
+/// Keeps freed memory as long as is due where the engine plans with `memory_bytes`. Where there is plenty, a product of a
+/// small network would spend a fifth of its time on fresh pages otherwise; where there is little, the process stays within
+/// it, for twice the time. `MIMALLOC_PURGE_DELAY` in the environment comes first.
+pub fn keep_freed_memory(memory_bytes: usize) {
+    // SAFETY: stores a number that later frees read.
+    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, delay(memory_bytes)) }
 }
 
 #[cfg(test)]
@@ -24,15 +30,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plenty_of_memory_keeps_what_is_freed() {
+    fn the_allocator_takes_the_delay() {
         if std::env::var_os("MIMALLOC_PURGE_DELAY").is_some() {
             return;
         }
         // SAFETY: reads a number.
-        let delay = || unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
-        keep_freed_memory(PLENTY - 1);
-        assert_eq!(delay(), 10, "another version of mimalloc has its options in other places");
-        keep_freed_memory(PLENTY);
-        assert_eq!(delay(), KEPT);
+        let kept = || unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
+        assert_eq!(kept(), delay(TIGHT), "another version of mimalloc has its options in other places");
+        for (memory_bytes, milliseconds) in [(PLENTY, 100), (TIGHT - 1, 0), (TIGHT, 10)] {
+            keep_freed_memory(memory_bytes);
+            assert_eq!(kept(), milliseconds);
+        }
     }
 }

@@ -50,11 +50,14 @@ fn the_peak_stays_within_what_was_planned_through_restarts() {
     let base = peak_bytes(&format!("info {checkpoint}"));
     let settings =
         "--top 10 --bottom 10 --max-matvecs 150 --no-cross-fit --plane-points 0 --slice-points 0 --threads 2";
-    let peak = peak_bytes(&format!("analyze {checkpoint} {settings} --memory 384MiB --out {}", at("out")));
-    let run: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(Path::new(&at("out")).join("run.json")).unwrap()).unwrap();
-    let survey = &run["surveys"][0];
-    println!("peak {} MiB, {} of them without work; {survey}", peak >> 20, base >> 20);
-    assert!(survey["memory_bound"] == true && survey["num_restarts"].as_u64() >= Some(1), "{survey}");
-    assert!(peak > base && peak <= base + (384 << 20), "peak {} MiB", peak >> 20);
+    for mebibytes in [192, 384] {
+        let out = at(&mebibytes.to_string());
+        let peak = peak_bytes(&format!("analyze {checkpoint} {settings} --memory {mebibytes}MiB --out {out}"));
+        let run: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(Path::new(&out).join("run.json")).unwrap()).unwrap();
+        let survey = &run["surveys"][0];
+        println!("peak {} MiB, {} of them without work; {survey}", peak >> 20, base >> 20);
+        assert!(survey["memory_bound"] == true && survey["num_restarts"].as_u64() >= Some(1), "{survey}");
+        assert!(peak > base && peak <= base + (mebibytes << 20), "--memory {mebibytes} MiB: peak {} MiB", peak >> 20);
+    }
 }
