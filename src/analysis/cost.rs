@@ -7,7 +7,6 @@ use candle_core::{DType, Tensor};
 use super::spectrum::basis_bytes;
 use super::{AnalysisOptions, EigenMethod, OperatorKind};
 use crate::curvature::{Curvature, CurvatureOperator, ExactParams, LinearOperator, Objective};
-use crate::models::BatchNormMode;
 use crate::spectral::SpectralError;
 use crate::{Observer, Result};
 
@@ -143,20 +142,7 @@ fn memory_bytes(objective: &Objective<'_>, options: &AnalysisOptions) -> usize {
     let basis = typical_matvecs(&AnalysisOptions { operators: vec![OperatorKind::Hessian], ..options.clone() }, dim);
     let basis = basis.min(dim).min(for_bases.max(wanted + options.num_probes));
     let block = objective.block_size().min(options.num_probes);
-    (2 + basis) * dim * element + bytes_of_product(objective, block)
-}
-
-/// Vectors, their products and the sum in f64; for each worker a micro-batch with its activations, and a gradient.
-fn bytes_of_product(objective: &Objective<'_>, directions: usize) -> usize {
-    let (dim, element) = (objective.dim(), objective.options().dtype.size_in_bytes());
-    let execution = objective.options().execution;
-    let has_batch_norm = objective.network().architecture.has_batch_norm();
-    let whole_batch = objective.options().batch_norm == BatchNormMode::Train && has_batch_norm;
-    let rows =
-        if whole_batch { objective.num_rows() } else { objective.micro_batch(directions).min(objective.num_rows()) };
-    let each = element * (1 + directions) * (dim + rows * objective.cost().activations);
-    let workers = if whole_batch { 1 } else { execution.threads.min(execution.memory_bytes / each.max(1)).max(1) };
-    directions * dim * (2 * element + 8) + workers * each
+    (2 + basis) * dim * element + objective.product_bytes(block)
 }
 
 #[cfg(test)]

@@ -146,6 +146,7 @@ pub(super) struct ComputeArgs {
 }
 
 impl ComputeArgs {
+    /// What is asked for, checked; the allocator hears of the memory.
     pub(super) fn execution(&self) -> Result<Execution> {
         let DeviceArg::Cpu = self.device;
         let mut execution = Execution::default();

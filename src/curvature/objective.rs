@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::execution::{Execution, in_order};
 use super::pass::{Direction, Pass};
-use super::sum::{Sum, cut, cut_evenly};
+use super::sum::{Sum, cut};
 use crate::autodiff::Pattern;
 use crate::data::{Batch, Dataset};
 use crate::models::{BatchNormMode, Loss, Network};
@@ -103,15 +103,6 @@ pub struct Objective<'a> {
     pub(super) pool: Option<Arc<rayon::ThreadPool>>,
 }
 
-/// Directions that one product carries at a time where memory allows.
-pub const BLOCK: usize = 8;
-
-/// Micro-batches of a product, at least, where each pays for committing a gradient: work for as many threads.
-const WANTED_PIECES: usize = 16;
-
-/// What an activation of a block may occupy to stay near a core: a fixed figure, not this machine's cache.
-const NOMINAL_CACHE_BYTES: usize = 5 << 19;
-
 impl<'a> Objective<'a> {
     /// Checks that network, data and loss fit together, by running one row.
     ///
@@ -174,25 +165,6 @@ impl<'a> Objective<'a> {
     /// Making the tensor.
     pub fn place(&self, theta: &Tensor) -> Result<Tensor> {
         Ok(theta.to_dtype(self.options.dtype)?.to_device(&self.options.device)?)
-    }
-
-    /// Directions per pass: [`BLOCK`], or fewer where two blocks of f64 would fill half of the memory.
-    pub fn block_size(&self) -> usize {
-        (self.options.execution.memory_bytes / 4 / (8 * self.dim().max(1))).clamp(1, BLOCK)
-    }
-
-    /// Rows of a micro-batch that carries `directions`: enough arithmetic to pay for committing a gradient, no more
-    /// activations than stay near a core or fit the memory. Depends on the model, the dtype and the memory only.
-    pub fn micro_batch(&self, directions: usize) -> usize {
-        let bytes = self.options.dtype.size_in_bytes() * (1 + directions);
-        let cached = NOMINAL_CACHE_BYTES / (bytes * self.cost.largest_activation.max(1));
-        let fitting = self.options.execution.memory_bytes / 8 / (bytes * self.cost.activations.max(1));
-        cached.max(self.paying_rows()).min(fitting).max(1)
-    }
-
-    /// Rows whose arithmetic hides the commit of a gradient: about 256 multiply-adds for each parameter.
-    pub(super) fn paying_rows(&self) -> usize {
-        (256 * self.dim()).div_ceil(self.cost.multiply_adds.max(1)).max(1)
     }
 
     /// Mean loss and accuracy at `theta`.
@@ -329,14 +301,7 @@ impl<'a> Objective<'a> {
             let part = pool.install(|| self.pass(&batch, params, direction, pass, self.mode(), &mut Pattern::Free))?;
             sum.add_to_shard(self, (0, rows), part)?;
         } else {
-            let size = self.micro_batch(direction.count);
-            let plan = if direction.by_shard {
-                cut(&self.shards, size)
-            } else {
-                let share = self.num_rows().div_ceil(WANTED_PIECES).max(self.paying_rows());
-                cut_evenly(&self.shards, size.min(share))
-            };
-            self.run(&plan, params, direction, pass, &mut sum, observer)?;
+            self.run(&self.micro_batches(direction), params, direction, pass, &mut sum, observer)?;
         }
         Ok((sum, self.shards.iter().map(Vec::len).collect()))
     }
@@ -357,16 +322,6 @@ impl<'a> Objective<'a> {
         };
         let commit = |index: usize, part| sum.add_to_shard(self, (plan[index].0, plan[index].1.as_slice()), part);
         in_order(plan.len(), workers, work, commit, observer)
-    }
-
-    /// As many workers as asked for, and as their gradients and activations of `rows` rows fit the memory.
-    pub(super) fn workers(&self, directions: usize, rows: usize) -> usize {
-        if !self.options.device.is_cpu() {
-            return 1;
-        }
-        let element = self.options.dtype.size_in_bytes() * (1 + directions);
-        let each = element * (self.dim() + rows * self.cost.activations);
-        self.options.execution.threads.min(self.options.execution.memory_bytes / each.max(1)).max(1)
     }
 
     pub(super) fn mode(&self) -> Mode {

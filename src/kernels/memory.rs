@@ -18,7 +18,7 @@ fn delay(memory_bytes: usize) -> c_long {
 }
 
 /// Keeps freed memory as long as is due where the engine plans with `memory_bytes`. Where there is plenty, a product of a
-/// small network would spend a fifth of its time on fresh pages otherwise; where there is little, the process stays within
+/// small network would spend a tenth of its time on fresh pages otherwise; where there is little, the process hardly exceeds
 /// it, for twice the time. `MIMALLOC_PURGE_DELAY` in the environment comes first.
 pub fn keep_freed_memory(memory_bytes: usize) {
     // SAFETY: stores a number that later frees read.

@@ -272,4 +272,14 @@ mod tests {
             assert!(report.top.std_err_data[0].is_nan() && report.top.residual_norms[0] > 0.0);
         }
     }
+
+    #[test]
+    fn without_a_closing_product_no_residual_is_below_rounding() {
+        let operator = with_spectrum(&clustered_spectrum(300), DType::F32, 2);
+        let params = EigenParams { tolerance: 0.0, ..ends_of(1, 0) };
+        let rng = &mut stream(3, Purpose::Eigenpairs);
+        let top = eigenpairs(&operator, &params, rng, &mut Breaking::after(40)).unwrap().top;
+        assert!(top.interrupted);
+        assert_eq!(top.residual_norms[0], f64::from(f32::EPSILON) * top.ritz_values[0]);
+    }
 }

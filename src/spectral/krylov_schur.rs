@@ -7,7 +7,7 @@ use rand::Rng;
 use super::SpectralError;
 use super::dense::symmetric_eigen;
 use super::state::{SurveyState, damaged};
-use super::vectors::{Basis, combine, normal_block, norms, products};
+use super::vectors::{Basis, combine, epsilon, normal_block, norms, products};
 use crate::Result;
 use crate::curvature::{LinearOperator, ShardForms};
 use crate::observer::Observer;
@@ -255,13 +255,13 @@ impl<'a> KrylovSchur<'a> {
     }
 
     fn orthonormalize(&self, block: Tensor) -> Result<Split> {
-        let epsilon = if block.dtype() == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
         if self.basis.rows() == self.operator.dim() {
             // Nothing can be left; what is, is rounding.
             let along = self.basis.coefficients(&block)?;
             return Ok(Split { within: DMatrix::zeros(along.nrows(), 0), along, rest: None });
         }
-        orthonormalize(&self.basis, block, BREAKDOWN_UNITS * epsilon * self.norm)
+        let negligible = BREAKDOWN_UNITS * epsilon(block.dtype()) * self.norm;
+        orthonormalize(&self.basis, block, negligible)
     }
 }
 
@@ -274,9 +274,9 @@ fn asymmetry_allowed(dtype: DType) -> f64 {
 /// An orthonormal basis of the span of the rows of `block`, `[r, n]`, without directions that are rounding; `None` if
 /// nothing else is there.
 pub(super) fn orthonormal_rows(block: &Tensor) -> Result<Option<Tensor>> {
-    let epsilon = if block.dtype() == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
     let longest = norms(block)?.into_iter().fold(0.0, f64::max);
-    Ok(orthonormalize(&Basis::default(), block.clone(), BREAKDOWN_UNITS * epsilon * longest)?.rest)
+    let negligible = BREAKDOWN_UNITS * epsilon(block.dtype()) * longest;
+    Ok(orthonormalize(&Basis::default(), block.clone(), negligible)?.rest)
 }
 
 /// Splits `block` into its part along `basis` and an orthonormal rest; directions of the rest whose share of `block`

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use nalgebra::DMatrix;
 
 use super::SpectralError;
-use super::vectors::{Basis, norms, scale_rows};
+use super::vectors::{Basis, epsilon, norms, scale_rows};
 use crate::curvature::{LinearOperator, Product, ShardForms};
 use crate::observer::{Observer, Step};
 use crate::{Error, Result};
@@ -146,7 +146,7 @@ impl Krylov {
         let last = self.basis.rows() - 1;
         let alpha = first[(0, last)] + second[(0, last)];
         let beta = norms(&rest)?[0];
-        let epsilon = if rest.dtype() == candle_core::DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
+        let epsilon = epsilon(rest.dtype());
         self.alphas.push(alpha);
         self.betas.push(beta);
         let size = self.alphas.iter().zip(&self.betas).map(|(alpha, beta)| alpha.abs() + beta).fold(0.0, f64::max);

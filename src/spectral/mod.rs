@@ -191,8 +191,8 @@ pub struct EigenReport {
     pub method: &'static str,
     /// Products with the operator, shared by both ends of one run.
     pub num_matvecs: usize,
-    /// The observer ended the run early. Residual norms are then those of the recurrence, without a closing product,
-    /// and the data errors are NaN.
+    /// The observer ended the run early. Residual norms are then those of the recurrence, or the rounding of a product
+    /// where that is more, without a closing product, and the data errors are NaN.
     pub interrupted: bool,
 }
 

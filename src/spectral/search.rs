@@ -8,6 +8,7 @@ use super::closing::Accepted;
 use super::eigenpairs::EigenParams;
 use super::krylov_schur::{KrylovSchur, Ritz};
 use super::state::{SurveyState, damaged};
+use super::vectors::epsilon;
 use crate::Result;
 use crate::curvature::LinearOperator;
 use crate::observer::{Observer, Step};
@@ -196,7 +197,10 @@ impl<'a> Search<'a> {
         let ends = self.ends();
         let pick = |values: &[f64]| ends.iter().map(|&i| values[i]).collect();
         let vectors: Option<Tensor> = if ends.is_empty() { None } else { Some(self.state.vectors(&self.ritz, &ends)?) };
-        let (values, residuals) = (pick(&self.ritz.values), pick(&self.ritz.residuals));
+        // Until a product measures it, no residual is known below the rounding of products.
+        let rounding = epsilon(self.operator.dtype()) * self.scale();
+        let residuals: Vec<f64> = self.ritz.residuals.iter().map(|residual| residual.max(rounding)).collect();
+        let (values, residuals) = (pick(&self.ritz.values), pick(&residuals));
         let (num_matvecs, Self { operator, params, state, .. }) = (self.state.num_matvecs, self);
         // The basis goes before the closing products take their memory.
         drop(state);

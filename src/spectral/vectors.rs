@@ -60,6 +60,11 @@ impl Basis {
     }
 }
 
+/// The distance from 1 to the next number of a dtype.
+pub(crate) fn epsilon(dtype: DType) -> f64 {
+    if dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) }
+}
+
 /// `C B` for one block, `[r, n]`.
 pub(crate) fn combine(coefficients: &DMatrix<f64>, block: &Tensor) -> Result<Tensor> {
     combination(None, coefficients, std::slice::from_ref(block))
