@@ -3,11 +3,12 @@
 //! `cargo bench --bench coverage`; prints the table of `RESULTS-coverage.md`. Everything is seeded: equal tables, always.
 
 use candle_core::{DType, Device, Tensor};
-use flatness::curvature::LinearOperator;
+use flatness::operator::DenseOperator;
+use flatness::operator::LinearOperator;
 use flatness::random::{Purpose, substream};
 use flatness::spectral::{
-    CrossFitParams, DeflatedTraceParams, Deflation, DenseOperator, EigenParams, TraceParams, cross_fit, deflated_trace,
-    eigenpairs, hutchinson,
+    CrossFitParams, DeflatedTraceParams, Deflation, EigenParams, TraceParams, cross_fit, deflated_trace, eigenpairs,
+    hutchinson,
 };
 use flatness::statistics::student_quantile;
 use nalgebra::{DMatrix, DVector};

@@ -5,10 +5,12 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use flatness::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective, ObjectiveOptions};
+use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::data::{Dataset, Inputs, Targets};
 use flatness::kernels::keep_freed_memory;
 use flatness::models::{Loss, Network, family};
+use flatness::objective::{Objective, ObjectiveOptions};
+use flatness::operator::LinearOperator;
 use flatness::random::{Purpose, stream};
 use rand::Rng;
 

@@ -11,11 +11,13 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use flatness::checkpoint::Checkpoint;
-use flatness::curvature::{Curvature, CurvatureOperator, Execution, LinearOperator, Objective, ObjectiveOptions};
+use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::data::DataSpec;
 use flatness::kernels::keep_freed_memory;
 use flatness::models::{BatchNormMode, Loss};
 use flatness::nn::Mode;
+use flatness::objective::{Execution, Objective, ObjectiveOptions};
+use flatness::operator::LinearOperator;
 use flatness::optim::{Optimizer, OptimizerConfig, Setup};
 use serde_json::json;
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::autodiff::ScopeError;
 use crate::checkpoint::CheckpointError;
 use crate::cli::CliError;
 use crate::curvature::{CurvatureError, GradientError};
@@ -11,6 +12,8 @@ use crate::landscape::LandscapeError;
 use crate::langevin::LangevinError;
 use crate::models::ModelError;
 use crate::nn::NnError;
+use crate::objective::ObjectiveError;
+use crate::operator::OperatorError;
 use crate::report::ReportError;
 use crate::spectral::SpectralError;
 use crate::train::TrainError;
@@ -36,7 +39,16 @@ pub enum Error {
     /// A network cannot run on its input.
     #[error(transparent)]
     Nn(#[from] NnError),
-    /// An operator, scope or subset that does not exist.
+    /// A scope that does not exist.
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
+    /// A part of an objective that does not exist, or a product that is not finite.
+    #[error(transparent)]
+    Objective(#[from] ObjectiveError),
+    /// An operator that cannot be made, or vectors that do not fit it.
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
+    /// A matrix or a trace that the objective does not have.
     #[error(transparent)]
     Curvature(#[from] CurvatureError),
     /// A gradient that the user supplies cannot be used.
@@ -99,6 +111,9 @@ impl Error {
             Self::Checkpoint(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::Nn(error) => error.hint(),
+            Self::Scope(error) => error.hint(),
+            Self::Objective(error) => error.hint(),
+            Self::Operator(error) => error.hint(),
             Self::Curvature(error) => error.hint(),
             Self::Gradient(error) => error.hint(),
             Self::Spectral(error) => error.hint(),

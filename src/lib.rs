@@ -13,7 +13,9 @@
 //! | [`nn`], [`models`] | layers as forward functions; architectures as data |
 //! | [`data`], [`checkpoint`] | rows in, weights in and out |
 //! | [`optim`], [`train`] | update rules; the loop |
-//! | [`curvature`] | the objective; Hessian, GGN and Fisher as a [`curvature::LinearOperator`] |
+//! | [`objective`] | the mean loss over rows: shards, micro-batches, workers |
+//! | [`operator`] | [`operator::LinearOperator`], the only seam between networks and algorithms |
+//! | [`curvature`] | Hessian, GGN and Fisher of an objective as operators |
 //! | [`spectral`], [`landscape`] | Krylov methods and estimators on any operator; loss surfaces |
 //! | [`sharpness`] | how much the loss rises nearby, in the units of the weights and relative to them |
 //! | [`analysis`], [`report`] | the survey as plain structs; its tables and figures |
@@ -22,8 +24,8 @@
 //! | [`statistics`] | means, intervals and tests over few seeds |
 //! | [`cli`] | one file per subcommand |
 //!
-//! Dependencies point down: `cli → report, analysis, train → spectral, landscape → curvature → nn → autodiff →
-//! kernels`. `spectral` knows no network, `autodiff` no layer, `report` runs no numerics.
+//! Dependencies point down: `cli → report, analysis, train → spectral, landscape → curvature → objective → nn → autodiff →
+//! kernels`; `operator` stands beside `kernels`. `spectral` knows no network, `autodiff` no layer, `report` runs no numerics.
 
 // Words belong to the command line, which writes to streams that tests can capture.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -41,7 +43,9 @@ pub mod landscape;
 pub mod langevin;
 pub mod models;
 pub mod nn;
+pub mod objective;
 pub mod observer;
+pub mod operator;
 pub mod optim;
 pub mod random;
 pub mod report;

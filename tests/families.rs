@@ -8,10 +8,12 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use flatness::autodiff::{Saved, Tape};
 use flatness::checkpoint::{Checkpoint, write_tensors};
-use flatness::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective, ObjectiveOptions};
+use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::data::{Dataset, Inputs, Targets};
 use flatness::models::{Loss, Network, family};
 use flatness::nn::{Forward, Mode};
+use flatness::objective::{Objective, ObjectiveOptions};
+use flatness::operator::LinearOperator;
 use serde_json::Value;
 
 const ROWS: usize = 2;

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use flatness::autodiff::{ParamKind, ParamSpace};
 use flatness::checkpoint::{Checkpoint, TensorFile};
-use flatness::curvature::{Evaluation, GradientReport, Objective, ObjectiveOptions};
 use flatness::data::{DataSpec, Dataset};
 use flatness::models::{Architecture, BatchNormMode};
 use flatness::nn::Mode;
+use flatness::objective::{Evaluation, GradientReport, Objective, ObjectiveOptions};
 use flatness::optim::{Optimizer, OptimizerConfig, OptimizerState, Setup, Update};
 
 /// Of all noise here; `tools/optimizer_fixture.py` gets the numbers, not the seed.

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use flatness::checkpoint::{Checkpoint, TensorFile};
-use flatness::curvature::{Curvature, CurvatureOperator, ExactParams, LinearOperator, Objective, ObjectiveOptions};
+use flatness::curvature::{Curvature, CurvatureOperator, ExactParams};
 use flatness::data::{DataSpec, Dataset};
 use flatness::models::Architecture;
+use flatness::objective::{Objective, ObjectiveOptions};
+use flatness::operator::LinearOperator;
 use flatness::random::{Purpose, stream};
 use flatness::spectral::{EigenParams, eigenpairs};
 

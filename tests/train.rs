@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use candle_core::{DType, Tensor};
 use flatness::checkpoint::{Checkpoint, TensorFile};
-use flatness::curvature::{Objective, ObjectiveOptions};
 use flatness::data::{DataSpec, Dataset, Inputs, Source, Split, Targets};
 use flatness::models::{Architecture, Loss, family};
+use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::optim::Schedule;
 use flatness::train::{
     NormStatistics, Precision, StateFolder, TrainConfig, TrainOutcome, TrainStop, Training, save, train,

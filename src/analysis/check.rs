@@ -5,8 +5,10 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::autodiff::{Pattern, Saved, Tape};
 use crate::checkpoint::Checkpoint;
-use crate::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective};
+use crate::curvature::{Curvature, CurvatureOperator};
 use crate::nn::{Forward, Mode};
+use crate::objective::Objective;
+use crate::operator::LinearOperator;
 use crate::random::{Purpose, stream};
 use crate::{Observer, Result};
 

@@ -6,7 +6,9 @@ use candle_core::{DType, Tensor};
 
 use super::spectrum::basis_bytes;
 use super::{AnalysisOptions, EigenMethod, OperatorKind};
-use crate::curvature::{Curvature, CurvatureOperator, ExactParams, LinearOperator, Objective};
+use crate::curvature::{Curvature, CurvatureOperator, ExactParams};
+use crate::objective::Objective;
+use crate::operator::LinearOperator;
 use crate::spectral::SpectralError;
 use crate::{Observer, Result};
 

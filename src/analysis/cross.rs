@@ -4,7 +4,9 @@ use candle_core::Tensor;
 
 use super::options::AnalysisOptions;
 use super::{OperatorKind, SpectrumReport, SummaryRow};
-use crate::curvature::{CurvatureOperator, LinearOperator, Objective, Restricted};
+use crate::curvature::CurvatureOperator;
+use crate::objective::Objective;
+use crate::operator::{LinearOperator, Restricted};
 use crate::random::{Purpose, substream};
 use crate::spectral::{CrossFitParams, cross_fit};
 use crate::{Observer, Result};

@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 
 use super::{SpectrumReport, SummaryRow};
 use crate::Result;
-use crate::curvature::Evaluation;
+use crate::objective::Evaluation;
 use crate::spectral::{EigenReport, Estimate, SpectralMeasure};
 
 /// Effective dimension counts eigenvalues above this share of the largest.

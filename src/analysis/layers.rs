@@ -4,7 +4,10 @@ use candle_core::Tensor;
 
 use super::options::AnalysisOptions;
 use super::{OperatorKind, SummaryRow};
-use crate::curvature::{CurvatureOperator, Objective, Restricted, ranges};
+use crate::autodiff::ranges;
+use crate::curvature::CurvatureOperator;
+use crate::objective::Objective;
+use crate::operator::Restricted;
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, eigenpairs};
 use crate::{Observer, Result};

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use super::OperatorKind;
-use crate::curvature::Scope;
+use crate::autodiff::Scope;
 use crate::spectral::Stop;
 
 /// How eigenpairs are found.

@@ -10,8 +10,9 @@ use super::spectrum::spectrum;
 use super::subset_study::subset_study;
 use super::vectors::{eigenvectors, gradient_share};
 use super::{AnalysisReport, SliceKind, Stores, SummaryRow};
-use crate::curvature::{Evaluation, Objective, extend, restrict};
 use crate::landscape::{Line, filter_normalised, line, orthogonalise, plane};
+use crate::objective::{Evaluation, Objective};
+use crate::operator::{extend, restrict};
 use crate::random::{Purpose, substream};
 use crate::{Error, Observer, Result};
 

@@ -5,7 +5,10 @@ use candle_core::Tensor;
 use super::options::{AnalysisOptions, EigenMethod};
 use super::trace::TraceTask;
 use super::{OperatorKind, SpectrumReport, Stores, TraceSummary};
-use crate::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective, Restricted, Scope};
+use crate::autodiff::Scope;
+use crate::curvature::{Curvature, CurvatureOperator};
+use crate::objective::Objective;
+use crate::operator::{LinearOperator, Restricted};
 use crate::random::{Purpose, stream};
 use crate::spectral::{
     Axis, DensityParams, EigenpairsReport, PowerParams, SlqParams, SlqReport, Stop, SurveyOutcome, SurveyParams,

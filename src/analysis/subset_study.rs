@@ -4,7 +4,9 @@ use candle_core::Tensor;
 
 use super::OperatorKind;
 use super::options::AnalysisOptions;
-use crate::curvature::{CurvatureOperator, ExactParams, LinearOperator, Objective, Restricted};
+use crate::curvature::{CurvatureOperator, ExactParams};
+use crate::objective::Objective;
+use crate::operator::{LinearOperator, Restricted};
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, EigenReport, eigenpairs};
 use crate::{Observer, Result};

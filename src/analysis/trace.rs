@@ -4,7 +4,9 @@ use candle_core::Tensor;
 
 use super::options::AnalysisOptions;
 use super::{OperatorKind, TracePart, TraceSummary};
-use crate::curvature::{Curvature, CurvatureOperator, ExactParams, LinearOperator, Objective, Restricted, ShardForms};
+use crate::curvature::{Curvature, CurvatureOperator, ExactParams};
+use crate::objective::Objective;
+use crate::operator::{LinearOperator, Restricted, ShardForms};
 use crate::random::{Purpose, stream};
 use crate::spectral::{DeflatedTraceParams, Deflation, EigenReport, EigenpairsReport, TraceStop, deflated_trace};
 use crate::{Error, Observer, Result};

@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use super::{EigenvectorReport, SpectrumReport};
 use crate::Result;
 use crate::autodiff::ParamSpace;
-use crate::curvature::Scope;
+use crate::autodiff::Scope;
 use crate::spectral::{EigenReport, End};
 
 /// Mass per layer `Σ_{i in layer} yᵢ²` and participation of each eigenvector on the parameters of `scope`.

@@ -8,11 +8,14 @@ mod dual;
 mod node;
 mod params;
 mod pattern;
+mod scope;
 mod tape;
 
 pub use dual::Dual;
 pub use params::{ParamKind, ParamSpace, ParamTensor};
 pub use pattern::Pattern;
+pub(crate) use scope::ranges;
+pub use scope::{Scope, ScopeError};
 pub use tape::{Finish, Gradients, Saved, Tape, Var};
 
 use candle_core::{Result, Tensor};

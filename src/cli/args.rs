@@ -7,10 +7,10 @@ use clap::{Args, ValueEnum};
 
 use super::CliError;
 use crate::Result;
-use crate::curvature::Execution;
 use crate::data::{DataSpec, LabelNoise, LabelSource, RowRange, Source, Split, Subset};
 use crate::kernels::keep_freed_memory;
 use crate::models::{BatchNormMode, Loss};
+use crate::objective::Execution;
 
 /// f32 or f64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

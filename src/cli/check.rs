@@ -10,7 +10,7 @@ use super::session::SessionArgs;
 use crate::Result;
 use crate::analysis::{CheckOptions, Finding, check, check_outputs};
 use crate::checkpoint::TensorFile;
-use crate::curvature::Objective;
+use crate::objective::Objective;
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]

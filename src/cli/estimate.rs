@@ -10,7 +10,7 @@ use super::args::DtypeArg;
 use super::session::SessionArgs;
 use crate::Result;
 use crate::analysis::{AnalysisOptions, CostEstimate};
-use crate::curvature::Objective;
+use crate::objective::Objective;
 
 /// Arguments of `estimate`.
 #[derive(Debug, Args)]

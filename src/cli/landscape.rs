@@ -16,8 +16,8 @@ use super::output::{check_folder, claim_folder, is_unfinished};
 use super::session::Session;
 use super::state::Saving;
 use crate::checkpoint::{read_state, sha256_hex, write_state};
-use crate::curvature::{Evaluation, Objective};
 use crate::landscape::{Grid, LandscapeReport, Mark, PointStore, Statistics, Surface, survey};
+use crate::objective::{Evaluation, Objective};
 use crate::report::{save_landscape, terminal, write_run_json};
 use crate::{Error, Result};
 

@@ -9,11 +9,14 @@ use super::Ui;
 use super::args::argument;
 use super::landscape_args::{LandscapeArgs, Shape};
 use super::session::Session;
+use crate::autodiff::Scope;
 use crate::checkpoint::{Checkpoint, TRAIN_KEY, TensorFile, differences, sha256_hex};
-use crate::curvature::{Curvature, CurvatureOperator, Objective, Scope, extend};
+use crate::curvature::{Curvature, CurvatureOperator};
 use crate::landscape::{
     DirectionFacts, DirectionKind, Frame, LandscapeError, Normalisation, PathPoint, path_point, principal,
 };
+use crate::objective::Objective;
+use crate::operator::extend;
 use crate::random::{Purpose, stream};
 use crate::spectral::{EigenParams, EigenReport, eigenpairs};
 use crate::{Error, Result};

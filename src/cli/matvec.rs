@@ -11,7 +11,9 @@ use super::args::DtypeArg;
 use super::output::check_file;
 use super::session::SessionArgs;
 use crate::checkpoint::{CheckpointError, TensorFile, write_tensors};
-use crate::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective};
+use crate::curvature::{Curvature, CurvatureOperator};
+use crate::objective::Objective;
+use crate::operator::LinearOperator;
 use crate::spectral::SpectralError;
 use crate::{Error, Result};
 

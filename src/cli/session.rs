@@ -10,9 +10,9 @@ use super::train_plan::{TrainPlan, is_architecture};
 use super::{CliError, Ui};
 use crate::Result;
 use crate::checkpoint::Checkpoint;
-use crate::curvature::{Objective, ObjectiveOptions};
 use crate::data::{DataSpec, Dataset, NormalisationChoice, RowRange, Split, Subset};
 use crate::models::Architecture;
+use crate::objective::{Objective, ObjectiveOptions};
 
 /// Arguments that define an objective.
 #[derive(Debug, Clone, Args)]

@@ -13,7 +13,7 @@ use super::output::{check_folder, claim_folder};
 use super::session::SessionArgs;
 use crate::Result;
 use crate::analysis::SummaryRow;
-use crate::curvature::Objective;
+use crate::objective::Objective;
 use crate::report::figures::write_sharpness as write_figures;
 use crate::report::tables::write_sharpness as write_tables;
 use crate::report::{ReportError, terminal, write_run_json};

@@ -3,12 +3,11 @@
 use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 
-use super::execution::in_order;
-use super::factor::Factor;
-use super::{CurvatureError, Objective};
+use super::CurvatureError;
 use crate::autodiff::{Dual, ParamTensor, Saved, Tape, Value};
 use crate::kernels::{Accumulator, column_squares, row_dots};
 use crate::nn::NnError;
+use crate::objective::{Factor, Objective, in_order};
 use crate::random::{Purpose, substream};
 use crate::{Observer, Result};
 

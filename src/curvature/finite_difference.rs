@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{GradientError, LinearOperator, Product};
+use super::GradientError;
+use crate::operator::{LinearOperator, Product};
 use crate::{Error, Observer, Result, Step};
 
 /// `H v ≈ (g(θ + h v) − g(θ − h v)) / 2h` for a gradient `g` that is known only as a function of the flat parameters.
@@ -23,7 +24,8 @@ use crate::{Error, Observer, Result, Step};
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
-/// use flatness::curvature::{FiniteDifferenceHessian, LinearOperator};
+/// use flatness::curvature::FiniteDifferenceHessian;
+/// use flatness::operator::LinearOperator;
 ///
 /// # fn main() -> flatness::Result<()> {
 /// // The loss (θ₁² + 5 θ₂²)/2 has the gradient (θ₁, 5 θ₂).

@@ -1,88 +1,14 @@
-//! Symmetric linear operators on the parameter space: the only seam between networks and algorithms.
+//! Hessian, Gauss-Newton, Fisher and covariance matrices of an objective as linear operators; exact traces; operators
+//! made from a gradient that the user supplies.
 
 mod error;
 mod exact;
-mod execution;
-mod factor;
 mod finite_difference;
-mod objective;
 mod operators;
-mod parts;
-mod pass;
-mod portions;
-mod row_losses;
-mod scope;
-mod sum;
 mod var_gradient;
-mod wrappers;
-
-use candle_core::{DType, Device, Tensor};
 
 pub use error::CurvatureError;
 pub use exact::{ExactParams, ExactPart, ExactTrace};
-pub use execution::Execution;
-pub(crate) use execution::in_order;
 pub use finite_difference::FiniteDifferenceHessian;
-pub use objective::{Evaluation, GradientReport, Objective, ObjectiveOptions, SampleCost};
 pub use operators::{Curvature, CurvatureOperator};
-pub use portions::BLOCK;
-pub use scope::Scope;
-pub(crate) use scope::ranges;
 pub use var_gradient::{GradientError, VarGradient};
-pub use wrappers::{Deflated, Restricted, Scaled, Shifted, WeightedSum};
-pub(crate) use wrappers::{extend, restrict};
-
-use crate::{Observer, Result};
-
-/// A symmetric linear map on R^n, known only by its action.
-pub trait LinearOperator {
-    /// `n`.
-    fn dim(&self) -> usize;
-    /// The dtype of the vectors it takes and gives: f32 or f64.
-    fn dtype(&self) -> DType;
-    /// Where its vectors live.
-    fn device(&self) -> &Device;
-    /// `A v` for each row `v` of `block`: `[k, n]` in, `[k, n]` out, at fixed parameters and fixed data.
-    /// Equal block, equal result, bit for bit.
-    ///
-    /// # Errors
-    /// A non-finite product, or [`crate::Error::Interrupted`].
-    fn apply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Product>;
-    /// `A v` for each row `v` of `block`, where nobody asks what the shards contributed: that may be cheaper, and
-    /// differ from `apply` by rounding. Equal block, equal result, bit for bit.
-    ///
-    /// # Errors
-    /// As [`LinearOperator::apply`].
-    fn multiply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
-        Ok(self.apply(block, observer)?.block)
-    }
-    /// How many vectors one `apply` likes best; more are allowed and cost more memory, fewer cost time.
-    fn block_size(&self) -> usize {
-        8
-    }
-}
-
-/// The result of [`LinearOperator::apply`].
-pub struct Product {
-    /// `A v` per row, `[k, n]`, contiguous.
-    pub block: Tensor,
-    /// How the data shards contributed, where the operator is a mean over data.
-    pub shards: Option<ShardForms>,
-}
-
-/// The forms `vᵀA_s v` of each data shard `s`, where `A = Σ_s (rows_s / Σ rows) A_s`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ShardForms {
-    /// Rows in each shard, `[S]`.
-    pub rows: Vec<usize>,
-    /// `forms[s][i] = v_iᵀ A_s v_i`, `[S][k]`.
-    pub forms: Vec<Vec<f64>>,
-}
-
-impl ShardForms {
-    /// The forms of vectors number `which`, in that order.
-    pub fn select(&self, which: &[usize]) -> Self {
-        let forms = self.forms.iter().map(|forms| which.iter().map(|&i| forms[i]).collect()).collect();
-        Self { rows: self.rows.clone(), forms }
-    }
-}

@@ -2,11 +2,11 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::objective::Objective;
-use super::pass::{Direction, Pass};
-use super::{CurvatureError, LinearOperator, Product, ShardForms};
+use super::CurvatureError;
 use crate::kernels::row_dots;
 use crate::models::Loss;
+use crate::objective::{Direction, Objective, Pass};
+use crate::operator::{LinearOperator, Product, ShardForms};
 use crate::{Error, Observer, Result};
 
 /// Which symmetric matrix of the objective.

@@ -7,9 +7,9 @@ use rand::seq::SliceRandom;
 use serde::Serialize;
 
 use super::frame::{Buffers, Frame};
-use crate::curvature::{Evaluation, Objective, in_order};
 use crate::models::Network;
 use crate::nn::NnError;
+use crate::objective::{Evaluation, Objective, in_order};
 use crate::random::{Purpose, stream};
 use crate::{Error, Observer, Result, Step};
 

@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use super::frame::{DirectionFacts, DirectionKind, Frame};
 use super::points::{Statistics, Surface};
 use crate::analysis::{SliceKind, SliceReport};
-use crate::curvature::Objective;
+use crate::objective::Objective;
 use crate::{Observer, Result};
 
 /// A line `θ + x d`, `x` from `−half_width` to `half_width`.

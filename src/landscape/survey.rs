@@ -7,7 +7,7 @@ use super::grid::{Grid, convex_share};
 use super::points::{Surface, Watch};
 use super::trajectory::PathPoint;
 use crate::analysis::SummaryRow;
-use crate::curvature::Evaluation;
+use crate::objective::Evaluation;
 use crate::{Observer, Result};
 
 /// The height of the loss between two minima over the straight line between their losses.

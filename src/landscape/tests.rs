@@ -3,9 +3,9 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::*;
-use crate::curvature::{Evaluation, Objective, ObjectiveOptions};
 use crate::data::{Dataset, Inputs, Targets};
 use crate::models::{Architecture, Loss, Network};
+use crate::objective::{Evaluation, Objective, ObjectiveOptions};
 use crate::{Error, Observer, Result, Step};
 
 const INPUTS: usize = 3;

@@ -9,8 +9,8 @@ use super::fields::Fields;
 use super::groups::Groups;
 use super::sam::{check_rho, norm};
 use crate::Result;
-use crate::curvature::GradientReport;
 use crate::kernels::{Slice, with_float};
+use crate::objective::GradientReport;
 use crate::train::TrainError;
 
 /// ASAM (Kwon et al. 2021): `ε = ρ T² g/‖T g‖` with `g = ∇U(θ, X)` and the diagonal `T = |θ| + η` on weights, then a

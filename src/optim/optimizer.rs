@@ -10,7 +10,7 @@ use super::sam::norm;
 use super::sgld::noise_scale;
 use super::workers::Workers;
 use crate::autodiff::{ParamKind, ParamSpace};
-use crate::curvature::GradientReport;
+use crate::objective::GradientReport;
 use crate::random::Purpose;
 use crate::train::TrainError;
 use crate::{Error, Result};

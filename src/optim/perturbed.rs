@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::BatchGradient;
 use super::noise::{Noise, Perturbation};
 use crate::Result;
-use crate::curvature::GradientReport;
+use crate::objective::GradientReport;
 use crate::random::Purpose;
 use crate::train::TrainError;
 

@@ -86,7 +86,7 @@ mod tests {
     use super::super::testing::{assert_moments, optimizer, values, vector};
     use super::super::{OptimizerConfig, Setup};
     use super::*;
-    use crate::curvature::GradientReport;
+    use crate::objective::GradientReport;
 
     /// `U = Σ θ⁴`: `E ∇U(θ + ε) = 4θ³ + 12σ²θ`, the gradient of `θ⁴` plus that of `σ²/2 · 12 θ²`.
     ///

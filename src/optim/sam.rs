@@ -7,8 +7,8 @@ use super::BatchGradient;
 use super::base::Base;
 use super::fields::Fields;
 use crate::Result;
-use crate::curvature::GradientReport;
 use crate::kernels::row_dots;
+use crate::objective::GradientReport;
 use crate::train::TrainError;
 
 /// SAM (Foret et al. 2021): `ε = ρ g/‖g‖` with `g = ∇U(θ, X)`, then a step of the base along `∇U(θ + ε, X)`. With SGD:

@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use super::{Optimizer, OptimizerConfig, Setup};
 use crate::Result;
 use crate::autodiff::{ParamKind, ParamSpace};
-use crate::curvature::{Evaluation, GradientReport};
+use crate::objective::{Evaluation, GradientReport};
 
 /// Independent coordinates of a stationary sample.
 const NUM_COORDINATES: usize = 100_000;

@@ -5,7 +5,9 @@ use rand::Rng;
 
 use super::average::Rise;
 use crate::autodiff::ParamTensor;
-use crate::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective, Product};
+use crate::curvature::{Curvature, CurvatureOperator};
+use crate::objective::Objective;
+use crate::operator::{LinearOperator, Product};
 use crate::random::{Purpose, stream};
 use crate::statistics::Sample;
 use crate::{Observer, Result};

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::curvature::Objective;
 use crate::nn::NnError;
+use crate::objective::Objective;
 use crate::{Error, Observer, Result};
 
 /// The objective at a fixed `θ`, and what it has cost.

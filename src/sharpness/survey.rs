@@ -9,9 +9,10 @@ use super::pac_bayes::{PacBayesParams, width};
 use super::point::Point;
 use super::worst::{Ball, Worst, WorstParams, worst};
 use crate::autodiff::ParamKind;
-use crate::curvature::{ExactParams, Objective};
+use crate::curvature::ExactParams;
 use crate::data::Dataset;
 use crate::models::{Layer, Loss, Network};
+use crate::objective::Objective;
 use crate::statistics::Sample;
 use crate::{Error, Observer, Result, Step};
 

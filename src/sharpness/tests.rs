@@ -10,9 +10,10 @@ use super::pac_bayes::width;
 use super::point::{Point, norm};
 use super::worst::{Ball, WorstParams, worst};
 use super::{PacBayesParams, Scaling, SharpnessOptions, survey};
-use crate::curvature::{ExactParams, Objective, ObjectiveOptions};
+use crate::curvature::ExactParams;
 use crate::data::{Dataset, Inputs, Targets};
 use crate::models::{Architecture, Loss, Network};
+use crate::objective::{Objective, ObjectiveOptions};
 
 fn sample(index: usize) -> f64 {
     (1.7 * index as f64).sin() + 0.2 * (index % 5) as f64

@@ -6,8 +6,8 @@ use super::data_error::{join, std_errors_or_nan};
 use super::trace::finite_forms;
 use super::vectors::{norms, scale_rows, select_rows};
 use super::{EigenReport, End};
-use crate::curvature::{LinearOperator, ShardForms};
 use crate::observer::Observer;
+use crate::operator::{LinearOperator, ShardForms};
 use crate::{Error, Result};
 
 /// Approximate eigenpairs, those of the bottom end first.

@@ -7,8 +7,8 @@ use super::EigenReport;
 use super::data_error::std_errors_or_nan;
 use super::eigenpairs::{EigenParams, eigenpairs_from};
 use super::sketch::Products;
-use crate::curvature::LinearOperator;
 use crate::observer::Observer;
+use crate::operator::LinearOperator;
 use crate::{Error, Result};
 
 const METHOD: &str = "cross-fit";
@@ -126,9 +126,10 @@ struct OneWay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator::DenseOperator;
     use crate::random::{Purpose, stream, substream};
+    use crate::spectral::eigenpairs;
     use crate::spectral::testing::{Breaking, Failing, clustered_spectrum, with_spectrum};
-    use crate::spectral::{DenseOperator, eigenpairs};
     use candle_core::{DType, Device};
     use nalgebra::DMatrix;
     use rand_distr::{Distribution, StandardNormal};

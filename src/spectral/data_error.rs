@@ -1,6 +1,6 @@
 //! Error bars from the choice of data rows: how far the data shards disagree about a number.
 
-use crate::curvature::ShardForms;
+use crate::operator::ShardForms;
 
 /// Standard error of each mean form `f̄ᵢ = Σ_s (r_s/R) f_si`, `R = Σ r_s`, under another draw of as many rows:
 ///

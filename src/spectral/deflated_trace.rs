@@ -8,8 +8,8 @@ use super::hutchpp::{off, split_data_std_error};
 use super::sketch::Products;
 use super::trace::mean_and_std_error;
 use super::vectors::rademacher_block;
-use crate::curvature::{LinearOperator, ShardForms};
 use crate::observer::Observer;
+use crate::operator::{LinearOperator, ShardForms};
 use crate::{Error, Result};
 
 const METHOD: &str = "deflated trace";
@@ -159,9 +159,10 @@ fn check(operator: &dyn LinearOperator, deflation: &Deflation, params: &Deflated
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator::DenseOperator;
     use crate::random::{Purpose, stream};
     use crate::spectral::testing::{Breaking, Failing, clustered_spectrum, with_spectrum};
-    use crate::spectral::{DenseOperator, EigenParams, EigenpairsReport, eigenpairs};
+    use crate::spectral::{EigenParams, EigenpairsReport, eigenpairs};
     use candle_core::{DType, Device};
     use nalgebra::DMatrix;
 

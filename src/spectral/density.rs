@@ -48,7 +48,8 @@ impl Default for DensityParams {
 /// ```
 /// use candle_core::DType;
 /// use flatness::random::{Purpose, stream};
-/// use flatness::spectral::{Axis, DenseOperator, DensityParams, SlqParams, density, slq};
+/// use flatness::operator::DenseOperator;
+/// use flatness::spectral::{Axis, DensityParams, SlqParams, density, slq};
 /// use nalgebra::{DMatrix, DVector};
 ///
 /// # fn main() -> flatness::Result<()> {

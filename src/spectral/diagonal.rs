@@ -6,8 +6,8 @@ use rand::Rng;
 use super::SpectralError;
 use super::sketch::{Products, SketchParams};
 use super::vectors::rademacher_block;
-use crate::curvature::LinearOperator;
 use crate::observer::Observer;
+use crate::operator::LinearOperator;
 use crate::{Error, Result};
 
 const METHOD: &str = "diagonal";
@@ -99,8 +99,8 @@ pub(super) fn wide(block: &Tensor) -> Result<Vec<Vec<f64>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator::DenseOperator;
     use crate::random::{Purpose, stream};
-    use crate::spectral::DenseOperator;
     use crate::spectral::testing::{Breaking, Failing, clustered_spectrum, with_spectrum};
     use nalgebra::DMatrix;
 

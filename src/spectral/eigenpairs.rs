@@ -5,8 +5,8 @@ use rand::Rng;
 
 use super::search::{METHOD, Search};
 use super::{EigenReport, SpectralError};
-use crate::curvature::LinearOperator;
 use crate::observer::Observer;
+use crate::operator::LinearOperator;
 use crate::{Error, Result};
 
 /// Which eigenpairs, how well, and at what cost at most.
@@ -70,7 +70,8 @@ pub(super) const SPARE_ROWS: usize = 150;
 /// ```
 /// use candle_core::DType;
 /// use flatness::random::{Purpose, stream};
-/// use flatness::spectral::{DenseOperator, EigenParams, eigenpairs};
+/// use flatness::operator::DenseOperator;
+/// use flatness::spectral::{EigenParams, eigenpairs};
 /// use nalgebra::DMatrix;
 ///
 /// # fn main() -> flatness::Result<()> {
@@ -140,8 +141,8 @@ pub(super) fn check_counts(method: &'static str, top: usize, bottom: usize, dim:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator::DenseOperator;
     use crate::random::{Purpose, stream};
-    use crate::spectral::DenseOperator;
     use crate::spectral::testing::{Breaking, Failing, assert_pairs, clustered_spectrum, with_spectrum};
     use candle_core::DType;
     use nalgebra::DMatrix;
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn the_data_error_is_the_spread_of_the_shards() {
         let eigenvectors = with_spectrum(&[1.0, 2.0, 3.0, 4.0], DType::F64, 1);
-        let (_, basis) = crate::spectral::dense::symmetric_eigen(eigenvectors.matrix().clone());
+        let (_, basis) = crate::operator::symmetric_eigen(eigenvectors.matrix().clone());
         // Shards that commute: yᵀA_s y is the shard's own eigenvalue.
         let shard = |rows: usize, top: f64| {
             (rows, &basis * DMatrix::from_diagonal(&vec![-1.0, 0.0, 1.0, top].into()) * basis.transpose())

@@ -39,7 +39,8 @@ pub struct Count {
 /// ```
 /// use candle_core::DType;
 /// use flatness::random::{Purpose, stream};
-/// use flatness::spectral::{DenseOperator, SlqParams, SpectralMeasure, slq};
+/// use flatness::operator::DenseOperator;
+/// use flatness::spectral::{SlqParams, SpectralMeasure, slq};
 /// use nalgebra::{DMatrix, DVector};
 ///
 /// # fn main() -> flatness::Result<()> {
@@ -208,11 +209,12 @@ fn relative_distance(first: &[(f64, f64)], second: &[(f64, f64)]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator::DenseOperator;
+    use crate::operator::symmetric_eigen;
     use crate::random::{Purpose, stream};
-    use crate::spectral::dense::symmetric_eigen;
     use crate::spectral::testing::with_spectrum;
     use crate::spectral::vectors::rademacher_block;
-    use crate::spectral::{DenseOperator, SlqParams, slq};
+    use crate::spectral::{SlqParams, slq};
     use candle_core::{DType, Device};
     use nalgebra::{DMatrix, DVector};
 

@@ -10,8 +10,8 @@ use super::sketch::{Products, SketchParams, SketchReport};
 use super::trace::mean_and_std_error;
 use super::vectors::{Basis, rademacher_block};
 use crate::Result;
-use crate::curvature::{LinearOperator, ShardForms};
 use crate::observer::Observer;
+use crate::operator::{LinearOperator, ShardForms};
 
 const METHOD: &str = "hutch++";
 
@@ -89,9 +89,10 @@ pub(super) fn split_data_std_error(known: usize, parts: Vec<Option<ShardForms>>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator::DenseOperator;
     use crate::random::{Purpose, stream};
     use crate::spectral::testing::{Breaking, Failing, with_spectrum};
-    use crate::spectral::{DenseOperator, TraceParams, hutchinson};
+    use crate::spectral::{TraceParams, hutchinson};
     use candle_core::DType;
     use nalgebra::DMatrix;
 

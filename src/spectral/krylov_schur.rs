@@ -5,12 +5,12 @@ use nalgebra::DMatrix;
 use rand::Rng;
 
 use super::SpectralError;
-use super::dense::symmetric_eigen;
 use super::state::{SurveyState, damaged};
 use super::vectors::{Basis, combine, epsilon, normal_block, norms, products};
 use crate::Result;
-use crate::curvature::{LinearOperator, ShardForms};
 use crate::observer::Observer;
+use crate::operator::symmetric_eigen;
+use crate::operator::{LinearOperator, ShardForms};
 
 /// A direction left over from a product counts as rounding below this many units `ε‖A‖`.
 const BREAKDOWN_UNITS: f64 = 16.0;

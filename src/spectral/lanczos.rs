@@ -5,8 +5,8 @@ use nalgebra::DMatrix;
 
 use super::SpectralError;
 use super::vectors::{Basis, epsilon, norms, scale_rows};
-use crate::curvature::{LinearOperator, Product, ShardForms};
 use crate::observer::{Observer, Step};
+use crate::operator::{LinearOperator, Product, ShardForms};
 use crate::{Error, Result};
 
 const METHOD: &str = "lanczos";

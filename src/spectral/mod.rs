@@ -1,10 +1,9 @@
-//! Krylov methods and stochastic estimators: sees [`crate::curvature::LinearOperator`] and f64 numbers, never a network.
+//! Krylov methods and stochastic estimators: sees [`crate::operator::LinearOperator`] and f64 numbers, never a network.
 
 mod closing;
 mod cross_fit;
 mod data_error;
 mod deflated_trace;
-mod dense;
 mod density;
 mod diagonal;
 mod eigenpairs;
@@ -29,12 +28,11 @@ mod xtrace;
 
 use candle_core::Tensor;
 
-use crate::curvature::ShardForms;
+use crate::operator::ShardForms;
 
 pub use cross_fit::{CrossFitParams, CrossFitReport, cross_fit};
 pub use data_error::data_std_errors;
 pub use deflated_trace::{DeflatedTraceParams, DeflatedTraceReport, Deflation, TraceStop, deflated_trace};
-pub use dense::DenseOperator;
 pub use density::{DensityParams, density};
 pub use diagonal::{DiagonalReport, hutchinson_diagonal};
 pub use eigenpairs::{EigenParams, EigenpairsReport, eigenpairs};

@@ -8,8 +8,8 @@ use super::closing::Accepted;
 use super::eigenpairs::{EigenpairsReport, check_counts};
 use super::trace::finite_forms;
 use super::vectors::{Basis, normal_block, norms, scale_rows};
-use crate::curvature::LinearOperator;
 use crate::observer::{Observer, Step};
+use crate::operator::LinearOperator;
 use crate::{Error, Result};
 
 const METHOD: &str = "power";
@@ -55,7 +55,8 @@ impl Default for PowerParams {
 /// ```
 /// use candle_core::DType;
 /// use flatness::random::{Purpose, stream};
-/// use flatness::spectral::{DenseOperator, PowerParams, power};
+/// use flatness::operator::DenseOperator;
+/// use flatness::spectral::{PowerParams, power};
 /// use nalgebra::{DMatrix, DVector};
 ///
 /// # fn main() -> flatness::Result<()> {

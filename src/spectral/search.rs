@@ -10,8 +10,8 @@ use super::krylov_schur::{KrylovSchur, Ritz};
 use super::state::{SurveyState, damaged};
 use super::vectors::epsilon;
 use crate::Result;
-use crate::curvature::LinearOperator;
 use crate::observer::{Observer, Step};
+use crate::operator::LinearOperator;
 
 /// The name in errors and tables.
 pub(super) const METHOD: &str = "lanczos";

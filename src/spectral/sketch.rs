@@ -6,8 +6,8 @@ use super::data_error::join;
 use super::trace::finite_forms;
 use crate::Error;
 use crate::Result;
-use crate::curvature::{LinearOperator, ShardForms};
 use crate::observer::{Observer, Step};
+use crate::operator::{LinearOperator, ShardForms};
 
 /// How many products to spend.
 #[derive(Debug, Clone, PartialEq)]

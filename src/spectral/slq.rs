@@ -3,13 +3,13 @@
 use rand::Rng;
 
 use super::data_error::{join, mean_data_std_error};
-use super::dense::symmetric_eigen;
 use super::lanczos::{Krylov, Reach, lanczos};
 use super::trace::mean_and_std_error;
 use super::vectors::rademacher_block;
 use super::{Quadrature, SlqReport, SpectralError, TraceReport};
-use crate::curvature::{LinearOperator, ShardForms};
 use crate::observer::Observer;
+use crate::operator::symmetric_eigen;
+use crate::operator::{LinearOperator, ShardForms};
 use crate::{Error, Result};
 
 const METHOD: &str = "slq";
@@ -43,7 +43,8 @@ impl Default for SlqParams {
 /// ```
 /// use candle_core::DType;
 /// use flatness::random::{Purpose, stream};
-/// use flatness::spectral::{DenseOperator, SlqParams, slq};
+/// use flatness::operator::DenseOperator;
+/// use flatness::spectral::{SlqParams, slq};
 /// use nalgebra::{DMatrix, DVector};
 ///
 /// # fn main() -> flatness::Result<()> {
@@ -140,8 +141,8 @@ fn shorter(space: &Krylov) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator::DenseOperator;
     use crate::random::{Purpose, stream};
-    use crate::spectral::DenseOperator;
     use crate::spectral::testing::{Breaking, Failing, clustered_spectrum, with_spectrum};
     use candle_core::{DType, Device};
     use nalgebra::{DMatrix, DVector};

@@ -6,8 +6,8 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::vectors::products;
 use super::{EigenParams, EigenpairsReport, End, eigenpairs};
-use crate::curvature::{LinearOperator, Product};
 use crate::observer::Observer;
+use crate::operator::{LinearOperator, Product};
 use crate::random::{Purpose, stream};
 use crate::{Error, Result};
 

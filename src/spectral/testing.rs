@@ -6,9 +6,10 @@ use candle_core::{DType, Device, Tensor};
 use nalgebra::{DMatrix, DVector};
 use rand_distr::{Distribution, StandardNormal};
 
-use super::{DenseOperator, EigenpairsReport, End};
-use crate::curvature::{LinearOperator, Product};
+use super::{EigenpairsReport, End};
 use crate::observer::{Observer, Step};
+use crate::operator::DenseOperator;
+use crate::operator::{LinearOperator, Product};
 use crate::random::{Purpose, stream};
 use crate::{Error, Result};
 

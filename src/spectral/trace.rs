@@ -6,8 +6,8 @@ use rand::Rng;
 use super::data_error::{join, mean_data_std_error};
 use super::vectors::{rademacher_block, row_dots};
 use super::{SpectralError, TraceReport};
-use crate::curvature::LinearOperator;
 use crate::observer::{Observer, Step};
+use crate::operator::LinearOperator;
 use crate::{Error, Result};
 
 const METHOD: &str = "hutchinson";
@@ -33,7 +33,8 @@ impl Default for TraceParams {
 /// ```
 /// use candle_core::DType;
 /// use flatness::random::{Purpose, stream};
-/// use flatness::spectral::{DenseOperator, TraceParams, hutchinson};
+/// use flatness::operator::DenseOperator;
+/// use flatness::spectral::{TraceParams, hutchinson};
 /// use nalgebra::DMatrix;
 ///
 /// # fn main() -> flatness::Result<()> {
@@ -106,8 +107,8 @@ pub(super) fn mean_and_std_error(samples: &[f64]) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator::DenseOperator;
     use crate::random::{Purpose, stream};
-    use crate::spectral::DenseOperator;
     use crate::spectral::testing::{Breaking, Failing, clustered_spectrum, with_spectrum};
     use candle_core::DType;
 

@@ -12,8 +12,8 @@ use super::sketch::{Images, Products, SketchParams, SketchReport};
 use super::trace::mean_and_std_error;
 use super::vectors::{combine, normal_block, products as gram, rademacher_block};
 use crate::Result;
-use crate::curvature::LinearOperator;
 use crate::observer::Observer;
+use crate::operator::LinearOperator;
 
 const TRACE: &str = "xtrace";
 const DIAGONAL: &str = "xdiag";
@@ -163,9 +163,10 @@ fn column_sums(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator::DenseOperator;
     use crate::random::{Purpose, stream};
     use crate::spectral::testing::{Breaking, Failing, with_spectrum};
-    use crate::spectral::{DenseOperator, hutchinson_diagonal, hutchpp};
+    use crate::spectral::{hutchinson_diagonal, hutchpp};
 
     fn trace(operator: &dyn LinearOperator, num_matvecs: usize, seed: u64) -> SketchReport {
         xtrace(operator, &SketchParams { num_matvecs }, &mut stream(seed, Purpose::Probes), &mut ()).unwrap()

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Track, TrainError};
 use crate::Result;
-use crate::curvature::{Execution, ObjectiveOptions};
 use crate::data::{Augmentation, Dataset, EpochPlan, Targets};
 use crate::models::{Architecture, BatchNormMode, Loss};
+use crate::objective::{Execution, ObjectiveOptions};
 use crate::optim::{Decay, OptimizerConfig, Schedule};
 
 /// Dtype of parameters, activations and gradients; sums over rows are f64 in either case.

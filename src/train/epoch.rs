@@ -12,10 +12,10 @@ use super::part::Part;
 use super::state::{EpochSeconds, State};
 use super::track::measure;
 use super::{EpochMetrics, TrainConfig, TrainError, running};
-use crate::curvature::{Evaluation, GradientReport, Objective};
 use crate::data::{Batch, Batches, Dataset, with_batches};
 use crate::models::{BatchNormMode, Layer, Network};
 use crate::nn::{ClassScores, Mode};
+use crate::objective::{Evaluation, GradientReport, Objective};
 use crate::optim::Optimizer;
 use crate::random::{Purpose, substream};
 use crate::{Observer, Result, Step};
@@ -211,7 +211,7 @@ impl Run<'_> {
         let (Some(track), Some(rows)) = (self.config.track, &self.tracked) else { return Ok(()) };
         let network = Network { buffers: self.state.weights.buffers.clone(), ..self.objective.network().clone() };
         let mut options = self.config.objective(self.objective.options().loss, BatchNormMode::Eval);
-        options.num_shards = crate::curvature::ObjectiveOptions::new(options.loss).num_shards;
+        options.num_shards = crate::objective::ObjectiveOptions::new(options.loss).num_shards;
         let objective = Objective::new(&network, rows, options)?;
         let theta = self.part.whole(&self.state.weights.theta)?;
         for mut row in measure(&objective, &theta, track, observer)? {

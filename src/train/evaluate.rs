@@ -5,10 +5,10 @@ use candle_core::Tensor;
 use super::TrainConfig;
 use super::metrics::{CleanScores, Scores};
 use super::state::Weights;
-use crate::curvature::Objective;
 use crate::data::Dataset;
 use crate::models::{BatchNormMode, Network};
 use crate::nn::NnError;
+use crate::objective::Objective;
 use crate::report::tables::Column;
 use crate::{Error, Observer, Result};
 

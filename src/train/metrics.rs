@@ -3,9 +3,9 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::curvature::Evaluation;
 use crate::data::{Dataset, Targets};
 use crate::nn::ClassScores;
+use crate::objective::Evaluation;
 use crate::report::tables::Column;
 
 /// Loss and what the outputs say about classes; NaN where the targets are no classes.

@@ -31,9 +31,9 @@ use candle_core::Tensor;
 use serde_json::json;
 
 use crate::checkpoint::TensorFile;
-use crate::curvature::Objective;
 use crate::data::Dataset;
 use crate::models::{Architecture, BatchNormMode, Network};
+use crate::objective::Objective;
 use crate::optim::{Optimizer, Setup};
 use crate::random::{Purpose, stream};
 use crate::{Error, Observer, Result};

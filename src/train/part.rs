@@ -6,7 +6,8 @@ use candle_core::Tensor;
 
 use crate::Result;
 use crate::autodiff::ParamSpace;
-use crate::curvature::{Scope, extend, ranges, restrict};
+use crate::autodiff::{Scope, ranges};
+use crate::operator::{extend, restrict};
 
 /// The parameters that are trained.
 pub(super) struct Part {
@@ -22,7 +23,7 @@ impl Part {
     /// The tensors of `space` whose names match one of `patterns`; all of them where there is no pattern.
     ///
     /// # Errors
-    /// [`crate::curvature::CurvatureError::EmptyScope`] for a pattern that matches nothing.
+    /// [`crate::autodiff::ScopeError::EmptyScope`] for a pattern that matches nothing.
     pub(super) fn new(space: &ParamSpace, patterns: &[String], theta: &Tensor) -> Result<Self> {
         if patterns.is_empty() {
             return Ok(Self { ranges: None, space: space.clone(), fixed: None });

@@ -8,10 +8,10 @@ use rand::seq::SliceRandom;
 use super::TrainConfig;
 use super::initialise::visit;
 use crate::Result;
-use crate::curvature::Objective;
 use crate::data::{Dataset, with_batches};
 use crate::models::{Architecture, Layer};
 use crate::nn::{BatchStatistics, NnError};
+use crate::objective::Objective;
 use crate::random::{Purpose, substream};
 
 /// Mean 0 and variance 1 for every normalisation layer.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 use crate::analysis::{AnalysisOptions, AnalysisReport, SummaryRow, analyze};
-use crate::curvature::Objective;
+use crate::objective::Objective;
 use crate::report::tables::Column;
 use crate::{Observer, Result};
 

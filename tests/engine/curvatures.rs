@@ -3,10 +3,12 @@
 use candle_core::{DType, Device, Tensor};
 use flatness::Error;
 use flatness::autodiff::{Saved, Tape};
-use flatness::curvature::{Curvature, CurvatureError, CurvatureOperator, LinearOperator, Objective};
+use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::data::{Dataset, Inputs, Targets};
 use flatness::models::Loss;
 use flatness::nn::{Forward, Mode};
+use flatness::objective::{Objective, ObjectiveError};
+use flatness::operator::LinearOperator;
 
 use crate::support::*;
 
@@ -96,7 +98,7 @@ fn a_product_that_overflows_names_its_shard_and_rows() {
         for curvature in [Curvature::Hessian, Curvature::Ggn] {
             let operator = CurvatureOperator::new(&objective, &theta, curvature).unwrap();
             let error = operator.apply(&block, &mut ()).err().unwrap();
-            let Error::Curvature(CurvatureError::NonFiniteProduct { shard, row, num_rows }) = error else {
+            let Error::Objective(ObjectiveError::NonFiniteProduct { shard, row, num_rows }) = error else {
                 panic!("{error}")
             };
             assert_eq!((row, num_rows), (guilty, 1));

@@ -2,9 +2,10 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Module, VarBuilder, VarMap};
-use flatness::curvature::{Curvature, FiniteDifferenceHessian, LinearOperator, VarGradient};
+use flatness::curvature::{Curvature, FiniteDifferenceHessian, VarGradient};
 use flatness::data::Targets;
 use flatness::models::Loss;
+use flatness::operator::LinearOperator;
 
 use crate::support::*;
 

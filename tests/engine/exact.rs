@@ -1,8 +1,9 @@
 //! Exact traces and diagonals against dense matrices.
 
 use candle_core::{DType, Tensor};
-use flatness::curvature::{Curvature, ExactParams, ExactTrace, Objective};
+use flatness::curvature::{Curvature, ExactParams, ExactTrace};
 use flatness::models::Loss;
+use flatness::objective::Objective;
 
 use crate::support::*;
 

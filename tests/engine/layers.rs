@@ -175,7 +175,7 @@ fn fisher_is_the_mean_outer_product(problem: &Problem, fisher: &[f64], what: &st
     for row in 0..ROWS {
         let data = problem.data.select(&[row]).unwrap();
         let options = problem.options(DType::F64);
-        let objective = flatness::curvature::Objective::new(&problem.network, &data, options).unwrap();
+        let objective = flatness::objective::Objective::new(&problem.network, &data, options).unwrap();
         let gradient = values(&objective.gradient(&vector(&problem.theta), &mut ()).unwrap().gradient);
         (0..n * n).for_each(|entry| sum[entry] += gradient[entry / n] * gradient[entry % n] / ROWS as f64);
     }

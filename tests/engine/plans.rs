@@ -2,9 +2,11 @@
 
 use candle_core::{DType, Tensor};
 use flatness::autodiff::Pattern;
-use flatness::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective};
+use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::models::Loss;
 use flatness::nn::Mode;
+use flatness::objective::Objective;
+use flatness::operator::LinearOperator;
 
 use crate::reference::{Pieces, Reference};
 use crate::support::*;

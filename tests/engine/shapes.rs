@@ -5,10 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use candle_core::{DType, Device, Tensor};
 use flatness::Error;
-use flatness::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective, ObjectiveOptions};
+use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::data::{Dataset, Inputs, Targets};
 use flatness::models::{Architecture, BatchNormMode, Loss, ModelError, Network};
 use flatness::nn::NnError;
+use flatness::objective::{Objective, ObjectiveOptions};
+use flatness::operator::LinearOperator;
 
 use crate::support::{Problem, random, uniform, vector};
 

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use flatness::curvature::{Curvature, CurvatureOperator, LinearOperator, Objective, ObjectiveOptions};
+use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::data::{Dataset, Inputs, Targets};
 use flatness::models::{Architecture, BatchNormMode, Loss, Network};
+use flatness::objective::{Objective, ObjectiveOptions};
+use flatness::operator::LinearOperator;
 use flatness::random::{Purpose, stream};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

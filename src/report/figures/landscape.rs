@@ -207,8 +207,8 @@ mod tests {
     use candle_core::{Device, Tensor};
 
     use super::*;
-    use crate::curvature::Evaluation;
     use crate::landscape::{DirectionFacts, Frame, Grid, PathPoint};
+    use crate::objective::Evaluation;
 
     /// A landscape of `kind` whose loss is `loss(x, y)`, with everything that a figure may show.
     fn report(kind: DirectionKind, dims: usize, loss: impl Fn(f64, f64) -> f64) -> LandscapeReport {

@@ -16,8 +16,8 @@ use super::state::{Store, SurveyState, damaged};
 use super::trace::mean_and_std_error;
 use super::vectors::{normal_block, norms};
 use super::{EigenpairsReport, SlqParams, SlqReport, SpectralError, TraceReport, slq};
-use crate::curvature::{LinearOperator, ShardForms};
 use crate::observer::Observer;
+use crate::operator::{LinearOperator, ShardForms};
 use crate::{Error, Result};
 
 /// What to find, how well, and at what cost at most.

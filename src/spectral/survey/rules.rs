@@ -3,8 +3,8 @@
 use nalgebra::DMatrix;
 
 use crate::Result;
+use crate::operator::symmetric_eigen;
 use crate::spectral::Quadrature;
-use crate::spectral::dense::symmetric_eigen;
 use crate::spectral::functions::change;
 use crate::spectral::search::Search;
 use crate::spectral::state::{SurveyState, damaged};

@@ -4,10 +4,11 @@ use candle_core::{DType, Device, Tensor};
 use nalgebra::{DMatrix, DVector};
 
 use super::*;
-use crate::curvature::Product;
+use crate::operator::DenseOperator;
+use crate::operator::Product;
 use crate::random::{Purpose, stream};
+use crate::spectral::Quadrature;
 use crate::spectral::testing::{Breaking, assert_pairs, clustered_spectrum, with_spectrum};
-use crate::spectral::{DenseOperator, Quadrature};
 
 /// Bulk in [−1, 1], ten outliers up to 200, a tail to −20: the shape of a network's Hessian.
 fn network_like(dim: usize) -> Vec<f64> {

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::factor::draw_labels;
-use super::objective::{Objective, SampleCost};
+use super::{Objective, SampleCost};
 use crate::Result;
 use crate::autodiff::{Dual, Gradients, Pattern, Saved, Tape, Value, Var};
 use crate::data::{Batch, TargetBatch};
@@ -13,7 +13,7 @@ use crate::nn::{BatchStatistics, ClassScores, Forward, Mode, NnError, count_corr
 
 /// What a pass computes, summed over its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(crate) enum Pass {
     /// `Σ ℓ`
     Loss,
     /// `Σ ∇ℓ`
@@ -33,34 +33,34 @@ pub(super) enum Pass {
 }
 
 /// Directions, cut into parameter tensors `[k, …shape]`.
-pub(super) struct Direction {
-    pub(super) count: usize,
-    pub(super) tangents: Vec<Tensor>,
+pub(crate) struct Direction {
+    pub(crate) count: usize,
+    pub(crate) tangents: Vec<Tensor>,
     /// Whether the forms `vᵀA_s v` of each shard are asked for; micro-batches then stay within a shard.
-    pub(super) by_shard: bool,
+    pub(crate) by_shard: bool,
     /// The mean gradient's product with each, `[k, 1, 1]`.
-    pub(super) centre: Option<Tensor>,
+    pub(crate) centre: Option<Tensor>,
 }
 
 impl Direction {
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self { count: 0, tangents: Vec::new(), by_shard: true, centre: None }
     }
 }
 
 /// What a pass leaves.
 #[derive(Default)]
-pub(super) struct Part {
-    pub(super) loss: f64,
-    pub(super) loss_squares: f64,
-    pub(super) correct: Option<usize>,
+pub(crate) struct Part {
+    pub(crate) loss: f64,
+    pub(crate) loss_squares: f64,
+    pub(crate) correct: Option<usize>,
     /// Per parameter tensor: the gradient `[…shape]` or the products `[k, …shape]`.
-    pub(super) gradients: Vec<Option<Tensor>>,
+    pub(crate) gradients: Vec<Option<Tensor>>,
     /// `vᵀA v` per direction; empty where they are not asked for.
-    pub(super) forms: Vec<f64>,
-    pub(super) statistics: Vec<BatchStatistics>,
+    pub(crate) forms: Vec<f64>,
+    pub(crate) statistics: Vec<BatchStatistics>,
     /// Of a plain pass over class labels.
-    pub(super) scores: Option<ClassScores>,
+    pub(crate) scores: Option<ClassScores>,
 }
 
 impl Part {
@@ -92,7 +92,7 @@ impl Objective<'_> {
     }
 
     /// Runs one pass over `batch` on the calling thread (and the rayon pool it belongs to, if any).
-    pub(super) fn pass(
+    pub(crate) fn pass(
         &self,
         batch: &Batch,
         params: &[Tensor],
@@ -209,7 +209,7 @@ impl Objective<'_> {
         }
     }
 
-    pub(super) fn forward<V: Value>(
+    pub(crate) fn forward<V: Value>(
         &self,
         tape: &mut Tape<V>,
         params: &[V],
@@ -223,7 +223,7 @@ impl Objective<'_> {
     }
 
     /// Runs one row forwards and counts; every misfit between network, data and loss shows here.
-    pub(super) fn dry_run(&self) -> Result<SampleCost> {
+    pub(crate) fn dry_run(&self) -> Result<SampleCost> {
         if self.data.is_empty() {
             return Err(crate::data::DataError::NoRows { source_name: self.data.source.clone() }.into());
         }

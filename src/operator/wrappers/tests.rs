@@ -3,8 +3,8 @@
 use nalgebra::DMatrix;
 
 use super::*;
+use crate::operator::DenseOperator;
 use crate::random::{Purpose, stream};
-use crate::spectral::DenseOperator;
 use rand_distr::{Distribution, StandardNormal};
 
 const DIM: usize = 9;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{CurvatureError, LinearOperator, Product, ShardForms};
+use super::{LinearOperator, OperatorError, Product, ShardForms};
 use crate::kernels::{Bilinear, MatMul, row_dots};
 use crate::{Observer, Result};
 
@@ -108,7 +108,7 @@ impl<'a> WeightedSum<'a> {
     /// The sum of `terms` `(c_i, A_i)`.
     ///
     /// # Errors
-    /// [`CurvatureError::Terms`] for no terms, or for dimensions or dtypes that differ.
+    /// [`OperatorError::Terms`] for no terms, or for dimensions or dtypes that differ.
     pub fn new(terms: Vec<(f64, &'a dyn LinearOperator)>) -> Result<Self> {
         let dims: Vec<usize> = terms.iter().map(|(_, operator)| operator.dim()).collect();
         let dtypes: Vec<DType> = terms.iter().map(|(_, operator)| operator.dtype()).collect();
@@ -117,7 +117,7 @@ impl<'a> WeightedSum<'a> {
         };
         match terms.split_first() {
             Some((&first, rest)) if alike(first.1) => Ok(Self { first, rest: rest.to_vec() }),
-            _ => Err(CurvatureError::Terms { dims, dtypes }.into()),
+            _ => Err(OperatorError::Terms { dims, dtypes }.into()),
         }
     }
 }
@@ -192,8 +192,8 @@ pub(crate) fn extend(block: &Tensor, ranges: &[Range<usize>], dim: usize) -> Res
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use flatness::curvature::{LinearOperator, Restricted};
-/// use flatness::spectral::DenseOperator;
+/// use flatness::operator::{LinearOperator, Restricted};
+/// use flatness::operator::DenseOperator;
 /// use nalgebra::DMatrix;
 ///
 /// # fn main() -> flatness::Result<()> {
@@ -212,10 +212,10 @@ pub struct Restricted<'a> {
 }
 
 impl<'a> Restricted<'a> {
-    /// `operator` on `ranges`, as [`super::Scope::resolve`] gives them.
+    /// `operator` on `ranges`, as [`crate::autodiff::Scope::resolve`] gives them.
     ///
     /// # Errors
-    /// [`CurvatureError::Ranges`] unless they are not empty, ascend and do not overlap.
+    /// [`OperatorError::Ranges`] unless they are not empty, ascend and do not overlap.
     pub fn new(operator: &'a dyn LinearOperator, ranges: Vec<Range<usize>>) -> Result<Self> {
         let mut end = 0;
         let fits = ranges.iter().all(|range| {
@@ -224,7 +224,7 @@ impl<'a> Restricted<'a> {
             fits
         });
         if ranges.is_empty() || !fits {
-            return Err(CurvatureError::Ranges { ranges, dim: operator.dim() }.into());
+            return Err(OperatorError::Ranges { ranges, dim: operator.dim() }.into());
         }
         let dim = ranges.iter().map(Range::len).sum();
         Ok(Self { operator, ranges, dim })
@@ -278,7 +278,7 @@ impl<'a> Deflated<'a> {
     /// `operator` without the span of `basis` `[r, n]`.
     ///
     /// # Errors
-    /// [`CurvatureError::BlockShape`]; [`CurvatureError::NotOrthonormal`] where `QQᵀ` is off the identity by more than the
+    /// [`OperatorError::BlockShape`]; [`OperatorError::NotOrthonormal`] where `QQᵀ` is off the identity by more than the
     /// root of the dtype's epsilon: what two passes of projection bring down to rounding.
     pub fn new(operator: &'a dyn LinearOperator, basis: &Tensor) -> Result<Self> {
         let count = check(basis, operator.dim())?;
@@ -329,14 +329,14 @@ fn product(a: &Tensor, b: &Tensor, transpose_b: bool) -> Result<Tensor> {
 }
 
 fn not_orthonormal(deviation: f64, tolerance: f64) -> crate::Error {
-    CurvatureError::NotOrthonormal { deviation, tolerance }.into()
+    OperatorError::NotOrthonormal { deviation, tolerance }.into()
 }
 
 /// The number of rows of a block `[k, dim]`.
 fn check(block: &Tensor, dim: usize) -> Result<usize> {
     match *block.dims() {
         [count, n] if n == dim && count > 0 => Ok(count),
-        _ => Err(CurvatureError::BlockShape { got: block.dims().to_vec(), dim }.into()),
+        _ => Err(OperatorError::BlockShape { got: block.dims().to_vec(), dim }.into()),
     }
 }
 

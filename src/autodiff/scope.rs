@@ -4,14 +4,13 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use super::CurvatureError;
-use crate::autodiff::{ParamKind, ParamSpace, ParamTensor};
+use super::{ParamKind, ParamSpace, ParamTensor};
 
 /// Which parameters: `all`, `layer:NAME`, `kind:weight|bias|norm`, or `params:GLOB`. `Display` gives the text back.
 ///
 /// ```
 /// use flatness::autodiff::{ParamKind, ParamSpace};
-/// use flatness::curvature::Scope;
+/// use flatness::autodiff::Scope;
 ///
 /// # fn main() -> flatness::Result<()> {
 /// let space = ParamSpace::new([
@@ -43,10 +42,10 @@ const KINDS: [ParamKind; 3] = [ParamKind::Weight, ParamKind::Bias, ParamKind::No
 const CANDIDATES: usize = 8;
 
 impl FromStr for Scope {
-    type Err = CurvatureError;
+    type Err = ScopeError;
 
-    fn from_str(text: &str) -> Result<Self, CurvatureError> {
-        let unknown = |reason: String| CurvatureError::UnknownScope { text: text.into(), reason };
+    fn from_str(text: &str) -> Result<Self, ScopeError> {
+        let unknown = |reason: String| ScopeError::UnknownScope { text: text.into(), reason };
         match text.split_once(':') {
             None if text == "all" => Ok(Self::All),
             Some(("layer", name)) if !name.is_empty() => Ok(Self::Layer(name.into())),
@@ -73,6 +72,42 @@ impl fmt::Display for Scope {
     }
 }
 
+/// A scope that does not exist.
+#[derive(Debug, thiserror::Error)]
+pub enum ScopeError {
+    /// Text that is no scope.
+    #[error("scope `{text}`: {reason}")]
+    UnknownScope {
+        /// What was written.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A scope that no parameter belongs to.
+    #[error("scope `{scope}` has no parameters")]
+    EmptyScope {
+        /// The scope.
+        scope: String,
+        /// What there is, the most similar first.
+        candidates: Vec<String>,
+    },
+}
+
+impl ScopeError {
+    /// How to mend it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::UnknownScope { .. } => {
+                "write all, layer:NAME, kind:weight, kind:bias, kind:norm, or params:GLOB with * and ?".into()
+            }
+            Self::EmptyScope { candidates, .. } => match candidates.as_slice() {
+                [] => return None,
+                candidates => format!("there is {}", candidates.join(", ")),
+            },
+        })
+    }
+}
+
 /// The places of some tensors, in the order of the space: ranges that neither overlap nor touch.
 pub(crate) fn ranges<'a>(tensors: impl Iterator<Item = &'a ParamTensor>) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
@@ -90,12 +125,12 @@ impl Scope {
     /// The scope's places in the flat vector: ascending ranges that neither overlap nor touch.
     ///
     /// # Errors
-    /// [`CurvatureError::EmptyScope`] where no parameter belongs to it, with similar names.
-    pub fn resolve(&self, space: &ParamSpace) -> Result<Vec<Range<usize>>, CurvatureError> {
+    /// [`ScopeError::EmptyScope`] where no parameter belongs to it, with similar names.
+    pub fn resolve(&self, space: &ParamSpace) -> Result<Vec<Range<usize>>, ScopeError> {
         let ranges = ranges(space.tensors().iter().filter(|tensor| self.contains(tensor)));
         if ranges.is_empty() {
             let (scope, candidates) = (self.to_string(), self.candidates(space));
-            return Err(CurvatureError::EmptyScope { scope, candidates });
+            return Err(ScopeError::EmptyScope { scope, candidates });
         }
         Ok(ranges)
     }
@@ -104,7 +139,7 @@ impl Scope {
     ///
     /// # Errors
     /// As [`Scope::resolve`].
-    pub fn tensors(&self, space: &ParamSpace) -> Result<Vec<usize>, CurvatureError> {
+    pub fn tensors(&self, space: &ParamSpace) -> Result<Vec<usize>, ScopeError> {
         self.resolve(space)?;
         Ok((0..space.tensors().len()).filter(|&index| self.contains(&space.tensors()[index])).collect())
     }
@@ -113,7 +148,7 @@ impl Scope {
     ///
     /// # Errors
     /// As [`Scope::resolve`].
-    pub fn layers<'a>(&self, space: &'a ParamSpace) -> Result<Vec<(&'a str, Vec<usize>)>, CurvatureError> {
+    pub fn layers<'a>(&self, space: &'a ParamSpace) -> Result<Vec<(&'a str, Vec<usize>)>, ScopeError> {
         let mut layers: Vec<(&str, Vec<usize>)> = Vec::new();
         for index in self.tensors(space)? {
             let layer = space.tensors()[index].layer();

@@ -1,12 +1,26 @@
-//! The mean loss of a network on fixed rows, as a function of the flat parameters.
+//! The mean loss of a network on fixed rows, as a function of the flat parameters: rows, shards, micro-batches, workers.
+
+mod error;
+mod execution;
+mod factor;
+mod parts;
+mod pass;
+mod portions;
+mod row_losses;
+mod sum;
 
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::execution::{Execution, in_order};
-use super::pass::{Direction, Pass};
-use super::sum::{Sum, cut};
+pub use error::ObjectiveError;
+pub use execution::Execution;
+pub(crate) use execution::in_order;
+pub(crate) use factor::Factor;
+pub(crate) use pass::{Direction, Pass};
+pub use portions::BLOCK;
+use sum::{Sum, cut};
+
 use crate::autodiff::Pattern;
 use crate::data::{Batch, Dataset};
 use crate::models::{BatchNormMode, Loss, Network};
@@ -92,15 +106,15 @@ pub struct SampleCost {
 /// A network, data, and how the loss is defined.
 #[derive(Clone)]
 pub struct Objective<'a> {
-    pub(super) network: &'a Network,
-    pub(super) data: &'a Dataset,
-    pub(super) options: ObjectiveOptions,
-    pub(super) shards: Vec<Vec<usize>>,
-    pub(super) cost: SampleCost,
+    pub(crate) network: &'a Network,
+    pub(crate) data: &'a Dataset,
+    pub(crate) options: ObjectiveOptions,
+    pub(crate) shards: Vec<Vec<usize>>,
+    pub(crate) cost: SampleCost,
     /// Tensors of the parameter space that get no gradient, by their place; empty: none.
-    pub(super) fixed: Vec<bool>,
+    pub(crate) fixed: Vec<bool>,
     /// Only where batch statistics couple the rows.
-    pub(super) pool: Option<Arc<rayon::ThreadPool>>,
+    pub(crate) pool: Option<Arc<rayon::ThreadPool>>,
 }
 
 impl<'a> Objective<'a> {
@@ -284,7 +298,7 @@ impl<'a> Objective<'a> {
     }
 
     /// Sums a pass over all rows; also the forms `vᵀA_s v` and the number of rows per shard.
-    pub(super) fn sum_over_shards(
+    pub(crate) fn sum_over_shards(
         &self,
         params: &[Tensor],
         direction: &Direction,
@@ -324,7 +338,7 @@ impl<'a> Objective<'a> {
         in_order(plan.len(), workers, work, commit, observer)
     }
 
-    pub(super) fn mode(&self) -> Mode {
+    pub(crate) fn mode(&self) -> Mode {
         match self.options.batch_norm {
             BatchNormMode::Eval => Mode::Eval,
             BatchNormMode::Train => Mode::Train { dropout: None },

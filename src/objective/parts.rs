@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rand::seq::SliceRandom;
 
-use super::{CurvatureError, Objective};
+use super::{Objective, ObjectiveError};
 use crate::Result;
 use crate::random::{Purpose, stream};
 
@@ -39,10 +39,10 @@ impl<'a> Objective<'a> {
     /// term included.
     ///
     /// # Errors
-    /// [`CurvatureError::NoShards`] for a range that is empty or reaches past the last shard.
+    /// [`ObjectiveError::NoShards`] for a range that is empty or reaches past the last shard.
     pub fn part(&self, shards: Range<usize>) -> Result<Objective<'a>> {
         let no_shards =
-            || CurvatureError::NoShards { start: shards.start, end: shards.end, num_shards: self.shards.len() };
+            || ObjectiveError::NoShards { start: shards.start, end: shards.end, num_shards: self.shards.len() };
         let chosen = self.shards.get(shards.clone()).filter(|chosen| !chosen.is_empty()).ok_or_else(no_shards)?;
         Ok(Self { shards: chosen.to_vec(), ..self.clone() })
     }
@@ -51,11 +51,11 @@ impl<'a> Objective<'a> {
     /// depend on the number of rows. Subsets of one objective are nested: a larger one holds every row of a smaller one.
     ///
     /// # Errors
-    /// [`CurvatureError::SubsetSize`] for no rows, or more than there are.
+    /// [`ObjectiveError::SubsetSize`] for no rows, or more than there are.
     pub fn first_rows(&self, num_rows: usize) -> Result<Objective<'a>> {
         let own = self.num_rows();
         if num_rows == 0 || num_rows > own {
-            return Err(CurvatureError::SubsetSize { got: num_rows, num_rows: own }.into());
+            return Err(ObjectiveError::SubsetSize { got: num_rows, num_rows: own }.into());
         }
         let mut rows = self.shards.concat();
         if self.pool.is_some() {

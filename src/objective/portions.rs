@@ -30,12 +30,12 @@ impl Objective<'_> {
     }
 
     /// Rows whose arithmetic hides the commit of a gradient: about 256 multiply-adds for each parameter.
-    pub(super) fn paying_rows(&self) -> usize {
+    pub(crate) fn paying_rows(&self) -> usize {
         (256 * self.dim()).div_ceil(self.cost.multiply_adds.max(1)).max(1)
     }
 
     /// Shard and rows of each micro-batch of a pass, where no batch statistics couple the rows.
-    pub(super) fn micro_batches(&self, direction: &Direction) -> Vec<(usize, Vec<usize>)> {
+    pub(crate) fn micro_batches(&self, direction: &Direction) -> Vec<(usize, Vec<usize>)> {
         let size = self.micro_batch(direction.count);
         if direction.by_shard {
             return cut(&self.shards, size);
@@ -45,7 +45,7 @@ impl Objective<'_> {
     }
 
     /// As many workers as asked for, and as fit the memory with `rows` rows each.
-    pub(super) fn workers(&self, directions: usize, rows: usize) -> usize {
+    pub(crate) fn workers(&self, directions: usize, rows: usize) -> usize {
         if !self.options.device.is_cpu() {
             return 1;
         }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
-use crate::curvature::{LinearOperator, Product, ShardForms};
+use crate::operator::{LinearOperator, Product, ShardForms};
 use crate::{Observer, Result};
 
 /// `A v` for a matrix `A` given entry by entry, or as the weighted mean of the matrices of data shards.
@@ -12,8 +12,8 @@ use crate::{Observer, Result};
 ///
 /// ```
 /// use candle_core::{DType, Tensor, Device};
-/// use flatness::curvature::LinearOperator;
-/// use flatness::spectral::DenseOperator;
+/// use flatness::operator::LinearOperator;
+/// use flatness::operator::DenseOperator;
 /// use nalgebra::DMatrix;
 ///
 /// # fn main() -> flatness::Result<()> {

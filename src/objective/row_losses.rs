@@ -3,8 +3,8 @@
 use candle_core::DType;
 use candle_core::Tensor;
 
+use super::Objective;
 use super::execution::in_order;
-use super::objective::Objective;
 use super::sum::cut;
 use crate::autodiff::{Saved, Tape};
 use crate::models::Network;

@@ -11,13 +11,13 @@ use crate::random::{Purpose, substream};
 ///
 /// Cross-entropy, whatever the label smoothing (targets that add up to 1): `p` the softmax, `r = √p`. Mean squared error
 /// over `C` outputs: `r = √(2/C)`, `p = 0`. Binary cross-entropy: `r = √(σ(y) σ(−y) / C)`, `p = 0`.
-pub(super) struct Factor {
+pub(crate) struct Factor {
     roots: Vec<f64>,
     probabilities: Option<Vec<f64>>,
 }
 
 impl Factor {
-    pub(super) fn new(loss: &Loss, outputs: &[f64]) -> Self {
+    pub(crate) fn new(loss: &Loss, outputs: &[f64]) -> Self {
         let count = outputs.len() as f64;
         match loss {
             Loss::CrossEntropy { .. } => {
@@ -34,7 +34,7 @@ impl Factor {
     }
 
     /// `S z`.
-    pub(super) fn times(&self, z: &[f64]) -> Vec<f64> {
+    pub(crate) fn times(&self, z: &[f64]) -> Vec<f64> {
         let scaled = || self.roots.iter().zip(z).map(|(root, z)| root * z);
         match &self.probabilities {
             None => scaled().collect(),
@@ -48,7 +48,7 @@ impl Factor {
 
 /// One label per row of `outputs` `[rows, C]`, from its softmax; the draw is keyed by `seed` and the row's position in the
 /// data, so that it does not depend on the batch that the row is in.
-pub(super) fn draw_labels(outputs: &Tensor, rows: &[usize], seed: u64) -> Result<Vec<u32>> {
+pub(crate) fn draw_labels(outputs: &Tensor, rows: &[usize], seed: u64) -> Result<Vec<u32>> {
     let outputs = outputs.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
     let draw = |(outputs, &row): (&Vec<f64>, &usize)| {
         let mut rng = substream(seed, Purpose::SampledLabels, row as u64);

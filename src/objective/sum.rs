@@ -1,14 +1,14 @@
 //! Micro-batches, and sums over them.
 
-use super::CurvatureError;
-use super::objective::Objective;
+use super::Objective;
+use super::ObjectiveError;
 use super::pass::Part;
 use crate::Result;
 use crate::kernels::Accumulator;
 use crate::nn::{BatchStatistics, ClassScores};
 
 /// Shard and rows of each micro-batch: even pieces of at most `size` rows that never cross a shard.
-pub(super) fn cut(shards: &[Vec<usize>], size: usize) -> Vec<(usize, Vec<usize>)> {
+pub(crate) fn cut(shards: &[Vec<usize>], size: usize) -> Vec<(usize, Vec<usize>)> {
     let mut plan = Vec::new();
     for (shard, rows) in shards.iter().enumerate() {
         let pieces = rows.len().div_ceil(size);
@@ -20,7 +20,7 @@ pub(super) fn cut(shards: &[Vec<usize>], size: usize) -> Vec<(usize, Vec<usize>)
 }
 
 /// As [`cut`], but pieces may hold rows of several shards, and two or more are an even number: two threads end together.
-pub(super) fn cut_evenly(shards: &[Vec<usize>], size: usize) -> Vec<(usize, Vec<usize>)> {
+pub(crate) fn cut_evenly(shards: &[Vec<usize>], size: usize) -> Vec<(usize, Vec<usize>)> {
     let rows = shards.concat();
     let pieces = rows.len().div_ceil(size);
     let pieces = if pieces > 1 { pieces.next_multiple_of(2) } else { 1 };
@@ -29,26 +29,26 @@ pub(super) fn cut_evenly(shards: &[Vec<usize>], size: usize) -> Vec<(usize, Vec<
 }
 
 /// Sums over micro-batches.
-pub(super) struct Sum {
-    pub(super) loss: f64,
-    pub(super) loss_squares: f64,
-    pub(super) correct: Option<usize>,
+pub(crate) struct Sum {
+    pub(crate) loss: f64,
+    pub(crate) loss_squares: f64,
+    pub(crate) correct: Option<usize>,
     /// Of the gradient (`[1, n]`) or of the products (`[k, n]`).
-    pub(super) primal: Accumulator,
-    pub(super) forms: Vec<Vec<f64>>,
-    pub(super) statistics: Vec<BatchStatistics>,
+    pub(crate) primal: Accumulator,
+    pub(crate) forms: Vec<Vec<f64>>,
+    pub(crate) statistics: Vec<BatchStatistics>,
     /// `None` where some part has none.
-    pub(super) scores: Option<ClassScores>,
+    pub(crate) scores: Option<ClassScores>,
 }
 
 impl Sum {
-    pub(super) fn new(rows: usize, columns: usize) -> Self {
+    pub(crate) fn new(rows: usize, columns: usize) -> Self {
         let primal = Accumulator::new(rows, columns);
         let (forms, statistics, scores) = (Vec::new(), Vec::new(), Some(ClassScores::new()));
         Self { loss: 0.0, loss_squares: 0.0, correct: Some(0), primal, forms, statistics, scores }
     }
 
-    pub(super) fn add(&mut self, objective: &Objective<'_>, part: Part) -> Result<()> {
+    pub(crate) fn add(&mut self, objective: &Objective<'_>, part: Part) -> Result<()> {
         self.loss += part.loss;
         self.loss_squares += part.loss_squares;
         self.correct = self.correct.zip(part.correct).map(|(sum, part)| sum + part);
@@ -66,7 +66,7 @@ impl Sum {
     }
 
     /// Adds a micro-batch of `rows`, named in an error where its products are not finite.
-    pub(super) fn add_to_shard(
+    pub(crate) fn add_to_shard(
         &mut self,
         objective: &Objective<'_>,
         (shard, rows): (usize, &[usize]),
@@ -74,7 +74,7 @@ impl Sum {
     ) -> Result<()> {
         // An entry that is infinite or NaN makes its form so too, even where the vector is 0.
         if let (Some(&row), false) = (rows.first(), part.forms.iter().all(|form| form.is_finite())) {
-            return Err(CurvatureError::NonFiniteProduct { shard, row, num_rows: rows.len() }.into());
+            return Err(ObjectiveError::NonFiniteProduct { shard, row, num_rows: rows.len() }.into());
         }
         if let Some(forms) = self.forms.get_mut(shard) {
             forms.iter_mut().zip(&part.forms).for_each(|(sum, form)| *sum += form);
