@@ -7,10 +7,11 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::data::{Dataset, Inputs, Targets};
+use flatness::formats::family;
 use flatness::kernels::keep_freed_memory;
-use flatness::models::{Loss, Network, family};
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::operator::LinearOperator;
+use flatness::program::{Loss, Network};
 use flatness::random::{Purpose, stream};
 use rand::Rng;
 
@@ -40,7 +41,7 @@ fn measure(name: &str, shape: &[usize], rows: usize, threads: Option<usize>) -> 
     let architecture = family(name, shape, 10)?;
     let buffers = architecture.buffers()?.into_iter();
     let buffers = buffers.map(|(name, shape)| Ok((name, Tensor::ones(shape, DType::F64, &Device::Cpu)?)));
-    let network = Network::new(architecture.clone(), buffers.collect::<flatness::Result<_>>()?)?;
+    let network = architecture.network(buffers.collect::<flatness::Result<_>>()?)?;
     let pixels = (0..rows * shape.iter().product::<usize>()).map(|_| rng.next_u32() as u8).collect();
     let targets = Targets::Classes { labels: (0..rows as u32).map(|row| row % 10).collect(), num_classes: 10 };
     let data = Dataset::new("random".into(), shape.to_vec(), Inputs::Bytes(pixels), targets, None)?;

@@ -14,11 +14,11 @@ use flatness::checkpoint::Checkpoint;
 use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::data::DataSpec;
 use flatness::kernels::keep_freed_memory;
-use flatness::models::{BatchNormMode, Loss};
-use flatness::nn::Mode;
 use flatness::objective::{Execution, Objective, ObjectiveOptions};
 use flatness::operator::LinearOperator;
 use flatness::optim::{Optimizer, OptimizerConfig, Setup};
+use flatness::program::Mode;
+use flatness::program::{BatchNormMode, Loss};
 use serde_json::json;
 
 #[global_allocator]
@@ -73,7 +73,7 @@ fn main() -> Result<(), Error> {
         Some(("step", name)) => {
             let config: OptimizerConfig = name.parse()?;
             let setup = Setup { weight_decay: 5e-4, threads: execution.threads, ..Setup::default() };
-            let mut optimizer = Optimizer::new(&config, setup, &checkpoint.network.space)?;
+            let mut optimizer = Optimizer::new(&config, setup, &checkpoint.network.space())?;
             let (mut theta, rows) = (theta, (0..data.len()).collect::<Vec<_>>());
             serve(json!({"ready": true, "tool": "flatness", "version": version}), || {
                 let mode = || Mode::Train { dropout: None };

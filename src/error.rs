@@ -8,12 +8,12 @@ use crate::cli::CliError;
 use crate::curvature::{CurvatureError, GradientError};
 use crate::data::DataError;
 use crate::experiment::ExperimentError;
+use crate::formats::ModelError;
 use crate::landscape::LandscapeError;
 use crate::langevin::LangevinError;
-use crate::models::ModelError;
-use crate::nn::NnError;
 use crate::objective::ObjectiveError;
 use crate::operator::OperatorError;
+use crate::program::ProgramError;
 use crate::report::ReportError;
 use crate::spectral::SpectralError;
 use crate::train::TrainError;
@@ -36,9 +36,9 @@ pub enum Error {
     /// An architecture cannot be read or does not fit.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A network cannot run on its input.
+    /// A program does not fit its inputs, its weights or its targets.
     #[error(transparent)]
-    Nn(#[from] NnError),
+    Program(#[from] ProgramError),
     /// A scope that does not exist.
     #[error(transparent)]
     Scope(#[from] ScopeError),
@@ -110,7 +110,7 @@ impl Error {
             Self::Cli(error) => error.hint(),
             Self::Checkpoint(error) => error.hint(),
             Self::Model(error) => error.hint(),
-            Self::Nn(error) => error.hint(),
+            Self::Program(error) => error.hint(),
             Self::Scope(error) => error.hint(),
             Self::Objective(error) => error.hint(),
             Self::Operator(error) => error.hint(),

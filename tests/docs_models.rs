@@ -2,8 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use flatness::autodiff::{Saved, Tape};
-use flatness::models::{Architecture, FAMILIES, KINDS, Loss, family};
-use flatness::nn::{Forward, Mode};
+use flatness::formats::{Architecture, FAMILIES, KINDS, family};
+use flatness::program::Loss;
+use flatness::program::Mode;
 use serde_json::{Value, json};
 
 const PAGE: &str = include_str!("../docs/models.md");
@@ -103,8 +104,8 @@ fn the_toml_example_is_a_network_that_runs() {
     let values: Vec<Tensor> = space.tensors().iter().map(|tensor| zeros(&tensor.shape)).collect();
     let buffers = architecture.buffers().unwrap().into_iter().map(|(name, shape)| (name, zeros(&shape))).collect();
     let mut tape = Tape::<Tensor>::new(Saved::Nothing);
-    let mut forward = Forward::new(&mut tape, &space, &values, &buffers, Mode::Eval);
-    let output = forward.run(&architecture.layers, zeros(&[2, 1, 16, 16])).unwrap();
+    let network = architecture.network(buffers).unwrap();
+    let output = network.forward(&mut tape, &values, zeros(&[2, 1, 16, 16]), Mode::Eval).unwrap().output;
     assert_eq!(output.dims().unwrap(), [2, 10]);
 }
 

@@ -7,8 +7,9 @@ use std::process::{Command, Output};
 use candle_core::{DType, Tensor};
 use flatness::autodiff::{Saved, Tape};
 use flatness::checkpoint::{Checkpoint, TensorFile};
-use flatness::models::{Architecture, Loss};
-use flatness::nn::{Forward, Mode};
+use flatness::formats::Architecture;
+use flatness::program::Loss;
+use flatness::program::Mode;
 
 /// Between them, every layer kind, in PyTorch's usual ways of writing it.
 const NETWORKS: &str = r#"
@@ -191,17 +192,17 @@ fn assert_same_outputs(folder: &Path) -> Checkpoint {
     let architecture = Architecture::read(&folder.join("model.json")).unwrap();
     let weights = folder.join("weights.safetensors");
     let checkpoint = Checkpoint::read(&weights, Some(architecture)).unwrap();
-    let carried = Checkpoint::read(&weights, None).unwrap().network.architecture;
-    assert_eq!(carried, checkpoint.network.architecture);
+    let carried = Checkpoint::read(&weights, None).unwrap().network;
+    assert_eq!(carried.about, checkpoint.network.about);
+    assert_eq!(carried.program().nodes, checkpoint.network.program().nodes);
     let reference = TensorFile::read(&folder.join("logits.safetensors")).unwrap();
     let x = reference.get("x").unwrap().to_dtype(DType::F64).unwrap();
-    assert_eq!(&x.dims()[1..], checkpoint.network.architecture.input_shape.as_deref().unwrap());
+    assert_eq!(&x.dims()[1..], checkpoint.network.about.input_shape.as_deref().unwrap());
 
     let network = &checkpoint.network;
-    let values = network.space.split(&checkpoint.theta).unwrap();
+    let values = network.space().split(&checkpoint.theta).unwrap();
     let mut tape = Tape::<Tensor>::new(Saved::Nothing);
-    let mut forward = Forward::new(&mut tape, &network.space, &values, &network.buffers, Mode::Eval);
-    let output = forward.run(&network.architecture.layers, x).unwrap();
+    let output = network.forward(&mut tape, &values, x, Mode::Eval).unwrap().output;
     let logits = reference.get("logits").unwrap();
     assert_eq!(logits.dtype(), DType::F64);
     assert_eq!(output.dims().unwrap(), logits.dims());
@@ -209,7 +210,7 @@ fn assert_same_outputs(folder: &Path) -> Checkpoint {
     let (got, expected) = (flat(output.value()), flat(logits));
     let scale = expected.iter().fold(0.0f64, |max, value| max.max(value.abs()));
     let error = got.iter().zip(&expected).fold(0.0f64, |max, (a, b)| max.max((a - b).abs())) / scale;
-    eprintln!("{}: relative error {error:.1e}", network.architecture.name);
+    eprintln!("{}: relative error {error:.1e}", network.about.name);
     assert!(scale > 0.1 && error <= 1e-12, "{}: relative error {error:e}", folder.display());
     checkpoint
 }
@@ -224,21 +225,21 @@ fn exported_networks_give_the_same_outputs() {
     assert!(run.status.success(), "{}", words(&run));
 
     let plain = assert_same_outputs(&out.join("plain"));
-    assert_eq!(plain.network.architecture.loss, Some(Loss::CrossEntropy { label_smoothing: 0.1 }));
-    let names: Vec<&str> = plain.network.space.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
+    assert_eq!(plain.network.about.loss, Some(Loss::CrossEntropy { label_smoothing: 0.1 }));
+    let names: Vec<&str> = plain.network.space().tensors().iter().map(|tensor| tensor.name.as_str()).collect();
     assert!(names.contains(&"fc2.weight") && !names.contains(&"fc3.weight"), "tied weights are one: {names:?}");
     assert_eq!(names[..4], ["conv1.weight", "conv1.bias", "bn1.weight", "bn1.bias"]);
     let conv = assert_same_outputs(&out.join("conv"));
-    assert_eq!((conv.network.architecture.name.as_str(), conv.stored_dtype), ("a name", DType::F32));
+    assert_eq!((conv.network.about.name.as_str(), conv.stored_dtype), ("a name", DType::F32));
     let pad = assert_same_outputs(&out.join("pad"));
-    assert_eq!((pad.network.architecture.loss, pad.stored_dtype), (Some(Loss::Mse), DType::F64));
-    assert!(pad.network.architecture.to_json().contains(r#"{"kind":"subsample_pad","in":8,"out":15,"stride":2}"#));
-    assert!(pad.network.architecture.to_json().contains("global_avg_pool2d"));
+    assert_eq!((pad.network.about.loss, pad.stored_dtype), (Some(Loss::Mse), DType::F64));
+    assert!(pad.network.about.description.contains(r#"{"kind":"subsample_pad","in":8,"out":15,"stride":2}"#));
+    assert!(pad.network.about.description.contains("global_avg_pool2d"));
     assert_same_outputs(&out.join("preactivated"));
     let inception = assert_same_outputs(&out.join("inception"));
     // 4 convolutions and 12 dense layers once, not once for each later layer that reads them; twice where the last
     // concatenation shares its second input with the first.
-    assert!(inception.network.architecture.to_json().matches("conv2d").count() <= 4 + 12 + 3);
+    assert!(inception.network.about.description.matches("conv2d").count() <= 4 + 12 + 3);
 }
 
 #[test]
@@ -263,7 +264,7 @@ fn the_command_loads_weights_and_names_what_it_cannot_export() {
     assert!(run.status.success(), "{}", words(&run));
     let plain = assert_same_outputs(&out.join("plain"));
     let norm = plain.theta.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
-    assert!(plain.network.buffers["bn1.running_mean"].to_vec1::<f64>().unwrap()[0] != 0.0 && norm > 0.0);
+    assert!(plain.network.buffers()["bn1.running_mean"].to_vec1::<f64>().unwrap()[0] != 0.0 && norm > 0.0);
 
     let run = export("resnet", "3,12,12", "resnet").output().unwrap();
     assert!(run.status.success(), "{}", words(&run));

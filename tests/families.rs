@@ -10,10 +10,11 @@ use flatness::autodiff::{Saved, Tape};
 use flatness::checkpoint::{Checkpoint, write_tensors};
 use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::data::{Dataset, Inputs, Targets};
-use flatness::models::{Loss, Network, family};
-use flatness::nn::{Forward, Mode};
+use flatness::formats::family;
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::operator::LinearOperator;
+use flatness::program::Mode;
+use flatness::program::{Loss, Network};
 use serde_json::Value;
 
 const ROWS: usize = 2;
@@ -65,9 +66,9 @@ fn generated(text: &str) -> (Network, Vec<f64>) {
             (name, tensor(values, &shape))
         })
         .collect();
-    let network = Network::new(architecture, buffers).unwrap();
-    let mut theta = uniform(1, network.space.dim());
-    for part in network.space.tensors() {
+    let network = architecture.network(buffers).unwrap();
+    let mut theta = uniform(1, network.space().dim());
+    for part in network.space().tensors() {
         theta[part.offset..part.offset + part.len()].iter_mut().for_each(|u| *u = scaled(&part.name, &part.shape, *u));
     }
     (network, theta)
@@ -105,7 +106,7 @@ fn norm(values: &[f64]) -> f64 {
 fn values_are_those_of_torch() {
     for (text, expected) in fixture("values.json").as_object().unwrap() {
         let (network, theta) = generated(text);
-        let n = network.space.dim();
+        let n = network.space().dim();
         assert_eq!(expected["num_params"], n, "{text}");
         let data = dataset();
         let options = ObjectiveOptions {
@@ -119,10 +120,9 @@ fn values_are_those_of_torch() {
         let every = |values: &[f64]| values.iter().step_by(n / 64).copied().collect::<Vec<_>>();
         let is = |what: &str, got: &[f64]| assert_close(&format!("{text} {what}"), got, &numbers(&expected[what]));
         let mut tape = Tape::<Tensor>::new(Saved::Nothing);
-        let params = network.space.split(&theta).unwrap();
-        let mut forward = Forward::new(&mut tape, &network.space, &params, &network.buffers, Mode::Eval);
+        let params = network.space().split(&theta).unwrap();
         let x = tensor(uniform(3, ROWS * 3 * 32 * 32), &[ROWS, 3, 32, 32]);
-        let logits = forward.run(&network.architecture.layers, x).unwrap();
+        let logits = network.forward(&mut tape, &params, x, Mode::Eval).unwrap().output;
         is("logits", &logits.value().flatten_all().unwrap().to_vec1::<f64>().unwrap());
         is("loss", &[report.evaluation.loss]);
         is("grad_norm", &[norm(&gradient)]);
@@ -159,11 +159,11 @@ fn a_state_dict_is_read_through_the_family() {
     let path = folder.path().join("weights.safetensors");
     let text = "vit:patch=8,width=24,depth=2,heads=3,mlp=2";
     let (network, theta) = generated(text);
-    let theta = tensor(theta, &[network.space.dim()]);
-    let parts = network.space.split(&theta).unwrap();
+    let theta = tensor(theta, &[network.space().dim()]);
+    let parts = network.space().split(&theta).unwrap();
     // In a file, tensors stand in any order.
     let mut tensors: Vec<(String, Tensor)> =
-        network.space.tensors().iter().map(|tensor| tensor.name.clone()).zip(parts).collect();
+        network.space().tensors().iter().map(|tensor| tensor.name.clone()).zip(parts).collect();
     tensors.reverse();
     write_tensors(&path, &tensors, &BTreeMap::new()).unwrap();
     let read = Checkpoint::read(&path, Some(family(text, &[3, 32, 32], 10).unwrap())).unwrap();

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use flatness::checkpoint::{Checkpoint, TensorFile};
 use flatness::curvature::{Curvature, CurvatureOperator, ExactParams};
 use flatness::data::{DataSpec, Dataset};
-use flatness::models::Architecture;
+use flatness::formats::Architecture;
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::operator::LinearOperator;
 use flatness::random::{Purpose, stream};
@@ -43,7 +43,7 @@ impl Case {
     }
 
     fn options(&self, dtype: DType) -> ObjectiveOptions {
-        let loss = self.checkpoint.network.architecture.loss.unwrap();
+        let loss = self.checkpoint.network.about.loss.unwrap();
         ObjectiveOptions { dtype, ..ObjectiveOptions::new(loss) }
     }
 
@@ -206,7 +206,7 @@ fn exact_diagonals_and_traces() {
             let (theta, params) = (&case.checkpoint.theta, ExactParams::default());
             let diagonal = values(&objective.exact_diagonal(theta, &params, &mut ()).unwrap());
             let groups: Vec<Vec<usize>> =
-                (0..objective.network().space.tensors().len()).map(|index| vec![index]).collect();
+                (0..objective.network().space().tensors().len()).map(|index| vec![index]).collect();
             let report = objective.exact_trace(theta, &groups, &params, &mut ()).unwrap();
             let what = format!("{name} {dtype:?}");
             assert_close(&format!("{what} diagonal"), &diagonal, &case.expected("ggn_diag"), tolerance(dtype));
@@ -228,7 +228,7 @@ fn exact_diagonals_and_traces() {
 #[test]
 fn weight_decay_is_in_or_out_as_asked() {
     let case = Case::read("label-smoothing-wd");
-    let weight_decay = case.checkpoint.network.architecture.weight_decay;
+    let weight_decay = case.checkpoint.network.about.weight_decay;
     assert_eq!(weight_decay, 5e-4);
     let options = ObjectiveOptions { weight_decay, ..case.options(DType::F64) };
     let objective = Objective::new(&case.checkpoint.network, &case.data, options).unwrap();

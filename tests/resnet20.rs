@@ -7,7 +7,7 @@ use flatness::autodiff::Pattern;
 use flatness::checkpoint::Checkpoint;
 use flatness::curvature::{Curvature, CurvatureOperator, ExactParams};
 use flatness::data::{DataSpec, Dataset, NormalisationChoice, RowRange};
-use flatness::models::Architecture;
+use flatness::formats::Architecture;
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::operator::LinearOperator;
 use flatness::random::{Purpose, stream};
@@ -49,7 +49,7 @@ impl Case {
     }
 
     fn objective_on<'a>(&'a self, data: &'a Dataset, dtype: DType) -> Objective<'a> {
-        let loss = self.checkpoint.network.architecture.loss.unwrap();
+        let loss = self.checkpoint.network.about.loss.unwrap();
         let options = ObjectiveOptions { dtype, ..ObjectiveOptions::new(loss) };
         Objective::new(&self.checkpoint.network, data, options).unwrap()
     }
@@ -218,11 +218,12 @@ fn the_trace_is_exact() {
     for (dtype, tolerance) in [(DType::F64, 1e-11), (DType::F32, 1e-5)] {
         let objective = case.objective(dtype);
         let theta = &case.checkpoint.theta;
-        let groups: Vec<Vec<usize>> = (0..objective.network().space.tensors().len()).map(|index| vec![index]).collect();
+        let groups: Vec<Vec<usize>> =
+            (0..objective.network().space().tensors().len()).map(|index| vec![index]).collect();
         let report = objective.exact_trace(theta, &groups, &ExactParams::default(), &mut ()).unwrap();
         assert!(report.is_hessian && report.num_columns == 10);
         close(&format!("{dtype:?} trace"), report.total.trace, expected["value"].as_f64().unwrap(), tolerance);
-        for (tensor, got) in objective.network().space.tensors().iter().zip(&report.groups) {
+        for (tensor, got) in objective.network().space().tensors().iter().zip(&report.groups) {
             let reference = expected["per_tensor"][format!("module.{}", tensor.name)].as_f64().unwrap();
             close(&format!("{dtype:?} {}", tensor.name), got.trace, reference, 10.0 * tolerance);
         }

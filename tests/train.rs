@@ -5,9 +5,10 @@ use std::ops::ControlFlow;
 use candle_core::{DType, Tensor};
 use flatness::checkpoint::{Checkpoint, TensorFile};
 use flatness::data::{DataSpec, Dataset, Inputs, Source, Split, Targets};
-use flatness::models::{Architecture, Loss, family};
+use flatness::formats::{Architecture, family};
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::optim::Schedule;
+use flatness::program::Loss;
 use flatness::train::{
     NormStatistics, Precision, StateFolder, TrainConfig, TrainOutcome, TrainStop, Training, save, train,
 };
@@ -51,9 +52,9 @@ fn run(config: &TrainConfig, text: &str) -> TrainOutcome {
 }
 
 fn bits(outcome: &TrainOutcome) -> Vec<u64> {
-    let mut names: Vec<&String> = outcome.network.buffers.keys().collect();
+    let mut names: Vec<&String> = outcome.network.buffers().keys().collect();
     names.sort();
-    let tensors = std::iter::once(&outcome.theta).chain(names.into_iter().map(|name| &outcome.network.buffers[name]));
+    let tensors = std::iter::once(&outcome.theta).chain(names.into_iter().map(|name| &outcome.network.buffers()[name]));
     tensors.flat_map(values).map(f64::to_bits).collect()
 }
 
@@ -114,8 +115,9 @@ fn a_checkpoint_holds_what_training_ended_with() {
     let paths = save(&outcome, &glyphs(Split::Train, 100), folder.path()).unwrap();
     let checkpoint = Checkpoint::read(&paths[0], None).unwrap();
     assert_eq!(values(&checkpoint.theta), values(&outcome.theta));
-    assert_eq!(checkpoint.network.architecture, outcome.network.architecture);
-    assert_eq!(checkpoint.network.architecture.weight_decay, outcome.config.weight_decay);
+    assert_eq!(checkpoint.network.about, outcome.network.about);
+    assert_eq!(checkpoint.network.program().nodes, outcome.network.program().nodes);
+    assert_eq!(checkpoint.network.about.weight_decay, outcome.config.weight_decay);
     assert_eq!(checkpoint.data().unwrap().load().unwrap().sha256, outcome.data_sha256);
     let training = checkpoint.training().unwrap();
     assert_eq!(training["config"]["optimizer"]["kind"], "sgd");
@@ -181,7 +183,7 @@ fn sgd_equals_a_loop_by_hand() {
     let reported: Vec<f64> = outcome.epochs.iter().map(|epoch| epoch.train.loss).collect();
     assert!(close(&reported, &losses), "{reported:?}");
     assert!(outcome.epochs.iter().all(|epoch| epoch.test.loss.is_nan() && epoch.train.accuracy.is_nan()));
-    assert_eq!(outcome.network.architecture.loss, Some(Loss::Mse));
+    assert_eq!(outcome.network.about.loss, Some(Loss::Mse));
 }
 
 /// One step each: SAM's running statistics are those of its first pass, fSGLD's those of the perturbed one.
@@ -189,7 +191,7 @@ fn sgd_equals_a_loop_by_hand() {
 fn running_statistics_change_once_per_step_of_sam_and_with_the_perturbed_pass_of_fsgld() {
     let first_step = |optimizer: &str| {
         let outcome = run(&running(TrainConfig { epochs: 1, batch_size: 100, ..short(optimizer) }), BATCH_NORM);
-        (values(&outcome.network.buffers["bn1.running_mean"]), outcome.theta)
+        (values(&outcome.network.buffers()["bn1.running_mean"]), outcome.theta)
     };
     let (sgd, sgd_theta) = first_step("sgd");
     let (sam, sam_theta) = first_step("sam:rho=0.5");
@@ -265,7 +267,7 @@ fn statistics_are_estimated_again_at_the_final_weights() {
     let with = |config: &TrainConfig| {
         let outcome = run(config, BATCH_NORM);
         assert_eq!(outcome.running_statistics, config.norm_statistics == NormStatistics::Running);
-        (values(&outcome.network.buffers["layer3.0.bn2.running_mean"]), outcome)
+        (values(&outcome.network.buffers()["layer3.0.bn2.running_mean"]), outcome)
     };
     let (still, _) = with(&TrainConfig { learning_rate: 1e-300, weight_decay: 0.0, ..config.clone() });
     let (running_still, _) = with(&running(TrainConfig { learning_rate: 1e-300, weight_decay: 0.0, ..config.clone() }));
@@ -345,7 +347,7 @@ fn fixed_parameters_do_not_move() {
         };
         let go = |config: &TrainConfig| train(Training::new(config, model(BATCH_NORM), &data), &mut ());
         let (start, end) = (go(&config(0, &[])).unwrap(), go(&config(2, &["fc.*", "layer3.*.bn?.*"])).unwrap());
-        let space = &start.network.space;
+        let space = &start.network.space();
         let pairs = space.split(&start.theta).unwrap().into_iter().zip(space.split(&end.theta).unwrap());
         for (tensor, (before, after)) in space.tensors().iter().zip(pairs) {
             let trained =
@@ -372,8 +374,12 @@ fn a_file_of_weights_begins_a_run_with_a_new_head() {
     assert!(bits(&same) == bits(&first) && same.fresh.is_empty());
     let more = begin(family(BATCH_NORM, &[1, 16, 16], 13).unwrap()).unwrap();
     assert_eq!(more.fresh, ["fc.weight", "fc.bias"]);
-    assert_eq!(values(&more.network.buffers["bn1.running_mean"]), values(&first.network.buffers["bn1.running_mean"]));
-    let (old, new) = (first.network.space.split(&first.theta).unwrap(), more.network.space.split(&more.theta).unwrap());
+    assert_eq!(
+        values(&more.network.buffers()["bn1.running_mean"]),
+        values(&first.network.buffers()["bn1.running_mean"])
+    );
+    let (old, new) =
+        (first.network.space().split(&first.theta).unwrap(), more.network.space().split(&more.theta).unwrap());
     assert_eq!(values(&old[0]), values(&new[0]));
     let error = begin(model("resnet-cifar:14,width=4")).unwrap_err().to_string();
     assert!(error.contains("no tensor `layer1.1.conv1.weight`"), "{error}");

@@ -6,9 +6,9 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::autodiff::{Pattern, Saved, Tape};
 use crate::checkpoint::Checkpoint;
 use crate::curvature::{Curvature, CurvatureOperator};
-use crate::nn::{Forward, Mode};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
+use crate::program::Mode;
 use crate::random::{Purpose, stream};
 use crate::{Observer, Result};
 
@@ -100,10 +100,9 @@ pub fn check(
 /// Inputs that the network cannot take; outputs of another shape.
 pub fn check_outputs(checkpoint: &Checkpoint, x: &Tensor, logits: &Tensor) -> Result<Finding> {
     let network = &checkpoint.network;
-    let params = network.space.split(&checkpoint.theta)?;
+    let params = network.space().split(&checkpoint.theta)?;
     let mut tape = Tape::<Tensor>::new(Saved::Nothing);
-    let mut forward = Forward::new(&mut tape, &network.space, &params, &network.buffers, Mode::Eval);
-    let output = forward.run(&network.architecture.layers, x.to_dtype(DType::F64)?)?;
+    let output = network.forward(&mut tape, &params, x.to_dtype(DType::F64)?, Mode::Eval)?.output;
     if output.dims()? != logits.dims() {
         let (got, expected) = (output.dims()?, logits.dims());
         let figure = format!("outputs have shape {got:?}, the reference {expected:?}");

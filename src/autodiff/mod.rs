@@ -2,8 +2,10 @@
 //!
 //! A [`Tape`] is generic over [`Value`]. Over plain tensors it gives gradients; over [`Dual`]s the tangents of the
 //! gradient are Hessian-vector products (Pearlmutter 1994), exact and without a second graph. The tape knows only the
-//! three families of [`crate::kernels`], so a new layer is a forward function and nothing else.
+//! three families of [`crate::kernels`] and, behind one interface, operations with kernels of their own ([`Composite`]); so a
+//! new operation is a forward function and nothing else.
 
+mod composite;
 mod dual;
 mod node;
 mod params;
@@ -11,23 +13,31 @@ mod pattern;
 mod scope;
 mod tape;
 
+pub use composite::{Composite, Cotangent};
 pub use dual::Dual;
 pub use params::{ParamKind, ParamSpace, ParamTensor};
 pub use pattern::Pattern;
 pub(crate) use scope::ranges;
 pub use scope::{Scope, ScopeError};
-pub use tape::{Finish, Gradients, Saved, Tape, Var};
+pub use tape::{Gradients, Saved, Tape, Var};
 
 use candle_core::{Result, Tensor};
 
-use crate::kernels::{self, AffineCotangents, AffineOperands, Bilinear, Channels, Linear, Parts, Pointwise, affine};
+use crate::kernels::{self, Bilinear, Linear, Parts, Pointwise};
 
 /// What a tape computes with: a tensor, or a tensor with directional derivatives.
-pub trait Value: Clone + Send {
+pub trait Value: Clone + Send + 'static {
     /// A value that depends on nothing.
     fn constant(primal: Tensor) -> Self;
     /// The plain tensor inside; `None` for a cotangent that has tangents only.
     fn primal(&self) -> Option<&Tensor>;
+    /// Primal and tangents, for kernels that take both.
+    fn parts(&self) -> Parts<'_>;
+    /// The value that a kernel made. A plain tensor has no use for tangents and no way to be without a primal.
+    ///
+    /// # Errors
+    /// A plain value without primal.
+    fn from_parts(primal: Option<Tensor>, tangents: Option<Tensor>) -> Result<Self>;
     /// The same primal as a constant.
     fn without_tangents(&self) -> Self;
     /// `L x`.
@@ -40,67 +50,8 @@ pub trait Value: Clone + Send {
     }
     /// `f⁽ⁿ⁾(x)`, `n` = `order` ≤ 1.
     fn pointwise(&self, f: Pointwise, order: usize) -> Result<Self>;
-    /// `x ⊙ scale + shift`, both broadcast to the shape `full` of `x`.
-    fn affine(&self, full: &[usize], scale: Option<&Self>, shift: &Self) -> Result<Self>;
-    /// `x ⊙ scale + shift + addend`, then `max(·, 0)` where asked, in one pass: see [`Channels`].
-    fn channel_affine(
-        &self,
-        channels: &Channels,
-        scale: Option<&Self>,
-        shift: &Self,
-        addend: Option<&Self>,
-        relu: bool,
-    ) -> Result<Self>;
-    /// Its adjoint: what the cotangent `self` gives to each operand, at fixed `gate`.
-    fn channel_affine_adjoint(&self, affine: &ChannelAffine<Self>) -> Result<AffineCotangents<Self>>;
-    /// The per-channel means of `x − c` and `(x − c)²`, `[2, C, 1, …]`: see [`Channels::moments`].
-    fn moments(&self, moments: &Moments) -> Result<Self>;
-    /// `addend + (m̄₁ + 2 (x − c) m̄₂) / n`: what the cotangent `[2, C, 1, …]` gives to `x`, added to what `x` has.
-    fn moments_adjoint(&self, moments: &Moments, cotangent: &Self, addend: Option<&Self>) -> Result<Self>;
     /// `a + b`, equal shapes.
     fn add(&self, other: &Self) -> Result<Self>;
-}
-
-/// How per-channel moments are taken.
-#[derive(Debug, Clone)]
-pub struct Moments {
-    /// Sizes.
-    pub channels: Channels,
-    /// A constant near the means, in the shape of a per-channel operand.
-    pub centre: Tensor,
-}
-
-impl Moments {
-    /// Scale and shift of the per-channel affine map that is the adjoint.
-    fn adjoint_map<V: Value>(&self, cotangent: &V) -> Result<[V; 2]> {
-        let (small, rank) = (self.centre.dims().to_vec(), self.centre.rank());
-        let part = |start| Linear::Narrow { axis: 0, start, len: 1, size: 2, rank };
-        let scaled = |value: V, factor| value.linear(&Linear::Scale { factor });
-        let mean = 1.0 / self.channels.count() as f64;
-        let first = scaled(cotangent.linear(&part(0))?, mean)?;
-        let scale = scaled(cotangent.linear(&part(1))?, 2.0 * mean)?;
-        let product = Bilinear::Product { full: small.clone(), small };
-        let offset = V::bilinear(&product, &scale, &V::constant(self.centre.clone()))?;
-        let shift = first.add(&scaled(offset, -1.0)?)?;
-        Ok([scale, shift])
-    }
-}
-
-/// What the adjoint of a per-channel affine map needs of the forward pass.
-#[derive(Debug, Clone)]
-pub struct ChannelAffine<V> {
-    /// Sizes.
-    pub channels: Channels,
-    /// The input, where there is a scale to differentiate by.
-    pub x: Option<V>,
-    /// The scale.
-    pub scale: Option<V>,
-    /// Numbers pass where this is positive.
-    pub gate: Option<Tensor>,
-    /// Shape of scale and shift.
-    pub small: Vec<usize>,
-    /// Whether a gated copy of the cotangent is wanted.
-    pub wants_addend: bool,
 }
 
 impl Value for Tensor {
@@ -110,6 +61,17 @@ impl Value for Tensor {
 
     fn primal(&self) -> Option<&Tensor> {
         Some(self)
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        Parts { primal: Some(self), tangents: None }
+    }
+
+    fn from_parts(primal: Option<Tensor>, _tangents: Option<Tensor>) -> Result<Self> {
+        match primal {
+            Some(primal) => Ok(primal),
+            None => candle_core::bail!("a plain value without primal"),
+        }
     }
 
     fn without_tangents(&self) -> Self {
@@ -126,40 +88,6 @@ impl Value for Tensor {
 
     fn pointwise(&self, f: Pointwise, order: usize) -> Result<Self> {
         f.apply(order, self)
-    }
-
-    fn affine(&self, full: &[usize], scale: Option<&Self>, shift: &Self) -> Result<Self> {
-        affine(full, &[(self, scale)], Some(shift))
-    }
-
-    fn channel_affine(
-        &self,
-        channels: &Channels,
-        scale: Option<&Self>,
-        shift: &Self,
-        addend: Option<&Self>,
-        relu: bool,
-    ) -> Result<Self> {
-        let part = |primal| Parts { primal, tangents: None };
-        let (x, shift) = (part(Some(self)), part(Some(shift)));
-        channels.primal(&AffineOperands { x, scale: part(scale), shift, addend: part(addend) }, relu)
-    }
-
-    fn channel_affine_adjoint(&self, affine: &ChannelAffine<Self>) -> Result<AffineCotangents<Self>> {
-        let part = |primal| Parts { primal, tangents: None };
-        let ChannelAffine { channels, x, scale, gate, small, wants_addend } = affine;
-        let operands = (part(x.as_ref()), part(scale.as_ref()));
-        channels.adjoint((self, None), operands, gate.as_ref(), (small, *wants_addend))
-    }
-
-    fn moments(&self, moments: &Moments) -> Result<Self> {
-        let parts = Parts { primal: Some(self), tangents: None };
-        Ok(moments.channels.moments(&parts, &moments.centre)?.0)
-    }
-
-    fn moments_adjoint(&self, moments: &Moments, cotangent: &Self, addend: Option<&Self>) -> Result<Self> {
-        let [scale, shift] = moments.adjoint_map(cotangent)?;
-        self.channel_affine(&moments.channels, Some(&scale), &shift, addend, false)
     }
 
     fn add(&self, other: &Self) -> Result<Self> {

@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::{ChannelAffine, Moments, Value};
+use super::{Composite, Cotangent, Value};
 use crate::kernels::{Bilinear, Linear, Pointwise, Side};
 
 /// One operation: its operands' nodes, and what its adjoint needs of their values.
@@ -24,37 +24,15 @@ pub(super) enum Node<V> {
         f: Pointwise,
         value: V,
     },
-    /// `x ⊙ scale + shift`
-    Affine {
-        full: Vec<usize>,
-        small: Vec<usize>,
-        x: Affected<V>,
-        scale: Option<Affected<V>>,
-        shift: Option<usize>,
-    },
-    /// The same per channel, with what follows it in the same pass.
-    ChannelAffine {
-        affine: ChannelAffine<V>,
-        x: Option<usize>,
-        scale: Option<usize>,
-        shift: Option<usize>,
-        addend: Option<usize>,
-    },
-    Moments {
-        moments: Moments,
-        x: usize,
-        value: V,
+    /// An operation with a kernel of its own, and its operands' nodes.
+    Composite {
+        operation: Box<dyn Composite<V>>,
+        operands: Vec<Option<usize>>,
     },
     Add {
         a: Option<usize>,
         b: Option<usize>,
     },
-}
-
-/// An operand of an affine map.
-pub(super) struct Affected<V> {
-    pub node: Option<usize>,
-    pub value: Option<V>,
 }
 
 impl<V: Value> Node<V> {
@@ -74,34 +52,21 @@ impl<V: Value> Node<V> {
                 let shape = value.primal().map(|primal| primal.dims().to_vec()).unwrap_or_default();
                 V::bilinear(&Bilinear::Product { full: shape.clone(), small: shape }, &cotangent, &slope)
             }),
-            Self::Affine { full, small, x, scale, shift } => {
-                if let Some(scale) = &scale {
-                    let product = Bilinear::Product { full: full.clone(), small: small.clone() };
-                    if let Some(value) = &scale.value {
-                        accumulate(cotangents, x.node, || {
-                            adjoint(V::bilinear, product.adjoint_a(), &cotangent, value)
-                        })?;
+            Self::Composite { operation, operands } => {
+                // Two operands may be one node: then the second adds to what the first has.
+                let first = |place: usize| operands[..place].iter().all(|other| *other != operands[place]);
+                let mut slots: Vec<Cotangent<V>> = (0..operands.len())
+                    .map(|place| Cotangent {
+                        wanted: operands[place].is_some(),
+                        sum: operands[place].filter(|_| first(place)).and_then(|node| cotangents[node].take()),
+                    })
+                    .collect();
+                operation.adjoint(cotangent, &mut slots)?;
+                for (slot, node) in slots.into_iter().zip(operands) {
+                    if let Some(sum) = slot.sum {
+                        accumulate(cotangents, node, || Ok(sum))?;
                     }
-                    if let Some(value) = &x.value {
-                        accumulate(cotangents, scale.node, || {
-                            adjoint(V::bilinear, product.adjoint_b(), &cotangent, value)
-                        })?;
-                    }
-                } else {
-                    accumulate(cotangents, x.node, || Ok(cotangent.clone()))?;
                 }
-                accumulate(cotangents, shift, || cotangent.linear(&Linear::SumTo { from: full, to: small }))
-            }
-            Self::ChannelAffine { affine, x, scale, shift, addend } => {
-                let parts = cotangent.channel_affine_adjoint(&affine)?;
-                accumulate(cotangents, x, || Ok(parts.x))?;
-                accumulate(cotangents, scale, || Ok(parts.scale))?;
-                accumulate(cotangents, shift, || Ok(parts.shift))?;
-                accumulate(cotangents, addend, || Ok(parts.addend.unwrap_or(cotangent)))
-            }
-            Self::Moments { moments, x, value } => {
-                let sum = value.moments_adjoint(&moments, &cotangent, cotangents[x].take().as_ref())?;
-                cotangents[x] = Some(sum);
                 Ok(())
             }
             Self::Add { a, b } => {

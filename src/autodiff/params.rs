@@ -55,7 +55,7 @@ impl ParamTensor {
 }
 
 /// All trainable parameters in their fixed order. A vector of the space is a tensor `[n]`, a block `[k, n]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ParamSpace {
     tensors: Vec<ParamTensor>,
     dim: usize,

@@ -31,7 +31,7 @@ impl Pattern {
     }
 
     /// The gate or the indices to use where `free` is what the value itself would choose.
-    pub(super) fn choose(&mut self, free: Tensor) -> Result<Tensor> {
+    pub fn choose(&mut self, free: Tensor) -> Result<Tensor> {
         match self {
             Self::Free => Ok(free),
             Self::Record(choices) => {

@@ -2,9 +2,9 @@
 
 use candle_core::{Result, Tensor};
 
-use super::node::{Affected, Node};
-use super::{ChannelAffine, Moments, Pattern, Value};
-use crate::kernels::{Bilinear, Channels, Linear, Pointwise, PoolGeometry, max_pool_indices};
+use super::node::Node;
+use super::{Composite, Pattern, Value};
+use crate::kernels::{Bilinear, Linear, Pointwise, PoolGeometry, max_pool_indices};
 
 /// What a tape keeps of the operands that its adjoints need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,11 @@ impl<V: Value> Var<V> {
         &self.value
     }
 
+    /// Whether it depends on a leaf.
+    pub fn is_recorded(&self) -> bool {
+        self.node.is_some()
+    }
+
     /// Shape of the primal.
     ///
     /// # Errors
@@ -39,21 +44,6 @@ impl<V: Value> Var<V> {
             Some(primal) => Ok(primal.dims()),
             None => candle_core::bail!("a forward value without primal"),
         }
-    }
-}
-
-/// What follows an affine map: a sum, then a ReLU.
-#[derive(Debug, Clone, Copy)]
-pub struct Finish<'a, V> {
-    /// Added to the map's result.
-    pub addend: Option<&'a Var<V>>,
-    /// Whether `max(·, 0)` comes last.
-    pub relu: bool,
-}
-
-impl<V> Default for Finish<'_, V> {
-    fn default() -> Self {
-        Self { addend: None, relu: false }
     }
 }
 
@@ -128,100 +118,22 @@ impl<V: Value> Tape<V> {
         })
     }
 
-    /// `x ⊙ scale + shift`, with `scale` and `shift` of shape `small`, broadcast to the shape of `x`, and `finish`.
-    pub fn affine(
+    /// Records an operation with a kernel of its own: its result, its operands (`None` where one is absent), and how it
+    /// gives cotangents back, for which it keeps what [`Tape::keep`] gives.
+    pub fn composite<'a>(
         &mut self,
-        x: &Var<V>,
-        scale: Option<&Var<V>>,
-        shift: &Var<V>,
-        finish: Finish<'_, V>,
-    ) -> Result<Var<V>> {
-        let (full, small) = (x.dims()?.to_vec(), shift.dims()?.to_vec());
-        let on_cpu = x.value.primal().is_some_and(|primal| primal.device().is_cpu());
-        // A replayed choice must be known before the pass, so it takes the long way.
-        let replayed = matches!(self.pattern, Pattern::Replay { .. });
-        match Channels::of(&full, &small) {
-            Some(channels) if on_cpu && !replayed => self.channel_affine(channels, x, scale, shift, finish),
-            _ => {
-                let mut y = self.plain_affine(x, scale, shift)?;
-                if let Some(addend) = finish.addend {
-                    y = self.add(&y, addend)?;
-                }
-                if finish.relu { self.relu(&y) } else { Ok(y) }
-            }
+        value: V,
+        operands: impl IntoIterator<Item = Option<&'a Var<V>>>,
+        operation: Box<dyn Composite<V>>,
+    ) -> Var<V>
+    where
+        V: 'a,
+    {
+        let operands: Vec<Option<usize>> = operands.into_iter().map(|var| var.and_then(|var| var.node)).collect();
+        if operands.iter().all(Option::is_none) {
+            return Var { value, node: None };
         }
-    }
-
-    /// Makes and records a [`Node::ChannelAffine`].
-    fn channel_affine(
-        &mut self,
-        channels: Channels,
-        x: &Var<V>,
-        scale: Option<&Var<V>>,
-        shift: &Var<V>,
-        finish: Finish<'_, V>,
-    ) -> Result<Var<V>> {
-        let Finish { addend, relu } = finish;
-        let addend_value = addend.map(|addend| &addend.value);
-        let value =
-            x.value.channel_affine(&channels, scale.map(|scale| &scale.value), &shift.value, addend_value, relu)?;
-        // A ReLU's output is positive where its input is.
-        let gate = match value.primal() {
-            Some(primal) if relu => Some(self.pattern.choose(primal.clone())?),
-            _ => None,
-        };
-        let nodes = [Some(x), scale, Some(shift), addend].map(|var| var.and_then(|var| var.node));
-        if nodes.iter().all(Option::is_none) {
-            return Ok(Var { value, node: None });
-        }
-        let [x_node, scale_node, shift_node, addend_node] = nodes;
-        let affine = ChannelAffine {
-            channels,
-            x: scale_node.map(|_| self.keep(&x.value)),
-            scale: scale.map(|scale| self.keep(&scale.value)),
-            gate,
-            small: shift.dims()?.to_vec(),
-            wants_addend: addend_node.is_some(),
-        };
-        let node = Node::ChannelAffine { affine, x: x_node, scale: scale_node, shift: shift_node, addend: addend_node };
-        Ok(self.push(value, node))
-    }
-
-    /// The means of `x − c` and `(x − c)²` per channel, as one variable of shape `[2, C, 1, …]`, and the constant `c`, which
-    /// lies near the mean of `x`; `None` where the shapes or the device have no such kernel.
-    ///
-    /// # Errors
-    /// For a value without primal, which no forward computation makes.
-    pub fn moments(&mut self, x: &Var<V>, small: &[usize]) -> Result<Option<(Var<V>, Tensor)>> {
-        let Some(primal) = x.value.primal() else { candle_core::bail!("moments of a value without primal") };
-        let channels = match Channels::of(primal.dims(), small) {
-            Some(channels) if primal.device().is_cpu() => channels,
-            _ => return Ok(None),
-        };
-        let centre = channels.centre(primal, small)?;
-        let moments = Moments { channels, centre: centre.clone() };
-        let value = x.value.moments(&moments)?;
-        let var = match x.node {
-            Some(node) => {
-                let kept = self.keep(&x.value);
-                self.push(value, Node::Moments { moments, x: node, value: kept })
-            }
-            None => Var { value, node: None },
-        };
-        Ok(Some((var, centre)))
-    }
-
-    fn plain_affine(&mut self, x: &Var<V>, scale: Option<&Var<V>>, shift: &Var<V>) -> Result<Var<V>> {
-        let (full, small) = (x.dims()?.to_vec(), shift.dims()?.to_vec());
-        let value = x.value.affine(&full, scale.map(|scale| &scale.value), &shift.value)?;
-        if x.node.is_none() && shift.node.is_none() && scale.is_none_or(|scale| scale.node.is_none()) {
-            return Ok(Var { value, node: None });
-        }
-        let scaled = scale.is_some();
-        let kept_x = scaled.then(|| self.keep(&x.value));
-        let scale = scale.map(|scale| Affected { node: scale.node, value: Some(self.keep(&scale.value)) });
-        let x = Affected { node: x.node, value: kept_x };
-        Ok(self.push(value, Node::Affine { full, small, x, scale, shift: shift.node }))
+        self.push(value, Node::Composite { operation, operands })
     }
 
     /// `a + b`, equal shapes.
@@ -273,7 +185,8 @@ impl<V: Value> Tape<V> {
         Ok(leaves)
     }
 
-    fn keep(&self, value: &V) -> V {
+    /// A value as an adjoint needs it: with its tangents or without, see [`Saved`].
+    pub fn keep(&self, value: &V) -> V {
         match self.saved {
             Saved::Everything => value.clone(),
             // A forward tape keeps handles only until it is dropped after the pass.

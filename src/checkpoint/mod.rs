@@ -16,7 +16,8 @@ pub use safetensors::write_tensors;
 pub use state::{differences, read_state, write_state};
 
 use crate::Result;
-use crate::models::{Architecture, Network};
+use crate::formats::Architecture;
+use crate::program::Network;
 
 /// Metadata key of the architecture.
 pub const ARCH_KEY: &str = "flatness.arch";
@@ -61,7 +62,7 @@ impl Checkpoint {
         };
         let (theta, buffers, widened) = file.bind(&architecture)?;
         let stored_dtype = file.widest_dtype();
-        let network = Network::new(architecture, buffers)?;
+        let network = architecture.network(buffers)?;
         Ok(Self {
             path: path.into(),
             sha256: file.sha256,
@@ -95,15 +96,15 @@ pub fn write_checkpoint(
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
     let mut tensors: Vec<(String, Tensor)> = network
-        .space
+        .space()
         .tensors()
         .iter()
-        .zip(network.space.split(theta)?)
+        .zip(network.space().split(theta)?)
         .map(|(tensor, values)| (tensor.name.clone(), values))
         .collect();
-    for (name, _) in network.architecture.buffers()? {
-        if let Some(values) = network.buffers.get(&name) {
-            tensors.push((name, values.to_dtype(theta.dtype())?));
+    for (name, _) in &network.program().buffers {
+        if let Some(values) = network.buffers().get(name) {
+            tensors.push((name.clone(), values.to_dtype(theta.dtype())?));
         }
     }
     write_tensors(path, &tensors, metadata)

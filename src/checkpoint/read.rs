@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::CheckpointError;
 use crate::Result;
-use crate::models::Architecture;
+use crate::formats::Architecture;
 
 /// Named tensors of one file, on the CPU.
 pub struct TensorFile {

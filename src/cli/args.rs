@@ -9,8 +9,8 @@ use super::CliError;
 use crate::Result;
 use crate::data::{DataSpec, LabelNoise, LabelSource, RowRange, Source, Split, Subset};
 use crate::kernels::keep_freed_memory;
-use crate::models::{BatchNormMode, Loss};
 use crate::objective::Execution;
+use crate::program::{BatchNormMode, Loss};
 
 /// f32 or f64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

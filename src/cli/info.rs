@@ -6,7 +6,8 @@ use super::Ui;
 use super::args::ModelArgs;
 use crate::Result;
 use crate::checkpoint::Checkpoint;
-use crate::models::{Architecture, Layer};
+use crate::formats::Architecture;
+use crate::program::{Node, Op, Program};
 
 /// Arguments of `info`.
 #[derive(Debug, Args)]
@@ -18,25 +19,25 @@ pub(super) struct InfoArgs {
 pub(super) fn run(args: &InfoArgs, ui: &mut Ui) -> Result<u8> {
     let architecture = args.model.arch.as_deref().map(Architecture::read).transpose()?;
     let checkpoint = Checkpoint::read(&args.model.checkpoint, architecture)?;
-    let architecture = &checkpoint.network.architecture;
+    let about = &checkpoint.network.about;
     ui.print(&format!("checkpoint    {}", checkpoint.path.display()));
     ui.print(&format!("sha256        {}", checkpoint.sha256));
     ui.print(&format!("dtype         {}", checkpoint.stored_dtype.as_str()));
-    ui.print(&format!("architecture  {}", architecture.name));
-    if let Some(shape) = &architecture.input_shape {
+    ui.print(&format!("architecture  {}", about.name));
+    if let Some(shape) = &about.input_shape {
         ui.print(&format!("input shape   {shape:?}"));
     }
-    if let Some(loss) = &architecture.loss {
-        ui.print(&format!("loss          {}, weight decay {}", loss.describe(), architecture.weight_decay));
+    if let Some(loss) = &about.loss {
+        ui.print(&format!("loss          {}, weight decay {}", loss.describe(), about.weight_decay));
     }
     for (key, value) in &checkpoint.metadata {
         if key != crate::checkpoint::ARCH_KEY {
             ui.print(&format!("{key:<13} {value}"));
         }
     }
-    ui.print("\nlayers");
-    print_layers(&architecture.layers, 1, ui);
-    let space = &checkpoint.network.space;
+    ui.print("\nprogram");
+    print_program(checkpoint.network.program(), ui);
+    let space = &checkpoint.network.space();
     ui.print(&format!("\nparameters    {}", space.dim()));
     let width = space.tensors().iter().map(|tensor| tensor.name.len()).max().unwrap_or(0);
     let theta = checkpoint.theta.to_vec1::<f64>()?;
@@ -49,37 +50,16 @@ pub(super) fn run(args: &InfoArgs, ui: &mut Ui) -> Result<u8> {
     Ok(0)
 }
 
-fn print_layers(layers: &[Layer], depth: usize, ui: &mut Ui) {
-    for layer in layers {
-        let indent = "  ".repeat(depth);
-        match layer {
-            Layer::Residual { main, shortcut } => {
-                ui.print(&format!("{indent}residual"));
-                print_layers(main, depth + 1, ui);
-                ui.print(&format!("{indent}shortcut{}", if shortcut.is_empty() { " (identity)" } else { "" }));
-                print_layers(shortcut, depth + 1, ui);
-            }
-            Layer::Sequence { layers } => {
-                ui.print(&format!("{indent}sequence"));
-                print_layers(layers, depth + 1, ui);
-            }
-            Layer::Concat { branches, .. } => {
-                for branch in branches {
-                    ui.print(&format!("{indent}branch"));
-                    print_layers(branch, depth + 1, ui);
-                }
-            }
-            layer => {
-                let fields = serde_json::to_value(layer).unwrap_or_default();
-                let fields: Vec<String> = fields
-                    .as_object()
-                    .into_iter()
-                    .flatten()
-                    .filter(|(key, value)| *key != "kind" && value.is_number())
-                    .map(|(key, value)| format!("{key} {value}"))
-                    .collect();
-                ui.print(&format!("{indent}{} {}", layer.kind(), fields.join(", ")));
-            }
+/// The operations in order, grouped by the module that they come from.
+fn print_program(program: &Program, ui: &mut Ui) {
+    let nodes: Vec<&Node> = program.nodes.iter().filter(|node| !matches!(node.operation, Op::Expect(_))).collect();
+    let place = |node: &Node| format!("{} ({})", node.place.module, node.place.kind);
+    let width = nodes.iter().map(|node| place(node).len()).max().unwrap_or(0);
+    let results = nodes.iter().map(|node| node.name.len()).max().unwrap_or(0);
+    for group in nodes.chunk_by(|a, b| a.place == b.place) {
+        for (index, node) in group.iter().enumerate() {
+            let place = if index == 0 { place(node) } else { String::new() };
+            ui.print(&format!("  {place:<width$}  {:<results$} = {}", node.name, node.call()));
         }
     }
 }

@@ -109,7 +109,7 @@ fn name(args: &LandscapeArgs) -> String {
 
 /// What becomes of running statistics, where there are any.
 fn batch_norm(args: &LandscapeArgs, session: &Session) -> String {
-    if !session.checkpoint.network.architecture.has_batch_norm() {
+    if !session.checkpoint.network.program().has_batch_norm() {
         return String::new();
     }
     let statistics = match (args.batch_norm, args.checkpoints.len()) {

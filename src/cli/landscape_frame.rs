@@ -12,6 +12,7 @@ use super::session::Session;
 use crate::autodiff::Scope;
 use crate::checkpoint::{Checkpoint, TRAIN_KEY, TensorFile, differences, sha256_hex};
 use crate::curvature::{Curvature, CurvatureOperator};
+use crate::formats::Architecture;
 use crate::landscape::{
     DirectionFacts, DirectionKind, Frame, LandscapeError, Normalisation, PathPoint, path_point, principal,
 };
@@ -46,17 +47,11 @@ pub(super) fn others(args: &LandscapeArgs, first: &Checkpoint) -> Result<Vec<Che
 
 fn same_network(first: &Checkpoint, second: &Checkpoint) -> Result<()> {
     let [a, b] = [first, second].map(|checkpoint| &checkpoint.network);
-    let what = if a.space != b.space {
-        format!(
-            "{} parameters of {} and {} of {}",
-            a.space.dim(),
-            a.architecture.name,
-            b.space.dim(),
-            b.architecture.name
-        )
-    } else if a.architecture.layers != b.architecture.layers {
+    let what = if a.space() != b.space() {
+        format!("{} parameters of {} and {} of {}", a.space().dim(), a.about.name, b.space().dim(), b.about.name)
+    } else if a.program().nodes != b.program().nodes {
         "equal parameters in other layers".into()
-    } else if a.architecture.normalisation != b.architecture.normalisation {
+    } else if a.about.normalisation != b.about.normalisation {
         "inputs normalised differently".into()
     } else {
         return Ok(());
@@ -112,7 +107,7 @@ fn stretched(reach: &[(f64, f64)], factor: f64) -> Vec<(f64, f64)> {
 fn random(args: &LandscapeArgs, session: &Session, shape: Shape) -> Result<Framed> {
     let (checkpoint, normalisation) = (&session.checkpoint, args.shape.normalisation);
     let how = (normalisation, args.shape.seed);
-    let frame = Frame::random(&checkpoint.network.space, &checkpoint.theta, how, shape.dims)?;
+    let frame = Frame::random(&checkpoint.network.space(), &checkpoint.theta, how, shape.dims)?;
     let how = match normalisation {
         Normalisation::None => "not normalised, all parameters move".to_owned(),
         scaled => format!("{}-normalised, biases and norms fixed", scaled.name()),
@@ -126,7 +121,7 @@ fn random(args: &LandscapeArgs, session: &Session, shape: Shape) -> Result<Frame
 
 fn between(session: &Session, others: &[Checkpoint]) -> Result<Framed> {
     let minima = std::iter::once(&session.checkpoint).chain(others);
-    let minima: Vec<_> = minima.map(|minimum| (&minimum.theta, &minimum.network.buffers)).collect();
+    let minima: Vec<_> = minima.map(|minimum| (&minimum.theta, minimum.network.buffers())).collect();
     let hashes: Vec<&String> = others.iter().map(|other| &other.sha256).collect();
     let frame = Frame::between(&minima)?;
     let words = match frame.facts.get(1) {
@@ -203,7 +198,7 @@ fn stored_eigenvectors(
     }
     let values: Vec<f64> = serde_json::from_str(&entry("flatness.top_eigenvalues"))
         .map_err(|_| refuse("its eigenvalues are missing".into()))?;
-    let (space, top) = (&checkpoint.network.space, file.get("top")?);
+    let (space, top) = (&checkpoint.network.space(), file.get("top")?);
     let (scope, operator) = (entry("flatness.scope"), entry("flatness.operator"));
     let ranges = scope.parse::<Scope>()?.resolve(space)?;
     let width: usize = ranges.iter().map(|range| range.len()).sum();
@@ -226,14 +221,15 @@ fn trajectory(args: &LandscapeArgs, session: &Session, shape: Shape) -> Result<F
     let beside = || checkpoint.path.parent().unwrap_or(Path::new("")).join("snapshots");
     let folder = args.shape.trajectory.clone().unwrap_or_else(beside);
     let files = snapshots(&folder)?;
-    let bytes = 16usize.saturating_mul(files.len()).saturating_mul(checkpoint.network.space.dim());
+    let bytes = 16usize.saturating_mul(files.len()).saturating_mul(checkpoint.network.space().dim());
     if bytes > session.options.execution.memory_bytes {
         let reason = format!("{} checkpoints take {} MiB: more than --memory", files.len(), bytes >> 20);
         return Err(argument("--trajectory", &folder.display().to_string(), &reason));
     }
     let mut found = Vec::new();
     for (index, path) in files.iter().enumerate() {
-        let architecture = Some(checkpoint.network.architecture.clone());
+        let origin = checkpoint.path.display().to_string();
+        let architecture = Some(Architecture::from_json(&checkpoint.network.about.description, &origin)?);
         let on_the_way = Checkpoint::read(path, architecture)?;
         found.push((place(&on_the_way).unwrap_or((index, 0)), on_the_way.theta, on_the_way.sha256));
     }

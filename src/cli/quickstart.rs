@@ -16,7 +16,7 @@ use super::{CliError, INTERRUPTED, Ui};
 use crate::analysis::{AnalysisOptions, SummaryRow};
 use crate::checkpoint::Checkpoint;
 use crate::data::{DataSpec, LabelNoise, Source, Split, Subset};
-use crate::models::family;
+use crate::formats::family;
 use crate::objective::{Execution, ObjectiveOptions};
 use crate::report::figures::{write_comparison, write_training_curves};
 use crate::report::{terminal, write_run_json};
@@ -130,7 +130,7 @@ fn train_one(config: &TrainConfig, spec: &DataSpec, ui: &mut Ui) -> Result<Train
 fn open(folder: &Path, spec: &DataSpec, execution: Execution) -> Result<Session> {
     let path = folder.join("checkpoint.safetensors");
     let checkpoint = Checkpoint::read(&path, None)?;
-    let loss = checkpoint.network.architecture.loss.ok_or(CliError::NoLoss { checkpoint: path })?;
+    let loss = checkpoint.network.about.loss.ok_or(CliError::NoLoss { checkpoint: path })?;
     let spec = DataSpec { subset: Some(Subset { count: ANALYZED_ROWS, seed: 0 }), ..spec.clone() };
     let data = spec.load()?;
     let options = ObjectiveOptions { execution, ..ObjectiveOptions::new(loss) };

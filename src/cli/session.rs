@@ -11,8 +11,9 @@ use super::{CliError, Ui};
 use crate::Result;
 use crate::checkpoint::Checkpoint;
 use crate::data::{DataSpec, Dataset, NormalisationChoice, RowRange, Split, Subset};
-use crate::models::Architecture;
+use crate::formats::Architecture;
 use crate::objective::{Objective, ObjectiveOptions};
+use crate::program::About;
 
 /// Arguments that define an objective.
 #[derive(Debug, Clone, Args)]
@@ -77,21 +78,21 @@ impl SessionArgs {
         }
         let path = || self.model.checkpoint.clone();
         let spec = self.data.spec(stored_data(&checkpoint))?.ok_or_else(|| CliError::NoData { checkpoint: path() })?;
-        let architecture = &checkpoint.network.architecture;
-        let loss = loss.or(architecture.loss).ok_or_else(|| CliError::NoLoss { checkpoint: path() })?;
-        let (spec, data) = self.load(spec, architecture, ui)?;
+        let about = &checkpoint.network.about;
+        let loss = loss.or(about.loss).ok_or_else(|| CliError::NoLoss { checkpoint: path() })?;
+        let (spec, data) = self.load(spec, about, ui)?;
         let mut options = ObjectiveOptions::new(loss);
         options.dtype = self.dtype.unwrap_or(default_dtype).dtype();
-        options.batch_norm = self.batch_norm.map_or(architecture.batch_norm_mode, Into::into);
+        options.batch_norm = self.batch_norm.map_or(about.batch_norm_mode, Into::into);
         options.execution = execution;
         if self.l2 == L2Arg::In {
-            options.weight_decay = architecture.weight_decay;
+            options.weight_decay = about.weight_decay;
         }
         Ok(Session { checkpoint, spec, data, options })
     }
 
-    fn load(&self, mut spec: DataSpec, architecture: &Architecture, ui: &mut Ui) -> Result<(DataSpec, Dataset)> {
-        if let (Some(_), Some(normalisation)) = (&self.data.data, &architecture.normalisation) {
+    fn load(&self, mut spec: DataSpec, about: &About, ui: &mut Ui) -> Result<(DataSpec, Dataset)> {
+        if let (Some(_), Some(normalisation)) = (&self.data.data, &about.normalisation) {
             // The weights expect inputs as they were trained on, whatever the source's own habit.
             spec.normalisation = NormalisationChoice::Custom(normalisation.clone());
         }
@@ -138,7 +139,7 @@ impl Session {
             decay => format!("with L2 term {decay}"),
         };
         let rows = self.data.len();
-        let norm = if self.checkpoint.network.architecture.has_batch_norm() {
+        let norm = if self.checkpoint.network.program().has_batch_norm() {
             format!(", batch norm {:?}", options.batch_norm).to_lowercase()
         } else {
             String::new()
@@ -162,8 +163,8 @@ impl Session {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "checkpoint_sha256": self.checkpoint.sha256,
-            "architecture": self.checkpoint.network.architecture.name,
-            "num_params": self.checkpoint.network.space.dim(),
+            "architecture": self.checkpoint.network.about.name,
+            "num_params": self.checkpoint.network.space().dim(),
             "data": self.spec,
             "data_sha256": self.data.sha256,
             "rows": self.data.len(),

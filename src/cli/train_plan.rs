@@ -9,7 +9,7 @@ use super::CliError;
 use crate::Result;
 use crate::checkpoint::{ARCH_KEY, TensorFile, differences};
 use crate::data::{DataSpec, Dataset, Targets};
-use crate::models::{Architecture, family};
+use crate::formats::{Architecture, family};
 use crate::report::write_atomic;
 use crate::train::{TrainConfig, with_outputs};
 

@@ -6,8 +6,8 @@ use rand::Rng;
 use super::CurvatureError;
 use crate::autodiff::{Dual, ParamTensor, Saved, Tape, Value};
 use crate::kernels::{Accumulator, column_squares, row_dots};
-use crate::nn::NnError;
 use crate::objective::{Factor, Objective, in_order};
+use crate::program::ProgramError;
 use crate::random::{Purpose, substream};
 use crate::{Observer, Result};
 
@@ -57,7 +57,7 @@ impl Objective<'_> {
     /// Whether Hessian and Gauss-Newton matrix have the same diagonal, by the architecture alone: each output is piecewise
     /// affine in each single parameter. (Almost everywhere: on the piece that the parameters lie on.)
     pub fn diagonal_is_hessian(&self) -> bool {
-        self.pool.is_none() && self.network.architecture.is_affine_in_each_parameter()
+        self.pool.is_none() && self.network.program().bent_parameters(false).is_empty()
     }
 
     /// `tr GGN = (1/N) Σ_n Σ_c ‖J_nᵀ S_n e_c‖² + wd·n` at `theta`, `S_n S_nᵀ` the loss Hessian in the outputs of row `n`.
@@ -77,7 +77,7 @@ impl Objective<'_> {
         observer: &mut dyn Observer,
     ) -> Result<ExactTrace> {
         let columns = self.columns("trace", theta, params)?;
-        let tensors = self.network.space.tensors();
+        let tensors = self.network.space().tensors();
         // One for each group, and one for all.
         let mut means = vec![RowMean::default(); groups.len() + 1];
         let work = |row: usize| {
@@ -131,7 +131,7 @@ impl Objective<'_> {
     /// As [`Objective::exact_trace`].
     pub fn exact_diagonal(&self, theta: &Tensor, params: &ExactParams, observer: &mut dyn Observer) -> Result<Tensor> {
         let columns = self.columns("diagonal", theta, params)?;
-        let tensors = self.network.space.tensors();
+        let tensors = self.network.space().tensors();
         let mut sum = Accumulator::new(1, self.dim());
         let work = |row: usize| {
             let mut squares: Vec<Vec<f64>> = vec![Vec::new(); tensors.len()];
@@ -192,7 +192,7 @@ impl Objective<'_> {
             let Some(primal) = output.value().primal() else { return Ok(()) };
             let outputs = primal.flatten_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
             if outputs.iter().any(|output| !output.is_finite()) {
-                return Err(NnError::NonFinite { row }.into());
+                return Err(ProgramError::NonFinite { row }.into());
             }
             let factor = Factor::new(&self.options.loss, &outputs);
             let cotangents: Vec<f64> = (start..start + width)
@@ -214,7 +214,7 @@ impl Objective<'_> {
         if self.pool.is_some() {
             return Err(CurvatureError::CoupledRows { what }.into());
         }
-        let tensors = self.network.space.split(&self.place(theta)?)?;
+        let tensors = self.network.space().split(&self.place(theta)?)?;
         let tensors: Vec<Dual> = tensors.into_iter().map(Dual::constant).collect();
         let mut tape = Tape::<Dual>::new(Saved::Nothing);
         let (output, _) = self.forward(&mut tape, &tensors, &self.batch(&[0])?, self.mode())?;

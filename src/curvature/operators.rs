@@ -4,9 +4,9 @@ use candle_core::{DType, Device, Tensor};
 
 use super::CurvatureError;
 use crate::kernels::row_dots;
-use crate::models::Loss;
 use crate::objective::{Direction, Objective, Pass};
 use crate::operator::{LinearOperator, Product, ShardForms};
+use crate::program::Loss;
 use crate::{Error, Observer, Result};
 
 /// Which symmetric matrix of the objective.
@@ -55,7 +55,7 @@ impl<'a> CurvatureOperator<'a> {
     /// Placing `theta` on the objective's device; [`CurvatureError::NoLabelModel`]; for the covariance, a loss that is
     /// not finite.
     pub fn new(objective: &'a Objective<'a>, theta: &Tensor, curvature: Curvature) -> Result<Self> {
-        let params = objective.network.space.split(&objective.place(theta)?)?;
+        let params = objective.network.space().split(&objective.place(theta)?)?;
         let loss = objective.options.loss;
         if matches!(curvature, Curvature::MonteCarloFisher { .. }) && !matches!(loss, Loss::CrossEntropy { .. }) {
             return Err(CurvatureError::NoLabelModel { loss: loss.describe() }.into());
@@ -91,7 +91,7 @@ impl<'a> CurvatureOperator<'a> {
             Curvature::MonteCarloFisher { seed } => Pass::SampledFisher { seed },
             Curvature::GradientCovariance => Pass::Covariance,
         };
-        let tangents = self.objective.network.space.split(group)?;
+        let tangents = self.objective.network.space().split(group)?;
         let direction = Direction { count: group.dims()[0], tangents, by_shard, centre: self.centre(group)? };
         let (sum, rows) = self.objective.sum_over_shards(&self.params, &direction, pass, observer)?;
         let num_rows = self.objective.num_rows() as f64;

@@ -27,8 +27,10 @@ pub fn linear(map: &Linear, x: &Tensor) -> Result<Tensor> {
         Linear::Pad { axis, start, len, size, rank } => {
             x.pad_with_zeros(axis + x.rank() - rank, *start, size - start - len)
         }
-        Linear::Subsample { input, step } => strided(x, [0, 0], [*step; 2], input.map(|size| size.div_ceil(*step))),
-        Linear::Spread { output, step } => strided_transposed(x, [0, 0], [*step; 2], *output),
+        Linear::Subsample { input, step } => {
+            strided(x, [0, 0], *step, std::array::from_fn(|axis| input[axis].div_ceil(step[axis])))
+        }
+        Linear::Spread { output, step } => strided_transposed(x, [0, 0], *step, *output),
         Linear::Scale { factor } => x.affine(*factor, 0.0),
         Linear::Gate { gate } => {
             // A product with 0 or 1 would make NaN of infinities behind a closed gate.

@@ -77,19 +77,19 @@ pub enum Linear {
         /// Rank of the input.
         rank: usize,
     },
-    /// Every `step`-th element of the last two axes, from the first on.
+    /// Every `step`-th element of each of the last two axes, from the first on.
     Subsample {
         /// Input height and width.
         input: [usize; 2],
-        /// The step.
-        step: usize,
+        /// The steps.
+        step: [usize; 2],
     },
     /// The transpose of [`Linear::Subsample`].
     Spread {
         /// Output height and width.
         output: [usize; 2],
-        /// The step.
-        step: usize,
+        /// The steps.
+        step: [usize; 2],
     },
     /// `factor · x`.
     Scale {

@@ -7,9 +7,9 @@ use rand::seq::SliceRandom;
 use serde::Serialize;
 
 use super::frame::{Buffers, Frame};
-use crate::models::Network;
-use crate::nn::NnError;
 use crate::objective::{Evaluation, Objective, in_order};
+use crate::program::Network;
+use crate::program::ProgramError;
 use crate::random::{Purpose, stream};
 use crate::{Error, Observer, Result, Step};
 
@@ -68,7 +68,7 @@ impl<'a> Surface<'a> {
     /// Batches for new statistics are even pieces of at most 256 rows in one random order.
     pub fn new(objective: &'a Objective<'a>, frame: &'a Frame, statistics: Statistics) -> Self {
         let mut batches = Vec::new();
-        if statistics == Statistics::Reestimate && objective.network().architecture.has_batch_norm() {
+        if statistics == Statistics::Reestimate && objective.network().program().has_batch_norm() {
             let mut rows: Vec<usize> = (0..objective.num_rows()).collect();
             // Rows may be sorted by class, and so would be the batches.
             rows.shuffle(&mut stream(0, Purpose::LandscapeStatistics));
@@ -143,7 +143,7 @@ impl<'a> Surface<'a> {
     fn at(&self, objective: &Objective<'_>, point: (f64, f64), observer: &mut dyn Observer) -> Result<Evaluation> {
         let network = self.network(objective, point)?;
         let theta = objective.place(&self.frame.theta(point)?)?;
-        let lost = |error: &Error| matches!(error, Error::Nn(NnError::NonFinite { .. }));
+        let lost = |error: &Error| matches!(error, Error::Program(ProgramError::NonFinite { .. }));
         let evaluated = match network {
             Some(network) => self.with_statistics(objective, &network, &theta, observer),
             None => self.with_statistics(objective, objective.network(), &theta, observer),
@@ -165,7 +165,7 @@ impl<'a> Surface<'a> {
         if self.batches.is_empty() {
             return objective.evaluate(theta, observer);
         }
-        let network = Network { buffers: self.reestimated(&objective, theta)?, ..network.clone() };
+        let network = network.with_buffers(self.reestimated(&objective, theta)?)?;
         objective.on(&network).evaluate(theta, observer)
     }
 
@@ -176,8 +176,8 @@ impl<'a> Surface<'a> {
         if fixed {
             return Ok(None);
         }
-        let buffers = self.frame.buffers(&network.buffers, point)?;
-        Ok(Some(Network { buffers, ..network.clone() }))
+        let buffers = self.frame.buffers(network.buffers(), point)?;
+        Ok(Some(network.with_buffers(buffers)?))
     }
 
     /// Means of the batch means and unbiased batch variances, weighted by rows, as `train` re-estimates them, but without
@@ -213,7 +213,7 @@ impl<'a> Surface<'a> {
         if self.batches.is_empty() {
             return objective.row_losses(&theta, observer);
         }
-        let network = Network { buffers: self.reestimated(&objective, &theta)?, ..network.clone() };
+        let network = network.with_buffers(self.reestimated(&objective, &theta)?)?;
         objective.on(&network).row_losses(&theta, observer)
     }
 }

@@ -4,8 +4,9 @@ use candle_core::{DType, Device, Tensor};
 
 use super::*;
 use crate::data::{Dataset, Inputs, Targets};
-use crate::models::{Architecture, Loss, Network};
+use crate::formats::Architecture;
 use crate::objective::{Evaluation, Objective, ObjectiveOptions};
+use crate::program::{Loss, Network};
 use crate::{Error, Observer, Result, Step};
 
 const INPUTS: usize = 3;
@@ -29,7 +30,7 @@ fn data() -> Dataset {
 fn network() -> Network {
     let text =
         r#"{"layers": [{"kind": "linear", "in": 3, "out": 2, "weight": "w", "bias": "b"}], "loss": {"kind": "mse"}}"#;
-    Network::new(Architecture::from_json(text, "test").unwrap(), Buffers::new()).unwrap()
+    Architecture::from_json(text, "test").unwrap().network(Buffers::new()).unwrap()
 }
 
 /// `(1/NC) Σ (W x + b − y)²`, written out.
@@ -71,7 +72,7 @@ fn options(threads: usize) -> ObjectiveOptions {
 fn a_quadratic_is_met_at_every_point_of_the_grid() {
     let (network, data) = (network(), data());
     let objective = Objective::new(&network, &data, options(2)).unwrap();
-    let frame = Frame::random(&network.space, &theta(0), (Normalisation::None, 3), 2).unwrap();
+    let frame = Frame::random(&network.space(), &theta(0), (Normalisation::None, 3), 2).unwrap();
     let [first, second] = [0, 1].map(|axis| values(&frame.axes[axis]));
     let dot: f64 = first.iter().zip(&second).map(|(a, b)| a * b).sum();
     // Eight products of numbers around 1, each rounded.
@@ -94,7 +95,7 @@ fn a_quadratic_is_met_at_every_point_of_the_grid() {
 #[test]
 fn numbers_do_not_depend_on_threads_nor_on_how_points_are_shared() {
     let (network, data) = (network(), data());
-    let frame = Frame::random(&network.space, &theta(0), (Normalisation::Filter, 0), 2).unwrap();
+    let frame = Frame::random(&network.space(), &theta(0), (Normalisation::Filter, 0), 2).unwrap();
     let points = Grid::new(&frame.reach, 7, &[]).points();
     let of = |threads: usize| {
         let objective = Objective::new(&network, &data, options(threads)).unwrap();
@@ -222,7 +223,7 @@ impl Observer for Until {
 fn an_interrupted_grid_goes_on_to_the_same_numbers() {
     let (network, data) = (network(), data());
     let objective = Objective::new(&network, &data, options(2)).unwrap();
-    let frame = Frame::random(&network.space, &theta(0), (Normalisation::Layer, 0), 2).unwrap();
+    let frame = Frame::random(&network.space(), &theta(0), (Normalisation::Layer, 0), 2).unwrap();
     let points = Grid::new(&frame.reach, 9, &[]).points();
     let surface = Surface::new(&objective, &frame, Statistics::Eval);
     let whole = surface.evaluate(&points, (&mut (), &mut ())).unwrap();
@@ -247,15 +248,15 @@ fn estimated_statistics_follow_the_weights() {
     let at = |values: [f64; 2]| Tensor::new(&values, &Device::Cpu).unwrap();
     let buffers =
         Buffers::from([("bn.running_mean".to_owned(), at([0.1, 0.2])), ("bn.running_var".to_owned(), at([1.0, 2.0]))]);
-    let network = Network::new(Architecture::from_json(text, "test").unwrap(), buffers).unwrap();
+    let network = Architecture::from_json(text, "test").unwrap().network(buffers).unwrap();
     let (x, y) = rows();
     let targets = Targets::Values { values: y, outputs: OUTPUTS };
     let data = Dataset::new("test".into(), vec![1, 1, INPUTS], Inputs::Float64(x), targets, None).unwrap();
     let objective = Objective::new(&network, &data, options(2)).unwrap();
-    let dim = network.space.dim();
+    let dim = network.space().dim();
     let start = Tensor::from_vec((0..dim).map(|i| 0.5 + sample(i)).collect::<Vec<f64>>(), dim, &Device::Cpu).unwrap();
     // The direction is the first tensor itself, so that x scales it by 1 + x.
-    let convolution = network.space.tensors().iter().find(|tensor| tensor.name == "c").unwrap();
+    let convolution = network.space().tensors().iter().find(|tensor| tensor.name == "c").unwrap();
     let inside = convolution.offset..convolution.offset + convolution.len();
     let direction: Vec<f64> =
         values(&start).iter().enumerate().map(|(i, v)| if inside.contains(&i) { *v } else { 0.0 }).collect();

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 
 use crate::Result;
-use crate::models::Loss;
+use crate::program::Loss;
 use crate::random::{Purpose, substream};
 
 /// `S` with `S Sᵀ = ∂²ℓ/∂y²` in the outputs `y` of one row: `S = diag(r) − p rᵀ`.

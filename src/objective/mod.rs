@@ -6,6 +6,7 @@ mod factor;
 mod parts;
 mod pass;
 mod portions;
+mod probe;
 mod row_losses;
 mod sum;
 
@@ -19,12 +20,13 @@ pub(crate) use execution::in_order;
 pub(crate) use factor::Factor;
 pub(crate) use pass::{Direction, Pass};
 pub use portions::BLOCK;
+pub use probe::Coupling;
 use sum::{Sum, cut};
 
 use crate::autodiff::Pattern;
 use crate::data::{Batch, Dataset};
-use crate::models::{BatchNormMode, Loss, Network};
-use crate::nn::{BatchStatistics, ClassScores, Mode};
+use crate::program::{BatchNormMode, Loss, Network};
+use crate::program::{BatchStatistics, ClassScores, Mode};
 use crate::{Error, Observer, Result};
 
 /// How the loss is defined and computed.
@@ -113,7 +115,9 @@ pub struct Objective<'a> {
     pub(crate) cost: SampleCost,
     /// Tensors of the parameter space that get no gradient, by their place; empty: none.
     pub(crate) fixed: Vec<bool>,
-    /// Only where batch statistics couple the rows.
+    /// How rows touch one another, where they do.
+    pub(crate) coupling: Option<Coupling>,
+    /// Only where rows are coupled.
     pub(crate) pool: Option<Arc<rayon::ThreadPool>>,
 }
 
@@ -123,11 +127,11 @@ impl<'a> Objective<'a> {
     /// # Errors
     /// A layer that does not fit its input, or targets that do not fit the loss.
     pub fn new(network: &'a Network, data: &'a Dataset, options: ObjectiveOptions) -> Result<Self> {
-        let whole_batch = options.batch_norm == BatchNormMode::Train && network.architecture.has_batch_norm();
-        let pool = whole_batch.then(|| Self::new_pool(&options)).transpose()?;
-        let cost = SampleCost::default();
-        let mut objective = Self { network, data, options, shards: Vec::new(), cost, fixed: Vec::new(), pool };
+        let (shards, cost, fixed) = (Vec::new(), SampleCost::default(), Vec::new());
+        let mut objective = Self { network, data, options, shards, cost, fixed, coupling: None, pool: None };
         objective.cost = objective.dry_run()?;
+        objective.coupling = objective.find_coupling()?;
+        objective.pool = objective.coupling.is_some().then(|| Self::new_pool(&objective.options)).transpose()?;
         objective.shards = objective.cut_rows(objective.shuffled_rows());
         Ok(objective)
     }
@@ -143,9 +147,14 @@ impl<'a> Objective<'a> {
         self.shards.len()
     }
 
-    /// Whether the loss of a row depends on the other rows: batch normalisation with the batch's own statistics.
+    /// Whether the loss of a row depends on the other rows, as with batch normalisation by the batch's own statistics.
     pub fn couples_rows(&self) -> bool {
-        self.pool.is_some()
+        self.coupling.is_some()
+    }
+
+    /// The operation through which it does.
+    pub fn coupling(&self) -> Option<&Coupling> {
+        self.coupling.as_ref()
     }
 
     /// Number of rows.
@@ -155,7 +164,7 @@ impl<'a> Objective<'a> {
 
     /// Number of parameters `n`.
     pub fn dim(&self) -> usize {
-        self.network.space.dim()
+        self.network.space().dim()
     }
 
     /// How the loss is defined.
@@ -186,7 +195,7 @@ impl<'a> Objective<'a> {
     /// # Errors
     /// A loss that is not finite; an interruption.
     pub fn evaluate(&self, theta: &Tensor, observer: &mut dyn Observer) -> Result<Evaluation> {
-        let params = self.network.space.split(theta)?;
+        let params = self.network.space().split(theta)?;
         let (sum, _) = self.sum_over_shards(&params, &Direction::none(), Pass::Loss, observer)?;
         self.evaluation(&sum, self.num_rows(), theta)
     }
@@ -200,7 +209,7 @@ impl<'a> Objective<'a> {
         theta: &Tensor,
         observer: &mut dyn Observer,
     ) -> Result<(Evaluation, Option<ClassScores>)> {
-        let params = self.network.space.split(theta)?;
+        let params = self.network.space().split(theta)?;
         let (sum, _) = self.sum_over_shards(&params, &Direction::none(), Pass::Loss, observer)?;
         Ok((self.evaluation(&sum, self.num_rows(), theta)?, sum.scores))
     }
@@ -210,7 +219,7 @@ impl<'a> Objective<'a> {
     /// # Errors
     /// A loss that is not finite; an interruption.
     pub fn gradient(&self, theta: &Tensor, observer: &mut dyn Observer) -> Result<GradientReport> {
-        let params = self.network.space.split(theta)?;
+        let params = self.network.space().split(theta)?;
         let (sum, _) = self.sum_over_shards(&params, &Direction::none(), Pass::Gradient, observer)?;
         self.gradient_report(sum, self.num_rows(), theta)
     }
@@ -220,11 +229,11 @@ impl<'a> Objective<'a> {
     /// # Errors
     /// A loss that is not finite.
     pub fn training_gradient(&self, theta: &Tensor, batch: &Batch, mode: Mode) -> Result<GradientReport> {
-        let params = self.network.space.split(theta)?;
+        let params = self.network.space().split(theta)?;
         let mut sum = Sum::new(1, self.dim());
         let (none, rows) = (Direction::none(), batch.rows.len());
         let drops_out = matches!(mode, Mode::Train { dropout: Some(_) });
-        if self.network.architecture.has_batch_norm() || drops_out {
+        if self.network.program().has_batch_norm() || drops_out {
             let run = || self.pass(batch, &params, &none, Pass::Gradient, mode, &mut Pattern::Free);
             sum.add(self, self.with_pool(run)?)?;
         } else {
@@ -246,7 +255,7 @@ impl<'a> Objective<'a> {
     /// # Errors
     /// A loss that is not finite.
     pub fn batch_statistics(&self, theta: &Tensor, batch: &Batch) -> Result<Vec<BatchStatistics>> {
-        let (params, none) = (self.network.space.split(theta)?, Direction::none());
+        let (params, none) = (self.network.space().split(theta)?, Direction::none());
         let mode = Mode::Train { dropout: None };
         let run = || self.pass(batch, &params, &none, Pass::Loss, mode, &mut Pattern::Free);
         Ok(self.with_pool(run)?.statistics)
@@ -266,7 +275,7 @@ impl<'a> Objective<'a> {
     /// # Errors
     /// A loss that is not finite.
     pub fn gradient_with_patterns(&self, theta: &Tensor, patterns: &mut Vec<Pattern>) -> Result<Tensor> {
-        let params = self.network.space.split(theta)?;
+        let params = self.network.space().split(theta)?;
         // Batch statistics couple all rows: then they stay one micro-batch.
         let size = if self.pool.is_some() { self.num_rows() } else { self.micro_batch(0) };
         let plan = cut(&self.shards, size);
@@ -288,12 +297,12 @@ impl<'a> Objective<'a> {
     /// # Errors
     /// A loss that is not finite.
     pub fn params_without_gradient(&self, theta: &Tensor) -> Result<Vec<String>> {
-        let params = self.network.space.split(theta)?;
+        let params = self.network.space().split(theta)?;
         let rows: Vec<usize> = (0..self.data.len().min(2)).collect();
         let none = Direction::none();
         let batch = self.batch(&rows)?;
         let part = self.pass(&batch, &params, &none, Pass::Gradient, self.mode(), &mut Pattern::Free)?;
-        let tensors = self.network.space.tensors().iter();
+        let tensors = self.network.space().tensors().iter();
         Ok(tensors.zip(&part.gradients).filter(|(_, g)| g.is_none()).map(|(tensor, _)| tensor.name.clone()).collect())
     }
 

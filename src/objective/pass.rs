@@ -2,14 +2,14 @@
 
 use candle_core::Tensor;
 
+use super::Objective;
 use super::factor::draw_labels;
-use super::{Objective, SampleCost};
 use crate::Result;
 use crate::autodiff::{Dual, Gradients, Pattern, Saved, Tape, Value, Var};
 use crate::data::{Batch, TargetBatch};
 use crate::kernels::row_dots;
-use crate::models::Loss;
-use crate::nn::{BatchStatistics, ClassScores, Forward, Mode, NnError, count_correct, per_sample_loss};
+use crate::program::Loss;
+use crate::program::{BatchStatistics, ClassScores, Mode, ProgramError, count_correct, per_sample_loss};
 
 /// What a pass computes, summed over its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Part {
             let losses = loss.flatten_all()?.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>()?;
             if let Some(position) = losses.iter().position(|loss| !loss.is_finite()) {
                 let row = batch.rows.get(position).copied().unwrap_or(position);
-                return Err(NnError::NonFinite { row }.into());
+                return Err(ProgramError::NonFinite { row }.into());
             }
             part.loss = losses.iter().sum();
             part.loss_squares = losses.iter().map(|loss| loss * loss).sum();
@@ -216,37 +216,8 @@ impl Objective<'_> {
         batch: &Batch,
         mode: Mode,
     ) -> Result<(Var<V>, Vec<BatchStatistics>)> {
-        let mut forward =
-            Forward::with_fixed(tape, (&self.network.space, &self.fixed), params, &self.network.buffers, mode);
-        let output = forward.run(&self.network.architecture.layers, batch.x.clone())?;
-        Ok((output, forward.statistics))
-    }
-
-    /// Runs one row forwards and counts; every misfit between network, data and loss shows here.
-    pub(crate) fn dry_run(&self) -> Result<SampleCost> {
-        if self.data.is_empty() {
-            return Err(crate::data::DataError::NoRows { source_name: self.data.source.clone() }.into());
-        }
-        let space = &self.network.space;
-        let zeros = Tensor::zeros(space.dim(), self.options.dtype, &self.options.device)?;
-        let params = space.split(&zeros)?;
-        let mut tape = Tape::<Tensor>::new(Saved::Nothing);
-        let batch = self.batch(&[0])?;
-        let mut forward = Forward::new(&mut tape, space, &params, &self.network.buffers, Mode::Eval);
-        let output = forward.run(&self.network.architecture.layers, batch.x.clone())?;
-        let cost = SampleCost {
-            multiply_adds: forward.multiply_adds,
-            activations: forward.activations,
-            largest_activation: forward.largest_activation,
-            outputs: output.dims()?.iter().product(),
-        };
-        if let &[_, outputs] = output.dims()? {
-            // One logit tells two classes apart.
-            let two = self.options.loss == Loss::BceWithLogits && outputs == 1 && self.data.num_classes().is_some();
-            self.data.check_classes(if two { 2 } else { outputs })?;
-        }
-        per_sample_loss(&mut tape, &self.options.loss, &output, &batch.targets)?;
-        Ok(cost)
+        let outcome = self.network.forward_with_fixed(tape, (params, &self.fixed), batch.x.clone(), mode)?;
+        Ok((outcome.output, outcome.statistics))
     }
 }
 

@@ -7,8 +7,8 @@ use super::Objective;
 use super::execution::in_order;
 use super::sum::cut;
 use crate::autodiff::{Saved, Tape};
-use crate::models::Network;
-use crate::nn::per_sample_loss;
+use crate::program::Network;
+use crate::program::per_sample_loss;
 use crate::{Observer, Result};
 
 impl Objective<'_> {
@@ -34,7 +34,7 @@ impl Objective<'_> {
     /// # Errors
     /// A tensor operation that fails; an interruption.
     pub fn row_losses(&self, theta: &Tensor, observer: &mut dyn Observer) -> Result<Vec<f64>> {
-        let params = self.network.space.split(&self.place(theta)?)?;
+        let params = self.network.space().split(&self.place(theta)?)?;
         let size = if self.couples_rows() { self.num_rows() } else { self.micro_batch(0) };
         let plan = cut(&self.shards, size);
         let mut losses = vec![f64::NAN; self.data.len()];

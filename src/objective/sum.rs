@@ -5,7 +5,7 @@ use super::ObjectiveError;
 use super::pass::Part;
 use crate::Result;
 use crate::kernels::Accumulator;
-use crate::nn::{BatchStatistics, ClassScores};
+use crate::program::{BatchStatistics, ClassScores};
 
 /// Shard and rows of each micro-batch: even pieces of at most `size` rows that never cross a shard.
 pub(crate) fn cut(shards: &[Vec<usize>], size: usize) -> Vec<(usize, Vec<usize>)> {
@@ -52,7 +52,7 @@ impl Sum {
         self.loss += part.loss;
         self.loss_squares += part.loss_squares;
         self.correct = self.correct.zip(part.correct).map(|(sum, part)| sum + part);
-        for (tensor, gradient) in objective.network.space.tensors().iter().zip(&part.gradients) {
+        for (tensor, gradient) in objective.network.space().tensors().iter().zip(&part.gradients) {
             if let Some(gradient) = gradient {
                 self.primal.add(tensor.offset, gradient)?;
             }

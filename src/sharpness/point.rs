@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::nn::NnError;
 use crate::objective::Objective;
+use crate::program::ProgramError;
 use crate::{Error, Observer, Result};
 
 /// The objective at a fixed `θ`, and what it has cost.
@@ -50,7 +50,7 @@ impl<'a> Point<'a> {
         self.num_gradients += 1;
         let report = match self.objective.gradient(&self.moved(units, delta)?, observer) {
             Ok(report) => report,
-            Err(Error::Nn(NnError::NonFinite { .. })) => return Ok(None),
+            Err(Error::Program(ProgramError::NonFinite { .. })) => return Ok(None),
             Err(error) => return Err(error),
         };
         let gradient = report.gradient.to_dtype(DType::F64)?.to_vec1::<f64>()?;
@@ -61,7 +61,7 @@ impl<'a> Point<'a> {
 
 fn finite(loss: Result<f64>) -> Result<f64> {
     match loss {
-        Err(Error::Nn(NnError::NonFinite { .. })) => Ok(f64::INFINITY),
+        Err(Error::Program(ProgramError::NonFinite { .. })) => Ok(f64::INFINITY),
         other => other,
     }
 }

@@ -11,8 +11,8 @@ use super::worst::{Ball, Worst, WorstParams, worst};
 use crate::autodiff::ParamKind;
 use crate::curvature::ExactParams;
 use crate::data::Dataset;
-use crate::models::{Layer, Loss, Network};
 use crate::objective::Objective;
+use crate::program::{LayerNorm, Loss, Network};
 use crate::statistics::Sample;
 use crate::{Error, Observer, Result, Step};
 
@@ -126,14 +126,14 @@ pub fn survey(
 /// the softmax does not see.
 fn normalised(objective: &Objective<'_>) -> Result<Network> {
     let network = objective.network();
-    let mut architecture = network.architecture.clone();
-    architecture.layers.push(Layer::LayerNorm { dim: objective.cost().outputs, eps: 1e-12, weight: None, bias: None });
-    Ok(Network::new(architecture, network.buffers.clone())?)
+    let norm = LayerNorm { normalized_shape: [objective.cost().outputs], eps: 1e-12 };
+    let program = network.program().clone().then(norm.into(), "normalised");
+    Ok(Network::new(program, network.buffers().clone(), network.about.clone())?)
 }
 
 impl Survey<'_> {
     fn units(&self, scaling: Scaling) -> Vec<f64> {
-        scaling.units(&self.objective.network().space, &self.theta)
+        scaling.units(&self.objective.network().space(), &self.theta)
     }
 
     fn put(&mut self, row: SharpnessRow, observer: &mut dyn Observer) -> Result<()> {
@@ -300,7 +300,7 @@ impl Survey<'_> {
     fn norms(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let rise = fisher_rao(self.objective, &self.theta, observer)?;
         self.put(self.row("fisher_rao_norm".into(), "fisher_rao", rise), observer)?;
-        let tensors = self.objective.network().space.tensors();
+        let tensors = self.objective.network().space().tensors();
         let Some(last) = tensors.iter().rfind(|tensor| tensor.kind == ParamKind::Weight && tensor.shape.len() >= 2)
         else {
             return Ok(());

@@ -12,15 +12,16 @@ use super::worst::{Ball, WorstParams, worst};
 use super::{PacBayesParams, Scaling, SharpnessOptions, survey};
 use crate::curvature::ExactParams;
 use crate::data::{Dataset, Inputs, Targets};
-use crate::models::{Architecture, Loss, Network};
+use crate::formats::Architecture;
 use crate::objective::{Objective, ObjectiveOptions};
+use crate::program::{Loss, Network};
 
 fn sample(index: usize) -> f64 {
     (1.7 * index as f64).sin() + 0.2 * (index % 5) as f64
 }
 
 fn network(text: &str) -> Network {
-    Network::new(Architecture::from_json(text, "test").unwrap(), HashMap::new()).unwrap()
+    Architecture::from_json(text, "test").unwrap().network(HashMap::new()).unwrap()
 }
 
 fn linear() -> Network {
@@ -75,7 +76,7 @@ fn on_a_quadratic_the_average_is_half_the_scaled_trace() {
     let diagonal = objective.exact_diagonal(&tensor(&theta), &ExactParams::default(), &mut ()).unwrap();
     let diagonal = diagonal.to_vec1::<f64>().unwrap();
     for scaling in Scaling::ALL {
-        let units = scaling.units(&network.space, &theta);
+        let units = scaling.units(&network.space(), &theta);
         let trace: f64 = diagonal.iter().zip(&units).map(|(d, s)| d * s * s).sum();
         for sigma in [0.01, 1.0] {
             let mut point = Point::new(&objective, &theta);
@@ -96,7 +97,7 @@ fn the_worst_in_a_small_ball_is_along_the_gradient() {
     let gradient = objective.gradient(&tensor(&theta), &mut ()).unwrap().gradient.to_vec1::<f64>().unwrap();
     let params = WorstParams::default();
     for scaling in Scaling::ALL {
-        let units = scaling.units(&network.space, &theta);
+        let units = scaling.units(&network.space(), &theta);
         let slopes: Vec<f64> = gradient.iter().zip(&units).map(|(g, s)| g * s).collect();
         let rho = 1e-4;
         let found = |ball| {
@@ -241,7 +242,7 @@ fn relative_flatness_against_a_dense_matrix() {
             exact += dot * trace;
         }
     }
-    let last = network.space.tensors().iter().find(|tensor| tensor.name == "w2").unwrap();
+    let last = network.space().tensors().iter().find(|tensor| tensor.name == "w2").unwrap();
     let found = relative_flatness(&objective, (&theta, last), (400, 1), &mut ()).unwrap();
     assert!((found.value - exact).abs() < 4.0 * found.std_err_numeric, "{found:?} {exact}");
 }

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::{Track, TrainError};
 use crate::Result;
 use crate::data::{Augmentation, Dataset, EpochPlan, Targets};
-use crate::models::{Architecture, BatchNormMode, Loss};
 use crate::objective::{Execution, ObjectiveOptions};
 use crate::optim::{Decay, OptimizerConfig, Schedule};
+use crate::program::{BatchNormMode, Loss};
 
 /// Dtype of parameters, activations and gradients; sums over rows are f64 in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -160,8 +160,8 @@ impl TrainConfig {
         self.schedule.check(self.epochs)
     }
 
-    pub(super) fn loss_for(&self, architecture: &Architecture, data: &Dataset) -> Loss {
-        self.loss.or(architecture.loss).unwrap_or(match data.targets {
+    pub(super) fn loss_for(&self, described: Option<Loss>, data: &Dataset) -> Loss {
+        self.loss.or(described).unwrap_or(match data.targets {
             Targets::Classes { .. } => Loss::CrossEntropy { label_smoothing: 0.0 },
             Targets::Values { .. } => Loss::Mse,
         })

@@ -6,17 +6,16 @@ use candle_core::Tensor;
 use rand::seq::SliceRandom;
 
 use super::evaluate::{is_not_finite, norm, scores};
-use super::initialise::visit;
 use super::metrics::{CleanScores, Scores};
 use super::part::Part;
 use super::state::{EpochSeconds, State};
 use super::track::measure;
 use super::{EpochMetrics, TrainConfig, TrainError, running};
 use crate::data::{Batch, Batches, Dataset, with_batches};
-use crate::models::{BatchNormMode, Layer, Network};
-use crate::nn::{ClassScores, Mode};
 use crate::objective::{Evaluation, GradientReport, Objective};
 use crate::optim::Optimizer;
+use crate::program::BatchNormMode;
+use crate::program::{ClassScores, Mode};
 use crate::random::{Purpose, substream};
 use crate::{Observer, Result, Step};
 
@@ -155,7 +154,7 @@ impl Run<'_> {
         let step = self.state.steps + 1;
         let not_finite = |what| TrainError::NonFinite { what, epoch, step, learning_rate };
         let (objective, part, seed) = (self.objective, &self.part, self.config.seed);
-        let drops_out = drops_out(&objective.network().architecture.layers);
+        let drops_out = objective.network().program().drops_out();
         let mut gradient = |theta: &Tensor| {
             // One mask per step: the two passes of SAM see the same function.
             let dropout = drops_out.then(|| substream(seed, Purpose::Dropout, step as u64));
@@ -209,7 +208,7 @@ impl Run<'_> {
     /// Appends the tracked numbers at the end of `epoch`; 0 is before the first step.
     pub(super) fn track(&mut self, epoch: usize, observer: &mut dyn Observer) -> Result<()> {
         let (Some(track), Some(rows)) = (self.config.track, &self.tracked) else { return Ok(()) };
-        let network = Network { buffers: self.state.weights.buffers.clone(), ..self.objective.network().clone() };
+        let network = self.objective.network().with_buffers(self.state.weights.buffers.clone())?;
         let mut options = self.config.objective(self.objective.options().loss, BatchNormMode::Eval);
         options.num_shards = crate::objective::ObjectiveOptions::new(options.loss).num_shards;
         let objective = Objective::new(&network, rows, options)?;
@@ -220,12 +219,6 @@ impl Run<'_> {
         }
         Ok(())
     }
-}
-
-fn drops_out(layers: &[Layer]) -> bool {
-    let mut found = false;
-    visit(layers, &mut |layer| found |= matches!(layer, Layer::Dropout { p } if *p > 0.0));
-    found
 }
 
 fn message((epoch, epochs): (usize, usize), sums: &Sums) -> String {

@@ -6,9 +6,9 @@ use super::TrainConfig;
 use super::metrics::{CleanScores, Scores};
 use super::state::Weights;
 use crate::data::Dataset;
-use crate::models::{BatchNormMode, Network};
-use crate::nn::NnError;
 use crate::objective::Objective;
+use crate::program::ProgramError;
+use crate::program::{BatchNormMode, Network};
 use crate::report::tables::Column;
 use crate::{Error, Observer, Result};
 
@@ -35,8 +35,8 @@ pub(super) fn scores(
     data: &Dataset,
     observer: &mut dyn Observer,
 ) -> Result<(Scores, CleanScores)> {
-    let network = Network { buffers: weights.buffers.clone(), ..network.clone() };
-    let loss = config.loss_for(&network.architecture, data);
+    let network = network.with_buffers(weights.buffers.clone())?;
+    let loss = config.loss_for(network.about.loss, data);
     let objective = Objective::new(&network, data, config.objective(loss, BatchNormMode::Eval))?;
     let (evaluation, classes) = objective.evaluate_scores(&weights.theta, observer)?;
     Ok((Scores::new(&evaluation, classes.as_ref()), CleanScores::new(data, classes.as_ref())))
@@ -44,7 +44,7 @@ pub(super) fn scores(
 
 /// Whether `error` says that a loss was not finite.
 pub(super) fn is_not_finite(error: &Error) -> bool {
-    matches!(error, Error::Nn(NnError::NonFinite { .. }))
+    matches!(error, Error::Program(ProgramError::NonFinite { .. }))
 }
 
 /// The norm of a vector.

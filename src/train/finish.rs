@@ -8,13 +8,12 @@ use super::epoch::Run;
 use super::state::{State, Weights};
 use super::{CleanScores, EvaluationRow, NormStatistics, Scores, TrainOutcome, TrainStop, evaluate, running};
 use crate::Result;
-use crate::models::Network;
 
 /// All weights with their statistics, evaluated where the run is complete.
 pub(super) fn finish(run: Run<'_>, state: State, stop: TrainStop, fresh: Vec<String>) -> Result<TrainOutcome> {
     let complete = stop == TrainStop::Finished && !state.epochs.is_empty();
     let network = run.objective.network();
-    let reestimates = complete && network.architecture.has_batch_norm();
+    let reestimates = complete && network.program().has_batch_norm();
     let mut kept: Vec<(&'static str, Tensor, Option<HashMap<_, _>>)> =
         vec![("last", state.weights.theta, Some(state.weights.buffers))];
     if complete {
@@ -40,9 +39,9 @@ pub(super) fn finish(run: Run<'_>, state: State, stop: TrainStop, fresh: Vec<Str
         let buffers = match (running, reestimated) {
             (Some(running), reestimated) if keeps_running || reestimated.is_none() => running,
             (_, Some(reestimated)) => reestimated,
-            (running, None) => running.unwrap_or_else(|| network.buffers.clone()),
+            (running, None) => running.unwrap_or_else(|| network.buffers().clone()),
         };
-        done.push((name, Network { buffers, ..network.clone() }, theta));
+        done.push((name, network.with_buffers(buffers)?, theta));
     }
     let (_, network, theta) = done.remove(0);
     Ok(TrainOutcome {

@@ -4,8 +4,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::data::{Dataset, Targets};
-use crate::nn::ClassScores;
 use crate::objective::Evaluation;
+use crate::program::ClassScores;
 use crate::report::tables::Column;
 
 /// Loss and what the outputs say about classes; NaN where the targets are no classes.

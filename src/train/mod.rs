@@ -27,14 +27,17 @@ pub use start::with_outputs;
 pub use state::{EpochSeconds, StateFolder};
 pub use track::{Track, TrackedRow};
 
+use std::collections::HashMap;
+
 use candle_core::Tensor;
 use serde_json::json;
 
 use crate::checkpoint::TensorFile;
 use crate::data::Dataset;
-use crate::models::{Architecture, BatchNormMode, Network};
+use crate::formats::Architecture;
 use crate::objective::Objective;
 use crate::optim::{Optimizer, Setup};
+use crate::program::{BatchNormMode, Network};
 use crate::random::{Purpose, stream};
 use crate::{Error, Observer, Result};
 use averages::Averages;
@@ -121,7 +124,7 @@ pub struct TrainOutcome {
 pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<TrainOutcome> {
     let Training { config, architecture, data, test, init, mut states, snapshots } = training;
     config.check()?;
-    let loss = config.loss_for(&architecture, data);
+    let loss = config.loss_for(architecture.loss, data);
     let config = TrainConfig { loss: Some(loss), ..config.clone() };
     let architecture = Architecture {
         loss: Some(loss),
@@ -130,8 +133,9 @@ pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<Trai
         weight_decay: config.weight_decay,
         ..architecture
     };
-    let buffers = running::fresh(&architecture, config.dtype.dtype())?;
-    let mut network = Network::new(architecture, buffers)?;
+    let network = architecture.network(HashMap::new())?;
+    let buffers = running::fresh(network.program(), config.dtype.dtype())?;
+    let mut network = network.with_buffers(buffers)?;
     let mut theta = initialise(&network, config.dtype.dtype(), config.seed)?;
     let mut fresh = Vec::new();
     if let Some(file) = init {
@@ -139,13 +143,13 @@ pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<Trai
     }
     let configuration = json!({
         "train": config,
-        "architecture": network.architecture,
+        "architecture": architecture,
         "init_sha256": init.map(|file| &file.sha256),
         "data_sha256": data.sha256,
     });
-    let part = Part::new(&network.space, &config.train_only, &theta)?;
+    let part = Part::new(&network.space(), &config.train_only, &theta)?;
     let mut objective = Objective::new(&network, data, config.objective(loss, BatchNormMode::Train))?;
-    objective.hold_fixed(part.fixed_tensors(&network.space));
+    objective.hold_fixed(part.fixed_tensors(&network.space()));
     let mut run = begin(&config, &objective, (data, test), (part, &theta))?;
     match states.as_mut().map(|states| states.load(&configuration)).transpose()?.flatten() {
         Some(state) => {
@@ -213,7 +217,7 @@ fn begin<'a>(
         data.select(&crate::data::choose(&mut stream(config.seed, Purpose::Subset), data.len(), rows))
     });
     let state = State {
-        weights: Weights { theta: part.of(theta)?, buffers: network.buffers.clone() },
+        weights: Weights { theta: part.of(theta)?, buffers: network.buffers().clone() },
         optimizer: optimizer.state(),
         steps: 0,
         averages: Averages::default(),

@@ -1,31 +1,26 @@
 //! Running averages of batch normalisation.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 use rand::seq::SliceRandom;
 
 use super::TrainConfig;
-use super::initialise::visit;
 use crate::Result;
 use crate::data::{Dataset, with_batches};
-use crate::models::{Architecture, Layer};
-use crate::nn::{BatchStatistics, NnError};
 use crate::objective::Objective;
+use crate::program::{BatchStatistics, Program, ProgramError, Start};
 use crate::random::{Purpose, substream};
 
-/// Mean 0 and variance 1 for every normalisation layer.
-pub(super) fn fresh(architecture: &Architecture, dtype: DType) -> Result<HashMap<String, Tensor>> {
-    let mut variances = HashSet::new();
-    visit(&architecture.layers, &mut |layer| {
-        if let Layer::BatchNorm2d { running_var, .. } = layer {
-            variances.insert(running_var.as_str());
-        }
-    });
-    let buffers = architecture.buffers()?.into_iter().map(|(name, shape)| {
-        let start = if variances.contains(name.as_str()) { 1.0 } else { 0.0 };
-        let values = Tensor::full(start, shape, &Device::Cpu)?.to_dtype(dtype)?;
-        Ok((name, values))
+/// The buffers as their operations begin them: mean 0 and variance 1 for every normalisation.
+pub(super) fn fresh(program: &Program, dtype: DType) -> Result<HashMap<String, Tensor>> {
+    let starts = program.starts();
+    let buffers = program.buffers.iter().map(|(name, shape)| {
+        let value = match starts.get(name.as_str()) {
+            Some(Start::Constant(value)) => *value,
+            _ => 0.0,
+        };
+        Ok((name.clone(), Tensor::full(value, shape.as_slice(), &Device::Cpu)?.to_dtype(dtype)?))
     });
     buffers.collect()
 }
@@ -34,7 +29,7 @@ pub(super) fn fresh(architecture: &Architecture, dtype: DType) -> Result<HashMap
 pub(super) fn update(buffers: &mut HashMap<String, Tensor>, statistics: &[BatchStatistics]) -> Result<()> {
     for layer in statistics {
         for (name, batch) in [(&layer.running_mean, &layer.mean), (&layer.running_var, &layer.var)] {
-            let running = buffers.get_mut(name).ok_or_else(|| NnError::MissingTensor { name: name.clone() })?;
+            let running = buffers.get_mut(name).ok_or_else(|| ProgramError::MissingTensor { name: name.clone() })?;
             *running = ((&*running * (1.0 - layer.momentum))? + (batch * layer.momentum)?)?;
         }
     }
@@ -57,7 +52,7 @@ pub(super) fn reestimate(
     config: &TrainConfig,
     theta: &Tensor,
 ) -> Result<HashMap<String, Tensor>> {
-    if !objective.network().architecture.has_batch_norm() {
+    if !objective.network().program().has_batch_norm() {
         return Ok(HashMap::new());
     }
     let mut order: Vec<usize> = (0..data.len()).collect();
@@ -98,8 +93,9 @@ mod tests {
 
     #[test]
     fn a_new_batch_enters_with_its_momentum() {
-        let network = crate::models::family("resnet-cifar:8", &[3, 8, 8], 4).unwrap();
-        let mut buffers = fresh(&network, DType::F64).unwrap();
+        let architecture = crate::formats::family("resnet-cifar:8", &[3, 8, 8], 4).unwrap();
+        let network = architecture.network(HashMap::new()).unwrap();
+        let mut buffers = fresh(network.program(), DType::F64).unwrap();
         let values = |buffers: &HashMap<String, Tensor>, name: &str| buffers[name].to_vec1::<f64>().unwrap();
         assert_eq!(values(&buffers, "bn1.running_mean"), [0.0; 16]);
         assert_eq!(values(&buffers, "bn1.running_var"), [1.0; 16]);

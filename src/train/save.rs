@@ -39,7 +39,7 @@ pub fn save(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path) -> Result<Ve
     }
     let configuration = json!({
         "train": outcome.config,
-        "architecture": outcome.network.architecture.name,
+        "architecture": outcome.network.about.name,
         "data": spec,
         "data_sha256": outcome.data_sha256,
     });
@@ -94,7 +94,7 @@ impl TrainOutcome {
         let loss = config.loss.map_or(String::new(), |loss| format!("{}, ", loss.describe()));
         format!(
             "{} · {loss}{}, learning rate {}, batch {}, weight decay {}, seed {}",
-            self.network.architecture.name,
+            self.network.about.name,
             config.optimizer.name(),
             config.learning_rate,
             config.batch_size,
@@ -114,7 +114,7 @@ fn metadata(outcome: &TrainOutcome, weights: &str, spec: &serde_json::Value) -> 
         "data_sha256": outcome.data_sha256,
     });
     let entries = [
-        (ARCH_KEY, outcome.network.architecture.to_json()),
+        (ARCH_KEY, outcome.network.about.description.clone()),
         (DATA_KEY, spec.to_string()),
         (TRAIN_KEY, training.to_string()),
         (VERSION_KEY, env!("CARGO_PKG_VERSION").to_owned()),

@@ -8,7 +8,6 @@ use super::epoch::Run;
 use crate::Result;
 use crate::checkpoint::{ARCH_KEY, DATA_KEY, TRAIN_KEY, VERSION_KEY, write_checkpoint};
 use crate::data::DataSpec;
-use crate::models::Network;
 use crate::report::ReportError;
 
 /// Where a run keeps `epoch-NNN.safetensors` every few epochs: the folder `snapshots` of the run.
@@ -60,14 +59,14 @@ impl SnapshotFolder {
         });
         let network = run.objective.network();
         let entries = [
-            (ARCH_KEY, network.architecture.to_json()),
+            (ARCH_KEY, network.about.description.clone()),
             (DATA_KEY, self.spec.to_string()),
             (TRAIN_KEY, training.to_string()),
             (VERSION_KEY, env!("CARGO_PKG_VERSION").to_owned()),
         ];
         let metadata = entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let weights = &run.state.weights;
-        let network = Network { buffers: weights.buffers.clone(), ..network.clone() };
+        let network = network.with_buffers(weights.buffers.clone())?;
         let path = folder.join(format!("epoch-{epoch:03}.safetensors"));
         write_checkpoint(&path, &network, &run.part.whole(&weights.theta)?, &metadata)
     }

@@ -7,7 +7,8 @@ use candle_core::{DType, Tensor};
 use super::TrainError;
 use crate::Result;
 use crate::checkpoint::TensorFile;
-use crate::models::{Architecture, Layer, Network};
+use crate::formats::{Architecture, Layer};
+use crate::program::{Network, Op, Operand};
 
 /// Parameters and running statistics of `file` in place of the fresh ones; returns the tensors that stay fresh: those
 /// of the last linear layer, where the file has them in another shape or not at all.
@@ -15,12 +16,12 @@ use crate::models::{Architecture, Layer, Network};
 /// # Errors
 /// [`TrainError::Init`] with every other tensor that is missing or misshapen.
 pub(super) fn from_file(network: &mut Network, fresh: &Tensor, file: &TensorFile) -> Result<(Tensor, Vec<String>)> {
-    let head = head(&network.architecture.layers);
+    let head = head(network);
     let (mut parts, mut kept, mut misfits) = (Vec::new(), Vec::new(), Vec::new());
-    for (tensor, values) in network.space.tensors().iter().zip(network.space.split(fresh)?) {
+    for (tensor, values) in network.space().tensors().iter().zip(network.space().split(fresh)?) {
         match fitting(file, &tensor.name, &tensor.shape) {
             Ok(found) => parts.push(found.to_dtype(fresh.dtype())?.flatten_all()?),
-            Err(_) if head.contains(&tensor.name) => {
+            Err(_) if head.contains(&tensor.name.as_str()) => {
                 kept.push(tensor.name.clone());
                 parts.push(values.flatten_all()?);
             }
@@ -28,16 +29,16 @@ pub(super) fn from_file(network: &mut Network, fresh: &Tensor, file: &TensorFile
         }
     }
     let mut buffers: HashMap<String, Tensor> = HashMap::new();
-    for (name, shape) in network.architecture.buffers()? {
-        match fitting(file, &name, &shape) {
-            Ok(found) => _ = buffers.insert(name, found.to_dtype(fresh.dtype())?),
+    for (name, shape) in &network.program().buffers {
+        match fitting(file, name, shape) {
+            Ok(found) => _ = buffers.insert(name.clone(), found.to_dtype(fresh.dtype())?),
             Err(misfit) => misfits.push(misfit),
         }
     }
     if !misfits.is_empty() {
         return Err(TrainError::Init { misfits }.into());
     }
-    network.buffers = buffers;
+    *network = network.with_buffers(buffers)?;
     let theta = Tensor::cat(&parts, 0)?;
     let sum = theta.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
     if !sum.is_finite() {
@@ -64,10 +65,9 @@ fn fitting<'a>(file: &'a TensorFile, name: &str, shape: &[usize]) -> Result<&'a 
 }
 
 /// Names of the last linear layer's tensors.
-fn head(layers: &[Layer]) -> Vec<String> {
-    let last = layers.iter().rev().find_map(|layer| match layer {
-        Layer::Linear { weight, bias, .. } => Some((weight, bias)),
-        _ => None,
-    });
-    last.map_or_else(Vec::new, |(weight, bias)| std::iter::once(weight).chain(bias).cloned().collect())
+fn head(network: &Network) -> Vec<&str> {
+    let program = network.program();
+    let last = program.nodes.iter().rev().find(|node| matches!(node.operation, Op::Linear(_)));
+    let operands = last.map_or(&[][..], |node| &node.operands[1..]);
+    operands.iter().filter_map(Operand::name).collect()
 }

@@ -5,10 +5,10 @@ use flatness::Error;
 use flatness::autodiff::{Saved, Tape};
 use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::data::{Dataset, Inputs, Targets};
-use flatness::models::Loss;
-use flatness::nn::{Forward, Mode};
 use flatness::objective::{Objective, ObjectiveError};
 use flatness::operator::LinearOperator;
+use flatness::program::Loss;
+use flatness::program::Mode;
 
 use crate::support::*;
 
@@ -159,12 +159,11 @@ fn the_covariance_is_that_of_the_per_sample_gradients() {
 
 /// The softmax of one row, by the outputs of a plain pass.
 fn probabilities(problem: &Problem) -> Vec<f64> {
-    let params = problem.network.space.split(&vector(&problem.theta)).unwrap();
+    let params = problem.network.space().split(&vector(&problem.theta)).unwrap();
     let (x, _) = problem.data.batch(&[0], DType::F64, &Device::Cpu).unwrap();
     let mut tape = Tape::<Tensor>::new(Saved::Nothing);
     let network = &problem.network;
-    let mut forward = Forward::new(&mut tape, &network.space, &params, &network.buffers, Mode::Eval);
-    let outputs = values(forward.run(&network.architecture.layers, x).unwrap().value());
+    let outputs = values(network.forward(&mut tape, &params, x, Mode::Eval).unwrap().output.value());
     let sum: f64 = outputs.iter().map(|y| y.exp()).sum();
     outputs.iter().map(|y| y.exp() / sum).collect()
 }

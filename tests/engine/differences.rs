@@ -4,8 +4,8 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Module, VarBuilder, VarMap};
 use flatness::curvature::{Curvature, FiniteDifferenceHessian, VarGradient};
 use flatness::data::Targets;
-use flatness::models::Loss;
 use flatness::operator::LinearOperator;
+use flatness::program::Loss;
 
 use crate::support::*;
 
@@ -24,7 +24,7 @@ fn by_candle(problem: &Problem) -> (Vec<(String, Var)>, impl Fn() -> Result<Tens
     let first = candle_nn::linear(5, 7, builder.pp("b")).unwrap();
     let second = candle_nn::linear(7, 3, builder.pp("a")).unwrap();
     let vars = map.data().lock().unwrap().clone();
-    for tensor in problem.network.space.tensors() {
+    for tensor in problem.network.space().tensors() {
         let values = &problem.theta[tensor.offset..tensor.offset + tensor.len()];
         let values = Tensor::from_slice(values, tensor.shape.as_slice(), &Device::Cpu).unwrap();
         vars[&tensor.name].set(&values).unwrap();
@@ -39,7 +39,7 @@ fn by_candle(problem: &Problem) -> (Vec<(String, Var)>, impl Fn() -> Result<Tens
 
 /// Columns of `[k, n]`, row-major, taken from the engine's order into that of the names.
 fn by_name(problem: &Problem, rows: &[f64]) -> Vec<f64> {
-    let mut tensors: Vec<_> = problem.network.space.tensors().iter().collect();
+    let mut tensors: Vec<_> = problem.network.space().tensors().iter().collect();
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let row = |row: &[f64]| -> Vec<f64> {
         tensors.iter().flat_map(|tensor| row[tensor.offset..tensor.offset + tensor.len()].to_vec()).collect()

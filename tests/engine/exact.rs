@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Tensor};
 use flatness::curvature::{Curvature, ExactParams, ExactTrace};
-use flatness::models::Loss;
 use flatness::objective::Objective;
+use flatness::program::Loss;
 
 use crate::support::*;
 
@@ -39,7 +39,7 @@ fn decayed(problem: &Problem, dtype: DType) -> Objective<'_> {
 
 /// Every tensor as a group of its own.
 fn each_tensor(objective: &Objective<'_>) -> Vec<Vec<usize>> {
-    (0..objective.network().space.tensors().len()).map(|index| vec![index]).collect()
+    (0..objective.network().space().tensors().len()).map(|index| vec![index]).collect()
 }
 
 fn parts_of(report: &ExactTrace) -> Vec<f64> {
@@ -75,7 +75,7 @@ fn diagonals_and_traces_are_those_of_the_dense_matrices() {
             assert_close(&what, &[report.total.trace], &[expected.iter().sum()], n as f64 * tolerance);
             let parts: Vec<f64> = problem
                 .network
-                .space
+                .space()
                 .tensors()
                 .iter()
                 .map(|tensor| expected[tensor.offset..tensor.offset + tensor.len()].iter().sum())
@@ -125,7 +125,7 @@ fn the_data_error_is_that_of_a_mean_over_rows() {
     assert_close("trace", &[report.total.std_err_data], &[expected], tolerance);
     let expected: Vec<f64> = problem
         .network
-        .space
+        .space()
         .tensors()
         .iter()
         .map(|tensor| {

@@ -3,8 +3,9 @@
 use candle_core::{DType, Tensor};
 use flatness::autodiff::{Dual, ParamTensor, Saved, Tape, Value};
 use flatness::data::TargetBatch;
-use flatness::models::{Loss, Network, family};
-use flatness::nn::{Forward, Mode, per_sample_loss};
+use flatness::formats::family;
+use flatness::program::{Loss, Network};
+use flatness::program::{Mode, per_sample_loss};
 use flatness::train::initialise;
 
 use crate::support::{random, tensor, values};
@@ -15,9 +16,8 @@ const LOSS: Loss = Loss::CrossEntropy { label_smoothing: 0.0 };
 fn run<V: Value>(network: &Network, params: &[V], fixed: &[bool], train: bool) -> (usize, Vec<Option<V>>) {
     let mode = if train { Mode::Train { dropout: None } } else { Mode::Eval };
     let mut tape = Tape::<V>::new(Saved::Everything);
-    let mut forward = Forward::with_fixed(&mut tape, (&network.space, fixed), params, &network.buffers, mode);
     let x = tensor(&mut random(71), &[3, 3, 16, 16], DType::F32);
-    let output = forward.run(&network.architecture.layers, x).unwrap();
+    let output = network.forward_with_fixed(&mut tape, (params, fixed), x, mode).unwrap().output;
     let loss = per_sample_loss(&mut tape, &LOSS, &output, &TargetBatch::Classes(vec![1, 0, 3])).unwrap();
     let ones = loss.value().primal().unwrap().ones_like().unwrap();
     (tape.num_operations(), tape.backward(&loss, V::constant(ones)).unwrap())
@@ -30,8 +30,8 @@ fn network(text: &str) -> (Network, Vec<Tensor>) {
         (name, Tensor::full(fill as f32, shape, &candle_core::Device::Cpu).unwrap())
     };
     let buffers = architecture.buffers().unwrap().into_iter().map(one).collect();
-    let network = Network::new(architecture, buffers).unwrap();
-    let params = network.space.split(&initialise(&network, DType::F32, 3).unwrap()).unwrap();
+    let network = architecture.network(buffers).unwrap();
+    let params = network.space().split(&initialise(&network, DType::F32, 3).unwrap()).unwrap();
     (network, params)
 }
 
@@ -42,7 +42,7 @@ const CASES: [(&str, &str); 3] =
 fn the_other_gradients_are_equal_bit_for_bit() {
     for (text, head) in CASES {
         let (network, params) = network(text);
-        let tensors = network.space.tensors();
+        let tensors = network.space().tensors();
         let is_head = |tensor: &ParamTensor| tensor.name.starts_with(head);
         let is_late = |tensor: &ParamTensor| {
             ["fc", "head", "norm", "layer3", "conv2", "blocks.1"].iter().any(|start| tensor.name.starts_with(start))
@@ -73,7 +73,7 @@ fn the_other_gradients_are_equal_bit_for_bit() {
 fn nothing_below_the_first_free_tensor_is_recorded() {
     for (text, head) in CASES {
         let (network, params) = network(text);
-        let fixed: Vec<bool> = network.space.tensors().iter().map(|tensor| !tensor.name.starts_with(head)).collect();
+        let fixed: Vec<bool> = network.space().tensors().iter().map(|tensor| !tensor.name.starts_with(head)).collect();
         let (recorded, _) = run(&network, &params, &fixed, false);
         // Of the last linear layer: two shapes, the product, the sum and its shape. Of the loss: a shift, exp, a sum, log,
         // the product with the targets, and the sum of the two.
@@ -86,7 +86,7 @@ fn nothing_below_the_first_free_tensor_is_recorded() {
 #[test]
 fn fixed_tensors_have_no_tangents() {
     let (network, params) = network("cnn:4-8");
-    let is_head: Vec<bool> = network.space.tensors().iter().map(|tensor| tensor.name.starts_with("fc")).collect();
+    let is_head: Vec<bool> = network.space().tensors().iter().map(|tensor| tensor.name.starts_with("fc")).collect();
     let dual = |all: bool| -> Vec<Dual> {
         let pairs = params.iter().zip(&is_head).enumerate();
         let tangents =

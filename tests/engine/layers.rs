@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use flatness::autodiff::Pattern;
 use flatness::curvature::Curvature;
-use flatness::models::Loss;
+use flatness::program::Loss;
 use serde_json::Value;
 
 use crate::cases::{CASES, Case};
@@ -217,7 +217,7 @@ const CURVATURES: [Curvature; 3] = [Curvature::Hessian, Curvature::Ggn, Curvatur
 
 #[test]
 fn the_table_names_every_kind() {
-    let missing: Vec<&str> = flatness::models::KINDS
+    let missing: Vec<&str> = flatness::formats::KINDS
         .into_iter()
         .filter(|kind| !CASES.iter().any(|case| case.layers.contains(&format!("\"{kind}\""))))
         .collect();

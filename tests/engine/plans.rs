@@ -3,10 +3,10 @@
 use candle_core::{DType, Tensor};
 use flatness::autodiff::Pattern;
 use flatness::curvature::{Curvature, CurvatureOperator};
-use flatness::models::Loss;
-use flatness::nn::Mode;
 use flatness::objective::Objective;
 use flatness::operator::LinearOperator;
+use flatness::program::Loss;
+use flatness::program::Mode;
 
 use crate::reference::{Pieces, Reference};
 use crate::support::*;

@@ -45,9 +45,10 @@ fn linear_maps(dtype: DType) -> Vec<(Linear, Vec<usize>)> {
         (Linear::Permute { axes: vec![2, 0, 1] }, vec![2, 3, 4]),
         (Linear::Permute { axes: vec![1, 0] }, vec![1, 5]),
         (Linear::Scale { factor: -0.7 }, vec![3, 1, 2]),
-        (Linear::Subsample { input: [5, 4], step: 2 }, vec![2, 3, 5, 4]),
-        (Linear::Subsample { input: [5, 7], step: 3 }, vec![1, 2, 5, 7]),
-        (Linear::Subsample { input: [1, 1], step: 2 }, vec![2, 1, 1, 1]),
+        (Linear::Subsample { input: [5, 4], step: [2, 2] }, vec![2, 3, 5, 4]),
+        (Linear::Subsample { input: [5, 7], step: [3, 3] }, vec![1, 2, 5, 7]),
+        (Linear::Subsample { input: [5, 7], step: [3, 1] }, vec![2, 5, 7]),
+        (Linear::Subsample { input: [1, 1], step: [2, 2] }, vec![2, 1, 1, 1]),
         (Linear::Gate { gate: tensor(&mut rng, &[3, 2, 5], dtype) }, vec![3, 2, 5]),
         (Linear::Gate { gate: Tensor::zeros(&[4], dtype, &Device::Cpu).unwrap() }, vec![4]),
     ];

@@ -7,10 +7,11 @@ use candle_core::{DType, Device, Tensor};
 use flatness::Error;
 use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::data::{Dataset, Inputs, Targets};
-use flatness::models::{Architecture, BatchNormMode, Loss, ModelError, Network};
-use flatness::nn::NnError;
+use flatness::formats::Architecture;
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::operator::LinearOperator;
+use flatness::program::ProgramError;
+use flatness::program::{BatchNormMode, Loss, Network};
 
 use crate::support::{Problem, random, uniform, vector};
 
@@ -32,7 +33,7 @@ fn run(layers: &str, data: &Dataset, loss: Loss, batch_norm: BatchNormMode) -> R
     let architecture = Architecture::from_json(&format!("{{\"layers\": {layers}}}"), "test")?;
     let ones = |(name, shape): (String, Vec<usize>)| Ok((name, Tensor::ones(shape, DType::F64, &Device::Cpu)?));
     let buffers = architecture.buffers()?.into_iter().map(ones).collect::<Result<HashMap<_, _>, Error>>()?;
-    let network = Network::new(architecture, buffers)?;
+    let network = architecture.network(buffers)?;
     let options = ObjectiveOptions { dtype: DType::F64, batch_norm, ..ObjectiveOptions::new(loss) };
     let objective = Objective::new(&network, data, options)?;
     let theta = vector(&uniform(&mut random(42), objective.dim(), -0.5, 0.5));
@@ -94,8 +95,8 @@ fn misfits_name_the_place() {
     let data = dataset(&[2, 5, 6], classes(&[0, 1, 2], 3));
     for &(layers, place, part) in MISFITS {
         match run(layers, &data, CROSS_ENTROPY, BatchNormMode::Eval) {
-            Err(Error::Model(error @ ModelError::Shape { .. })) => {
-                let ModelError::Shape { at, .. } = &error else { unreachable!("matched above") };
+            Err(Error::Program(error @ ProgramError::Shape { .. })) => {
+                let ProgramError::Shape { at, .. } = &error else { unreachable!("matched above") };
                 assert_eq!(at, place, "{layers}: {error}");
                 assert!(error.to_string().contains(part), "{layers}: {error}");
                 assert!(error.hint().is_some());
@@ -185,7 +186,7 @@ fn targets_that_a_loss_cannot_take() {
         (&real, CROSS_ENTROPY, "real targets"),
     ] {
         match run(HEAD, data, loss, BatchNormMode::Eval) {
-            Err(Error::Nn(error @ NnError::Targets { outputs: 3, .. })) => {
+            Err(Error::Program(error @ ProgramError::Targets { outputs: 3, .. })) => {
                 assert!(error.to_string().contains(word), "{error}");
                 assert!(error.hint().is_some());
             }
@@ -215,7 +216,7 @@ fn one_logit_tells_two_classes_apart() {
 fn outputs_that_are_no_matrix() {
     let data = dataset(&[2, 5, 6], classes(&[0, 1, 1], 2));
     let error = run(r#"[{"kind": "relu"}]"#, &data, CROSS_ENTROPY, BatchNormMode::Eval).unwrap_err();
-    assert!(matches!(&error, Error::Nn(NnError::OutputShape { got }) if *got == [1, 2, 5, 6]), "{error}");
+    assert!(matches!(&error, Error::Program(ProgramError::OutputShape { got }) if *got == [1, 2, 5, 6]), "{error}");
 }
 
 #[test]
@@ -225,12 +226,21 @@ fn missing_buffers_and_broken_weights() {
         {"kind": "linear", "in": 2, "out": 3, "weight": "w"}, {"kind": "relu"},
         {"kind": "linear", "in": 3, "out": 3, "weight": "u"}]"#;
     let mut problem = Problem::new(layers, &[2], 4, CROSS_ENTROPY, 43);
-    let kept = problem.network.buffers.remove("v").unwrap();
+    let whole = problem.network.buffers().clone();
+    let with = |network: &Network, v: Option<Tensor>| {
+        let mut buffers = whole.clone();
+        match v {
+            Some(v) => buffers.insert("v".into(), v),
+            None => buffers.remove("v"),
+        };
+        network.with_buffers(buffers).unwrap()
+    };
+    problem.network = with(&problem.network, None);
     let error = Objective::new(&problem.network, &problem.data, problem.options(DType::F64)).err().unwrap();
-    assert!(matches!(&error, Error::Nn(NnError::MissingTensor { name }) if name == "v"), "{error}");
-    problem.network.buffers.insert("v".into(), Tensor::ones(3, DType::F64, &Device::Cpu).unwrap());
+    assert!(matches!(&error, Error::Program(ProgramError::MissingTensor { name }) if name == "v"), "{error}");
+    problem.network = with(&problem.network, Some(Tensor::ones(3, DType::F64, &Device::Cpu).unwrap()));
     assert!(Objective::new(&problem.network, &problem.data, problem.options(DType::F64)).is_err(), "3 variances for 2");
-    problem.network.buffers.insert("v".into(), kept);
+    problem.network = problem.network.with_buffers(whole).unwrap();
 
     // A broken weight is found at its first pass, behind a ReLU too.
     let objective = problem.objective(DType::F64);
@@ -238,7 +248,7 @@ fn missing_buffers_and_broken_weights() {
         let mut theta = problem.theta.clone();
         theta[0] = broken;
         let error = objective.gradient(&vector(&theta), &mut ()).unwrap_err();
-        assert!(matches!(error, Error::Nn(NnError::NonFinite { .. })), "{error}");
+        assert!(matches!(error, Error::Program(ProgramError::NonFinite { .. })), "{error}");
         let operator = CurvatureOperator::new(&objective, &vector(&theta), Curvature::Hessian).unwrap();
         let block = Tensor::ones((2, problem.dim()), DType::F64, &Device::Cpu).unwrap();
         assert!(operator.apply(&block, &mut ()).is_err());
@@ -252,7 +262,7 @@ fn batch_statistics_need_two_values() {
         {"kind": "linear", "in": 2, "out": 3, "weight": "w"}]"#;
     let one = dataset(&[2], classes(&[1], 3));
     let error = run(layers, &one, CROSS_ENTROPY, BatchNormMode::Train).unwrap_err();
-    assert!(matches!(&error, Error::Model(ModelError::Shape { at, .. }) if at == "layers[0]"), "{error}");
+    assert!(matches!(&error, Error::Program(ProgramError::Shape { at, .. }) if at == "layers[0]"), "{error}");
     assert!(run(layers, &one, CROSS_ENTROPY, BatchNormMode::Eval).is_ok());
 }
 

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::data::{Dataset, Inputs, Targets};
-use flatness::models::{Architecture, BatchNormMode, Loss, Network};
+use flatness::formats::Architecture;
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::operator::LinearOperator;
+use flatness::program::{BatchNormMode, Loss, Network};
 use flatness::random::{Purpose, stream};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -105,8 +106,8 @@ impl Problem {
             let values = uniform(&mut rng, len, low, high);
             buffers.insert(name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap());
         }
-        let network = Network::new(architecture, buffers).unwrap();
-        let theta = uniform(&mut rng, network.space.dim(), -0.8, 0.8);
+        let network = architecture.network(buffers).unwrap();
+        let theta = uniform(&mut rng, network.space().dim(), -0.8, 0.8);
         let inputs = Inputs::Float64(uniform(&mut rng, rows * shape.iter().product::<usize>(), -1.0, 1.0));
         let targets = match loss {
             Loss::CrossEntropy { .. } => {
@@ -142,13 +143,13 @@ impl Problem {
 
     /// Parameters at `theta` and buffers by name.
     pub fn named(&self, theta: &[f64]) -> HashMap<String, Array> {
-        let params = self.network.space.tensors().iter().map(|tensor| {
+        let params = self.network.space().tensors().iter().map(|tensor| {
             let data = theta[tensor.offset..tensor.offset + tensor.len()].to_vec();
             (tensor.name.clone(), Array { dims: tensor.shape.clone(), data })
         });
         let buffers = self
             .network
-            .buffers
+            .buffers()
             .iter()
             .map(|(name, tensor)| (name.clone(), Array { dims: tensor.dims().to_vec(), data: values(tensor) }));
         params.chain(buffers).collect()

@@ -69,11 +69,12 @@ pub struct AffineCotangents<V> {
 }
 
 impl Channels {
-    /// The sizes where `small` varies along axis 1 of `full` alone, and rows are long enough to be worth it.
-    pub fn of(full: &[usize], small: &[usize]) -> Option<Self> {
+    /// The sizes where `small` varies along axis 1 of `full` alone, rows are long enough to be worth it, and the device has
+    /// these kernels.
+    pub fn of(full: &[usize], small: &[usize], device: &Device) -> Option<Self> {
         let alike = small.len() == full.len() && small.iter().enumerate().all(|(axis, &size)| axis == 1 || size == 1);
         let len = full.iter().skip(2).product();
-        let fits = alike && full.len() >= 3 && small[1] == full[1] && len >= SHORTEST_ROW;
+        let fits = device.is_cpu() && alike && full.len() >= 3 && small[1] == full[1] && len >= SHORTEST_ROW;
         fits.then(|| Self { samples: full[0], channels: full[1], len })
     }
 

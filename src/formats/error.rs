@@ -1,0 +1,111 @@
+//! What can go wrong with an architecture.
+
+use std::path::PathBuf;
+
+/// A description that cannot be read, or weights that do not fit it.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file could not be read.
+    #[error("architecture: cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The text is neither valid JSON nor TOML, or lacks a field.
+    #[error("architecture {origin}: {reason}")]
+    Syntax {
+        /// The file, or where else the text came from.
+        origin: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A layer kind that does not exist.
+    #[error("architecture: {at}: unknown layer kind `{kind}`")]
+    UnknownKind {
+        /// Place in the list, such as `layers[3].main[0]`.
+        at: String,
+        /// What was written.
+        kind: String,
+        /// The most similar kind.
+        nearest: Option<String>,
+    },
+    /// A field is missing, unknown or of the wrong type.
+    #[error("architecture: {at}: {reason}")]
+    Field {
+        /// Place in the list.
+        at: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// `param_order` is no permutation of the layers' parameters.
+    #[error("architecture: param_order does not match the layers: missing {missing:?}, unknown {unknown:?}")]
+    ParamOrder {
+        /// Parameters of the layers that it lacks.
+        missing: Vec<String>,
+        /// Names that no layer has, or that appear twice.
+        unknown: Vec<String>,
+    },
+    /// One name stands for tensors of two shapes.
+    #[error("architecture: tensor `{name}` is used with shapes {first:?} and {second:?}")]
+    ConflictingShapes {
+        /// The tensor.
+        name: String,
+        /// Its first shape.
+        first: Vec<usize>,
+        /// Its other shape.
+        second: Vec<usize>,
+    },
+    /// A tensor that no machine can hold.
+    #[error("architecture: tensor `{name}` of shape {shape:?} makes the model too large")]
+    TooLarge {
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A model family that does not exist.
+    #[error("unknown model `{name}`")]
+    UnknownFamily {
+        /// What was written.
+        name: String,
+        /// The most similar family.
+        nearest: Option<String>,
+    },
+    /// A family's short form with a bad argument.
+    #[error("model `{text}`: {reason}")]
+    FamilyArgument {
+        /// What was written.
+        text: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl ModelError {
+    /// How to mend it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { .. } => Some("check the path given with --arch or --model".into()),
+            Self::UnknownKind { nearest, .. } => Some(match nearest {
+                Some(nearest) => format!("did you mean `{nearest}`? docs/models.md lists every kind"),
+                None => "docs/models.md lists every kind".into(),
+            }),
+            Self::Syntax { .. } | Self::Field { .. } => Some("docs/models.md shows the format".into()),
+            Self::UnknownFamily { nearest, .. } => Some(match nearest {
+                Some(nearest) => {
+                    format!("did you mean `{nearest}`? families: {}; or a file", super::FAMILIES.join(", "))
+                }
+                None => format!("families: {}; or a .json or .toml file", super::FAMILIES.join(", ")),
+            }),
+            Self::FamilyArgument { .. } => Some(
+                "examples: mlp:512-256,relu  cnn:8-16  resnet-cifar:20,width=16  resnet18:stem=cifar  vit:patch=4"
+                    .into(),
+            ),
+            Self::ParamOrder { .. } => Some("list every parameter once, or leave param_order out".into()),
+            Self::ConflictingShapes { .. } => Some("give the tensors different names".into()),
+            Self::TooLarge { .. } => Some("a model may have 2^36 elements at most".into()),
+        }
+    }
+}

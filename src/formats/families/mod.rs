@@ -1,0 +1,175 @@
+//! Families: short forms that expand to a layer list.
+
+mod cnn;
+mod mlp;
+mod resnet;
+mod resnet_cifar;
+mod vit;
+
+use super::{Architecture, Extent, GeluForm, Layer, ModelError};
+use crate::program::BatchNormMode;
+use resnet::Depth;
+use vit::Sizes;
+
+/// The families by name.
+pub const FAMILIES: [&str; 8] = ["mlp", "cnn", "resnet-cifar", "resnet18", "resnet34", "resnet50", "vit", "vit-b16"];
+
+/// Expands a short form for samples of shape `input` and `outputs` outputs.
+///
+/// - `mlp:512-512[,relu|tanh|gelu|silu]`: hidden widths between input and output.
+/// - `cnn:8-16[,relu|…]`: 3×3 convolution, activation and 2×2 max pool per width, then linear.
+/// - `resnet-cifar:20[,width=16][,shortcut=conv|pad]`: `6n + 2` layers (He et al. 2016).
+/// - `resnet18|resnet34|resnet50[:stem=cifar|imagenet][,width=64]`: torchvision's, in names and shapes.
+/// - `vit:patch=4,width=192,depth=9,heads=3[,mlp=4]`, `vit-b16`: vision transformers with timm's names.
+///
+/// # Errors
+/// An unknown family (with the nearest name) or a bad argument.
+pub fn family(text: &str, input: &[usize], outputs: usize) -> Result<Architecture, ModelError> {
+    let (name, arguments) = text.split_once(':').unwrap_or((text, ""));
+    let arguments: Vec<&str> = arguments.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    let bad = |reason: String| ModelError::FamilyArgument { text: text.into(), reason };
+    let layers = match name {
+        "mlp" => mlp::layers(&arguments, input, outputs).map_err(bad)?,
+        "cnn" => cnn::layers(&arguments, input, outputs).map_err(bad)?,
+        "resnet-cifar" => resnet_cifar::layers(&arguments, input, outputs).map_err(bad)?,
+        "resnet18" => resnet::layers(Depth::D18, &arguments, input, outputs).map_err(bad)?,
+        "resnet34" => resnet::layers(Depth::D34, &arguments, input, outputs).map_err(bad)?,
+        "resnet50" => resnet::layers(Depth::D50, &arguments, input, outputs).map_err(bad)?,
+        "vit" => vit::layers(Sizes::default(), &arguments, input, outputs).map_err(bad)?,
+        "vit-b16" => vit::layers(Sizes::B16, &arguments, input, outputs).map_err(bad)?,
+        _ => return Err(ModelError::UnknownFamily { name: name.into(), nearest: crate::nearest(name, FAMILIES) }),
+    };
+    let mut architecture = Architecture {
+        name: text.into(),
+        layers,
+        loss: None,
+        input_shape: Some(input.to_vec()),
+        param_order: None,
+        normalisation: None,
+        weight_decay: 0.0,
+        batch_norm_mode: BatchNormMode::Eval,
+    };
+    if name.starts_with("vit") {
+        architecture.param_order = Some(vit::param_order(&architecture)?);
+    }
+    Ok(architecture)
+}
+
+/// A number of channels, layers or pixels: 1 to 2^20, so that products of three fit.
+fn size(name: &str, value: &str) -> Result<usize, String> {
+    match value.parse() {
+        Ok(size) if (1..=1 << 20).contains(&size) => Ok(size),
+        _ => Err(format!("{name} `{value}` is no number from 1 to 2^20")),
+    }
+}
+
+/// `[C, H, W]`.
+fn image(input: &[usize]) -> Result<[usize; 3], String> {
+    input.try_into().map_err(|_| format!("needs images [C, H, W], but a sample has shape {input:?}"))
+}
+
+fn activation(name: &str) -> Option<Layer> {
+    Some(match name {
+        "relu" => Layer::Relu,
+        "tanh" => Layer::Tanh,
+        "gelu" => Layer::Gelu { form: GeluForm::Erf },
+        "silu" => Layer::Silu,
+        _ => return None,
+    })
+}
+
+/// Widths such as `512-256` and an activation, in any order.
+fn widths(arguments: &[&str], default: &[usize]) -> Result<(Vec<usize>, Layer), String> {
+    let (mut widths, mut chosen) = (default.to_vec(), Layer::Relu);
+    for argument in arguments {
+        if let Some(layer) = activation(argument) {
+            chosen = layer;
+        } else {
+            let parsed: Result<Vec<usize>, _> = argument.split('-').map(str::parse).collect();
+            widths = parsed.map_err(|_| format!("`{argument}` is neither widths such as 512-512 nor an activation"))?;
+            if widths.contains(&0) {
+                return Err("a width of 0".into());
+            }
+        }
+    }
+    Ok((widths, chosen))
+}
+
+fn linear(name: &str, inputs: usize, outputs: usize) -> Layer {
+    Layer::Linear { inputs, outputs, weight: format!("{name}.weight"), bias: Some(format!("{name}.bias")) }
+}
+
+fn conv(name: &str, inputs: usize, outputs: usize, kernel: usize, stride: usize) -> Layer {
+    Layer::Conv2d {
+        inputs,
+        outputs,
+        kernel: Extent([kernel; 2]),
+        stride: Extent([stride; 2]),
+        padding: Extent([kernel / 2; 2]),
+        dilation: Extent([1; 2]),
+        groups: 1,
+        weight: format!("{name}.weight"),
+        bias: None,
+    }
+}
+
+fn batch_norm(name: &str, channels: usize) -> Layer {
+    Layer::BatchNorm2d {
+        channels,
+        eps: 1e-5,
+        momentum: 0.1,
+        weight: Some(format!("{name}.weight")),
+        bias: Some(format!("{name}.bias")),
+        running_mean: format!("{name}.running_mean"),
+        running_var: format!("{name}.running_var"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str, input: &[usize]) -> String {
+        let error = family(text, input, 10).unwrap_err();
+        assert!(error.hint().is_some());
+        error.to_string()
+    }
+
+    #[test]
+    fn bad_arguments_say_what_is_wrong() {
+        for (text, input, part) in [
+            ("resnet18:stem=mnist", [3, 32, 32], "neither `cifar` nor `imagenet`"),
+            ("resnet50:depth=3", [3, 32, 32], "unknown argument `depth=3`"),
+            ("resnet34:width=0", [3, 32, 32], "width `0`"),
+            ("resnet-cifar:20,width=4611686018427387904", [3, 32, 32], "width `4611686018427387904`"),
+            ("vit:heads=5", [3, 32, 32], "5 heads do not divide a width of 192"),
+            ("vit:patch=5", [3, 32, 32], "patches of 5x5 do not tile"),
+            ("vit:depth", [3, 32, 32], "unknown argument `depth`"),
+            ("vit:size=3", [3, 32, 32], "unknown argument `size`"),
+            ("vit-b16", [3, 24, 32], "patches of 16x16"),
+            ("vit:depth=20000", [3, 32, 32], "above 10000"),
+        ] {
+            let error = refusal(text, &input);
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        assert!(refusal("vit", &[784]).contains("needs images"));
+        assert!(refusal("resnet19", &[3, 32, 32]).contains("resnet19"));
+    }
+
+    #[test]
+    fn the_stem_follows_the_image() {
+        let begins = |text: &str, size: usize| match &family(text, &[3, size, size], 10).unwrap().layers[0] {
+            Layer::Conv2d { kernel, stride, .. } => (kernel.0[0], stride.0[0]),
+            other => panic!("begins with {}", other.kind()),
+        };
+        assert_eq!([begins("resnet18", 32), begins("resnet18", 63), begins("resnet50", 64)], [(3, 1), (3, 1), (7, 2)]);
+        assert_eq!([begins("resnet18:stem=imagenet", 32), begins("resnet34:stem=cifar", 224)], [(7, 2), (3, 1)]);
+    }
+
+    #[test]
+    fn a_vit_counts_what_the_paper_counts() {
+        let dim = |text: &str, size: usize| family(text, &[3, size, size], 1000).unwrap().param_space().unwrap().dim();
+        // ViT-B/16 at 224 pixels with 1000 classes: 86,567,656, as torchvision's and timm's models count.
+        assert_eq!(dim("vit-b16", 224), 86_567_656);
+    }
+}

@@ -1,0 +1,87 @@
+//! What can go wrong with a program and while it runs.
+
+use super::Place;
+
+/// A program that does not fit its inputs, its weights or its targets.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// An operation got operands that it cannot take.
+    #[error("architecture: {at} ({kind}): {reason}")]
+    Shape {
+        /// Where: the module or the layer's place.
+        at: String,
+        /// The kind of module or layer.
+        kind: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// An operation names a value that nothing before it makes.
+    #[error("program: `{node}` uses `{name}`, which does not exist before it")]
+    UnknownValue {
+        /// The operation.
+        node: String,
+        /// The value.
+        name: String,
+    },
+    /// Two values of one name.
+    #[error("program: two values are called `{name}`")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// The weights lack a tensor that the program names.
+    #[error("network: tensor `{name}` is missing")]
+    MissingTensor {
+        /// Its name.
+        name: String,
+    },
+    /// The loss cannot take these targets.
+    #[error("loss: {loss} cannot take {targets} for {outputs} outputs")]
+    Targets {
+        /// The loss in words.
+        loss: String,
+        /// The targets in words.
+        targets: String,
+        /// Outputs of the network.
+        outputs: usize,
+    },
+    /// The network's output is no matrix.
+    #[error("network: the output has shape {got:?}, but losses need [N, outputs]")]
+    OutputShape {
+        /// Its shape.
+        got: Vec<usize>,
+    },
+    /// The program was asked for a loss that it does not bring.
+    #[error("loss: the program brings none of its own")]
+    NoLoss,
+    /// The loss is NaN or infinite.
+    #[error("loss: not finite on the data row at position {row}")]
+    NonFinite {
+        /// Position among the chosen rows.
+        row: usize,
+    },
+}
+
+impl ProgramError {
+    /// What does not fit at a place.
+    pub(crate) fn misfit(place: &Place, reason: impl Into<String>) -> Self {
+        Self::Shape { at: place.module.clone(), kind: place.kind.clone(), reason: reason.into() }
+    }
+
+    /// How to mend it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Shape { .. } => "compare the layer's fields with the shape of its input".into(),
+            Self::UnknownValue { .. } | Self::DuplicateName { .. } => {
+                "list operations in the order of execution, each under a name of its own".into()
+            }
+            Self::MissingTensor { .. } => "the architecture does not belong to these weights".into(),
+            Self::Targets { .. } => {
+                "choose --loss cross-entropy for classes, mse for real targets, bce for targets in 0..1".into()
+            }
+            Self::OutputShape { .. } => "end the network with flatten or a linear layer".into(),
+            Self::NoLoss => "choose --loss cross-entropy, mse or bce".into(),
+            Self::NonFinite { .. } => "look for NaN in the weights or the data (`flatness info` counts them)".into(),
+        })
+    }
+}

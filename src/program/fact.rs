@@ -1,0 +1,80 @@
+//! What is known of a value without computing it.
+
+use super::RowAxis;
+
+/// What a value consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// Floats, on the tape.
+    #[default]
+    Float,
+    /// Whole numbers (i64), never differentiated.
+    Whole,
+    /// Truth values (u8), never differentiated.
+    Truth,
+}
+
+/// Kind and shape of a value, and where the rows of the batch lie in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fact {
+    /// What it consists of.
+    pub kind: Kind,
+    /// Its shape for the batch at hand.
+    pub shape: Vec<usize>,
+    /// The batch axis; `None` where the value does not depend on the inputs.
+    pub rows: Option<RowAxis>,
+}
+
+impl Fact {
+    /// Floats of a shape, the same for every batch.
+    pub fn float(shape: &[usize]) -> Self {
+        Self { shape: shape.to_vec(), ..Self::default() }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// More elements than any machine holds in one tensor; far below where sizes would overflow.
+pub(crate) const MAX_ELEMENTS: usize = 1 << 36;
+
+/// The number of elements, where it is at most 2^36.
+pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
+    let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size))?;
+    (count <= MAX_ELEMENTS).then_some(count)
+}
+
+/// A dimension that may count from the end, as PyTorch's do.
+///
+/// # Errors
+/// One that does not exist.
+pub(crate) fn axis(dim: i64, rank: usize) -> Result<usize, String> {
+    let axis = if dim < 0 { dim + rank as i64 } else { dim };
+    match usize::try_from(axis) {
+        Ok(axis) if axis < rank => Ok(axis),
+        _ => Err(format!("no dimension {dim} in {rank} dimensions")),
+    }
+}
+
+/// The shape of two operands broadcast together, aligned at the end.
+///
+/// # Errors
+/// Sizes that are neither equal nor 1.
+pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
+    let rank = a.len().max(b.len());
+    let size = |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |axis| shape[axis]);
+    (0..rank)
+        .map(|axis| match (size(a, axis), size(b, axis)) {
+            (a, b) if a == b || b == 1 => Ok(a),
+            (1, b) => Ok(b),
+            _ => Err(format!("shapes {a:?} and {b:?} do not fit together")),
+        })
+        .collect()
+}

@@ -1,0 +1,130 @@
+//! Shapes, costs and rows of every value of a program, without computing it.
+
+use std::collections::HashMap;
+
+use super::rows::RowAxis;
+use super::{Fact, Kind, Operand, Place, Program, ProgramError};
+
+/// What a program or one operation costs for the batch at hand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Multiply-adds of one forward pass, counted as direct products.
+    pub multiply_adds: usize,
+    /// Elements of all activations.
+    pub activations: usize,
+    /// Elements of the largest.
+    pub largest_activation: usize,
+}
+
+impl Cost {
+    /// Of an operation that makes its result and nothing else.
+    pub fn of_result(result: &Fact) -> Self {
+        Self::with_activations(0, &[result.len()])
+    }
+
+    /// Of a view: the same numbers in another shape.
+    pub const VIEW: Self = Self { multiply_adds: 0, activations: 0, largest_activation: 0 };
+
+    /// Of so many multiply-adds that leave activations of these sizes.
+    pub fn with_activations(multiply_adds: usize, sizes: &[usize]) -> Self {
+        let largest_activation = sizes.iter().copied().max().unwrap_or(0);
+        Self { multiply_adds, activations: sizes.iter().sum(), largest_activation }
+    }
+
+    /// Of both.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            multiply_adds: self.multiply_adds + other.multiply_adds,
+            activations: self.activations + other.activations,
+            largest_activation: self.largest_activation.max(other.largest_activation),
+        }
+    }
+}
+
+/// What is known of a program for a batch of a certain size.
+#[derive(Debug, Clone)]
+pub struct Inferred {
+    /// Shape of the output.
+    pub output: Vec<usize>,
+    /// What a forward pass costs.
+    pub cost: Cost,
+    /// The first operation that mixes rows, and how; `None` where the rows do not touch one another.
+    pub mixing: Option<(Place, String)>,
+}
+
+impl Program {
+    /// Follows a batch of inputs of these shapes through the program, in training mode or not.
+    ///
+    /// # Errors
+    /// [`ProgramError::Shape`] at the first operation whose operands do not fit; names that do not exist.
+    pub fn infer(&self, inputs: &[Vec<usize>], in_training: bool) -> Result<Inferred, ProgramError> {
+        let rows = inputs.first().and_then(|shape| shape.first()).copied().unwrap_or(1);
+        let mut facts = self.given(inputs)?;
+        let (mut cost, mut mixing) = (Cost::default(), None);
+        for node in &self.nodes {
+            let misfit = |reason: String| ProgramError::misfit(&node.place, reason);
+            let scalar = Fact::float(&[]);
+            let operands: Vec<Option<&Fact>> = node
+                .operands
+                .iter()
+                .map(|operand| match operand {
+                    Operand::Name(name) => facts
+                        .get(name.as_str())
+                        .map(Some)
+                        .ok_or_else(|| ProgramError::UnknownValue { node: node.name.clone(), name: name.clone() }),
+                    Operand::Number(_) => Ok(Some(&scalar)),
+                    Operand::None => Ok(None),
+                })
+                .collect::<Result<_, _>>()?;
+            let mut result = node.operation.result(&operands, rows).map_err(misfit)?;
+            if super::fact::element_count(&result.shape).is_none() {
+                return Err(misfit(format!("an output of shape {:?} is too large", result.shape)));
+            }
+            match node.operation.rows(&operands, &result, in_training) {
+                Ok(tracked) => result.rows = tracked,
+                Err(how) => {
+                    mixing.get_or_insert((node.place.clone(), format!("{}: {how}", node.operation.name())));
+                }
+            }
+            cost = cost.and(node.operation.cost(&operands, &result));
+            if facts.insert(&node.name, result).is_some() {
+                return Err(ProgramError::DuplicateName { name: node.name.clone() });
+            }
+        }
+        for name in [Some(&self.output), self.loss.as_ref()].into_iter().flatten() {
+            let Some(fact) = facts.get(name.as_str()) else {
+                return Err(ProgramError::UnknownValue { node: "the output".into(), name: name.clone() });
+            };
+            if fact.rows.is_some_and(|rows| rows != RowAxis::FIRST) {
+                let how = format!("rows of `{name}` do not lie along its first axis alone");
+                mixing.get_or_insert((Place::default(), how));
+            }
+        }
+        let output = facts.remove(self.output.as_str()).unwrap_or_default().shape;
+        Ok(Inferred { output, cost, mixing })
+    }
+
+    /// Inputs, parameters, buffers and constants by name.
+    fn given(&self, inputs: &[Vec<usize>]) -> Result<HashMap<&str, Fact>, ProgramError> {
+        let rows = Some(RowAxis::FIRST);
+        let inputs = self.inputs.iter().zip(inputs);
+        let inputs = inputs.map(|(input, shape)| (&input.name, Fact { kind: input.kind, shape: shape.clone(), rows }));
+        let parameters = self.parameters.tensors().iter().map(|tensor| (&tensor.name, Fact::float(&tensor.shape)));
+        let buffers = self.buffers.iter().map(|(name, shape)| (name, Fact::float(shape)));
+        let constants = self.constants.iter().map(|(name, tensor)| {
+            let kind = match tensor.dtype() {
+                candle_core::DType::I64 => Kind::Whole,
+                candle_core::DType::U8 => Kind::Truth,
+                _ => Kind::Float,
+            };
+            (name, Fact { kind, ..Fact::float(tensor.dims()) })
+        });
+        let mut facts = HashMap::new();
+        for (name, fact) in inputs.chain(parameters).chain(buffers).chain(constants) {
+            if facts.insert(name.as_str(), fact).is_some() {
+                return Err(ProgramError::DuplicateName { name: name.clone() });
+            }
+        }
+        Ok(facts)
+    }
+}

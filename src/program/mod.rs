@@ -1,0 +1,168 @@
+//! One description for every network, whoever wrote it: a flat list of operations with named operands.
+//!
+//! The operations' words are PyTorch's (`conv2d`, `layer_norm`, `scaled_dot_product_attention`): their meaning is
+//! documented there. Front ends ([`crate::formats`]) write programs and nothing else; [`fuse`] rewrites them into
+//! operations that have kernels of their own; [`Network::forward`] runs them over a tape, so that derivatives of every
+//! kind follow. What is said of a program without running it (shapes, costs, whether rows touch one another, whether the
+//! outputs are piecewise affine in each parameter) is read off the operations, each of which answers every question: see
+//! [`Operation`].
+
+mod affinity;
+mod composites;
+mod error;
+mod fact;
+mod fusion;
+mod infer;
+mod loss;
+mod network;
+mod operation;
+mod operations;
+mod plan;
+mod rows;
+mod run;
+mod scores;
+mod size;
+mod start;
+
+use candle_core::Tensor;
+
+pub use error::ProgramError;
+pub use fact::{Fact, Kind};
+pub(crate) use fact::{MAX_ELEMENTS, element_count};
+pub use fusion::fuse;
+pub use infer::{Cost, Inferred};
+pub use loss::{BatchNormMode, Loss, count_correct, per_sample_loss, row_weights};
+pub use network::{About, Network};
+pub use operation::{Affinity, Op, Operation};
+pub use operations::*;
+pub use plan::Outcome;
+pub use rows::RowAxis;
+pub use run::{BatchStatistics, Mode};
+pub use scores::ClassScores;
+pub use size::Size;
+pub use start::Start;
+
+use crate::autodiff::ParamSpace;
+
+/// A network as a list of operations in the order of execution. Each value is named once and never changes.
+#[derive(Debug, Clone, Default)]
+pub struct Program {
+    /// What a batch brings, rows along axis 0.
+    pub inputs: Vec<Input>,
+    /// The trainable parameters in their order in the flat vector.
+    pub parameters: ParamSpace,
+    /// Tensors that belong to a checkpoint and are not trained, such as running statistics: names and shapes.
+    pub buffers: Vec<(String, Vec<usize>)>,
+    /// Tensors that belong to the program itself: f64, i64 for whole numbers, u8 for truth values.
+    pub constants: Vec<(String, Tensor)>,
+    /// The operations.
+    pub nodes: Vec<Node>,
+    /// Name of the network's output, `[N, outputs]` for the losses that the library knows.
+    pub output: String,
+    /// Name of a loss per row, `[N]`, where the program brings one.
+    pub loss: Option<String>,
+}
+
+/// One input of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// Its name.
+    pub name: String,
+    /// Floats, whole numbers or truth values.
+    pub kind: Kind,
+}
+
+/// One operation on named values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Name of the result.
+    pub name: String,
+    /// What is computed.
+    pub operation: Op,
+    /// What it is computed from, in the order of [`Operation::operands`].
+    pub operands: Vec<Operand>,
+    /// Where it comes from, for messages and listings.
+    pub place: Place,
+}
+
+/// Where a node comes from in the description that people wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The module or the layer's place, such as `layers[3].main[0]`.
+    pub module: String,
+    /// The kind of module or layer, such as `conv2d`.
+    pub kind: String,
+}
+
+/// An operand of a node.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operand {
+    /// A value by name: an input, a parameter, a buffer, a constant or an earlier node's result.
+    Name(String),
+    /// A number.
+    Number(f64),
+    /// Left out, such as the bias of a convolution without one.
+    None,
+}
+
+impl Operand {
+    /// The name, where it is one.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Name(name) => Some(name),
+            Self::Number(_) | Self::None => None,
+        }
+    }
+}
+
+impl Node {
+    /// The call in PyTorch's syntax, as listings print it.
+    pub fn call(&self) -> String {
+        let operand = |operand: &Operand| match operand {
+            Operand::Name(name) => name.clone(),
+            Operand::Number(number) => number.to_string(),
+            Operand::None => "None".into(),
+        };
+        let mut arguments: Vec<String> = self.operands.iter().map(operand).collect();
+        // Trailing `None`s are PyTorch's defaults.
+        while arguments.last().is_some_and(|last| last == "None") {
+            arguments.pop();
+        }
+        arguments.extend(self.operation.settings().into_iter().map(|(name, value)| format!("{name}={value}")));
+        format!("{}({})", self.operation.name(), arguments.join(", "))
+    }
+}
+
+impl Program {
+    /// Whether any operation is one that `wanted` picks.
+    pub fn any(&self, wanted: impl Fn(&Op) -> bool) -> bool {
+        self.nodes.iter().any(|node| wanted(&node.operation))
+    }
+
+    /// Whether any operation normalises over the batch in training.
+    pub fn has_batch_norm(&self) -> bool {
+        self.any(|operation| matches!(operation, Op::BatchNorm(_)))
+    }
+
+    /// Whether any operation is attention.
+    pub fn has_attention(&self) -> bool {
+        self.any(|operation| matches!(operation, Op::ScaledDotProductAttention(_)))
+    }
+
+    /// Whether any operation draws random numbers in training.
+    pub fn drops_out(&self) -> bool {
+        self.any(|operation| matches!(operation, Op::Dropout(dropout) if dropout.p > 0.0))
+    }
+
+    /// The program with one more operation on its output.
+    pub fn then(mut self, operation: Op, kind: &str) -> Self {
+        let name = format!("{}.{kind}", self.output);
+        let mut operands = vec![Operand::None; operation.operands().len()];
+        if let Some(first) = operands.first_mut() {
+            *first = Operand::Name(std::mem::replace(&mut self.output, name.clone()));
+        }
+        let place = Place { module: "output".into(), kind: kind.into() };
+        self.nodes.push(Node { name, operation, operands, place });
+        self
+    }
+}

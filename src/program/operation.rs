@@ -1,0 +1,149 @@
+//! What every operation answers, and the list of all operations.
+
+use serde::Serialize;
+
+use super::infer::Cost;
+use super::operations::*;
+use super::rows::Tracked;
+use super::run::{Run, Slot};
+use super::{Fact, Start};
+use crate::Result;
+use crate::autodiff::Value;
+
+/// How a result depends on the operands, by their places: everything that is in neither list enters piecewise affinely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Affinity {
+    /// Pairs of operands that are multiplied.
+    pub products: &'static [(usize, usize)],
+    /// Operands that enter otherwise.
+    pub smooth: &'static [usize],
+}
+
+impl Affinity {
+    /// Piecewise affine in all operands together.
+    pub const AFFINE: Self = Self { products: &[], smooth: &[] };
+}
+
+/// One operation: all that it is. Every question is required, so that a forgotten answer does not compile.
+///
+/// Operands come in PyTorch's order, then the settings, which are the fields of the type under PyTorch's names. An operand
+/// that is left out is `None`.
+pub trait Operation: Serialize {
+    /// PyTorch's name.
+    fn name(&self) -> &'static str;
+
+    /// PyTorch's names of the operands, in its order.
+    fn operands(&self) -> &'static [&'static str];
+
+    /// Kind and shape of the result.
+    ///
+    /// # Errors
+    /// In words, why these operands do not fit.
+    fn result(&self, operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String>;
+
+    /// What it costs.
+    fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost;
+
+    /// How a parameter or buffer that stands at a place begins, by the shapes of all that stand at some;
+    /// `in_transformer` where the program has attention.
+    fn start(&self, place: usize, shapes: &[Option<&[usize]>], in_transformer: bool) -> Start;
+
+    /// How the result depends on the operands.
+    fn affinity(&self, in_training: bool) -> Affinity;
+
+    /// Where the rows of the batch are in the result.
+    ///
+    /// # Errors
+    /// In words, how it mixes rows.
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, in_training: bool) -> Tracked;
+
+    /// Computes it on the tape.
+    ///
+    /// # Errors
+    /// A kernel that fails; what the numbers or the mode of this run forbid.
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>>;
+}
+
+/// Declares [`Op`], an enum over all operations that passes each question on.
+macro_rules! operations {
+    ($($name:ident),* $(,)?) => {
+        /// Any of the operations.
+        #[derive(Debug, Clone, PartialEq)]
+        #[allow(missing_docs)] // each is documented at its type
+        pub enum Op {
+            $($name($name),)*
+        }
+
+        impl Op {
+            /// PyTorch's name.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$name(operation) => operation.name(),)* }
+            }
+
+            /// PyTorch's names of the operands, in its order.
+            pub fn operands(&self) -> &'static [&'static str] {
+                match self { $(Self::$name(operation) => operation.operands(),)* }
+            }
+
+            /// PyTorch's names of the settings with their values, in its order.
+            pub fn settings(&self) -> Vec<(String, serde_json::Value)> {
+                let value = match self { $(Self::$name(operation) => serde_json::to_value(operation),)* };
+                match value {
+                    Ok(serde_json::Value::Object(fields)) => fields.into_iter().collect(),
+                    _ => Vec::new(),
+                }
+            }
+
+            pub(crate) fn result(&self, operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String> {
+                match self { $(Self::$name(operation) => operation.result(operands, rows),)* }
+            }
+
+            pub(crate) fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
+                match self { $(Self::$name(operation) => operation.cost(operands, result),)* }
+            }
+
+            pub(crate) fn start(&self, place: usize, shapes: &[Option<&[usize]>], in_transformer: bool) -> Start {
+                match self { $(Self::$name(operation) => operation.start(place, shapes, in_transformer),)* }
+            }
+
+            pub(crate) fn affinity(&self, in_training: bool) -> Affinity {
+                match self { $(Self::$name(operation) => operation.affinity(in_training),)* }
+            }
+
+            pub(crate) fn rows(&self, operands: &[Option<&Fact>], result: &Fact, in_training: bool) -> Tracked {
+                match self { $(Self::$name(operation) => operation.rows(operands, result, in_training),)* }
+            }
+
+            pub(crate) fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+                match self { $(Self::$name(operation) => operation.forward(run, operands),)* }
+            }
+        }
+
+        $(impl From<$name> for Op {
+            fn from(operation: $name) -> Self {
+                Self::$name(operation)
+            }
+        })*
+    };
+}
+
+operations! {
+    Linear, Matmul,
+    Conv2d,
+    BatchNorm, GroupNorm, LayerNorm,
+    Unary, Softmax,
+    Add, Sub, Mul,
+    Mean, Sum,
+    MaxPool2d, AvgPool2d,
+    Flatten, View, Unflatten, Permute, Select, Slice, Cat, Expand, Pad,
+    ScaledDotProductAttention,
+    Dropout,
+    Arange, Embedding, Compare, Where,
+    Expect,
+    Fused,
+}
+
+/// The fact at a place, which the number of operands guarantees.
+pub(super) fn fact<'a>(operands: &[Option<&'a Fact>], place: usize) -> Result<&'a Fact, String> {
+    operands.get(place).copied().flatten().ok_or_else(|| format!("operand {} is missing", place + 1))
+}

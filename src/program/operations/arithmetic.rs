@@ -1,0 +1,192 @@
+//! Sums, differences and products of two values, broadcast together.
+
+use candle_core::DType;
+use serde::Serialize;
+
+use crate::Result;
+use crate::autodiff::{Value, Var};
+use crate::kernels;
+use crate::program::composites::affine;
+use crate::program::fact::broadcast;
+use crate::program::infer::Cost;
+use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::rows::{self, Tracked};
+use crate::program::run::{Run, Slot};
+use crate::program::{Fact, Kind, Start};
+
+/// `input + other`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Add {}
+
+/// `input − other`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sub {}
+
+/// `input · other`, elementwise.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Mul {}
+
+/// The answers that all three give alike.
+macro_rules! answers {
+    ($name:literal) => {
+        fn name(&self) -> &'static str {
+            $name
+        }
+
+        fn operands(&self) -> &'static [&'static str] {
+            &["input", "other"]
+        }
+
+        fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+            let (a, b) = (fact(operands, 0)?, fact(operands, 1)?);
+            let shape = broadcast(&a.shape, &b.shape)?;
+            let whole = |fact: &Fact| fact.kind != Kind::Float || fact.shape.is_empty();
+            let kind = if whole(a) && whole(b) { a.kind } else { Kind::Float };
+            Ok(Fact { kind, ..Fact::float(&shape) })
+        }
+
+        fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
+            Cost::of_result(result)
+        }
+
+        fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
+            rows::elementwise(operands, result.shape.len())
+        }
+    };
+}
+
+impl Operation for Add {
+    answers!("add");
+
+    /// A learned embedding of positions, as timm draws it.
+    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
+        Start::NARROW
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        Affinity::AFFINE
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        match whole_pair(run, operands)? {
+            Some((a, b)) => Ok(Slot::Whole(a.broadcast_add(&b)?)),
+            None => sum(run, operands, false),
+        }
+    }
+}
+
+impl Operation for Sub {
+    answers!("sub");
+
+    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
+        Start::NARROW
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        Affinity::AFFINE
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        match whole_pair(run, operands)? {
+            Some((a, b)) => Ok(Slot::Whole(a.broadcast_sub(&b)?)),
+            None => sum(run, operands, true),
+        }
+    }
+}
+
+impl Operation for Mul {
+    answers!("mul");
+
+    /// A learned scale.
+    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
+        Start::Constant(1.0)
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        Affinity { products: &[(0, 1)], smooth: &[] }
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        if let Some((a, b)) = whole_pair(run, operands)? {
+            return Ok(Slot::Whole(a.broadcast_mul(&b)?));
+        }
+        if let Some(Slot::Number(factor)) = operands.get(1) {
+            let x = run.var(operands, 0)?;
+            return Ok(Slot::Float(run.tape.linear(kernels::Linear::Scale { factor: *factor }, &x)?));
+        }
+        let [full, small] = pair(run, operands)?;
+        Ok(Slot::Float(run.product(&full, &small)?))
+    }
+}
+
+/// Both operands, where neither is a tensor of floats.
+fn whole_pair<V: Value>(
+    run: &Run<'_, V>,
+    operands: &[Slot<V>],
+) -> Result<Option<(candle_core::Tensor, candle_core::Tensor)>> {
+    let floats = operands.iter().any(|slot| match slot {
+        Slot::Float(_) => true,
+        Slot::Stored(stored) => stored.exact.dtype().is_float(),
+        Slot::Number(number) => number.fract() != 0.0,
+        Slot::Whole(_) | Slot::None => false,
+    });
+    let numbers_alone = operands.iter().all(|slot| matches!(slot, Slot::Number(_)));
+    if floats || numbers_alone {
+        return Ok(None);
+    }
+    let whole = |place| Ok::<_, crate::Error>(run.whole(operands, place)?.to_dtype(DType::I64)?);
+    Ok(Some((whole(0)?, whole(1)?)))
+}
+
+/// `a + b` or `a − b`.
+fn sum<V: Value>(run: &mut Run<'_, V>, operands: &[Slot<V>], minus: bool) -> Result<Slot<V>> {
+    let (a, b) = (run.var(operands, 0)?, run.var(operands, 1)?);
+    let b = if minus { run.negative(&b)? } else { b };
+    let shape = broadcast(a.dims()?, b.dims()?).map_err(|reason| run.misfit(reason))?;
+    let (a, b) = (run.with_rank(&a, shape.len())?, run.with_rank(&b, shape.len())?);
+    Ok(Slot::Float(match (a.dims()? == shape, b.dims()? == shape) {
+        (true, true) => run.tape.add(&a, &b)?,
+        (true, false) => affine(run.tape, &a, None, &b)?,
+        (false, true) => affine(run.tape, &b, None, &a)?,
+        (false, false) => {
+            let a = run.broadcast(&a, &shape)?;
+            affine(run.tape, &a, None, &b)?
+        }
+    }))
+}
+
+/// Both operands with equal ranks: one of the full shape, then the other.
+fn pair<V: Value>(run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<[Var<V>; 2]> {
+    let (a, b) = (run.var(operands, 0)?, run.var(operands, 1)?);
+    let shape = broadcast(a.dims()?, b.dims()?).map_err(|reason| run.misfit(reason))?;
+    let (a, b) = (run.with_rank(&a, shape.len())?, run.with_rank(&b, shape.len())?);
+    Ok(match (a.dims()? == shape, b.dims()? == shape) {
+        (true, _) => [a, b],
+        (false, true) => [b, a],
+        (false, false) => [run.broadcast(&a, &shape)?, b],
+    })
+}
+
+impl<V: Value> Run<'_, V> {
+    /// The value with axes of size 1 in front, up to `rank` of them.
+    fn with_rank(&mut self, x: &Var<V>, rank: usize) -> Result<Var<V>> {
+        let dims = x.dims()?;
+        let to = [&vec![1; rank - dims.len()], dims].concat();
+        self.reshape(x, &to)
+    }
+
+    /// The value repeated to a shape, aligned at the end.
+    pub(super) fn repeated(&mut self, x: &Var<V>, to: &[usize]) -> Result<Var<V>> {
+        let x = self.with_rank(x, to.len())?;
+        self.broadcast(&x, to)
+    }
+
+    /// The value repeated along axes of size 1.
+    pub(super) fn broadcast(&mut self, x: &Var<V>, to: &[usize]) -> Result<Var<V>> {
+        let from = x.dims()?.to_vec();
+        if from == to {
+            return Ok(x.clone());
+        }
+        Ok(self.tape.linear(kernels::Linear::Broadcast { from, to: to.to_vec() }, x)?)
+    }
+}

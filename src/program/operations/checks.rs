@@ -1,0 +1,107 @@
+//! Assertions: operations that let their input through or say what was expected.
+
+use serde::Serialize;
+
+use crate::Result;
+use crate::autodiff::Value;
+use crate::program::infer::Cost;
+use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::rows::{self, Tracked};
+use crate::program::run::{Run, Slot};
+use crate::program::{Fact, Start};
+
+/// What a description says of the shape that arrives at one of its layers: a size for each axis, or the shape of another
+/// value. Its result is its input.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Expect {
+    /// One for each axis; none where the shapes are to be equal.
+    #[serde(skip)]
+    pub sizes: Vec<Expected>,
+    /// What is wrong otherwise; `{}` stands for the shape, `{like}` for that of the other value, `{1}` for the size of
+    /// axis 1.
+    #[serde(skip)]
+    pub otherwise: String,
+}
+
+/// What is expected of one axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// Any size.
+    Any,
+    /// This size.
+    Size(usize),
+    /// A multiple of this size.
+    MultipleOf(usize),
+    /// More than this size.
+    Above(usize),
+    /// Any sizes of this axis and all that follow; last in the list.
+    Rest,
+}
+
+impl Expected {
+    fn holds(self, size: usize) -> bool {
+        match self {
+            Self::Any | Self::Rest => true,
+            Self::Size(expected) => size == expected,
+            Self::MultipleOf(factor) => factor != 0 && size.is_multiple_of(factor),
+            Self::Above(bound) => size > bound,
+        }
+    }
+}
+
+impl Operation for Expect {
+    fn name(&self) -> &'static str {
+        "_assert_tensor_metadata"
+    }
+
+    fn operands(&self) -> &'static [&'static str] {
+        &["a", "like"]
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        let x = fact(operands, 0)?;
+        let like = operands.get(1).copied().flatten();
+        let fits = match like {
+            Some(like) => like.shape == x.shape,
+            None => {
+                let mut sizes = self.sizes.iter().zip(&x.shape);
+                let ranks = match self.sizes.split_last() {
+                    Some((Expected::Rest, fixed)) => x.shape.len() >= fixed.len(),
+                    _ => x.shape.len() == self.sizes.len(),
+                };
+                ranks && sizes.all(|(expected, &size)| expected.holds(size))
+            }
+        };
+        if fits {
+            return Ok(Fact { rows: None, ..x.clone() });
+        }
+        let mut reason = self.otherwise.replace("{}", &format!("{:?}", x.shape));
+        if let Some(like) = like {
+            reason = reason.replace("{like}", &format!("{:?}", like.shape));
+        }
+        for (axis, size) in x.shape.iter().enumerate() {
+            reason = reason.replace(&format!("{{{axis}}}"), &size.to_string());
+        }
+        Err(reason)
+    }
+
+    fn cost(&self, _operands: &[Option<&Fact>], _result: &Fact) -> Cost {
+        Cost::VIEW
+    }
+
+    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
+        Start::Constant(0.0)
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        Affinity::AFFINE
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
+        rows::elementwise(&operands[..1], result.shape.len())
+    }
+
+    fn forward<V: Value>(&self, _run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        Ok(operands.first().cloned().unwrap_or(Slot::None))
+    }
+}

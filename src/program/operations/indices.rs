@@ -1,0 +1,274 @@
+//! Whole numbers and truth values: where they come from, and how they choose among floats. Never differentiated.
+
+use candle_core::{DType, Device, Tensor};
+use serde::Serialize;
+
+use crate::Result;
+use crate::autodiff::Value;
+use crate::kernels;
+use crate::program::fact::broadcast;
+use crate::program::infer::Cost;
+use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::rows::{self, Tracked};
+use crate::program::run::{Run, Slot};
+use crate::program::{Fact, Kind, Size, Start};
+
+/// The whole numbers `0, 1, …, end − 1`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Arange {
+    /// How many.
+    pub end: Size,
+}
+
+/// Rows of a matrix `[entries, dim]` by whole numbers: `[…]` to `[…, dim]`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Embedding {
+    /// The row that is a constant: no gradient flows into it here, and no tangent out of it.
+    pub padding_idx: Option<usize>,
+}
+
+/// The comparisons by PyTorch's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)] // the names say it
+pub enum Comparison {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+}
+
+/// Truth values of a comparison, elementwise.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Compare {
+    /// Which; PyTorch has an operation for each.
+    #[serde(skip)]
+    pub comparison: Comparison,
+}
+
+/// `input` where `condition` holds, else `other`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Where {}
+
+impl Operation for Arange {
+    fn name(&self) -> &'static str {
+        "arange"
+    }
+
+    fn operands(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn result(&self, _operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String> {
+        match usize::try_from(self.end.at(rows)) {
+            Ok(end) => Ok(Fact { kind: Kind::Whole, ..Fact::float(&[end]) }),
+            Err(_) => Err(format!("no numbers below {}", self.end)),
+        }
+    }
+
+    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
+        Cost::of_result(result)
+    }
+
+    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
+        Start::Constant(0.0)
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        Affinity::AFFINE
+    }
+
+    fn rows(&self, _operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
+        // A number for each row tells the rows apart by their place.
+        match self.end == Size::fixed(self.end.at(1)) {
+            true => Ok(None),
+            false => Err("it counts the rows".into()),
+        }
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, _operands: &[Slot<V>]) -> Result<Slot<V>> {
+        Ok(Slot::Whole(Tensor::arange(0i64, self.end.at(run.rows), &run.device)?))
+    }
+}
+
+impl Operation for Embedding {
+    fn name(&self) -> &'static str {
+        "embedding"
+    }
+
+    fn operands(&self) -> &'static [&'static str] {
+        &["weight", "indices"]
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        let (weight, indices) = (fact(operands, 0)?, fact(operands, 1)?);
+        let &[_, dim] = weight.shape.as_slice() else {
+            return Err(format!("expects a weight [entries, dim], but it is {:?}", weight.shape));
+        };
+        if indices.kind != Kind::Whole {
+            return Err("expects whole numbers as indices".into());
+        }
+        Ok(Fact::float(&[indices.shape.as_slice(), &[dim]].concat()))
+    }
+
+    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
+        Cost::of_result(result)
+    }
+
+    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], in_transformer: bool) -> Start {
+        if in_transformer { Start::NARROW } else { Start::Normal { std: 1.0 } }
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        Affinity::AFFINE
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
+        match (operands[0].and_then(|weight| weight.rows), operands[1].and_then(|indices| indices.rows)) {
+            (Some(_), _) => Err("its weights depend on the inputs".into()),
+            (None, rows) => Ok(rows),
+        }
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let (weight, indices) = (run.var(operands, 0)?, run.whole(operands, 1)?);
+        let from = weight.dims()?.to_vec();
+        let (entries, dim) = (from[0], from[1]);
+        let chosen = indices.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<i64>()?;
+        let mut places = Vec::with_capacity(chosen.len() * dim);
+        for &entry in &chosen {
+            match usize::try_from(entry) {
+                Ok(entry) if entry < entries => places.extend((0..dim).map(|i| (entry * dim + i) as u32)),
+                _ => return Err(run.misfit(format!("no entry {entry} among {entries}"))),
+            }
+        }
+        let shape = [indices.dims(), &[dim]].concat();
+        let places = Tensor::from_vec(places, shape.as_slice(), &run.device)?;
+        let looked_up = run.tape.linear(kernels::Linear::Gather { indices: places, from }, &weight)?;
+        let padded = |&entry: &i64| self.padding_idx.is_some_and(|padding| entry == padding as i64);
+        if !chosen.iter().any(padded) {
+            return Ok(Slot::Float(looked_up));
+        }
+        // Gates that let through all but the padding row, whose values are added as constants.
+        let gate: Vec<f64> = chosen.iter().flat_map(|entry| vec![f64::from(u8::from(!padded(entry))); dim]).collect();
+        let gate = Tensor::from_vec(gate, shape.as_slice(), &run.device)?.to_dtype(run.dtype)?;
+        let live = run.tape.linear(kernels::Linear::Gate { gate: gate.clone() }, &looked_up)?;
+        let Some(values) = looked_up.value().primal() else { return Ok(Slot::Float(live)) };
+        let fixed = kernels::Linear::Gate { gate: gate.affine(-1.0, 1.0)? }.apply(values)?;
+        let fixed = run.tape.constant(fixed);
+        Ok(Slot::Float(run.tape.add(&live, &fixed)?))
+    }
+}
+
+impl Operation for Compare {
+    fn name(&self) -> &'static str {
+        match self.comparison {
+            Comparison::Eq => "eq",
+            Comparison::Ne => "ne",
+            Comparison::Lt => "lt",
+            Comparison::Le => "le",
+            Comparison::Gt => "gt",
+            Comparison::Ge => "ge",
+        }
+    }
+
+    fn operands(&self) -> &'static [&'static str] {
+        &["input", "other"]
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        let shape = broadcast(&fact(operands, 0)?.shape, &fact(operands, 1)?.shape)?;
+        Ok(Fact { kind: Kind::Truth, ..Fact::float(&shape) })
+    }
+
+    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
+        Cost::of_result(result)
+    }
+
+    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
+        Start::Constant(0.0)
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        Affinity::AFFINE
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
+        rows::elementwise(operands, result.shape.len())
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let (a, b) = (run.plain(operands, 0)?, run.plain(operands, 1)?);
+        // Whole numbers are exact in f64 up to 2^53, far above any index.
+        let shape = broadcast(a.dims(), b.dims()).map_err(|reason| run.misfit(reason))?;
+        let wide = |tensor: Tensor| tensor.to_dtype(DType::F64)?.broadcast_as(shape.as_slice());
+        let (a, b) = (wide(a)?, wide(b)?);
+        Ok(Slot::Whole(match self.comparison {
+            Comparison::Eq => a.eq(&b)?,
+            Comparison::Ne => a.ne(&b)?,
+            Comparison::Lt => a.lt(&b)?,
+            Comparison::Le => a.le(&b)?,
+            Comparison::Gt => a.gt(&b)?,
+            Comparison::Ge => a.ge(&b)?,
+        }))
+    }
+}
+
+impl<V: Value> Run<'_, V> {
+    /// The operand without tangents: floats, whole numbers or truth values.
+    fn plain(&self, operands: &[Slot<V>], place: usize) -> Result<Tensor> {
+        if let Ok(whole) = self.whole(operands, place) {
+            return Ok(whole);
+        }
+        let var = self.var(operands, place)?;
+        var.value().primal().cloned().ok_or_else(|| self.misfit("a value without primal"))
+    }
+}
+
+impl Operation for Where {
+    fn name(&self) -> &'static str {
+        "where"
+    }
+
+    fn operands(&self) -> &'static [&'static str] {
+        &["condition", "input", "other"]
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        let (condition, a, b) = (fact(operands, 0)?, fact(operands, 1)?, fact(operands, 2)?);
+        if condition.kind != Kind::Truth {
+            return Err("expects truth values as its condition".into());
+        }
+        Ok(Fact::float(&broadcast(&broadcast(&a.shape, &b.shape)?, &condition.shape)?))
+    }
+
+    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
+        Cost::of_result(result)
+    }
+
+    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
+        Start::NARROW
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        Affinity::AFFINE
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
+        rows::elementwise(operands, result.shape.len())
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let (condition, a, b) = (run.whole(operands, 0)?, run.var(operands, 1)?, run.var(operands, 2)?);
+        let shape = broadcast(a.dims()?, b.dims()?).and_then(|shape| broadcast(&shape, condition.dims()));
+        let shape = shape.map_err(|reason| run.misfit(reason))?;
+        let gate = condition.to_dtype(run.dtype)?.broadcast_as(shape.as_slice())?.contiguous()?;
+        let (a, b) = (run.repeated(&a, &shape)?, run.repeated(&b, &shape)?);
+        // Gates, not products: infinities behind a closed one would make NaN of a sum.
+        let closed = gate.affine(-1.0, 1.0)?;
+        let a = run.tape.linear(kernels::Linear::Gate { gate }, &a)?;
+        let b = run.tape.linear(kernels::Linear::Gate { gate: closed }, &b)?;
+        Ok(Slot::Float(run.tape.add(&a, &b)?))
+    }
+}

@@ -1,0 +1,117 @@
+//! Functions of one number, elementwise: all answer alike but for the function.
+
+use serde::Serialize;
+
+use crate::Result;
+use crate::autodiff::Value;
+use crate::kernels::Pointwise;
+use crate::program::infer::Cost;
+use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::rows::{self, Tracked};
+use crate::program::run::{Run, Slot};
+use crate::program::{Fact, Start};
+
+/// The functions by PyTorch's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)] // the formulas stand with each
+pub enum Function {
+    /// `max(x, 0)`, derivative 0 at 0.
+    Relu,
+    /// `x Φ(x)`
+    Gelu,
+    /// `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, PyTorch's `gelu` with `approximate="tanh"`.
+    GeluTanh,
+    /// `x sigmoid(x)`
+    Silu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// Logistic function.
+    Sigmoid,
+    /// `ln(1 + eˣ)`
+    Softplus,
+    /// `eˣ`
+    Exp,
+    /// `ln x`
+    Log,
+    /// `1/x`
+    Reciprocal,
+    /// `1/√x`
+    Rsqrt,
+}
+
+impl Function {
+    /// PyTorch's name, and the kernel; `None` for the one function with a kink.
+    fn facts(self) -> (&'static str, Option<Pointwise>) {
+        match self {
+            Self::Relu => ("relu", None),
+            Self::Gelu => ("gelu", Some(Pointwise::GeluErf)),
+            Self::GeluTanh => ("gelu", Some(Pointwise::GeluTanh)),
+            Self::Silu => ("silu", Some(Pointwise::Silu)),
+            Self::Tanh => ("tanh", Some(Pointwise::Tanh)),
+            Self::Sigmoid => ("sigmoid", Some(Pointwise::Sigmoid)),
+            Self::Softplus => ("softplus", Some(Pointwise::Softplus)),
+            Self::Exp => ("exp", Some(Pointwise::Exp)),
+            Self::Log => ("log", Some(Pointwise::Log)),
+            Self::Reciprocal => ("reciprocal", Some(Pointwise::Reciprocal)),
+            Self::Rsqrt => ("rsqrt", Some(Pointwise::Rsqrt)),
+        }
+    }
+}
+
+/// `f(x)`, elementwise.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Unary {
+    /// The function; PyTorch has an operation for each.
+    #[serde(skip)]
+    pub function: Function,
+    /// PyTorch's setting of `gelu`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approximate: Option<&'static str>,
+}
+
+impl From<Function> for Unary {
+    fn from(function: Function) -> Self {
+        Self { function, approximate: (function == Function::GeluTanh).then_some("tanh") }
+    }
+}
+
+impl Operation for Unary {
+    fn name(&self) -> &'static str {
+        self.function.facts().0
+    }
+
+    fn operands(&self) -> &'static [&'static str] {
+        &["input"]
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        Ok(Fact::float(&fact(operands, 0)?.shape))
+    }
+
+    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
+        Cost::of_result(result)
+    }
+
+    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
+        Start::Constant(1.0)
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        match self.function.facts().1 {
+            None => Affinity::AFFINE,
+            Some(_) => Affinity { products: &[], smooth: &[0] },
+        }
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
+        rows::elementwise(operands, result.shape.len())
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let x = run.var(operands, 0)?;
+        Ok(Slot::Float(match self.function.facts().1 {
+            None => run.tape.relu(&x)?,
+            Some(function) => run.tape.pointwise(function, &x)?,
+        }))
+    }
+}

@@ -1,0 +1,171 @@
+//! Matrix products: linear maps and products of two activations.
+
+use serde::Serialize;
+
+use crate::Result;
+use crate::autodiff::{Value, Var};
+use crate::kernels::{self, Bilinear};
+use crate::program::composites::affine;
+use crate::program::infer::Cost;
+use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::rows::{self, Tracked};
+use crate::program::run::{Run, Slot};
+use crate::program::{Fact, Start};
+
+/// `x Wᵀ + b` along the last axis, `W` `[out, in]`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Linear {}
+
+impl Operation for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn operands(&self) -> &'static [&'static str] {
+        &["input", "weight", "bias"]
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        let (x, weight) = (fact(operands, 0)?, fact(operands, 1)?);
+        let &[outputs, inputs] = weight.shape.as_slice() else {
+            return Err(format!("expects a weight [out, in], but it is {:?}", weight.shape));
+        };
+        if x.shape.last() != Some(&inputs) || x.shape.len() < 2 {
+            return Err(format!("expects [N, …, {inputs}], but its input is {:?}", x.shape));
+        }
+        if inputs == 0 || outputs == 0 {
+            return Err("`in` and `out` must be at least 1".into());
+        }
+        if let Some(bias) = operands.get(2).copied().flatten()
+            && bias.shape != [outputs]
+        {
+            return Err(format!("expects a bias [{outputs}], but it is {:?}", bias.shape));
+        }
+        let mut shape = x.shape.clone();
+        shape.pop();
+        shape.push(outputs);
+        Ok(Fact::float(&shape))
+    }
+
+    fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
+        let inputs = operands[0].and_then(|x| x.shape.last()).copied().unwrap_or(0);
+        Cost::with_activations(result.len() * inputs, &[result.len()])
+    }
+
+    fn start(&self, place: usize, shapes: &[Option<&[usize]>], in_transformer: bool) -> Start {
+        match (in_transformer, place) {
+            (true, 2) => Start::Constant(0.0),
+            (true, _) => Start::NARROW,
+            (false, _) => {
+                Start::fan_in(shapes.get(1).copied().flatten().and_then(<[usize]>::last).copied().unwrap_or(1))
+            }
+        }
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        Affinity { products: &[(0, 1)], smooth: &[] }
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
+        if operands[1..].iter().flatten().any(|fact| fact.rows.is_some()) {
+            return Err("its weights depend on the inputs".into());
+        }
+        rows::together(operands[0], &[result.shape.len() - 1])
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let (x, weight, bias) = (run.var(operands, 0)?, run.var(operands, 1)?, run.optional(operands, 2)?);
+        let (mut shape, inputs) = (x.dims()?.to_vec(), weight.dims()?[1]);
+        let y = run.rows_times_matrix(&x, inputs, (&weight, bias.as_ref()))?;
+        shape.pop();
+        shape.push(weight.dims()?[0]);
+        Ok(Slot::Float(run.reshape(&y, &shape)?))
+    }
+}
+
+impl<V: Value> Run<'_, V> {
+    /// `x Wᵀ + b`, `[1, rows, outputs]`, where the elements of `x` are rows of `inputs` numbers and those of `W`
+    /// `[outputs, …]` are `[outputs, inputs]`.
+    pub(super) fn rows_times_matrix(
+        &mut self,
+        x: &Var<V>,
+        inputs: usize,
+        (weight, bias): (&Var<V>, Option<&Var<V>>),
+    ) -> Result<Var<V>> {
+        let (rows, outputs) = (x.dims()?.iter().product::<usize>() / inputs, weight.dims()?[0]);
+        let product =
+            kernels::MatMul { batch: 1, m: rows, k: inputs, n: outputs, transpose_a: false, transpose_b: true };
+        let weight = self.reshape(weight, &[1, outputs, inputs])?;
+        let x = self.reshape(x, &[1, rows, inputs])?;
+        let y = self.tape.bilinear(Bilinear::MatMul(product), &x, &weight)?;
+        match bias {
+            None => Ok(y),
+            Some(bias) => {
+                let bias = self.reshape(bias, &[1, 1, outputs])?;
+                Ok(affine(self.tape, &y, None, &bias)?)
+            }
+        }
+    }
+}
+
+/// The matrix product of the last two axes, `[…, m, k]` and `[…, k, n]` with equal axes in front.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Matmul {}
+
+impl Operation for Matmul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+
+    fn operands(&self) -> &'static [&'static str] {
+        &["input", "other"]
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        let (a, b) = (fact(operands, 0)?, fact(operands, 1)?);
+        match (a.shape.as_slice(), b.shape.as_slice()) {
+            ([front @ .., m, k], [other @ .., rows, n]) if front == other && k == rows => {
+                Ok(Fact::float(&[front, &[*m, *n]].concat()))
+            }
+            _ => Err(format!("expects […, m, k] and […, k, n], but its operands are {:?} and {:?}", a.shape, b.shape)),
+        }
+    }
+
+    fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
+        let inner = operands[0].and_then(|a| a.shape.last()).copied().unwrap_or(0);
+        Cost::with_activations(result.len() * inner, &[result.len()])
+    }
+
+    fn start(&self, _place: usize, shapes: &[Option<&[usize]>], in_transformer: bool) -> Start {
+        let inner = shapes.iter().flatten().next().and_then(|shape| shape.iter().rev().nth(1)).copied();
+        if in_transformer { Start::NARROW } else { Start::fan_in(inner.unwrap_or(1)) }
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        Affinity { products: &[(0, 1)], smooth: &[] }
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
+        let rank = result.shape.len();
+        // `m` of the first and `n` of the second stay; everything in front goes along; `k` is summed.
+        for (place, summed) in [(0, rank - 1), (1, rank - 2)] {
+            rows::together(operands[place], &[summed])?;
+        }
+        let (first, second) = (operands[0].and_then(|a| a.rows), operands[1].and_then(|b| b.rows));
+        match (first, second) {
+            (Some(a), Some(b)) if a != b || a.axis + 2 >= rank => Err("it multiplies each row with every other".into()),
+            (first, second) => Ok(first.or(second)),
+        }
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let (a, b) = (run.var(operands, 0)?, run.var(operands, 1)?);
+        let (front, a_dims) = (a.dims()?.len() - 2, a.dims()?.to_vec());
+        let [m, k] = [a_dims[front], a_dims[front + 1]];
+        let (n, batch) = (b.dims()?[front + 1], a_dims[..front].iter().product());
+        let product = kernels::MatMul { batch, m, k, n, transpose_a: false, transpose_b: false };
+        let (a, b) = (run.reshape(&a, &[batch, m, k])?, run.reshape(&b, &[batch, k, n])?);
+        let y = run.tape.bilinear(Bilinear::MatMul(product), &a, &b)?;
+        Ok(Slot::Float(run.reshape(&y, &[&a_dims[..front], &[m, n]].concat())?))
+    }
+}

@@ -1,0 +1,99 @@
+//! Sums and means over axes.
+
+use serde::Serialize;
+
+use crate::Result;
+use crate::autodiff::{Value, Var};
+use crate::kernels;
+use crate::program::fact::axis;
+use crate::program::infer::Cost;
+use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::rows::{self, Tracked};
+use crate::program::run::{Run, Slot};
+use crate::program::{Fact, Start};
+
+/// The mean over some axes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Mean {
+    /// The axes; negative ones count from the end.
+    pub dim: Vec<i64>,
+    /// Whether they stay, with size 1.
+    pub keepdim: bool,
+}
+
+/// The sum over some axes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sum {
+    /// The axes; negative ones count from the end.
+    pub dim: Vec<i64>,
+    /// Whether they stay, with size 1.
+    pub keepdim: bool,
+}
+
+/// The axes to reduce in a value of so many.
+fn axes(dim: &[i64], rank: usize) -> Result<Vec<usize>, String> {
+    let mut axes: Vec<usize> = dim.iter().map(|&dim| axis(dim, rank)).collect::<Result<_, _>>()?;
+    axes.sort_unstable();
+    axes.dedup();
+    Ok(axes)
+}
+
+/// The shape with size 1 on the reduced axes, and the shape of the result.
+fn reduced(shape: &[usize], dim: &[i64], keepdim: bool) -> Result<(Vec<usize>, Vec<usize>), String> {
+    let axes = axes(dim, shape.len())?;
+    let small: Vec<usize> = (0..shape.len()).map(|axis| if axes.contains(&axis) { 1 } else { shape[axis] }).collect();
+    let kept = (0..shape.len()).filter(|axis| keepdim || !axes.contains(axis)).map(|axis| small[axis]).collect();
+    Ok((small, kept))
+}
+
+/// The answers that both give alike; `$scale` is the factor of the sum.
+macro_rules! reduction {
+    ($type:ident, $name:literal, $scale:expr) => {
+        impl Operation for $type {
+            fn name(&self) -> &'static str {
+                $name
+            }
+
+            fn operands(&self) -> &'static [&'static str] {
+                &["input"]
+            }
+
+            fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+                Ok(Fact::float(&reduced(&fact(operands, 0)?.shape, &self.dim, self.keepdim)?.1))
+            }
+
+            fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
+                Cost::of_result(result)
+            }
+
+            fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
+                Start::Constant(0.0)
+            }
+
+            fn affinity(&self, _in_training: bool) -> Affinity {
+                Affinity::AFFINE
+            }
+
+            fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
+                let axes = axes(&self.dim, operands[0].map_or(0, |x| x.shape.len()))?;
+                if self.keepdim { rows::together(operands[0], &axes) } else { rows::removed(operands[0], &axes) }
+            }
+
+            fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+                let x: Var<V> = run.var(operands, 0)?;
+                let full = x.dims()?.to_vec();
+                let (small, kept) = reduced(&full, &self.dim, self.keepdim).map_err(|reason| run.misfit(reason))?;
+                let sum = run.tape.linear(kernels::Linear::SumTo { from: full.clone(), to: small.clone() }, &x)?;
+                let scale: Option<f64> = $scale(full.iter().product(), small.iter().product());
+                let result = match scale {
+                    None => sum,
+                    Some(factor) => run.tape.linear(kernels::Linear::Scale { factor }, &sum)?,
+                };
+                Ok(Slot::Float(run.reshape(&result, &kept)?))
+            }
+        }
+    };
+}
+
+reduction!(Mean, "mean", |full: usize, small: usize| Some(small as f64 / full as f64));
+reduction!(Sum, "sum", |_: usize, _: usize| None);
