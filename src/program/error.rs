@@ -51,6 +51,12 @@ pub enum ProgramError {
         /// Its shape.
         got: Vec<usize>,
     },
+    /// Only a loss that sees the parameters through the outputs has a Gauss-Newton matrix.
+    #[error("loss: the program's own loss reads the parameter `{parameter}` past the outputs")]
+    LossSeesParameters {
+        /// The parameter.
+        parameter: String,
+    },
     /// The program was asked for a loss that it does not bring.
     #[error("loss: the program brings none of its own")]
     NoLoss,
@@ -80,6 +86,7 @@ impl ProgramError {
                 "choose --loss cross-entropy for classes, mse for real targets, bce for targets in 0..1".into()
             }
             Self::OutputShape { .. } => "end the network with flatten or a linear layer".into(),
+            Self::LossSeesParameters { .. } => "use the Hessian, which needs no outputs".into(),
             Self::NoLoss => "choose --loss cross-entropy, mse or bce".into(),
             Self::NonFinite { .. } => "look for NaN in the weights or the data (`flatness info` counts them)".into(),
         })

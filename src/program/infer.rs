@@ -100,6 +100,13 @@ impl Program {
                 mixing.get_or_insert((Place::default(), how));
             }
         }
+        if let Some(fact) = self.loss.as_ref().and_then(|name| facts.get(name.as_str()))
+            && fact.shape != [rows]
+        {
+            let place = Place { module: "loss".into(), kind: "output".into() };
+            let reason = format!("has shape {:?}, but one number per row is needed, [{rows}]", fact.shape);
+            return Err(ProgramError::misfit(&place, reason));
+        }
         let output = facts.remove(self.output.as_str()).unwrap_or_default().shape;
         Ok(Inferred { output, cost, mixing })
     }

@@ -25,6 +25,8 @@ pub enum Loss {
     Mse,
     /// `(1/C) Σ_c softplus(f_c) − y_c f_c`, targets in 0..=1.
     BceWithLogits,
+    /// The loss per row that the program itself brings.
+    Program,
 }
 
 impl Loss {
@@ -35,6 +37,7 @@ impl Loss {
             Self::CrossEntropy { label_smoothing } => format!("cross-entropy, label smoothing {label_smoothing}"),
             Self::Mse => "mean squared error".into(),
             Self::BceWithLogits => "binary cross-entropy with logits".into(),
+            Self::Program => "the program's own loss".into(),
         }
     }
 }
@@ -107,7 +110,8 @@ pub fn per_sample_loss<V: Value>(
             let sum = tape.add(&positive, &linear)?;
             Ok(tape.linear(Linear::Scale { factor: 1.0 / c as f64 }, &sum)?)
         }
-        _ => Err(misfit().into()),
+        (Loss::CrossEntropy { .. } | Loss::Mse, _) => Err(misfit().into()),
+        (Loss::Program, _) => Err(ProgramError::NoLoss.into()),
     }
 }
 

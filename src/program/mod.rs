@@ -24,6 +24,8 @@ mod scores;
 mod size;
 mod start;
 
+use std::collections::HashSet;
+
 use candle_core::Tensor;
 
 pub use error::ProgramError;
@@ -152,6 +154,29 @@ impl Program {
     /// Whether any operation draws random numbers in training.
     pub fn drops_out(&self) -> bool {
         self.any(|operation| matches!(operation, Op::Dropout(dropout) if dropout.p > 0.0))
+    }
+
+    /// The part from the outputs to the program's own loss as a program of its own, whose inputs are the outputs and the
+    /// batch; `None` where there is no such loss. The name of a parameter where the loss reads one past the outputs.
+    pub(crate) fn loss_head(&self) -> Option<Result<Self, String>> {
+        let loss = self.loss.as_ref()?;
+        let mut needed: HashSet<&str> = HashSet::from([loss.as_str()]);
+        let mut nodes: Vec<Node> = Vec::new();
+        for node in self.nodes.iter().rev() {
+            if needed.contains(node.name.as_str()) && node.name != self.output {
+                needed.extend(node.operands.iter().filter_map(Operand::name));
+                nodes.push(node.clone());
+            }
+        }
+        nodes.reverse();
+        if let Some(tensor) = self.parameters.tensors().iter().find(|tensor| needed.contains(tensor.name.as_str())) {
+            return Some(Err(tensor.name.clone()));
+        }
+        let outputs = Input { name: self.output.clone(), kind: Kind::Float };
+        let inputs = std::iter::once(outputs).chain(self.inputs.clone()).collect();
+        let (buffers, constants) = (self.buffers.clone(), self.constants.clone());
+        let parameters = ParamSpace::default();
+        Some(Ok(Self { inputs, parameters, buffers, constants, nodes, output: loss.clone(), loss: None }))
     }
 
     /// The program with one more operation on its output.

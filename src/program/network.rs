@@ -6,10 +6,11 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::plan::{Outcome, Plan};
-use super::{BatchNormMode, Loss, Mode, Program, ProgramError, fuse};
+use super::run::Slot;
+use super::{BatchNormMode, Loss, Mode, Program, ProgramError, fuse, per_sample_loss};
 use crate::Result;
-use crate::autodiff::{ParamSpace, Tape, Value};
-use crate::data::Normalisation;
+use crate::autodiff::{ParamSpace, Tape, Value, Var};
+use crate::data::{Normalisation, TargetBatch};
 
 /// What a description says of a network beside what it computes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -38,6 +39,8 @@ pub struct Network {
     program: Arc<Program>,
     fused: Arc<Program>,
     plan: Arc<Plan>,
+    /// From the outputs to the program's own loss, where it brings one; else the parameter that the loss reads besides.
+    head: Option<Result<Arc<(Program, Plan)>, String>>,
     buffers: HashMap<String, Tensor>,
 }
 
@@ -49,7 +52,15 @@ impl Network {
     pub fn new(program: Program, buffers: HashMap<String, Tensor>, about: About) -> Result<Self, ProgramError> {
         let fused = fuse(&program);
         let plan = Plan::new(&fused)?;
-        Ok(Self { about, program: Arc::new(program), fused: Arc::new(fused), plan: Arc::new(plan), buffers })
+        let head = match program.loss_head() {
+            None => None,
+            Some(Ok(head)) => {
+                let plan = Plan::new(&head)?;
+                Some(Ok(Arc::new((head, plan))))
+            }
+            Some(Err(parameter)) => Some(Err(parameter)),
+        };
+        Ok(Self { about, program: Arc::new(program), fused: Arc::new(fused), plan: Arc::new(plan), head, buffers })
     }
 
     /// The same network without fusion: every operation by itself. Results agree to rounding.
@@ -67,7 +78,11 @@ impl Network {
     /// As [`Network::new`].
     pub fn with_buffers(&self, buffers: HashMap<String, Tensor>) -> Result<Self, ProgramError> {
         // What was computed from the old values goes with the old plan.
-        Ok(Self { plan: Arc::new(Plan::new(&self.fused)?), buffers, ..self.clone() })
+        let head = match &self.head {
+            Some(Ok(head)) => Some(Ok(Arc::new((head.0.clone(), Plan::new(&head.0)?)))),
+            other => other.clone(),
+        };
+        Ok(Self { plan: Arc::new(Plan::new(&self.fused)?), head, buffers, ..self.clone() })
     }
 
     /// The program as its description says it.
@@ -111,6 +126,36 @@ impl Network {
         x: Tensor,
         mode: Mode,
     ) -> Result<Outcome<V>> {
-        self.plan.run((&self.fused, &self.buffers), tape, (values, fixed), &[x], mode)
+        let x = Slot::input(tape, x);
+        self.plan.run((&self.fused, &self.program, &self.buffers), tape, (values, fixed), vec![x], mode)
+    }
+
+    /// The loss of each row, `[N, 1]` or `[N]`, as a function of the outputs: with `output` on the tape, whatever else the
+    /// tape holds.
+    ///
+    /// # Errors
+    /// Targets that the loss cannot take; [`ProgramError::NoLoss`] where the program brings none;
+    /// [`ProgramError::LossSeesParameters`] where its own reads parameters past the outputs.
+    pub fn loss<V: Value>(
+        &self,
+        tape: &mut Tape<V>,
+        loss: &Loss,
+        output: &Var<V>,
+        (x, targets): (&Tensor, &TargetBatch),
+    ) -> Result<Var<V>> {
+        if *loss != Loss::Program {
+            return per_sample_loss(tape, loss, output, targets);
+        }
+        let head = match &self.head {
+            Some(Ok(head)) => head,
+            Some(Err(parameter)) => {
+                return Err(ProgramError::LossSeesParameters { parameter: parameter.clone() }.into());
+            }
+            None => return Err(ProgramError::NoLoss.into()),
+        };
+        let inputs = vec![Slot::Float(output.clone()), Slot::input(tape, x.clone())];
+        let (program, plan) = head.as_ref();
+        let nothing: (&[V], &[bool]) = (&[], &[]);
+        Ok(plan.run((program, program, &self.buffers), tape, nothing, inputs, Mode::Eval)?.output)
     }
 }

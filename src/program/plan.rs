@@ -127,22 +127,27 @@ impl Plan {
         Ok(Self { steps, fixed, output, loss, stored, folded, checked })
     }
 
-    /// Runs the program on one batch.
+    /// Runs the program on one batch, once the program as it was `written`, assertions and all, has found that it fits.
     ///
     /// # Errors
     /// Inputs that do not fit; a missing buffer; a kernel that fails.
     pub fn run<V: Value>(
         &self,
-        (program, buffers): (&Program, &HashMap<String, Tensor>),
+        (program, written, buffers): (&Program, &Program, &HashMap<String, Tensor>),
         tape: &mut Tape<V>,
         (values, held): Parameters<'_, V>,
-        inputs: &[Tensor],
+        inputs: Vec<Slot<V>>,
         mode: Mode,
     ) -> Result<Outcome<V>> {
-        self.check(program, inputs, mode.is_training())?;
-        let like = values.first().and_then(V::primal).or(inputs.first());
+        let shapes: Vec<Vec<usize>> = inputs.iter().map(Slot::shape).collect::<Result<_>>()?;
+        self.check(written, &shapes, mode.is_training())?;
+        let floats = inputs.iter().find_map(|input| match input {
+            Slot::Float(var) => var.value().primal(),
+            _ => None,
+        });
+        let like = values.first().and_then(V::primal).or(floats);
         let (dtype, device) = like.map_or((DType::F32, Device::Cpu), |t| (t.dtype(), t.device().clone()));
-        let rows = inputs.first().map_or(1, |input| input.dims()[0]);
+        let rows = shapes.first().and_then(|shape| shape.first()).copied().unwrap_or(1);
         let key = (dtype, device.location());
         let stored = self.stored.get(key, || stored(program, buffers, dtype, &device))?;
         let folded = match self.fixed.contains(&true) {
@@ -153,10 +158,7 @@ impl Plan {
             false => Arc::default(),
         };
         let mut slots: Vec<Slot<V>> = Vec::with_capacity(inputs.len() + values.len() + stored.len() + self.steps.len());
-        for input in inputs {
-            let floats = input.dtype().is_float();
-            slots.push(if floats { Slot::Float(tape.constant(input.clone())) } else { Slot::Whole(input.clone()) });
-        }
+        slots.extend(inputs);
         // The tape's first leaves, in the order of the space.
         for (place, value) in values.iter().enumerate() {
             let is_held = held.get(place).copied().unwrap_or(false);
@@ -179,24 +181,23 @@ impl Plan {
     }
 
     /// That a batch of such inputs fits, once for each shape.
-    fn check(&self, program: &Program, inputs: &[Tensor], in_training: bool) -> Result<()> {
-        let shapes: Vec<Vec<usize>> = inputs.iter().map(|input| input.dims().to_vec()).collect();
+    fn check(&self, program: &Program, shapes: &[Vec<usize>], in_training: bool) -> Result<()> {
         let checked = || self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        if checked().contains(&shapes) {
+        if checked().contains(shapes) {
             return Ok(());
         }
-        for (input, shape) in program.inputs.iter().zip(&shapes) {
+        for (input, shape) in program.inputs.iter().zip(shapes) {
             if shape.is_empty() || shape.contains(&0) {
                 let reason = format!("nothing to compute on in a batch of shape {shape:?}");
                 return Err(ProgramError::misfit(&input_place(&input.name), reason).into());
             }
         }
-        program.infer(&shapes, in_training)?;
+        program.infer(shapes, in_training)?;
         let mut checked = checked();
         if checked.len() >= KEPT {
             checked.clear();
         }
-        checked.insert(shapes);
+        checked.insert(shapes.to_vec());
         Ok(())
     }
 

@@ -78,6 +78,26 @@ pub enum Slot<V> {
     None,
 }
 
+impl<V: Value> Slot<V> {
+    /// An input that a batch brings: floats on the tape as constants, anything else as it is.
+    pub fn input(tape: &Tape<V>, tensor: Tensor) -> Self {
+        if tensor.dtype().is_float() { Self::Float(tape.constant(tensor)) } else { Self::Whole(tensor) }
+    }
+
+    /// The shape of a value; a number has none.
+    ///
+    /// # Errors
+    /// A value without primal, which no forward computation makes.
+    pub fn shape(&self) -> Result<Vec<usize>> {
+        Ok(match self {
+            Self::Float(var) => var.dims()?.to_vec(),
+            Self::Stored(stored) => stored.exact.dims().to_vec(),
+            Self::Whole(tensor) => tensor.dims().to_vec(),
+            Self::Number(_) | Self::None => Vec::new(),
+        })
+    }
+}
+
 /// What operations compute with.
 pub struct Run<'a, V> {
     /// Records what is computed.

@@ -10,6 +10,7 @@ mod loops;
 mod peer;
 mod plans;
 mod primitives;
+mod programs;
 mod reference;
 mod shapes;
 mod support;
