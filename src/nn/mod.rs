@@ -16,7 +16,7 @@ use candle_core::{DType, Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 
 pub use error::NnError;
-pub use loss::{count_correct, per_sample_loss};
+pub use loss::{count_correct, per_sample_loss, row_weights};
 pub use norm::BatchStatistics;
 pub use scores::ClassScores;
 
@@ -26,7 +26,7 @@ use crate::kernels::{Bilinear, Linear, MatMul};
 use crate::models::Layer;
 
 /// How layers with two behaviours behave.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant)] // one exists per pass; a box would only complicate callers
 pub enum Mode {
     /// Stored statistics, no dropout.

@@ -3,13 +3,13 @@
 use candle_core::Tensor;
 
 use super::factor::draw_labels;
-use super::{Objective, SampleCost};
-use crate::Result;
+use super::{Objective, Ratio, SampleCost};
 use crate::autodiff::{Dual, Gradients, Pattern, Saved, Tape, Value, Var};
 use crate::data::{Batch, TargetBatch};
 use crate::kernels::row_dots;
 use crate::models::Loss;
-use crate::nn::{BatchStatistics, ClassScores, Forward, Mode, NnError, count_correct, per_sample_loss};
+use crate::nn::{BatchStatistics, ClassScores, Forward, Mode, NnError, count_correct, per_sample_loss, row_weights};
+use crate::{Error, Result};
 
 /// What a pass computes, summed over its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +24,11 @@ pub(crate) enum Pass {
     Ggn,
     /// `Σ (Σ_c ∂ℓ/∂y_c ∇²y_c) v`: what the Hessian has beyond `Ggn`.
     Residual,
-    /// `Σ g gᵀ v`, `g` the gradient of one sample.
+    /// `Σ g gᵀ v / w`, `g` the gradient of one row's `s` and `w` its weight.
     Fisher,
     /// The same of `g̃`, the gradient at a label that the model draws.
     SampledFisher { seed: u64 },
-    /// `Σ g (gᵀv − ḡᵀv)`, with `ḡᵀv` from [`Direction::centre`].
+    /// `Σ g (gᵀv − w ḡᵀv) / w`, with `ḡᵀv` from [`Direction::centre`].
     Covariance,
 }
 
@@ -51,8 +51,10 @@ impl Direction {
 /// What a pass leaves.
 #[derive(Default)]
 pub(crate) struct Part {
-    pub(crate) loss: f64,
-    pub(crate) loss_squares: f64,
+    /// Losses and weights of the rows; of no rows, where the pass has no losses.
+    pub(crate) loss: Ratio,
+    /// `Σ w_n` of the rows.
+    pub(crate) weight: f64,
     pub(crate) correct: Option<usize>,
     /// Per parameter tensor: the gradient `[…shape]` or the products `[k, …shape]`.
     pub(crate) gradients: Vec<Option<Tensor>>,
@@ -65,16 +67,16 @@ pub(crate) struct Part {
 
 impl Part {
     /// Loss and correct answers of some rows, `[rows, C]` outputs and `[rows, 1]` losses.
-    fn new(batch: &Batch, output: Option<&Tensor>, loss: Option<&Tensor>) -> Result<Self> {
-        let mut part = Self::default();
+    fn new(batch: &Batch, weights: &[f64], output: Option<&Tensor>, loss: Option<&Tensor>) -> Result<Self> {
+        let mut part = Self { weight: weights.iter().sum(), ..Self::default() };
         if let (Some(output), Some(loss)) = (output, loss) {
             let losses = loss.flatten_all()?.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>()?;
             if let Some(position) = losses.iter().position(|loss| !loss.is_finite()) {
                 let row = batch.rows.get(position).copied().unwrap_or(position);
                 return Err(NnError::NonFinite { row }.into());
             }
-            part.loss = losses.iter().sum();
-            part.loss_squares = losses.iter().map(|loss| loss * loss).sum();
+            let rows = losses.iter().zip(weights).map(|(&loss, &weight)| Ratio::of(loss, weight));
+            part.loss = rows.fold(Ratio::default(), Ratio::merge);
             part.correct = count_correct(output, &batch.targets)?;
         }
         Ok(part)
@@ -91,7 +93,12 @@ impl Objective<'_> {
         Ok(Batch { rows: rows.to_vec(), x, targets })
     }
 
-    /// Runs one pass over `batch` on the calling thread (and the rayon pool it belongs to, if any).
+    /// The weight of each row in the mean.
+    pub(crate) fn weights(&self, batch: &Batch) -> Vec<f64> {
+        row_weights(&self.options.loss, batch.rows.len(), &batch.targets)
+    }
+
+    /// Runs one pass over `batch` on the calling thread, and on the pool it belongs to where it may share its work.
     pub(crate) fn pass(
         &self,
         batch: &Batch,
@@ -114,7 +121,7 @@ impl Objective<'_> {
         let (output, statistics) = self.forward(&mut tape, params, batch, mode)?;
         let loss = per_sample_loss(&mut tape, &self.options.loss, &output, &batch.targets)?;
         *pattern = std::mem::take(&mut tape.pattern);
-        let mut part = Part::new(batch, output.value().primal(), loss.value().primal())?;
+        let mut part = Part::new(batch, &self.weights(batch), output.value().primal(), loss.value().primal())?;
         part.scores = output.value().primal().map_or(Ok(None), |y| ClassScores::of(&batch.rows, y, &batch.targets))?;
         part.statistics = statistics;
         if saved != Saved::Nothing {
@@ -137,7 +144,7 @@ impl Objective<'_> {
         let mut tape = Tape::<Dual>::new(saved);
         let target = &batch.targets;
         let (output, _) = self.forward(&mut tape, &values, batch, mode)?;
-        let mut slopes = None;
+        let (weights, mut slopes) = (self.weights(batch), None);
         let (loss, gradients) = match pass {
             Pass::Ggn => {
                 let (loss, curved) = self.loss_curvature(output.value(), target)?;
@@ -155,20 +162,22 @@ impl Objective<'_> {
             }
             _ => {
                 let loss = self.fisher_loss(&mut tape, &output, batch, pass)?;
-                slopes = match (loss.value().tangents(), &direction.centre) {
-                    (Some(slopes), Some(centre)) => Some(slopes.broadcast_sub(centre)?),
+                let centred = match (loss.value().tangents(), &direction.centre) {
+                    (Some(slopes), Some(centre)) => Some(slopes.broadcast_sub(&weighted(centre, &weights)?)?),
                     (slopes, _) => slopes.cloned(),
                 };
+                slopes = centred.map(|slopes| Ok::<_, Error>((per_weight(&slopes, &weights)?, slopes))).transpose()?;
                 let primal = loss.value().primal().cloned();
-                (primal, tape.backward(&loss, Dual::new(None, slopes.clone()))?)
+                let cotangent = slopes.as_ref().map(|(cotangent, _)| cotangent.clone());
+                (primal, tape.backward(&loss, Dual::new(None, cotangent))?)
             }
         };
-        let mut part = Part::new(batch, output.value().primal(), loss.as_ref())?;
+        let mut part = Part::new(batch, &weights, output.value().primal(), loss.as_ref())?;
         part.gradients = products(gradients);
         part.forms = match slopes {
             _ if !direction.by_shard => Vec::new(),
-            // `Σ (gᵀv)²`: a sum of squares stays one.
-            Some(slopes) => row_dots(&slopes, &slopes)?,
+            // `Σ (gᵀv)² / w`: a sum of squares stays one.
+            Some((cotangent, slopes)) => row_dots(&cotangent, &slopes)?,
             None => forms(direction, &part.gradients)?,
         };
         Ok(part)
@@ -248,6 +257,28 @@ impl Objective<'_> {
         per_sample_loss(&mut tape, &self.options.loss, &output, &batch.targets)?;
         Ok(cost)
     }
+}
+
+/// `centre` `[k, 1, 1]` for rows of the given weights: itself where all are 1, else `[k, rows, 1]`.
+fn weighted(centre: &Tensor, weights: &[f64]) -> Result<Tensor> {
+    if weights.iter().all(|&weight| weight == 1.0) {
+        return Ok(centre.clone());
+    }
+    Ok(centre.broadcast_mul(&column(weights.to_vec(), centre)?)?)
+}
+
+/// The slopes `[k, rows, 1]` of rows over their weights; 0 for a row that does not count.
+fn per_weight(slopes: &Tensor, weights: &[f64]) -> Result<Tensor> {
+    if weights.iter().all(|&weight| weight == 1.0) {
+        return Ok(slopes.clone());
+    }
+    let inverse = weights.iter().map(|&weight| if weight == 0.0 { 0.0 } else { 1.0 / weight }).collect();
+    Ok(slopes.broadcast_mul(&column(inverse, slopes)?)?)
+}
+
+fn column(values: Vec<f64>, like: &Tensor) -> Result<Tensor> {
+    let shape = (1, values.len(), 1);
+    Ok(Tensor::from_vec(values, shape, like.device())?.to_dtype(like.dtype())?)
 }
 
 /// The tangents of the parameters' cotangents.
