@@ -125,7 +125,7 @@ impl Objective<'_> {
     }
 
     /// The diagonal of the same matrix, `[n]` in the objective's dtype. Cost and errors: as [`Objective::exact_trace`],
-    /// and one number per parameter and worker.
+    /// and some numbers per parameter, as memory allows: their sum depends on it in its last digits.
     ///
     /// # Errors
     /// As [`Objective::exact_trace`].

@@ -297,3 +297,26 @@ fn forms(direction: &Direction, products: &[Option<Tensor>]) -> Result<Vec<f64>>
     }
     Ok(forms)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn slopes_of_weighted_rows_by_hand() {
+        let slopes = Tensor::new(&[[[2.0], [3.0], [5.0]], [[4.0], [6.0], [7.0]]], &Device::Cpu).unwrap();
+        let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        // A row that does not count has no gradient of its own mean.
+        let weights = [1.0, 2.0, 0.0];
+        assert_eq!(values(&per_weight(&slopes, &weights).unwrap()), [2.0, 1.5, 0.0, 4.0, 3.0, 0.0]);
+        let centre = Tensor::new(&[[[0.5]], [[3.0]]], &Device::Cpu).unwrap();
+        assert_eq!(values(&weighted(&centre, &weights).unwrap()), [0.5, 1.0, 0.0, 3.0, 6.0, 0.0]);
+        // `Σ w (uᵀv − ḡᵀv)²` with `u = g/w`: 1·(2 − 0.5)² + 2·(1.5 − 0.5)².
+        let centred = slopes.broadcast_sub(&weighted(&centre, &weights).unwrap()).unwrap();
+        let forms = row_dots(&per_weight(&centred, &weights).unwrap(), &centred).unwrap();
+        assert_eq!(forms, [4.25, 1.0]);
+        // Weights of 1 change nothing.
+        assert_eq!(values(&per_weight(&slopes, &[1.0; 3]).unwrap()), values(&slopes));
+    }
+}

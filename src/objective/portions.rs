@@ -47,17 +47,9 @@ impl Objective<'_> {
         cut_evenly(&self.shards, size.min(share))
     }
 
-    /// Pieces of equal numbers of micro-batches, for a sum of `sum_bytes`: up to [`MOST_PIECES`], even where several, and
-    /// fewer where one sum at hand and one on each level of their tree would take more than a sixth of the memory.
+    /// Pieces of a sum over so many micro-batches: see [`pieces`].
     pub(crate) fn pieces(&self, batches: usize, sum_bytes: usize) -> usize {
-        let levels =
-            (self.options.execution.memory_bytes / 6 / sum_bytes.max(1)).clamp(1, 1 + MOST_PIECES.ilog2() as usize);
-        let most = 1 << (levels - 1);
-        let batches_of_a_piece = batches.div_ceil(most).max(1);
-        match batches.div_ceil(batches_of_a_piece) {
-            0 | 1 => 1,
-            pieces => pieces.next_multiple_of(2).min(batches),
-        }
+        pieces(batches, sum_bytes, self.options.execution.memory_bytes)
     }
 
     /// As many workers as asked for, and as fit the memory with `rows` rows each.
@@ -93,5 +85,40 @@ impl Objective<'_> {
         let pieces = self.pieces(batches, bytes);
         let begun = (workers * pieces).div_ceil(batches.max(1));
         pieces.min(begun + pieces.ilog2() as usize) * bytes
+    }
+}
+
+/// Pieces of even numbers of micro-batches, for sums of `sum_bytes` each: at most [`MOST_PIECES`]; even where several, so that
+/// two threads end together; and fewer where the sum at hand and one on each level of the tree would take more than a sixth
+/// of the memory.
+fn pieces(batches: usize, sum_bytes: usize, memory_bytes: usize) -> usize {
+    let fitting = (memory_bytes / 6).checked_div(sum_bytes).unwrap_or(usize::MAX);
+    let sums = fitting.clamp(1, 1 + MOST_PIECES.ilog2() as usize);
+    let most = 1 << (sums - 1);
+    let batches_each = batches.div_ceil(most).max(1);
+    match batches.div_ceil(batches_each) {
+        0 | 1 => 1,
+        pieces => pieces.next_multiple_of(2).min(batches),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_few_even_and_fit() {
+        let of = |batches| pieces(batches, 1000, 1 << 30);
+        let expected =
+            [(0, 1), (1, 1), (2, 2), (3, 3), (31, 31), (32, 32), (33, 18), (40, 20), (64, 32), (65, 22), (1000, 32)];
+        for (batches, expected) in expected {
+            assert_eq!(of(batches), expected, "{batches}");
+        }
+        // Sums without vectors take no memory.
+        assert_eq!(pieces(64, 0, 1), 32);
+        // One sum in a sixth of the memory: one piece; k + 1 sums: 2^k pieces.
+        for (sums, expected) in [(0, 1), (1, 1), (2, 2), (3, 4), (5, 16), (6, 32), (100, 32)] {
+            assert_eq!(pieces(4096, 1000, 6 * (1000 * sums + 500)), expected, "{sums}");
+        }
     }
 }

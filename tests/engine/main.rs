@@ -12,6 +12,7 @@ mod plans;
 mod primitives;
 mod reference;
 mod shapes;
+mod sums;
 mod support;
 mod threads;
 mod transformer;
