@@ -1,11 +1,12 @@
 //! How much of the machine an objective may use.
 
-/// How much of the machine a computation may use. Neither figure changes a bit of any result.
+/// How much of the machine a computation may use. Threads change no bit of any result; memory decides micro-batches and
+/// pieces of sums, and so the last digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Execution {
-    /// Worker threads.
+    /// Threads of the pool that all work shares: see [`Workers`](crate::Workers).
     pub threads: usize,
-    /// What the engine plans with, in bytes; micro-batches and blocks are chosen to fit it.
+    /// What the engine plans with, in bytes; micro-batches, blocks and pieces are chosen to fit it.
     pub memory_bytes: usize,
 }
 
