@@ -86,6 +86,10 @@ impl Workers {
     }
 
     /// Runs `work` on a thread of the pool, where rayon's parallel iterators and the crate's kernels use the others too.
+    ///
+    /// An objective and an optimizer see to it themselves. Krylov algebra, the reading of data and candle's own operations use
+    /// the pool that they are called in, and rayon's global one outside of any: so run a whole computation in here, as the
+    /// command line does, where a number of threads is to be kept to.
     pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.pool.install(work)
     }

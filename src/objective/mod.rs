@@ -227,7 +227,7 @@ impl<'a> Objective<'a> {
         let (none, places) = (Direction::none(), vec![(0..batch.rows.len()).collect()]);
         let drops_out = matches!(mode, Mode::Train { dropout: Some(_) });
         let whole = self.network.architecture.has_batch_norm() || drops_out;
-        let (size, mode) = if whole { (batch.rows.len(), mode) } else { (self.micro_batch(0), self.mode()) };
+        let (size, mode) = if whole { (batch.rows.len().max(1), mode) } else { (self.micro_batch(0), self.mode()) };
         let plan = cut(&places, size);
         let work = |index: usize| {
             let places = &plan[index].rows;

@@ -144,7 +144,9 @@ impl Objective<'_> {
         let rows = plan.iter().map(|batch| batch.rows.len()).max().unwrap_or(0);
         let work = |index: usize| self.placed(&plan[index], pass(index)?);
         let start = || Sum::new(shape, num_shards);
-        let cut = Cut::new(plan.len(), self.pieces(plan.len(), shape.bytes()));
+        // Pieces of a loss are those of a gradient, so that it has the same bits in both.
+        let bytes = SumShape { columns: self.dim(), ..shape }.bytes();
+        let cut = Cut::new(plan.len(), self.pieces(plan.len(), bytes));
         let sum = self.workers.reduce(cut, self.worker_limit(shape.directions, rows), work, start, observer)?;
         Ok(sum.unwrap_or_else(start))
     }
