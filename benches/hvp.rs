@@ -11,7 +11,7 @@ use flatness::formats::family;
 use flatness::kernels::keep_freed_memory;
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::operator::LinearOperator;
-use flatness::program::{Loss, Network};
+use flatness::program::Loss;
 use flatness::random::{Purpose, stream};
 use rand::Rng;
 

@@ -13,7 +13,8 @@
 //! | [`nn`], [`models`] | layers as forward functions; architectures as data |
 //! | [`data`], [`checkpoint`] | rows in, weights in and out |
 //! | [`optim`], [`train`] | update rules; the loop |
-//! | [`objective`] | the mean loss over rows: shards, micro-batches, workers |
+//! | [`workers`] | the one pool of threads of a run; sums whose order no thread decides |
+//! | [`objective`] | the mean loss over rows: shards, micro-batches, pieces |
 //! | [`operator`] | [`operator::LinearOperator`], the only seam between networks and algorithms |
 //! | [`curvature`] | Hessian, GGN and Fisher of an objective as operators |
 //! | [`spectral`], [`landscape`] | Krylov methods and estimators on any operator; loss surfaces |
@@ -25,7 +26,7 @@
 //! | [`cli`] | one file per subcommand |
 //!
 //! Dependencies point down: `cli → report, analysis, train → spectral, landscape → curvature → objective → nn → autodiff →
-//! kernels`; `operator` stands beside `kernels`. `spectral` knows no network, `autodiff` no layer, `report` runs no numerics.
+//! kernels`; `operator` and `workers` stand on the ground, beside and below `kernels`. `spectral` knows no network, `autodiff` no layer, `report` runs no numerics.
 
 // Words belong to the command line, which writes to streams that tests can capture.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -53,9 +54,11 @@ pub mod sharpness;
 pub mod spectral;
 pub mod statistics;
 pub mod train;
+pub mod workers;
 
 pub use error::{Error, Result};
 pub use observer::{Observer, Step};
+pub use workers::Workers;
 
 /// The candidate most similar to `word`, if any comes close: for "did you mean".
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {

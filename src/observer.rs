@@ -15,8 +15,9 @@ pub struct Step {
     pub message: String,
 }
 
-/// Watches a computation and may end it early.
-pub trait Observer {
+/// Watches a computation and may end it early. It may be called on any thread of a run, on one at a time;
+/// others wait meanwhile, so it should return soon and do no work on the run's own pool.
+pub trait Observer: Send {
     /// After each step; `Break` ends early: what is usable so far is kept.
     fn on_step(&mut self, _step: &Step) -> ControlFlow<()> {
         ControlFlow::Continue(())

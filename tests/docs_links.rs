@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 /// Targets of `[text](target)`, anchors cut off.
 fn links(text: &str) -> impl Iterator<Item = &str> {
-    text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(|target| target.split('#').next().unwrap_or(""))
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .map(|target| target.split('#').next().unwrap_or(""))
 }
 
 fn documents() -> Vec<PathBuf> {
@@ -21,7 +24,8 @@ fn every_relative_link_leads_to_a_file() {
     let mut checked = 0;
     for document in documents() {
         let text = std::fs::read_to_string(&document).unwrap();
-        let local = links(&text).filter(|target| !target.is_empty() && !target.contains("://") && !target.contains(' '));
+        let local =
+            links(&text).filter(|target| !target.is_empty() && !target.contains("://") && !target.contains(' '));
         for target in local {
             let path = document.parent().unwrap().join(target);
             assert!(path.exists(), "{}: {target} does not exist", document.display());

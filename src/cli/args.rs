@@ -151,7 +151,7 @@ impl ComputeArgs {
         let DeviceArg::Cpu = self.device;
         let mut execution = Execution::default();
         if let Some(threads) = self.threads {
-            if threads == 0 || threads > 1024 {
+            if threads == 0 || threads > super::MOST_THREADS {
                 return Err(argument("--threads", &threads.to_string(), "must be 1 to 1024"));
             }
             execution.threads = threads;

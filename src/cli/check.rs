@@ -16,7 +16,7 @@ use crate::objective::Objective;
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
-    session: SessionArgs,
+    pub(super) session: SessionArgs,
     /// safetensors file with `logits` [N, outputs] computed elsewhere, and their inputs `x` [N, …]
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,

@@ -16,7 +16,7 @@ use crate::objective::Objective;
 #[derive(Debug, Args)]
 pub(super) struct EstimateArgs {
     #[command(flatten)]
-    session: SessionArgs,
+    pub(super) session: SessionArgs,
     #[command(flatten)]
     survey: SurveyArgs,
     /// Print the estimate as JSON on stdout

@@ -28,7 +28,7 @@ pub(super) struct LandscapeArgs {
     #[command(flatten)]
     pub(super) data: DataArgs,
     #[command(flatten)]
-    compute: ComputeArgs,
+    pub(super) compute: ComputeArgs,
     #[command(flatten)]
     pub(super) shape: ShapeArgs,
     /// cross-entropy[:smoothing], mse or bce [default: the checkpoint's]

@@ -12,6 +12,7 @@ use super::args::argument;
 use super::output::{check_folder, claim_folder};
 use crate::Result;
 use crate::langevin::{Dynamics, LangevinReport, Potential, StudyKind, StudyOptions};
+use crate::objective::Execution;
 use crate::report::figures::write_langevin as write_figures;
 use crate::report::tables::write_langevin as write_tables;
 use crate::report::{ReportError, terminal, write_run_json};
@@ -92,7 +93,7 @@ pub(super) struct LangevinArgs {
     seed: u64,
     /// Worker threads [default: one per core]; results do not depend on it
     #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    pub(super) threads: Option<usize>,
     /// Folder of the result [default: reports/langevin-POTENTIAL]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -122,11 +123,11 @@ impl LangevinArgs {
             return Err(argument("--time", &time.to_string(), "must be above 0 and below 1e9 steps"));
         }
         let threads = match self.threads {
-            Some(threads) if threads == 0 || threads > 1024 => {
+            Some(threads) if threads == 0 || threads > super::MOST_THREADS => {
                 return Err(argument("--threads", &threads.to_string(), "must be 1 to 1024"));
             }
             Some(threads) => threads,
-            None => std::thread::available_parallelism().map_or(1, usize::from),
+            None => Execution::default().threads,
         };
         let options = StudyOptions { chains: self.chains, snapshots: self.snapshots, seed: self.seed, threads };
         let dynamics = Dynamics { step_size, beta, sigma };

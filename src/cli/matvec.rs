@@ -28,7 +28,7 @@ enum OperatorArg {
 #[derive(Debug, Args)]
 pub(super) struct MatvecArgs {
     #[command(flatten)]
-    session: SessionArgs,
+    pub(super) session: SessionArgs,
     /// safetensors file with the tensor `vectors` [k, n]
     #[arg(long, value_name = "FILE")]
     vectors: PathBuf,

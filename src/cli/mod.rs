@@ -36,7 +36,8 @@ use clap::{Parser, Subcommand};
 pub use error::CliError;
 pub use ui::Ui;
 
-use crate::{Error, Result};
+use crate::objective::Execution;
+use crate::{Error, Result, Workers};
 
 /// How flat is this minimum, how sure are we, and is it flatter than that one?
 #[derive(Debug, Parser)]
@@ -78,6 +79,28 @@ enum Command {
     Info(info::InfoArgs),
 }
 
+impl Command {
+    /// What `--threads` asks for, or one per core. A number that the command will refuse is not followed.
+    fn threads(&self) -> usize {
+        let threads = match self {
+            Self::Analyze(args) => args.session.compute.threads,
+            Self::Sharpness(args) => args.session.compute.threads,
+            Self::Landscape(args) => args.compute.threads,
+            Self::Estimate(args) => args.session.compute.threads,
+            Self::Train(args) => args.compute.threads,
+            Self::Quickstart(args) => args.compute.threads,
+            Self::Langevin(args) => args.threads,
+            Self::Matvec(args) => args.session.compute.threads,
+            Self::Check(args) => args.session.compute.threads,
+            Self::Compare(_) | Self::Run(_) | Self::Status(_) | Self::Overlap(_) | Self::Info(_) => None,
+        };
+        threads.filter(|threads| (1..=MOST_THREADS).contains(threads)).unwrap_or(Execution::default().threads)
+    }
+}
+
+/// Threads that may be asked for.
+const MOST_THREADS: usize = 1024;
+
 /// Exit code of a refused or failed command.
 pub const FAILED: u8 = 2;
 /// Exit code after Ctrl-C.
@@ -116,7 +139,11 @@ pub fn code(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
             return 0;
         }
     };
-    match dispatch(cli.command, &arguments, ui) {
+    // On the pool from beginning to end: what a command computes, and what a library computes for it, runs on these
+    // threads and no others, whoever cuts the work.
+    let ended = Workers::new(cli.command.threads())
+        .and_then(|workers| workers.install(|| dispatch(cli.command, &arguments, ui)));
+    match ended {
         Ok(code) => code,
         Err(error) => {
             ui.say(&format!("error: {error}"));

@@ -30,7 +30,7 @@ pub(super) struct QuickstartArgs {
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
-    compute: ComputeArgs,
+    pub(super) compute: ComputeArgs,
     /// Result folder
     #[arg(long, value_name = "DIR", default_value = "reports/quickstart")]
     out: PathBuf,

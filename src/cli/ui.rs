@@ -12,8 +12,8 @@ use crate::{Observer, Step};
 
 /// The two output streams, and whether the user has asked to stop.
 pub struct Ui {
-    out: Box<dyn Write>,
-    err: Box<dyn Write>,
+    out: Box<dyn Write + Send>,
+    err: Box<dyn Write + Send>,
     /// Whether stderr is a terminal: bars are drawn only there.
     interactive: bool,
     interrupted: Arc<AtomicBool>,
@@ -35,7 +35,7 @@ impl Ui {
     }
 
     /// Given streams and stop flag, no bars: for tests.
-    pub fn captured(out: Box<dyn Write>, err: Box<dyn Write>, interrupted: Arc<AtomicBool>) -> Self {
+    pub fn captured(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>, interrupted: Arc<AtomicBool>) -> Self {
         Self { out, err, interactive: false, interrupted }
     }
 

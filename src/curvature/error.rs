@@ -9,9 +9,11 @@ pub enum CurvatureError {
         /// The loss in words.
         loss: String,
     },
-    /// Batch statistics make one sample's outputs depend on the other rows.
-    #[error("exact {what}: batch normalisation in training mode couples the rows")]
+    /// One row's outputs depend on the other rows.
+    #[error("exact {what}: rows are not independent: {coupling}")]
     CoupledRows {
+        /// The operation that couples them, and how.
+        coupling: String,
         /// `trace` or `diagonal`.
         what: &'static str,
     },

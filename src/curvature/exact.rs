@@ -5,10 +5,11 @@ use rand::Rng;
 
 use super::CurvatureError;
 use crate::autodiff::{Dual, ParamTensor, Saved, Tape, Value};
-use crate::kernels::{Accumulator, column_squares, row_dots};
-use crate::objective::{Factor, Objective, in_order};
-use crate::program::ProgramError;
+use crate::kernels::{Accumulator, column_dots, row_dots};
+use crate::objective::{Objective, Ratio};
+use crate::program::{Factor, Loss, ProgramError};
 use crate::random::{Purpose, substream};
+use crate::workers::{Cut, PieceSum};
 use crate::{Observer, Result};
 
 /// How the columns of `S_n` are taken.
@@ -47,7 +48,8 @@ pub struct ExactPart {
     pub trace: f64,
     /// Standard error from random columns; 0 where every column was taken.
     pub std_err_numeric: f64,
-    /// Standard error from the choice of rows: the standard deviation of the rows' traces over `√N`; NaN for one row.
+    /// Standard error from the choice of rows, that of a ratio of sums over rows; for weights of 1 the standard deviation
+    /// of the rows' traces over `√N`; NaN for one row.
     /// Random columns add their own spread to it: then it is too large rather than too small. Errors of groups are
     /// correlated.
     pub std_err_data: f64,
@@ -57,10 +59,11 @@ impl Objective<'_> {
     /// Whether Hessian and Gauss-Newton matrix have the same diagonal, by the architecture alone: each output is piecewise
     /// affine in each single parameter. (Almost everywhere: on the piece that the parameters lie on.)
     pub fn diagonal_is_hessian(&self) -> bool {
-        self.pool.is_none() && self.network.program().bent_parameters(false).is_empty()
+        !self.couples_rows() && self.network.program().bent_parameters(false).is_empty()
     }
 
-    /// `tr GGN = (1/N) Σ_n Σ_c ‖J_nᵀ S_n e_c‖² + wd·n` at `theta`, `S_n S_nᵀ` the loss Hessian in the outputs of row `n`.
+    /// `tr GGN = (1/W) Σ_n Σ_c ‖J_nᵀ S_n e_c‖² + wd·n` at `theta`, `S_n S_nᵀ` the Hessian of row `n`'s loss in its outputs,
+    /// `W` the sum of the rows' weights (their number, where each counts once).
     ///
     /// Exact up to rounding where every column is taken, else unbiased. Cost: per row one forward pass and a backward pass
     /// that carries all columns (several pairs of passes where memory holds fewer columns). Sums in f64, equal for any
@@ -79,40 +82,37 @@ impl Objective<'_> {
         let columns = self.columns("trace", theta, params)?;
         let tensors = self.network.space().tensors();
         // One for each group, and one for all.
-        let mut means = vec![RowMean::default(); groups.len() + 1];
         let work = |row: usize| {
             let mut squares = vec![Vec::with_capacity(columns.count); tensors.len()];
-            self.pull_back(row, &columns, |width, gradients| {
+            let weight = self.pull_back(row, &columns, |width, gradients| {
                 for (index, squares) in squares.iter_mut().enumerate() {
                     match gradients.get(index) {
-                        Some(Some(gradient)) => squares.extend(row_dots(gradient, gradient)?),
+                        Some(Some((a, b))) => squares.extend(row_dots(a, b)?),
                         // Nothing flows to a tensor that the outputs do not depend on.
                         _ => squares.resize(squares.len() + width, 0.0),
                     }
                 }
                 Ok(())
             })?;
-            Ok(squares)
-        };
-        let commit = |squares: Vec<Vec<f64>>| {
-            let mut all = vec![0.0; columns.count];
-            for (mean, group) in means.iter_mut().zip(groups) {
+            let (mut all, mut traces) = (vec![0.0; columns.count], Vec::with_capacity(groups.len() + 1));
+            for group in groups {
                 let mut sums = vec![0.0; columns.count];
                 for squares in group.iter().filter_map(|&tensor| squares.get(tensor)) {
                     sums.iter_mut().zip(squares).for_each(|(sum, square)| *sum += square);
                 }
                 all.iter_mut().zip(&sums).for_each(|(all, sum)| *all += sum);
-                mean.add(columns.estimate(&sums));
+                traces.push(RowMean::new(columns.estimate(&sums), weight));
             }
-            means[groups.len()].add(columns.estimate(&all));
-            Ok(())
+            traces.push(RowMean::new(columns.estimate(&all), weight));
+            Ok(traces)
         };
-        self.in_rows(&columns, work, commit, observer)?;
+        let start = || RowMeans(vec![RowMean::default(); groups.len() + 1]);
+        let RowMeans(means) = self.over_rows(&columns, 0, work, start, observer)?;
         let decay = self.options.weight_decay;
         let part = |mean: &RowMean, len: usize| ExactPart {
-            trace: mean.mean + decay * len as f64,
+            trace: mean.ratio.value() + decay * len as f64,
             std_err_numeric: mean.std_err_numeric(),
-            std_err_data: mean.std_err_data(),
+            std_err_data: mean.ratio.std_err(),
         };
         let len =
             |group: &Vec<usize>| group.iter().filter_map(|&i| tensors.get(i)).map(ParamTensor::len).sum::<usize>();
@@ -125,99 +125,119 @@ impl Objective<'_> {
     }
 
     /// The diagonal of the same matrix, `[n]` in the objective's dtype. Cost and errors: as [`Objective::exact_trace`],
-    /// and one number per parameter and worker.
+    /// and some numbers per parameter, as memory allows: their sum depends on it in its last digits.
     ///
     /// # Errors
     /// As [`Objective::exact_trace`].
     pub fn exact_diagonal(&self, theta: &Tensor, params: &ExactParams, observer: &mut dyn Observer) -> Result<Tensor> {
         let columns = self.columns("diagonal", theta, params)?;
         let tensors = self.network.space().tensors();
-        let mut sum = Accumulator::new(1, self.dim());
         let work = |row: usize| {
             let mut squares: Vec<Vec<f64>> = vec![Vec::new(); tensors.len()];
-            self.pull_back(row, &columns, |_, gradients| {
+            let weight = self.pull_back(row, &columns, |_, gradients| {
                 for (sum, gradient) in squares.iter_mut().zip(gradients) {
-                    let Some(gradient) = gradient else { continue };
-                    let squares = column_squares(&gradient)?;
+                    let Some((a, b)) = gradient else { continue };
+                    let squares = column_dots(&a, &b)?;
                     sum.resize(squares.len(), 0.0);
                     sum.iter_mut().zip(squares).for_each(|(sum, square)| *sum += square);
                 }
                 Ok(())
             })?;
-            Ok(squares)
-        };
-        let commit = |squares: Vec<Vec<f64>>| {
-            for (tensor, squares) in tensors.iter().zip(squares) {
+            let filled = tensors.iter().zip(squares).filter(|(_, squares)| !squares.is_empty());
+            let block = filled.map(|(tensor, squares)| {
                 let len = squares.len();
-                sum.add(tensor.offset, &Tensor::from_vec(squares, len, &Device::Cpu)?)?;
-            }
-            Ok(())
+                Ok((tensor.offset, Tensor::from_vec(squares, len, &Device::Cpu)?))
+            });
+            Ok((weight, block.collect::<Result<Vec<_>>>()?))
         };
-        self.in_rows(&columns, work, commit, observer)?;
-        let scale = columns.scale() / self.num_rows() as f64;
-        let diagonal = sum.finish(scale, self.options.dtype, &self.options.device)?.squeeze(0)?;
+        let start = || Diagonal { weight: 0.0, sum: Accumulator::new(1, self.dim()) };
+        let Diagonal { weight, sum } = self.over_rows(&columns, 8 * self.dim(), work, start, observer)?;
+        let diagonal = sum.finish(columns.scale() / weight, self.options.dtype, &self.options.device)?.squeeze(0)?;
         match self.options.weight_decay {
             0.0 => Ok(diagonal),
             decay => Ok((diagonal + decay)?),
         }
     }
 
-    /// Calls `work` on every row and `commit` on its results in order.
-    fn in_rows<R>(
+    /// Sums what `work` makes of every row; a sum occupies `sum_bytes`.
+    fn over_rows<R: Send, S: PieceSum<R>>(
         &self,
         columns: &Columns,
+        sum_bytes: usize,
         work: impl Fn(usize) -> Result<R> + Sync,
-        mut commit: impl FnMut(R) -> Result<()> + Send,
+        start: impl Fn() -> S,
         observer: &mut dyn Observer,
-    ) -> Result<()> {
+    ) -> Result<S> {
         let rows = self.shards.concat();
-        let workers = self.workers(columns.at_once, 1);
-        let work = |index: usize| rows.get(index).map(|&row| work(row)).transpose();
-        in_order(rows.len(), workers, work, |_, result| result.map_or(Ok(()), &mut commit), observer)
+        let cut = Cut::new(rows.len(), self.pieces(rows.len(), sum_bytes));
+        let limit = self.worker_limit(columns.at_once, 1);
+        let sum = self.workers.reduce(cut, limit, |index| work(rows[index]), &start, observer)?;
+        Ok(sum.unwrap_or_else(start))
     }
 
-    /// `J_nᵀ S_n z` for each column `z`, group by group: `visit` gets the size of a group and, per parameter tensor,
-    /// `[group, …shape]`. A batch of one row, so that the sum over its samples is the gradient of one.
+    /// Pairs of vectors whose elementwise products, summed over the columns `z`, make the diagonal of row `n`: `J_nᵀ S_n z`
+    /// twice where the factor `S_n` is known, else `J_nᵀ z` and `J_nᵀ B_n z`, `B_n = ∂²s_n/∂y²`, which may be indefinite.
+    ///
+    /// Column by column in groups: `visit` gets the size of a group and, per parameter tensor, two blocks `[group, …shape]`.
+    /// A batch of one row, so that the sum over its samples is the gradient of one. Gives the row's weight.
     fn pull_back(
         &self,
         row: usize,
         columns: &Columns,
-        mut visit: impl FnMut(usize, Vec<Option<Tensor>>) -> Result<()>,
-    ) -> Result<()> {
-        let mut signs = columns.signs(row);
+        mut visit: impl FnMut(usize, Vec<Option<(Tensor, Tensor)>>) -> Result<()>,
+    ) -> Result<f64> {
+        let (batch, mut signs) = (self.batch(&[row])?, columns.signs(row));
+        let weight = self.weights(&batch).iter().sum();
         for start in (0..columns.count).step_by(columns.at_once) {
             let width = columns.at_once.min(columns.count - start);
             let mut tape = Tape::<Dual>::new(Saved::Primals);
-            let (output, _) = self.forward(&mut tape, &columns.params, &self.batch(&[row])?, self.mode())?;
-            let Some(primal) = output.value().primal() else { return Ok(()) };
+            let output = self.forward(&mut tape, &columns.params, &batch, self.mode())?.output;
+            let Some(primal) = output.value().primal().cloned() else { return Ok(weight) };
             let outputs = primal.flatten_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
             if outputs.iter().any(|output| !output.is_finite()) {
                 return Err(ProgramError::NonFinite { row }.into());
             }
             let factor = Factor::new(&self.options.loss, &outputs);
-            let cotangents: Vec<f64> = (start..start + width)
-                .flat_map(|column| match &mut signs {
-                    Some(signs) => factor.times(&signs.next(outputs.len())),
-                    None => factor.times(&unit(column, outputs.len())),
+            let columns: Vec<f64> = (start..start + width)
+                .flat_map(|column| {
+                    let z = match &mut signs {
+                        Some(signs) => signs.next(outputs.len()),
+                        None => unit(column, outputs.len()),
+                    };
+                    factor.as_ref().map_or_else(|| z.clone(), |factor| factor.times(&z))
                 })
                 .collect();
-            let cotangents = Tensor::from_vec(cotangents, (width, 1, outputs.len()), primal.device())?;
-            let cotangents = Dual::new(None, Some(cotangents.to_dtype(primal.dtype())?));
-            let gradients = tape.backward(&output, cotangents)?;
-            let gradients = gradients.into_iter().map(|gradient| gradient.and_then(|dual| dual.tangents().cloned()));
-            visit(width, gradients.collect())?;
+            let shape: Vec<usize> = [width].iter().chain(primal.dims()).copied().collect();
+            let columns = Tensor::from_vec(columns, shape, primal.device())?.to_dtype(primal.dtype())?;
+            let cotangents = match factor {
+                Some(_) => columns,
+                None => {
+                    let along = Dual::new(Some(primal.clone()), Some(columns.clone()));
+                    let (_, curved) = self.loss_curvature(&along, &batch)?;
+                    let zeros = || columns.zeros_like();
+                    Tensor::cat(&[&columns, &curved.tangents().cloned().map_or_else(zeros, Ok)?], 0)?
+                }
+            };
+            let paired = cotangents.dims()[0] > width;
+            let gradients = tape.backward(&output, Dual::new(None, Some(cotangents)))?;
+            let pairs = gradients.into_iter().map(|gradient| match gradient.as_ref().and_then(Dual::tangents) {
+                None => Ok(None),
+                Some(block) if paired => Ok(Some((block.narrow(0, 0, width)?, block.narrow(0, width, width)?))),
+                Some(block) => Ok(Some((block.clone(), block.clone()))),
+            });
+            visit(width, pairs.collect::<candle_core::Result<_>>()?)?;
         }
-        Ok(())
+        Ok(weight)
     }
 
     fn columns(&self, what: &'static str, theta: &Tensor, params: &ExactParams) -> Result<Columns> {
-        if self.pool.is_some() {
-            return Err(CurvatureError::CoupledRows { what }.into());
+        if let Some(coupling) = self.coupling() {
+            return Err(CurvatureError::CoupledRows { what, coupling: coupling.to_string() }.into());
         }
         let tensors = self.network.space().split(&self.place(theta)?)?;
         let tensors: Vec<Dual> = tensors.into_iter().map(Dual::constant).collect();
         let mut tape = Tape::<Dual>::new(Saved::Nothing);
-        let (output, _) = self.forward(&mut tape, &tensors, &self.batch(&[0])?, self.mode())?;
+        let output = self.forward(&mut tape, &tensors, &self.batch(&[0])?, self.mode())?.output;
         let outputs: usize = output.dims()?.iter().product();
         let random = outputs > params.max_columns;
         let count = if random { params.max_columns } else { outputs };
@@ -225,6 +245,8 @@ impl Objective<'_> {
             return Err(CurvatureError::TooFewColumns { what, got: count, outputs }.into());
         }
         let each = self.options.dtype.size_in_bytes() * (self.dim() + self.cost.activations);
+        // Where no factor is known, each column is two.
+        let each = if self.options.loss == Loss::Program { 2 * each } else { each };
         let at_once = (self.options.execution.memory_bytes / 4 / each.max(1)).clamp(1, count.max(1));
         Ok(Columns { params: tensors, count, at_once, seed: random.then_some(params.seed) })
     }
@@ -276,29 +298,55 @@ fn unit(index: usize, len: usize) -> Vec<f64> {
     (0..len).map(|i| f64::from(u8::from(i == index))).collect()
 }
 
-/// Mean and spread of one number per row (Welford 1962: no cancellation), and the variance of the mean from estimating it.
+/// The mean of one number per row, and the variance of their sum from estimating it.
 #[derive(Debug, Clone, Copy, Default)]
 struct RowMean {
-    count: f64,
-    mean: f64,
-    squares: f64,
-    variances: f64,
+    ratio: Ratio,
+    variance: f64,
 }
 
 impl RowMean {
-    fn add(&mut self, (value, variance): (f64, f64)) {
-        self.count += 1.0;
-        let before = value - self.mean;
-        self.mean += before / self.count;
-        self.squares += before * (value - self.mean);
-        self.variances += variance;
+    fn new((value, variance): (f64, f64), weight: f64) -> Self {
+        Self { ratio: Ratio::of(value, weight), variance }
+    }
+
+    fn merge(self, later: Self) -> Self {
+        Self { ratio: self.ratio.merge(later.ratio), variance: self.variance + later.variance }
     }
 
     fn std_err_numeric(&self) -> f64 {
-        self.variances.sqrt() / self.count
+        self.variance.sqrt() / self.ratio.weight
+    }
+}
+
+/// Several such means of the same rows.
+struct RowMeans(Vec<RowMean>);
+
+impl PieceSum<Vec<RowMean>> for RowMeans {
+    fn add(&mut self, row: Vec<RowMean>) -> Result<()> {
+        self.0.iter_mut().zip(row).for_each(|(mean, row)| *mean = mean.merge(row));
+        Ok(())
     }
 
-    fn std_err_data(&self) -> f64 {
-        (self.squares / (self.count - 1.0) / self.count).sqrt()
+    fn merge(mut self, later: Self) -> Result<Self> {
+        self.add(later.0)?;
+        Ok(self)
+    }
+}
+
+/// Sums of squares by parameter, and the weight of their rows.
+struct Diagonal {
+    weight: f64,
+    sum: Accumulator,
+}
+
+impl PieceSum<(f64, Vec<(usize, Tensor)>)> for Diagonal {
+    fn add(&mut self, (weight, block): (f64, Vec<(usize, Tensor)>)) -> Result<()> {
+        self.weight += weight;
+        Ok(self.sum.add(block)?)
+    }
+
+    fn merge(self, later: Self) -> Result<Self> {
+        Ok(Self { weight: self.weight + later.weight, sum: self.sum.merge(later.sum)? })
     }
 }

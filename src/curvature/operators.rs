@@ -9,7 +9,8 @@ use crate::operator::{LinearOperator, Product, ShardForms};
 use crate::program::Loss;
 use crate::{Error, Observer, Result};
 
-/// Which symmetric matrix of the objective.
+/// Which symmetric matrix of the objective `Σ s_n / Σ w_n` over rows. Every row counts once: `w_n` = 1, `W = Σ w_n` their
+/// number; the formulas below hold for other weights too.
 ///
 /// The exact Fisher matrix of cross-entropy, with labels from the model's own softmax, is [`Curvature::Ggn`] (Martens
 /// 2020); the empirical Fisher matrix, at the data's labels, is another one (Kunstner, Balles & Hennig 2019).
@@ -17,13 +18,14 @@ use crate::{Error, Observer, Result};
 pub enum Curvature {
     /// Second derivative of the mean loss (and of the L2 term, where the objective has one).
     Hessian,
-    /// `(1/N) Σ J_nᵀ L_n J_n`, `L_n` the loss Hessian in the outputs (Schraudolph 2002), and the L2 term.
+    /// `(1/W) Σ J_nᵀ L_n J_n`, `L_n` the Hessian of `s_n` in the outputs (Schraudolph 2002), and the L2 term.
     Ggn,
-    /// `R = H − GGN = (1/N) Σ_n Σ_c ∂ℓ_n/∂y_c ∇²y_c`, in one pass and so without cancellation. The L2 term is in the GGN.
+    /// `R = H − GGN = (1/W) Σ_n Σ_c ∂s_n/∂y_c ∇²y_c`, in one pass and so without cancellation. The L2 term is in the GGN.
     Residual,
-    /// `(1/N) Σ g_n g_nᵀ` of the per-sample gradients, without the L2 term.
+    /// `(1/W) Σ g_n g_nᵀ / w_n`, `g_n = ∇s_n`, without the L2 term: the mean of `u_n u_nᵀ` over rows of weight `w_n`, `u_n =
+    /// g_n / w_n` the gradient of a row's own mean. A row of weight 0 is left out.
     EmpiricalFisher,
-    /// `(1/N) Σ g̃_n g̃_nᵀ`, `g̃_n` the gradient of `−log p(ỹ_n)` at one label `ỹ_n` drawn from the model's own softmax:
+    /// `(1/W) Σ g̃_n g̃_nᵀ / w_n`, `g̃_n` the gradient of `−log p(ỹ_n)` at one label `ỹ_n` drawn from the model's own softmax:
     /// an unbiased estimate of the GGN without its L2 term. Cross-entropy only; label smoothing plays no part in it.
     ///
     /// The draw depends on `seed` and the row alone (where the softmax is equal to rounding), so that the matrix is
@@ -32,9 +34,10 @@ pub enum Curvature {
         /// Seed of the labels.
         seed: u64,
     },
-    /// `(1/N) Σ (g_n − ḡ)(g_n − ḡ)ᵀ` of the per-sample gradients and their mean `ḡ`; an L2 term cancels.
+    /// `(1/W) Σ w_n (u_n − ḡ)(u_n − ḡ)ᵀ` with `u_n` as in the empirical Fisher matrix and their mean `ḡ = (1/W) Σ g_n`; an
+    /// L2 term cancels.
     ///
-    /// Shard forms belong to `A_s = (1/r_s) Σ_{n∈s} (g_n − ḡ)(g_n − ḡ)ᵀ` with the mean `ḡ` of all rows, not the shard's
+    /// Shard forms belong to `A_s = (1/W_s) Σ_{n∈s} w_n (u_n − ḡ)(u_n − ḡ)ᵀ` with the mean `ḡ` of all rows, not the shard's
     /// own: so their mean is the matrix exactly.
     GradientCovariance,
 }
@@ -60,11 +63,14 @@ impl<'a> CurvatureOperator<'a> {
         if matches!(curvature, Curvature::MonteCarloFisher { .. }) && !matches!(loss, Loss::CrossEntropy { .. }) {
             return Err(CurvatureError::NoLabelModel { loss: loss.describe() }.into());
         }
+        if matches!(curvature, Curvature::Ggn | Curvature::Residual) {
+            objective.network.check_loss_of_outputs(&loss)?;
+        }
         let mut operator = Self { objective, params, curvature, mean_gradient: None };
         if curvature == Curvature::GradientCovariance {
             let none = Direction::none();
-            let (sum, _) = objective.sum_over_shards(&operator.params, &none, Pass::Gradient, &mut ())?;
-            let mean = sum.primal.finish(1.0 / objective.num_rows() as f64, operator.dtype(), operator.device())?;
+            let sum = objective.sum_over_rows(&operator.params, &none, Pass::Gradient, &mut ())?;
+            let mean = sum.primal.finish(1.0 / sum.weight, operator.dtype(), operator.device())?;
             operator.mean_gradient = Some(mean);
         }
         Ok(operator)
@@ -93,18 +99,21 @@ impl<'a> CurvatureOperator<'a> {
         };
         let tangents = self.objective.network.space().split(group)?;
         let direction = Direction { count: group.dims()[0], tangents, by_shard, centre: self.centre(group)? };
-        let (sum, rows) = self.objective.sum_over_shards(&self.params, &direction, pass, observer)?;
-        let num_rows = self.objective.num_rows() as f64;
-        let mut block = sum.primal.finish(1.0 / num_rows, self.dtype(), self.device())?;
-        let mut forms: Vec<Vec<f64>> =
-            sum.forms.iter().zip(&rows).map(|(forms, &rows)| forms.iter().map(|f| f / rows as f64).collect()).collect();
+        let sum = self.objective.sum_over_rows(&self.params, &direction, pass, observer)?;
+        let mut block = sum.primal.finish(1.0 / sum.weight, self.dtype(), self.device())?;
+        let (weights, mut forms): (Vec<f64>, Vec<Vec<f64>>) = sum
+            .shards
+            .into_iter()
+            .map(|(weight, forms)| (weight, forms.into_iter().map(|form| form / weight).collect()))
+            .unzip();
         let decay = self.objective.options.weight_decay;
         if decay != 0.0 && matches!(self.curvature, Curvature::Hessian | Curvature::Ggn) {
             block = (block + (group * decay)?)?;
             let squares = row_dots(group, group)?;
             forms.iter_mut().for_each(|forms| forms.iter_mut().zip(&squares).for_each(|(f, s)| *f += decay * s));
         }
-        let shards = (by_shard && rows.len() > 1).then_some(ShardForms { rows, forms });
+        let rows: Vec<usize> = self.objective.shards.iter().map(Vec::len).collect();
+        let shards = (by_shard && rows.len() > 1).then_some(ShardForms { rows, weights, forms });
         Ok(Product { block, shards })
     }
 

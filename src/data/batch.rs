@@ -45,7 +45,7 @@ impl Dataset {
     /// The given rows as `x`, `[n, …sample_shape]`, and their targets.
     ///
     /// Values are normalised in `f64` and rounded once to `dtype` (to `f32` on the way to half precision). Image files are
-    /// decoded, over the rayon pool that the caller runs in, if any.
+    /// decoded, over the rayon pool that the caller runs in, where it may share its work.
     ///
     /// # Errors
     /// [`NoSuchRow`](super::DataError::NoSuchRow); [`Unreadable`](super::ImageError::Unreadable) for an image file that does

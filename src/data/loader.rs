@@ -29,7 +29,8 @@ pub struct EpochPlan {
     pub seed: u64,
     /// Number of the epoch, for the augmentation.
     pub epoch: u64,
-    /// Threads that prepare; they change nothing but the time.
+    /// Threads that prepare, beside those that use the batches: a training has so many of both. They change nothing but
+    /// the time, and rest as long as enough batches are ready.
     pub threads: usize,
 }
 

@@ -4,7 +4,8 @@
 //! and [`Pointwise`]. An operand may be *stacked*: it then carries `K` directions in front, `[K, …shape]`, and has one
 //! axis more than the operation's own shape.
 //!
-//! Kernels use the rayon pool they are called in; called outside of one they stay on their thread. Work is cut into
+//! Kernels use the rayon pool they are called in; called outside of one, or by one of several items of
+//! [`Workers`](crate::Workers), they stay on their thread. Work is cut into
 //! chunks that depend on the shapes only and partial sums are added in chunk order, so the number of threads never
 //! changes a bit of the result.
 
@@ -26,7 +27,7 @@ mod pool;
 pub mod scratch;
 mod simd;
 
-pub use accumulate::{Accumulator, column_squares, row_dots};
+pub use accumulate::{Accumulator, column_dots, row_dots};
 pub use bilinear::{Bilinear, Side, add, affine};
 pub use channels::{AffineCotangents, AffineOperands, Channels, Parts};
 pub use conv::ConvGeometry;

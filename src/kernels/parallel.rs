@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-/// Whether the caller runs inside a rayon pool, and kernels may share their work with it.
+/// Whether the caller runs inside a rayon pool of several threads, and kernels may share their work with it.
 pub(super) fn in_pool() -> bool {
-    rayon::current_thread_index().is_some()
+    crate::workers::may_share()
 }
 
 /// Calls `f(index, chunk)` for each chunk of `chunk_len` elements of `out`; the cut depends on `chunk_len` only.

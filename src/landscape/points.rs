@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 use serde::Serialize;
 
 use super::frame::{Buffers, Frame};
-use crate::objective::{Evaluation, Objective, in_order};
+use crate::objective::{Evaluation, Objective};
 use crate::program::Network;
 use crate::program::ProgramError;
 use crate::random::{Purpose, stream};
@@ -110,16 +110,16 @@ impl<'a> Surface<'a> {
         finished: &mut Vec<Evaluation>,
         (store, observer): (&mut dyn PointStore, &mut dyn Observer),
     ) -> Result<()> {
-        let (start, one) = (finished.len(), self.objective.on_one_thread());
+        let start = finished.len();
         let points = points.get(start..).unwrap_or_default();
-        let work = |index: usize| self.at(&one, points[index], &mut ());
+        let work = |index: usize| self.at(points[index], &mut ());
         let commit = |_: usize, evaluation: Evaluation| {
             finished.push(evaluation);
             store.keep(finished, false);
             Ok(())
         };
         let mut progress = Progress { observer, start, total: start + points.len() };
-        in_order(points.len(), self.objective.point_workers(), work, commit, &mut progress)
+        self.objective.workers.in_order(points.len(), self.objective.point_workers(), work, commit, &mut progress)
     }
 
     fn by_rows(
@@ -129,7 +129,7 @@ impl<'a> Surface<'a> {
         (store, observer): (&mut dyn PointStore, &mut dyn Observer),
     ) -> Result<()> {
         for (index, point) in points.iter().enumerate().skip(finished.len()) {
-            finished.push(self.at(self.objective, *point, observer)?);
+            finished.push(self.at(*point, observer)?);
             store.keep(finished, false);
             let step = Step { task: TASK, done: index + 1, total: points.len(), message: String::new() };
             if observer.on_step(&step).is_break() {
@@ -140,7 +140,8 @@ impl<'a> Surface<'a> {
     }
 
     /// At one point.
-    fn at(&self, objective: &Objective<'_>, point: (f64, f64), observer: &mut dyn Observer) -> Result<Evaluation> {
+    fn at(&self, point: (f64, f64), observer: &mut dyn Observer) -> Result<Evaluation> {
+        let objective = self.objective;
         let network = self.network(objective, point)?;
         let theta = objective.place(&self.frame.theta(point)?)?;
         let lost = |error: &Error| matches!(error, Error::Program(ProgramError::NonFinite { .. }));

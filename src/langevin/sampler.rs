@@ -2,10 +2,11 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use rayon::prelude::*;
 
 use super::{LangevinError, Law, Potential};
 use crate::random::{Purpose, substream};
-use crate::{Error, Observer, Result, Step};
+use crate::{Error, Observer, Result, Step, Workers};
 
 /// The dynamics `x ← x − λ ∇u(x + ε) + sqrt(2 λ/β) ξ`, `ε ~ N(0, σ² I)` and `ξ ~ N(0, I)` fresh in each step: fSGLD
 /// (arXiv 2510.02174), and SGLD (Welling and Teh 2011) where `σ = 0`. The step is that of the trainer.
@@ -72,7 +73,7 @@ const STREAMS: u64 = 1 << 24;
 /// most `2 dim` normal numbers for each step of a chain.
 ///
 /// # Errors
-/// [`LangevinError`] of [`Dynamics::check`], or where a chain leaves all bounds; an interruption.
+/// [`LangevinError`] of [`Dynamics::check`], or where a chain leaves all bounds; an interruption; [`Error::Threads`].
 pub fn sample(
     potential: &Potential,
     dynamics: &Dynamics,
@@ -81,7 +82,7 @@ pub fn sample(
 ) -> Result<Vec<Vec<f64>>> {
     dynamics.check(potential)?;
     let dim = potential.dim();
-    let chunks = schedule.chains.div_ceil(CHUNK);
+    let (workers, chunks) = (Workers::new(schedule.threads)?, schedule.chains.div_ceil(CHUNK));
     let first = schedule.stream * STREAMS;
     let mut states: Vec<Chunk> = (0..chunks)
         .map(|index| {
@@ -91,11 +92,8 @@ pub fn sample(
         .collect();
     let mut snapshots = Vec::with_capacity(schedule.snapshots);
     for done in 1..=schedule.snapshots {
-        let share = chunks.div_ceil(schedule.threads.max(1)).max(1);
-        std::thread::scope(|scope| {
-            for part in states.chunks_mut(share) {
-                scope.spawn(move || part.iter_mut().for_each(|c| c.advance(potential, dynamics, schedule.steps)));
-            }
+        workers.install(|| {
+            states.par_iter_mut().for_each(|chunk| chunk.advance(potential, dynamics, schedule.steps));
         });
         let places: Vec<f64> = states.iter().flat_map(|chunk| chunk.places.iter().copied()).collect();
         if places.iter().any(|place| !place.is_finite()) {

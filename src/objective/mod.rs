@@ -1,33 +1,31 @@
-//! The mean loss of a network on fixed rows, as a function of the flat parameters: rows, shards, micro-batches, workers.
+//! The mean loss of a network on fixed rows, as a function of the flat parameters: rows, shards, micro-batches, pieces.
 
 mod error;
 mod execution;
-mod factor;
 mod parts;
 mod pass;
 mod portions;
 mod probe;
+mod ratio;
 mod row_losses;
 mod sum;
 
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 
 pub use error::ObjectiveError;
 pub use execution::Execution;
-pub(crate) use execution::in_order;
-pub(crate) use factor::Factor;
 pub(crate) use pass::{Direction, Pass};
 pub use portions::BLOCK;
 pub use probe::Coupling;
-use sum::{Sum, cut};
+pub(crate) use ratio::Ratio;
+use sum::{MicroBatch, Sum, SumShape, cut};
 
 use crate::autodiff::Pattern;
 use crate::data::{Batch, Dataset};
-use crate::program::{BatchNormMode, Loss, Network};
-use crate::program::{BatchStatistics, ClassScores, Mode};
-use crate::{Error, Observer, Result};
+use crate::program::{BatchNormMode, BatchStatistics, ClassScores, Loss, Mode, Network};
+use crate::{Observer, Result, Workers};
 
 /// How the loss is defined and computed.
 #[derive(Debug, Clone)]
@@ -66,12 +64,13 @@ impl ObjectiveOptions {
     }
 }
 
-/// Mean loss over the rows, and how many are classified correctly.
+/// Mean loss `Σ s_n / Σ w_n` over the rows, and how many are classified correctly.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Evaluation {
     /// Mean loss, the L2 term included where the objective has one.
     pub loss: f64,
-    /// Standard error of the mean loss over rows: their standard deviation over `√N`.
+    /// Its standard error over rows, that of a ratio: `√(N/(N−1) Σ (s_n − L w_n)²) / Σ w_n`, for weights of 1 the losses'
+    /// standard deviation over `√N`.
     pub loss_std_err: f64,
     /// Correct rows over rows; NaN where the targets are no classes.
     pub accuracy: f64,
@@ -117,21 +116,20 @@ pub struct Objective<'a> {
     pub(crate) fixed: Vec<bool>,
     /// How rows touch one another, where they do.
     pub(crate) coupling: Option<Coupling>,
-    /// Only where rows are coupled.
-    pub(crate) pool: Option<Arc<rayon::ThreadPool>>,
+    pub(crate) workers: Workers,
 }
 
 impl<'a> Objective<'a> {
     /// Checks that network, data and loss fit together, by running one row.
     ///
     /// # Errors
-    /// A layer that does not fit its input, or targets that do not fit the loss.
+    /// A layer that does not fit its input, or targets that do not fit the loss; [`Error::Threads`](crate::Error::Threads).
     pub fn new(network: &'a Network, data: &'a Dataset, options: ObjectiveOptions) -> Result<Self> {
-        let (shards, cost, fixed) = (Vec::new(), SampleCost::default(), Vec::new());
-        let mut objective = Self { network, data, options, shards, cost, fixed, coupling: None, pool: None };
+        let workers = Workers::new(options.execution.threads)?;
+        let (cost, shards, fixed) = (SampleCost::default(), Vec::new(), Vec::new());
+        let mut objective = Self { network, data, options, shards, cost, fixed, coupling: None, workers };
         objective.cost = objective.dry_run()?;
         objective.coupling = objective.find_coupling()?;
-        objective.pool = objective.coupling.is_some().then(|| Self::new_pool(&objective.options)).transpose()?;
         objective.shards = objective.cut_rows(objective.shuffled_rows());
         Ok(objective)
     }
@@ -196,8 +194,8 @@ impl<'a> Objective<'a> {
     /// A loss that is not finite; an interruption.
     pub fn evaluate(&self, theta: &Tensor, observer: &mut dyn Observer) -> Result<Evaluation> {
         let params = self.network.space().split(theta)?;
-        let (sum, _) = self.sum_over_shards(&params, &Direction::none(), Pass::Loss, observer)?;
-        self.evaluation(&sum, self.num_rows(), theta)
+        let sum = self.sum_over_rows(&params, &Direction::none(), Pass::Loss, observer)?;
+        self.evaluation(&sum, theta)
     }
 
     /// As [`Objective::evaluate`], with what the outputs say about classes; `None` where the targets are none.
@@ -210,8 +208,8 @@ impl<'a> Objective<'a> {
         observer: &mut dyn Observer,
     ) -> Result<(Evaluation, Option<ClassScores>)> {
         let params = self.network.space().split(theta)?;
-        let (sum, _) = self.sum_over_shards(&params, &Direction::none(), Pass::Loss, observer)?;
-        Ok((self.evaluation(&sum, self.num_rows(), theta)?, sum.scores))
+        let sum = self.sum_over_rows(&params, &Direction::none(), Pass::Loss, observer)?;
+        Ok((self.evaluation(&sum, theta)?, sum.scores))
     }
 
     /// Mean loss and its gradient at `theta`.
@@ -220,8 +218,8 @@ impl<'a> Objective<'a> {
     /// A loss that is not finite; an interruption.
     pub fn gradient(&self, theta: &Tensor, observer: &mut dyn Observer) -> Result<GradientReport> {
         let params = self.network.space().split(theta)?;
-        let (sum, _) = self.sum_over_shards(&params, &Direction::none(), Pass::Gradient, observer)?;
-        self.gradient_report(sum, self.num_rows(), theta)
+        let sum = self.sum_over_rows(&params, &Direction::none(), Pass::Gradient, observer)?;
+        self.gradient_report(sum, theta)
     }
 
     /// The gradient on `batch` in training mode: batch statistics, and dropout where `mode` draws it.
@@ -230,24 +228,18 @@ impl<'a> Objective<'a> {
     /// A loss that is not finite.
     pub fn training_gradient(&self, theta: &Tensor, batch: &Batch, mode: Mode) -> Result<GradientReport> {
         let params = self.network.space().split(theta)?;
-        let mut sum = Sum::new(1, self.dim());
-        let (none, rows) = (Direction::none(), batch.rows.len());
+        let (none, places) = (Direction::none(), vec![(0..batch.rows.len()).collect()]);
         let drops_out = matches!(mode, Mode::Train { dropout: Some(_) });
-        if self.network.program().has_batch_norm() || drops_out {
-            let run = || self.pass(batch, &params, &none, Pass::Gradient, mode, &mut Pattern::Free);
-            sum.add(self, self.with_pool(run)?)?;
-        } else {
-            let places: Vec<usize> = (0..rows).collect();
-            let parts = cut(&[places], self.micro_batch(0)).into_iter();
-            let parts = parts.map(|(_, places)| batch.part(places[0], places[0] + places.len()));
-            let parts = parts.collect::<Result<Vec<Batch>>>()?;
-            let work = |index: usize| {
-                self.pass(&parts[index], &params, &none, Pass::Gradient, self.mode(), &mut Pattern::Free)
-            };
-            let workers = self.workers(0, self.micro_batch(0));
-            in_order(parts.len(), workers, work, |_, part| sum.add(self, part), &mut ())?;
-        }
-        self.gradient_report(sum, rows, theta)
+        let whole = self.network.program().has_batch_norm() || drops_out;
+        let (size, mode) = if whole { (batch.rows.len().max(1), mode) } else { (self.micro_batch(0), self.mode()) };
+        let plan = cut(&places, size);
+        let work = |index: usize| {
+            let places = &plan[index].rows;
+            let part = batch.part(places[0], places[0] + places.len())?;
+            self.pass(&part, &params, &none, Pass::Gradient, mode.clone(), &mut Pattern::Free)
+        };
+        let sum = self.sum(&plan, self.gradient_shape(), work, &mut ())?;
+        self.gradient_report(sum, theta)
     }
 
     /// Mean and variance of `batch` at every batch normalisation, from a forward pass in training mode.
@@ -258,38 +250,30 @@ impl<'a> Objective<'a> {
         let (params, none) = (self.network.space().split(theta)?, Direction::none());
         let mode = Mode::Train { dropout: None };
         let run = || self.pass(batch, &params, &none, Pass::Loss, mode, &mut Pattern::Free);
-        Ok(self.with_pool(run)?.statistics)
+        Ok(self.workers.install(run)?.statistics)
     }
 
-    /// On the pool whose threads share the work inside a layer, where there is one.
-    fn with_pool<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        match &self.pool {
-            Some(pool) => pool.install(work),
-            None => work(),
-        }
-    }
-
-    /// The gradient in one micro-batch after another on this thread, with each one's activation pattern recorded
-    /// (where `patterns` is empty) or replayed.
+    /// The gradient, with the activation pattern of each micro-batch recorded (where `patterns` is empty) or replayed.
     ///
     /// # Errors
     /// A loss that is not finite.
     pub fn gradient_with_patterns(&self, theta: &Tensor, patterns: &mut Vec<Pattern>) -> Result<Tensor> {
         let params = self.network.space().split(theta)?;
         // Batch statistics couple all rows: then they stay one micro-batch.
-        let size = if self.pool.is_some() { self.num_rows() } else { self.micro_batch(0) };
-        let plan = cut(&self.shards, size);
-        let record = patterns.is_empty();
-        let mut sum = Sum::new(1, self.dim());
-        for (index, (_, rows)) in plan.iter().enumerate() {
-            if record {
-                patterns.push(Pattern::Record(Vec::new()));
-            }
-            let none = Direction::none();
-            let batch = self.batch(rows)?;
-            sum.add(self, self.pass(&batch, &params, &none, Pass::Gradient, self.mode(), &mut patterns[index])?)?;
+        let size = if self.couples_rows() { self.num_rows() } else { self.micro_batch(0) };
+        let (plan, none) = (cut(&self.shards, size), Direction::none());
+        if patterns.is_empty() {
+            patterns.resize_with(plan.len(), || Pattern::Record(Vec::new()));
         }
-        Ok(self.gradient_report(sum, self.num_rows(), theta)?.gradient)
+        let cells: Vec<Mutex<&mut Pattern>> = patterns.iter_mut().map(Mutex::new).collect();
+        let work = |index: usize| {
+            let batch = self.batch(&plan[index].rows)?;
+            // Each is locked once.
+            let mut pattern = cells[index].lock().unwrap_or_else(PoisonError::into_inner);
+            self.pass(&batch, &params, &none, Pass::Gradient, self.mode(), &mut pattern)
+        };
+        let sum = self.sum(&plan, self.gradient_shape(), work, &mut ())?;
+        Ok(self.gradient_report(sum, theta)?.gradient)
     }
 
     /// Names of the parameter tensors that the loss of the first rows does not depend on.
@@ -306,45 +290,30 @@ impl<'a> Objective<'a> {
         Ok(tensors.zip(&part.gradients).filter(|(_, g)| g.is_none()).map(|(tensor, _)| tensor.name.clone()).collect())
     }
 
-    /// Sums a pass over all rows; also the forms `vᵀA_s v` and the number of rows per shard.
-    pub(crate) fn sum_over_shards(
+    /// Sums a pass over all rows, with weights and forms `vᵀA_s v` by shard where `direction` asks for them.
+    ///
+    /// Sample-parallel: a worker takes a micro-batch through the whole network. Where batch statistics couple all rows, one
+    /// tape takes them at once, and kernels share its work: layer-parallel.
+    pub(crate) fn sum_over_rows(
         &self,
         params: &[Tensor],
         direction: &Direction,
         pass: Pass,
         observer: &mut dyn Observer,
-    ) -> Result<(Sum, Vec<usize>)> {
+    ) -> Result<Sum> {
+        let plan = match self.couples_rows() {
+            true => vec![MicroBatch { shard: 0, rows: self.shards[0].clone() }],
+            false => self.micro_batches(direction),
+        };
+        let work = |index: usize| {
+            self.pass(&self.batch(&plan[index].rows)?, params, direction, pass, self.mode(), &mut Pattern::Free)
+        };
         let columns = if pass == Pass::Loss { 0 } else { self.dim() };
-        let mut sum = Sum::new(direction.count.max(1), columns);
-        sum.forms = vec![vec![0.0; direction.count]; self.shards.len()];
-        if let Some(pool) = &self.pool {
-            // Layer-parallel: batch statistics couple all rows, so one tape takes them at once.
-            let rows = &self.shards[0];
-            let batch = self.batch(rows)?;
-            let part = pool.install(|| self.pass(&batch, params, direction, pass, self.mode(), &mut Pattern::Free))?;
-            sum.add_to_shard(self, (0, rows), part)?;
-        } else {
-            self.run(&self.micro_batches(direction), params, direction, pass, &mut sum, observer)?;
-        }
-        Ok((sum, self.shards.iter().map(Vec::len).collect()))
+        self.sum(&plan, SumShape { directions: direction.count, columns }, work, observer)
     }
 
-    /// Sample-parallel: a worker takes a micro-batch through the whole network.
-    fn run(
-        &self,
-        plan: &[(usize, Vec<usize>)],
-        params: &[Tensor],
-        direction: &Direction,
-        pass: Pass,
-        sum: &mut Sum,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
-        let workers = self.workers(direction.count, self.micro_batch(direction.count));
-        let work = |index: usize| {
-            self.pass(&self.batch(&plan[index].1)?, params, direction, pass, self.mode(), &mut Pattern::Free)
-        };
-        let commit = |index: usize, part| sum.add_to_shard(self, (plan[index].0, plan[index].1.as_slice()), part);
-        in_order(plan.len(), workers, work, commit, observer)
+    fn gradient_shape(&self) -> SumShape {
+        SumShape { directions: 0, columns: self.dim() }
     }
 
     pub(crate) fn mode(&self) -> Mode {
@@ -354,31 +323,25 @@ impl<'a> Objective<'a> {
         }
     }
 
-    fn evaluation(&self, sum: &Sum, rows: usize, theta: &Tensor) -> Result<Evaluation> {
-        let count = rows as f64;
-        let mut loss = sum.loss / count;
-        let variance = (sum.loss_squares / count - loss * loss).max(0.0) * count / (count - 1.0);
+    fn evaluation(&self, sum: &Sum, theta: &Tensor) -> Result<Evaluation> {
+        let mut loss = sum.loss.value();
         if self.options.weight_decay != 0.0 {
             let square = theta.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
             loss += 0.5 * self.options.weight_decay * square;
         }
-        let accuracy = sum.correct.map_or(f64::NAN, |correct| correct as f64 / count);
-        let accuracy_std_err = (accuracy * (1.0 - accuracy) / (count - 1.0)).sqrt();
-        Ok(Evaluation { loss, loss_std_err: (variance / count).sqrt(), accuracy, accuracy_std_err })
+        let rows = sum.loss.rows;
+        let accuracy = sum.correct.map_or(f64::NAN, |correct| correct as f64 / rows);
+        let accuracy_std_err = (accuracy * (1.0 - accuracy) / (rows - 1.0)).sqrt();
+        Ok(Evaluation { loss, loss_std_err: sum.loss.std_err(), accuracy, accuracy_std_err })
     }
 
-    fn gradient_report(&self, sum: Sum, rows: usize, theta: &Tensor) -> Result<GradientReport> {
-        let evaluation = self.evaluation(&sum, rows, theta)?;
-        let gradient = sum.primal.finish(1.0 / rows as f64, theta.dtype(), theta.device())?.squeeze(0)?;
+    fn gradient_report(&self, sum: Sum, theta: &Tensor) -> Result<GradientReport> {
+        let evaluation = self.evaluation(&sum, theta)?;
+        let gradient = sum.primal.finish(1.0 / sum.weight, theta.dtype(), theta.device())?.squeeze(0)?;
         let gradient = match self.options.weight_decay {
             0.0 => gradient,
             decay => (gradient + (theta * decay)?)?,
         };
         Ok(GradientReport { evaluation, gradient, statistics: sum.statistics, scores: sum.scores })
-    }
-
-    fn new_pool(options: &ObjectiveOptions) -> Result<Arc<rayon::ThreadPool>> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.execution.threads).build();
-        pool.map(Arc::new).map_err(|error| Error::Threads { reason: error.to_string() })
     }
 }

@@ -22,7 +22,7 @@ impl<'a> Objective<'a> {
     /// Consecutive parts of shuffled rows, as many as asked for; fewer, but not below [`FEWEST_SHARDS`], where so few
     /// rows would not pay for committing a gradient. One part, in the order of the data, where rows are coupled.
     pub(super) fn cut_rows(&self, mut rows: Vec<usize>) -> Vec<Vec<usize>> {
-        if self.pool.is_some() {
+        if self.couples_rows() {
             rows.sort_unstable();
             return vec![rows];
         }
@@ -34,9 +34,9 @@ impl<'a> Objective<'a> {
 
     /// The objective on some of its data shards: the mean over their rows, for cross-fitting.
     ///
-    /// The rows of disjoint parts are independent draws where the data are, since shards are random parts. With `R_i`
-    /// rows in part `i`, the curvature of the whole is `Σ (R_i / N) A_i` over the parts (`A_i` their curvatures), L2
-    /// term included.
+    /// The rows of disjoint parts are independent draws where the data are, since shards are random parts. With `W_i` the
+    /// weight of the rows of part `i`, the curvature of the whole is `Σ (W_i / Σ W) A_i` over the parts (`A_i` their
+    /// curvatures), L2 term included.
     ///
     /// # Errors
     /// [`ObjectiveError::NoShards`] for a range that is empty or reaches past the last shard.
@@ -58,7 +58,7 @@ impl<'a> Objective<'a> {
             return Err(ObjectiveError::SubsetSize { got: num_rows, num_rows: own }.into());
         }
         let mut rows = self.shards.concat();
-        if self.pool.is_some() {
+        if self.couples_rows() {
             // Coupled rows are kept in the order of the data, which may be sorted by class.
             rows.shuffle(&mut stream(self.options.seed, Purpose::Shards));
         }

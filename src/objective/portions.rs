@@ -3,13 +3,16 @@
 
 use super::Objective;
 use super::pass::Direction;
-use super::sum::{cut, cut_evenly};
+use super::sum::{MicroBatch, SumShape, cut, cut_evenly};
 
 /// Directions that one product carries at a time where memory allows.
 pub const BLOCK: usize = 8;
 
 /// Micro-batches of a product, at least, where each pays for committing a gradient: work for as many threads.
-const WANTED_PIECES: usize = 16;
+const WANTED_BATCHES: usize = 16;
+
+/// Pieces of a sum, at most.
+const MOST_PIECES: usize = 32;
 
 /// What an activation of a block may occupy to stay near a core: a fixed figure, not this machine's cache.
 const NOMINAL_CACHE_BYTES: usize = 5 << 19;
@@ -34,18 +37,23 @@ impl Objective<'_> {
         (256 * self.dim()).div_ceil(self.cost.multiply_adds.max(1)).max(1)
     }
 
-    /// Shard and rows of each micro-batch of a pass, where no batch statistics couple the rows.
-    pub(crate) fn micro_batches(&self, direction: &Direction) -> Vec<(usize, Vec<usize>)> {
+    /// The micro-batches of a pass, where no batch statistics couple the rows.
+    pub(crate) fn micro_batches(&self, direction: &Direction) -> Vec<MicroBatch> {
         let size = self.micro_batch(direction.count);
         if direction.by_shard {
             return cut(&self.shards, size);
         }
-        let share = self.num_rows().div_ceil(WANTED_PIECES).max(self.paying_rows());
+        let share = self.num_rows().div_ceil(WANTED_BATCHES).max(self.paying_rows());
         cut_evenly(&self.shards, size.min(share))
     }
 
+    /// Pieces of a sum over so many micro-batches: see [`pieces`].
+    pub(crate) fn pieces(&self, batches: usize, sum_bytes: usize) -> usize {
+        pieces(batches, sum_bytes, self.options.execution.memory_bytes)
+    }
+
     /// As many workers as asked for, and as fit the memory with `rows` rows each.
-    pub(crate) fn workers(&self, directions: usize, rows: usize) -> usize {
+    pub(crate) fn worker_limit(&self, directions: usize, rows: usize) -> usize {
         if !self.options.device.is_cpu() {
             return 1;
         }
@@ -58,15 +66,59 @@ impl Objective<'_> {
         self.options.dtype.size_in_bytes() * (1 + directions) * (self.dim() + rows * self.cost.activations)
     }
 
-    /// What a product with `directions` vectors occupies: the vectors, their products, the sum in f64, and the workers.
+    /// What a product with `directions` vectors occupies: the vectors, their products, the sums in f64, and the workers.
     pub(crate) fn product_bytes(&self, directions: usize) -> usize {
         let (rows, workers) = if self.couples_rows() {
             (self.num_rows(), 1)
         } else {
             let size = self.micro_batch(directions);
-            (size.min(self.num_rows()), self.workers(directions, size))
+            (size.min(self.num_rows()), self.worker_limit(directions, size))
         };
-        let vectors = directions * self.dim() * (2 * self.options.dtype.size_in_bytes() + 8);
-        vectors + workers * self.worker_bytes(directions, rows)
+        let vectors = 2 * directions * self.dim() * self.options.dtype.size_in_bytes();
+        vectors + self.sums_bytes(directions, (rows, workers)) + workers * self.worker_bytes(directions, rows)
+    }
+
+    /// The sums that exist at a time: of the pieces that workers with `rows` rows have begun, and of the levels of the tree.
+    fn sums_bytes(&self, directions: usize, (rows, workers): (usize, usize)) -> usize {
+        let bytes = SumShape { directions, columns: self.dim() }.bytes();
+        let batches = self.num_rows().div_ceil(rows.max(1));
+        let pieces = self.pieces(batches, bytes);
+        let begun = (workers * pieces).div_ceil(batches.max(1));
+        pieces.min(begun + pieces.ilog2() as usize) * bytes
+    }
+}
+
+/// Pieces of even numbers of micro-batches, for sums of `sum_bytes` each: at most [`MOST_PIECES`]; even where several, so that
+/// two threads end together; and fewer where the sum at hand and one on each level of the tree would take more than a sixth
+/// of the memory.
+fn pieces(batches: usize, sum_bytes: usize, memory_bytes: usize) -> usize {
+    let fitting = (memory_bytes / 6).checked_div(sum_bytes).unwrap_or(usize::MAX);
+    let sums = fitting.clamp(1, 1 + MOST_PIECES.ilog2() as usize);
+    let most = 1 << (sums - 1);
+    let batches_each = batches.div_ceil(most).max(1);
+    match batches.div_ceil(batches_each) {
+        0 | 1 => 1,
+        pieces => pieces.next_multiple_of(2).min(batches),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_few_even_and_fit() {
+        let of = |batches| pieces(batches, 1000, 1 << 30);
+        let expected =
+            [(0, 1), (1, 1), (2, 2), (3, 3), (31, 31), (32, 32), (33, 18), (40, 20), (64, 32), (65, 22), (1000, 32)];
+        for (batches, expected) in expected {
+            assert_eq!(of(batches), expected, "{batches}");
+        }
+        // Sums without vectors take no memory.
+        assert_eq!(pieces(64, 0, 1), 32);
+        // One sum in a sixth of the memory: one piece; k + 1 sums: 2^k pieces.
+        for (sums, expected) in [(0, 1), (1, 1), (2, 2), (3, 4), (5, 16), (6, 32), (100, 32)] {
+            assert_eq!(pieces(4096, 1000, 6 * (1000 * sums + 500)), expected, "{sums}");
+        }
     }
 }

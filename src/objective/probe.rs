@@ -8,7 +8,7 @@ use super::{Objective, SampleCost};
 use crate::Result;
 use crate::autodiff::{Saved, Tape};
 use crate::data::{Batch, DataError};
-use crate::program::{BatchNormMode, Loss, Mode, Place, Start, per_sample_loss};
+use crate::program::{BatchNormMode, Loss, Mode, Place, Start};
 
 /// The operation through which the loss of a row depends on other rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,14 +39,15 @@ impl Objective<'_> {
         let params = space.split(&zeros)?;
         let mut tape = Tape::<Tensor>::new(Saved::Nothing);
         let batch = self.batch(&[0])?;
-        let output = self.network.forward(&mut tape, &params, batch.x.clone(), Mode::Eval)?.output;
+        let outcome = self.network.forward(&mut tape, &params, batch.x.clone(), Mode::Eval)?;
+        let output = &outcome.output;
         let cost = self.network.fused().infer(&[batch.x.dims().to_vec()], false)?.cost;
-        if let &[_, outputs] = output.dims()? {
+        if let (&[_, outputs], true) = (output.dims()?, self.options.loss != Loss::Program) {
             // One logit tells two classes apart.
             let two = self.options.loss == Loss::BceWithLogits && outputs == 1 && self.data.num_classes().is_some();
             self.data.check_classes(if two { 2 } else { outputs })?;
         }
-        per_sample_loss(&mut tape, &self.options.loss, &output, &batch.targets)?;
+        self.row_loss(&mut tape, &outcome, &batch)?;
         Ok(SampleCost {
             multiply_adds: cost.multiply_adds,
             activations: cost.activations,

@@ -4,11 +4,9 @@ use candle_core::DType;
 use candle_core::Tensor;
 
 use super::Objective;
-use super::execution::in_order;
 use super::sum::cut;
 use crate::autodiff::{Saved, Tape};
 use crate::program::Network;
-use crate::program::per_sample_loss;
 use crate::{Observer, Result};
 
 impl Objective<'_> {
@@ -17,19 +15,12 @@ impl Objective<'_> {
         Objective { network, ..self.clone() }
     }
 
-    /// The same objective for a worker that has a core of its own.
-    pub(crate) fn on_one_thread(&self) -> Self {
-        let mut one = self.clone();
-        one.options.execution.threads = 1;
-        one
-    }
-
     /// Workers that take one parameter vector each through all rows: as many as threads, and as fit the memory.
     pub(crate) fn point_workers(&self) -> usize {
-        if self.couples_rows() { 1 } else { self.workers(0, self.micro_batch(0)) }
+        if self.couples_rows() { 1 } else { self.worker_limit(0, self.micro_batch(0)) }
     }
 
-    /// Losses `ℓ_n(θ)` of all rows in the order of the data, without an L2 term. Cost: one forward pass over the rows.
+    /// Losses `s_n(θ)` of all rows in the order of the data, without an L2 term. Cost: one forward pass over the rows.
     ///
     /// # Errors
     /// A tensor operation that fails; an interruption.
@@ -37,23 +28,18 @@ impl Objective<'_> {
         let params = self.network.space().split(&self.place(theta)?)?;
         let size = if self.couples_rows() { self.num_rows() } else { self.micro_batch(0) };
         let plan = cut(&self.shards, size);
-        let mut losses = vec![f64::NAN; self.data.len()];
         let work = |index: usize| {
-            let batch = self.batch(&plan[index].1)?;
+            let batch = self.batch(&plan[index].rows)?;
             let mut tape = Tape::<Tensor>::new(Saved::Nothing);
-            let (output, _) = self.forward(&mut tape, &params, &batch, self.mode())?;
-            let loss = per_sample_loss(&mut tape, &self.options.loss, &output, &batch.targets)?;
+            let outcome = self.forward(&mut tape, &params, &batch, self.mode())?;
+            let loss = self.row_loss(&mut tape, &outcome, &batch)?;
             Ok(loss.value().flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?)
         };
-        let commit = |index: usize, values: Vec<f64>| {
-            for (row, value) in plan[index].1.iter().zip(values) {
-                if let Some(place) = losses.get_mut(*row) {
-                    *place = value;
-                }
-            }
-            Ok(())
-        };
-        in_order(plan.len(), self.workers(0, size), work, commit, observer)?;
+        let parts = self.workers.map(plan.len(), self.worker_limit(0, size), work, observer)?;
+        let mut losses = vec![f64::NAN; self.data.len()];
+        for (row, value) in plan.iter().flat_map(|batch| &batch.rows).zip(parts.into_iter().flatten()) {
+            losses[*row] = value;
+        }
         Ok(losses)
     }
 }

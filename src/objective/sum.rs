@@ -1,84 +1,166 @@
-//! Micro-batches, and sums over them.
+//! Micro-batches, and sums over them by fixed pieces.
 
-use super::Objective;
-use super::ObjectiveError;
+use candle_core::Tensor;
+
 use super::pass::Part;
-use crate::Result;
+use super::{Objective, ObjectiveError, Ratio};
 use crate::kernels::Accumulator;
 use crate::program::{BatchStatistics, ClassScores};
+use crate::workers::{Cut, PieceSum};
+use crate::{Observer, Result};
 
-/// Shard and rows of each micro-batch: even pieces of at most `size` rows that never cross a shard.
-pub(crate) fn cut(shards: &[Vec<usize>], size: usize) -> Vec<(usize, Vec<usize>)> {
+/// Rows that go through the network together; all of one data shard, where the cut keeps to shards.
+#[derive(Debug, Clone)]
+pub(crate) struct MicroBatch {
+    pub(crate) shard: usize,
+    pub(crate) rows: Vec<usize>,
+}
+
+/// Even micro-batches of at most `size` rows that never cross a shard.
+pub(crate) fn cut(shards: &[Vec<usize>], size: usize) -> Vec<MicroBatch> {
     let mut plan = Vec::new();
     for (shard, rows) in shards.iter().enumerate() {
-        let pieces = rows.len().div_ceil(size);
-        for piece in 0..pieces {
-            plan.push((shard, rows[piece * rows.len() / pieces..(piece + 1) * rows.len() / pieces].to_vec()));
+        let count = rows.len().div_ceil(size);
+        for index in 0..count {
+            let rows = rows[index * rows.len() / count..(index + 1) * rows.len() / count].to_vec();
+            plan.push(MicroBatch { shard, rows });
         }
     }
     plan
 }
 
-/// As [`cut`], but pieces may hold rows of several shards, and two or more are an even number: two threads end together.
-pub(crate) fn cut_evenly(shards: &[Vec<usize>], size: usize) -> Vec<(usize, Vec<usize>)> {
+/// As [`cut`], but a micro-batch may hold rows of several shards, and two or more are an even number: two threads end
+/// together.
+pub(crate) fn cut_evenly(shards: &[Vec<usize>], size: usize) -> Vec<MicroBatch> {
     let rows = shards.concat();
-    let pieces = rows.len().div_ceil(size);
-    let pieces = if pieces > 1 { pieces.next_multiple_of(2) } else { 1 };
-    let size = rows.len().div_ceil(pieces);
+    let count = rows.len().div_ceil(size);
+    let count = if count > 1 { count.next_multiple_of(2) } else { 1 };
+    let size = rows.len().div_ceil(count);
     cut(&[rows], size)
+}
+
+/// What a sum over micro-batches holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SumShape {
+    /// Vectors per micro-batch: directions of a product, or 0 of a gradient or loss.
+    pub(crate) directions: usize,
+    /// Numbers of a gradient or product: all parameters, or 0 of a loss.
+    pub(crate) columns: usize,
+}
+
+impl SumShape {
+    /// Bytes of the gradient or products, in f64.
+    pub(crate) fn bytes(self) -> usize {
+        8 * self.directions.max(1) * self.columns
+    }
 }
 
 /// Sums over micro-batches.
 pub(crate) struct Sum {
-    pub(crate) loss: f64,
-    pub(crate) loss_squares: f64,
+    /// Losses and weights of the rows.
+    pub(crate) loss: Ratio,
+    pub(crate) weight: f64,
     pub(crate) correct: Option<usize>,
     /// Of the gradient (`[1, n]`) or of the products (`[k, n]`).
     pub(crate) primal: Accumulator,
-    pub(crate) forms: Vec<Vec<f64>>,
+    /// By data shard: the rows' weights and the forms `vᵀA v`.
+    pub(crate) shards: Vec<(f64, Vec<f64>)>,
     pub(crate) statistics: Vec<BatchStatistics>,
     /// `None` where some part has none.
     pub(crate) scores: Option<ClassScores>,
 }
 
 impl Sum {
-    pub(crate) fn new(rows: usize, columns: usize) -> Self {
-        let primal = Accumulator::new(rows, columns);
-        let (forms, statistics, scores) = (Vec::new(), Vec::new(), Some(ClassScores::new()));
-        Self { loss: 0.0, loss_squares: 0.0, correct: Some(0), primal, forms, statistics, scores }
-    }
-
-    pub(crate) fn add(&mut self, objective: &Objective<'_>, part: Part) -> Result<()> {
-        self.loss += part.loss;
-        self.loss_squares += part.loss_squares;
-        self.correct = self.correct.zip(part.correct).map(|(sum, part)| sum + part);
-        for (tensor, gradient) in objective.network.space().tensors().iter().zip(&part.gradients) {
-            if let Some(gradient) = gradient {
-                self.primal.add(tensor.offset, gradient)?;
-            }
+    pub(crate) fn new(shape: SumShape, num_shards: usize) -> Self {
+        Self {
+            loss: Ratio::default(),
+            weight: 0.0,
+            correct: Some(0),
+            primal: Accumulator::new(shape.directions.max(1), shape.columns),
+            shards: vec![(0.0, vec![0.0; shape.directions]); num_shards],
+            statistics: Vec::new(),
+            scores: Some(ClassScores::new()),
         }
-        self.statistics = part.statistics;
-        self.scores = self.scores.take().zip(part.scores).map(|(mut sum, part)| {
-            sum.add(part);
-            sum
-        });
+    }
+}
+
+/// A part with its shard, and its gradients with their first columns.
+pub(crate) struct Placed {
+    shard: usize,
+    block: Vec<(usize, Tensor)>,
+    part: Part,
+}
+
+impl PieceSum<Placed> for Sum {
+    fn add(&mut self, Placed { shard, block, part }: Placed) -> Result<()> {
+        self.loss = self.loss.merge(part.loss);
+        self.weight += part.weight;
+        self.correct = self.correct.zip(part.correct).map(|(sum, part)| sum + part);
+        self.primal.add(block)?;
+        if let Some((weight, forms)) = self.shards.get_mut(shard) {
+            *weight += part.weight;
+            forms.iter_mut().zip(&part.forms).for_each(|(sum, form)| *sum += form);
+        }
+        if !part.statistics.is_empty() {
+            self.statistics = part.statistics;
+        }
+        self.scores = joined(self.scores.take(), part.scores);
         Ok(())
     }
 
-    /// Adds a micro-batch of `rows`, named in an error where its products are not finite.
-    pub(crate) fn add_to_shard(
-        &mut self,
-        objective: &Objective<'_>,
-        (shard, rows): (usize, &[usize]),
-        part: Part,
-    ) -> Result<()> {
+    fn merge(mut self, later: Self) -> Result<Self> {
+        self.loss = self.loss.merge(later.loss);
+        self.weight += later.weight;
+        self.correct = self.correct.zip(later.correct).map(|(sum, later)| sum + later);
+        self.primal = self.primal.merge(later.primal)?;
+        for ((weight, forms), (more, later)) in self.shards.iter_mut().zip(&later.shards) {
+            *weight += more;
+            forms.iter_mut().zip(later).for_each(|(sum, form)| *sum += form);
+        }
+        if !later.statistics.is_empty() {
+            self.statistics = later.statistics;
+        }
+        self.scores = joined(self.scores.take(), later.scores);
+        Ok(self)
+    }
+}
+
+fn joined(scores: Option<ClassScores>, later: Option<ClassScores>) -> Option<ClassScores> {
+    let (mut scores, later) = (scores?, later?);
+    scores.add(later);
+    Some(scores)
+}
+
+impl Objective<'_> {
+    /// Sums what `pass` makes of each micro-batch of `plan`, by number. Pieces depend on plan, shape and memory only.
+    pub(crate) fn sum(
+        &self,
+        plan: &[MicroBatch],
+        shape: SumShape,
+        pass: impl Fn(usize) -> Result<Part> + Sync,
+        observer: &mut dyn Observer,
+    ) -> Result<Sum> {
+        let num_shards = plan.iter().map(|batch| batch.shard + 1).max().unwrap_or(0);
+        let rows = plan.iter().map(|batch| batch.rows.len()).max().unwrap_or(0);
+        let work = |index: usize| self.placed(&plan[index], pass(index)?);
+        let start = || Sum::new(shape, num_shards);
+        // Pieces of a loss are those of a gradient, so that it has the same bits in both.
+        let bytes = SumShape { columns: self.dim(), ..shape }.bytes();
+        let cut = Cut::new(plan.len(), self.pieces(plan.len(), bytes));
+        let sum = self.workers.reduce(cut, self.worker_limit(shape.directions, rows), work, start, observer)?;
+        Ok(sum.unwrap_or_else(start))
+    }
+
+    /// Refuses a part whose products are not finite, and names its micro-batch.
+    fn placed(&self, batch: &MicroBatch, mut part: Part) -> Result<Placed> {
         // An entry that is infinite or NaN makes its form so too, even where the vector is 0.
-        if let (Some(&row), false) = (rows.first(), part.forms.iter().all(|form| form.is_finite())) {
-            return Err(ObjectiveError::NonFiniteProduct { shard, row, num_rows: rows.len() }.into());
+        if let (Some(&row), false) = (batch.rows.first(), part.forms.iter().all(|form| form.is_finite())) {
+            let (shard, num_rows) = (batch.shard, batch.rows.len());
+            return Err(ObjectiveError::NonFiniteProduct { shard, row, num_rows }.into());
         }
-        if let Some(forms) = self.forms.get_mut(shard) {
-            forms.iter_mut().zip(&part.forms).for_each(|(sum, form)| *sum += form);
-        }
-        self.add(objective, part)
+        let gradients = std::mem::take(&mut part.gradients);
+        let tensors = self.network.space().tensors().iter();
+        let block = tensors.zip(gradients).filter_map(|(tensor, gradient)| Some((tensor.offset, gradient?)));
+        Ok(Placed { shard: batch.shard, block: block.collect(), part })
     }
 }

@@ -74,9 +74,9 @@ impl LinearOperator for DenseOperator {
         let entries = vectors.iter().flat_map(|v| (&self.matrix * v).data.as_vec().clone()).collect();
         let product = Tensor::from_vec(entries, (vectors.len(), self.dim()), &Device::Cpu)?.to_dtype(self.dtype)?;
         let forms = |matrix: &DMatrix<f64>| vectors.iter().map(|v| v.dot(&(matrix * v))).collect();
-        let shards = (!self.shards.is_empty()).then(|| ShardForms {
-            rows: self.shards.iter().map(|(rows, _)| *rows).collect(),
-            forms: self.shards.iter().map(|(_, matrix)| forms(matrix)).collect(),
+        let shards = (!self.shards.is_empty()).then(|| {
+            let rows = self.shards.iter().map(|(rows, _)| *rows).collect();
+            ShardForms::of_rows(rows, self.shards.iter().map(|(_, matrix)| forms(matrix)).collect())
         });
         Ok(Product { block: product, shards })
     }
@@ -109,7 +109,7 @@ mod tests {
         let block = Tensor::new(&[[1.0_f32, 1.0]], &Device::Cpu).unwrap();
         let product = operator.apply(&block, &mut ()).unwrap();
         assert_eq!(product.block.to_vec2::<f32>().unwrap(), [[1.75, 6.75]]);
-        assert_eq!(product.shards.unwrap(), ShardForms { rows: vec![1, 3], forms: vec![vec![4.0], vec![10.0]] });
+        assert_eq!(product.shards.unwrap(), ShardForms::of_rows(vec![1, 3], vec![vec![4.0], vec![10.0]]));
     }
 
     #[test]

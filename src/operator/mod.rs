@@ -50,19 +50,43 @@ pub struct Product {
     pub shards: Option<ShardForms>,
 }
 
-/// The forms `vᵀA_s v` of each data shard `s`, where `A = Σ_s (rows_s / Σ rows) A_s`.
+/// The forms `vᵀA_s v` of each data shard `s`, where `A = Σ_s (W_s / Σ W) A_s`, `W_s` the weight of the shard's rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShardForms {
     /// Rows in each shard, `[S]`.
     pub rows: Vec<usize>,
+    /// `W_s`, the sum of the rows' weights, `[S]`: their number where each row counts once.
+    pub weights: Vec<f64>,
     /// `forms[s][i] = v_iᵀ A_s v_i`, `[S][k]`.
     pub forms: Vec<Vec<f64>>,
 }
 
 impl ShardForms {
+    /// Forms of shards whose rows count once each.
+    pub fn of_rows(rows: Vec<usize>, forms: Vec<Vec<f64>>) -> Self {
+        let weights = rows.iter().map(|&rows| rows as f64).collect();
+        Self { rows, weights, forms }
+    }
+
+    /// `W_s / Σ W`.
+    pub fn shares(&self) -> Vec<f64> {
+        let total: f64 = self.weights.iter().sum();
+        self.weights.iter().map(|weight| weight / total).collect()
+    }
+
+    /// Whether the shards are those of `other`.
+    pub fn same_shards(&self, other: &Self) -> bool {
+        self.rows == other.rows && self.weights == other.weights
+    }
+
+    /// These shards with other forms.
+    pub fn with_forms(&self, forms: Vec<Vec<f64>>) -> Self {
+        Self { rows: self.rows.clone(), weights: self.weights.clone(), forms }
+    }
+
     /// The forms of vectors number `which`, in that order.
     pub fn select(&self, which: &[usize]) -> Self {
         let forms = self.forms.iter().map(|forms| which.iter().map(|&i| forms[i]).collect()).collect();
-        Self { rows: self.rows.clone(), forms }
+        self.with_forms(forms)
     }
 }

@@ -159,7 +159,7 @@ impl LinearOperator for WeightedSum<'_> {
 
 fn add_forms(sum: Option<ShardForms>, term: Option<ShardForms>) -> Option<ShardForms> {
     let (mut sum, term) = (sum?, term?);
-    if sum.rows != term.rows {
+    if !sum.same_shards(&term) {
         return None;
     }
     sum.forms.iter_mut().flatten().zip(term.forms.iter().flatten()).for_each(|(sum, form)| *sum += form);

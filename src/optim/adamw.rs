@@ -4,8 +4,8 @@ use candle_core::{Tensor, WithDType};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::CHUNK;
 use super::base::Stride;
-use super::workers::CHUNK;
 use crate::Result;
 use crate::kernels::{Slice, with_float};
 use crate::train::TrainError;
@@ -104,7 +104,7 @@ fn descend<T: WithDType>(
     let [scale, fresh1, keep2, fresh2] =
         [stride.gradient_scale, 1.0 - adamw.beta1, adamw.beta2, 1.0 - adamw.beta2].map(T::from_f64);
     let [pace, root2, eps] = [rate / bias1, bias2.sqrt(), adamw.eps].map(T::from_f64);
-    stride.workers.run(|| {
+    stride.workers.install(|| {
         let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
         let vectors = theta.par_chunks_mut(CHUNK).zip(moments).zip(gradient.par_chunks(CHUNK));
         vectors.enumerate().for_each(|(index, ((theta, (first, second)), gradient))| {

@@ -7,9 +7,8 @@ use super::adamw::{AdamW, Moments};
 use super::fields::Fields;
 use super::groups::Groups;
 use super::sgd::{Momentum, Sgd};
-use super::workers::Workers;
-use crate::Result;
 use crate::train::TrainError;
+use crate::{Result, Workers};
 
 /// What turns a gradient into a step, under `sgd`, `adamw`, `sam`, `asam` and `rwp` alike.
 ///

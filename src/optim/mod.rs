@@ -22,7 +22,6 @@ mod schedule;
 mod sgd;
 mod sgld;
 mod state;
-mod workers;
 
 pub use adamw::AdamW;
 pub use asam::Asam;
@@ -38,6 +37,10 @@ pub use schedule::{Curve, Schedule};
 pub use sgd::Sgd;
 pub use sgld::Sgld;
 pub use state::OptimizerState;
+
+/// Numbers per piece of vector work and per sub-stream of noise; part of every result, so it never changes. Vector work is
+/// elementwise or keyed by chunk: any number of threads gives the same bits.
+const CHUNK: usize = 4096;
 
 #[cfg(test)]
 mod testing;

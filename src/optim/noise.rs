@@ -7,10 +7,10 @@ use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::workers::{CHUNK, Workers};
-use crate::Result;
+use super::CHUNK;
 use crate::kernels::{Slice, with_float};
 use crate::random::{Purpose, substream};
+use crate::{Result, Workers};
 
 /// The law of one entry of `ε/σ`: mean 0, variance 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ impl Noise {
         let (seed, first) = (self.seed, draw * theta.elem_count().div_ceil(CHUNK) as u64);
         let shifted = with_float!(theta.dtype(), T => {
             let mut values = Slice::<T>::of(&host)?.to_vec();
-            self.workers.run(|| {
+            self.workers.install(|| {
                 values.par_chunks_mut(CHUNK).enumerate().for_each(|(index, chunk)| {
                     let mut unit = [0.0; CHUNK];
                     law.fill(&mut substream(seed, purpose, first + index as u64), &mut unit[..chunk.len()]);

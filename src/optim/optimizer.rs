@@ -8,12 +8,11 @@ use super::groups::{Decay, Groups};
 use super::noise::{Noise, Perturbation};
 use super::sam::norm;
 use super::sgld::noise_scale;
-use super::workers::Workers;
 use crate::autodiff::{ParamKind, ParamSpace};
 use crate::objective::GradientReport;
 use crate::random::Purpose;
 use crate::train::TrainError;
-use crate::{Error, Result};
+use crate::{Error, Result, Workers};
 
 /// What belongs to every method.
 #[derive(Debug, Clone, PartialEq)]

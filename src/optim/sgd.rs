@@ -4,8 +4,8 @@ use candle_core::{Tensor, WithDType};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::CHUNK;
 use super::base::Stride;
-use super::workers::CHUNK;
 use crate::Result;
 use crate::kernels::{Slice, with_float};
 use crate::train::TrainError;
@@ -111,7 +111,7 @@ fn descend<T: WithDType>(stride: &Stride<'_>, theta: &mut [T]) -> candle_core::R
     let gradient = Slice::<T>::of(stride.gradient)?;
     let gradient: &[T] = &gradient;
     let [scale, rate] = [stride.gradient_scale, stride.learning_rate].map(T::from_f64);
-    stride.workers.run(|| {
+    stride.workers.install(|| {
         let chunks = theta.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).enumerate();
         chunks.for_each(|(index, (theta, gradient))| {
             for (piece, decay) in stride.weight_decay.pieces(index * CHUNK, theta.len()) {
@@ -130,7 +130,7 @@ fn roll<T: WithDType>(sgd: &Sgd, stride: &Stride<'_>, theta: &mut [T], velocity:
     let gradient = Slice::<T>::of(stride.gradient)?;
     let gradient: &[T] = &gradient;
     let [scale, rate, mu] = [stride.gradient_scale, stride.learning_rate, sgd.momentum].map(T::from_f64);
-    stride.workers.run(|| {
+    stride.workers.install(|| {
         let vectors = theta.par_chunks_mut(CHUNK).zip(velocity.par_chunks_mut(CHUNK)).zip(gradient.par_chunks(CHUNK));
         vectors.enumerate().for_each(|(index, ((theta, velocity), gradient))| {
             for (piece, decay) in stride.weight_decay.pieces(index * CHUNK, theta.len()) {

@@ -83,7 +83,7 @@ impl Program {
             match node.operation.rows(&operands, &result, in_training) {
                 Ok(tracked) => result.rows = tracked,
                 Err(how) => {
-                    mixing.get_or_insert((node.place.clone(), format!("{}: {how}", node.operation.name())));
+                    mixing.get_or_insert((node.place.clone(), how));
                 }
             }
             cost = cost.and(node.operation.cost(&operands, &result));

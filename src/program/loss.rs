@@ -115,14 +115,10 @@ pub fn per_sample_loss<V: Value>(
     }
 }
 
-/// The weight `w_n` of each row: the objective is `Σ s_n / Σ w_n` over the sums of losses `s_n` of the rows. The losses that
-/// the library knows are means over a row's outputs, so that every row counts 1.
-pub fn row_weights(_loss: &Loss, target: &TargetBatch) -> Vec<f64> {
-    let rows = match target {
-        TargetBatch::Classes(labels) => labels.len(),
-        TargetBatch::Values(values) => values.dims().first().copied().unwrap_or(0),
-    };
-    vec![1.0; rows]
+/// The weight `w_n` of each of `count` rows: the objective is `Σ s_n / Σ w_n`, `s_n` what [`per_sample_loss`] gives. Every row
+/// counts once, whatever its loss and targets.
+pub fn row_weights(_loss: &Loss, count: usize, _target: &TargetBatch) -> Vec<f64> {
+    vec![1.0; count]
 }
 
 fn describe(target: &TargetBatch) -> String {

@@ -11,6 +11,7 @@ use super::{BatchNormMode, Loss, Mode, Program, ProgramError, fuse, per_sample_l
 use crate::Result;
 use crate::autodiff::{ParamSpace, Tape, Value, Var};
 use crate::data::{Normalisation, TargetBatch};
+use crate::kernels::Linear;
 
 /// What a description says of a network beside what it computes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -130,7 +131,23 @@ impl Network {
         self.plan.run((&self.fused, &self.program, &self.buffers), tape, (values, fixed), vec![x], mode)
     }
 
-    /// The loss of each row, `[N, 1]` or `[N]`, as a function of the outputs: with `output` on the tape, whatever else the
+    /// That `loss` depends on the parameters through the outputs alone, as Gauss-Newton matrices need it.
+    ///
+    /// # Errors
+    /// As [`Network::loss`].
+    pub(crate) fn check_loss_of_outputs(&self, loss: &Loss) -> Result<()> {
+        if *loss == Loss::Program { self.head().map(drop) } else { Ok(()) }
+    }
+
+    fn head(&self) -> Result<&(Program, Plan)> {
+        match &self.head {
+            Some(Ok(head)) => Ok(head),
+            Some(Err(parameter)) => Err(ProgramError::LossSeesParameters { parameter: parameter.clone() }.into()),
+            None => Err(ProgramError::NoLoss.into()),
+        }
+    }
+
+    /// The loss of each row, `[N, 1]`, as a function of the outputs: with `output` on the tape, whatever else the
     /// tape holds.
     ///
     /// # Errors
@@ -146,16 +163,12 @@ impl Network {
         if *loss != Loss::Program {
             return per_sample_loss(tape, loss, output, targets);
         }
-        let head = match &self.head {
-            Some(Ok(head)) => head,
-            Some(Err(parameter)) => {
-                return Err(ProgramError::LossSeesParameters { parameter: parameter.clone() }.into());
-            }
-            None => return Err(ProgramError::NoLoss.into()),
-        };
+        let head = self.head()?;
         let inputs = vec![Slot::Float(output.clone()), Slot::input(tape, x.clone())];
-        let (program, plan) = head.as_ref();
+        let (program, plan) = head;
         let nothing: (&[V], &[bool]) = (&[], &[]);
-        Ok(plan.run((program, program, &self.buffers), tape, nothing, inputs, Mode::Eval)?.output)
+        let loss = plan.run((program, program, &self.buffers), tape, nothing, inputs, Mode::Eval)?.output;
+        let from = loss.dims()?.to_vec();
+        Ok(tape.linear(Linear::Reshape { to: vec![from[0], 1], from }, &loss)?)
     }
 }

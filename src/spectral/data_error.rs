@@ -2,18 +2,16 @@
 
 use crate::operator::ShardForms;
 
-/// Standard error of each mean form `f̄ᵢ = Σ_s (r_s/R) f_si`, `R = Σ r_s`, under another draw of as many rows:
+/// Standard error of each mean form `f̄ᵢ = Σ_s (W_s/W) f_si`, `W = Σ W_s`, under another draw of as many rows:
 ///
-/// `SE² = S/(S−1) · Σ_s (r_s/R)² (f_si − f̄ᵢ)²`,
+/// `SE² = S/(S−1) · Σ_s (W_s/W)² (f_si − f̄ᵢ)²`,
 ///
-/// the linearised variance of a weighted mean of independent shards (Cochran 1977, section 6.4; for equal shards it is
-/// the usual `s²/S`). NaN with fewer than two shards. It has `S − 1` degrees of freedom: with few shards read it with
+/// the linearised variance of a ratio of sums over independent shards (Cochran 1977, section 6.4), whose weights are drawn
+/// with the rows; for equal shards it is the usual `s²/S`. NaN with fewer than two shards. It has `S − 1` degrees of freedom: with few shards read it with
 /// Student's `t`. For an eigenvalue, with `f_s = yᵀA_s y` at fixed `y`, it is of first order: the vector also moves,
 /// and the largest eigenvalue of a small sample is biased upwards, by terms of second order in the noise.
 pub fn data_std_errors(shards: &ShardForms) -> Vec<f64> {
-    let num_shards = shards.rows.len() as f64;
-    let total: usize = shards.rows.iter().sum();
-    let shares: Vec<f64> = shards.rows.iter().map(|&rows| rows as f64 / total as f64).collect();
+    let (num_shards, shares) = (shards.rows.len() as f64, shards.shares());
     let columns = shards.forms.first().map_or(0, Vec::len);
     (0..columns)
         .map(|i| {
@@ -31,7 +29,7 @@ pub fn data_std_errors(shards: &ShardForms) -> Vec<f64> {
 pub(super) fn mean_data_std_error(shards: Option<&ShardForms>) -> f64 {
     let Some(shards) = shards else { return f64::NAN };
     let means = shards.forms.iter().map(|forms| vec![forms.iter().sum::<f64>() / forms.len() as f64]).collect();
-    data_std_errors(&ShardForms { rows: shards.rows.clone(), forms: means }).first().copied().unwrap_or(f64::NAN)
+    data_std_errors(&shards.with_forms(means)).first().copied().unwrap_or(f64::NAN)
 }
 
 /// As [`data_std_errors`] for `count` vectors; NaN without shards.
@@ -44,7 +42,7 @@ pub(super) fn join(parts: Vec<Option<ShardForms>>) -> Option<ShardForms> {
     let mut parts = parts.into_iter();
     let mut joined = parts.next()??;
     for part in parts {
-        let part = part.filter(|part| part.rows == joined.rows)?;
+        let part = part.filter(|part| part.same_shards(&joined))?;
         joined.forms.iter_mut().zip(part.forms).for_each(|(all, forms)| all.extend(forms));
     }
     Some(joined)
@@ -58,12 +56,24 @@ mod tests {
 
     #[test]
     fn equal_shards_give_the_textbook_error_of_a_mean() {
-        let shards = ShardForms { rows: vec![5; 3], forms: vec![vec![1.0], vec![2.0], vec![6.0]] };
+        let shards = ShardForms::of_rows(vec![5; 3], vec![vec![1.0], vec![2.0], vec![6.0]]);
         // Mean 3, s² = (4 + 1 + 9)/2 = 7, standard error √(7/3).
         assert!((data_std_errors(&shards)[0] - (7.0_f64 / 3.0).sqrt()).abs() < 1e-15);
-        let single = ShardForms { rows: vec![5], forms: vec![vec![1.0, 2.0]] };
+        let single = ShardForms::of_rows(vec![5], vec![vec![1.0, 2.0]]);
         assert!(data_std_errors(&single).iter().all(|error| error.is_nan()));
         assert!(mean_data_std_error(None).is_nan());
+    }
+
+    #[test]
+    fn shares_are_those_of_the_weights() {
+        // Sums 2, 12, 6 over weights 1, 3, 2: the ratio is 20/6; residuals W_s (f_s − 10/3): −4/3, 2, −2/3.
+        let weights = vec![1.0, 3.0, 2.0];
+        let shards = ShardForms { rows: vec![5; 3], weights, forms: vec![vec![2.0], vec![4.0], vec![3.0]] };
+        let exact = (1.5 * (16.0 / 9.0 + 4.0 + 4.0 / 9.0_f64)).sqrt() / 6.0;
+        assert!((data_std_errors(&shards)[0] - exact).abs() < 1e-15);
+        // Shards of other weights are other shards.
+        let other = ShardForms { weights: vec![1.0, 2.0, 3.0], ..shards.clone() };
+        assert!(join(vec![Some(shards), Some(other)]).is_none());
     }
 
     #[test]
@@ -83,7 +93,7 @@ mod tests {
                 })
                 .collect();
             let mean: f64 = rows.iter().zip(&forms).map(|(&r, f)| r as f64 * f[0]).sum::<f64>() / total as f64;
-            let error = data_std_errors(&ShardForms { rows: rows.clone(), forms })[0];
+            let error = data_std_errors(&ShardForms::of_rows(rows.clone(), forms))[0];
             mean_square += error * error / repeats as f64;
             // 2.262: the 97.5 % point of Student's t with 9 degrees of freedom.
             covered += usize::from(mean.abs() <= 2.262 * error);
@@ -97,7 +107,7 @@ mod tests {
 
     #[test]
     fn products_join_only_when_cut_alike() {
-        let part = |rows: usize, form| Some(ShardForms { rows: vec![rows, 2], forms: vec![vec![form], vec![form]] });
+        let part = |rows: usize, form| Some(ShardForms::of_rows(vec![rows, 2], vec![vec![form], vec![form]]));
         assert_eq!(join(vec![part(1, 3.0), part(1, 4.0)]).unwrap().forms, [[3.0, 4.0], [3.0, 4.0]]);
         assert!(join(vec![part(1, 3.0), part(2, 4.0)]).is_none());
         assert!(join(vec![part(1, 3.0), None]).is_none());

@@ -252,14 +252,14 @@ mod tests {
         let shard = |c: f64| (10, DMatrix::from_diagonal(&vec![8.0 * c, c, c, c].into()));
         let operator = DenseOperator::from_shards(vec![shard(1.0), shard(2.0), shard(6.0)], DType::F64);
         let vectors = Tensor::new(&[[1.0, 0.0, 0.0, 0.0]], &Device::Cpu).unwrap();
-        let forms = ShardForms { rows: vec![10; 3], forms: vec![vec![8.0], vec![16.0], vec![48.0]] };
+        let forms = ShardForms::of_rows(vec![10; 3], vec![vec![8.0], vec![16.0], vec![48.0]]);
         let with = |forms| Deflation { vectors: &vectors, values: &[24.0], forms };
         let report = run(&operator, &with(Some(&forms)), &fixed(5), 1);
         assert!((report.trace - 33.0).abs() < 1e-12 && report.std_err_numeric < 1e-12);
         // Shard traces 11, 22, 66: s = 11·√7.
         assert!((report.std_err_data - 11.0 * (7.0_f64 / 3.0).sqrt()).abs() < 1e-11);
         assert!(run(&operator, &with(None), &fixed(5), 1).std_err_data.is_nan());
-        let other_cut = ShardForms { rows: vec![5, 10, 15], ..forms.clone() };
+        let other_cut = ShardForms::of_rows(vec![5, 10, 15], forms.forms.clone());
         assert!(run(&operator, &with(Some(&other_cut)), &fixed(5), 1).std_err_data.is_nan());
     }
 

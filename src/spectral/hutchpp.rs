@@ -83,7 +83,7 @@ pub(super) fn split_data_std_error(known: usize, parts: Vec<Option<ShardForms>>)
         vec![sum.iter().sum::<f64>() + mean_and_std_error(rest).0]
     };
     let forms = joined.forms.iter().map(total).collect();
-    data_std_errors(&ShardForms { rows: joined.rows, forms }).first().copied().unwrap_or(f64::NAN)
+    data_std_errors(&joined.with_forms(forms)).first().copied().unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]

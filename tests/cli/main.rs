@@ -18,5 +18,6 @@ mod resume;
 mod runs;
 mod sharpness;
 mod support;
+mod threads;
 mod train_resume;
 mod training;

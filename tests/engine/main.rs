@@ -13,6 +13,7 @@ mod primitives;
 mod programs;
 mod reference;
 mod shapes;
+mod sums;
 mod support;
 mod threads;
 mod transformer;

@@ -8,8 +8,9 @@ use flatness::curvature::{Curvature, ExactParams};
 use flatness::data::{Dataset, Inputs, Targets};
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::program::{
-    About, Add, Arange, BatchNormMode, Compare, Comparison, Embedding, Fused, Function, Input, Kind, Linear, Loss, Matmul,
-    Mean, Mul, Network, Node, Op, Operand, Permute, Place, Program, Select, Size, Softmax, Sum, Unary, View, Where, fuse,
+    About, Add, Arange, BatchNormMode, Compare, Comparison, Embedding, Function, Fused, Input, Kind, Linear, Loss,
+    Matmul, Mean, Mul, Network, Node, Op, Operand, Permute, Place, Program, Select, Size, Softmax, Sum, Unary, View,
+    Where, fuse,
 };
 
 use crate::support::*;
@@ -115,12 +116,17 @@ fn fusion_changes_results_by_rounding_alone() {
         for train in [false, true] {
             let mut problem = Problem::new(layers, shape, 7, CROSS_ENTROPY, 93);
             problem.train = train;
-            let count = |program: &Program| program.nodes.iter().filter(|n| matches!(n.operation, Op::Fused(_))).count();
+            let count =
+                |program: &Program| program.nodes.iter().filter(|n| matches!(n.operation, Op::Fused(_))).count();
             assert_eq!((count(problem.network.program()), count(problem.network.fused())), (0, fused_nodes));
             let plain = problem.network.unfused().unwrap();
             assert_eq!(count(plain.fused()), 0);
             let theta = &problem.theta;
-            let block = Tensor::from_vec(uniform(&mut random(94), 2 * problem.dim(), -1.0, 1.0), (2, problem.dim()), &Device::Cpu);
+            let block = Tensor::from_vec(
+                uniform(&mut random(94), 2 * problem.dim(), -1.0, 1.0),
+                (2, problem.dim()),
+                &Device::Cpu,
+            );
             let block = block.unwrap();
             let of = |network: &Network| {
                 let objective = Objective::new(network, &problem.data, problem.options(DType::F64)).unwrap();

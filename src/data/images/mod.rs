@@ -16,6 +16,7 @@ pub(super) use picture::Picture;
 
 use super::table::{RowInputs, Table};
 use super::{DataError, DataResult, Split, Targets, files};
+use crate::workers::may_share;
 
 /// Side of the images that a network sees, unless another is asked for.
 pub(super) const DEFAULT_SIZE: usize = 224;
@@ -225,18 +226,17 @@ impl ImageFiles {
         Ok(bytes)
     }
 
-    /// The squares of existing rows, `[rows, 3, size, size]`; over the rayon pool that the caller runs in, if any.
+    /// The squares of existing rows, `[rows, 3, size, size]`; over the rayon pool that the caller runs in, where it may share its work.
     ///
     /// # Errors
     /// [`ImageError::Unreadable`] for the first of `rows` that does not decode.
     pub(super) fn squares(&self, rows: &[usize]) -> DataResult<Vec<u8>> {
-        let squares: DataResult<Vec<Vec<u8>>> = match rayon::current_thread_index() {
-            Some(_) => {
-                // All results first, so that the error is that of the first row and not of the fastest thread.
-                let results: Vec<_> = rows.par_iter().map(|&row| self.square(row)).collect();
-                results.into_iter().collect()
-            }
-            None => rows.iter().map(|&row| self.square(row)).collect(),
+        let squares: DataResult<Vec<Vec<u8>>> = if may_share() {
+            // All results first, so that the error is that of the first row and not of the fastest thread.
+            let results: Vec<_> = rows.par_iter().map(|&row| self.square(row)).collect();
+            results.into_iter().collect()
+        } else {
+            rows.iter().map(|&row| self.square(row)).collect()
         };
         Ok(squares?.concat())
     }

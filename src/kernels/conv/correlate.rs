@@ -9,6 +9,7 @@ use super::pack::pack_samples;
 use super::panels;
 use super::plan::{Plan, Position, Sweep, tiles};
 use crate::kernels::element::Element;
+use crate::kernels::parallel;
 use crate::kernels::simd::{Simd, SimdTask};
 
 /// Vectors of pixels of a tile with a single target (depthwise): enough independent sums to hide the latency of an addition.
@@ -60,7 +61,7 @@ pub(super) fn correlate<T: Element>(
         }
     };
     let workspace = || Workspace::new(plan, terms.len());
-    if rayon::current_thread_index().is_some() {
+    if parallel::in_pool() {
         items.par_chunks_mut(ITEMS_PER_TASK).for_each_init(workspace, run);
     } else {
         run(&mut workspace(), &mut items);

@@ -292,6 +292,7 @@ impl Run<'_> {
             state.put_numbers("trace", samples)?;
         }
         if let Some(shards) = &self.shards {
+            state.put_numbers("shards.weights", &shards.weights)?;
             state.put_numbers("shards.rows", &shards.rows.iter().map(|&rows| rows as f64).collect::<Vec<_>>())?;
             state.put_numbers("shards.forms", &shards.forms.concat())?;
         }
@@ -307,12 +308,15 @@ impl Run<'_> {
         self.trace = Some(state.numbers("trace")?);
         if state.tensors.contains_key("shards.rows") {
             let rows: Vec<usize> = state.numbers("shards.rows")?.into_iter().map(|rows| rows as usize).collect();
-            let forms = state.numbers("shards.forms")?;
-            if rows.is_empty() || forms.len() != rows.len() * self.block(search).min(search.limits.block) {
+            let (weights, forms) = (state.numbers("shards.weights")?, state.numbers("shards.forms")?);
+            if rows.is_empty()
+                || weights.len() != rows.len()
+                || forms.len() != rows.len() * self.block(search).min(search.limits.block)
+            {
                 return Err(damaged("shards.forms"));
             }
             let forms = forms.chunks(forms.len() / rows.len()).map(<[f64]>::to_vec).collect();
-            self.shards = Some(ShardForms { rows, forms });
+            self.shards = Some(ShardForms { rows, weights, forms });
         }
         self.settled = state.numbers("settled")? == [1.0];
         self.rules = state.rules()?;

@@ -3,8 +3,8 @@
 use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 
+use super::Loss;
 use crate::Result;
-use crate::program::Loss;
 use crate::random::{Purpose, substream};
 
 /// `S` with `S Sᵀ = ∂²ℓ/∂y²` in the outputs `y` of one row: `S = diag(r) − p rᵀ`.
@@ -17,9 +17,10 @@ pub(crate) struct Factor {
 }
 
 impl Factor {
-    pub(crate) fn new(loss: &Loss, outputs: &[f64]) -> Self {
+    /// `None` where no factor is known.
+    pub(crate) fn new(loss: &Loss, outputs: &[f64]) -> Option<Self> {
         let count = outputs.len() as f64;
-        match loss {
+        Some(match loss {
             Loss::CrossEntropy { .. } => {
                 let probabilities = softmax(outputs);
                 let roots = probabilities.iter().map(|p| p.sqrt()).collect();
@@ -30,7 +31,8 @@ impl Factor {
                 let root = |y: &f64| (1.0 / (1.0 + (-y).exp()) / (1.0 + y.exp()) / count).sqrt();
                 Self { roots: outputs.iter().map(root).collect(), probabilities: None }
             }
-        }
+            Loss::Program => return None,
+        })
     }
 
     /// `S z`.
@@ -79,7 +81,7 @@ mod tests {
 
     /// `Σ_c (S e_c)(S e_c)ᵀ`, row-major.
     fn square(loss: &Loss, outputs: &[f64]) -> Vec<f64> {
-        let (factor, n) = (Factor::new(loss, outputs), outputs.len());
+        let (factor, n) = (Factor::new(loss, outputs).unwrap(), outputs.len());
         let mut square = vec![0.0; n * n];
         for c in 0..n {
             let column = factor.times(&(0..n).map(|i| f64::from(u8::from(i == c))).collect::<Vec<_>>());

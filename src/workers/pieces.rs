@@ -1,0 +1,161 @@
+//! Sums by fixed pieces and a fixed tree, whoever brings the terms.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use super::lock;
+use crate::Result;
+
+/// Items cut into even pieces of consecutive ones, as [`Workers::reduce`](super::Workers::reduce) adds them up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    pub(super) count: usize,
+    pieces: usize,
+}
+
+impl Cut {
+    /// `count` items in `pieces` pieces: at least one, at most as many as items.
+    pub fn new(count: usize, pieces: usize) -> Self {
+        Self { count, pieces: pieces.min(count).max(1) }
+    }
+
+    /// Pieces; 1 without items.
+    pub fn pieces(&self) -> usize {
+        self.pieces
+    }
+
+    pub(super) fn range(&self, piece: usize) -> Range<usize> {
+        piece * self.count / self.pieces..(piece + 1) * self.count / self.pieces
+    }
+
+    pub(super) fn piece_of(&self, item: usize) -> usize {
+        // The largest `j` with `⌊j·count/p⌋ ≤ item`.
+        ((item + 1) * self.pieces - 1) / self.count
+    }
+}
+
+/// A sum of items of kind `R`, made of pieces.
+pub trait PieceSum<R>: Send + Sized {
+    /// Adds the next item of its piece.
+    ///
+    /// # Errors
+    /// What the addition says; it ends the whole.
+    fn add(&mut self, item: R) -> Result<()>;
+
+    /// With the sum of the items that come after its own.
+    ///
+    /// # Errors
+    /// As [`PieceSum::add`].
+    fn merge(self, later: Self) -> Result<Self>;
+}
+
+/// Results of consecutive items on their way to be committed in order, to a state such as their sum.
+pub(super) struct Line<R, C> {
+    end: usize,
+    waiting: Mutex<Waiting<R, C>>,
+}
+
+struct Waiting<R, C> {
+    next: usize,
+    early: BTreeMap<usize, R>,
+    /// Away with whoever commits.
+    state: Option<C>,
+}
+
+impl<R, C> Line<R, C> {
+    pub(super) fn new(items: Range<usize>, state: C) -> Self {
+        let waiting = Waiting { next: items.start, early: BTreeMap::new(), state: Some(state) };
+        Self { end: items.end, waiting: Mutex::new(waiting) }
+    }
+
+    /// Brings a result, and commits what is ready unless somebody else does; the state, when all items are committed.
+    pub(super) fn bring(
+        &self,
+        index: usize,
+        result: R,
+        commit: impl Fn(&mut C, usize, R) -> Result<()>,
+    ) -> Result<Option<C>> {
+        lock(&self.waiting).early.insert(index, result);
+        loop {
+            let (mut state, next, result) = {
+                let mut waiting = lock(&self.waiting);
+                // Whoever has the state looks again before leaving it.
+                let Some(state) = waiting.state.take() else { return Ok(None) };
+                let next = waiting.next;
+                if next == self.end {
+                    return Ok(Some(state));
+                }
+                match waiting.early.remove(&next) {
+                    Some(result) => (state, next, result),
+                    None => {
+                        waiting.state = Some(state);
+                        return Ok(None);
+                    }
+                }
+            };
+            commit(&mut state, next, result)?;
+            let mut waiting = lock(&self.waiting);
+            (waiting.next, waiting.state) = (next + 1, Some(state));
+        }
+    }
+}
+
+/// A binary tree over `count` leaves, whose shape depends on `count` alone.
+pub(super) struct Tree<S> {
+    count: usize,
+    /// By level and place, what waits for its sibling; the root, when it is there.
+    waiting: Mutex<BTreeMap<(u32, usize), S>>,
+}
+
+impl<S> Tree<S> {
+    pub(super) fn new(count: usize) -> Self {
+        Self { count, waiting: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Brings a leaf, and merges upwards as far as siblings are there.
+    pub(super) fn add(&self, leaf: usize, sum: S, merge: impl Fn(S, S) -> Result<S>) -> Result<()> {
+        let (mut level, mut place, mut sum) = (0, leaf, sum);
+        loop {
+            let (nodes, sibling) = (self.count.div_ceil(1 << level), place ^ 1);
+            if nodes == 1 || sibling < nodes {
+                let other = {
+                    let mut waiting = lock(&self.waiting);
+                    match waiting.remove(&(level, sibling)) {
+                        Some(other) => other,
+                        None => {
+                            waiting.insert((level, place), sum);
+                            return Ok(());
+                        }
+                    }
+                };
+                sum = if place < sibling { merge(sum, other)? } else { merge(other, sum)? };
+            }
+            (level, place) = (level + 1, place / 2);
+        }
+    }
+
+    /// The root; `None` without leaves.
+    pub(super) fn finish(self) -> Option<S> {
+        self.waiting.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().next_back()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_even_and_hold_each_item_once() {
+        for (count, pieces) in [(1, 1), (7, 3), (32, 32), (33, 32), (40, 16), (5, 9)] {
+            let cut = Cut::new(count, pieces);
+            let ranges: Vec<Range<usize>> = (0..cut.pieces()).map(|piece| cut.range(piece)).collect();
+            assert_eq!(ranges.iter().cloned().flatten().collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
+            for (piece, range) in ranges.into_iter().enumerate() {
+                assert!(range.len() >= count / pieces && range.len() <= count.div_ceil(pieces.min(count)));
+                assert!(range.into_iter().all(|item| cut.piece_of(item) == piece));
+            }
+        }
+        assert_eq!(Cut::new(0, 4).range(0), 0..0);
+    }
+}
