@@ -12,7 +12,7 @@ pub const BLOCK: usize = 8;
 const WANTED_BATCHES: usize = 16;
 
 /// Pieces of a sum, at most.
-const MOST_PIECES: usize = 32;
+const MOST_PIECES: usize = 16;
 
 /// What an activation of a block may occupy to stay near a core: a fixed figure, not this machine's cache.
 const NOMINAL_CACHE_BYTES: usize = 5 << 19;
@@ -110,14 +110,14 @@ mod tests {
     fn pieces_are_few_even_and_fit() {
         let of = |batches| pieces(batches, 1000, 1 << 30);
         let expected =
-            [(0, 1), (1, 1), (2, 2), (3, 3), (31, 31), (32, 32), (33, 18), (40, 20), (64, 32), (65, 22), (1000, 32)];
+            [(0, 1), (1, 1), (2, 2), (3, 3), (15, 15), (16, 16), (17, 10), (20, 10), (32, 16), (33, 12), (1000, 16)];
         for (batches, expected) in expected {
             assert_eq!(of(batches), expected, "{batches}");
         }
         // Sums without vectors take no memory.
-        assert_eq!(pieces(64, 0, 1), 32);
+        assert_eq!(pieces(64, 0, 1), 16);
         // One sum in a sixth of the memory: one piece; k + 1 sums: 2^k pieces.
-        for (sums, expected) in [(0, 1), (1, 1), (2, 2), (3, 4), (5, 16), (6, 32), (100, 32)] {
+        for (sums, expected) in [(0, 1), (1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (100, 16)] {
             assert_eq!(pieces(4096, 1000, 6 * (1000 * sums + 500)), expected, "{sums}");
         }
     }

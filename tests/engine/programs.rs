@@ -94,10 +94,10 @@ fn fusion_changes_results_by_rounding_alone() {
             r#"[{"kind": "conv2d", "in": 2, "out": 3, "kernel": 3, "padding": 1, "weight": "a.w", "bias": "a.b"}, {"kind": "relu"},
                 {"kind": "residual", "main": [
                     {"kind": "conv2d", "in": 3, "out": 3, "kernel": 3, "padding": 1, "weight": "b.w"},
-                    {"kind": "batch_norm2d", "channels": 3, "weight": "n.w", "bias": "n.b", "running_mean": "n.m", "running_var": "n.v"},
+                    {"kind": "batch_norm2d", "channels": 3, "weight": "n.w", "bias": "n.b", "running_mean": "n.mean", "running_var": "n.var"},
                     {"kind": "relu"},
                     {"kind": "conv2d", "in": 3, "out": 3, "kernel": 3, "padding": 1, "weight": "c.w"},
-                    {"kind": "batch_norm2d", "channels": 3, "weight": "o.w", "bias": "o.b", "running_mean": "o.m", "running_var": "o.v"}]},
+                    {"kind": "batch_norm2d", "channels": 3, "weight": "o.w", "bias": "o.b", "running_mean": "o.mean", "running_var": "o.var"}]},
                 {"kind": "relu"}, {"kind": "global_avg_pool2d"}, {"kind": "linear", "in": 3, "out": 3, "weight": "f.w", "bias": "f.b"}]"#,
             &[2, 6, 5][..],
             3,
@@ -105,9 +105,9 @@ fn fusion_changes_results_by_rounding_alone() {
         // Used twice, a normalisation must not be joined with the ReLU behind it; nor the sum of two normalisations twice.
         (
             r#"[{"kind": "residual",
-                 "main": [{"kind": "batch_norm2d", "channels": 2, "weight": "n.w", "bias": "n.b", "running_mean": "n.m", "running_var": "n.v"},
+                 "main": [{"kind": "batch_norm2d", "channels": 2, "weight": "n.w", "bias": "n.b", "running_mean": "n.mean", "running_var": "n.var"},
                           {"kind": "residual", "main": [{"kind": "relu"}]}],
-                 "shortcut": [{"kind": "batch_norm2d", "channels": 2, "running_mean": "o.m", "running_var": "o.v"}]},
+                 "shortcut": [{"kind": "batch_norm2d", "channels": 2, "running_mean": "o.mean", "running_var": "o.var"}]},
                 {"kind": "tanh"}, {"kind": "flatten"}, {"kind": "linear", "in": 60, "out": 3, "weight": "f.w", "bias": "f.b"}]"#,
             &[2, 6, 5],
             1,
@@ -137,7 +137,6 @@ fn fusion_changes_results_by_rounding_alone() {
                 all
             };
             let (joined, apart) = (of(&problem.network), of(&plain));
-            assert!(joined != apart || fused_nodes == 0 || joined == apart);
             // Each pass that is joined saves two roundings of numbers of the results' size, over a few hundred additions.
             let tolerance = 512.0 * f64::EPSILON * largest(&joined);
             for (a, b) in joined.iter().zip(&apart) {
@@ -396,7 +395,7 @@ fn an_indefinite_loss_of_the_program_has_exact_traces_too() {
     let write = |writer: Writer| {
         writer
             .line("y", Linear {}, &["x", "w", "b"])
-            .constant("c", Tensor::new(&[1.0, -2.0, 0.5], &Device::Cpu).unwrap())
+            .constant("c", Tensor::new(&[1.0, 2.0, 0.5], &Device::Cpu).unwrap())
             .line("t", Unary::from(Function::Tanh), &["y"])
             .line("p", Mul {}, &["t", "c"])
             .line("l", Sum { dim: vec![1], keepdim: false }, &["p"])

@@ -2,9 +2,11 @@
 //! them, and per-channel moments.
 
 mod affine;
+mod cat;
 mod channels;
 mod moments;
 
 pub(super) use affine::affine;
+pub(super) use cat::cat;
 pub(super) use channels::{Finish, channel_affine};
 pub(super) use moments::moments;

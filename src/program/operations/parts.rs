@@ -6,6 +6,7 @@ use super::shapes::{arrangement, kept};
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels;
+use crate::program::composites::cat;
 use crate::program::fact::axis;
 use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, fact};
@@ -186,18 +187,7 @@ impl Operation for Cat {
         let parts: Vec<Var<V>> = (0..operands.len()).map(|place| run.var(operands, place)).collect::<Result<_>>()?;
         let rank = parts.first().map_or(Ok(0), |part| part.dims().map(<[usize]>::len))?;
         let axis = axis(self.dim, rank).map_err(|reason| run.misfit(reason))?;
-        let sizes: Vec<usize> = parts.iter().map(|part| Ok(part.dims()?[axis])).collect::<Result<_>>()?;
-        let size = sizes.iter().sum();
-        let (mut start, mut sum): (usize, Option<Var<V>>) = (0, None);
-        for (part, len) in parts.iter().zip(sizes) {
-            let padded = run.tape.linear(kernels::Linear::Pad { axis, start, len, size, rank }, part)?;
-            start += len;
-            sum = Some(match sum {
-                None => padded,
-                Some(sum) => run.tape.add(&sum, &padded)?,
-            });
-        }
-        sum.map(Slot::Float).ok_or_else(|| run.misfit("nothing to join"))
+        Ok(Slot::Float(cat(run.tape, &parts, axis)?))
     }
 }
 
