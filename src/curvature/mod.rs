@@ -5,6 +5,7 @@ mod error;
 mod exact;
 mod finite_difference;
 mod operators;
+mod pass;
 mod var_gradient;
 
 pub use error::CurvatureError;

@@ -3,8 +3,11 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::CurvatureError;
+use super::pass::Direction;
+use crate::autodiff::{Pattern, Saved};
+use crate::data::Batch;
 use crate::kernels::row_dots;
-use crate::objective::{Direction, Objective, Pass};
+use crate::objective::{Asked, Objective};
 use crate::operator::{LinearOperator, Product, ShardForms};
 use crate::program::Loss;
 use crate::{Error, Observer, Result};
@@ -68,8 +71,13 @@ impl<'a> CurvatureOperator<'a> {
         }
         let mut operator = Self { objective, params, curvature, mean_gradient: None };
         if curvature == Curvature::GradientCovariance {
-            let none = Direction::none();
-            let sum = objective.sum_over_rows(&operator.params, &none, Pass::Gradient, &mut ())?;
+            let sum = objective.sum_over_rows(
+                Asked::GRADIENT,
+                |batch| {
+                    objective.plain(batch, &operator.params, Saved::Everything, objective.mode(), &mut Pattern::Free)
+                },
+                &mut (),
+            )?;
             let mean = sum.primal.finish(1.0 / sum.weight, operator.dtype(), operator.device())?;
             operator.mean_gradient = Some(mean);
         }
@@ -89,17 +97,11 @@ impl<'a> CurvatureOperator<'a> {
 
     /// The product of a block that one pass carries; shard forms where `by_shard` asks for them.
     fn apply_group(&self, group: &Tensor, by_shard: bool, observer: &mut dyn Observer) -> Result<Product> {
-        let pass = match self.curvature {
-            Curvature::Hessian => Pass::Hessian,
-            Curvature::Ggn => Pass::Ggn,
-            Curvature::Residual => Pass::Residual,
-            Curvature::EmpiricalFisher => Pass::Fisher,
-            Curvature::MonteCarloFisher { seed } => Pass::SampledFisher { seed },
-            Curvature::GradientCovariance => Pass::Covariance,
-        };
         let tangents = self.objective.network.space().split(group)?;
         let direction = Direction { count: group.dims()[0], tangents, by_shard, centre: self.centre(group)? };
-        let sum = self.objective.sum_over_rows(&self.params, &direction, pass, observer)?;
+        let asked = Asked { directions: direction.count, by_shard, gradients: true };
+        let product = |batch: &Batch| self.objective.product(self.curvature, &self.params, &direction, batch);
+        let sum = self.objective.sum_over_rows(asked, product, observer)?;
         let mut block = sum.primal.finish(1.0 / sum.weight, self.dtype(), self.device())?;
         let (weights, mut forms): (Vec<f64>, Vec<Vec<f64>>) = sum
             .shards

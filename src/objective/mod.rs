@@ -16,13 +16,13 @@ use candle_core::{DType, Device, Tensor};
 
 pub use error::ObjectiveError;
 pub use execution::Execution;
-pub(crate) use pass::{Direction, Pass};
+pub(crate) use pass::Part;
 pub use portions::BLOCK;
 pub use probe::Coupling;
 pub(crate) use ratio::Ratio;
 use sum::{MicroBatch, Sum, SumShape, cut};
 
-use crate::autodiff::Pattern;
+use crate::autodiff::{Pattern, Saved};
 use crate::data::{Batch, Dataset};
 use crate::program::{BatchNormMode, BatchStatistics, ClassScores, Loss, Mode, Network};
 use crate::{Observer, Result, Workers};
@@ -102,6 +102,24 @@ pub struct SampleCost {
     pub largest_activation: usize,
     /// Outputs of the network.
     pub outputs: usize,
+}
+
+/// What is asked of a pass over the rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// Vectors of a product; 0 of a loss or gradient.
+    pub(crate) directions: usize,
+    /// Whether sums by data shard are wanted: micro-batches then stay within a shard.
+    pub(crate) by_shard: bool,
+    /// Whether there is a gradient, or a product, to sum.
+    pub(crate) gradients: bool,
+}
+
+impl Asked {
+    /// Losses alone.
+    pub(crate) const LOSS: Self = Self { directions: 0, by_shard: true, gradients: false };
+    /// Losses and their gradient.
+    pub(crate) const GRADIENT: Self = Self { directions: 0, by_shard: true, gradients: true };
 }
 
 /// A network, data, and how the loss is defined.
@@ -194,7 +212,7 @@ impl<'a> Objective<'a> {
     /// A loss that is not finite; an interruption.
     pub fn evaluate(&self, theta: &Tensor, observer: &mut dyn Observer) -> Result<Evaluation> {
         let params = self.network.space().split(theta)?;
-        let sum = self.sum_over_rows(&params, &Direction::none(), Pass::Loss, observer)?;
+        let sum = self.plain_sum(&params, Saved::Nothing, observer)?;
         self.evaluation(&sum, theta)
     }
 
@@ -208,7 +226,7 @@ impl<'a> Objective<'a> {
         observer: &mut dyn Observer,
     ) -> Result<(Evaluation, Option<ClassScores>)> {
         let params = self.network.space().split(theta)?;
-        let sum = self.sum_over_rows(&params, &Direction::none(), Pass::Loss, observer)?;
+        let sum = self.plain_sum(&params, Saved::Nothing, observer)?;
         Ok((self.evaluation(&sum, theta)?, sum.scores))
     }
 
@@ -218,7 +236,7 @@ impl<'a> Objective<'a> {
     /// A loss that is not finite; an interruption.
     pub fn gradient(&self, theta: &Tensor, observer: &mut dyn Observer) -> Result<GradientReport> {
         let params = self.network.space().split(theta)?;
-        let sum = self.sum_over_rows(&params, &Direction::none(), Pass::Gradient, observer)?;
+        let sum = self.plain_sum(&params, Saved::Everything, observer)?;
         self.gradient_report(sum, theta)
     }
 
@@ -228,7 +246,7 @@ impl<'a> Objective<'a> {
     /// A loss that is not finite.
     pub fn training_gradient(&self, theta: &Tensor, batch: &Batch, mode: Mode) -> Result<GradientReport> {
         let params = self.network.space().split(theta)?;
-        let (none, places) = (Direction::none(), vec![(0..batch.rows.len()).collect()]);
+        let places = [(0..batch.rows.len()).collect()];
         let drops_out = matches!(mode, Mode::Train { dropout: Some(_) });
         let whole = self.network.program().has_batch_norm() || drops_out;
         let (size, mode) = if whole { (batch.rows.len().max(1), mode) } else { (self.micro_batch(0), self.mode()) };
@@ -236,7 +254,7 @@ impl<'a> Objective<'a> {
         let work = |index: usize| {
             let places = &plan[index].rows;
             let part = batch.part(places[0], places[0] + places.len())?;
-            self.pass(&part, &params, &none, Pass::Gradient, mode.clone(), &mut Pattern::Free)
+            self.plain(&part, &params, Saved::Everything, mode.clone(), &mut Pattern::Free)
         };
         let sum = self.sum(&plan, self.gradient_shape(), work, &mut ())?;
         self.gradient_report(sum, theta)
@@ -247,9 +265,9 @@ impl<'a> Objective<'a> {
     /// # Errors
     /// A loss that is not finite.
     pub fn batch_statistics(&self, theta: &Tensor, batch: &Batch) -> Result<Vec<BatchStatistics>> {
-        let (params, none) = (self.network.space().split(theta)?, Direction::none());
+        let params = self.network.space().split(theta)?;
         let mode = Mode::Train { dropout: None };
-        let run = || self.pass(batch, &params, &none, Pass::Loss, mode, &mut Pattern::Free);
+        let run = || self.plain(batch, &params, Saved::Nothing, mode, &mut Pattern::Free);
         Ok(self.workers.install(run)?.statistics)
     }
 
@@ -261,7 +279,7 @@ impl<'a> Objective<'a> {
         let params = self.network.space().split(theta)?;
         // Batch statistics couple all rows: then they stay one micro-batch.
         let size = if self.couples_rows() { self.num_rows() } else { self.micro_batch(0) };
-        let (plan, none) = (cut(&self.shards, size), Direction::none());
+        let plan = cut(&self.shards, size);
         if patterns.is_empty() {
             patterns.resize_with(plan.len(), || Pattern::Record(Vec::new()));
         }
@@ -270,7 +288,7 @@ impl<'a> Objective<'a> {
             let batch = self.batch(&plan[index].rows)?;
             // Each is locked once.
             let mut pattern = cells[index].lock().unwrap_or_else(PoisonError::into_inner);
-            self.pass(&batch, &params, &none, Pass::Gradient, self.mode(), &mut pattern)
+            self.plain(&batch, &params, Saved::Everything, self.mode(), &mut pattern)
         };
         let sum = self.sum(&plan, self.gradient_shape(), work, &mut ())?;
         Ok(self.gradient_report(sum, theta)?.gradient)
@@ -283,33 +301,36 @@ impl<'a> Objective<'a> {
     pub fn params_without_gradient(&self, theta: &Tensor) -> Result<Vec<String>> {
         let params = self.network.space().split(theta)?;
         let rows: Vec<usize> = (0..self.data.len().min(2)).collect();
-        let none = Direction::none();
         let batch = self.batch(&rows)?;
-        let part = self.pass(&batch, &params, &none, Pass::Gradient, self.mode(), &mut Pattern::Free)?;
+        let part = self.plain(&batch, &params, Saved::Everything, self.mode(), &mut Pattern::Free)?;
         let tensors = self.network.space().tensors().iter();
         Ok(tensors.zip(&part.gradients).filter(|(_, g)| g.is_none()).map(|(tensor, _)| tensor.name.clone()).collect())
     }
 
-    /// Sums a pass over all rows, with weights and forms `vᵀA_s v` by shard where `direction` asks for them.
+    /// Losses over all rows and, unless nothing is `saved`, their gradient.
+    fn plain_sum(&self, params: &[Tensor], saved: Saved, observer: &mut dyn Observer) -> Result<Sum> {
+        let asked = if saved == Saved::Nothing { Asked::LOSS } else { Asked::GRADIENT };
+        let pass = |batch: &Batch| self.plain(batch, params, saved, self.mode(), &mut Pattern::Free);
+        self.sum_over_rows(asked, pass, observer)
+    }
+
+    /// Sums what `pass` makes of micro-batches over all rows.
     ///
-    /// Sample-parallel: a worker takes a micro-batch through the whole network. Where batch statistics couple all rows, one
-    /// tape takes them at once, and kernels share its work: layer-parallel.
+    /// Sample-parallel: a worker takes a micro-batch through the whole network. Where rows are coupled, one tape takes them at
+    /// once, and kernels share its work: layer-parallel.
     pub(crate) fn sum_over_rows(
         &self,
-        params: &[Tensor],
-        direction: &Direction,
-        pass: Pass,
+        asked: Asked,
+        pass: impl Fn(&Batch) -> Result<Part> + Sync,
         observer: &mut dyn Observer,
     ) -> Result<Sum> {
         let plan = match self.couples_rows() {
             true => vec![MicroBatch { shard: 0, rows: self.shards[0].clone() }],
-            false => self.micro_batches(direction),
+            false => self.micro_batches(asked),
         };
-        let work = |index: usize| {
-            self.pass(&self.batch(&plan[index].rows)?, params, direction, pass, self.mode(), &mut Pattern::Free)
-        };
-        let columns = if pass == Pass::Loss { 0 } else { self.dim() };
-        self.sum(&plan, SumShape { directions: direction.count, columns }, work, observer)
+        let columns = if asked.gradients { self.dim() } else { 0 };
+        let work = |index: usize| pass(&self.batch(&plan[index].rows)?);
+        self.sum(&plan, SumShape { directions: asked.directions, columns }, work, observer)
     }
 
     fn gradient_shape(&self) -> SumShape {

@@ -1,9 +1,8 @@
 //! How much of a pass is done at a time: directions, rows and workers. Only the workers depend on the machine, and they
 //! change no result.
 
-use super::Objective;
-use super::pass::Direction;
 use super::sum::{MicroBatch, SumShape, cut, cut_evenly};
+use super::{Asked, Objective};
 
 /// Directions that one product carries at a time where memory allows.
 pub const BLOCK: usize = 8;
@@ -38,9 +37,9 @@ impl Objective<'_> {
     }
 
     /// The micro-batches of a pass, where no batch statistics couple the rows.
-    pub(crate) fn micro_batches(&self, direction: &Direction) -> Vec<MicroBatch> {
-        let size = self.micro_batch(direction.count);
-        if direction.by_shard {
+    pub(crate) fn micro_batches(&self, asked: Asked) -> Vec<MicroBatch> {
+        let size = self.micro_batch(asked.directions);
+        if asked.by_shard {
             return cut(&self.shards, size);
         }
         let share = self.num_rows().div_ceil(WANTED_BATCHES).max(self.paying_rows());

@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::operations::{First, Function, Fused};
+use super::operations::{First, Flatten, Function, Fused, Tokens};
 use super::{Node, Op, Operand, Program};
 
-/// The program with batch normalisation + sum + ReLU, batch normalisation + ReLU and convolution with bias + ReLU each as
-/// one operation, and without assertions, which are for the program as it was written.
+/// The program with batch normalisation + sum + ReLU, batch normalisation + ReLU, convolution with bias + ReLU, and
+/// convolution + tokens each as one operation, and without assertions, which are for the program as it was written.
 ///
 /// Only what is used nowhere else is joined. The result agrees to rounding, and has every value that both programs name.
 pub fn fuse(program: &Program) -> Program {
@@ -68,6 +68,15 @@ impl Search<'_> {
                     let fused = Fused { first, relu: false };
                     Some((self.named_as(node, before, fused.into(), Some(other.clone())), vec![before]))
                 })
+            }
+            Op::Permute(permute) if permute.dims == [0, 2, 1] => {
+                let flat = self.only_for(node.operands.first()?)?;
+                let Op::Flatten(Flatten { start_dim: 2, end_dim: 3 | -1 }) = self.nodes[flat].operation else {
+                    return None;
+                };
+                let before = self.only_for(self.nodes[flat].operands.first()?)?;
+                let Op::Conv2d(conv) = &self.nodes[before].operation else { return None };
+                Some((self.named_as(node, before, Tokens(conv.clone()).into(), None), vec![before, flat]))
             }
             _ => None,
         }

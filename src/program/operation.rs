@@ -140,7 +140,7 @@ operations! {
     Dropout,
     Arange, Embedding, Compare, Where,
     Expect,
-    Fused,
+    Fused, Tokens,
 }
 
 /// The fact at a place, which the number of operands guarantees.

@@ -70,7 +70,10 @@ impl Conv2d {
         let (x, weight, bias) = (run.var(operands, 0)?, run.var(operands, 1)?, run.optional(operands, 2)?);
         let geometry = self.geometry(x.dims()?, weight.dims()?).map_err(|reason| run.misfit(reason))?;
         if self.tiles(&geometry) && finish.addend.is_none() && !finish.relu {
-            return patches(run, &x, (&weight, bias.as_ref()), &geometry);
+            let y = patches(run, &x, (&weight, bias.as_ref()), &geometry)?;
+            let ([rows, columns], n) = (geometry.output(), x.dims()?[0]);
+            let y = run.reshape(&y, &[n, rows, columns, geometry.out_channels])?;
+            return Ok(run.tape.linear(Linear::Permute { axes: vec![0, 3, 1, 2] }, &y)?);
         }
         let y = run.tape.bilinear(Bilinear::Conv2d(geometry), &x, &weight)?;
         let Some(bias) = bias else { return Ok(y) };
@@ -80,7 +83,22 @@ impl Conv2d {
     }
 }
 
-/// A convolution whose stride is its kernel, as one matrix product over the patches.
+impl Conv2d {
+    /// The result as a vector for each place, `[N, H·W, out]`.
+    pub(super) fn tokens<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Var<V>> {
+        let (x, weight, bias) = (run.var(operands, 0)?, run.var(operands, 1)?, run.optional(operands, 2)?);
+        let geometry = self.geometry(x.dims()?, weight.dims()?).map_err(|reason| run.misfit(reason))?;
+        if self.tiles(&geometry) {
+            return patches(run, &x, (&weight, bias.as_ref()), &geometry);
+        }
+        let y = self.forward_with(run, operands, Finish::default())?;
+        let &[n, out, rows, columns] = y.dims()? else { return Ok(y) };
+        let y = run.reshape(&y, &[n, out, rows * columns])?;
+        Ok(run.tape.linear(Linear::Permute { axes: vec![0, 2, 1] }, &y)?)
+    }
+}
+
+/// A convolution whose stride is its kernel, as one matrix product over the patches: a vector for each, `[N, H·W, out]`.
 fn patches<V: Value>(
     run: &mut Run<'_, V>,
     x: &Var<V>,
@@ -92,8 +110,7 @@ fn patches<V: Value>(
     let x = run.reshape(x, &[n, channels, rows, height, columns, width])?;
     let x = run.tape.linear(Linear::Permute { axes: vec![0, 2, 4, 1, 3, 5] }, &x)?;
     let y = run.rows_times_matrix(&x, channels * height * width, weights)?;
-    let y = run.reshape(&y, &[n, rows, columns, out])?;
-    Ok(run.tape.linear(Linear::Permute { axes: vec![0, 3, 1, 2] }, &y)?)
+    run.reshape(&y, &[n, rows * columns, out])
 }
 
 impl Operation for Conv2d {

@@ -32,6 +32,46 @@ pub struct Fused {
     pub relu: bool,
 }
 
+/// A convolution, then its places as tokens: `flatten` of the last two axes and the permutation `[0, 2, 1]`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Tokens(pub Conv2d);
+
+impl Operation for Tokens {
+    fn name(&self) -> &'static str {
+        "conv2d_tokens"
+    }
+
+    fn operands(&self) -> &'static [&'static str] {
+        self.0.operands()
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String> {
+        let image = self.0.result(operands, rows)?;
+        let [n, out, height, width] = super::image(&image, None)?;
+        Ok(Fact::float(&[n, height * width, out]))
+    }
+
+    fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
+        self.0.cost(operands, result)
+    }
+
+    fn start(&self, place: usize, shapes: &[Option<&[usize]>], in_transformer: bool) -> Start {
+        self.0.start(place, shapes, in_transformer)
+    }
+
+    fn affinity(&self, in_training: bool) -> Affinity {
+        self.0.affinity(in_training)
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, in_training: bool) -> Tracked {
+        self.0.rows(operands, result, in_training)
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        Ok(Slot::Float(self.0.tokens(run, operands)?))
+    }
+}
+
 /// Passes a question on to what comes first.
 macro_rules! of_first {
     ($self:ident, $first:ident => $answer:expr) => {

@@ -19,7 +19,7 @@ pub use arithmetic::{Add, Mul, Sub};
 pub use attention::{ScaledDotProductAttention, Softmax};
 pub use checks::{Expect, Expected};
 pub use convolution::Conv2d;
-pub use fused::{First, Fused};
+pub use fused::{First, Fused, Tokens};
 pub use indices::{Arange, Compare, Comparison, Embedding, Where};
 pub use normalisation::{BatchNorm, GroupNorm, LayerNorm};
 pub use parts::{Cat, Pad, Select, Slice};
