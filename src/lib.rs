@@ -1,16 +1,18 @@
 //! How flat is this minimum, how sure are we, and is it flatter than that one?
 //!
 //! ```text
-//! data ──► train ──► checkpoint.safetensors ──► analyze ──► tables (Parquet) ──► figures, report
-//!            │                                   │
-//!            └────────── autodiff ◄──── nn ──────┘        gradients and curvature come from ONE engine
+//! layer list ─┐                                       ┌─► tables (Parquet) ─► figures, page, notebook
+//! family     ─┼─► program ─► objective ─► operator ───┤
+//!             ┘      ▲           ▲                    └─► spectral, sharpness, landscape
+//!                 weights     rows, loss
 //! ```
 //!
 //! | room | what it is for |
 //! | --- | --- |
 //! | [`kernels`] | fast primitives on candle tensors, in three families closed under differentiation |
 //! | [`autodiff`] | values (plain or dual), the tape, parameters as one flat space |
-//! | [`nn`], [`models`] | layers as forward functions; architectures as data |
+//! | [`program`] | a network as a flat list of operations, each of which answers every question about itself |
+//! | [`formats`] | layer lists and families as programs |
 //! | [`data`], [`checkpoint`] | rows in, weights in and out |
 //! | [`optim`], [`train`] | update rules; the loop |
 //! | [`workers`] | the one pool of threads of a run; sums whose order no thread decides |
@@ -25,8 +27,9 @@
 //! | [`statistics`] | means, intervals and tests over few seeds |
 //! | [`cli`] | one file per subcommand |
 //!
-//! Dependencies point down: `cli → report, analysis, train → spectral, landscape → curvature → objective → nn → autodiff →
-//! kernels`; `operator` and `workers` stand on the ground, beside and below `kernels`. `spectral` knows no network, `autodiff` no layer, `report` runs no numerics.
+//! Dependencies point down: `cli → report, analysis, train → spectral, landscape → curvature → objective → program → autodiff
+//! → kernels`; `operator` and `workers` stand on the ground, beside and below `kernels`. `spectral` knows no network, `autodiff`
+//! no operation by name, `report` runs no numerics. `docs/architecture.md` follows a checkpoint and a batch through the rooms.
 
 // Words belong to the command line, which writes to streams that tests can capture.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]

@@ -391,13 +391,15 @@ fn what_depends_on_constants_alone_is_evaluated_once_and_in_f64() {
 
 #[test]
 fn an_indefinite_loss_of_the_program_has_exact_traces_too() {
-    // ℓ = Σ tanh(y)·c: its Hessian in the outputs has both signs.
+    // ℓ = Σ_c tanh(y_c) · Σ_c' w_c' y_c': its Hessian in the outputs has both signs, on the diagonal and beside it.
     let write = |writer: Writer| {
         writer
             .line("y", Linear {}, &["x", "w", "b"])
-            .constant("c", Tensor::new(&[1.0, 2.0, 0.5], &Device::Cpu).unwrap())
+            .constant("c", Tensor::new(&[1.0, -3.0, 0.5], &Device::Cpu).unwrap())
             .line("t", Unary::from(Function::Tanh), &["y"])
-            .line("p", Mul {}, &["t", "c"])
+            .line("u", Mul {}, &["y", "c"])
+            .line("s", Sum { dim: vec![1], keepdim: true }, &["u"])
+            .line("p", Mul {}, &["t", "s"])
             .line("l", Sum { dim: vec![1], keepdim: false }, &["p"])
             .output_and_loss("y", "l")
     };
