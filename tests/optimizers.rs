@@ -58,7 +58,7 @@ fn gradient(objective: &Objective<'_>, step: usize, theta: &Tensor) -> GradientR
 fn run(problem: &Problem, dtype: DType, text: &str, setup: Setup, rate: f64) -> Vec<Update> {
     let objective = problem.objective(dtype);
     let config: OptimizerConfig = text.parse().unwrap();
-    let mut optimizer = Optimizer::new(&config, setup, &problem.checkpoint.network.space()).unwrap();
+    let mut optimizer = Optimizer::new(&config, setup, problem.checkpoint.network.space()).unwrap();
     let mut theta = objective.place(&problem.checkpoint.theta).unwrap();
     let rates = [rate, rate, rate / 2.0];
     let steps = rates.into_iter().enumerate().map(|(step, rate)| {
@@ -199,7 +199,7 @@ fn zero_scales_reduce_one_method_to_another_bit_for_bit() {
 fn a_saved_state_goes_on_bit_for_bit() {
     let problem = Problem::read("cnn-bn-relu-ce");
     let objective = problem.objective(DType::F32);
-    let space = &problem.checkpoint.network.space();
+    let space = problem.checkpoint.network.space();
     let folder = tempfile::tempdir().unwrap();
     let more = ["fsgld:momentum=0.9,beta_inverse=1e-4", "sam:base=adamw", "asam:base=adamw", "rwp:base=adamw"];
     for text in flatness::optim::OPTIMIZERS.into_iter().chain(more) {
@@ -233,7 +233,7 @@ fn several_perturbations_are_averaged() {
         for dtype in [DType::F32, DType::F64] {
             let objective = problem.objective(dtype);
             let config: OptimizerConfig = text.parse().unwrap();
-            let mut optimizer = Optimizer::new(&config, Setup::default(), &problem.checkpoint.network.space()).unwrap();
+            let mut optimizer = Optimizer::new(&config, Setup::default(), problem.checkpoint.network.space()).unwrap();
             let theta = objective.place(&problem.checkpoint.theta).unwrap();
             let (mut points, mut reports) = (Vec::new(), Vec::new());
             let update = optimizer.step(&theta, 0.1, &mut |theta| {

@@ -347,7 +347,7 @@ fn fixed_parameters_do_not_move() {
         };
         let go = |config: &TrainConfig| train(Training::new(config, model(BATCH_NORM), &data), &mut ());
         let (start, end) = (go(&config(0, &[])).unwrap(), go(&config(2, &["fc.*", "layer3.*.bn?.*"])).unwrap());
-        let space = &start.network.space();
+        let space = start.network.space();
         let pairs = space.split(&start.theta).unwrap().into_iter().zip(space.split(&end.theta).unwrap());
         for (tensor, (before, after)) in space.tensors().iter().zip(pairs) {
             let trained =

@@ -21,7 +21,7 @@ pub(super) fn layers(
     (kind, options): (OperatorKind, &AnalysisOptions),
     observer: &mut dyn Observer,
 ) -> Result<Vec<SummaryRow>> {
-    let space = &objective.network().space();
+    let space = objective.network().space();
     let whole = CurvatureOperator::new(objective, theta, kind.curvature(options.seed))?;
     let mut rows: Vec<SummaryRow> = Vec::new();
     for (index, (name, tensors)) in options.scope.layers(space)?.into_iter().enumerate() {

@@ -41,7 +41,7 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     check_folder(&folder, force)?;
     let mut session = args.session.open(DtypeArg::F32, ui)?;
     session.options.seed = options.seed;
-    check_counts(&options, &session.checkpoint.network.space())?;
+    check_counts(&options, session.checkpoint.network.space())?;
     let _claimed = claim_folder(&folder, force)?;
     ui.say(&format!("survey: {}", forecast(&session, &options, ui)?));
     let destination = Destination { name: &name, folder: &folder, saving };
@@ -206,7 +206,7 @@ fn survey_json(spectrum: &SpectrumReport) -> serde_json::Value {
 
 /// Unit eigenvectors on the scope's parameters as rows, with the names of these and the checkpoint's hash.
 fn save_eigenvectors(session: &Session, spectrum: &SpectrumReport, folder: &Path) -> Result<PathBuf> {
-    let space = &session.checkpoint.network.space();
+    let space = session.checkpoint.network.space();
     let tensors = spectrum.scope.parse::<Scope>()?.tensors(space)?.into_iter();
     let names: Vec<&str> = tensors.map(|index| space.tensors()[index].name.as_str()).collect();
     let metadata = [

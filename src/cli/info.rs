@@ -37,7 +37,7 @@ pub(super) fn run(args: &InfoArgs, ui: &mut Ui) -> Result<u8> {
     }
     ui.print("\nprogram");
     print_program(checkpoint.network.program(), ui);
-    let space = &checkpoint.network.space();
+    let space = checkpoint.network.space();
     ui.print(&format!("\nparameters    {}", space.dim()));
     let width = space.tensors().iter().map(|tensor| tensor.name.len()).max().unwrap_or(0);
     let theta = checkpoint.theta.to_vec1::<f64>()?;

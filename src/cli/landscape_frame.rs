@@ -107,7 +107,7 @@ fn stretched(reach: &[(f64, f64)], factor: f64) -> Vec<(f64, f64)> {
 fn random(args: &LandscapeArgs, session: &Session, shape: Shape) -> Result<Framed> {
     let (checkpoint, normalisation) = (&session.checkpoint, args.shape.normalisation);
     let how = (normalisation, args.shape.seed);
-    let frame = Frame::random(&checkpoint.network.space(), &checkpoint.theta, how, shape.dims)?;
+    let frame = Frame::random(checkpoint.network.space(), &checkpoint.theta, how, shape.dims)?;
     let how = match normalisation {
         Normalisation::None => "not normalised, all parameters move".to_owned(),
         scaled => format!("{}-normalised, biases and norms fixed", scaled.name()),
@@ -198,7 +198,7 @@ fn stored_eigenvectors(
     }
     let values: Vec<f64> = serde_json::from_str(&entry("flatness.top_eigenvalues"))
         .map_err(|_| refuse("its eigenvalues are missing".into()))?;
-    let (space, top) = (&checkpoint.network.space(), file.get("top")?);
+    let (space, top) = (checkpoint.network.space(), file.get("top")?);
     let (scope, operator) = (entry("flatness.scope"), entry("flatness.operator"));
     let ranges = scope.parse::<Scope>()?.resolve(space)?;
     let width: usize = ranges.iter().map(|range| range.len()).sum();

@@ -257,17 +257,21 @@ fn contract_rows<T: WithDType>(
         if layout.inner_strides[target] == 0 {
             out[offsets[target]] += dot(a, b, layout.inner);
         } else {
-            let out = &mut out[offsets[target]..offsets[target] + layout.inner];
-            for (position, out) in out.iter_mut().enumerate() {
-                let at = |row: Row<'_, T>| match row {
-                    Row::One(value) => value,
-                    Row::Many(values) => values[position],
-                };
-                *out += (at(a) * at(b)).to_f64();
-            }
+            add_wide(&mut out[offsets[target]..offsets[target] + layout.inner], a, b);
         }
     }
     out
+}
+
+/// `out += a b`, products in the dtype and sums in f64; the cases stand outside of the loops, which so become vector code.
+fn add_wide<T: WithDType>(out: &mut [f64], a: Row<'_, T>, b: Row<'_, T>) {
+    match (a, b) {
+        (Row::One(a), Row::One(b)) => out.iter_mut().for_each(|o| *o += (a * b).to_f64()),
+        (Row::One(a), Row::Many(b)) | (Row::Many(b), Row::One(a)) => {
+            out.iter_mut().zip(b).for_each(|(o, &b)| *o += (a * b).to_f64());
+        }
+        (Row::Many(a), Row::Many(b)) => out.iter_mut().zip(a).zip(b).for_each(|((o, &a), &b)| *o += (a * b).to_f64()),
+    }
 }
 
 /// Eight running sums in the dtype (they fit a vector register), added up in f64.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device, DeviceLocation, Tensor};
 
 use super::run::{Run, Slot, Stored, input_place};
-use super::{BatchStatistics, Mode, Node, Operand, Program, ProgramError};
+use super::{BatchStatistics, Mode, Node, Op, Operand, Program, ProgramError};
 use crate::Result;
 use crate::autodiff::{Saved, Tape, Value, Var};
 
@@ -109,7 +109,9 @@ impl Plan {
                 Source::Value(place) => place >= first_stored,
                 Source::Number(_) | Source::None => true,
             };
-            fixed.push(operands.iter().all(is_fixed));
+            // What training does otherwise than analysis is not evaluated for both.
+            let by_mode = matches!(node.operation, Op::Dropout(_) | Op::BatchNorm(_) | Op::Fused(_));
+            fixed.push(!by_mode && operands.iter().all(is_fixed));
             steps.push(Step { operands, done: Vec::new() });
             add(&mut places, &node.name)?;
         }

@@ -90,6 +90,9 @@ fn info_needs_no_data() {
     assert!(
         outcome.out.contains("parameters    299") && outcome.out.contains("[6, 4, 3, 3]") && outcome.err.is_empty()
     );
+    // The program in PyTorch's words, grouped by layer.
+    let first = outcome.out.lines().skip_while(|line| *line != "program").nth(1).unwrap();
+    assert!(first.contains("layers[0] (conv2d)") && first.contains("conv2d(x, "), "{first}");
     let outcome = succeed(&format!("info {}", checkpoint().display()));
     assert!(outcome.out.contains("mlp:16") && outcome.out.contains("flatness.train"), "{}", outcome.out);
 }

@@ -8,7 +8,7 @@ use crate::support::*;
 
 /// Loss and gradient of `model` by candle's autograd, in the order of the problem's parameters.
 fn by_candle(problem: &Problem, model: impl Fn(VarBuilder<'_>, &Tensor) -> Tensor) -> (f64, Vec<f64>) {
-    let space = &problem.network.space();
+    let space = problem.network.space();
     let vars: std::collections::HashMap<String, Var> = space
         .tensors()
         .iter()

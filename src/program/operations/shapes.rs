@@ -98,7 +98,7 @@ fn resolved(sizes: &[i64], len: usize) -> Result<Vec<usize>, String> {
         .filter(|&&size| size >= 0)
         .try_fold(1usize, |product, &size| usize::try_from(size).ok().and_then(|size| product.checked_mul(size)));
     let (known, left) = (known.unwrap_or(usize::MAX), sizes.iter().filter(|&&size| size < 0).count());
-    let inferred = if known == 0 { 0 } else { len / known };
+    let inferred = len.checked_div(known).unwrap_or(0);
     let fits = match left {
         0 => known == len,
         1 => known > 0 && known * inferred == len,
