@@ -73,7 +73,7 @@ fn main() -> Result<(), Error> {
         Some(("step", name)) => {
             let config: OptimizerConfig = name.parse()?;
             let setup = Setup { weight_decay: 5e-4, threads: execution.threads, ..Setup::default() };
-            let mut optimizer = Optimizer::new(&config, setup, &checkpoint.network.space())?;
+            let mut optimizer = Optimizer::new(&config, setup, checkpoint.network.space())?;
             let (mut theta, rows) = (theta, (0..data.len()).collect::<Vec<_>>());
             serve(json!({"ready": true, "tool": "flatness", "version": version}), || {
                 let mode = || Mode::Train { dropout: None };

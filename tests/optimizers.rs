@@ -58,7 +58,7 @@ fn gradient(objective: &Objective<'_>, step: usize, theta: &Tensor) -> GradientR
 fn run(problem: &Problem, dtype: DType, text: &str, setup: Setup, rate: f64) -> Vec<Update> {
     let objective = problem.objective(dtype);
     let config: OptimizerConfig = text.parse().unwrap();
-    let mut optimizer = Optimizer::new(&config, setup, &problem.checkpoint.network.space()).unwrap();
+    let mut optimizer = Optimizer::new(&config, setup, problem.checkpoint.network.space()).unwrap();
     let mut theta = objective.place(&problem.checkpoint.theta).unwrap();
     let rates = [rate, rate, rate / 2.0];
     let steps = rates.into_iter().enumerate().map(|(step, rate)| {
@@ -233,7 +233,7 @@ fn several_perturbations_are_averaged() {
         for dtype in [DType::F32, DType::F64] {
             let objective = problem.objective(dtype);
             let config: OptimizerConfig = text.parse().unwrap();
-            let mut optimizer = Optimizer::new(&config, Setup::default(), &problem.checkpoint.network.space()).unwrap();
+            let mut optimizer = Optimizer::new(&config, Setup::default(), problem.checkpoint.network.space()).unwrap();
             let theta = objective.place(&problem.checkpoint.theta).unwrap();
             let (mut points, mut reports) = (Vec::new(), Vec::new());
             let update = optimizer.step(&theta, 0.1, &mut |theta| {

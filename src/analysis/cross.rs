@@ -33,7 +33,7 @@ pub(super) fn cross_fitted(
         return Ok(None);
     };
     let top = &spectrum.top;
-    let ranges = options.scope.resolve(&objective.network().space())?;
+    let ranges = options.scope.resolve(objective.network().space())?;
     let halves = [objective.part(0..shards / 2)?, objective.part(shards / 2..shards)?];
     let [a, b] = [&halves[0], &halves[1]].map(|half| CurvatureOperator::new(half, theta, kind.curvature(options.seed)));
     let (a, b) = (a?, b?);

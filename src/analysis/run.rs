@@ -80,7 +80,7 @@ fn slices(
     if let Some(spectrum) = report.spectra.first().filter(|_| num_points > 0) {
         let norm = theta.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt();
         let top = &spectrum.top;
-        let ranges = options.scope.resolve(&objective.network().space())?;
+        let ranges = options.scope.resolve(objective.network().space())?;
         for (index, &curvature) in top.ritz_values.clone().iter().enumerate() {
             let direction = extend(&top.vectors.narrow(0, index, 1)?, &ranges, theta.dims()[0])?.squeeze(0)?;
             let half_width = reach(curvature, here.loss, norm);
@@ -91,7 +91,7 @@ fn slices(
     }
     let random = |index: usize| {
         let mut rng = substream(options.seed, Purpose::Directions, index as u64);
-        filter_normalised(&objective.network().space(), theta, &mut rng)
+        filter_normalised(objective.network().space(), theta, &mut rng)
     };
     if num_points > 0 {
         for index in 0..options.random_lines {

@@ -43,7 +43,7 @@ pub(super) fn spectrum(
     let operator: &dyn LinearOperator = match &options.scope {
         Scope::All => &whole,
         scope => {
-            restricted = Restricted::new(&whole, scope.resolve(&objective.network().space())?)?;
+            restricted = Restricted::new(&whole, scope.resolve(objective.network().space())?)?;
             &restricted
         }
     };

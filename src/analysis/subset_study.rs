@@ -100,7 +100,7 @@ pub(super) fn subset_study(
         let on = |index: usize| -> Result<CurvatureOperator<'_>> {
             CurvatureOperator::new(&parts[index % count], theta, kind.curvature(options.seed))
         };
-        let ranges = options.scope.resolve(&objective.network().space())?;
+        let ranges = options.scope.resolve(objective.network().space())?;
         let (mut subsets, mut crossed) = (Vec::new(), Vec::new());
         for (index, part) in parts.iter().enumerate() {
             let own = on(index)?;
@@ -153,7 +153,7 @@ fn one_subset(
     let top = eigenpairs(operator, &params, &mut rng, observer)?.top;
     let exact = kind == OperatorKind::Ggn || kind == OperatorKind::Hessian && objective.diagonal_is_hessian();
     let trace = if exact {
-        let groups = [options.scope.tensors(&objective.network().space())?];
+        let groups = [options.scope.tensors(objective.network().space())?];
         let params = ExactParams { seed: options.seed, ..ExactParams::default() };
         let total = objective.exact_trace(theta, &groups, &params, observer)?.total;
         Some((total.trace, total.std_err_data))

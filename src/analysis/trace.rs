@@ -45,7 +45,7 @@ impl TraceTask<'_> {
             return Ok(exact);
         }
         let residual = CurvatureOperator::new(self.objective, self.theta, Curvature::Residual)?;
-        let ranges = self.options.scope.resolve(&self.objective.network().space())?;
+        let ranges = self.options.scope.resolve(self.objective.network().space())?;
         let residual = Restricted::new(&residual, ranges)?;
         let rest = self.by_probes(&residual, None, observer)?;
         let trace = exact.trace + rest.trace;
@@ -64,7 +64,7 @@ impl TraceTask<'_> {
 
     /// Of the GGN, without products.
     fn exact(&self, observer: &mut dyn Observer) -> Result<TraceSummary> {
-        let layers = self.options.scope.layers(&self.objective.network().space())?;
+        let layers = self.options.scope.layers(self.objective.network().space())?;
         let groups: Vec<Vec<usize>> = layers.iter().map(|(_, tensors)| tensors.clone()).collect();
         let params = ExactParams { seed: self.options.seed, ..ExactParams::default() };
         let exact = self.objective.exact_trace(self.theta, &groups, &params, observer)?;

@@ -41,7 +41,7 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     check_folder(&folder, force)?;
     let mut session = args.session.open(DtypeArg::F32, ui)?;
     session.options.seed = options.seed;
-    check_counts(&options, &session.checkpoint.network.space())?;
+    check_counts(&options, session.checkpoint.network.space())?;
     let _claimed = claim_folder(&folder, force)?;
     ui.say(&format!("survey: {}", forecast(&session, &options, ui)?));
     let destination = Destination { name: &name, folder: &folder, saving };

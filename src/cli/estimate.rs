@@ -28,7 +28,7 @@ pub(super) fn run(args: &EstimateArgs, ui: &mut Ui) -> Result<u8> {
     let options = args.survey.options()?;
     let mut session = args.session.open(DtypeArg::F32, ui)?;
     session.options.seed = options.seed;
-    check_counts(&options, &session.checkpoint.network.space())?;
+    check_counts(&options, session.checkpoint.network.space())?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?;
     if args.json {

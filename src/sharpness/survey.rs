@@ -133,7 +133,7 @@ fn normalised(objective: &Objective<'_>) -> Result<Network> {
 
 impl Survey<'_> {
     fn units(&self, scaling: Scaling) -> Vec<f64> {
-        scaling.units(&self.objective.network().space(), &self.theta)
+        scaling.units(self.objective.network().space(), &self.theta)
     }
 
     fn put(&mut self, row: SharpnessRow, observer: &mut dyn Observer) -> Result<()> {

@@ -76,7 +76,7 @@ fn on_a_quadratic_the_average_is_half_the_scaled_trace() {
     let diagonal = objective.exact_diagonal(&tensor(&theta), &ExactParams::default(), &mut ()).unwrap();
     let diagonal = diagonal.to_vec1::<f64>().unwrap();
     for scaling in Scaling::ALL {
-        let units = scaling.units(&network.space(), &theta);
+        let units = scaling.units(network.space(), &theta);
         let trace: f64 = diagonal.iter().zip(&units).map(|(d, s)| d * s * s).sum();
         for sigma in [0.01, 1.0] {
             let mut point = Point::new(&objective, &theta);
@@ -97,7 +97,7 @@ fn the_worst_in_a_small_ball_is_along_the_gradient() {
     let gradient = objective.gradient(&tensor(&theta), &mut ()).unwrap().gradient.to_vec1::<f64>().unwrap();
     let params = WorstParams::default();
     for scaling in Scaling::ALL {
-        let units = scaling.units(&network.space(), &theta);
+        let units = scaling.units(network.space(), &theta);
         let slopes: Vec<f64> = gradient.iter().zip(&units).map(|(g, s)| g * s).collect();
         let rho = 1e-4;
         let found = |ball| {

@@ -147,9 +147,9 @@ pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<Trai
         "init_sha256": init.map(|file| &file.sha256),
         "data_sha256": data.sha256,
     });
-    let part = Part::new(&network.space(), &config.train_only, &theta)?;
+    let part = Part::new(network.space(), &config.train_only, &theta)?;
     let mut objective = Objective::new(&network, data, config.objective(loss, BatchNormMode::Train))?;
-    objective.hold_fixed(part.fixed_tensors(&network.space()));
+    objective.hold_fixed(part.fixed_tensors(network.space()));
     let mut run = begin(&config, &objective, (data, test), (part, &theta))?;
     match states.as_mut().map(|states| states.load(&configuration)).transpose()?.flatten() {
         Some(state) => {
