@@ -12,7 +12,7 @@ use super::session::Session;
 use crate::autodiff::Scope;
 use crate::checkpoint::{Checkpoint, TRAIN_KEY, TensorFile, differences, sha256_hex};
 use crate::curvature::{Curvature, CurvatureOperator};
-use crate::formats::Architecture;
+use crate::formats::{Architecture, ModelError};
 use crate::landscape::{
     DirectionFacts, DirectionKind, Frame, LandscapeError, Normalisation, PathPoint, path_point, principal,
 };
@@ -107,7 +107,7 @@ fn stretched(reach: &[(f64, f64)], factor: f64) -> Vec<(f64, f64)> {
 fn random(args: &LandscapeArgs, session: &Session, shape: Shape) -> Result<Framed> {
     let (checkpoint, normalisation) = (&session.checkpoint, args.shape.normalisation);
     let how = (normalisation, args.shape.seed);
-    let frame = Frame::random(&checkpoint.network.space(), &checkpoint.theta, how, shape.dims)?;
+    let frame = Frame::random(checkpoint.network.space(), &checkpoint.theta, how, shape.dims)?;
     let how = match normalisation {
         Normalisation::None => "not normalised, all parameters move".to_owned(),
         scaled => format!("{}-normalised, biases and norms fixed", scaled.name()),
@@ -198,7 +198,7 @@ fn stored_eigenvectors(
     }
     let values: Vec<f64> = serde_json::from_str(&entry("flatness.top_eigenvalues"))
         .map_err(|_| refuse("its eigenvalues are missing".into()))?;
-    let (space, top) = (&checkpoint.network.space(), file.get("top")?);
+    let (space, top) = (checkpoint.network.space(), file.get("top")?);
     let (scope, operator) = (entry("flatness.scope"), entry("flatness.operator"));
     let ranges = scope.parse::<Scope>()?.resolve(space)?;
     let width: usize = ranges.iter().map(|range| range.len()).sum();
@@ -228,8 +228,11 @@ fn trajectory(args: &LandscapeArgs, session: &Session, shape: Shape) -> Result<F
     }
     let mut found = Vec::new();
     for (index, path) in files.iter().enumerate() {
-        let origin = checkpoint.path.display().to_string();
-        let architecture = Some(Architecture::from_json(&checkpoint.network.about.description, &origin)?);
+        let (origin, description) = (checkpoint.path.display().to_string(), &checkpoint.network.about.description);
+        if description.is_empty() {
+            return Err(ModelError::NoDescription { origin }.into());
+        }
+        let architecture = Some(Architecture::from_json(description, &origin)?);
         let on_the_way = Checkpoint::read(path, architecture)?;
         found.push((place(&on_the_way).unwrap_or((index, 0)), on_the_way.theta, on_the_way.sha256));
     }

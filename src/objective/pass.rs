@@ -8,8 +8,8 @@ use crate::autodiff::{Dual, Gradients, Pattern, Saved, Tape, Value, Var};
 use crate::data::{Batch, TargetBatch};
 use crate::kernels::{Linear, row_dots};
 use crate::program::{
-    BatchStatistics, ClassScores, Loss, Mode, Outcome, ProgramError, count_correct, draw_labels, per_sample_loss,
-    row_weights,
+    BatchStatistics, ClassScores, Input, Loss, Mode, Outcome, ProgramError, count_correct, draw_labels,
+    per_sample_loss, row_weights,
 };
 use crate::{Error, Result};
 
@@ -91,8 +91,31 @@ impl Objective<'_> {
     /// # Errors
     /// As [`crate::data::Dataset::batch`].
     pub fn batch(&self, rows: &[usize]) -> Result<Batch> {
-        let (x, targets) = self.data.batch(rows, self.options.dtype, &self.options.device)?;
-        Ok(Batch { rows: rows.to_vec(), x, targets })
+        let (dtype, device) = (self.options.dtype, &self.options.device);
+        let (x, targets) = self.data.batch(rows, dtype, device)?;
+        let inputs = &self.network.program().inputs;
+        // Where there is one of both, there is nothing to confuse.
+        if let ([_], []) = (inputs.as_slice(), self.data.columns.as_slice()) {
+            return Ok(Batch { rows: rows.to_vec(), x, more: Vec::new(), targets });
+        }
+        // Else inputs of a program go by their names; its targets may be among them.
+        let find = |input: &Input| -> Result<Tensor> {
+            if input.name == self.data.input_name {
+                return Ok(x.clone());
+            }
+            match (self.data.columns.iter().find(|column| column.name == input.name), &targets) {
+                (Some(column), _) => self.data.column(column, rows, dtype, device),
+                (None, targets) if input.name == "y" => targets.as_input(device),
+                _ => {
+                    let columns = self.data.columns.iter().map(|column| column.name.clone());
+                    let present = std::iter::once(self.data.input_name.clone()).chain(columns).collect();
+                    Err(ProgramError::MissingInput { name: input.name.clone(), present }.into())
+                }
+            }
+        };
+        let mut found = inputs.iter().map(find).collect::<Result<Vec<_>>>()?.into_iter();
+        let x = found.next().unwrap_or(x);
+        Ok(Batch { rows: rows.to_vec(), x, more: found.collect(), targets })
     }
 
     /// The weight of each row in the mean.
@@ -190,7 +213,7 @@ impl Objective<'_> {
     pub(crate) fn loss_curvature(&self, output: &Dual, batch: &Batch) -> Result<(Option<Tensor>, Dual)> {
         let mut tape = Tape::<Dual>::new(Saved::Everything);
         let output = tape.leaf(output.clone());
-        let loss = self.network.loss(&mut tape, &self.options.loss, &output, (&batch.x, &batch.targets))?;
+        let loss = self.network.loss(&mut tape, &self.options.loss, &output, (&batch.inputs(), &batch.targets))?;
         let primal = loss.value().primal().cloned();
         let ones = primal.as_ref().map(Tensor::ones_like).transpose()?;
         let gradient = tape.backward(&loss, Dual::new(ones, None))?;
@@ -203,7 +226,7 @@ impl Objective<'_> {
         let Some(primal) = output.primal() else { return Ok((None, Dual::new(None, None))) };
         let mut tape = Tape::<Tensor>::new(Saved::Everything);
         let output = tape.leaf(primal.clone());
-        let loss = self.network.loss(&mut tape, &self.options.loss, &output, (&batch.x, &batch.targets))?;
+        let loss = self.network.loss(&mut tape, &self.options.loss, &output, (&batch.inputs(), &batch.targets))?;
         let (primal, ones) = (loss.value().clone(), loss.value().ones_like()?);
         let slope = tape.backward(&loss, ones)?.into_iter().flatten().next();
         Ok((Some(primal), Dual::new(slope, None)))
@@ -218,6 +241,9 @@ impl Objective<'_> {
         pass: Pass,
     ) -> Result<Var<Dual>> {
         match (pass, outcome.output.value().primal()) {
+            (Pass::SampledFisher { .. }, Some(primal)) if primal.rank() != 2 => {
+                Err(ProgramError::OutputShape { got: primal.dims().to_vec() }.into())
+            }
             (Pass::SampledFisher { seed }, Some(primal)) => {
                 let labels = TargetBatch::Classes(draw_labels(primal, &batch.rows, seed)?);
                 // Smoothing belongs to the data's labels; the model's own distribution has none.
@@ -246,7 +272,7 @@ impl Objective<'_> {
         batch: &Batch,
         mode: Mode,
     ) -> Result<Outcome<V>> {
-        self.network.forward_with_fixed(tape, (params, &self.fixed), batch.x.clone(), mode)
+        self.network.forward_with_fixed(tape, (params, &self.fixed), batch.inputs(), mode)
     }
 }
 
