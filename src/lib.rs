@@ -35,6 +35,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod analysis;
+mod archive;
 pub mod autodiff;
 pub mod checkpoint;
 pub mod cli;

@@ -16,8 +16,8 @@ pub use safetensors::write_tensors;
 pub use state::{differences, read_state, write_state};
 
 use crate::Result;
-use crate::formats::Architecture;
-use crate::program::Network;
+use crate::formats::{Architecture, Exported};
+use crate::program::{About, Loss, Network};
 
 /// Metadata key of the architecture.
 pub const ARCH_KEY: &str = "flatness.arch";
@@ -48,13 +48,17 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads `.safetensors` or a zipped `.pth`; `architecture` replaces the one in the metadata.
+    /// Reads `.safetensors`, a zipped `.pth`, or a `.pt2` of torch.export, which brings its program; `architecture` replaces
+    /// the one in the file.
     ///
     /// # Errors
     /// [`CheckpointError`]: the file cannot be read or is damaged, has no architecture, or its tensors do not fit it
     /// (all misfits by name in one error), or holds NaN.
     pub fn read(path: &Path, architecture: Option<Architecture>) -> Result<Self> {
-        let file = TensorFile::read(path)?;
+        let mut file = TensorFile::read(path)?;
+        if let (Some(exported), None) = (file.exported.take(), &architecture) {
+            return Self::of_program(file, *exported);
+        }
         let architecture = match (architecture, file.metadata.get(ARCH_KEY)) {
             (Some(architecture), _) => architecture,
             (None, Some(text)) => Architecture::from_json(text, &format!("in {}", path.display()))?,
@@ -72,6 +76,20 @@ impl Checkpoint {
             widened,
             metadata: file.metadata,
         })
+    }
+
+    /// Weights with the program that an archive of torch.export brings.
+    fn of_program(file: TensorFile, exported: Exported) -> Result<Self> {
+        for (name, tensor) in file.tensors() {
+            file.check_finite(name, tensor)?;
+        }
+        let Exported { program, buffers, theta, input_shape, stored_dtype, widened } = exported;
+        let name = file.path().file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        let loss = program.loss.as_ref().map(|_| Loss::Program);
+        let about = About { name, loss, input_shape, ..About::default() };
+        let network = Network::new(program, buffers, about)?;
+        let path = file.path().into();
+        Ok(Self { path, sha256: file.sha256, network, theta, stored_dtype, widened, metadata: file.metadata })
     }
 
     /// The training facts, where the trainer wrote them.

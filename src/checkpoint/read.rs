@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::CheckpointError;
 use crate::Result;
-use crate::formats::Architecture;
+use crate::formats::{Architecture, Exported};
 
 /// Named tensors of one file, on the CPU.
 pub struct TensorFile {
@@ -19,6 +19,8 @@ pub struct TensorFile {
     /// `__metadata__`, empty for PyTorch files.
     pub metadata: BTreeMap<String, String>,
     tensors: BTreeMap<String, Tensor>,
+    /// The program and its tensors, where the file is an archive of torch.export.
+    pub(super) exported: Option<Box<Exported>>,
 }
 
 /// SHA-256 in hex.
@@ -27,7 +29,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 impl TensorFile {
-    /// Reads a file: PyTorch's zip form where it starts like a zip archive, else safetensors.
+    /// Reads a file: an archive of torch.export or PyTorch's zip form where it starts like a zip archive, else safetensors.
     ///
     /// # Errors
     /// [`CheckpointError`] for a missing, unreadable or damaged file.
@@ -37,6 +39,11 @@ impl TensorFile {
         }
         let bytes = std::fs::read(path).map_err(|source| CheckpointError::Io { path: path.into(), source })?;
         let sha256 = sha256_hex(&bytes);
+        if Exported::is_one(&bytes) {
+            let exported = Exported::read(&bytes, &path.display().to_string())?;
+            let (metadata, tensors) = (BTreeMap::new(), exported_tensors(&exported)?);
+            return Ok(Self { path: path.into(), sha256, metadata, tensors, exported: Some(Box::new(exported)) });
+        }
         let (metadata, mut tensors) = if bytes.starts_with(b"PK\x03\x04") {
             (BTreeMap::new(), read_pytorch(path)?)
         } else {
@@ -47,7 +54,22 @@ impl TensorFile {
         if tensors.keys().filter(|name| meant(name)).all(|name| name.starts_with("module.")) {
             tensors = tensors.into_iter().map(|(name, t)| (name.trim_start_matches("module.").to_owned(), t)).collect();
         }
-        Ok(Self { path: path.into(), sha256, metadata, tensors })
+        Ok(Self { path: path.into(), sha256, metadata, tensors, exported: None })
+    }
+
+    /// Where it was read from.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All tensors by name, borrowed.
+    pub(super) fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.tensors
+    }
+
+    /// Whether it is an archive of torch.export, which brings a program.
+    pub fn is_exported(&self) -> bool {
+        self.exported.is_some()
     }
 
     /// All tensors by name.
@@ -88,10 +110,7 @@ impl TensorFile {
             let tensor = self.get(name)?;
             widened |= matches!(tensor.dtype(), DType::F16 | DType::BF16);
             let values = tensor.to_dtype(DType::F64)?;
-            let count = values.flatten_all()?.to_vec1::<f64>()?.iter().filter(|value| !value.is_finite()).count();
-            if count > 0 {
-                return Err(CheckpointError::NotFinite { path: self.path.clone(), name: name.into(), count }.into());
-            }
+            self.check_finite(name, &values)?;
             Ok(values)
         };
         let parts: Vec<Tensor> =
@@ -99,6 +118,15 @@ impl TensorFile {
         let theta = Tensor::cat(&parts, 0)?;
         let buffers = buffers.into_iter().map(|(name, _)| Ok((name.clone(), wide(&name)?))).collect::<Result<_>>()?;
         Ok((theta, buffers, widened))
+    }
+
+    /// That a tensor of f64 holds finite numbers.
+    pub(super) fn check_finite(&self, name: &str, values: &Tensor) -> Result<()> {
+        let count = values.flatten_all()?.to_vec1::<f64>()?.iter().filter(|value| !value.is_finite()).count();
+        match count {
+            0 => Ok(()),
+            count => Err(CheckpointError::NotFinite { path: self.path.clone(), name: name.into(), count }.into()),
+        }
     }
 
     fn check_fit<'a>(
@@ -136,6 +164,14 @@ fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Contents> {
     let tensors =
         candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(|error| corrupt(error.to_string()))?;
     Ok((metadata, tensors.into_iter().collect()))
+}
+
+/// Parameters and buffers by name.
+fn exported_tensors(exported: &Exported) -> Result<BTreeMap<String, Tensor>> {
+    let space = &exported.program.parameters;
+    let names = space.tensors().iter().map(|tensor| tensor.name.clone());
+    let buffers = exported.buffers.iter().map(|(name, tensor)| (name.clone(), tensor.clone()));
+    Ok(names.zip(space.split(&exported.theta)?).chain(buffers).collect())
 }
 
 /// The state dict, at the top or under the usual keys.

@@ -172,9 +172,15 @@ pub(super) fn parse_loss(text: &str) -> Result<Loss> {
         },
         "mse" => Ok(Loss::Mse),
         "bce" | "bce_with_logits" => Ok(Loss::BceWithLogits),
+        "program" => Ok(Loss::Program),
         _ => {
-            let nearest = crate::nearest(name, ["cross-entropy", "mse", "bce"]).unwrap_or("cross-entropy".into());
-            Err(argument("--loss", text, &format!("unknown loss; did you mean {nearest}? (cross-entropy, mse, bce)")))
+            let nearest =
+                crate::nearest(name, ["cross-entropy", "mse", "bce", "program"]).unwrap_or("cross-entropy".into());
+            Err(argument(
+                "--loss",
+                text,
+                &format!("unknown loss; did you mean {nearest}? (cross-entropy, mse, bce, program)"),
+            ))
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct SessionArgs {
     pub(super) data: DataArgs,
     #[command(flatten)]
     pub(super) compute: ComputeArgs,
-    /// cross-entropy[:smoothing], mse or bce [default: the checkpoint's]
+    /// cross-entropy[:smoothing], mse, bce, or program: what the program itself gives for each row [default: the checkpoint's]
     #[arg(long, value_name = "LOSS")]
     pub(super) loss: Option<String>,
     /// Precision of the computation: f32 with sums and scalars in f64, or f64 throughout

@@ -9,7 +9,7 @@ use super::CliError;
 use crate::Result;
 use crate::checkpoint::{ARCH_KEY, TensorFile, differences};
 use crate::data::{DataSpec, Dataset, Targets};
-use crate::formats::{Architecture, family};
+use crate::formats::{Architecture, ModelError, family};
 use crate::report::write_atomic;
 use crate::train::{TrainConfig, with_outputs};
 
@@ -80,6 +80,7 @@ impl TrainPlan {
     pub(super) fn network(&self, data: &Dataset, init: Option<&TensorFile>) -> Result<Architecture> {
         let outputs = match &data.targets {
             Targets::Classes { num_classes, .. } => *num_classes,
+            Targets::Tokens { num_classes, .. } => *num_classes,
             Targets::Values { outputs, .. } => *outputs,
         };
         if let Some(value) = &self.architecture {
@@ -91,7 +92,10 @@ impl TrainPlan {
                 let architecture = Architecture::from_json(text, "the file of --init")?;
                 Ok(with_outputs(architecture, outputs))
             }
-            (None, None) => Err(CliError::NoModel.into()),
+            (None, None) => match init.filter(|file| file.is_exported()) {
+                Some(_) => Err(ModelError::NoDescription { origin: "the file of --init".into() }.into()),
+                None => Err(CliError::NoModel.into()),
+            },
         }
     }
 

@@ -5,6 +5,7 @@ use rand::Rng;
 
 use super::CurvatureError;
 use crate::autodiff::{Dual, ParamTensor, Saved, Tape, Value};
+use crate::data::{TargetBatch, Targets};
 use crate::kernels::{Accumulator, column_dots, row_dots};
 use crate::objective::{Objective, Ratio};
 use crate::program::{Factor, Loss, ProgramError};
@@ -197,7 +198,9 @@ impl Objective<'_> {
             if outputs.iter().any(|output| !output.is_finite()) {
                 return Err(ProgramError::NonFinite { row }.into());
             }
-            let factor = Factor::new(&self.options.loss, &outputs);
+            // A row of tokens has no factor of its own: the products with its loss Hessian serve as well.
+            let by_row = !matches!(batch.targets, TargetBatch::Tokens { .. });
+            let factor = by_row.then(|| Factor::new(&self.options.loss, &outputs)).flatten();
             let columns: Vec<f64> = (start..start + width)
                 .flat_map(|column| {
                     let z = match &mut signs {
@@ -246,7 +249,8 @@ impl Objective<'_> {
         }
         let each = self.options.dtype.size_in_bytes() * (self.dim() + self.cost.activations);
         // Where no factor is known, each column is two.
-        let each = if self.options.loss == Loss::Program { 2 * each } else { each };
+        let by_row = !matches!(self.data.targets, Targets::Tokens { .. });
+        let each = if self.options.loss == Loss::Program || !by_row { 2 * each } else { each };
         let at_once = (self.options.execution.memory_bytes / 4 / each.max(1)).clamp(1, count.max(1));
         Ok(Columns { params: tensors, count, at_once, seed: random.then_some(params.seed) })
     }

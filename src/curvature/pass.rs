@@ -7,7 +7,7 @@ use crate::autodiff::{Dual, Gradients, Saved, Tape, Value, Var};
 use crate::data::{Batch, TargetBatch};
 use crate::kernels::row_dots;
 use crate::objective::{Objective, Part};
-use crate::program::{Loss, Outcome, draw_labels, per_sample_loss};
+use crate::program::{Loss, Outcome, ProgramError, draw_labels, per_sample_loss};
 use crate::{Error, Result};
 
 /// Directions, cut into parameter tensors `[k, …shape]`.
@@ -91,7 +91,7 @@ impl Objective<'_> {
     pub(super) fn loss_curvature(&self, output: &Dual, batch: &Batch) -> Result<(Option<Tensor>, Dual)> {
         let mut tape = Tape::<Dual>::new(Saved::Everything);
         let output = tape.leaf(output.clone());
-        let loss = self.network.loss(&mut tape, &self.options.loss, &output, (&batch.x, &batch.targets))?;
+        let loss = self.network.loss(&mut tape, &self.options.loss, &output, (&batch.inputs(), &batch.targets))?;
         let primal = loss.value().primal().cloned();
         let ones = primal.as_ref().map(Tensor::ones_like).transpose()?;
         let gradient = tape.backward(&loss, Dual::new(ones, None))?;
@@ -104,7 +104,7 @@ impl Objective<'_> {
         let Some(primal) = output.primal() else { return Ok((None, Dual::new(None, None))) };
         let mut tape = Tape::<Tensor>::new(Saved::Everything);
         let output = tape.leaf(primal.clone());
-        let loss = self.network.loss(&mut tape, &self.options.loss, &output, (&batch.x, &batch.targets))?;
+        let loss = self.network.loss(&mut tape, &self.options.loss, &output, (&batch.inputs(), &batch.targets))?;
         let (primal, ones) = (loss.value().clone(), loss.value().ones_like()?);
         let slope = tape.backward(&loss, ones)?.into_iter().flatten().next();
         Ok((Some(primal), Dual::new(slope, None)))
@@ -119,6 +119,9 @@ impl Objective<'_> {
         curvature: Curvature,
     ) -> Result<Var<Dual>> {
         match (curvature, outcome.output.value().primal()) {
+            (Curvature::MonteCarloFisher { .. }, Some(primal)) if primal.rank() != 2 => {
+                Err(ProgramError::OutputShape { got: primal.dims().to_vec() }.into())
+            }
             (Curvature::MonteCarloFisher { seed }, Some(primal)) => {
                 let labels = TargetBatch::Classes(draw_labels(primal, &batch.rows, seed)?);
                 // Smoothing belongs to the data's labels; the model's own distribution has none.

@@ -88,7 +88,7 @@ impl Augmentation {
                 let bytes = match inputs {
                     Inputs::Files(files) => files.square(row)?,
                     Inputs::Bytes(bytes) => bytes[row * data.sample_len()..(row + 1) * data.sample_len()].to_vec(),
-                    Inputs::Float32(_) | Inputs::Float64(_) => Vec::new(),
+                    Inputs::Float32(_) | Inputs::Float64(_) | Inputs::Whole(_) => Vec::new(),
                 };
                 match data.sample_shape.as_slice() {
                     &[channels, height, width] => Picture { channels, height, width, bytes },

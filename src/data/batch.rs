@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Dataset, Inputs, Targets};
+use super::{Column, Dataset, Inputs, Targets};
 use crate::Result;
 
 /// Targets of a batch of `n` rows.
@@ -10,6 +10,13 @@ use crate::Result;
 pub enum TargetBatch {
     /// Class indices, `[n]`.
     Classes(Vec<u32>),
+    /// Several class indices for each row, `[n, per_row]` row-major; [`IGNORED`](super::IGNORED) where there is none.
+    Tokens {
+        /// Row-major.
+        labels: Vec<i64>,
+        /// Targets of a row.
+        per_row: usize,
+    },
     /// Real targets, `[n, outputs]`, in the batch's dtype and on its device.
     Values(Tensor),
 }
@@ -21,8 +28,30 @@ pub struct Batch {
     pub rows: Vec<usize>,
     /// Normalised values, `[n, …sample_shape]`.
     pub x: Tensor,
+    /// Inputs of the program beside the first, in its order.
+    pub more: Vec<Tensor>,
     /// One per row.
     pub targets: TargetBatch,
+}
+
+impl TargetBatch {
+    /// As an input of a program: whole numbers, or floats.
+    ///
+    /// # Errors
+    /// Making the tensor.
+    pub fn as_input(&self, device: &Device) -> Result<Tensor> {
+        Ok(match self {
+            Self::Classes(labels) => Tensor::from_vec(
+                labels.iter().map(|&label| i64::from(label)).collect::<Vec<_>>(),
+                labels.len(),
+                device,
+            )?,
+            Self::Tokens { labels, per_row } => {
+                Tensor::from_vec(labels.clone(), (labels.len() / per_row.max(&1), *per_row), device)?
+            }
+            Self::Values(values) => values.clone(),
+        })
+    }
 }
 
 impl Batch {
@@ -33,11 +62,22 @@ impl Batch {
     pub fn part(&self, start: usize, end: usize) -> Result<Self> {
         let rows = self.rows.get(start..end).unwrap_or_default().to_vec();
         let x = self.x.narrow(0, start, end - start)?;
+        let more = self.more.iter().map(|input| input.narrow(0, start, end - start));
+        let more = more.collect::<candle_core::Result<_>>()?;
         let targets = match &self.targets {
             TargetBatch::Classes(labels) => TargetBatch::Classes(labels.get(start..end).unwrap_or_default().to_vec()),
+            TargetBatch::Tokens { labels, per_row } => {
+                let (labels, per_row) = (labels.get(start * per_row..end * per_row).unwrap_or_default(), *per_row);
+                TargetBatch::Tokens { labels: labels.to_vec(), per_row }
+            }
             TargetBatch::Values(values) => TargetBatch::Values(values.narrow(0, start, end - start)?),
         };
-        Ok(Self { rows, x, targets })
+        Ok(Self { rows, x, more, targets })
+    }
+
+    /// All inputs of the program in its order.
+    pub fn inputs(&self) -> Vec<Tensor> {
+        std::iter::once(&self.x).chain(&self.more).cloned().collect()
     }
 }
 
@@ -70,16 +110,29 @@ impl Dataset {
     ) -> Result<(Tensor, TargetBatch)> {
         let shape: Vec<usize> = std::iter::once(rows.len()).chain(self.sample_shape.iter().copied()).collect();
         let x = match dtype {
+            _ if matches!(self.inputs, Inputs::Whole(_)) => {
+                column_of(&self.inputs, &self.sample_shape, rows, dtype, device)?
+            }
             DType::F64 => Tensor::from_vec(self.gather(rows, images, |value| value), shape, device)?,
             _ => Tensor::from_vec(self.gather(rows, images, |value| value as f32), shape, device)?.to_dtype(dtype)?,
         };
         let targets = match self.targets.take(rows) {
             Targets::Classes { labels, .. } => TargetBatch::Classes(labels),
+            Targets::Tokens { labels, per_row, .. } => TargetBatch::Tokens { labels, per_row },
             Targets::Values { values, outputs } => {
                 TargetBatch::Values(Tensor::from_vec(values, (rows.len(), outputs), device)?.to_dtype(dtype)?)
             }
         };
         Ok((x, targets))
+    }
+
+    /// The given rows of an input beside the first, `[n, …]`; floats in `dtype`, whole numbers as they are.
+    ///
+    /// # Errors
+    /// Making the tensor.
+    pub fn column(&self, column: &Column, rows: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+        self.check_rows(rows)?;
+        column_of(&column.inputs, &column.sample_shape, rows, dtype, device)
     }
 
     /// Normalised values, row-major; arguments as in [`Dataset::assemble`].
@@ -94,6 +147,8 @@ impl Dataset {
             Inputs::Bytes(bytes) if images.is_empty() => {
                 self.normalise_bytes(rows.iter().map(|row| &bytes[range(row)]), cast)
             }
+            // Whole numbers stay as they are: see `column_of`.
+            Inputs::Whole(_) => Vec::new(),
             Inputs::Bytes(_) | Inputs::Files(_) => self.normalise_bytes(images.chunks_exact(sample_len.max(1)), cast),
         }
     }
@@ -129,6 +184,22 @@ impl Dataset {
         }
         out
     }
+}
+
+/// The given rows without normalisation, bytes as `b / 255`.
+fn column_of(inputs: &Inputs, shape: &[usize], rows: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+    let (sample_len, shape) = (shape.iter().product(), [&[rows.len()], shape].concat());
+    let tensor = match inputs.take(rows, sample_len) {
+        Inputs::Whole(values) => return Ok(Tensor::from_vec(values, shape, device)?),
+        Inputs::Float32(values) => Tensor::from_vec(values, shape, device)?,
+        Inputs::Float64(values) => Tensor::from_vec(values, shape, device)?,
+        Inputs::Bytes(values) => {
+            let values: Vec<f64> = values.iter().map(|&byte| f64::from(byte) / 255.0).collect();
+            Tensor::from_vec(values, shape, device)?
+        }
+        Inputs::Files(_) => return Err(candle_core::Error::Msg("image files are the first input alone".into()).into()),
+    };
+    Ok(tensor.to_dtype(dtype)?)
 }
 
 /// Refuses integers, which no normalised value fits.

@@ -138,6 +138,8 @@ fn open_binary(layout: &Layout, batches: &[PathBuf]) -> DataResult<Table> {
         }
     }
     Ok(Table {
+        input_name: None,
+        more: Vec::new(),
         sample_shape: SHAPE.to_vec(),
         targets: Targets::Classes { labels, num_classes: layout.num_classes },
         inputs: RowInputs::Ready(Inputs::Bytes(pixels)),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::rows::take;
-use super::{DataError, DataResult, Inputs, Normalisation, Targets};
+use super::{Column, DataError, DataResult, Inputs, Normalisation, Targets};
 use crate::Result;
 
 /// Rows in memory, or image files to read, with where they came from.
@@ -11,10 +11,14 @@ use crate::Result;
 pub struct Dataset {
     /// The specification it was loaded from, such as `glyphs` or `cifar10:DIR`.
     pub source: String,
+    /// The name of the first input: `x` unless a file of tensors says otherwise.
+    pub input_name: String,
     /// Shape of one sample, `[C, H, W]` or `[features]`.
     pub sample_shape: Vec<usize>,
     /// Inputs of all rows.
     pub inputs: Inputs,
+    /// Inputs beside the first, by name.
+    pub columns: Vec<Column>,
     /// Targets of all rows.
     pub targets: Targets,
     /// The source's own labels, where label noise or labels of a file took their place; not part of the hash.
@@ -46,12 +50,40 @@ impl Dataset {
         targets: Targets,
         normalisation: Option<Normalisation>,
     ) -> Result<Self> {
-        let sha256 = String::new();
-        let (clean_labels, skipped) = (None, 0);
-        let mut dataset = Self { source, sample_shape, inputs, targets, clean_labels, skipped, normalisation, sha256 };
+        let (input_name, sha256) = ("x".to_owned(), String::new());
+        let (columns, clean_labels, skipped) = (Vec::new(), None, 0);
+        let mut dataset = Self {
+            source,
+            input_name,
+            sample_shape,
+            inputs,
+            columns,
+            targets,
+            clean_labels,
+            skipped,
+            normalisation,
+            sha256,
+        };
         dataset.check()?;
         dataset.sha256 = dataset.hash();
         Ok(dataset)
+    }
+
+    /// The same rows with more inputs beside the first; the hash covers them too.
+    ///
+    /// # Errors
+    /// [`DataError::LengthMismatch`] where one has another number of rows.
+    pub fn with_columns(mut self, columns: Vec<Column>) -> Result<Self> {
+        for column in &columns {
+            let (inputs, each) = (column.inputs.len(), column.sample_shape.iter().product::<usize>());
+            if inputs != self.len() * each {
+                let (path, targets) = (PathBuf::from(&self.source), self.len());
+                return Err(DataError::LengthMismatch { path, inputs: inputs / each.max(1), targets }.into());
+            }
+        }
+        self.columns = columns;
+        self.sha256 = self.hash();
+        Ok(self)
     }
 
     /// Number of rows.
@@ -68,7 +100,7 @@ impl Dataset {
     pub fn num_classes(&self) -> Option<usize> {
         match &self.targets {
             Targets::Classes { num_classes, .. } => Some(*num_classes),
-            Targets::Values { .. } => None,
+            Targets::Tokens { .. } | Targets::Values { .. } => None,
         }
     }
 
@@ -92,6 +124,10 @@ impl Dataset {
         let targets = self.targets.take(rows);
         let (source, shape) = (self.source.clone(), self.sample_shape.clone());
         let mut picked = Self::new(source, shape, inputs, targets, self.normalisation.clone())?;
+        if !self.columns.is_empty() {
+            picked = picked.with_columns(self.columns.iter().map(|column| column.take(rows)).collect())?;
+        }
+        picked.input_name.clone_from(&self.input_name);
         picked.skipped = self.skipped;
         picked.clean_labels = self.clean_labels.as_ref().map(|labels| take(labels, rows, 1));
         Ok(picked)
@@ -121,7 +157,8 @@ impl Dataset {
             Targets::Values { outputs: targets, .. } if *targets != outputs => {
                 Err(DataError::TargetWidth { targets: *targets, outputs }.into())
             }
-            Targets::Values { .. } => Ok(()),
+            // The loss says which axis the classes of tokens are on.
+            Targets::Tokens { .. } | Targets::Values { .. } => Ok(()),
         }
     }
 
@@ -139,6 +176,12 @@ impl Dataset {
         {
             let path = PathBuf::from(&self.source);
             return Err(DataError::LengthMismatch { path, inputs: len / sample_len.max(1), targets: values.len() });
+        }
+        if let Targets::Tokens { labels, per_row, .. } = &self.targets
+            && (*per_row == 0 || labels.len() % per_row != 0)
+        {
+            let path = PathBuf::from(&self.source);
+            return Err(DataError::LengthMismatch { path, inputs: len / sample_len.max(1), targets: labels.len() });
         }
         if len != self.len() * sample_len {
             let (path, targets) = (PathBuf::from(&self.source), self.len());

@@ -216,7 +216,7 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
         /// `x` or `y`.
-        name: &'static str,
+        name: String,
         /// Names there are.
         found: String,
     },
@@ -226,7 +226,7 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
         /// `x` or `y`.
-        name: &'static str,
+        name: String,
         /// As stored.
         dtype: String,
         /// As stored.
@@ -240,7 +240,7 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
         /// `x` or `y`.
-        name: &'static str,
+        name: String,
         /// Row of the tensor.
         row: usize,
         /// NaN or an infinity.

@@ -54,6 +54,8 @@ pub(super) fn open(options: &GlyphOptions, split: Split) -> DataResult<Table> {
     }
     let labels = (0..count).map(|row| (row % NUM_CLASSES) as u32).collect();
     Ok(Table {
+        input_name: None,
+        more: Vec::new(),
         sample_shape: vec![1, SIDE, SIDE],
         targets: Targets::Classes { labels, num_classes: NUM_CLASSES },
         inputs: RowInputs::Glyphs(options.clone(), split),

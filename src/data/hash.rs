@@ -19,31 +19,23 @@ impl Dataset {
                 update_floats(&mut hasher, mean.iter().chain(std).copied());
             }
         }
-        match &self.inputs {
-            Inputs::Bytes(bytes) => {
-                hasher.update(b"bytes");
-                hasher.update(bytes);
-            }
-            Inputs::Files(files) => {
-                hasher.update(b"files");
-                for (path, bytes) in files.entries() {
-                    update_sizes(&mut hasher, &[path.len()]);
-                    hasher.update(path);
-                    hasher.update(bytes.to_le_bytes());
-                }
-            }
-            Inputs::Float32(values) => {
-                hasher.update(b"floats");
-                update_floats(&mut hasher, values.iter().map(|&value| f64::from(value)));
-            }
-            Inputs::Float64(values) => {
-                hasher.update(b"floats");
-                update_floats(&mut hasher, values.iter().copied());
-            }
+        update_inputs(&mut hasher, &self.inputs);
+        for column in &self.columns {
+            hasher.update(b"column");
+            update_sizes(&mut hasher, &[column.name.len()]);
+            hasher.update(column.name.as_bytes());
+            update_sizes(&mut hasher, &[column.sample_shape.len()]);
+            update_sizes(&mut hasher, &column.sample_shape);
+            update_inputs(&mut hasher, &column.inputs);
         }
         match &self.targets {
             Targets::Classes { labels, .. } => {
                 hasher.update(b"classes");
+                labels.iter().for_each(|label| hasher.update(label.to_le_bytes()));
+            }
+            Targets::Tokens { labels, per_row, .. } => {
+                hasher.update(b"tokens");
+                update_sizes(&mut hasher, &[*per_row]);
                 labels.iter().for_each(|label| hasher.update(label.to_le_bytes()));
             }
             Targets::Values { values, outputs } => {
@@ -53,6 +45,35 @@ impl Dataset {
             }
         }
         hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn update_inputs(hasher: &mut Sha256, inputs: &Inputs) {
+    match inputs {
+        Inputs::Bytes(bytes) => {
+            hasher.update(b"bytes");
+            hasher.update(bytes);
+        }
+        Inputs::Files(files) => {
+            hasher.update(b"files");
+            for (path, bytes) in files.entries() {
+                update_sizes(hasher, &[path.len()]);
+                hasher.update(path);
+                hasher.update(bytes.to_le_bytes());
+            }
+        }
+        Inputs::Float32(values) => {
+            hasher.update(b"floats");
+            update_floats(hasher, values.iter().map(|&value| f64::from(value)));
+        }
+        Inputs::Whole(values) => {
+            hasher.update(b"whole");
+            values.iter().for_each(|value| hasher.update(value.to_le_bytes()));
+        }
+        Inputs::Float64(values) => {
+            hasher.update(b"floats");
+            update_floats(hasher, values.iter().copied());
+        }
     }
 }
 

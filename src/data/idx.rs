@@ -36,6 +36,8 @@ pub(super) fn open(folder: &Path, split: Split) -> DataResult<Table> {
         return Err(DataError::Label { path: labels_path, row, label, num_classes: NUM_CLASSES as u64 });
     }
     Ok(Table {
+        input_name: None,
+        more: Vec::new(),
         sample_shape: vec![1, height, width],
         targets: Targets::Classes { labels: labels.into_iter().map(u32::from).collect(), num_classes: NUM_CLASSES },
         inputs: RowInputs::Ready(Inputs::Bytes(pixels)),

@@ -41,10 +41,10 @@ impl InstanceNoise {
                 Inputs::Bytes(values) => values[range].iter().map(|&byte| f32::from(byte) / 255.0).collect(),
                 Inputs::Float32(values) => values[range].to_vec(),
                 Inputs::Float64(values) => values[range].iter().map(|&value| value as f32).collect(),
-                Inputs::Files(_) => Vec::new(),
+                Inputs::Whole(_) | Inputs::Files(_) => Vec::new(),
             }
         };
-        if matches!(inputs, Inputs::Files(_)) {
+        if matches!(inputs, Inputs::Files(_) | Inputs::Whole(_)) {
             return Err(ImageError::InstanceNoise.into());
         }
         let mut of_class = vec![Vec::new(); self.num_classes];

@@ -239,7 +239,7 @@ impl<'a> Shared<'a> {
     fn finish(&self, rows: &[usize], parts: Vec<Result<Vec<u8>>>) -> Result<Batch> {
         let images = parts.into_iter().collect::<Result<Vec<_>>>()?.concat();
         let (x, targets) = self.data.assemble(rows, &images, self.plan.dtype, &Device::Cpu)?;
-        Ok(Batch { rows: rows.to_vec(), x, targets })
+        Ok(Batch { rows: rows.to_vec(), x, more: Vec::new(), targets })
     }
 }
 

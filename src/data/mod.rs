@@ -35,7 +35,7 @@ pub use images::{ImageError, ImageFiles};
 pub use labels::{LabelError, LabelSet, LabelSource};
 pub use loader::{Batches, EpochPlan, with_batches};
 pub use noise::LabelNoise;
-pub use rows::{Inputs, Normalisation, Targets};
+pub use rows::{Column, IGNORED, Inputs, Normalisation, Targets};
 pub use selection::{RowRange, Split, Subset};
 pub use source::Source;
 pub use spec::{DataSpec, NormalisationChoice};

@@ -36,6 +36,8 @@ pub(super) fn open(layout: &Layout, paths: &[PathBuf]) -> DataResult<Table> {
         shards.push(Shard { path: path.clone(), images: image_bytes(path, &frame)? });
     }
     Ok(Table {
+        input_name: None,
+        more: Vec::new(),
         sample_shape: SHAPE.to_vec(),
         targets: Targets::Classes { labels, num_classes: layout.num_classes },
         inputs: RowInputs::Encoded(EncodedImages { shards }),

@@ -11,8 +11,24 @@ pub enum Inputs {
     Float32(Vec<f32>),
     /// Double precision as in the file, `[N, …]` row-major.
     Float64(Vec<f64>),
+    /// Whole numbers, `[N, …]` row-major, such as tokens.
+    Whole(Vec<i64>),
     /// Image files, which give bytes when a batch is made.
     Files(ImageFiles),
+}
+
+/// PyTorch's label for a token that does not count.
+pub const IGNORED: i64 = -100;
+
+/// One more input of the rows, beside the first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Shape of one sample.
+    pub sample_shape: Vec<usize>,
+    /// Of all rows.
+    pub inputs: Inputs,
 }
 
 /// What the network should give.
@@ -23,6 +39,15 @@ pub enum Targets {
         /// One per row.
         labels: Vec<u32>,
         /// Number of classes of the source, whether or not each occurs in the rows.
+        num_classes: usize,
+    },
+    /// Several class indices for each row, `[N, per_row]` row-major, such as one for each token or pixel.
+    Tokens {
+        /// Row-major; [`IGNORED`] where there is no target.
+        labels: Vec<i64>,
+        /// Targets of a row.
+        per_row: usize,
+        /// One more than the largest.
         num_classes: usize,
     },
     /// Real targets, `[N, outputs]` row-major.
@@ -51,6 +76,7 @@ impl Inputs {
             Self::Bytes(values) => values.len(),
             Self::Float32(values) => values.len(),
             Self::Float64(values) => values.len(),
+            Self::Whole(values) => values.len(),
             Self::Files(files) => files.len() * files.sample_len(),
         }
     }
@@ -61,8 +87,17 @@ impl Inputs {
             Self::Bytes(values) => Self::Bytes(take(values, rows, sample_len)),
             Self::Float32(values) => Self::Float32(take(values, rows, sample_len)),
             Self::Float64(values) => Self::Float64(take(values, rows, sample_len)),
+            Self::Whole(values) => Self::Whole(take(values, rows, sample_len)),
             Self::Files(files) => Self::Files(files.take(rows)),
         }
+    }
+}
+
+impl Column {
+    /// The given rows, which must exist.
+    pub(super) fn take(&self, rows: &[usize]) -> Self {
+        let inputs = self.inputs.take(rows, self.sample_shape.iter().product());
+        Self { name: self.name.clone(), sample_shape: self.sample_shape.clone(), inputs }
     }
 }
 
@@ -71,6 +106,7 @@ impl Targets {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Classes { labels, .. } => labels.len(),
+            Self::Tokens { labels, per_row, .. } => labels.len() / per_row,
             Self::Values { values, outputs } => values.len() / outputs,
         }
     }
@@ -80,6 +116,10 @@ impl Targets {
         match self {
             Self::Classes { labels, num_classes } => {
                 Self::Classes { labels: take(labels, rows, 1), num_classes: *num_classes }
+            }
+            Self::Tokens { labels, per_row, num_classes } => {
+                let (per_row, num_classes) = (*per_row, *num_classes);
+                Self::Tokens { labels: take(labels, rows, per_row), per_row, num_classes }
             }
             Self::Values { values, outputs } => {
                 Self::Values { values: take(values, rows, *outputs), outputs: *outputs }

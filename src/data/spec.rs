@@ -153,6 +153,7 @@ impl DataSpec {
             return Err(DataError::NoRows { source_name: self.source.to_string() }.into());
         }
         let skipped = table.skipped;
+        let (more, input_name) = (std::mem::take(&mut table.more), table.input_name.take());
         let clean = self.replace_labels(&mut table.targets)?;
         let rows = self.select(num_rows)?;
         let (sample_shape, mut targets) = (table.sample_shape.clone(), table.targets.take(&rows));
@@ -164,6 +165,10 @@ impl DataSpec {
             InstanceNoise { fraction, seed, split, num_classes }.apply(labels, &inputs, &rows)?;
         }
         let mut data = Dataset::new(self.source.to_string(), sample_shape, inputs, targets, self.normalisation())?;
+        if !more.is_empty() {
+            data = data.with_columns(more.iter().map(|column| column.take(&rows)).collect())?;
+        }
+        data.input_name = input_name.unwrap_or(data.input_name);
         data.clean_labels = clean.map(|labels| take(&labels, &rows, 1));
         data.skipped = skipped;
         Ok(data)
@@ -203,10 +208,10 @@ impl DataSpec {
         }
         let (labels, num_classes) = match targets {
             Targets::Classes { labels, num_classes } => (labels, *num_classes),
-            Targets::Values { .. } if source.is_some() => {
+            Targets::Values { .. } | Targets::Tokens { .. } if source.is_some() => {
                 return Err(LabelError::NeedsClasses { source_name: self.source.to_string() }.into());
             }
-            Targets::Values { .. } => return Err(self.noise_needs_classes(None)),
+            Targets::Values { .. } | Targets::Tokens { .. } => return Err(self.noise_needs_classes(None)),
         };
         let clean = labels.clone();
         if let Some(source) = source {
@@ -238,7 +243,7 @@ mod tests {
     fn labels(data: &Dataset) -> &[u32] {
         match &data.targets {
             Targets::Classes { labels, .. } => labels,
-            Targets::Values { .. } => panic!("no classes"),
+            Targets::Values { .. } | Targets::Tokens { .. } => panic!("no classes"),
         }
     }
 

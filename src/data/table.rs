@@ -3,13 +3,17 @@
 use super::glyphs::{self, GlyphOptions};
 use super::images::ImageFiles;
 use super::parquet::EncodedImages;
-use super::{DataResult, Inputs, Split, Targets};
+use super::{Column, DataResult, Inputs, Split, Targets};
 
 /// All rows of one split of a source.
 pub(super) struct Table {
     pub(super) sample_shape: Vec<usize>,
     pub(super) targets: Targets,
     pub(super) inputs: RowInputs,
+    /// The name of the first input, where the source has one.
+    pub(super) input_name: Option<String>,
+    /// Inputs beside the first.
+    pub(super) more: Vec<Column>,
     /// Broken image files that were left out.
     pub(super) skipped: usize,
 }

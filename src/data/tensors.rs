@@ -6,13 +6,14 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::table::{RowInputs, Table};
-use super::{DataError, DataResult, Inputs, Targets, files};
+use super::{Column, DataError, DataResult, IGNORED, Inputs, Targets, files};
 
 const EXPECTED: &str = "a safetensors file with `x` and `y`";
 
-/// Reads `x` (f32, f64; f16 and bf16 are widened; u8 are image bytes, meaning `b / 255`) of shape `[N, …]`, and
-/// `y`: integer classes `[N]`, or float targets `[N, outputs]`. There are as many classes as the largest label
-/// plus 1.
+/// Reads the inputs, f32 or f64 (f16 and bf16 are widened), u8 (image bytes, meaning `b / 255`) or other whole numbers
+/// (tokens), of shape `[N, …]`, and `y`: integer classes `[N]`, several for each row `[N, …]` (−100 for none), or float
+/// targets `[N, outputs]`. There are as many classes as the largest label plus 1. `x` is the first input; without it, the
+/// first by name.
 pub(super) fn open(path: &Path) -> DataResult<Table> {
     let file = files::read(path, EXPECTED)?;
     let tensors = SafeTensors::deserialize(&file).map_err(|error| DataError::Corrupt {
@@ -20,33 +21,51 @@ pub(super) fn open(path: &Path) -> DataResult<Table> {
         kind: "a safetensors file",
         reason: error.to_string(),
     })?;
-    let x = Named::find(path, &tensors, "x")?;
+    let mut names: Vec<&str> = tensors.names().into_iter().filter(|name| *name != "y").collect();
+    names.sort_unstable_by_key(|name| (*name != "x", *name));
+    let x = Named::find(path, &tensors, names.first().copied().unwrap_or("x"))?;
     let y = Named::find(path, &tensors, "y")?;
     let inputs = x.inputs()?;
     let targets = y.targets()?;
+    let mut more = Vec::new();
+    for name in names.iter().skip(1) {
+        let column = Named::find(path, &tensors, name)?;
+        // What has no row for each target is for others to read.
+        if column.view.shape().first() == Some(&targets.len()) && column.view.shape().len() > 1 {
+            let sample_shape = column.view.shape()[1..].to_vec();
+            more.push(Column { name: (*name).into(), sample_shape, inputs: column.inputs()? });
+        }
+    }
     let num_inputs = x.view.shape()[0];
     if num_inputs != targets.len() {
         let path = path.to_path_buf();
         return Err(DataError::LengthMismatch { path, inputs: num_inputs, targets: targets.len() });
     }
     let sample_shape = x.view.shape()[1..].to_vec();
-    Ok(Table { sample_shape, targets, inputs: RowInputs::Ready(inputs), skipped: 0 })
+    Ok(Table {
+        sample_shape,
+        targets,
+        inputs: RowInputs::Ready(inputs),
+        input_name: Some(x.name.into()),
+        more,
+        skipped: 0,
+    })
 }
 
 /// A tensor of the file, with what an error needs to name it.
 struct Named<'a> {
     path: &'a Path,
-    name: &'static str,
+    name: &'a str,
     view: TensorView<'a>,
 }
 
 impl<'a> Named<'a> {
-    fn find(path: &'a Path, tensors: &SafeTensors<'a>, name: &'static str) -> DataResult<Self> {
+    fn find(path: &'a Path, tensors: &SafeTensors<'a>, name: &'a str) -> DataResult<Self> {
         let view = tensors.tensor(name).map_err(|_| {
             let mut names: Vec<_> = tensors.names().into_iter().map(|name| format!("`{name}`")).collect();
             names.sort_unstable();
             let found = if names.is_empty() { "none".to_string() } else { names.join(", ") };
-            DataError::NoTensor { path: path.to_path_buf(), name, found }
+            DataError::NoTensor { path: path.to_path_buf(), name: name.into(), found }
         })?;
         Ok(Self { path, name, view })
     }
@@ -59,14 +78,16 @@ impl<'a> Named<'a> {
         match self.view.dtype() {
             Dtype::U8 => Ok(Inputs::Bytes(self.view.data().to_vec())),
             Dtype::F64 => Ok(Inputs::Float64(self.finite(self.numbers(f64::from_le_bytes))?)),
+            _ if self.integers().is_some() => Ok(Inputs::Whole(self.whole()?)),
             _ => Ok(Inputs::Float32(self.finite(self.floats().ok_or_else(|| self.wrong(expected))?)?)),
         }
     }
 
     fn targets(&self) -> DataResult<Targets> {
-        let expected = "integer classes of shape [N] or float targets of shape [N, outputs]";
+        let expected = "integer classes of shape [N] or [N, ...] or float targets of shape [N, outputs]";
         match (self.integers(), self.view.shape()) {
             (Some(labels), [_]) => self.classes(&labels),
+            (Some(_), &[_, ref rest @ ..]) if !rest.contains(&0) => self.tokens(rest.iter().product()),
             (None, &[_, outputs]) if outputs > 0 => {
                 let values = match self.view.dtype() {
                     Dtype::F64 => self.numbers(f64::from_le_bytes),
@@ -76,6 +97,24 @@ impl<'a> Named<'a> {
             }
             _ => Err(self.wrong(expected)),
         }
+    }
+
+    /// Whole numbers that fit 64 bits.
+    fn whole(&self) -> DataResult<Vec<i64>> {
+        let fits = |value: i128| i64::try_from(value).map_err(|_| self.wrong("whole numbers below 2^63"));
+        self.integers().unwrap_or_default().into_iter().map(fits).collect()
+    }
+
+    /// Several classes for each row.
+    fn tokens(&self, per_row: usize) -> DataResult<Targets> {
+        let labels = self.whole()?;
+        let wrong = |&label: &i64| label != IGNORED && u32::try_from(label).is_err();
+        if let Some(place) = labels.iter().position(wrong) {
+            let (num_classes, label) = (u64::from(u32::MAX) + 1, i128::from(labels[place]));
+            return Err(DataError::Label { path: self.path.to_path_buf(), row: place / per_row, label, num_classes });
+        }
+        let num_classes = labels.iter().max().map_or(0, |&largest| (largest.max(-1) + 1) as usize);
+        Ok(Targets::Tokens { labels, per_row, num_classes })
     }
 
     fn classes(&self, stored: &[i128]) -> DataResult<Targets> {
@@ -130,7 +169,7 @@ impl<'a> Named<'a> {
         match values.iter().position(|&value| !value.into().is_finite()) {
             Some(place) => Err(DataError::NonFinite {
                 path: self.path.to_path_buf(),
-                name: self.name,
+                name: self.name.into(),
                 row: place / width.max(1),
                 value: values[place].into(),
             }),
@@ -141,7 +180,7 @@ impl<'a> Named<'a> {
     fn wrong(&self, expected: &'static str) -> DataError {
         DataError::WrongTensor {
             path: self.path.to_path_buf(),
-            name: self.name,
+            name: self.name.into(),
             dtype: format!("{:?}", self.view.dtype()).to_lowercase(),
             shape: self.view.shape().to_vec(),
             expected,
@@ -204,18 +243,45 @@ mod tests {
             float_labels.contains("`y` is f32 of shape [2], expected integer classes of shape [N]"),
             "{float_labels}"
         );
-        assert!(text(&x, &tensor(&[0i64, 1], &[2, 1])).contains("`y` is i64 of shape [2, 1]"));
-        assert!(text(&tensor(&[0i64, 1], &[2, 1]), &y).contains("`x` is i64 of shape [2, 1]"));
+        assert!(text(&x, &tensor(&[0i64, 1, -3, 2], &[2, 2])).contains("row 1: label -3 is not a class"));
         assert!(text(&tensor(&[0.0f32, 1.0], &[2]), &y).contains("`x` is f32 of shape [2]"));
+    }
+
+    #[test]
+    fn tokens_and_several_inputs_are_read_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("toy.safetensors");
+        let tensors = HashMap::from([
+            ("mask", tensor(&[1i64, 1, 1, 0], &[2, 2])),
+            ("ids", tensor(&[5i64, 6, 7, 8], &[2, 2])),
+            ("y", tensor(&[6i64, -100, 1, 2], &[2, 2])),
+            // No row of it belongs to a row of the data.
+            ("other", tensor(&[1.0f32], &[1])),
+        ]);
+        candle_core::safetensors::save(&tensors, &path).unwrap();
+        let data = DataSpec::new(Source::Tensors(path)).load().unwrap();
+        assert_eq!((data.input_name.as_str(), &data.inputs), ("ids", &Inputs::Whole(vec![5, 6, 7, 8])));
+        let mask = Column { name: "mask".into(), sample_shape: vec![2], inputs: Inputs::Whole(vec![1, 1, 1, 0]) };
+        assert_eq!(data.columns, [mask]);
+        assert_eq!(data.targets, Targets::Tokens { labels: vec![6, -100, 1, 2], per_row: 2, num_classes: 7 });
+        let second = data.select(&[1]).unwrap();
+        assert_eq!(second.columns[0].inputs, Inputs::Whole(vec![1, 0]));
+        assert_eq!(second.targets, Targets::Tokens { labels: vec![1, 2], per_row: 2, num_classes: 7 });
+        assert_ne!(second.sha256, data.sha256);
     }
 
     #[test]
     fn missing_tensors_and_splits_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("toy.safetensors");
-        candle_core::safetensors::save(&HashMap::from([("inputs", tensor(&[0u8], &[1]))]), &path).unwrap();
-        let mut spec = DataSpec::new(Source::Tensors(path));
-        assert!(spec.load().unwrap_err().to_string().ends_with("has no tensor `x`; it has `inputs`"));
+        let save = |name: &str| {
+            candle_core::safetensors::save(&HashMap::from([(name, tensor(&[0u8], &[1]))]), &path).unwrap();
+        };
+        let mut spec = DataSpec::new(Source::Tensors(path.clone()));
+        save("inputs");
+        assert!(spec.load().unwrap_err().to_string().ends_with("has no tensor `y`; it has `inputs`"));
+        save("y");
+        assert!(spec.load().unwrap_err().to_string().ends_with("has no tensor `x`; it has `y`"));
         spec.split = Split::Test;
         assert!(spec.load().unwrap_err().to_string().ends_with("has no test split"));
     }

@@ -65,6 +65,34 @@ pub enum ModelError {
         /// Its shape.
         shape: Vec<usize>,
     },
+    /// An archive that torch.export did not write, or not whole.
+    #[error("{origin} is no archive of torch.export that can be read: {reason}")]
+    Archive {
+        /// The file.
+        origin: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Operations of an exported program that cannot be read, each with its count.
+    #[error("program: unsupported: {}", operations.iter().map(|(name, count)| format!("{name} ({count})")).collect::<Vec<_>>().join(", "))]
+    Unsupported {
+        /// PyTorch's names, with the reason where the name is known, and how often each occurs.
+        operations: Vec<(String, usize)>,
+    },
+    /// An archive, which brings a program, where a description of layers is needed.
+    #[error("{origin} brings a program of its own, but a description of layers is needed here")]
+    NoDescription {
+        /// The file.
+        origin: String,
+    },
+    /// A program for one number of rows.
+    #[error("program: input `{input}` has the fixed shape {shape}: the number of rows along axis 0 must be dynamic")]
+    FixedBatch {
+        /// The input.
+        input: String,
+        /// Its shape.
+        shape: String,
+    },
     /// A model family that does not exist.
     #[error("unknown model `{name}`")]
     UnknownFamily {
@@ -105,6 +133,18 @@ impl ModelError {
             ),
             Self::ParamOrder { .. } => Some("list every parameter once, or leave param_order out".into()),
             Self::ConflictingShapes { .. } => Some("give the tensors different names".into()),
+            Self::Archive { .. } => {
+                Some("write it with torch.export.save in PyTorch 2.9 or later: earlier layouts are not read".into())
+            }
+            Self::NoDescription { .. } => Some(
+                "give the archive as the checkpoint; training and paths of checkpoints do not take exported programs yet"
+                    .into(),
+            ),
+            Self::Unsupported { .. } => Some("docs/models.md lists what is supported".into()),
+            Self::FixedBatch { input, .. } => Some(format!(
+                "export with dynamic_shapes={{\"{input}\": {{0: torch.export.Dim(\"rows\")}}}} and a sample batch of 2 or more \
+                 rows: a batch of 1 makes the size fixed"
+            )),
             Self::TooLarge { .. } => Some("a model may have 2^36 elements at most".into()),
         }
     }

@@ -1,10 +1,12 @@
 //! Front ends: what people write or have, as programs. Layer lists ([`Architecture`]) and families ([`family`]) are short
-//! forms; none of them executes anything.
+//! forms, [`Exported`] is what torch.export writes; none of them executes anything.
 
 mod error;
 mod families;
 mod layers;
+mod pt2;
 
 pub use error::ModelError;
 pub use families::{FAMILIES, family};
 pub use layers::{Architecture, Extent, GeluForm, KINDS, Layer};
+pub use pt2::Exported;

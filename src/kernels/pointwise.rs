@@ -28,6 +28,14 @@ pub enum Pointwise {
     GeluErf,
     /// `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`
     GeluTanh,
+    /// `√x`
+    Sqrt,
+    /// `sin x`
+    Sin,
+    /// `cos x`
+    Cos,
+    /// `ln(1 + x)`
+    Log1p,
 }
 
 impl Pointwise {
@@ -70,6 +78,13 @@ impl Pointwise {
                 let [s, s1, s2] = sigmoid(x);
                 [x * s, s + x * s1, 2.0 * s1 + x * s2][order]
             }
+            Self::Sqrt => {
+                let root = x.sqrt();
+                [root, 0.5 / root, -0.25 / (root * x)][order]
+            }
+            Self::Sin => [x.sin(), x.cos(), -x.sin()][order],
+            Self::Cos => [x.cos(), -x.sin(), -x.cos()][order],
+            Self::Log1p => [x.ln_1p(), 1.0 / (1.0 + x), -1.0 / ((1.0 + x) * (1.0 + x))][order],
             Self::GeluErf => {
                 let density = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
                 let cumulative = 0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2);
@@ -114,7 +129,7 @@ fn sigmoid(x: f64) -> [f64; 3] {
 mod tests {
     use super::*;
 
-    const ALL: [Pointwise; 10] = [
+    const ALL: [Pointwise; 14] = [
         Pointwise::Exp,
         Pointwise::Log,
         Pointwise::Reciprocal,
@@ -125,13 +140,22 @@ mod tests {
         Pointwise::Silu,
         Pointwise::GeluErf,
         Pointwise::GeluTanh,
+        Pointwise::Sqrt,
+        Pointwise::Sin,
+        Pointwise::Cos,
+        Pointwise::Log1p,
     ];
+
+    /// Whether it is defined for positive numbers alone.
+    fn is_half(f: Pointwise) -> bool {
+        matches!(f, Pointwise::Log | Pointwise::Rsqrt | Pointwise::Sqrt | Pointwise::Log1p)
+    }
 
     #[test]
     fn derivatives_match_central_differences() {
         for f in ALL {
             for x in [0.3, 0.9, 1.7, 3.2] {
-                for x in if matches!(f, Pointwise::Log | Pointwise::Rsqrt) { vec![x] } else { vec![x, -x] } {
+                for x in if is_half(f) { vec![x] } else { vec![x, -x] } {
                     for order in 1..=2 {
                         let h = 1e-5;
                         let difference = (f.value(order - 1, x + h) - f.value(order - 1, x - h)) / (2.0 * h);

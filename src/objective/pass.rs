@@ -8,7 +8,7 @@ use crate::autodiff::{Pattern, Saved, Tape, Value, Var};
 use crate::data::Batch;
 use crate::kernels::Linear;
 use crate::program::{
-    BatchStatistics, ClassScores, Loss, Mode, Outcome, ProgramError, count_correct, per_sample_loss, row_weights,
+    BatchStatistics, ClassScores, Input, Loss, Mode, Outcome, ProgramError, count_correct, per_sample_loss, row_weights,
 };
 
 /// What a pass leaves.
@@ -52,8 +52,31 @@ impl Objective<'_> {
     /// # Errors
     /// As [`crate::data::Dataset::batch`].
     pub fn batch(&self, rows: &[usize]) -> Result<Batch> {
-        let (x, targets) = self.data.batch(rows, self.options.dtype, &self.options.device)?;
-        Ok(Batch { rows: rows.to_vec(), x, targets })
+        let (dtype, device) = (self.options.dtype, &self.options.device);
+        let (x, targets) = self.data.batch(rows, dtype, device)?;
+        let inputs = &self.network.program().inputs;
+        // Where there is one of both, there is nothing to confuse.
+        if let ([_], []) = (inputs.as_slice(), self.data.columns.as_slice()) {
+            return Ok(Batch { rows: rows.to_vec(), x, more: Vec::new(), targets });
+        }
+        // Else inputs of a program go by their names; its targets may be among them.
+        let find = |input: &Input| -> Result<Tensor> {
+            if input.name == self.data.input_name {
+                return Ok(x.clone());
+            }
+            match (self.data.columns.iter().find(|column| column.name == input.name), &targets) {
+                (Some(column), _) => self.data.column(column, rows, dtype, device),
+                (None, targets) if input.name == "y" => targets.as_input(device),
+                _ => {
+                    let columns = self.data.columns.iter().map(|column| column.name.clone());
+                    let present = std::iter::once(self.data.input_name.clone()).chain(columns).collect();
+                    Err(ProgramError::MissingInput { name: input.name.clone(), present }.into())
+                }
+            }
+        };
+        let mut found = inputs.iter().map(find).collect::<Result<Vec<_>>>()?.into_iter();
+        let x = found.next().unwrap_or(x);
+        Ok(Batch { rows: rows.to_vec(), x, more: found.collect(), targets })
     }
 
     /// The weight of each row in the mean.
@@ -106,6 +129,6 @@ impl Objective<'_> {
         batch: &Batch,
         mode: Mode,
     ) -> Result<Outcome<V>> {
-        self.network.forward_with_fixed(tape, (params, &self.fixed), batch.x.clone(), mode)
+        self.network.forward_with_fixed(tape, (params, &self.fixed), batch.inputs(), mode)
     }
 }

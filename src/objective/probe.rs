@@ -39,9 +39,10 @@ impl Objective<'_> {
         let params = space.split(&zeros)?;
         let mut tape = Tape::<Tensor>::new(Saved::Nothing);
         let batch = self.batch(&[0])?;
-        let outcome = self.network.forward(&mut tape, &params, batch.x.clone(), Mode::Eval)?;
+        let outcome = self.forward(&mut tape, &params, &batch, Mode::Eval)?;
         let output = &outcome.output;
-        let cost = self.network.fused().infer(&[batch.x.dims().to_vec()], false)?.cost;
+        let shapes: Vec<Vec<usize>> = batch.inputs().iter().map(|input| input.dims().to_vec()).collect();
+        let cost = self.network.fused().infer(&shapes, false)?.cost;
         if let (&[_, outputs], true) = (output.dims()?, self.options.loss != Loss::Program) {
             // One logit tells two classes apart.
             let two = self.options.loss == Loss::BceWithLogits && outputs == 1 && self.data.num_classes().is_some();
@@ -60,8 +61,10 @@ impl Objective<'_> {
     /// rows do not touch one another, two rows together and one alone must agree.
     pub(super) fn find_coupling(&self) -> Result<Option<Coupling>> {
         let in_training = self.options.batch_norm == BatchNormMode::Train;
-        let shape: Vec<usize> = [2].iter().chain(&self.data.sample_shape).copied().collect();
-        if let Some((place, how)) = self.network.program().infer(&[shape], in_training)?.mixing {
+        let mut shapes: Vec<Vec<usize>> =
+            self.batch(&[0])?.inputs().iter().map(|input| input.dims().to_vec()).collect();
+        shapes.iter_mut().filter_map(|shape| shape.first_mut()).for_each(|rows| *rows = 2);
+        if let Some((place, how)) = self.network.program().infer(&shapes, in_training)?.mixing {
             return Ok(Some(Coupling { place, how }));
         }
         Ok(if self.data.len() > 1 { self.probe()? } else { None })
@@ -72,7 +75,7 @@ impl Objective<'_> {
         let params = self.network.space().split(&self.place(&self.plausible_parameters()?)?)?;
         let outputs = |batch: &Batch| -> Result<Vec<f64>> {
             let mut tape = Tape::<Tensor>::new(Saved::Nothing);
-            let output = self.network.forward(&mut tape, &params, batch.x.clone(), self.mode())?.output;
+            let output = self.forward(&mut tape, &params, batch, self.mode())?.output;
             let first = output.value().narrow(0, 0, 1)?.flatten_all()?;
             Ok(first.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec1::<f64>()?)
         };

@@ -57,6 +57,22 @@ pub enum ProgramError {
         /// The parameter.
         parameter: String,
     },
+    /// Another number of inputs than the program has.
+    #[error("network: the program has {expected} inputs, but got {got}")]
+    Inputs {
+        /// Given.
+        got: usize,
+        /// Of the program.
+        expected: usize,
+    },
+    /// The data has no tensor for an input of the program.
+    #[error("network: the data has no input `{name}`; it has {present:?}")]
+    MissingInput {
+        /// The input.
+        name: String,
+        /// What the data has.
+        present: Vec<String>,
+    },
     /// The program was asked for a loss that it does not bring.
     #[error("loss: the program brings none of its own")]
     NoLoss,
@@ -87,6 +103,9 @@ impl ProgramError {
             }
             Self::OutputShape { .. } => "end the network with flatten or a linear layer".into(),
             Self::LossSeesParameters { .. } => "use the Hessian, which needs no outputs".into(),
+            Self::Inputs { .. } | Self::MissingInput { .. } => {
+                "name the tensors of the data as the program names its inputs (`flatness info` lists them)".into()
+            }
             Self::NoLoss => "choose --loss cross-entropy, mse or bce".into(),
             Self::NonFinite { .. } => "look for NaN in the weights or the data (`flatness info` counts them)".into(),
         })

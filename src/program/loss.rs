@@ -8,7 +8,7 @@ use super::ProgramError;
 use super::composites::affine;
 use crate::Result;
 use crate::autodiff::{Tape, Value, Var};
-use crate::data::TargetBatch;
+use crate::data::{IGNORED, TargetBatch};
 use crate::kernels::{Bilinear, Linear, Pointwise};
 
 /// The loss of one sample; the objective is its mean over samples.
@@ -63,6 +63,9 @@ pub fn per_sample_loss<V: Value>(
     output: &Var<V>,
     target: &TargetBatch,
 ) -> Result<Var<V>> {
+    if let TargetBatch::Tokens { labels, per_row } = target {
+        return tokens_loss(tape, loss, output, (labels, *per_row));
+    }
     let &[n, c] = output.dims()? else { return Err(ProgramError::OutputShape { got: output.dims()?.to_vec() }.into()) };
     let misfit = || ProgramError::Targets { loss: loss.describe(), targets: describe(target), outputs: c };
     let Some(primal) = output.value().primal() else { return Err(misfit().into()) };
@@ -115,15 +118,74 @@ pub fn per_sample_loss<V: Value>(
     }
 }
 
-/// The weight `w_n` of each of `count` rows: the objective is `Σ s_n / Σ w_n`, `s_n` what [`per_sample_loss`] gives. Every row
-/// counts once, whatever its loss and targets.
-pub fn row_weights(_loss: &Loss, count: usize, _target: &TargetBatch) -> Vec<f64> {
-    vec![1.0; count]
+/// The loss of each row, `[N, 1]`, over its tokens: outputs `[N, C, …]` as in PyTorch, or `[N, …, C]` where only that fits.
+fn tokens_loss<V: Value>(
+    tape: &mut Tape<V>,
+    loss: &Loss,
+    output: &Var<V>,
+    (labels, per_row): (&[i64], usize),
+) -> Result<Var<V>> {
+    let dims = output.dims()?.to_vec();
+    let target = TargetBatch::Tokens { labels: labels.to_vec(), per_row };
+    let misfit = |outputs| ProgramError::Targets { loss: loss.describe(), targets: describe(&target), outputs };
+    let Loss::CrossEntropy { label_smoothing } = loss else {
+        return Err(misfit(dims.last().copied().unwrap_or(0)).into());
+    };
+    let [n, rest @ ..] = dims.as_slice() else { return Err(ProgramError::OutputShape { got: dims }.into()) };
+    let len = |sizes: &[usize]| sizes.iter().product::<usize>();
+    let (c, first) = match rest {
+        [c, places @ ..] if len(places) == per_row => (*c, true),
+        [places @ .., c] if len(places) == per_row => (*c, false),
+        _ => return Err(misfit(0).into()),
+    };
+    let valid = |&label: &i64| label == IGNORED || usize::try_from(label).is_ok_and(|label| label < c);
+    if labels.len() != n * per_row || !labels.iter().all(valid) {
+        return Err(misfit(c).into());
+    }
+    let from = dims.clone();
+    let flat = match first {
+        true => {
+            let cut = vec![*n, c, per_row];
+            let cut_up = tape.linear(Linear::Reshape { from, to: cut }, output)?;
+            let last = tape.linear(Linear::Permute { axes: vec![0, 2, 1] }, &cut_up)?;
+            tape.linear(Linear::Reshape { from: vec![*n, per_row, c], to: vec![n * per_row, c] }, &last)?
+        }
+        false => tape.linear(Linear::Reshape { from, to: vec![n * per_row, c] }, output)?,
+    };
+    // Tokens that do not count are taken for class 0, and left out of the sum.
+    let classes: Vec<u32> = labels.iter().map(|&label| u32::try_from(label).unwrap_or(0)).collect();
+    let each = per_sample_loss(
+        tape,
+        &Loss::CrossEntropy { label_smoothing: *label_smoothing },
+        &flat,
+        &TargetBatch::Classes(classes),
+    )?;
+    let each = tape.linear(Linear::Reshape { from: vec![n * per_row, 1], to: vec![*n, per_row] }, &each)?;
+    let Some(primal) = each.value().primal() else { return Err(misfit(c).into()) };
+    let counts: Vec<f64> = labels.iter().map(|&label| f64::from(u8::from(label != IGNORED))).collect();
+    let gate = Tensor::from_vec(counts, (*n, per_row), primal.device())?.to_dtype(primal.dtype())?;
+    let counted = tape.linear(Linear::Gate { gate }, &each)?;
+    Ok(tape.linear(Linear::SumTo { from: vec![*n, per_row], to: vec![*n, 1] }, &counted)?)
+}
+
+/// The weight `w_n` of each of `count` rows: the objective is `Σ s_n / Σ w_n`, `s_n` what [`per_sample_loss`] gives. A row
+/// counts once, or as often as it has tokens that are not ignored.
+pub fn row_weights(_loss: &Loss, count: usize, target: &TargetBatch) -> Vec<f64> {
+    match target {
+        TargetBatch::Tokens { labels, per_row } => {
+            let counted = |row: &[i64]| row.iter().filter(|&&label| label != IGNORED).count() as f64;
+            labels.chunks((*per_row).max(1)).map(counted).collect()
+        }
+        TargetBatch::Classes(_) | TargetBatch::Values(_) => vec![1.0; count],
+    }
 }
 
 fn describe(target: &TargetBatch) -> String {
     match target {
         TargetBatch::Classes(labels) => format!("class labels (largest {})", labels.iter().max().unwrap_or(&0)),
+        TargetBatch::Tokens { labels, per_row } => {
+            format!("{per_row} class labels a row (largest {})", labels.iter().max().unwrap_or(&0))
+        }
         TargetBatch::Values(values) => format!("real targets of shape {:?}", values.dims()),
     }
 }

@@ -8,6 +8,7 @@
 //! [`Operation`].
 
 mod affinity;
+mod call;
 mod composites;
 mod error;
 mod fact;
@@ -29,6 +30,7 @@ use std::collections::HashSet;
 
 use candle_core::Tensor;
 
+pub use call::{Argument, Call, Lines, Results};
 pub use error::ProgramError;
 pub use fact::{Fact, Kind};
 pub(crate) use fact::{MAX_ELEMENTS, element_count};
@@ -38,6 +40,7 @@ pub use infer::{Cost, Inferred};
 pub use loss::{BatchNormMode, Loss, count_correct, per_sample_loss, row_weights};
 pub use network::{About, Network};
 pub use operation::{Affinity, Op, Operation};
+pub(crate) use operations::read;
 pub use operations::*;
 pub use plan::Outcome;
 pub use rows::RowAxis;

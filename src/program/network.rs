@@ -106,15 +106,15 @@ impl Network {
         &self.buffers
     }
 
-    /// Runs the network on a batch `x` `[N, …]`, with the parameters `values` as the first leaves of the tape.
+    /// Runs a network of one input on a batch `x` `[N, …]`, with the parameters `values` as the first leaves of the tape.
     ///
     /// # Errors
     /// An operation whose input does not fit it, by its place; a batch without a number in it; a missing buffer.
     pub fn forward<V: Value>(&self, tape: &mut Tape<V>, values: &[V], x: Tensor, mode: Mode) -> Result<Outcome<V>> {
-        self.forward_with_fixed(tape, (values, &[]), x, mode)
+        self.forward_with_fixed(tape, (values, &[]), vec![x], mode)
     }
 
-    /// The same, with the tensors marked in `fixed` (by their place in the space; `false` where it is too short) held
+    /// The same on all inputs in the program's order, with the tensors marked in `fixed` (by their place in the space; `false` where it is too short) held
     /// fixed: they get no gradient, and the backward pass ends at the first operation whose tensors are not fixed. All
     /// other gradients are those of [`Network::forward`], bit for bit.
     ///
@@ -124,11 +124,15 @@ impl Network {
         &self,
         tape: &mut Tape<V>,
         (values, fixed): (&[V], &[bool]),
-        x: Tensor,
+        inputs: Vec<Tensor>,
         mode: Mode,
     ) -> Result<Outcome<V>> {
-        let x = Slot::input(tape, x);
-        self.plan.run((&self.fused, &self.program, &self.buffers), tape, (values, fixed), vec![x], mode)
+        let (got, expected) = (inputs.len(), self.program.inputs.len());
+        if got != expected {
+            return Err(ProgramError::Inputs { got, expected }.into());
+        }
+        let inputs = inputs.into_iter().map(|input| Slot::input(tape, input)).collect();
+        self.plan.run((&self.fused, &self.program, &self.buffers), tape, (values, fixed), inputs, mode)
     }
 
     /// That `loss` depends on the parameters through the outputs alone, as Gauss-Newton matrices need it.
@@ -158,13 +162,14 @@ impl Network {
         tape: &mut Tape<V>,
         loss: &Loss,
         output: &Var<V>,
-        (x, targets): (&Tensor, &TargetBatch),
+        (batch, targets): (&[Tensor], &TargetBatch),
     ) -> Result<Var<V>> {
         if *loss != Loss::Program {
             return per_sample_loss(tape, loss, output, targets);
         }
         let head = self.head()?;
-        let inputs = vec![Slot::Float(output.clone()), Slot::input(tape, x.clone())];
+        let batch = batch.iter().map(|input| Slot::input(tape, input.clone()));
+        let inputs = std::iter::once(Slot::Float(output.clone())).chain(batch).collect();
         let (program, plan) = head;
         let nothing: (&[V], &[bool]) = (&[], &[]);
         let loss = plan.run((program, program, &self.buffers), tape, nothing, inputs, Mode::Eval)?.output;

@@ -128,17 +128,20 @@ macro_rules! operations {
 }
 
 operations! {
-    Linear, Matmul,
-    Conv2d,
-    BatchNorm, GroupNorm, LayerNorm,
+    Linear, Matmul, Einsum, Lstm,
+    Conv2d, ConvTranspose2d,
+    BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RmsNorm,
     Unary, Softmax,
     Add, Sub, Mul,
     Mean, Sum,
-    MaxPool2d, AvgPool2d,
-    Flatten, View, Unflatten, Permute, Select, Slice, Cat, Expand, Pad,
+    MaxPool2d, AvgPool2d, AdaptiveAvgPool, UpsampleBilinear2d,
+    Flatten, View, Unflatten, Permute, Transpose, Unsqueeze, Squeeze, Expand,
+    Select, Slice, Chunk, Cat, Pad,
+    Index, Gather, Roll, SliceScatter, ViewAs,
     ScaledDotProductAttention,
     Dropout,
-    Arange, Embedding, Compare, Where,
+    Arange, Full, Fill, To, Cumsum, PerChannel,
+    Embedding, Compare, Logical, Where,
     Expect,
     Fused, Tokens,
 }

@@ -12,6 +12,8 @@ pub struct RowAxis {
     pub outer: usize,
     /// Entries of one row within a block.
     pub inner: usize,
+    /// Whether the value of row `n` is `n` itself: it may choose the row's own entries of other values, and nothing else.
+    pub places: bool,
 }
 
 /// Where the rows are after an operation; `None` where the result does not depend on the inputs.
@@ -22,12 +24,16 @@ pub type Tracked = Result<Option<RowAxis>, String>;
 
 impl RowAxis {
     /// The batch as it comes: axis 0.
-    pub const FIRST: Self = Self { axis: 0, outer: 1, inner: 1 };
+    pub const FIRST: Self = Self { axis: 0, outer: 1, inner: 1, places: false };
 
-    fn at(self, axis: usize) -> Self {
+    /// The same along another axis.
+    pub(super) fn at(self, axis: usize) -> Self {
         Self { axis, ..self }
     }
 }
+
+/// How the number of a row tells it from others.
+pub(super) const COUNTS: &str = "it computes with the places of the rows";
 
 /// The operands that depend on the inputs, with their rows.
 fn moving<'a>(operands: &'a [Option<&'a Fact>]) -> impl Iterator<Item = (&'a Fact, RowAxis)> {
@@ -39,6 +45,9 @@ pub(super) fn elementwise(operands: &[Option<&Fact>], rank: usize) -> Tracked {
     let mut all: Option<RowAxis> = None;
     for (fact, rows) in moving(operands) {
         let moved = rows.at(rows.axis + rank - fact.shape.len());
+        if rows.places {
+            return Err(COUNTS.into());
+        }
         if all.is_some_and(|all| all != moved) {
             return Err("it combines values whose rows lie along different axes".into());
         }
@@ -79,7 +88,7 @@ pub(super) fn reshaped(operand: Option<&Fact>, shape: &[usize]) -> Tracked {
         // Whole blocks in front, and whole rows in this axis.
         let unit = (within * count).max(1);
         if within * before == outer && size >= unit && size % unit == 0 {
-            return Ok(Some(RowAxis { axis, outer: within, inner: size / unit }));
+            return Ok(Some(RowAxis { axis, outer: within, inner: size / unit, ..rows }));
         }
         before *= size;
     }
@@ -109,7 +118,7 @@ mod tests {
 
     #[test]
     fn reshapes_merge_and_split_other_axes() {
-        let rows = |axis, outer, inner| RowAxis { axis, outer, inner };
+        let rows = |axis, outer, inner| RowAxis { axis, outer, inner, places: false };
         let after = |shape: &[usize], at, to: &[usize]| reshaped(Some(&fact(shape, at)), to);
         // Tokens of all rows one after the other, and back.
         assert_eq!(after(&[7, 4, 5], rows(0, 1, 1), &[28, 5]), Ok(Some(rows(0, 1, 4))));
@@ -127,14 +136,14 @@ mod tests {
 
     #[test]
     fn axes_move_and_vanish() {
-        let x = fact(&[3, 7, 5], RowAxis { axis: 1, outer: 1, inner: 1 });
+        let x = fact(&[3, 7, 5], RowAxis { axis: 1, ..RowAxis::FIRST });
         let axis = |tracked: Tracked| tracked.unwrap().unwrap().axis;
         assert_eq!(axis(permuted(Some(&x), &[1, 0, 2])), 0);
         assert_eq!(axis(removed(Some(&x), &[0, 2])), 0);
         assert!(together(Some(&x), &[1]).is_err());
         let other = fact(&[7, 5], RowAxis::FIRST);
         assert_eq!(axis(elementwise(&[Some(&x), Some(&other)], 3)), 1);
-        let crossed = fact(&[7, 5], RowAxis { axis: 1, outer: 1, inner: 1 });
+        let crossed = fact(&[7, 5], RowAxis { axis: 1, ..RowAxis::FIRST });
         assert!(elementwise(&[Some(&x), Some(&crossed)], 3).is_err());
     }
 }

@@ -173,6 +173,14 @@ impl<V: Value> Run<'_, V> {
         }
     }
 
+    /// The operand, where it is a tensor of whole numbers or truth values.
+    pub(super) fn whole_or_none(&self, operands: &[Slot<V>], place: usize) -> Option<Tensor> {
+        match operands.get(place) {
+            Some(Slot::Number(_)) => None,
+            _ => self.whole(operands, place).ok(),
+        }
+    }
+
     /// The same elements in another shape.
     pub(super) fn reshape(&mut self, x: &Var<V>, to: &[usize]) -> Result<Var<V>> {
         let from = x.dims()?.to_vec();

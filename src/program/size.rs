@@ -31,6 +31,11 @@ impl Size {
         Self(vec![0, 1])
     }
 
+    /// Whether it does not depend on the batch.
+    pub fn is_fixed(&self) -> bool {
+        self.0.len() <= 1
+    }
+
     /// Its value for so many rows, as far as an `i64` holds it.
     pub fn at(&self, rows: usize) -> i64 {
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);

@@ -162,7 +162,7 @@ impl TrainConfig {
 
     pub(super) fn loss_for(&self, described: Option<Loss>, data: &Dataset) -> Loss {
         self.loss.or(described).unwrap_or(match data.targets {
-            Targets::Classes { .. } => Loss::CrossEntropy { label_smoothing: 0.0 },
+            Targets::Classes { .. } | Targets::Tokens { .. } => Loss::CrossEntropy { label_smoothing: 0.0 },
             Targets::Values { .. } => Loss::Mse,
         })
     }

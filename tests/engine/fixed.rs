@@ -17,7 +17,7 @@ fn run<V: Value>(network: &Network, params: &[V], fixed: &[bool], train: bool) -
     let mode = if train { Mode::Train { dropout: None } } else { Mode::Eval };
     let mut tape = Tape::<V>::new(Saved::Everything);
     let x = tensor(&mut random(71), &[3, 3, 16, 16], DType::F32);
-    let output = network.forward_with_fixed(&mut tape, (params, fixed), x, mode).unwrap().output;
+    let output = network.forward_with_fixed(&mut tape, (params, fixed), vec![x], mode).unwrap().output;
     let loss = per_sample_loss(&mut tape, &LOSS, &output, &TargetBatch::Classes(vec![1, 0, 3])).unwrap();
     let ones = loss.value().primal().unwrap().ones_like().unwrap();
     (tape.num_operations(), tape.backward(&loss, V::constant(ones)).unwrap())

@@ -107,6 +107,7 @@ fn check(case: &Case, problem: &Problem, formula: Formula, what: &str) -> [f64; 
         flatness::data::Targets::Classes { labels, .. } => {
             Answers::Classes(labels.iter().map(|&label| label as usize).collect())
         }
+        flatness::data::Targets::Tokens { .. } => panic!("no tokens here"),
         flatness::data::Targets::Values { values, .. } => Answers::Values(values.clone()),
     };
     let plain = Plain { problem, layers: serde_json::from_str(case.layers).unwrap(), formula, answers };

@@ -27,6 +27,7 @@ fn by_candle(problem: &Problem, model: impl Fn(VarBuilder<'_>, &Tensor) -> Tenso
             let labels = Tensor::from_slice(labels, labels.len(), &Device::Cpu).unwrap();
             candle_nn::loss::cross_entropy(&outputs, &labels).unwrap()
         }
+        flatness::data::Targets::Tokens { .. } => panic!("no tokens here"),
         flatness::data::Targets::Values { values, outputs: width } => {
             let shape = (values.len() / width, *width);
             let targets = Tensor::from_slice(values, shape, &Device::Cpu).unwrap();

@@ -22,6 +22,7 @@ fn classes(labels: &[u32], num_classes: usize) -> Targets {
 fn dataset(shape: &[usize], targets: Targets) -> Dataset {
     let rows = match &targets {
         Targets::Classes { labels, .. } => labels.len(),
+        Targets::Tokens { labels, per_row, .. } => labels.len() / per_row,
         Targets::Values { values, outputs } => values.len() / outputs,
     };
     let inputs = Inputs::Float64(uniform(&mut random(41), rows * shape.iter().product::<usize>(), -1.0, 1.0));

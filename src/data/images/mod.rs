@@ -93,6 +93,8 @@ pub(super) fn open(folder: &Path, split: Split, options: &ImageOptions) -> DataR
         images = images.take(&rows);
     }
     Ok(Table {
+        input_name: None,
+        more: Vec::new(),
         sample_shape: vec![3, options.size, options.size],
         targets: Targets::Classes { labels, num_classes: classes.len() },
         inputs: RowInputs::Files(images),

@@ -3,7 +3,6 @@
 mod error;
 mod opcodes;
 mod pickle;
-mod zip;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ pub use error::LabelError;
 
 use super::cifar::check_label;
 use super::{DataError, DataResult, Source, files, parquet};
+use crate::archive::Archive;
 
 const EXPECTED: &str = "the published `.pt` file of CIFAR-N, or a Parquet file with the same columns";
 
@@ -110,7 +110,8 @@ impl LabelSource {
         if !file.starts_with(b"PK") {
             return Err(damaged("it is neither PyTorch's zip form nor Parquet".into()));
         }
-        let pickle = zip::stored(&file, "/data.pkl").map_err(damaged)?;
+        let archive = Archive::open(&file).map_err(damaged)?;
+        let pickle = archive.ending("/data.pkl").and_then(|name| archive.entry(name)).map_err(damaged)?;
         pickle::read_arrays(pickle, ["clean_label", names.key]).map_err(|failure| match failure {
             pickle::Failure::Refused { what, position } => {
                 LabelError::Refused { path: path.to_path_buf(), what, position }.into()

@@ -1,6 +1,7 @@
 use super::pickle::tests::dictionary;
-use super::zip::tests::archive;
 use super::*;
+use crate::archive::Archive;
+use crate::archive::tests::archive;
 use crate::data::testing::shared_data;
 use crate::data::{DataSpec, Dataset, LabelError, Split, Targets};
 
@@ -24,7 +25,7 @@ fn load(folder: &Path, split: Split) -> crate::Result<Dataset> {
 }
 
 fn pt(clean: &[i64], worse: &[i64]) -> Vec<u8> {
-    archive("archive/data.pkl", &dictionary(&[("clean_label", clean), ("worse_label", worse)]))
+    archive(&[("archive/data.pkl", &dictionary(&[("clean_label", clean), ("worse_label", worse)]))])
 }
 
 fn labels(data: &Dataset) -> &[u32] {
@@ -57,7 +58,7 @@ fn what_does_not_fit_is_named() {
     assert!(text(&pt(&[3, 9, 0], &[3, 10, 0])).ends_with("row 1: label 10 is not a class (0 to 9)"));
     assert!(text(&pt(&[3, 9, 0], &[3, -1, 0])).contains("label -1 is not a class"));
     assert!(text(b"no labels").contains("neither PyTorch's zip form nor Parquet"));
-    let evil = archive("a/data.pkl", b"\x80\x02cposix\nsystem\nX\x02\0\0\0ls\x85R.");
+    let evil = archive(&[("a/data.pkl", b"\x80\x02cposix\nsystem\nX\x02\0\0\0ls\x85R.")]);
     let refused = error(&evil);
     assert!(refused.to_string().ends_with("byte 2 of its pickle asks for class `posix system`, which is refused"));
     assert!(refused.hint().unwrap().contains("nothing in them is run"));
@@ -118,7 +119,8 @@ fn published_labels_fit_the_real_images() {
 fn coarse_classes_are_those_of_the_published_lists() {
     let Some(folder) = shared_data("cifar-n") else { return };
     let file = std::fs::read(folder.join("CIFAR-100_human.pt")).unwrap();
-    let pickle = zip::stored(&file, "/data.pkl").unwrap();
+    let opened = Archive::open(&file).unwrap();
+    let pickle = opened.entry(opened.ending("/data.pkl").unwrap()).unwrap();
     let [fine] = pickle::read_arrays(pickle, ["clean_label"]).unwrap();
     // The list is one run of BININT1 opcodes, cut by APPENDS and MARK after each 1,000.
     let key = b"clean_coarse_label";

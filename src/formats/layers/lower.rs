@@ -224,7 +224,7 @@ impl Lowering {
         self.expect_images(at, x, inputs);
         let mut x = x.to_owned();
         for dim in [2, 3].into_iter().filter(|_| stride > 1) {
-            x = self.push(at, Slice { dim, start: 0, end: usize::MAX, step: stride }, vec![name(&x)]);
+            x = self.push(at, Slice { dim, start: 0, end: i64::MAX, step: stride }, vec![name(&x)]);
         }
         let before = (outputs - inputs) / 2;
         Ok(self.push(at, Pad { dim: 1, pad: [before, outputs - inputs - before] }, vec![name(&x)]))
@@ -262,7 +262,7 @@ impl Lowering {
         let y = self.push(at, Permute { dims: vec![2, 0, 3, 1, 4] }, vec![name(&y)]);
         let part = |this: &mut Self, index| name(&this.push(at, Select { dim: 0, index }, vec![name(&y)]));
         let operands = vec![part(self, 0), part(self, 1), part(self, 2)];
-        let y = self.push(at, ScaledDotProductAttention { scale: None }, operands);
+        let y = self.push(at, ScaledDotProductAttention::default(), operands);
         let y = self.push(at, Permute { dims: vec![0, 2, 1, 3] }, vec![name(&y)]);
         Ok(self.push(at, Flatten { start_dim: 2, end_dim: 3 }, vec![name(&y)]))
     }

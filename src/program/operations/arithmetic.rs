@@ -12,7 +12,7 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Fact, Kind, Start};
+use crate::program::{Call, Fact, Kind, Operand, Results, Start};
 
 /// `input + other`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,6 +25,32 @@ pub struct Sub {}
 /// `input · other`, elementwise.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Mul {}
+
+/// Reads a call of this family.
+pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
+    Some(match call.name {
+        "add" => scaled(call).and_then(|operands| call.gives(Add {}, operands)),
+        "sub" => scaled(call).and_then(|operands| call.gives(Sub {}, operands)),
+        "mul" => both(call).and_then(|operands| call.gives(Mul {}, operands)),
+        _ => return None,
+    })
+}
+
+/// The operands, a number as the second where one is.
+fn both(call: &mut Call<'_>) -> Result<[Operand; 2], String> {
+    let (a, b) = (call.operand("self")?, call.operand("other")?);
+    Ok(if matches!(a, Operand::Number(_)) { [b, a] } else { [a, b] })
+}
+
+/// `input` and `α·other`
+fn scaled(call: &mut Call<'_>) -> Result<[Operand; 2], String> {
+    let (a, b) = (call.operand("self")?, call.operand("other")?);
+    let b = match call.number("alpha")? {
+        None | Some(1.0) => b,
+        Some(alpha) => call.push(Mul {}, [b, Operand::Number(alpha)]),
+    };
+    Ok([a, b])
+}
 
 /// The answers that all three give alike.
 macro_rules! answers {
@@ -142,17 +168,7 @@ fn whole_pair<V: Value>(
 fn sum<V: Value>(run: &mut Run<'_, V>, operands: &[Slot<V>], minus: bool) -> Result<Slot<V>> {
     let (a, b) = (run.var(operands, 0)?, run.var(operands, 1)?);
     let b = if minus { run.negative(&b)? } else { b };
-    let shape = broadcast(a.dims()?, b.dims()?).map_err(|reason| run.misfit(reason))?;
-    let (a, b) = (run.with_rank(&a, shape.len())?, run.with_rank(&b, shape.len())?);
-    Ok(Slot::Float(match (a.dims()? == shape, b.dims()? == shape) {
-        (true, true) => run.tape.add(&a, &b)?,
-        (true, false) => affine(run.tape, &a, None, &b)?,
-        (false, true) => affine(run.tape, &b, None, &a)?,
-        (false, false) => {
-            let a = run.broadcast(&a, &shape)?;
-            affine(run.tape, &a, None, &b)?
-        }
-    }))
+    Ok(Slot::Float(run.sum_of(&a, &b)?))
 }
 
 /// Both operands with equal ranks: one of the full shape, then the other.
@@ -168,8 +184,23 @@ fn pair<V: Value>(run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<[Var<V>;
 }
 
 impl<V: Value> Run<'_, V> {
+    /// `a + b`, broadcast together.
+    pub(super) fn sum_of(&mut self, a: &Var<V>, b: &Var<V>) -> Result<Var<V>> {
+        let shape = broadcast(a.dims()?, b.dims()?).map_err(|reason| self.misfit(reason))?;
+        let (a, b) = (self.with_rank(a, shape.len())?, self.with_rank(b, shape.len())?);
+        Ok(match (a.dims()? == shape, b.dims()? == shape) {
+            (true, true) => self.tape.add(&a, &b)?,
+            (true, false) => affine(self.tape, &a, None, &b)?,
+            (false, true) => affine(self.tape, &b, None, &a)?,
+            (false, false) => {
+                let a = self.broadcast(&a, &shape)?;
+                affine(self.tape, &a, None, &b)?
+            }
+        })
+    }
+
     /// The value with axes of size 1 in front, up to `rank` of them.
-    fn with_rank(&mut self, x: &Var<V>, rank: usize) -> Result<Var<V>> {
+    pub(super) fn with_rank(&mut self, x: &Var<V>, rank: usize) -> Result<Var<V>> {
         let dims = x.dims()?;
         let to = [&vec![1; rank - dims.len()], dims].concat();
         self.reshape(x, &to)

@@ -1,17 +1,47 @@
 //! Attention (Vaswani et al. 2017) and the softmax in it, composed of primitives, so that every derivative follows.
 
+use candle_core::Tensor;
 use serde::Serialize;
 
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{self, Bilinear, Pointwise};
 use crate::program::composites::affine;
-use crate::program::fact::axis;
+use crate::program::fact::{axis, broadcast};
 use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Fact, Start};
+use crate::program::{Call, Fact, Kind, Results, Start};
+
+/// Reads a call of this family.
+pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
+    Some(match call.name {
+        "softmax" | "_softmax" => softmax(call),
+        "scaled_dot_product_attention" => attention(call),
+        _ => return None,
+    })
+}
+
+fn softmax(call: &mut Call<'_>) -> Results {
+    let (x, dim) = (call.operand("self")?, call.int("dim", None)?);
+    let floats = call.kind("dtype")?.is_none_or(|kind| kind == Kind::Float);
+    call.only("dtype", floats, true)?;
+    call.flag("half_to_float", false)?;
+    call.gives(Softmax { dim }, [x])
+}
+
+fn attention(call: &mut Call<'_>) -> Results {
+    let mut operands = Vec::new();
+    for name in ["query", "key", "value"] {
+        operands.push(call.operand(name)?);
+    }
+    operands.push(call.optional("attn_mask")?);
+    let (scale, dropout) = (call.number("scale")?, call.number("dropout_p")?.unwrap_or(0.0));
+    let (is_causal, enable_gqa) = (call.flag("is_causal", false)?, call.flag("enable_gqa", false)?);
+    call.only("dropout_p", dropout, 0.0)?;
+    call.gives(ScaledDotProductAttention { scale, is_causal, enable_gqa }, operands)
+}
 
 /// `e^x / Σ e^x` along an axis.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -61,7 +91,7 @@ impl Operation for Softmax {
 impl<V: Value> Run<'_, V> {
     /// `e^{x − m} / Σ e^{x − m}` along an axis. The maximum `m` keeps exp from overflowing; it is a constant, since the
     /// result does not depend on it.
-    fn softmax(&mut self, x: &Var<V>, axis: usize) -> Result<Var<V>> {
+    pub(super) fn softmax(&mut self, x: &Var<V>, axis: usize) -> Result<Var<V>> {
         let full = x.dims()?.to_vec();
         let mut small = full.clone();
         small[axis] = 1;
@@ -77,11 +107,39 @@ impl<V: Value> Run<'_, V> {
     }
 }
 
-/// `softmax(q kᵀ · scale) v`, `[…, T, d]` each: two matrix products for each entry of the axes in front.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// `softmax(q kᵀ · scale + mask) v`, `[…, T, d]` each: two matrix products for each entry of the axes in front.
+#[derive(Debug, Clone, PartialEq, Serialize, Default)]
 pub struct ScaledDotProductAttention {
     /// The factor; `1/√d` where it is left out.
     pub scale: Option<f64>,
+    /// Whether a token sees itself and those before it alone.
+    pub is_causal: bool,
+    /// Whether a key serves several queries in turn: axis −3 of the queries is a multiple of that of keys and values.
+    pub enable_gqa: bool,
+}
+
+impl ScaledDotProductAttention {
+    /// The axes in front of tokens and depth, and how many queries each key serves.
+    fn front<'a>(&self, query: &'a [usize], key: &[usize], value: &[usize]) -> Result<(&'a [usize], usize), String> {
+        let misfit = || format!("queries {query:?}, keys {key:?} and values {value:?} do not fit");
+        match (query, key, value) {
+            ([front @ .., _, d], [of_keys @ .., keys, e], [of_values @ .., values, _])
+                if of_keys == of_values && d == e && keys == values && *d > 0 =>
+            {
+                let served = match (front, of_keys) {
+                    (front, of_keys) if front == of_keys => 1,
+                    ([rest @ .., heads], [others @ .., few])
+                        if self.enable_gqa && rest == others && *few > 0 && heads % few == 0 =>
+                    {
+                        heads / few
+                    }
+                    _ => return Err(misfit()),
+                };
+                Ok((front, served))
+            }
+            _ => Err(misfit()),
+        }
+    }
 }
 
 impl Operation for ScaledDotProductAttention {
@@ -90,19 +148,20 @@ impl Operation for ScaledDotProductAttention {
     }
 
     fn operands(&self) -> &'static [&'static str] {
-        &["query", "key", "value"]
+        &["query", "key", "value", "attn_mask"]
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let (query, key, value) = (fact(operands, 0)?, fact(operands, 1)?, fact(operands, 2)?);
-        match (query.shape.as_slice(), key.shape.as_slice(), value.shape.as_slice()) {
-            ([front @ .., tokens, d], [of_keys @ .., keys, e], [of_values @ .., values, width])
-                if front == of_keys && front == of_values && d == e && keys == values && *d > 0 =>
-            {
-                Ok(Fact::float(&[front, &[*tokens, *width]].concat()))
-            }
-            (query, key, value) => Err(format!("queries {query:?}, keys {key:?} and values {value:?} do not fit")),
+        let (front, _) = self.front(&query.shape, &key.shape, &value.shape)?;
+        let [tokens, keys] = [query, key].map(|fact| fact.shape[fact.shape.len() - 2]);
+        let scores = [front, &[tokens, keys]].concat();
+        if let Some(mask) = operands.get(3).copied().flatten()
+            && (broadcast(&mask.shape, &scores)? != scores || mask.kind == Kind::Whole)
+        {
+            return Err(format!("a mask of shape {:?} does not fit scores of shape {scores:?}", mask.shape));
         }
+        Ok(Fact::float(&[front, &[tokens, value.shape[value.shape.len() - 1]]].concat()))
     }
 
     fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
@@ -112,7 +171,7 @@ impl Operation for ScaledDotProductAttention {
         let scores = batch * tokens * keys;
         let depth = operands[0].and_then(|query| query.shape.last()).copied().unwrap_or(0);
         // Queries, keys and values are copied apart; then the scores and the result.
-        let copies: usize = operands.iter().flatten().map(|fact| fact.len()).sum();
+        let copies: usize = operands.iter().take(3).flatten().map(|fact| fact.len()).sum();
         Cost::with_activations(scores * (depth + width), &[scores, copies, result.len()])
     }
 
@@ -121,36 +180,83 @@ impl Operation for ScaledDotProductAttention {
     }
 
     fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity { products: &[(0, 2), (1, 2)], smooth: &[0, 1] }
+        Affinity { products: &[(0, 2), (1, 2), (2, 3)], smooth: &[0, 1, 3] }
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
         let rank = result.shape.len();
-        for operand in operands {
+        for operand in operands.iter().take(3) {
             rows::together(*operand, &[rank - 2, rank - 1])?;
+        }
+        if let Some(mask) = operands.get(3).copied().flatten() {
+            let own = mask.shape.len();
+            rows::together(Some(mask), &[own.saturating_sub(2), own.saturating_sub(1)])?;
+        }
+        // Grouped heads are axis −3 of keys and queries alike, in other numbers.
+        let per_head = |fact: &Fact| fact.rows.is_some_and(|rows| rank >= 3 && rows.axis + 3 == fact.shape.len());
+        if self.enable_gqa && operands.iter().flatten().any(|fact| per_head(fact)) {
+            return Err("it serves several heads with the same keys".into());
         }
         rows::elementwise(operands, rank)
     }
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         let (query, key, value) = (run.var(operands, 0)?, run.var(operands, 1)?, run.var(operands, 2)?);
-        let dims = query.dims()?.to_vec();
+        let (dims, key_dims, value_dims) = (query.dims()?.to_vec(), key.dims()?.to_vec(), value.dims()?.to_vec());
+        let (_, served) = self.front(&dims, &key_dims, &value_dims).map_err(|reason| run.misfit(reason))?;
         let front = dims.len() - 2;
-        let (batch, [tokens, depth]) = (dims[..front].iter().product(), [dims[front], dims[front + 1]]);
-        let [keys, width] = [value.dims()?[front], value.dims()?[front + 1]];
+        let (batch, [tokens, depth]) = (dims[..front].iter().product::<usize>(), [dims[front], dims[front + 1]]);
+        let [keys, width] = [value_dims[front], value_dims[front + 1]];
         let query = run.reshape(&query, &[batch, tokens, depth])?;
-        let key = run.reshape(&key, &[batch, keys, depth])?;
-        let value = run.reshape(&value, &[batch, keys, width])?;
+        let [key, value] = [run.served(&key, &key_dims, served)?, run.served(&value, &value_dims, served)?];
         let factor = self.scale.unwrap_or(1.0 / (depth as f64).sqrt());
         let query = run.tape.linear(kernels::Linear::Scale { factor }, &query)?;
         let product = |k, n, transpose_b| {
             Bilinear::MatMul(kernels::MatMul { batch, m: tokens, k, n, transpose_a: false, transpose_b })
         };
-        let scores = run.tape.bilinear(product(depth, keys, true), &query, &key)?;
+        let mut scores = run.tape.bilinear(product(depth, keys, true), &query, &key)?;
+        if !matches!(operands.get(3), None | Some(Slot::None)) {
+            let full = [&dims[..front], &[tokens, keys]].concat();
+            scores = run.reshape(&scores, &full)?;
+            let mask = run.additive_mask(operands, 3)?;
+            let mask = run.with_rank(&mask, full.len())?;
+            scores = run.sum_of(&scores, &mask)?;
+        }
+        if self.is_causal {
+            scores = run.reshape(&scores, &[batch, tokens, keys])?;
+            let open = |place: usize| if place % keys > place / keys { f64::NEG_INFINITY } else { 0.0 };
+            let mask: Vec<f64> = (0..tokens * keys).map(open).collect();
+            let mask = Tensor::from_vec(mask, (1, tokens, keys), &run.device)?.to_dtype(run.dtype)?;
+            let mask = run.tape.constant(mask);
+            scores = affine(run.tape, &scores, None, &mask)?;
+        }
         let scores = run.reshape(&scores, &[batch * tokens, keys])?;
         let weights = run.softmax(&scores, 1)?;
         let weights = run.reshape(&weights, &[batch, tokens, keys])?;
         let y = run.tape.bilinear(product(keys, width, false), &weights, &value)?;
         Ok(Slot::Float(run.reshape(&y, &[&dims[..front], &[tokens, width]].concat())?))
+    }
+}
+
+impl<V: Value> Run<'_, V> {
+    /// Keys or values `[…, T, d]` as `[batch, T, d]`, each of axis −3 so many times in a row.
+    fn served(&mut self, x: &Var<V>, dims: &[usize], times: usize) -> Result<Var<V>> {
+        let &[.., tokens, depth] = dims else { return Err(self.misfit("too few axes")) };
+        let batch = dims[..dims.len() - 2].iter().product::<usize>();
+        if times == 1 {
+            return self.reshape(x, &[batch, tokens, depth]);
+        }
+        let x = self.reshape(x, &[batch, 1, tokens, depth])?;
+        let x = self.broadcast(&x, &[batch, times, tokens, depth])?;
+        self.reshape(&x, &[batch * times, tokens, depth])
+    }
+
+    /// A mask as what is added to scores: 0 where a truth value holds, else minus infinity; floats as they are.
+    fn additive_mask(&mut self, operands: &[Slot<V>], place: usize) -> Result<Var<V>> {
+        let Some(mask) = self.whole_or_none(operands, place) else { return self.var(operands, place) };
+        let open = mask.ne(0u8)?;
+        let zeros = Tensor::zeros(mask.dims(), self.dtype, &self.device)?;
+        let closed = (zeros.clone() + f64::NEG_INFINITY)?;
+        Ok(self.tape.constant(open.where_cond(&zeros, &closed)?))
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::image;
+use super::{Squeeze, Unsqueeze, image};
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{Bilinear, ConvGeometry, Linear};
@@ -11,7 +11,7 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Fact, Start};
+use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// Cross-correlation of images `[N, C, H, W]` with filters `[out, C/groups, h, w]`, and a bias per channel.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,6 +24,62 @@ pub struct Conv2d {
     pub dilation: [usize; 2],
     /// Parts into which the channels are cut.
     pub groups: usize,
+}
+
+/// The adjoint of a convolution: images `[N, in, H, W]`, filters `[in, out/groups, h, w]`, and a bias per channel.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ConvTranspose2d {
+    /// Steps along height and width of the result.
+    pub stride: [usize; 2],
+    /// Rows and columns that are left out around the result.
+    pub padding: [usize; 2],
+    /// Rows and columns more at the end.
+    pub output_padding: [usize; 2],
+    /// Steps between the entries of a filter.
+    pub dilation: [usize; 2],
+    /// Parts into which the channels are cut.
+    pub groups: usize,
+}
+
+/// Reads a call of this family.
+pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
+    Some(match call.name {
+        "conv2d" => conv2d(call),
+        "conv1d" => conv1d(call),
+        "conv_transpose2d" => conv_transpose2d(call),
+        _ => return None,
+    })
+}
+
+/// Input, weight and bias.
+fn operands_of(call: &mut Call<'_>) -> Result<[Operand; 3], String> {
+    Ok([call.operand("input")?, call.operand("weight")?, call.optional("bias")?])
+}
+
+fn conv2d(call: &mut Call<'_>) -> Results {
+    let operands = operands_of(call)?;
+    let (stride, padding) = (call.counts("stride", Some(1))?, call.counts("padding", Some(0))?);
+    let (dilation, groups) = (call.counts("dilation", Some(1))?, call.count("groups", Some(1))?);
+    call.gives(Conv2d { stride, padding, dilation, groups }, operands)
+}
+
+/// Images of height 1.
+fn conv1d(call: &mut Call<'_>) -> Results {
+    let [x, weight, bias] = operands_of(call)?;
+    let ([stride], [padding]) = (call.counts("stride", Some(1))?, call.counts("padding", Some(0))?);
+    let ([dilation], groups) = (call.counts("dilation", Some(1))?, call.count("groups", Some(1))?);
+    let conv = Conv2d { stride: [1, stride], padding: [0, padding], dilation: [1, dilation], groups };
+    let [x, weight] = [x, weight].map(|x| call.push(Unsqueeze { dim: 2 }, [x]));
+    let y = call.push(conv, [x, weight, bias]);
+    call.gives(Squeeze { dim: vec![2] }, [y])
+}
+
+fn conv_transpose2d(call: &mut Call<'_>) -> Results {
+    let operands = operands_of(call)?;
+    let (stride, padding) = (call.counts("stride", Some(1))?, call.counts("padding", Some(0))?);
+    let (output_padding, groups) = (call.counts("output_padding", Some(0))?, call.count("groups", Some(1))?);
+    let dilation = call.counts("dilation", Some(1))?;
+    call.gives(ConvTranspose2d { stride, padding, output_padding, dilation, groups }, operands)
 }
 
 impl Conv2d {
@@ -148,5 +204,81 @@ impl Operation for Conv2d {
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         Ok(Slot::Float(self.forward_with(run, operands, Finish::default())?))
+    }
+}
+
+impl ConvTranspose2d {
+    /// The convolution that this is the adjoint of.
+    fn geometry(&self, x: &[usize], weight: &[usize]) -> Result<ConvGeometry, String> {
+        let &[out_channels, per_group, kernel_height, kernel_width] = weight else {
+            return Err(format!("expects a weight [in, out/groups, h, w], but it is {weight:?}"));
+        };
+        let [_, _, height, width] = image(&Fact::float(x), Some(out_channels))?;
+        let Self { stride, padding, output_padding, dilation, groups } = *self;
+        let kernel = [kernel_height, kernel_width];
+        let mut input = [0; 2];
+        for (axis, size) in [height, width].into_iter().enumerate() {
+            if kernel[axis] == 0 || stride[axis] == 0 || dilation[axis] == 0 || size == 0 {
+                return Err("kernel, stride, dilation and input must be at least 1".into());
+            }
+            let reach = dilation[axis].saturating_mul(kernel[axis] - 1).saturating_add(1);
+            let all =
+                (size - 1).saturating_mul(stride[axis]).saturating_add(reach).saturating_add(output_padding[axis]);
+            input[axis] =
+                all.checked_sub(padding[axis].saturating_mul(2)).filter(|&size| size > 0).ok_or("nothing is left")?;
+            if output_padding[axis] >= stride[axis].max(dilation[axis]) {
+                return Err("output_padding must be smaller than stride or dilation".into());
+            }
+        }
+        let conv = Conv2d { stride, padding, dilation, groups };
+        let geometry = conv.geometry(&[1, per_group.saturating_mul(groups), input[0], input[1]], weight)?;
+        match geometry.output() == [height, width] {
+            true => Ok(geometry),
+            false => Err(format!("an input of {height}x{width} is no result of that convolution")),
+        }
+    }
+}
+
+impl Operation for ConvTranspose2d {
+    fn name(&self) -> &'static str {
+        "conv_transpose2d"
+    }
+
+    fn operands(&self) -> &'static [&'static str] {
+        &["input", "weight", "bias"]
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        let (x, weight) = (fact(operands, 0)?, fact(operands, 1)?);
+        let geometry = self.geometry(&x.shape, &weight.shape)?;
+        Ok(Fact::float(&[x.shape[0], geometry.in_channels, geometry.input[0], geometry.input[1]]))
+    }
+
+    fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
+        let window: usize = operands[1].map_or(0, |weight| weight.shape[1..].iter().product());
+        let products = operands[0].map_or(0, |x| x.len()).saturating_mul(window);
+        Cost::with_activations(products, &[result.len()])
+    }
+
+    fn start(&self, _place: usize, shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
+        Start::fan_in(shapes.get(1).copied().flatten().map_or(1, |weight| weight.iter().skip(1).product()))
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        Affinity { products: &[(0, 1)], smooth: &[] }
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
+        rows::per_row(operands)
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let (x, weight, bias) = (run.var(operands, 0)?, run.var(operands, 1)?, run.optional(operands, 2)?);
+        let geometry = self.geometry(x.dims()?, weight.dims()?).map_err(|reason| run.misfit(reason))?;
+        let channels = geometry.in_channels;
+        let y = run.tape.bilinear(Bilinear::ConvInputGradient(geometry), &x, &weight)?;
+        let Some(bias) = bias else { return Ok(Slot::Float(y)) };
+        let bias = run.reshape(&bias, &[1, channels, 1, 1])?;
+        Ok(Slot::Float(channel_affine(run.tape, &y, None, &bias, Finish::default())?))
     }
 }

@@ -9,9 +9,9 @@ use crate::kernels;
 use crate::program::fact::broadcast;
 use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows::{self, COUNTS, RowAxis, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Fact, Kind, Size, Start};
+use crate::program::{Call, Fact, Kind, Operand, Results, Size, Start};
 
 /// The whole numbers `0, 1, …, end − 1`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -51,6 +51,51 @@ pub struct Compare {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Where {}
 
+/// Reads a call of this family.
+pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
+    let comparison = match call.name {
+        "arange" => return Some(arange(call)),
+        "embedding" => return Some(embedding(call)),
+        "where" => return Some(choice(call)),
+        "eq" => Comparison::Eq,
+        "ne" | "not_equal" => Comparison::Ne,
+        "lt" | "less" => Comparison::Lt,
+        "le" | "less_equal" => Comparison::Le,
+        "gt" | "greater" => Comparison::Gt,
+        "ge" | "greater_equal" => Comparison::Ge,
+        _ => return None,
+    };
+    let operands = call.operand("self").and_then(|a| Ok([a, call.operand("other")?]));
+    Some(operands.and_then(|operands| call.gives(Compare { comparison }, operands)))
+}
+
+fn arange(call: &mut Call<'_>) -> Results {
+    let (start, step) = (call.int("start", Some(0))?, call.int("step", Some(1))?);
+    let end = call.size("end")?;
+    let kind = call.kind("dtype")?.unwrap_or(Kind::Whole);
+    call.only("dtype", kind, Kind::Whole)?;
+    call.only("step", step, 1)?;
+    let places = call.push(Arange { end: end - Size::fixed(start) }, []);
+    if start == 0 {
+        return Ok(vec![places]);
+    }
+    call.gives(super::Add {}, [places, Operand::Number(start as f64)])
+}
+
+fn embedding(call: &mut Call<'_>) -> Results {
+    let (weight, indices) = (call.operand("weight")?, call.operand("indices")?);
+    // PyTorch's default of −1 stands for none.
+    let padding_idx = usize::try_from(call.int("padding_idx", Some(-1))?).ok();
+    call.flag("scale_grad_by_freq", false)?;
+    call.flag("sparse", false)?;
+    call.gives(Embedding { padding_idx }, [weight, indices])
+}
+
+fn choice(call: &mut Call<'_>) -> Results {
+    let operands = [call.operand("condition")?, call.operand("self")?, call.operand("other")?];
+    call.gives(Where {}, operands)
+}
+
 impl Operation for Arange {
     fn name(&self) -> &'static str {
         "arange"
@@ -80,10 +125,10 @@ impl Operation for Arange {
     }
 
     fn rows(&self, _operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
-        // A number for each row tells the rows apart by their place.
-        match self.end == Size::fixed(self.end.at(1)) {
+        match self.end.is_fixed() {
             true => Ok(None),
-            false => Err("it counts the rows".into()),
+            false if self.end == Size::rows() => Ok(Some(RowAxis { places: true, ..RowAxis::FIRST })),
+            false => Err(COUNTS.into()),
         }
     }
 
@@ -127,6 +172,7 @@ impl Operation for Embedding {
     fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
         match (operands[0].and_then(|weight| weight.rows), operands[1].and_then(|indices| indices.rows)) {
             (Some(_), _) => Err("its weights depend on the inputs".into()),
+            (None, Some(rows)) if rows.places => Err(COUNTS.into()),
             (None, rows) => Ok(rows),
         }
     }
@@ -217,7 +263,7 @@ impl Operation for Compare {
 
 impl<V: Value> Run<'_, V> {
     /// The operand without tangents: floats, whole numbers or truth values.
-    fn plain(&self, operands: &[Slot<V>], place: usize) -> Result<Tensor> {
+    pub(super) fn plain(&self, operands: &[Slot<V>], place: usize) -> Result<Tensor> {
         if let Ok(whole) = self.whole(operands, place) {
             return Ok(whole);
         }

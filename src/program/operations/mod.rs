@@ -2,8 +2,14 @@
 
 mod arithmetic;
 mod attention;
+mod axes;
+mod batch_norm;
 mod checks;
+mod choice;
+mod composed;
+mod constants;
 mod convolution;
+mod einsum;
 mod fused;
 mod indices;
 mod normalisation;
@@ -12,25 +18,66 @@ mod pointwise;
 mod pooling;
 mod products;
 mod random;
+mod recurrent;
 mod reductions;
+mod resampling;
 mod shapes;
+mod writes;
 
 pub use arithmetic::{Add, Mul, Sub};
 pub use attention::{ScaledDotProductAttention, Softmax};
+pub use axes::{Expand, Permute, Squeeze, Transpose, Unsqueeze};
+pub use batch_norm::BatchNorm;
 pub use checks::{Expect, Expected};
-pub use convolution::Conv2d;
+pub use choice::{Gather, Index, Roll};
+pub use constants::{Connective, Cumsum, Fill, Full, Logical, PerChannel, To};
+pub use convolution::{Conv2d, ConvTranspose2d};
+pub use einsum::Einsum;
 pub use fused::{First, Fused, Tokens};
 pub use indices::{Arange, Compare, Comparison, Embedding, Where};
-pub use normalisation::{BatchNorm, GroupNorm, LayerNorm};
-pub use parts::{Cat, Pad, Select, Slice};
+pub use normalisation::{GroupNorm, InstanceNorm, LayerNorm, RmsNorm};
+pub use parts::{Cat, Chunk, Pad, Select, Slice};
 pub use pointwise::{Function, Unary};
 pub use pooling::{AvgPool2d, MaxPool2d};
 pub use products::{Linear, Matmul};
 pub use random::Dropout;
+pub use recurrent::{Lstm, Recurrent};
 pub use reductions::{Mean, Sum};
-pub use shapes::{Expand, Flatten, Permute, Unflatten, View};
+pub use resampling::{AdaptiveAvgPool, UpsampleBilinear2d};
+pub use shapes::{Flatten, Unflatten, View};
+pub use writes::{SliceScatter, ViewAs};
 
-use super::Fact;
+use super::{Call, Fact, Results};
+
+/// Every family that reads calls of PyTorch's.
+const FAMILIES: [fn(&mut Call<'_>) -> Option<Results>; 21] = [
+    arithmetic::read,
+    attention::read,
+    axes::read,
+    batch_norm::read,
+    choice::read,
+    composed::read,
+    constants::read,
+    convolution::read,
+    einsum::read,
+    indices::read,
+    normalisation::read,
+    parts::read,
+    pointwise::read,
+    pooling::read,
+    products::read,
+    random::read,
+    recurrent::read,
+    reductions::read,
+    resampling::read,
+    shapes::read,
+    writes::read,
+];
+
+/// Reads a call by the family that knows it; `None` where none does.
+pub(crate) fn read(call: &mut Call<'_>) -> Option<Results> {
+    FAMILIES.iter().find_map(|read| read(call))
+}
 
 /// `[N, C, H, W]` with `channels` channels.
 fn image(fact: &Fact, channels: Option<usize>) -> Result<[usize; 4], String> {

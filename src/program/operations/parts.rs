@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::Unsqueeze;
 use super::shapes::{arrangement, kept};
 use crate::Result;
 use crate::autodiff::{Value, Var};
@@ -12,7 +13,7 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Fact, Start};
+use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// One entry of an axis, which goes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,12 +29,23 @@ pub struct Select {
 pub struct Slice {
     /// The axis.
     pub dim: i64,
-    /// The first entry.
-    pub start: usize,
-    /// The entry after the last, at most; the axis' size where it is larger.
-    pub end: usize,
+    /// The first entry; a negative one counts from the end.
+    pub start: i64,
+    /// The entry after the last, at most; a negative one counts from the end.
+    pub end: i64,
     /// The step.
     pub step: usize,
+}
+
+/// One of `chunks` parts of an axis, equal but for the last.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Chunk {
+    /// How many parts.
+    pub chunks: usize,
+    /// The axis.
+    pub dim: i64,
+    /// Which part.
+    pub index: usize,
 }
 
 /// Values side by side along an axis.
@@ -50,6 +62,91 @@ pub struct Pad {
     pub dim: i64,
     /// Zeros before and behind.
     pub pad: [usize; 2],
+}
+
+/// Reads a call of this family.
+pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
+    Some(match call.name {
+        "select" => select(call),
+        "slice" => slice(call),
+        "narrow" => narrow(call),
+        "split" | "split_with_sizes" => split(call),
+        "chunk" => chunk(call),
+        "unbind" => unbind(call),
+        "cat" | "concat" => cat_of(call),
+        "stack" => stack(call),
+        "pad" | "constant_pad_nd" => pad(call),
+        _ => return None,
+    })
+}
+
+fn select(call: &mut Call<'_>) -> Results {
+    let (x, dim, index) = (call.operand("self")?, call.int("dim", None)?, call.int("index", None)?);
+    call.gives(Select { dim, index }, [x])
+}
+
+fn slice(call: &mut Call<'_>) -> Results {
+    let (x, dim) = (call.operand("self")?, call.int("dim", Some(0))?);
+    let (start, end) = (call.int("start", Some(0))?, call.int("end", Some(i64::MAX))?);
+    let step = call.count("step", Some(1))?;
+    call.gives(Slice { dim, start, end, step }, [x])
+}
+
+fn narrow(call: &mut Call<'_>) -> Results {
+    let (x, dim, start) = (call.operand("self")?, call.int("dim", None)?, call.int("start", None)?);
+    let end = start.saturating_add(call.int("length", None)?);
+    call.gives(Slice { dim, start, end, step: 1 }, [x])
+}
+
+fn split(call: &mut Call<'_>) -> Results {
+    let (x, dim) = (call.operand("self")?, call.int("dim", Some(0))?);
+    let size = call.ints("split_size")?;
+    let sizes = size.map_or_else(|| call.ints("split_sizes"), |size| Ok(Some(size)))?.ok_or("its sizes are missing")?;
+    let (mut start, mut parts) = (0i64, Vec::new());
+    for index in 0..call.count {
+        let size = sizes.get(if sizes.len() == 1 { 0 } else { index }).copied().ok_or("its sizes are too few")?;
+        let end = start.saturating_add(size);
+        parts.push(call.push(Slice { dim, start, end, step: 1 }, [x.clone()]));
+        start = end;
+    }
+    Ok(parts)
+}
+
+fn chunk(call: &mut Call<'_>) -> Results {
+    let (x, chunks, dim) = (call.operand("self")?, call.count("chunks", None)?, call.int("dim", Some(0))?);
+    Ok((0..call.count).map(|index| call.push(Chunk { chunks, dim, index }, [x.clone()])).collect())
+}
+
+fn unbind(call: &mut Call<'_>) -> Results {
+    let (x, dim) = (call.operand("self")?, call.int("dim", Some(0))?);
+    Ok((0..call.count).map(|index| call.push(Select { dim, index: index as i64 }, [x.clone()])).collect())
+}
+
+fn cat_of(call: &mut Call<'_>) -> Results {
+    let (parts, dim) = (call.operands("tensors")?, call.int("dim", Some(0))?);
+    call.gives(Cat { dim }, parts)
+}
+
+fn stack(call: &mut Call<'_>) -> Results {
+    let (parts, dim) = (call.operands("tensors")?, call.int("dim", Some(0))?);
+    let parts: Vec<Operand> = parts.into_iter().map(|part| call.push(Unsqueeze { dim }, [part])).collect();
+    call.gives(Cat { dim }, parts)
+}
+
+/// Pairs of zeros from the last axis on.
+fn pad(call: &mut Call<'_>) -> Results {
+    let (mut x, pad) = (call.operand("self")?, call.ints("pad")?.ok_or("its sizes are missing")?);
+    let (mode, value) = (call.text("mode")?, call.number("value")?);
+    call.only("mode", mode.as_deref().unwrap_or("constant"), "constant")?;
+    call.only("value", value.unwrap_or(0.0), 0.0)?;
+    for (axis, pair) in pad.chunks(2).enumerate() {
+        let counts: Option<Vec<usize>> = pair.iter().map(|&zeros| usize::try_from(zeros).ok()).collect();
+        let Some(&[before, behind]) = counts.as_deref() else { return Err("it cuts entries off".into()) };
+        if before + behind > 0 {
+            x = call.push(Pad { dim: -1 - axis as i64, pad: [before, behind] }, [x]);
+        }
+    }
+    Ok(vec![x])
 }
 
 impl Select {
@@ -79,26 +176,30 @@ impl Operation for Select {
     }
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
-        let x = run.var(operands, 0)?;
-        let dims = x.dims()?.to_vec();
-        let (axis, start) = self.entry(&dims).map_err(|reason| run.misfit(reason))?;
-        let narrow = kernels::Linear::Narrow { axis, start, len: 1, size: dims[axis], rank: dims.len() };
-        let one = run.tape.linear(narrow, &x)?;
-        Ok(Slot::Float(run.reshape(&one, &[&dims[..axis], &dims[axis + 1..]].concat())?))
+        run.moved(operands, |dims| {
+            let (axis, start) = self.entry(dims)?;
+            let narrow = kernels::Linear::Narrow { axis, start, len: 1, size: dims[axis], rank: dims.len() };
+            let (mut from, mut to) = (dims.to_vec(), dims.to_vec());
+            from[axis] = 1;
+            to.remove(axis);
+            Ok(vec![narrow, kernels::Linear::Reshape { from, to }])
+        })
     }
 }
 
 impl Slice {
-    /// The axis, the entry after the last, and how many there are.
-    fn extent(&self, dims: &[usize]) -> Result<(usize, usize, usize), String> {
+    /// The axis, the first entry, the entry after the last, and how many there are.
+    pub(super) fn extent(&self, dims: &[usize]) -> Result<(usize, usize, usize, usize), String> {
         let axis = axis(self.dim, dims.len())?;
         if self.step == 0 {
             return Err("stride must be at least 1".into());
         }
-        let end = self.end.min(dims[axis]);
-        match end.checked_sub(self.start) {
-            Some(len) if len > 0 => Ok((axis, end, len.div_ceil(self.step))),
-            _ => Err(format!("no entry from {} to {} among {}", self.start, self.end, dims[axis])),
+        let size = i64::try_from(dims[axis]).unwrap_or(i64::MAX);
+        let place = |place: i64| if place < 0 { place.saturating_add(size).max(0) } else { place.min(size) };
+        let (start, end) = (place(self.start) as usize, place(self.end) as usize);
+        match end.checked_sub(start) {
+            Some(len) if len > 0 => Ok((axis, start, end, len.div_ceil(self.step))),
+            _ => Err(format!("no entry from {} to {} among {size}", self.start, self.end)),
         }
     }
 }
@@ -108,34 +209,67 @@ impl Operation for Slice {
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let x = fact(operands, 0)?;
-        let (axis, _, len) = self.extent(&x.shape)?;
+        let (axis, _, _, len) = self.extent(&x.shape)?;
         let mut shape = x.shape.clone();
         shape[axis] = len;
         Ok(kept(x, shape))
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
-        rows::together(operands[0], &[axis(self.dim, result.shape.len())?])
+        let axis = axis(self.dim, result.shape.len())?;
+        match operands[0] {
+            // All of an axis, as exporters write it.
+            Some(x) if x.shape == result.shape => Ok(x.rows),
+            x => rows::together(x, &[axis]),
+        }
     }
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
-        let mut x = run.var(operands, 0)?;
-        let mut dims = x.dims()?.to_vec();
-        let (axis, end, len) = self.extent(&dims).map_err(|reason| run.misfit(reason))?;
-        if end - self.start < dims[axis] {
-            let (start, size, rank) = (self.start, dims[axis], dims.len());
-            x = run.tape.linear(kernels::Linear::Narrow { axis, start, len: end - start, size, rank }, &x)?;
-            dims[axis] = end - self.start;
-        }
-        if self.step > 1 {
-            let plane = [dims[axis], dims[axis + 1..].iter().product()];
-            let outer = dims[..axis].iter().product();
-            x = run.reshape(&x, &[outer, plane[0], plane[1]])?;
-            x = run.tape.linear(kernels::Linear::Subsample { input: plane, step: [self.step, 1] }, &x)?;
-            dims[axis] = len;
-            x = run.reshape(&x, &dims)?;
-        }
-        Ok(Slot::Float(x))
+        run.moved(operands, |dims| {
+            let (axis, start, end, len) = self.extent(dims)?;
+            let (mut maps, mut narrowed) = (Vec::new(), dims.to_vec());
+            if end - start < dims[axis] {
+                let (size, rank) = (dims[axis], dims.len());
+                maps.push(kernels::Linear::Narrow { axis, start, len: end - start, size, rank });
+                narrowed[axis] = end - start;
+            }
+            if self.step > 1 {
+                let plane = [narrowed[axis], narrowed[axis + 1..].iter().product()];
+                let cut = vec![narrowed[..axis].iter().product(), plane[0], plane[1]];
+                let (after, mut to) = (vec![cut[0], len, plane[1]], narrowed.clone());
+                to[axis] = len;
+                maps.push(kernels::Linear::Reshape { from: narrowed, to: cut });
+                maps.push(kernels::Linear::Subsample { input: plane, step: [self.step, 1] });
+                maps.push(kernels::Linear::Reshape { from: after, to });
+            }
+            Ok(maps)
+        })
+    }
+}
+
+impl Chunk {
+    /// The part as a slice.
+    fn slice(&self, dims: &[usize]) -> Result<Slice, String> {
+        let size = dims[axis(self.dim, dims.len())?].div_ceil(self.chunks.max(1));
+        let place = |index: usize| i64::try_from(index.saturating_mul(size)).unwrap_or(i64::MAX);
+        Ok(Slice { dim: self.dim, start: place(self.index), end: place(self.index + 1), step: 1 })
+    }
+}
+
+impl Operation for Chunk {
+    arrangement!("chunk", Cost::of_result);
+
+    fn result(&self, operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String> {
+        self.slice(&fact(operands, 0)?.shape)?.result(operands, rows)
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, in_training: bool) -> Tracked {
+        self.slice(&fact(operands, 0)?.shape)?.rows(operands, result, in_training)
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let shape = operands.first().map_or(Ok(Vec::new()), Slot::shape)?;
+        self.slice(&shape).map_err(|reason| run.misfit(reason))?.forward(run, operands)
     }
 }
 
@@ -184,6 +318,13 @@ impl Operation for Cat {
     }
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let whole: Option<Vec<candle_core::Tensor>> =
+            (0..operands.len()).map(|place| run.whole_or_none(operands, place)).collect();
+        if let Some(whole) = whole {
+            let axis =
+                axis(self.dim, whole.first().map_or(0, |part| part.rank())).map_err(|reason| run.misfit(reason))?;
+            return Ok(Slot::Whole(candle_core::Tensor::cat(&whole, axis)?));
+        }
         let parts: Vec<Var<V>> = (0..operands.len()).map(|place| run.var(operands, place)).collect::<Result<_>>()?;
         let rank = parts.first().map_or(Ok(0), |part| part.dims().map(<[usize]>::len))?;
         let axis = axis(self.dim, rank).map_err(|reason| run.misfit(reason))?;

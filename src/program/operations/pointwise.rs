@@ -9,7 +9,7 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Fact, Start};
+use crate::program::{Call, Fact, Results, Start};
 
 /// The functions by PyTorch's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -37,6 +37,45 @@ pub enum Function {
     Reciprocal,
     /// `1/√x`
     Rsqrt,
+    /// `√x`
+    Sqrt,
+    /// Sine.
+    Sin,
+    /// Cosine.
+    Cos,
+    /// `ln(1 + x)`
+    Log1p,
+}
+
+/// Reads a call of this family.
+pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
+    let function = match call.name {
+        "relu" => Function::Relu,
+        "gelu" => return Some(gelu(call)),
+        "silu" => Function::Silu,
+        "tanh" => Function::Tanh,
+        "sigmoid" => Function::Sigmoid,
+        "exp" => Function::Exp,
+        "log" => Function::Log,
+        "reciprocal" => Function::Reciprocal,
+        "rsqrt" => Function::Rsqrt,
+        "sqrt" => Function::Sqrt,
+        "sin" => Function::Sin,
+        "cos" => Function::Cos,
+        "log1p" => Function::Log1p,
+        _ => return None,
+    };
+    Some(call.operand("self").and_then(|x| call.gives(Unary::from(function), [x])))
+}
+
+fn gelu(call: &mut Call<'_>) -> Results {
+    let (x, form) = (call.operand("self")?, call.text("approximate")?);
+    let function = match form.as_deref().unwrap_or("none") {
+        "none" => Function::Gelu,
+        "tanh" => Function::GeluTanh,
+        form => return Err(format!("its form `{form}` is unknown")),
+    };
+    call.gives(Unary::from(function), [x])
 }
 
 impl Function {
@@ -54,6 +93,10 @@ impl Function {
             Self::Log => ("log", Some(Pointwise::Log)),
             Self::Reciprocal => ("reciprocal", Some(Pointwise::Reciprocal)),
             Self::Rsqrt => ("rsqrt", Some(Pointwise::Rsqrt)),
+            Self::Sqrt => ("sqrt", Some(Pointwise::Sqrt)),
+            Self::Sin => ("sin", Some(Pointwise::Sin)),
+            Self::Cos => ("cos", Some(Pointwise::Cos)),
+            Self::Log1p => ("log1p", Some(Pointwise::Log1p)),
         }
     }
 }

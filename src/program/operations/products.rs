@@ -6,15 +6,36 @@ use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{self, Bilinear};
 use crate::program::composites::affine;
+use crate::program::fact::broadcast;
 use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Fact, Start};
+use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// `x Wᵀ + b` along the last axis, `W` `[out, in]`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Linear {}
+
+/// Reads a call of this family.
+pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
+    Some(match call.name {
+        "linear" => linear(call),
+        "matmul" | "mm" | "bmm" => matmul(call),
+        _ => return None,
+    })
+}
+
+fn linear(call: &mut Call<'_>) -> Results {
+    let operands = [call.operand("input")?, call.operand("weight")?, call.optional("bias")?];
+    call.gives(Linear {}, operands)
+}
+
+fn matmul(call: &mut Call<'_>) -> Results {
+    let (a, other) = (call.operand("self")?, call.optional("other")?);
+    let b = if other == Operand::None { call.operand("mat2")? } else { other };
+    call.gives(Matmul {}, [a, b])
+}
 
 impl Operation for Linear {
     fn name(&self) -> &'static str {
@@ -108,9 +129,19 @@ impl<V: Value> Run<'_, V> {
     }
 }
 
-/// The matrix product of the last two axes, `[…, m, k]` and `[…, k, n]` with equal axes in front.
+/// The matrix product of the last two axes, `[…, m, k]` and `[…, k, n]`, the axes in front broadcast together.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Matmul {}
+
+impl Matmul {
+    /// The axes in front, and `m`, `k`, `n`.
+    fn sizes(&self, a: &[usize], b: &[usize]) -> Result<(Vec<usize>, [usize; 3]), String> {
+        match (a, b) {
+            ([front @ .., m, k], [other @ .., rows, n]) if k == rows => Ok((broadcast(front, other)?, [*m, *k, *n])),
+            _ => Err(format!("expects […, m, k] and […, k, n], but its operands are {a:?} and {b:?}")),
+        }
+    }
+}
 
 impl Operation for Matmul {
     fn name(&self) -> &'static str {
@@ -123,12 +154,8 @@ impl Operation for Matmul {
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let (a, b) = (fact(operands, 0)?, fact(operands, 1)?);
-        match (a.shape.as_slice(), b.shape.as_slice()) {
-            ([front @ .., m, k], [other @ .., rows, n]) if front == other && k == rows => {
-                Ok(Fact::float(&[front, &[*m, *n]].concat()))
-            }
-            _ => Err(format!("expects […, m, k] and […, k, n], but its operands are {:?} and {:?}", a.shape, b.shape)),
-        }
+        let (front, [m, _, n]) = self.sizes(&a.shape, &b.shape)?;
+        Ok(Fact::float(&[front.as_slice(), &[m, n]].concat()))
     }
 
     fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
@@ -148,24 +175,35 @@ impl Operation for Matmul {
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
         let rank = result.shape.len();
         // `m` of the first and `n` of the second stay; everything in front goes along; `k` is summed.
-        for (place, summed) in [(0, rank - 1), (1, rank - 2)] {
-            rows::together(operands[place], &[summed])?;
+        let mut moved = [None, None];
+        for (place, summed) in [(0, 1), (1, 2)] {
+            let Some(fact) = operands[place] else { continue };
+            rows::together(Some(fact), &[fact.shape.len() - summed])?;
+            moved[place] = fact.rows.map(|rows| rows.at(rows.axis + rank - fact.shape.len()));
         }
-        let (first, second) = (operands[0].and_then(|a| a.rows), operands[1].and_then(|b| b.rows));
-        match (first, second) {
-            (Some(a), Some(b)) if a != b || a.axis + 2 >= rank => Err("it multiplies each row with every other".into()),
-            (first, second) => Ok(first.or(second)),
+        match moved {
+            [Some(a), Some(b)] if a != b || a.axis + 2 >= rank => Err("it multiplies each row with every other".into()),
+            [first, second] => Ok(first.or(second)),
         }
     }
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         let (a, b) = (run.var(operands, 0)?, run.var(operands, 1)?);
-        let (front, a_dims) = (a.dims()?.len() - 2, a.dims()?.to_vec());
-        let [m, k] = [a_dims[front], a_dims[front + 1]];
-        let (n, batch) = (b.dims()?[front + 1], a_dims[..front].iter().product());
+        let (front, [m, k, n]) = self.sizes(a.dims()?, b.dims()?).map_err(|reason| run.misfit(reason))?;
+        let shape = [front.as_slice(), &[m, n]].concat();
+        let batch = front.iter().product::<usize>();
+        // One matrix for all: the rows of all others one after the other.
+        let (batch, m) = if b.dims()?.len() == 2 { (1, batch * m) } else { (batch, m) };
+        let (a, b) = match batch {
+            1 => (a, b),
+            _ => (
+                run.repeated(&a, &[front.as_slice(), &[m, k]].concat())?,
+                run.repeated(&b, &[front.as_slice(), &[k, n]].concat())?,
+            ),
+        };
         let product = kernels::MatMul { batch, m, k, n, transpose_a: false, transpose_b: false };
         let (a, b) = (run.reshape(&a, &[batch, m, k])?, run.reshape(&b, &[batch, k, n])?);
         let y = run.tape.bilinear(Bilinear::MatMul(product), &a, &b)?;
-        Ok(Slot::Float(run.reshape(&y, &[&a_dims[..front], &[m, n]].concat())?))
+        Ok(Slot::Float(run.reshape(&y, &shape)?))
     }
 }

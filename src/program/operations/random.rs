@@ -10,13 +10,32 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Mode, Run, Slot};
-use crate::program::{Fact, Start};
+use crate::program::{Call, Fact, Results, Start};
 
 /// The identity in analysis; in training zeroes entries with probability `p` and scales the rest by `1/(1 − p)`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Dropout {
     /// The probability.
     pub p: f64,
+}
+
+/// Reads a call of this family. Programs are exported for analysis, where dropout is the identity, and for training.
+pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
+    Some(match call.name {
+        "dropout" | "feature_dropout" | "alpha_dropout" => dropout(call),
+        _ => return None,
+    })
+}
+
+fn dropout(call: &mut Call<'_>) -> Results {
+    let (x, p) = (call.optional("input")?, call.number("p")?.unwrap_or(0.5));
+    // In place it is called on `self`.
+    let x = if x.name().is_some() { x } else { call.operand("self")? };
+    if !call.flag("train", true)? {
+        return Ok(vec![x]);
+    }
+    call.only("train", call.name, "dropout")?;
+    call.gives(Dropout { p }, [x])
 }
 
 impl Operation for Dropout {

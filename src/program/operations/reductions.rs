@@ -10,7 +10,7 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Fact, Start};
+use crate::program::{Call, Fact, Kind, Operand, Results, Start};
 
 /// The mean over some axes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,6 +28,22 @@ pub struct Sum {
     pub dim: Vec<i64>,
     /// Whether they stay, with size 1.
     pub keepdim: bool,
+}
+
+/// Reads a call of this family.
+pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
+    Some(match call.name {
+        "mean" => axes_of(call).and_then(|(x, dim, keepdim)| call.gives(Mean { dim, keepdim }, [x])),
+        "sum" => axes_of(call).and_then(|(x, dim, keepdim)| call.gives(Sum { dim, keepdim }, [x])),
+        _ => return None,
+    })
+}
+
+fn axes_of(call: &mut Call<'_>) -> Result<(Operand, Vec<i64>, bool), String> {
+    let (x, dim) = (call.operand("self")?, call.ints("dim")?.filter(|dim| !dim.is_empty()));
+    let floats = call.kind("dtype")?.is_none_or(|kind| kind == Kind::Float);
+    call.only("dtype", floats, true)?;
+    Ok((x, dim.ok_or("it takes all rows together; name the other axes")?, call.flag("keepdim", false)?))
 }
 
 /// The axes to reduce in a value of so many.

@@ -8,9 +8,9 @@ use crate::kernels;
 use crate::program::fact::axis;
 use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, fact};
-use crate::program::rows::{self, RowAxis, Tracked};
+use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Fact, Size, Start};
+use crate::program::{Call, Fact, Results, Size, Start};
 
 /// Axes `start_dim` to `end_dim` as one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -35,20 +35,6 @@ pub struct Unflatten {
     pub dim: i64,
     /// What it becomes.
     pub sizes: Vec<i64>,
-}
-
-/// Axis `i` of the result is axis `dims[i]`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Permute {
-    /// A permutation.
-    pub dims: Vec<i64>,
-}
-
-/// Repeats along axes of size 1; −1 keeps a size.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Expand {
-    /// The sizes, as many as the result has axes.
-    pub size: Vec<Size>,
 }
 
 /// What the operations of this family answer alike.
@@ -82,7 +68,8 @@ macro_rules! arrangement {
 
 pub(super) use arrangement;
 
-fn view(_: &Fact) -> Cost {
+/// What a view costs.
+pub(super) fn view(_: &Fact) -> Cost {
     Cost::VIEW
 }
 
@@ -112,19 +99,64 @@ fn resolved(sizes: &[i64], len: usize) -> Result<Vec<usize>, String> {
 
 impl<V: Value> Run<'_, V> {
     /// A view of floats or whole numbers.
-    fn view(
+    pub(super) fn view(
         &mut self,
         operands: &[Slot<V>],
         shape: impl Fn(&[usize]) -> Result<Vec<usize>, String>,
     ) -> Result<Slot<V>> {
-        if let Ok(whole) = self.whole(operands, 0) {
-            let to = shape(whole.dims()).map_err(|reason| self.misfit(reason))?;
-            return Ok(Slot::Whole(whole.reshape(to)?));
-        }
-        let x = self.var(operands, 0)?;
-        let to = shape(x.dims()?).map_err(|reason| self.misfit(reason))?;
-        Ok(Slot::Float(self.reshape(&x, &to)?))
+        self.moved(operands, |dims| Ok(vec![kernels::Linear::Reshape { from: dims.to_vec(), to: shape(dims)? }]))
     }
+
+    /// The first operand, floats or whole numbers, through maps that only move numbers about; `maps` knows its shape.
+    pub(super) fn moved(
+        &mut self,
+        operands: &[Slot<V>],
+        maps: impl Fn(&[usize]) -> Result<Vec<kernels::Linear>, String>,
+    ) -> Result<Slot<V>> {
+        let is_idle = |map: &kernels::Linear| matches!(map, kernels::Linear::Reshape { from, to } if from == to);
+        if let Some(mut whole) = self.whole_or_none(operands, 0) {
+            let maps = maps(whole.dims()).map_err(|reason| self.misfit(reason))?;
+            for map in maps.iter().filter(|map| !is_idle(map)) {
+                whole = kernels::fallback::linear(map, &whole)?;
+            }
+            return Ok(Slot::Whole(whole));
+        }
+        let mut x = self.var(operands, 0)?;
+        let maps = maps(x.dims()?).map_err(|reason| self.misfit(reason))?;
+        for map in maps.into_iter().filter(|map| !is_idle(map)) {
+            x = self.tape.linear(map, &x)?;
+        }
+        Ok(Slot::Float(x))
+    }
+}
+
+/// Reads a call of this family.
+pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
+    Some(match call.name {
+        "flatten" => flatten(call),
+        "view" | "reshape" | "_unsafe_view" => reshape(call),
+        "unflatten" => unflatten(call),
+        _ => return None,
+    })
+}
+
+fn flatten(call: &mut Call<'_>) -> Results {
+    let (start_dim, end_dim) = (call.int("start_dim", Some(0))?, call.int("end_dim", Some(-1))?);
+    let x = call.operand("self")?;
+    call.gives(Flatten { start_dim, end_dim }, [x])
+}
+
+fn reshape(call: &mut Call<'_>) -> Results {
+    let size = call.sizes("size")?;
+    let size = size.map_or_else(|| call.sizes("shape"), |size| Ok(Some(size)))?.ok_or("its shape is missing")?;
+    let x = call.operand("self")?;
+    call.gives(View { size }, [x])
+}
+
+fn unflatten(call: &mut Call<'_>) -> Results {
+    let (dim, sizes) = (call.int("dim", None)?, call.ints("sizes")?.ok_or("its sizes are missing")?);
+    let x = call.operand("self")?;
+    call.gives(Unflatten { dim, sizes }, [x])
 }
 
 impl Flatten {
@@ -204,81 +236,5 @@ impl Operation for Unflatten {
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         run.view(operands, |dims| self.shape(dims))
-    }
-}
-
-impl Permute {
-    fn axes(&self, rank: usize) -> Result<Vec<usize>, String> {
-        let axes: Vec<usize> = self.dims.iter().map(|&dim| axis(dim, rank)).collect::<Result<_, _>>()?;
-        let mut sorted = axes.clone();
-        sorted.sort_unstable();
-        match sorted == (0..rank).collect::<Vec<_>>() {
-            true => Ok(axes),
-            false => Err(format!("{:?} is no permutation of {rank} dimensions", self.dims)),
-        }
-    }
-}
-
-impl Operation for Permute {
-    arrangement!("permute", Cost::of_result);
-
-    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
-        let x = fact(operands, 0)?;
-        Ok(kept(x, self.axes(x.shape.len())?.into_iter().map(|axis| x.shape[axis]).collect()))
-    }
-
-    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
-        rows::permuted(operands[0], &self.axes(result.shape.len())?)
-    }
-
-    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
-        let x = run.var(operands, 0)?;
-        let axes = self.axes(x.dims()?.len()).map_err(|reason| run.misfit(reason))?;
-        Ok(Slot::Float(run.tape.linear(kernels::Linear::Permute { axes }, &x)?))
-    }
-}
-
-impl Expand {
-    fn shape(&self, dims: &[usize], rows: usize) -> Result<Vec<usize>, String> {
-        let misfit = || format!("{dims:?} cannot be repeated to {}", serde_json::json!(self.size));
-        let front = self.size.len().checked_sub(dims.len()).ok_or_else(misfit)?;
-        let size = |(place, size): (usize, &Size)| {
-            let from = place.checked_sub(front).map_or(1, |axis| dims[axis]);
-            match (size.at(rows), from) {
-                (-1, from) => Ok(from),
-                (to, 1) => usize::try_from(to).map_err(|_| misfit()),
-                (to, from) if usize::try_from(to) == Ok(from) => Ok(from),
-                _ => Err(misfit()),
-            }
-        };
-        self.size.iter().enumerate().map(size).collect()
-    }
-}
-
-impl Operation for Expand {
-    arrangement!("expand", Cost::of_result);
-
-    fn result(&self, operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String> {
-        let x = fact(operands, 0)?;
-        Ok(kept(x, self.shape(&x.shape, rows)?))
-    }
-
-    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
-        // Along an axis that depends on N, every row gets the same; a value that has rows keeps them.
-        if let Some(x) = operands[0].filter(|x| x.rows.is_none()) {
-            let front = self.size.len() - x.shape.len();
-            let repeated = |place: &usize| place.checked_sub(front).map_or(1, |axis| x.shape[axis]) == 1;
-            let along = (0..self.size.len()).filter(repeated).find(|&place| self.size[place] == Size::rows());
-            return Ok(along.map(|axis| RowAxis { axis, outer: 1, inner: 1 }));
-        }
-        rows::elementwise(operands, result.shape.len())
-    }
-
-    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
-        let x = run.var(operands, 0)?;
-        let to = self.shape(x.dims()?, run.rows).map_err(|reason| run.misfit(reason))?;
-        let with_rank = [&vec![1; to.len() - x.dims()?.len()], x.dims()?].concat();
-        let x = run.reshape(&x, &with_rank)?;
-        Ok(Slot::Float(run.broadcast(&x, &to)?))
     }
 }

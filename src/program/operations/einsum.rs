@@ -1,0 +1,207 @@
+//! Sums of products over named axes (Einstein's convention), by one batched matrix product.
+
+use serde::Serialize;
+
+use crate::Result;
+use crate::autodiff::{Value, Var};
+use crate::kernels::{self, Bilinear};
+use crate::program::infer::Cost;
+use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::rows::{RowAxis, Tracked};
+use crate::program::run::{Run, Slot};
+use crate::program::{Call, Fact, Results, Start};
+
+/// `equation` says which axes of the two operands are the same, and which of them the result has.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Einsum {
+    /// Such as `bhtd,bhsd->bhts`.
+    pub equation: String,
+}
+
+/// Reads a call of this family.
+pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
+    (call.name == "einsum").then(|| einsum(call))
+}
+
+fn einsum(call: &mut Call<'_>) -> Results {
+    let equation = call.text("equation")?.ok_or("its equation is missing")?;
+    let equation: String = equation.chars().filter(|letter| !letter.is_whitespace()).collect();
+    let operands = call.operands("tensors")?;
+    let path = call.ints("path")?;
+    call.only("path", path, None)?;
+    Axes::of(&equation)?;
+    call.gives(Einsum { equation }, operands)
+}
+
+/// The letters of both operands and of the result.
+struct Axes {
+    a: Vec<char>,
+    b: Vec<char>,
+    out: Vec<char>,
+}
+
+impl Axes {
+    fn of(equation: &str) -> Result<Self, String> {
+        let unsupported = || format!("the equation `{equation}` is not supported");
+        let (inputs, out) = equation.split_once("->").ok_or_else(unsupported)?;
+        let (a, b) = inputs.split_once(',').ok_or_else(unsupported)?;
+        let [a, b, out] = [a, b, out].map(|axes| axes.chars().collect::<Vec<char>>());
+        let once = |axes: &[char]| {
+            axes.iter()
+                .all(|axis| axis.is_ascii_alphabetic() && axes.iter().filter(|other| *other == axis).count() == 1)
+        };
+        // An axis of one operand alone stays; else it would be a sum of that operand.
+        let kept = |axes: &[char], other: &[char]| axes.iter().all(|axis| other.contains(axis) || out.contains(axis));
+        let made = out.iter().all(|axis| a.contains(axis) || b.contains(axis));
+        match [&a, &b, &out].into_iter().all(|axes| once(axes)) && kept(&a, &b) && kept(&b, &a) && made {
+            true => Ok(Self { a, b, out }),
+            false => Err(unsupported()),
+        }
+    }
+
+    /// Axes of both and the result, of the first alone, of both but not the result, of the second alone.
+    fn parts(&self) -> [Vec<char>; 4] {
+        let of = |axes: &[char], wanted: &dyn Fn(&char) -> bool| axes.iter().copied().filter(wanted).collect();
+        let (a, b, out) = (&self.a, &self.b, &self.out);
+        [
+            of(out, &|axis| a.contains(axis) && b.contains(axis)),
+            of(a, &|axis| !b.contains(axis)),
+            of(a, &|axis| b.contains(axis) && !out.contains(axis)),
+            of(b, &|axis| !a.contains(axis)),
+        ]
+    }
+
+    /// The size of an axis, where both operands agree.
+    fn size(&self, axis: char, shapes: [&[usize]; 2]) -> Result<usize, String> {
+        let mut size = None;
+        for (axes, shape) in [&self.a, &self.b].into_iter().zip(shapes) {
+            if axes.len() != shape.len() {
+                return Err(format!("{} axes are named, but an operand is {shape:?}", axes.len()));
+            }
+            if let Some(place) = axes.iter().position(|other| *other == axis) {
+                if size.is_some_and(|size| size != shape[place]) {
+                    return Err(format!("the axis `{axis}` has two sizes in {shapes:?}"));
+                }
+                size = Some(shape[place]);
+            }
+        }
+        size.ok_or_else(|| format!("the axis `{axis}` does not exist"))
+    }
+
+    fn sizes(&self, axes: &[char], shapes: [&[usize]; 2]) -> Result<Vec<usize>, String> {
+        axes.iter().map(|&axis| self.size(axis, shapes)).collect()
+    }
+}
+
+/// The places of axes `to` among axes `from`.
+fn order(from: &[char], to: impl Iterator<Item = char>) -> Vec<usize> {
+    to.filter_map(|axis| from.iter().position(|other| *other == axis)).collect()
+}
+
+impl Operation for Einsum {
+    fn name(&self) -> &'static str {
+        "einsum"
+    }
+
+    fn operands(&self) -> &'static [&'static str] {
+        &["tensors"]
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        let (axes, a, b) = (Axes::of(&self.equation)?, fact(operands, 0)?, fact(operands, 1)?);
+        if operands.len() != 2 {
+            return Err(format!("expects two operands, but there are {}", operands.len()));
+        }
+        Ok(Fact::float(&axes.sizes(&axes.out, [&a.shape, &b.shape])?))
+    }
+
+    fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
+        let inner = match (Axes::of(&self.equation), operands) {
+            (Ok(axes), [Some(a), Some(b)]) => axes.sizes(&axes.parts()[2], [&a.shape, &b.shape]).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let copies = operands.iter().flatten().map(|fact| fact.len()).sum();
+        Cost::with_activations(result.len() * inner.iter().product::<usize>(), &[result.len(), copies])
+    }
+
+    fn start(&self, _place: usize, shapes: &[Option<&[usize]>], in_transformer: bool) -> Start {
+        let inputs = shapes.iter().flatten().next().and_then(|shape| shape.get(1)).copied();
+        if in_transformer { Start::NARROW } else { Start::fan_in(inputs.unwrap_or(1)) }
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        Affinity { products: &[(0, 1)], smooth: &[] }
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
+        let axes = Axes::of(&self.equation)?;
+        let mut found: Option<(char, RowAxis)> = None;
+        for (own, operand) in [&axes.a, &axes.b].into_iter().zip(operands) {
+            let Some(rows) = operand.and_then(|fact| fact.rows) else { continue };
+            let letter = own[rows.axis];
+            let same =
+                |(other, of): (char, RowAxis)| other == letter && (of.outer, of.inner) == (rows.outer, rows.inner);
+            if found.is_some_and(|found| !same(found)) {
+                return Err("it multiplies each row with every other".into());
+            }
+            found = Some((letter, rows));
+        }
+        let Some((letter, rows)) = found else { return Ok(None) };
+        let place = axes.out.iter().position(|axis| *axis == letter);
+        place.map(|axis| Some(rows.at(axis))).ok_or_else(|| "it sums over the rows".into())
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let axes = Axes::of(&self.equation).map_err(|reason| run.misfit(reason))?;
+        let (a, b) = (run.var(operands, 0)?, run.var(operands, 1)?);
+        let shapes = [a.dims()?.to_vec(), b.dims()?.to_vec()];
+        let parts = axes.parts();
+        let sizes = |part: &Vec<char>| axes.sizes(part, [&shapes[0], &shapes[1]]);
+        let sizes = parts.iter().map(sizes).collect::<Result<Vec<_>, _>>().map_err(|reason| run.misfit(reason))?;
+        let [batch, m, k, n] = [0, 1, 2, 3].map(|part| sizes[part].iter().product::<usize>());
+        let [shared, of_a, summed, of_b] = &parts;
+        let first =
+            run.arranged(&a, order(&axes.a, shared.iter().chain(of_a).chain(summed).copied()), [batch, m, k])?;
+        let second =
+            run.arranged(&b, order(&axes.b, shared.iter().chain(summed).chain(of_b).copied()), [batch, k, n])?;
+        let product = kernels::MatMul { batch, m, k, n, transpose_a: false, transpose_b: false };
+        let y = run.tape.bilinear(Bilinear::MatMul(product), &first, &second)?;
+        let made: Vec<char> = shared.iter().chain(of_a).chain(of_b).copied().collect();
+        let y = run.reshape(&y, &[sizes[0].as_slice(), &sizes[1], &sizes[3]].concat())?;
+        Ok(Slot::Float(run.permuted(&y, order(&made, axes.out.iter().copied()))?))
+    }
+}
+
+impl<V: Value> Run<'_, V> {
+    /// The axes in another order.
+    pub(super) fn permuted(&mut self, x: &Var<V>, axes: Vec<usize>) -> Result<Var<V>> {
+        if axes.is_sorted() {
+            return Ok(x.clone());
+        }
+        Ok(self.tape.linear(kernels::Linear::Permute { axes }, x)?)
+    }
+
+    /// The axes in another order, then in another shape.
+    fn arranged(&mut self, x: &Var<V>, axes: Vec<usize>, shape: [usize; 3]) -> Result<Var<V>> {
+        let x = self.permuted(x, axes)?;
+        self.reshape(&x, &shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equations_are_checked() {
+        for good in ["ij,jk->ik", "btc,nhcd->nbhtd", "bhts,bhsd->bthd", "i,j->ij"] {
+            assert!(Axes::of(good).is_ok(), "{good}");
+        }
+        for bad in ["ij,jk", "ii,ij->j", "ij,jk->il", "ij,k->k", "...i,ij->...j", "ij->ji", "a,b,c->abc"] {
+            assert!(Axes::of(bad).is_err(), "{bad}");
+        }
+        let axes = Axes::of("bhtd,bhsd->bhts").unwrap();
+        assert!(axes.size('d', [&[2, 3, 4, 5], &[2, 3, 6, 7]]).is_err());
+        assert_eq!(axes.sizes(&axes.out, [&[2, 3, 4, 5], &[2, 3, 6, 5]]).unwrap(), [2, 3, 4, 6]);
+    }
+}

@@ -1,0 +1,160 @@
+//! Writes into parts of a value, as new values.
+
+use serde::Serialize;
+
+use super::Slice;
+use crate::Result;
+use crate::autodiff::{Value, Var};
+use crate::kernels;
+use crate::program::composites::cat;
+use crate::program::fact::{axis, element_count};
+use crate::program::infer::Cost;
+use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::rows::{self, Tracked};
+use crate::program::run::{Run, Slot};
+use crate::program::{Call, Fact, Operand, Results, Start};
+
+/// `input` with `src` in place of the entries `start` to `end − 1` of an axis.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SliceScatter {
+    /// The axis.
+    pub dim: i64,
+    /// The first entry; a negative one counts from the end.
+    pub start: i64,
+    /// The entry after the last, at most; a negative one counts from the end.
+    pub end: i64,
+}
+
+/// `input` in the shape of `like`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ViewAs {}
+
+/// Reads a call of this family.
+pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
+    Some(match call.name {
+        "slice_scatter" => slice_scatter(call),
+        "view_as" | "reshape_as" => view_as(call),
+        _ => return None,
+    })
+}
+
+fn slice_scatter(call: &mut Call<'_>) -> Results {
+    let (x, src, dim) = (call.operand("self")?, call.operand("src")?, call.int("dim", Some(0))?);
+    let (start, end) = (call.int("start", Some(0))?, call.int("end", Some(i64::MAX))?);
+    let step = call.int("step", Some(1))?;
+    call.only("step", step, 1)?;
+    call.gives(SliceScatter { dim, start, end }, [x, src])
+}
+
+fn view_as(call: &mut Call<'_>) -> Results {
+    let operands: [Operand; 2] = [call.operand("self")?, call.operand("other")?];
+    call.gives(ViewAs {}, operands)
+}
+
+impl SliceScatter {
+    /// The axis, the first entry and the entry after the last.
+    fn extent(&self, dims: &[usize], src: &[usize]) -> Result<(usize, usize, usize), String> {
+        let slice = Slice { dim: self.dim, start: self.start, end: self.end, step: 1 };
+        let (axis, start, end, _) = slice.extent(dims)?;
+        let mut part = dims.to_vec();
+        part[axis] = end - start;
+        match part == src {
+            true => Ok((axis, start, end)),
+            false => Err(format!("a value of shape {src:?} does not fit a part of shape {part:?}")),
+        }
+    }
+}
+
+impl Operation for SliceScatter {
+    fn name(&self) -> &'static str {
+        "slice_scatter"
+    }
+
+    fn operands(&self) -> &'static [&'static str] {
+        &["input", "src"]
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        let (x, src) = (fact(operands, 0)?, fact(operands, 1)?);
+        self.extent(&x.shape, &src.shape)?;
+        Ok(Fact::float(&x.shape))
+    }
+
+    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
+        Cost::of_result(result)
+    }
+
+    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
+        Start::NARROW
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        Affinity::AFFINE
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
+        let axis = axis(self.dim, result.shape.len())?;
+        for operand in operands {
+            rows::together(*operand, &[axis])?;
+        }
+        rows::elementwise(operands, result.shape.len())
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let (x, src) = (run.var(operands, 0)?, run.var(operands, 1)?);
+        let dims = x.dims()?.to_vec();
+        let (axis, start, end) = self.extent(&dims, src.dims()?).map_err(|reason| run.misfit(reason))?;
+        let mut parts: Vec<Var<V>> = Vec::new();
+        for (place, (from, to)) in [(0, start), (end, dims[axis])].into_iter().enumerate() {
+            if from < to {
+                let (size, rank) = (dims[axis], dims.len());
+                parts.push(
+                    run.tape.linear(kernels::Linear::Narrow { axis, start: from, len: to - from, size, rank }, &x)?,
+                );
+            }
+            if place == 0 {
+                parts.push(src.clone());
+            }
+        }
+        Ok(Slot::Float(cat(run.tape, &parts, axis)?))
+    }
+}
+
+impl Operation for ViewAs {
+    fn name(&self) -> &'static str {
+        "view_as"
+    }
+
+    fn operands(&self) -> &'static [&'static str] {
+        &["input", "like"]
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        let (x, like) = (fact(operands, 0)?, fact(operands, 1)?);
+        match element_count(&like.shape) == Some(x.len()) {
+            true => Ok(Fact { kind: x.kind, ..Fact::float(&like.shape) }),
+            false => Err(format!("{:?} does not make a shape {:?}", x.shape, like.shape)),
+        }
+    }
+
+    fn cost(&self, _operands: &[Option<&Fact>], _result: &Fact) -> Cost {
+        Cost::VIEW
+    }
+
+    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
+        Start::NARROW
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        Affinity::AFFINE
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
+        rows::reshaped(operands[0], &result.shape)
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let shape = operands.get(1).map_or(Ok(Vec::new()), Slot::shape)?;
+        run.view(operands, |_| Ok(shape.clone()))
+    }
+}

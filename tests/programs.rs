@@ -1,0 +1,172 @@
+//! Programs that torch.export wrote, against PyTorch's float64 values: loss, output, gradient, Hessian and Gauss-Newton
+//! products. Skipped, visibly, where the folder of references is absent.
+
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use flatness::autodiff::{Saved, Tape};
+use flatness::checkpoint::{Checkpoint, TensorFile};
+use flatness::curvature::{Curvature, CurvatureOperator};
+use flatness::data::{DataSpec, Dataset};
+use flatness::objective::{Objective, ObjectiveOptions};
+use flatness::operator::LinearOperator;
+use flatness::program::{Loss, Mode};
+
+/// The reference programs that must agree.
+const COVERED: [&str; 16] = [
+    "preactivation",
+    "mixer",
+    "convnext",
+    "torchvision-vit",
+    "mobilenetv3",
+    "swin",
+    "hand-written",
+    "own-loss",
+    "unet",
+    "llama",
+    "gpt2",
+    "bert",
+    "bert-masked",
+    "in-place",
+    "audio",
+    "lstm",
+];
+
+fn references() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference/programs");
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    println!("SKIPPED: {} does not exist", folder.display());
+    None
+}
+
+struct Case {
+    checkpoint: Checkpoint,
+    data: Dataset,
+    expected: TensorFile,
+    loss: Loss,
+}
+
+impl Case {
+    fn read(folder: &Path) -> Self {
+        let case = std::fs::read_to_string(folder.join("case.json")).unwrap();
+        let case: serde_json::Value = serde_json::from_str(&case).unwrap();
+        let loss = match case["loss"].as_str().unwrap() {
+            "cross_entropy" => Loss::CrossEntropy { label_smoothing: 0.0 },
+            "bce_with_logits" => Loss::BceWithLogits,
+            "mse" => Loss::Mse,
+            "program" => Loss::Program,
+            other => panic!("{other}"),
+        };
+        let checkpoint = Checkpoint::read(&folder.join("net.pt2"), None).unwrap();
+        let names: Vec<&str> =
+            case["parameters"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+        let own: Vec<&str> = checkpoint.network.space().tensors().iter().map(|tensor| tensor.name.as_str()).collect();
+        assert_eq!(own, names);
+        let source = format!("tensors:{}", folder.join("data.safetensors").display());
+        let data = DataSpec::new(source.parse().unwrap()).load().unwrap();
+        let expected = TensorFile::read(&folder.join("expected.safetensors")).unwrap();
+        Self { checkpoint, data, expected, loss }
+    }
+
+    /// The relative errors of loss, output, gradient, `hv` and, where there is one, `ggn_v`, with their names.
+    fn errors(&self, dtype: DType) -> Vec<(&'static str, f64)> {
+        let options = ObjectiveOptions { dtype, ..ObjectiveOptions::new(self.loss) };
+        let network = &self.checkpoint.network;
+        let objective = Objective::new(network, &self.data, options).unwrap();
+        // Masks that look rows up by their own places do not couple them.
+        assert!(!objective.couples_rows(), "{:?}", objective.coupling());
+        let theta = objective.place(&self.checkpoint.theta).unwrap();
+        let report = objective.gradient(&theta, &mut ()).unwrap();
+        let batch = objective.batch(&(0..self.data.len()).collect::<Vec<_>>()).unwrap();
+        let mut tape = Tape::<Tensor>::new(Saved::Nothing);
+        let params = network.space().split(&theta).unwrap();
+        let output = network.forward_with_fixed(&mut tape, (&params, &[]), batch.inputs(), Mode::Eval).unwrap().output;
+        let block = objective.place(self.expected.get("v").unwrap()).unwrap();
+        let product = |curvature| {
+            let operator = CurvatureOperator::new(&objective, &self.checkpoint.theta, curvature).unwrap();
+            operator.apply(&block, &mut ()).unwrap().block
+        };
+        let loss = Tensor::new(&[report.evaluation.loss], &Device::Cpu).unwrap();
+        let mut found = vec![
+            ("loss", loss),
+            ("output", output.value().clone()),
+            ("grad", report.gradient),
+            ("hv", product(Curvature::Hessian)),
+        ];
+        if self.loss != Loss::Program {
+            found.push(("ggn_v", product(Curvature::Ggn)));
+        }
+        found.into_iter().map(|(name, got)| (name, relative_error(&got, self.expected.get(name).unwrap()))).collect()
+    }
+}
+
+/// The norm of the difference over that of the expected values.
+fn relative_error(got: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(got.dims(), expected.dims());
+    let values =
+        |tensor: &Tensor| tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    let (got, expected) = (values(got), values(expected));
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+    let difference = norm(&mut got.iter().zip(&expected).map(|(got, expected)| got - expected));
+    difference / norm(&mut expected.iter().copied())
+}
+
+#[test]
+fn values_are_those_of_pytorch() {
+    let Some(folder) = references() else { return };
+    let mut wrong = Vec::new();
+    for case in COVERED {
+        // A case that cannot be read does not hide the others.
+        let Ok(read) = std::panic::catch_unwind(|| Case::read(&folder.join(case))) else {
+            wrong.push(format!("{case}: not read"));
+            continue;
+        };
+        for (dtype, tolerance) in [(DType::F64, 1e-9), (DType::F32, 1e-4)] {
+            let found = std::panic::catch_unwind(AssertUnwindSafe(|| read.errors(dtype)));
+            let Ok(found) = found else {
+                wrong.push(format!("{case}: no values in {}", dtype.as_str()));
+                continue;
+            };
+            for (name, error) in found {
+                println!("{case:<16} {} {name:<6} {error:.1e}", dtype.as_str());
+                // A NaN is no agreement either.
+                if error.is_nan() || error > tolerance {
+                    wrong.push(format!("{case}: {name} in {}: {error:.1e}", dtype.as_str()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The command line takes an archive where it takes a checkpoint.
+#[test]
+fn matvec_reads_archives() {
+    let Some(folder) = references() else { return };
+    let out = tempfile::tempdir().unwrap();
+    for (case, loss) in [("bert", "cross-entropy"), ("own-loss", "program")] {
+        let file = |name: &str| folder.join(case).join(name).display().to_string();
+        let expected = TensorFile::read(&folder.join(case).join("expected.safetensors")).unwrap();
+        let (vectors, products) = (out.path().join(format!("{case}-v")), out.path().join(format!("{case}-p")));
+        let tensors = [("vectors".to_owned(), expected.get("v").unwrap().clone())];
+        flatness::checkpoint::write_tensors(&vectors, &tensors, &Default::default()).unwrap();
+        let (data, vectors, products) = (
+            format!("tensors:{}", file("data.safetensors")),
+            vectors.display().to_string(),
+            products.display().to_string(),
+        );
+        let net = file("net.pt2");
+        let arguments = ["matvec", &net, "--data", &data, "--loss", loss, "--operator", "hessian"];
+        let rest = ["--dtype", "f64", "--vectors", &vectors, "--out", &products];
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_flatness"))
+            .args(arguments.iter().chain(&rest))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let got = TensorFile::read(Path::new(&products)).unwrap();
+        assert!(relative_error(got.get("products").unwrap(), expected.get("hv").unwrap()) < 1e-9);
+    }
+}
