@@ -1,10 +1,10 @@
 //! How flat is this minimum, how sure are we, and is it flatter than that one?
 //!
 //! ```text
-//! layer list ─┐                                       ┌─► tables (Parquet) ─► figures, page, notebook
-//! family     ─┼─► program ─► objective ─► operator ───┤
-//!             ┘      ▲           ▲                    └─► spectral, sharpness, landscape
-//!                 weights     rows, loss
+//! PyTorch .pt2 ─┐                                     ┌─► tables (Parquet) ─► figures, page, notebook
+//! layer list   ─┼─► program ─► objective ─► operator ─┤
+//! family       ─┘      ▲           ▲                  └─► spectral, sharpness, landscape
+//!                   weights     rows, loss
 //! ```
 //!
 //! | room | what it is for |
@@ -12,7 +12,7 @@
 //! | [`kernels`] | fast primitives on candle tensors, in three families closed under differentiation |
 //! | [`autodiff`] | values (plain or dual), the tape, parameters as one flat space |
 //! | [`program`] | a network as a flat list of operations, each of which answers every question about itself |
-//! | [`formats`] | layer lists and families as programs |
+//! | [`formats`] | archives of `torch.export`, layer lists and families as programs |
 //! | [`data`], [`checkpoint`] | rows in, weights in and out |
 //! | [`optim`], [`train`] | update rules; the loop |
 //! | [`workers`] | the one pool of threads of a run; sums whose order no thread decides |

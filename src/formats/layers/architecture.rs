@@ -45,13 +45,14 @@ impl Architecture {
     /// # Errors
     /// [`ModelError`] with the place of the fault.
     pub fn read(path: &Path) -> Result<Self, ModelError> {
-        let bytes = std::fs::read(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
+        let unreadable = |source| ModelError::Io { path: path.into(), source };
+        let bytes = std::fs::read(path).map_err(unreadable)?;
         let origin = path.display().to_string();
         if bytes.starts_with(b"PK\x03\x04") {
             return Err(ModelError::NoDescription { origin });
         }
         let text = String::from_utf8(bytes)
-            .map_err(|error| ModelError::Syntax { origin: origin.clone(), reason: error.to_string() })?;
+            .map_err(|error| unreadable(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))?;
         if path.extension().is_some_and(|extension| extension == "toml") {
             let value: toml::Value = toml::from_str(&text)
                 .map_err(|error| ModelError::Syntax { origin: origin.clone(), reason: error.to_string() })?;
