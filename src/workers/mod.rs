@@ -97,7 +97,7 @@ impl Workers {
     /// `[work(0), …, work(count − 1)]`, at most `limit` of them at a time. The observer hears of each that is done.
     ///
     /// # Errors
-    /// The first error of `work`, or [`Error::Interrupted`] when the observer breaks; no further item is then begun.
+    /// The error of the first item that fails, or [`Error::Interrupted`] when the observer breaks; no further item is then begun.
     ///
     /// # Panics
     /// If `work` does, after the items that others have begun.
@@ -191,7 +191,8 @@ impl Workers {
             if loops <= 1 {
                 return (0..count).try_for_each(|index| item(index).and_then(|()| watch.step()));
             }
-            let (next, stopped, failure) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(None));
+            let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
+            let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
             let take_items = || {
                 // Where it panics, the others need not go on.
                 let _guard = OnPanic(&stopped);
@@ -202,7 +203,11 @@ impl Workers {
                     }
                     if let Err(error) = item(index).and_then(|()| watch.step()) {
                         stopped.store(true, Ordering::Relaxed);
-                        lock(&failure).get_or_insert(error);
+                        // The error of the first item, whoever is faster: items before it have all been begun.
+                        let mut failure = lock(&failure);
+                        if failure.as_ref().is_none_or(|&(earlier, _)| index < earlier) {
+                            *failure = Some((index, error));
+                        }
                     }
                 }
             };
@@ -213,7 +218,7 @@ impl Workers {
                 alone(take_items);
             });
             match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                Some(error) => Err(error),
+                Some((_, error)) => Err(error),
                 None => Ok(()),
             }
         })
