@@ -16,7 +16,7 @@ pub enum ProgramError {
         reason: String,
     },
     /// An operation names a value that nothing before it makes.
-    #[error("program: `{node}` uses `{name}`, which does not exist before it")]
+    #[error("program: `{node}` uses `{name}`, which nothing before it defines")]
     UnknownValue {
         /// The operation.
         node: String,

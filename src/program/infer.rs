@@ -64,7 +64,7 @@ impl Program {
         for node in &self.nodes {
             let misfit = |reason: String| ProgramError::misfit(&node.place, reason);
             let scalar = Fact::float(&[]);
-            let operands: Vec<Option<&Fact>> = node
+            let mut operands: Vec<Option<&Fact>> = node
                 .operands
                 .iter()
                 .map(|operand| match operand {
@@ -76,6 +76,8 @@ impl Program {
                     Operand::None => Ok(None),
                 })
                 .collect::<Result<_, _>>()?;
+            // Operands that are left out at the end are as good as `None`.
+            operands.resize(operands.len().max(node.operation.operands().len()), None);
             let mut result = node.operation.result(&operands, rows).map_err(misfit)?;
             if super::fact::element_count(&result.shape).is_none() {
                 return Err(misfit(format!("an output of shape {:?} is too large", result.shape)));

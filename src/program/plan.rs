@@ -103,7 +103,8 @@ impl Plan {
                 Operand::Number(number) => Ok(Source::Number(*number)),
                 Operand::None => Ok(Source::None),
             };
-            let operands: Vec<Source> = node.operands.iter().map(source).collect::<Result<_, _>>()?;
+            let mut operands: Vec<Source> = node.operands.iter().map(source).collect::<Result<_, _>>()?;
+            operands.resize_with(operands.len().max(node.operation.operands().len()), || Source::None);
             let is_fixed = |source: &Source| match *source {
                 Source::Value(place) if place >= first_node => fixed[place - first_node],
                 Source::Value(place) => place >= first_stored,

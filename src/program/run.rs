@@ -209,7 +209,7 @@ impl<V: Value> Run<'_, V> {
     }
 }
 
-/// The place of a node that there is none of: an input of the program.
+/// The place named in an error about an input or a buffer, which no node makes.
 pub(super) fn input_place(name: &str) -> Place {
     Place { module: name.into(), kind: "input".into() }
 }
