@@ -44,7 +44,7 @@ impl<'a> Archive<'a> {
             }
             let name_len = short(bytes, place + 28)?;
             let name = bytes.get(place + 46..place + 46 + name_len).ok_or("its central directory is cut short")?;
-            let name = std::str::from_utf8(name).map_err(|_| "the name of an entry is no UTF-8")?;
+            let name = std::str::from_utf8(name).map_err(|_| "the name of an entry is not UTF-8")?;
             if name.starts_with('/') || name.contains('\\') || name.split('/').any(|part| part == "..") {
                 return Err(format!("the name of its entry `{name}` leads out of it"));
             }

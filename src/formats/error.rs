@@ -66,7 +66,7 @@ pub enum ModelError {
         shape: Vec<usize>,
     },
     /// An archive that torch.export did not write, or not whole.
-    #[error("{origin} is no archive of torch.export that can be read: {reason}")]
+    #[error("{origin} cannot be read as an archive of torch.export: {reason}")]
     Archive {
         /// The file.
         origin: String,

@@ -85,7 +85,7 @@ impl Objective<'_> {
         let epsilon = if self.options.dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
         // Sums in another order differ by far less, another row's share by far more. What is not finite tells nothing.
         let differs = size.is_finite() && largest > epsilon.sqrt() * size;
-        let how = "outputs of a row change when another row is beside it".to_owned();
+        let how = "the outputs of a row change when another row is in the batch".to_owned();
         Ok(differs.then(|| Coupling { place: Place::default(), how }))
     }
 

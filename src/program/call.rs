@@ -143,7 +143,7 @@ impl<'a> Call<'a> {
             Some(Argument::Number(number)) => Ok(Operand::Number(number)),
             Some(Argument::Flag(flag)) => Ok(Operand::Number(f64::from(u8::from(flag)))),
             Some(Argument::Size(size)) if size.is_fixed() => Ok(Operand::Number(size.at(0) as f64)),
-            Some(_) => Err(format!("its argument `{name}` is no value")),
+            Some(_) => Err(format!("its argument `{name}` is not a value of the program")),
         }
     }
 
@@ -159,7 +159,7 @@ impl<'a> Call<'a> {
     pub fn operands(&mut self, name: &str) -> Result<Vec<Operand>, String> {
         match self.take(name) {
             Some(Argument::Values(operands)) => Ok(operands),
-            _ => Err(format!("its argument `{name}` is no list of values")),
+            _ => Err(format!("its argument `{name}` is not a list of values")),
         }
     }
 
@@ -169,7 +169,7 @@ impl<'a> Call<'a> {
             None => Ok(None),
             Some(Argument::Sizes(sizes)) => Ok(Some(sizes)),
             Some(Argument::Size(size)) => Ok(Some(vec![size])),
-            Some(_) => Err(format!("its argument `{name}` is no list of whole numbers")),
+            Some(_) => Err(format!("its argument `{name}` is not a list of whole numbers")),
         }
     }
 
@@ -177,7 +177,7 @@ impl<'a> Call<'a> {
     pub fn size(&mut self, name: &str) -> Result<Size, String> {
         match self.sizes(name)?.as_deref() {
             Some([size]) => Ok(size.clone()),
-            _ => Err(format!("its argument `{name}` is no whole number")),
+            _ => Err(format!("its argument `{name}` is not a whole number")),
         }
     }
 
@@ -194,7 +194,7 @@ impl<'a> Call<'a> {
         match (self.ints(name)?.as_deref(), default) {
             (Some([int]), _) => Ok(*int),
             (None, Some(default)) => Ok(default),
-            _ => Err(format!("its argument `{name}` is no whole number")),
+            _ => Err(format!("its argument `{name}` is not a whole number")),
         }
     }
 
@@ -206,7 +206,7 @@ impl<'a> Call<'a> {
 
     /// `N` whole numbers that are not negative; one serves all.
     pub fn counts<const N: usize>(&mut self, name: &str, default: Option<usize>) -> Result<[usize; N], String> {
-        let wrong = || format!("its argument `{name}` is no list of {N} whole numbers");
+        let wrong = || format!("its argument `{name}` is not a list of {N} whole numbers");
         let counts = |ints: &[i64]| ints.iter().map(|&int| usize::try_from(int).ok()).collect::<Option<Vec<_>>>();
         match (self.ints(name)?.as_deref().map(counts), default) {
             (Some(Some(counts)), _) if counts.len() == 1 => Ok([counts[0]; N]),
@@ -221,7 +221,7 @@ impl<'a> Call<'a> {
         match self.take(name) {
             None => Ok(default),
             Some(Argument::Flag(flag)) => Ok(flag),
-            Some(_) => Err(format!("its argument `{name}` is no truth value")),
+            Some(_) => Err(format!("its argument `{name}` is not a truth value")),
         }
     }
 
@@ -230,7 +230,7 @@ impl<'a> Call<'a> {
         match self.optional(name)? {
             Operand::None => Ok(None),
             Operand::Number(number) => Ok(Some(number)),
-            Operand::Name(_) => Err(format!("its argument `{name}` is no number")),
+            Operand::Name(_) => Err(format!("its argument `{name}` is not a number")),
         }
     }
 
@@ -239,7 +239,7 @@ impl<'a> Call<'a> {
         match self.take(name) {
             None => Ok(None),
             Some(Argument::Numbers(numbers)) => Ok(Some(numbers)),
-            Some(_) => Err(format!("its argument `{name}` is no list of numbers")),
+            Some(_) => Err(format!("its argument `{name}` is not a list of numbers")),
         }
     }
 
@@ -248,7 +248,7 @@ impl<'a> Call<'a> {
         match self.take(name) {
             None => Ok(None),
             Some(Argument::Text(text)) => Ok(Some(text)),
-            Some(_) => Err(format!("its argument `{name}` is no text")),
+            Some(_) => Err(format!("its argument `{name}` is not text")),
         }
     }
 
@@ -257,7 +257,7 @@ impl<'a> Call<'a> {
         match self.take(name) {
             None => Ok(None),
             Some(Argument::Kind(kind)) => Ok(Some(kind)),
-            Some(_) => Err(format!("its argument `{name}` is no type")),
+            Some(_) => Err(format!("its argument `{name}` is not a type")),
         }
     }
 

@@ -24,7 +24,7 @@ pub enum ProgramError {
         name: String,
     },
     /// Two values of one name.
-    #[error("program: two values are called `{name}`")]
+    #[error("program: two values have the name `{name}`")]
     DuplicateName {
         /// The name.
         name: String,
@@ -52,7 +52,9 @@ pub enum ProgramError {
         got: Vec<usize>,
     },
     /// Only a loss that sees the parameters through the outputs has a Gauss-Newton matrix.
-    #[error("loss: the program's own loss reads the parameter `{parameter}` past the outputs")]
+    #[error(
+        "loss: the program's own loss depends on the parameter `{parameter}` directly, not only through the outputs"
+    )]
     LossSeesParameters {
         /// The parameter.
         parameter: String,
@@ -74,7 +76,7 @@ pub enum ProgramError {
         present: Vec<String>,
     },
     /// The program was asked for a loss that it does not bring.
-    #[error("loss: the program brings none of its own")]
+    #[error("loss: the program does not bring a loss of its own")]
     NoLoss,
     /// The loss is NaN or infinite.
     #[error("loss: not finite on the data row at position {row}")]
@@ -102,7 +104,7 @@ impl ProgramError {
                 "choose --loss cross-entropy for classes, mse for real targets, bce for targets in 0..1".into()
             }
             Self::OutputShape { .. } => "end the network with flatten or a linear layer".into(),
-            Self::LossSeesParameters { .. } => "use the Hessian, which needs no outputs".into(),
+            Self::LossSeesParameters { .. } => "use the Hessian, which exists for every loss".into(),
             Self::Inputs { .. } | Self::MissingInput { .. } => {
                 "name the tensors of the data as the program names its inputs (`flatness info` lists them)".into()
             }

@@ -59,7 +59,7 @@ pub(crate) fn axis(dim: i64, rank: usize) -> Result<usize, String> {
     let axis = if dim < 0 { dim + rank as i64 } else { dim };
     match usize::try_from(axis) {
         Ok(axis) if axis < rank => Ok(axis),
-        _ => Err(format!("no dimension {dim} in {rank} dimensions")),
+        _ => Err(format!("dimension {dim} is out of range for {rank} dimensions")),
     }
 }
 

@@ -98,7 +98,7 @@ impl Program {
                 return Err(ProgramError::UnknownValue { node: "the output".into(), name: name.clone() });
             };
             if fact.rows.is_some_and(|rows| rows != RowAxis::FIRST) {
-                let how = format!("rows of `{name}` do not lie along its first axis alone");
+                let how = format!("the rows of `{name}` are not its first axis");
                 mixing.get_or_insert((Place::default(), how));
             }
         }

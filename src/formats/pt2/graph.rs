@@ -80,12 +80,12 @@ impl Reader {
         };
         let results = match results {
             Ok(results) if results.len() == outputs.len() => results,
-            Ok(results) => return Ok(Err(format!("it makes {} values in place of {}", results.len(), outputs.len()))),
+            Ok(results) => return Ok(Err(format!("it makes {} values, not {}", results.len(), outputs.len()))),
             Err(reason) => return Ok(Err(reason)),
         };
         if in_place {
             let (Some(first), [output], [result]) = (first, outputs, results.as_slice()) else {
-                return Ok(Err("it writes into nothing".into()));
+                return Ok(Err("it has nothing to write into".into()));
             };
             return Ok(self.values.write((first, output), result.clone(), &mut self.lines, &place));
         }
@@ -108,7 +108,7 @@ impl Reader {
         symbols: &mut Symbols,
         place: &Place,
     ) -> Result<Result<Argument, String>, String> {
-        let list = || content.as_array().ok_or_else(|| format!("`{kind_name}` is no list"));
+        let list = || content.as_array().ok_or_else(|| format!("`{kind_name}` is not a list"));
         let whole = |value: &Value| value.as_i64().map(Size::fixed).ok_or_else(|| "a whole number is none".to_owned());
         Ok(Ok(match kind_name {
             "as_none" => Argument::None,
@@ -166,7 +166,7 @@ fn outputs(node: &Node) -> Result<Vec<&str>, String> {
         match union(output)? {
             ("as_tensor", content) => names.push(name(content)?),
             ("as_tensors", content) => {
-                for content in content.as_array().ok_or("`as_tensors` is no list")? {
+                for content in content.as_array().ok_or("`as_tensors` is not a list")? {
                     names.push(name(content)?);
                 }
             }

@@ -142,7 +142,7 @@ impl Building<'_> {
                     let stored = match weights.get(own)? {
                         Some(stored) => stored,
                         None => {
-                            constants.get(own)?.ok_or_else(|| format!("it has no numbers for the tensor `{own}`"))?
+                            constants.get(own)?.ok_or_else(|| format!("it holds no data for the tensor `{own}`"))?
                         }
                     };
                     let Stored { tensor, dtype, requires_grad, storage } = stored;
@@ -293,7 +293,7 @@ impl Building<'_> {
         };
         let mut value = |name: &String| match reader.values.read(name, &mut reader.lines, &Place::default())? {
             Operand::Name(name) => Ok(name),
-            Operand::Number(_) | Operand::None => Err(Failure::Wrong("an output is no value".into())),
+            Operand::Number(_) | Operand::None => Err(Failure::Wrong("an output is not a value of the program".into())),
         };
         Ok((value(output)?, loss.map(value).transpose()?))
     }

@@ -104,7 +104,7 @@ pub(super) fn union(value: &Value) -> Result<(&str, &Value), String> {
     let mut fields = value.as_object().into_iter().flatten();
     match (fields.next(), fields.next()) {
         (Some((name, content)), None) => Ok((name.as_str(), content)),
-        _ => Err("its description has a place with more or less than one field".into()),
+        _ => Err("its description has a union that does not hold exactly one field".into()),
     }
 }
 
@@ -115,7 +115,7 @@ pub(super) fn name(value: &Value) -> Result<&str, String> {
 
 /// A whole number `{"as_int": …}`.
 pub(super) fn int(value: &Value) -> Result<i64, String> {
-    value.get("as_int").and_then(Value::as_i64).ok_or_else(|| "a size is no whole number".into())
+    value.get("as_int").and_then(Value::as_i64).ok_or_else(|| "a size is not a whole number".into())
 }
 
 /// A float, which may be text for those that JSON does not have.
@@ -124,7 +124,7 @@ pub(super) fn float(value: &Value) -> Result<f64, String> {
         Some("Infinity") => Ok(f64::INFINITY),
         Some("-Infinity") => Ok(f64::NEG_INFINITY),
         Some("NaN") => Ok(f64::NAN),
-        _ => value.as_f64().ok_or_else(|| "a float is no number".into()),
+        _ => value.as_f64().ok_or_else(|| "a float is not a number".into()),
     }
 }
 
@@ -138,7 +138,9 @@ impl Symbols {
     /// `{"as_int": …}` or `{"as_expr": {"expr_str": …}}`.
     pub(super) fn size(&mut self, value: &Value) -> Result<Size, String> {
         match union(value)? {
-            ("as_int", content) => content.as_i64().map(Size::fixed).ok_or_else(|| "a size is no whole number".into()),
+            ("as_int", content) => {
+                content.as_i64().map(Size::fixed).ok_or_else(|| "a size is not a whole number".into())
+            }
             ("as_expr", content) => {
                 let text = content.get("expr_str").and_then(Value::as_str).ok_or("an expression is missing")?;
                 self.expression(text)

@@ -122,12 +122,15 @@ fn hostile_archives_give_one_clear_error() {
         // Names that do not exist, or only later.
         (
             node(&|node| node["inputs"][0]["arg"] = json!({"as_tensor": {"name": "nowhere"}})),
-            "`nowhere` does not exist",
+            "`nowhere` is used before it exists",
         ),
-        (node(&|node| node["inputs"][0]["arg"] = json!({"as_tensor": {"name": "linear"}})), "does not exist before"),
+        (node(&|node| node["inputs"][0]["arg"] = json!({"as_tensor": {"name": "linear"}})), "is used before it exists"),
         (node(&|node| node["inputs"][0]["arg"] = json!({"as_tensor": 7})), "a name is missing"),
         (node(&|node| node["inputs"][0]["arg"] = json!({"as_a": 1, "as_b": 2})), "one field"),
-        (node(&|node| node["outputs"] = json!([{"as_tensor": {"name": "other"}}])), "`linear` does not exist"),
+        (
+            node(&|node| node["outputs"] = json!([{"as_tensor": {"name": "other"}}])),
+            "`linear` is used before it exists",
+        ),
         // Numbers outside of the file, and more of them than there can be.
         (meta("storage_offset", json!({"as_int": 1})), "past the numbers"),
         (meta("storage_offset", json!({"as_int": i64::MAX})), "past the numbers"),

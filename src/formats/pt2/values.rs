@@ -85,14 +85,14 @@ impl Values {
     /// # Errors
     /// A name that does not exist; a value of which PyTorch does not say whether a write shows in it.
     pub(super) fn read(&mut self, name: &str, lines: &mut Lines, place: &Place) -> Result<Operand, String> {
-        let alias = self.aliases.get_mut(name).ok_or_else(|| format!("the value `{name}` does not exist before it"))?;
+        let alias = self.aliases.get_mut(name).ok_or_else(|| format!("the value `{name}` is used before it exists"))?;
         let base = &self.bases[alias.base];
         if base.is_uncertain {
-            return Err(format!("what may or may not be a copy of `{name}` was written meanwhile"));
+            return Err(format!("a value that may be a copy of `{name}` has been written to since"));
         }
         if alias.writes != base.writes {
             if alias.perhaps_a_copy {
-                return Err(format!("`{name}` may or may not be a copy of what was written meanwhile"));
+                return Err(format!("`{name}` may be a copy of a value that has been written to since"));
             }
             let again = |x: Operand, step: &Op| lines.push(place, step.clone(), vec![x]);
             alias.operand = alias.steps.iter().fold(base.current.clone(), again);
@@ -112,7 +112,7 @@ impl Values {
         lines: &mut Lines,
         place: &Place,
     ) -> Result<(), String> {
-        let alias = self.aliases.get(name).ok_or_else(|| format!("the value `{name}` does not exist before it"))?;
+        let alias = self.aliases.get(name).ok_or_else(|| format!("the value `{name}` is used before it exists"))?;
         let mut alias = alias.clone();
         let base = &mut self.bases[alias.base];
         if alias.perhaps_a_copy {
@@ -160,13 +160,13 @@ fn put_back(step: &Op, into: Operand, value: Operand, lines: &mut Lines, place: 
         Op::Permute(Permute { dims }) => {
             let rank = dims.len() as i64;
             let from = |axis: i64| dims.iter().position(|&dim| dim.rem_euclid(rank) == axis).map(|at| at as i64);
-            let inverse = (0..rank).map(from).collect::<Option<_>>().ok_or("its axes are no permutation")?;
+            let inverse = (0..rank).map(from).collect::<Option<_>>().ok_or("its axes are not a permutation")?;
             lines.push(place, Permute { dims: inverse }, vec![value])
         }
         Op::View(_) | Op::Flatten(_) | Op::Unflatten(_) | Op::Unsqueeze(_) | Op::Squeeze(_) | Op::ViewAs(_) => {
             lines.push(place, ViewAs {}, vec![value, into])
         }
-        Op::Expand(Expand { .. }) => return Err("it writes into repeated numbers".into()),
+        Op::Expand(Expand { .. }) => return Err("it writes into an expanded value".into()),
         other => return Err(format!("a write through `{}` is not supported", other.name())),
     })
 }

@@ -97,7 +97,7 @@ impl Permute {
         sorted.sort_unstable();
         match sorted == (0..rank).collect::<Vec<_>>() {
             true => Ok(axes),
-            false => Err(format!("{:?} is no permutation of {rank} dimensions", self.dims)),
+            false => Err(format!("{:?} is not a permutation of {rank} dimensions", self.dims)),
         }
     }
 }

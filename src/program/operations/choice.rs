@@ -137,7 +137,7 @@ impl<V: Value> Run<'_, V> {
         let entry = |&entry: &i64| {
             let from_end = if entry < 0 { entry + size as i64 } else { entry };
             let found = usize::try_from(from_end).ok().filter(|&entry| entry < size);
-            found.ok_or_else(|| self.misfit(format!("no entry {entry} among {size}")))
+            found.ok_or_else(|| self.misfit(format!("entry {entry} is out of range for {size} entries")))
         };
         entries.to_vec1::<i64>()?.iter().map(entry).collect()
     }

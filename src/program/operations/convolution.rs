@@ -234,7 +234,7 @@ impl ConvTranspose2d {
         let geometry = conv.geometry(&[1, per_group.saturating_mul(groups), input[0], input[1]], weight)?;
         match geometry.output() == [height, width] {
             true => Ok(geometry),
-            false => Err(format!("an input of {height}x{width} is no result of that convolution")),
+            false => Err(format!("an input of {height}x{width} cannot be the result of that convolution")),
         }
     }
 }

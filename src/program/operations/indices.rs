@@ -108,7 +108,7 @@ impl Operation for Arange {
     fn result(&self, _operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String> {
         match usize::try_from(self.end.at(rows)) {
             Ok(end) => Ok(Fact { kind: Kind::Whole, ..Fact::float(&[end]) }),
-            Err(_) => Err(format!("no numbers below {}", self.end)),
+            Err(_) => Err(format!("there are no whole numbers below {}", self.end)),
         }
     }
 
@@ -186,7 +186,7 @@ impl Operation for Embedding {
         for &entry in &chosen {
             match usize::try_from(entry) {
                 Ok(entry) if entry < entries => places.extend((0..dim).map(|i| (entry * dim + i) as u32)),
-                _ => return Err(run.misfit(format!("no entry {entry} among {entries}"))),
+                _ => return Err(run.misfit(format!("entry {entry} is out of range for {entries} entries"))),
             }
         }
         let shape = [indices.dims(), &[dim]].concat();

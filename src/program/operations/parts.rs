@@ -156,7 +156,7 @@ impl Select {
         let entry = if self.index < 0 { self.index + size as i64 } else { self.index };
         match usize::try_from(entry) {
             Ok(entry) if entry < size => Ok((axis, entry)),
-            _ => Err(format!("no entry {} among {size}", self.index)),
+            _ => Err(format!("entry {} is out of range for {size} entries", self.index)),
         }
     }
 }
@@ -199,7 +199,7 @@ impl Slice {
         let (start, end) = (place(self.start) as usize, place(self.end) as usize);
         match end.checked_sub(start) {
             Some(len) if len > 0 => Ok((axis, start, end, len.div_ceil(self.step))),
-            _ => Err(format!("no entry from {} to {} among {size}", self.start, self.end)),
+            _ => Err(format!("entries {} to {} are out of range for {size} entries", self.start, self.end)),
         }
     }
 }

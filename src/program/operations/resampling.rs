@@ -55,13 +55,13 @@ fn upsample(call: &mut Call<'_>) -> Results {
         None => None,
         Some(sizes) => match sizes.iter().map(|size| usize::try_from(size.at(0)).ok()).collect::<Option<Vec<_>>>() {
             Some(fixed) if sizes.iter().all(|size| size.is_fixed()) => {
-                Some(fixed.try_into().map_err(|_| "its sizes are no pair")?)
+                Some(fixed.try_into().map_err(|_| "its sizes are not a pair")?)
             }
             _ => return Err("its sizes depend on the number of rows".into()),
         },
     };
     let scale_factors = call.numbers("scale_factors")?;
-    let scale_factors = scale_factors.map(|factors| factors.try_into().map_err(|_| "its factors are no pair"));
+    let scale_factors = scale_factors.map(|factors| factors.try_into().map_err(|_| "its factors are not a pair"));
     let align_corners = call.flag("align_corners", false)?;
     call.number("scales_h")?;
     call.number("scales_w")?;
@@ -92,7 +92,7 @@ impl AdaptiveAvgPool {
             return Err(format!("expects more than {} axes, but its input is {dims:?}", self.output_size.len()));
         };
         if dims[first..].contains(&0) || self.output_size.contains(&0) {
-            return Err("there is nothing to take means of".into());
+            return Err("it averages over nothing".into());
         }
         Ok((first, [&dims[..first], &self.output_size].concat()))
     }

@@ -92,7 +92,7 @@ fn resolved(sizes: &[i64], len: usize) -> Result<Vec<usize>, String> {
         _ => false,
     };
     if !fits {
-        return Err(format!("{len} numbers do not make a shape {sizes:?}"));
+        return Err(format!("{len} numbers cannot be viewed as shape {sizes:?}"));
     }
     Ok(sizes.iter().map(|&size| usize::try_from(size).unwrap_or(inferred)).collect())
 }

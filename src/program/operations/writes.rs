@@ -133,7 +133,7 @@ impl Operation for ViewAs {
         let (x, like) = (fact(operands, 0)?, fact(operands, 1)?);
         match element_count(&like.shape) == Some(x.len()) {
             true => Ok(Fact { kind: x.kind, ..Fact::float(&like.shape) }),
-            false => Err(format!("{:?} does not make a shape {:?}", x.shape, like.shape)),
+            false => Err(format!("shape {:?} cannot be viewed as shape {:?}", x.shape, like.shape)),
         }
     }
 
