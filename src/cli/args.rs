@@ -59,7 +59,7 @@ pub(super) enum L2Arg {
 /// Which weights.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ModelArgs {
-    /// Weights: .safetensors, or a zipped .pth
+    /// Weights: .safetensors, a zipped .pth, or a .pt2 of torch.export
     pub(super) checkpoint: PathBuf,
     /// Architecture as .json or .toml, or a family such as vit-b16 with --data, for weights that carry none (docs/models.md)
     #[arg(long, value_name = "FILE")]

@@ -64,6 +64,44 @@ pub trait Operation: Serialize {
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>>;
 }
 
+/// Answers of [`Operation`] that are the same for every call, a line each: `columns! { name: "relu", cost: Cost::of_result }`.
+/// What has no line needs its method.
+macro_rules! columns {
+    ($($question:ident: $answer:expr),* $(,)?) => {
+        $($crate::program::operation::columns!(@$question $answer);)*
+    };
+    (@name $answer:expr) => {
+        fn name(&self) -> &'static str {
+            $answer
+        }
+    };
+    (@operands $answer:expr) => {
+        fn operands(&self) -> &'static [&'static str] {
+            $answer
+        }
+    };
+    (@cost $answer:expr) => {
+        fn cost(
+            &self,
+            _operands: &[Option<&$crate::program::Fact>],
+            result: &$crate::program::Fact,
+        ) -> $crate::program::Cost {
+            $answer(result)
+        }
+    };
+    (@start $answer:expr) => {
+        fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> $crate::program::Start {
+            $answer
+        }
+    };
+    (@affinity $answer:expr) => {
+        fn affinity(&self, _in_training: bool) -> $crate::program::Affinity {
+            $answer
+        }
+    };
+}
+pub(super) use columns;
+
 /// Declares [`Op`], an enum over all operations that passes each question on.
 macro_rules! operations {
     ($($name:ident),* $(,)?) => {

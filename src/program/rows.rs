@@ -84,7 +84,7 @@ pub(super) fn reshaped(operand: Option<&Fact>, shape: &[usize]) -> Tracked {
     let outer = fact.shape[..rows.axis].iter().product::<usize>() * rows.outer;
     let mut before = 1;
     for (axis, &size) in shape.iter().enumerate() {
-        let within = outer / before;
+        let within = outer.checked_div(before).unwrap_or(0);
         // Whole blocks in front, and whole rows in this axis.
         let unit = (within * count).max(1);
         if within * before == outer && size >= unit && size % unit == 0 {
@@ -95,13 +95,22 @@ pub(super) fn reshaped(operand: Option<&Fact>, shape: &[usize]) -> Tracked {
     Err("it cuts rows apart and joins parts of different rows".into())
 }
 
+/// Checks that no operand in `weights` depends on the inputs: a product with one that does would mix rows.
+///
+/// # Errors
+/// Says that one does.
+pub(super) fn still(weights: &[Option<&Fact>]) -> Result<(), String> {
+    match moving(weights).next() {
+        None => Ok(()),
+        Some(_) => Err("its weights depend on the inputs".into()),
+    }
+}
+
 /// An operation whose first operand holds the rows along axis 0, in whole, and whose other operands do not depend on
 /// the inputs: convolutions, pooling, normalisation per row.
 pub(super) fn per_row(operands: &[Option<&Fact>]) -> Tracked {
     let (first, others) = operands.split_first().unwrap_or((&None, &[]));
-    if moving(others).next().is_some() {
-        return Err("its weights depend on the inputs".into());
-    }
+    still(others)?;
     match first.and_then(|fact| fact.rows) {
         Some(rows) if rows.axis != 0 => Err(format!("rows lie along axis {}", rows.axis)),
         rows => Ok(rows),

@@ -9,7 +9,7 @@ use crate::kernels;
 use crate::program::composites::affine;
 use crate::program::fact::broadcast;
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Operand, Results, Start};
@@ -52,27 +52,15 @@ fn scaled(call: &mut Call<'_>) -> Result<[Operand; 2], String> {
     Ok([a, b])
 }
 
-/// The answers that all three give alike.
-macro_rules! answers {
-    ($name:literal) => {
-        fn name(&self) -> &'static str {
-            $name
-        }
-
-        fn operands(&self) -> &'static [&'static str] {
-            &["input", "other"]
-        }
-
+/// Shapes and rows of two values that are broadcast together.
+macro_rules! broadcast_pair {
+    () => {
         fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
             let (a, b) = (fact(operands, 0)?, fact(operands, 1)?);
             let shape = broadcast(&a.shape, &b.shape)?;
             let whole = |fact: &Fact| fact.kind != Kind::Float || fact.shape.is_empty();
             let kind = if whole(a) && whole(b) { a.kind } else { Kind::Float };
             Ok(Fact { kind, ..Fact::float(&shape) })
-        }
-
-        fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-            Cost::of_result(result)
         }
 
         fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
@@ -82,16 +70,16 @@ macro_rules! answers {
 }
 
 impl Operation for Add {
-    answers!("add");
-
-    /// A learned embedding of positions, as timm draws it.
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::NARROW
+    columns! {
+        name: "add",
+        operands: &["input", "other"],
+        cost: Cost::of_result,
+        // A learned embedding of positions, as timm draws it.
+        start: Start::NARROW,
+        affinity: Affinity::AFFINE,
     }
 
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity::AFFINE
-    }
+    broadcast_pair!();
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         match whole_pair(run, operands)? {
@@ -102,15 +90,15 @@ impl Operation for Add {
 }
 
 impl Operation for Sub {
-    answers!("sub");
-
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::NARROW
+    columns! {
+        name: "sub",
+        operands: &["input", "other"],
+        cost: Cost::of_result,
+        start: Start::NARROW,
+        affinity: Affinity::AFFINE,
     }
 
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity::AFFINE
-    }
+    broadcast_pair!();
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         match whole_pair(run, operands)? {
@@ -121,16 +109,16 @@ impl Operation for Sub {
 }
 
 impl Operation for Mul {
-    answers!("mul");
-
-    /// A learned scale.
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::Constant(1.0)
+    columns! {
+        name: "mul",
+        operands: &["input", "other"],
+        cost: Cost::of_result,
+        // A learned scale.
+        start: Start::Constant(1.0),
+        affinity: Affinity { products: &[(0, 1)], smooth: &[] },
     }
 
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity { products: &[(0, 1)], smooth: &[] }
-    }
+    broadcast_pair!();
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         if let Some((a, b)) = whole_pair(run, operands)? {

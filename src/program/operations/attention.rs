@@ -9,7 +9,7 @@ use crate::kernels::{self, Bilinear, Pointwise};
 use crate::program::composites::affine;
 use crate::program::fact::{axis, broadcast};
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Results, Start};
@@ -51,30 +51,18 @@ pub struct Softmax {
 }
 
 impl Operation for Softmax {
-    fn name(&self) -> &'static str {
-        "softmax"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["input"]
+    columns! {
+        name: "softmax",
+        operands: &["input"],
+        cost: Cost::of_result,
+        start: Start::Constant(0.0),
+        affinity: Affinity { products: &[], smooth: &[0] },
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let x = fact(operands, 0)?;
         axis(self.dim, x.shape.len())?;
         Ok(Fact::float(&x.shape))
-    }
-
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::of_result(result)
-    }
-
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::Constant(0.0)
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity { products: &[], smooth: &[0] }
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
@@ -143,12 +131,11 @@ impl ScaledDotProductAttention {
 }
 
 impl Operation for ScaledDotProductAttention {
-    fn name(&self) -> &'static str {
-        "scaled_dot_product_attention"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["query", "key", "value", "attn_mask"]
+    columns! {
+        name: "scaled_dot_product_attention",
+        operands: &["query", "key", "value", "attn_mask"],
+        start: Start::NARROW,
+        affinity: Affinity { products: &[(0, 2), (1, 2), (2, 3)], smooth: &[0, 1, 3] },
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -173,14 +160,6 @@ impl Operation for ScaledDotProductAttention {
         // Queries, keys and values are copied apart; then the scores and the result.
         let copies: usize = operands.iter().take(3).flatten().map(|fact| fact.len()).sum();
         Cost::with_activations(scores * (depth + width), &[scores, copies, result.len()])
-    }
-
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::NARROW
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity { products: &[(0, 2), (1, 2), (2, 3)], smooth: &[0, 1, 3] }
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use super::shapes::{arrangement, kept, view};
+use super::shapes::kept;
 use crate::Result;
 use crate::autodiff::Value;
 use crate::kernels;
 use crate::program::fact::axis;
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, RowAxis, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Size, Start};
@@ -103,7 +103,13 @@ impl Permute {
 }
 
 impl Operation for Permute {
-    arrangement!("permute", Cost::of_result);
+    columns! {
+        name: "permute",
+        operands: &["input"],
+        cost: Cost::of_result,
+        start: Start::TOKEN,
+        affinity: Affinity::AFFINE,
+    }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let x = fact(operands, 0)?;
@@ -137,7 +143,13 @@ impl Expand {
 }
 
 impl Operation for Expand {
-    arrangement!("expand", Cost::of_result);
+    columns! {
+        name: "expand",
+        operands: &["input"],
+        cost: Cost::of_result,
+        start: Start::TOKEN,
+        affinity: Affinity::AFFINE,
+    }
 
     fn result(&self, operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String> {
         let x = fact(operands, 0)?;
@@ -177,7 +189,13 @@ impl Transpose {
 }
 
 impl Operation for Transpose {
-    arrangement!("transpose", Cost::of_result);
+    columns! {
+        name: "transpose",
+        operands: &["input"],
+        cost: Cost::of_result,
+        start: Start::TOKEN,
+        affinity: Affinity::AFFINE,
+    }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let x = fact(operands, 0)?;
@@ -202,7 +220,13 @@ impl Unsqueeze {
 }
 
 impl Operation for Unsqueeze {
-    arrangement!("unsqueeze", view);
+    columns! {
+        name: "unsqueeze",
+        operands: &["input"],
+        cost: Cost::of_view,
+        start: Start::TOKEN,
+        affinity: Affinity::AFFINE,
+    }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let x = fact(operands, 0)?;
@@ -234,7 +258,13 @@ impl Squeeze {
 }
 
 impl Operation for Squeeze {
-    arrangement!("squeeze", view);
+    columns! {
+        name: "squeeze",
+        operands: &["input"],
+        cost: Cost::of_view,
+        start: Start::TOKEN,
+        affinity: Affinity::AFFINE,
+    }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let x = fact(operands, 0)?;

@@ -9,7 +9,7 @@ use crate::autodiff::{Value, Var};
 use crate::kernels::{Linear, Pointwise};
 use crate::program::composites::{Finish, channel_affine, moments};
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{BatchStatistics, Run, Slot};
 use crate::program::{Call, Fact, Results, Start};
@@ -146,12 +146,10 @@ impl BatchNorm {
 }
 
 impl Operation for BatchNorm {
-    fn name(&self) -> &'static str {
-        "batch_norm"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["input", "weight", "bias", "running_mean", "running_var"]
+    columns! {
+        name: "batch_norm",
+        operands: &["input", "weight", "bias", "running_mean", "running_var"],
+        cost: Cost::of_result,
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -163,10 +161,6 @@ impl Operation for BatchNorm {
         }
         per_channel(operands, x.shape[1])?;
         Ok(Fact::float(&x.shape))
-    }
-
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::of_result(result)
     }
 
     fn start(&self, place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {

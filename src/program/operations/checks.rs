@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::Result;
 use crate::autodiff::Value;
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Fact, Start};
@@ -50,12 +50,12 @@ impl Expected {
 }
 
 impl Operation for Expect {
-    fn name(&self) -> &'static str {
-        "_assert_tensor_metadata"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["a", "like"]
+    columns! {
+        name: "_assert_tensor_metadata",
+        operands: &["a", "like"],
+        cost: Cost::of_view,
+        start: Start::Constant(0.0),
+        affinity: Affinity::AFFINE,
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -83,18 +83,6 @@ impl Operation for Expect {
             reason = reason.replace(&format!("{{{axis}}}"), &size.to_string());
         }
         Err(reason)
-    }
-
-    fn cost(&self, _operands: &[Option<&Fact>], _result: &Fact) -> Cost {
-        Cost::VIEW
-    }
-
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::Constant(0.0)
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity::AFFINE
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {

@@ -9,7 +9,7 @@ use crate::autodiff::Value;
 use crate::kernels;
 use crate::program::fact::{axis, broadcast};
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, RowAxis, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Operand, Results, Size, Start};
@@ -264,6 +264,12 @@ impl Operation for To {
 }
 
 impl Operation for Logical {
+    columns! {
+        cost: Cost::of_result,
+        start: Start::Constant(0.0),
+        affinity: Affinity::AFFINE,
+    }
+
     fn name(&self) -> &'static str {
         match self.connective {
             Connective::And => "logical_and",
@@ -283,18 +289,6 @@ impl Operation for Logical {
         }
         let shape = operands.iter().flatten().try_fold(Vec::new(), |shape, fact| broadcast(&shape, &fact.shape))?;
         Ok(Fact { kind: Kind::Truth, ..Fact::float(&shape) })
-    }
-
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::of_result(result)
-    }
-
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::Constant(0.0)
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity::AFFINE
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {

@@ -8,7 +8,7 @@ use crate::autodiff::{Value, Var};
 use crate::kernels::{Bilinear, ConvGeometry, Linear};
 use crate::program::composites::{Finish, channel_affine};
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
@@ -170,12 +170,10 @@ fn patches<V: Value>(
 }
 
 impl Operation for Conv2d {
-    fn name(&self) -> &'static str {
-        "conv2d"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["input", "weight", "bias"]
+    columns! {
+        name: "conv2d",
+        operands: &["input", "weight", "bias"],
+        affinity: Affinity { products: &[(0, 1)], smooth: &[] },
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -192,10 +190,6 @@ impl Operation for Conv2d {
 
     fn start(&self, _place: usize, shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
         Start::fan_in(shapes.get(1).copied().flatten().map_or(1, |weight| weight.iter().skip(1).product()))
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity { products: &[(0, 1)], smooth: &[] }
     }
 
     fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
@@ -240,12 +234,10 @@ impl ConvTranspose2d {
 }
 
 impl Operation for ConvTranspose2d {
-    fn name(&self) -> &'static str {
-        "conv_transpose2d"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["input", "weight", "bias"]
+    columns! {
+        name: "conv_transpose2d",
+        operands: &["input", "weight", "bias"],
+        affinity: Affinity { products: &[(0, 1)], smooth: &[] },
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -262,10 +254,6 @@ impl Operation for ConvTranspose2d {
 
     fn start(&self, _place: usize, shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
         Start::fan_in(shapes.get(1).copied().flatten().map_or(1, |weight| weight.iter().skip(1).product()))
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity { products: &[(0, 1)], smooth: &[] }
     }
 
     fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {

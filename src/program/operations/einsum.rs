@@ -6,7 +6,7 @@ use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{self, Bilinear};
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{RowAxis, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Start};
@@ -99,12 +99,10 @@ fn order(from: &[char], to: impl Iterator<Item = char>) -> Vec<usize> {
 }
 
 impl Operation for Einsum {
-    fn name(&self) -> &'static str {
-        "einsum"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["tensors"]
+    columns! {
+        name: "einsum",
+        operands: &["tensors"],
+        affinity: Affinity { products: &[(0, 1)], smooth: &[] },
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -127,10 +125,6 @@ impl Operation for Einsum {
     fn start(&self, _place: usize, shapes: &[Option<&[usize]>], in_transformer: bool) -> Start {
         let inputs = shapes.iter().flatten().next().and_then(|shape| shape.get(1)).copied();
         if in_transformer { Start::NARROW } else { Start::fan_in(inputs.unwrap_or(1)) }
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity { products: &[(0, 1)], smooth: &[] }
     }
 
     fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {

@@ -8,7 +8,7 @@ use crate::autodiff::Value;
 use crate::kernels;
 use crate::program::fact::broadcast;
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, COUNTS, RowAxis, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Operand, Results, Size, Start};
@@ -97,12 +97,12 @@ fn choice(call: &mut Call<'_>) -> Results {
 }
 
 impl Operation for Arange {
-    fn name(&self) -> &'static str {
-        "arange"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &[]
+    columns! {
+        name: "arange",
+        operands: &[],
+        cost: Cost::of_result,
+        start: Start::Constant(0.0),
+        affinity: Affinity::AFFINE,
     }
 
     fn result(&self, _operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String> {
@@ -110,18 +110,6 @@ impl Operation for Arange {
             Ok(end) => Ok(Fact { kind: Kind::Whole, ..Fact::float(&[end]) }),
             Err(_) => Err(format!("there are no whole numbers below {}", self.end)),
         }
-    }
-
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::of_result(result)
-    }
-
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::Constant(0.0)
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity::AFFINE
     }
 
     fn rows(&self, _operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
@@ -138,12 +126,11 @@ impl Operation for Arange {
 }
 
 impl Operation for Embedding {
-    fn name(&self) -> &'static str {
-        "embedding"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["weight", "indices"]
+    columns! {
+        name: "embedding",
+        operands: &["weight", "indices"],
+        cost: Cost::of_result,
+        affinity: Affinity::AFFINE,
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -157,16 +144,8 @@ impl Operation for Embedding {
         Ok(Fact::float(&[indices.shape.as_slice(), &[dim]].concat()))
     }
 
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::of_result(result)
-    }
-
     fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], in_transformer: bool) -> Start {
         if in_transformer { Start::NARROW } else { Start::Normal { std: 1.0 } }
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity::AFFINE
     }
 
     fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
@@ -208,6 +187,13 @@ impl Operation for Embedding {
 }
 
 impl Operation for Compare {
+    columns! {
+        operands: &["input", "other"],
+        cost: Cost::of_result,
+        start: Start::Constant(0.0),
+        affinity: Affinity::AFFINE,
+    }
+
     fn name(&self) -> &'static str {
         match self.comparison {
             Comparison::Eq => "eq",
@@ -219,25 +205,9 @@ impl Operation for Compare {
         }
     }
 
-    fn operands(&self) -> &'static [&'static str] {
-        &["input", "other"]
-    }
-
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let shape = broadcast(&fact(operands, 0)?.shape, &fact(operands, 1)?.shape)?;
         Ok(Fact { kind: Kind::Truth, ..Fact::float(&shape) })
-    }
-
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::of_result(result)
-    }
-
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::Constant(0.0)
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity::AFFINE
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
@@ -273,12 +243,12 @@ impl<V: Value> Run<'_, V> {
 }
 
 impl Operation for Where {
-    fn name(&self) -> &'static str {
-        "where"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["condition", "input", "other"]
+    columns! {
+        name: "where",
+        operands: &["condition", "input", "other"],
+        cost: Cost::of_result,
+        start: Start::NARROW,
+        affinity: Affinity::AFFINE,
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -287,18 +257,6 @@ impl Operation for Where {
             return Err("expects truth values as its condition".into());
         }
         Ok(Fact::float(&broadcast(&broadcast(&a.shape, &b.shape)?, &condition.shape)?))
-    }
-
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::of_result(result)
-    }
-
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::NARROW
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity::AFFINE
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {

@@ -8,7 +8,7 @@ use crate::autodiff::{Value, Var};
 use crate::kernels::{Bilinear, Linear, Pointwise};
 use crate::program::composites::{Finish, affine, channel_affine};
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
@@ -113,12 +113,11 @@ pub(super) fn channel_shape(channels: usize, rank: usize) -> Vec<usize> {
 }
 
 impl Operation for GroupNorm {
-    fn name(&self) -> &'static str {
-        "group_norm"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["input", "weight", "bias"]
+    columns! {
+        name: "group_norm",
+        operands: &["input", "weight", "bias"],
+        cost: Cost::of_result,
+        affinity: Affinity { products: &[(0, 1)], smooth: &[0] },
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -133,16 +132,8 @@ impl Operation for GroupNorm {
         Ok(Fact::float(&x.shape))
     }
 
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::of_result(result)
-    }
-
     fn start(&self, place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
         start(place)
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity { products: &[(0, 1)], smooth: &[0] }
     }
 
     fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
@@ -171,28 +162,19 @@ impl InstanceNorm {
 }
 
 impl Operation for InstanceNorm {
-    fn name(&self) -> &'static str {
-        "instance_norm"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["input", "weight", "bias"]
+    columns! {
+        name: "instance_norm",
+        operands: &["input", "weight", "bias"],
+        cost: Cost::of_result,
+        affinity: Affinity { products: &[(0, 1)], smooth: &[0] },
     }
 
     fn result(&self, operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String> {
         self.groups(&fact(operands, 0)?.shape).result(operands, rows)
     }
 
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::of_result(result)
-    }
-
     fn start(&self, place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
         start(place)
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity { products: &[(0, 1)], smooth: &[0] }
     }
 
     fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
@@ -206,12 +188,10 @@ impl Operation for InstanceNorm {
 }
 
 impl Operation for LayerNorm {
-    fn name(&self) -> &'static str {
-        "layer_norm"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["input", "weight", "bias"]
+    columns! {
+        name: "layer_norm",
+        operands: &["input", "weight", "bias"],
+        affinity: Affinity { products: &[(0, 1)], smooth: &[0] },
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -232,14 +212,8 @@ impl Operation for LayerNorm {
         start(place)
     }
 
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity { products: &[(0, 1)], smooth: &[0] }
-    }
-
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
-        if operands[1..].iter().flatten().any(|fact| fact.rows.is_some()) {
-            return Err("its weights depend on the inputs".into());
-        }
+        rows::still(&operands[1..])?;
         rows::together(operands[0], &[result.shape.len() - 1])
     }
 
@@ -258,12 +232,11 @@ impl Operation for LayerNorm {
 }
 
 impl Operation for RmsNorm {
-    fn name(&self) -> &'static str {
-        "rms_norm"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["input", "weight"]
+    columns! {
+        name: "rms_norm",
+        operands: &["input", "weight"],
+        cost: Cost::of_result,
+        affinity: Affinity { products: &[(0, 1)], smooth: &[0] },
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -275,22 +248,12 @@ impl Operation for RmsNorm {
         Ok(Fact::float(&x.shape))
     }
 
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::of_result(result)
-    }
-
     fn start(&self, place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
         start(place)
     }
 
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity { products: &[(0, 1)], smooth: &[0] }
-    }
-
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
-        if operands[1..].iter().flatten().any(|fact| fact.rows.is_some()) {
-            return Err("its weights depend on the inputs".into());
-        }
+        rows::still(&operands[1..])?;
         rows::together(operands[0], &[result.shape.len() - 1])
     }
 

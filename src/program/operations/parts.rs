@@ -3,14 +3,14 @@
 use serde::Serialize;
 
 use super::Unsqueeze;
-use super::shapes::{arrangement, kept};
+use super::shapes::kept;
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels;
 use crate::program::composites::cat;
 use crate::program::fact::axis;
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
@@ -162,7 +162,13 @@ impl Select {
 }
 
 impl Operation for Select {
-    arrangement!("select", Cost::of_result);
+    columns! {
+        name: "select",
+        operands: &["input"],
+        cost: Cost::of_result,
+        start: Start::TOKEN,
+        affinity: Affinity::AFFINE,
+    }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let x = fact(operands, 0)?;
@@ -205,7 +211,13 @@ impl Slice {
 }
 
 impl Operation for Slice {
-    arrangement!("slice", Cost::of_result);
+    columns! {
+        name: "slice",
+        operands: &["input"],
+        cost: Cost::of_result,
+        start: Start::TOKEN,
+        affinity: Affinity::AFFINE,
+    }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let x = fact(operands, 0)?;
@@ -257,7 +269,13 @@ impl Chunk {
 }
 
 impl Operation for Chunk {
-    arrangement!("chunk", Cost::of_result);
+    columns! {
+        name: "chunk",
+        operands: &["input"],
+        cost: Cost::of_result,
+        start: Start::TOKEN,
+        affinity: Affinity::AFFINE,
+    }
 
     fn result(&self, operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String> {
         self.slice(&fact(operands, 0)?.shape)?.result(operands, rows)
@@ -274,12 +292,12 @@ impl Operation for Chunk {
 }
 
 impl Operation for Cat {
-    fn name(&self) -> &'static str {
-        "cat"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["tensors"]
+    columns! {
+        name: "cat",
+        operands: &["tensors"],
+        cost: Cost::of_result,
+        start: Start::TOKEN,
+        affinity: Affinity::AFFINE,
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -302,12 +320,6 @@ impl Operation for Cat {
         joined?;
         Ok(kept(first, shape))
     }
-
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::of_result(result)
-    }
-
-    arrangement!();
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
         let axis = axis(self.dim, result.shape.len())?;
@@ -333,7 +345,13 @@ impl Operation for Cat {
 }
 
 impl Operation for Pad {
-    arrangement!("pad", Cost::of_result);
+    columns! {
+        name: "pad",
+        operands: &["input"],
+        cost: Cost::of_result,
+        start: Start::TOKEN,
+        affinity: Affinity::AFFINE,
+    }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let x = fact(operands, 0)?;

@@ -6,7 +6,7 @@ use crate::Result;
 use crate::autodiff::Value;
 use crate::kernels::Pointwise;
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Start};
@@ -119,24 +119,18 @@ impl From<Function> for Unary {
 }
 
 impl Operation for Unary {
+    columns! {
+        operands: &["input"],
+        cost: Cost::of_result,
+        start: Start::Constant(1.0),
+    }
+
     fn name(&self) -> &'static str {
         self.function.facts().0
     }
 
-    fn operands(&self) -> &'static [&'static str] {
-        &["input"]
-    }
-
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         Ok(Fact::float(&fact(operands, 0)?.shape))
-    }
-
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::of_result(result)
-    }
-
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::Constant(1.0)
     }
 
     fn affinity(&self, _in_training: bool) -> Affinity {

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::autodiff::Value;
 use crate::kernels::{self, PoolGeometry};
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Start};
@@ -97,30 +97,18 @@ fn windows(
 /// The answers that both give alike.
 macro_rules! answers {
     ($name:literal) => {
-        fn name(&self) -> &'static str {
-            $name
-        }
-
-        fn operands(&self) -> &'static [&'static str] {
-            &["input"]
+        columns! {
+            name: $name,
+            operands: &["input"],
+            cost: Cost::of_result,
+            start: Start::Constant(0.0),
+            affinity: Affinity::AFFINE,
         }
 
         fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
             let x = fact(operands, 0)?;
             let [height, width] = self.geometry(&x.shape)?.output();
             Ok(Fact::float(&[x.shape[0], x.shape[1], height, width]))
-        }
-
-        fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-            Cost::of_result(result)
-        }
-
-        fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-            Start::Constant(0.0)
-        }
-
-        fn affinity(&self, _in_training: bool) -> Affinity {
-            Affinity::AFFINE
         }
 
         fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {

@@ -8,7 +8,7 @@ use crate::kernels::{self, Bilinear};
 use crate::program::composites::affine;
 use crate::program::fact::broadcast;
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
@@ -38,12 +38,10 @@ fn matmul(call: &mut Call<'_>) -> Results {
 }
 
 impl Operation for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["input", "weight", "bias"]
+    columns! {
+        name: "linear",
+        operands: &["input", "weight", "bias"],
+        affinity: Affinity { products: &[(0, 1)], smooth: &[] },
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -83,14 +81,8 @@ impl Operation for Linear {
         }
     }
 
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity { products: &[(0, 1)], smooth: &[] }
-    }
-
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
-        if operands[1..].iter().flatten().any(|fact| fact.rows.is_some()) {
-            return Err("its weights depend on the inputs".into());
-        }
+        rows::still(&operands[1..])?;
         rows::together(operands[0], &[result.shape.len() - 1])
     }
 
@@ -144,12 +136,10 @@ impl Matmul {
 }
 
 impl Operation for Matmul {
-    fn name(&self) -> &'static str {
-        "matmul"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["input", "other"]
+    columns! {
+        name: "matmul",
+        operands: &["input", "other"],
+        affinity: Affinity { products: &[(0, 1)], smooth: &[] },
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -166,10 +156,6 @@ impl Operation for Matmul {
     fn start(&self, _place: usize, shapes: &[Option<&[usize]>], in_transformer: bool) -> Start {
         let inner = shapes.iter().flatten().next().and_then(|shape| shape.iter().rev().nth(1)).copied();
         if in_transformer { Start::NARROW } else { Start::fan_in(inner.unwrap_or(1)) }
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity { products: &[(0, 1)], smooth: &[] }
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::Result;
 use crate::autodiff::Value;
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Mode, Run, Slot};
 use crate::program::{Call, Fact, Results, Start};
@@ -39,12 +39,12 @@ fn dropout(call: &mut Call<'_>) -> Results {
 }
 
 impl Operation for Dropout {
-    fn name(&self) -> &'static str {
-        "dropout"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["input"]
+    columns! {
+        name: "dropout",
+        operands: &["input"],
+        cost: Cost::of_result,
+        start: Start::Constant(0.0),
+        affinity: Affinity::AFFINE,
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -52,18 +52,6 @@ impl Operation for Dropout {
             return Err(format!("`p` is {}, but a probability lies in 0..=1", self.p));
         }
         Ok(Fact::float(&fact(operands, 0)?.shape))
-    }
-
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::of_result(result)
-    }
-
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::Constant(0.0)
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity::AFFINE
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {

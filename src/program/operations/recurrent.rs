@@ -7,7 +7,8 @@ use crate::autodiff::{Value, Var};
 use crate::kernels::{Linear, Pointwise};
 use crate::program::composites::cat;
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
+use crate::program::rows;
 use crate::program::rows::{RowAxis, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Start};
@@ -105,12 +106,9 @@ impl Lstm {
 }
 
 impl Operation for Lstm {
-    fn name(&self) -> &'static str {
-        "lstm"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["input", "hidden", "cell", "params"]
+    columns! {
+        name: "lstm",
+        operands: &["input", "hidden", "cell", "params"],
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -154,9 +152,7 @@ impl Operation for Lstm {
     }
 
     fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
-        if operands[GIVEN..].iter().flatten().any(|fact| fact.rows.is_some()) {
-            return Err("its weights depend on the inputs".into());
-        }
+        rows::still(&operands[GIVEN..])?;
         let axis = if self.batch_first { 0 } else { 1 };
         for (place, axis) in [(0, axis), (1, 1), (2, 1)] {
             let rows = operands[place].and_then(|fact| fact.rows);

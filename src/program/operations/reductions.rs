@@ -7,7 +7,7 @@ use crate::autodiff::{Value, Var};
 use crate::kernels;
 use crate::program::fact::axis;
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Operand, Results, Start};
@@ -66,28 +66,16 @@ fn reduced(shape: &[usize], dim: &[i64], keepdim: bool) -> Result<(Vec<usize>, V
 macro_rules! reduction {
     ($type:ident, $name:literal, $scale:expr) => {
         impl Operation for $type {
-            fn name(&self) -> &'static str {
-                $name
-            }
-
-            fn operands(&self) -> &'static [&'static str] {
-                &["input"]
+            columns! {
+                name: $name,
+                operands: &["input"],
+                cost: Cost::of_result,
+                start: Start::Constant(0.0),
+                affinity: Affinity::AFFINE,
             }
 
             fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
                 Ok(Fact::float(&reduced(&fact(operands, 0)?.shape, &self.dim, self.keepdim)?.1))
-            }
-
-            fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-                Cost::of_result(result)
-            }
-
-            fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-                Start::Constant(0.0)
-            }
-
-            fn affinity(&self, _in_training: bool) -> Affinity {
-                Affinity::AFFINE
             }
 
             fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{self, Bilinear};
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Start};
@@ -99,6 +99,12 @@ impl AdaptiveAvgPool {
 }
 
 impl Operation for AdaptiveAvgPool {
+    columns! {
+        operands: &["input"],
+        start: Start::Constant(0.0),
+        affinity: Affinity::AFFINE,
+    }
+
     fn name(&self) -> &'static str {
         match self.output_size.len() {
             1 => "adaptive_avg_pool1d",
@@ -107,24 +113,12 @@ impl Operation for AdaptiveAvgPool {
         }
     }
 
-    fn operands(&self) -> &'static [&'static str] {
-        &["input"]
-    }
-
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         Ok(Fact::float(&self.shape(&fact(operands, 0)?.shape)?.1))
     }
 
     fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
         Cost::with_activations(operands[0].map_or(0, |x| x.len()), &[result.len()])
-    }
-
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::Constant(0.0)
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity::AFFINE
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
@@ -181,12 +175,11 @@ impl UpsampleBilinear2d {
 }
 
 impl Operation for UpsampleBilinear2d {
-    fn name(&self) -> &'static str {
-        "upsample_bilinear2d"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["input"]
+    columns! {
+        name: "upsample_bilinear2d",
+        operands: &["input"],
+        start: Start::Constant(0.0),
+        affinity: Affinity::AFFINE,
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -197,14 +190,6 @@ impl Operation for UpsampleBilinear2d {
 
     fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
         Cost::with_activations(4 * result.len(), &[result.len()])
-    }
-
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::Constant(0.0)
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity::AFFINE
     }
 
     fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {

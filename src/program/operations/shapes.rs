@@ -7,7 +7,7 @@ use crate::autodiff::Value;
 use crate::kernels;
 use crate::program::fact::axis;
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Size, Start};
@@ -35,42 +35,6 @@ pub struct Unflatten {
     pub dim: i64,
     /// What it becomes.
     pub sizes: Vec<i64>,
-}
-
-/// What the operations of this family answer alike.
-macro_rules! arrangement {
-    ($name:literal, $cost:expr) => {
-        fn name(&self) -> &'static str {
-            $name
-        }
-
-        fn operands(&self) -> &'static [&'static str] {
-            &["input"]
-        }
-
-        fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-            $cost(result)
-        }
-
-        arrangement!();
-    };
-    () => {
-        /// A learned token, as timm draws it.
-        fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-            Start::Normal { std: 1e-6 }
-        }
-
-        fn affinity(&self, _in_training: bool) -> Affinity {
-            Affinity::AFFINE
-        }
-    };
-}
-
-pub(super) use arrangement;
-
-/// What a view costs.
-pub(super) fn view(_: &Fact) -> Cost {
-    Cost::VIEW
 }
 
 /// The kind of an operand in another shape.
@@ -174,7 +138,13 @@ impl Flatten {
 }
 
 impl Operation for Flatten {
-    arrangement!("flatten", view);
+    columns! {
+        name: "flatten",
+        operands: &["input"],
+        cost: Cost::of_view,
+        start: Start::TOKEN,
+        affinity: Affinity::AFFINE,
+    }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let x = fact(operands, 0)?;
@@ -198,7 +168,13 @@ impl View {
 }
 
 impl Operation for View {
-    arrangement!("view", view);
+    columns! {
+        name: "view",
+        operands: &["input"],
+        cost: Cost::of_view,
+        start: Start::TOKEN,
+        affinity: Affinity::AFFINE,
+    }
 
     fn result(&self, operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String> {
         let x = fact(operands, 0)?;
@@ -223,7 +199,13 @@ impl Unflatten {
 }
 
 impl Operation for Unflatten {
-    arrangement!("unflatten", view);
+    columns! {
+        name: "unflatten",
+        operands: &["input"],
+        cost: Cost::of_view,
+        start: Start::TOKEN,
+        affinity: Affinity::AFFINE,
+    }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let x = fact(operands, 0)?;

@@ -9,7 +9,7 @@ use crate::kernels;
 use crate::program::composites::cat;
 use crate::program::fact::{axis, element_count};
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, fact};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
@@ -66,30 +66,18 @@ impl SliceScatter {
 }
 
 impl Operation for SliceScatter {
-    fn name(&self) -> &'static str {
-        "slice_scatter"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["input", "src"]
+    columns! {
+        name: "slice_scatter",
+        operands: &["input", "src"],
+        cost: Cost::of_result,
+        start: Start::NARROW,
+        affinity: Affinity::AFFINE,
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let (x, src) = (fact(operands, 0)?, fact(operands, 1)?);
         self.extent(&x.shape, &src.shape)?;
         Ok(Fact::float(&x.shape))
-    }
-
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::of_result(result)
-    }
-
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::NARROW
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity::AFFINE
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
@@ -121,12 +109,12 @@ impl Operation for SliceScatter {
 }
 
 impl Operation for ViewAs {
-    fn name(&self) -> &'static str {
-        "view_as"
-    }
-
-    fn operands(&self) -> &'static [&'static str] {
-        &["input", "like"]
+    columns! {
+        name: "view_as",
+        operands: &["input", "like"],
+        cost: Cost::of_view,
+        start: Start::NARROW,
+        affinity: Affinity::AFFINE,
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -135,18 +123,6 @@ impl Operation for ViewAs {
             true => Ok(Fact { kind: x.kind, ..Fact::float(&like.shape) }),
             false => Err(format!("shape {:?} cannot be viewed as shape {:?}", x.shape, like.shape)),
         }
-    }
-
-    fn cost(&self, _operands: &[Option<&Fact>], _result: &Fact) -> Cost {
-        Cost::VIEW
-    }
-
-    fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        Start::NARROW
-    }
-
-    fn affinity(&self, _in_training: bool) -> Affinity {
-        Affinity::AFFINE
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
