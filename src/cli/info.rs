@@ -7,7 +7,7 @@ use super::args::ModelArgs;
 use crate::Result;
 use crate::checkpoint::Checkpoint;
 use crate::formats::Architecture;
-use crate::program::{Node, Op, Program};
+use crate::program::{Kind, Node, Op, Program};
 
 /// Arguments of `info`.
 #[derive(Debug, Args)]
@@ -50,16 +50,23 @@ pub(super) fn run(args: &InfoArgs, ui: &mut Ui) -> Result<u8> {
     Ok(0)
 }
 
-/// The operations in order, grouped by the module that they come from.
+/// The inputs, then the operations in order under the modules that they come from.
 fn print_program(program: &Program, ui: &mut Ui) {
+    for input in &program.inputs {
+        let kind = match input.kind {
+            Kind::Float => "floats",
+            Kind::Whole => "whole numbers",
+            Kind::Truth => "truth values",
+        };
+        ui.print(&format!("  input {}: {kind}", input.name));
+    }
     let nodes: Vec<&Node> = program.nodes.iter().filter(|node| !matches!(node.operation, Op::Expect(_))).collect();
-    let place = |node: &Node| format!("{} ({})", node.place.module, node.place.kind);
-    let width = nodes.iter().map(|node| place(node).len()).max().unwrap_or(0);
-    let results = nodes.iter().map(|node| node.name.len()).max().unwrap_or(0);
     for group in nodes.chunk_by(|a, b| a.place == b.place) {
-        for (index, node) in group.iter().enumerate() {
-            let place = if index == 0 { place(node) } else { String::new() };
-            ui.print(&format!("  {place:<width$}  {:<results$} = {}", node.name, node.call()));
+        if let Some(Node { place, .. }) = group.first() {
+            ui.print(&format!("  {} ({})", place.module, place.kind));
+        }
+        for node in group {
+            ui.print(&format!("    {} = {}", node.name, node.call()));
         }
     }
 }

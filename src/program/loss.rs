@@ -37,7 +37,7 @@ impl Loss {
             Self::CrossEntropy { label_smoothing } => format!("cross-entropy, label smoothing {label_smoothing}"),
             Self::Mse => "mean squared error".into(),
             Self::BceWithLogits => "binary cross-entropy with logits".into(),
-            Self::Program => "the program's own loss".into(),
+            Self::Program => "loss of the program".into(),
         }
     }
 }

@@ -135,8 +135,18 @@ impl Node {
         while arguments.last().is_some_and(|last| last == "None") {
             arguments.pop();
         }
-        arguments.extend(self.operation.settings().into_iter().map(|(name, value)| format!("{name}={value}")));
+        let setting = |(name, value): (String, serde_json::Value)| format!("{name}={}", plain(&value));
+        arguments.extend(self.operation.settings().into_iter().map(setting));
         format!("{}({})", self.operation.name(), arguments.join(", "))
+    }
+}
+
+/// A setting as listings print it: sizes and words without quotes.
+fn plain(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Array(values) => format!("[{}]", values.iter().map(plain).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device, DeviceLocation, Tensor};
 
 use super::run::{Run, Slot, Stored, input_place};
-use super::{BatchStatistics, Mode, Node, Op, Operand, Program, ProgramError};
+use super::{BatchStatistics, Input, Kind, Mode, Node, Op, Operand, Program, ProgramError};
 use crate::Result;
 use crate::autodiff::{Saved, Tape, Value, Var};
 
@@ -143,6 +143,9 @@ impl Plan {
         mode: Mode,
     ) -> Result<Outcome<V>> {
         let shapes: Vec<Vec<usize>> = inputs.iter().map(Slot::shape).collect::<Result<_>>()?;
+        for (input, given) in written.inputs.iter().zip(&inputs) {
+            input.check_kind(given)?;
+        }
         self.check(written, &shapes, mode.is_training())?;
         let floats = inputs.iter().find_map(|input| match input {
             Slot::Float(var) => var.value().primal(),
@@ -250,6 +253,18 @@ impl Step {
             .collect();
         run.node = Some(node);
         node.operation.forward(run, &operands)
+    }
+}
+
+impl Input {
+    /// Checks that what a batch brings is of this input's kind.
+    fn check_kind<V>(&self, given: &Slot<V>) -> Result<(), ProgramError> {
+        let reason = match (self.kind, given) {
+            (Kind::Float, Slot::Whole(_)) => "expects floats, but the data holds whole numbers",
+            (Kind::Whole | Kind::Truth, Slot::Float(_)) => "expects whole numbers, but the data holds floats",
+            _ => return Ok(()),
+        };
+        Err(ProgramError::misfit(&input_place(&self.name), reason))
     }
 }
 

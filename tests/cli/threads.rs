@@ -18,8 +18,12 @@ fn threads_by_name(line: &str) -> BTreeMap<String, usize> {
     let mut seen: BTreeMap<OsString, (String, usize)> = BTreeMap::new();
     while child.try_wait().unwrap().is_none() {
         for task in std::fs::read_dir(&tasks).into_iter().flatten().flatten() {
-            // A thread may end between the two readings.
+            // A thread may end between the readings. Before it first runs it bears the name of the thread that started it.
+            let Ok(times) = std::fs::read_to_string(task.path().join("schedstat")) else { continue };
             let Ok(name) = std::fs::read_to_string(task.path().join("comm")) else { continue };
+            if times.starts_with("0 ") {
+                continue;
+            }
             let readings = seen.get(&task.file_name()).map_or(0, |(_, readings)| *readings);
             seen.insert(task.file_name(), (name.trim().to_owned(), readings + 1));
         }
@@ -27,7 +31,7 @@ fn threads_by_name(line: &str) -> BTreeMap<String, usize> {
     }
     assert!(child.wait().unwrap().success(), "{line}");
     let mut counts = BTreeMap::new();
-    // A thread bears the name of the program until it has given itself its own: one reading says nothing.
+    // It may be interrupted before it has given itself its own name: one reading says nothing.
     for (name, _) in seen.into_values().filter(|(_, readings)| *readings > 2) {
         *counts.entry(name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned()).or_default() += 1;
     }
