@@ -4,22 +4,27 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use super::schema::{Node, Symbols, float, kind, name, union};
+use super::schema::{Node, Symbols, TensorMeta, float, kind, name, union};
 use super::values::{Sharing, Values};
-use crate::program::{Argument, Call, Lines, Operand, Place, Size, read};
+use crate::program::{Argument, Call, Kind, Lines, Operand, Place, Size, read};
 
 /// Reads nodes one by one.
-pub(super) struct Reader {
+pub(super) struct Reader<'a> {
     pub(super) lines: Lines,
     pub(super) values: Values,
     sizes: HashMap<String, Size>,
+    metas: &'a BTreeMap<String, TensorMeta>,
     /// What cannot be read, with counts.
     pub(super) unsupported: BTreeMap<String, usize>,
 }
 
-impl Reader {
-    pub(super) fn new(taken: impl IntoIterator<Item = String>, sizes: HashMap<String, Size>) -> Self {
-        Self { lines: Lines::new(taken), values: Values::default(), sizes, unsupported: BTreeMap::new() }
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        taken: impl IntoIterator<Item = String>,
+        sizes: HashMap<String, Size>,
+        metas: &'a BTreeMap<String, TensorMeta>,
+    ) -> Self {
+        Self { lines: Lines::new(taken), values: Values::default(), sizes, metas, unsupported: BTreeMap::new() }
     }
 
     /// Reads a node; what is not supported is counted, and its results are left for later nodes to name.
@@ -67,12 +72,11 @@ impl Reader {
                 Err(reason) => return Ok(Err(reason)),
             };
         }
-        if in_place && name == "detach" {
-            return Ok(Err("written in place".into()));
-        }
         let start = self.lines.nodes.len();
-        let idle = ["alias", "detach", "contiguous", "clone", "lift_fresh_copy", "lift_fresh"].contains(&name);
+        let idle = ["alias", "contiguous", "clone", "lift_fresh_copy", "lift_fresh", "positive"].contains(&name);
+        let made = outputs.first().and_then(|name| said(self.metas, name, symbols));
         let mut call = Call::new(name, arguments, outputs.len(), &mut self.lines, place.clone());
+        call.made = made;
         let results = if idle { Some(call.operand("self").map(|x| vec![x])) } else { read(&mut call) };
         let results = match results {
             None => return Ok(Err(String::new())),
@@ -112,14 +116,15 @@ impl Reader {
         let whole = |value: &Value| value.as_i64().map(Size::fixed).ok_or_else(|| "a whole number is none".to_owned());
         Ok(Ok(match kind_name {
             "as_none" => Argument::None,
-            "as_tensor" => Argument::Value(self.read(content, place)?),
+            "as_tensor" => Argument::Value(self.read(content, symbols, place)?),
             "as_tensors" => {
-                Argument::Values(list()?.iter().map(|value| self.read(value, place)).collect::<Result<_, _>>()?)
+                let read = |value: &Value| self.read(value, symbols, place);
+                Argument::Values(list()?.iter().map(read).collect::<Result<_, _>>()?)
             }
             "as_optional_tensors" => {
                 let read = |value: &Value| match union(value)? {
                     ("as_none", _) => Ok(Operand::None),
-                    (_, content) => self.read(content, place),
+                    (_, content) => self.read(content, symbols, place),
                 };
                 Argument::Values(list()?.iter().map(read).collect::<Result<_, String>>()?)
             }
@@ -143,8 +148,13 @@ impl Reader {
         }))
     }
 
-    fn read(&mut self, content: &Value, place: &Place) -> Result<Operand, String> {
-        self.values.read(name(content)?, &mut self.lines, place)
+    fn read(&mut self, content: &Value, symbols: &mut Symbols, place: &Place) -> Result<Operand, String> {
+        let name = name(content)?;
+        let operand = self.values.read(name, &mut self.lines, place)?;
+        if let Some((kind, shape)) = said(self.metas, name, symbols) {
+            self.lines.know(&operand, kind, shape);
+        }
+        Ok(operand)
     }
 
     /// `{"as_name": …}` or `{"as_int": …}`.
@@ -157,6 +167,13 @@ impl Reader {
             _ => symbols.size(value),
         }
     }
+}
+
+/// Kind and shape of a value, where the archive says them.
+fn said(metas: &BTreeMap<String, TensorMeta>, name: &str, symbols: &mut Symbols) -> Option<(Kind, Vec<Size>)> {
+    let meta = metas.get(name)?;
+    let shape = meta.sizes.iter().map(|size| symbols.size(size).ok()).collect::<Option<_>>()?;
+    Some((meta.kind().ok()?, shape))
 }
 
 /// The names of the tensors that a node makes.

@@ -225,7 +225,7 @@ impl Building<'_> {
             sizes.insert(name.clone(), self.symbols.size(size)?);
         }
         let taken: HashSet<String> = self.given.names.iter().map(|(_, own)| own.clone()).collect();
-        let mut reader = Reader::new(taken, sizes);
+        let mut reader = Reader::new(taken, sizes, &graph.tensor_values);
         for (graph_name, own) in &self.given.names {
             reader.values.define(graph_name, Operand::Name(own.clone()), false);
         }
@@ -260,7 +260,7 @@ impl Building<'_> {
     }
 
     /// The network's output, and its loss per row where there is a second output `[N]`.
-    fn outputs(&mut self, reader: &mut Reader) -> Result<(String, Option<String>), Failure> {
+    fn outputs(&mut self, reader: &mut Reader<'_>) -> Result<(String, Option<String>), Failure> {
         let mut floats = Vec::new();
         for spec in &self.model.graph_module.signature.output_specs {
             let (kind, content) = union(spec)?;

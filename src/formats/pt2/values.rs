@@ -147,14 +147,14 @@ impl Values {
 /// `into` with the numbers of `value` where `step` takes them from.
 fn put_back(step: &Op, into: Operand, value: Operand, lines: &mut Lines, place: &Place) -> Result<Operand, String> {
     Ok(match step {
-        Op::Slice(Slice { dim, start, end, step: 1 }) => {
-            lines.push(place, SliceScatter { dim: *dim, start: *start, end: *end }, vec![into, value])
+        Op::Slice(Slice { dim, start, end, step }) => {
+            lines.push(place, SliceScatter { dim: *dim, start: *start, end: *end, step: *step }, vec![into, value])
         }
         Op::Select(select) => {
             let (dim, start) = (select.dim, select.index);
             let value = lines.push(place, Unsqueeze { dim }, vec![value]);
             let end = if start == -1 { i64::MAX } else { start.saturating_add(1) };
-            lines.push(place, SliceScatter { dim, start, end }, vec![into, value])
+            lines.push(place, SliceScatter { dim, start, end, step: 1 }, vec![into, value])
         }
         Op::Transpose(transpose) => lines.push(place, Transpose { ..transpose.clone() }, vec![value]),
         Op::Permute(Permute { dims }) => {
