@@ -2,29 +2,67 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::schema::{Node, Symbols, TensorMeta, float, kind, name, union};
+use super::schema::{Graph, Node, Symbols, TensorMeta, float, kind, name, union};
 use super::values::{Sharing, Values};
-use crate::program::{Argument, Call, Kind, Lines, Operand, Place, Size, read};
+use crate::program::{Argument, Call, Kind, Lines, Operand, Place, Size, Step, Steps, read};
 
 /// Reads nodes one by one.
-pub(super) struct Reader<'a> {
+pub(super) struct Reader {
     pub(super) lines: Lines,
     pub(super) values: Values,
     sizes: HashMap<String, Size>,
-    metas: &'a BTreeMap<String, TensorMeta>,
+    said: HashMap<String, Said>,
     /// What cannot be read, with counts.
     pub(super) unsupported: BTreeMap<String, usize>,
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn new(
-        taken: impl IntoIterator<Item = String>,
-        sizes: HashMap<String, Size>,
-        metas: &'a BTreeMap<String, TensorMeta>,
-    ) -> Self {
-        Self { lines: Lines::new(taken), values: Values::default(), sizes, metas, unsupported: BTreeMap::new() }
+/// What the archive says of a value.
+#[derive(Debug, Clone)]
+struct Said {
+    kind: Kind,
+    dtype: u64,
+    shape: Vec<Size>,
+    /// Whether its numbers lie in memory in their order.
+    is_contiguous: bool,
+}
+
+impl Said {
+    fn of(meta: &TensorMeta, symbols: &mut Symbols) -> Result<Self, String> {
+        let mut read = |sizes: &[Value]| sizes.iter().map(|size| symbols.size(size)).collect::<Result<Vec<_>, _>>();
+        let (shape, strides) = (read(&meta.sizes)?, read(&meta.strides)?);
+        let mut step = Size::fixed(1);
+        let mut is_contiguous = true;
+        for (size, stride) in shape.iter().zip(&strides).rev() {
+            is_contiguous &= *size == Size::fixed(1) || *stride == step;
+            step = step * size.clone();
+        }
+        Ok(Self { kind: meta.kind()?, dtype: meta.dtype, shape, is_contiguous })
+    }
+}
+
+impl Reader {
+    pub(super) fn new(taken: impl IntoIterator<Item = String>) -> Self {
+        let (values, unsupported) = (Values::default(), BTreeMap::new());
+        Self { lines: Lines::new(taken), values, sizes: HashMap::new(), said: HashMap::new(), unsupported }
+    }
+
+    /// Notes what a graph says of its sizes and values; what cannot be understood is missed where it is needed.
+    ///
+    /// # Errors
+    /// A size that cannot be read.
+    pub(super) fn learn(&mut self, graph: &Graph, symbols: &mut Symbols) -> Result<(), String> {
+        for (name, size) in &graph.sym_int_values {
+            self.sizes.insert(name.clone(), symbols.size(size)?);
+        }
+        for (name, meta) in &graph.tensor_values {
+            if let Ok(said) = Said::of(meta, symbols) {
+                self.said.insert(name.clone(), said);
+            }
+        }
+        Ok(())
     }
 
     /// Reads a node; what is not supported is counted, and its results are left for later nodes to name.
@@ -37,10 +75,11 @@ impl<'a> Reader<'a> {
         if outputs.is_empty() {
             return Ok(());
         }
-        let target = node.target.strip_prefix("torch.ops.aten.").unwrap_or(&node.target);
+        let known = ["torch.ops.aten.", "torch.ops.transformers."];
+        let target = known.iter().find_map(|prefix| node.target.strip_prefix(prefix)).unwrap_or(&node.target);
         if let Err(reason) = self.call(node, target, &outputs, symbols)? {
-            let known = if reason.is_empty() { target.to_owned() } else { format!("{target}: {reason}") };
-            *self.unsupported.entry(known).or_default() += 1;
+            let missing = if reason.is_empty() { target.to_owned() } else { format!("{target}: {reason}") };
+            *self.unsupported.entry(missing).or_default() += 1;
             outputs.iter().for_each(|output| self.values.define(output, Operand::Name((*output).into()), true));
         }
         Ok(())
@@ -54,6 +93,9 @@ impl<'a> Reader<'a> {
         outputs: &[&str],
         symbols: &mut Symbols,
     ) -> Result<Result<(), String>, String> {
+        if target.starts_with("torch.ops.higher_order.wrap_with") {
+            return self.nested(node, outputs, symbols);
+        }
         let place = place(node);
         let name = target.split('.').next().unwrap_or_default();
         let (name, in_place) = match name.strip_suffix('_') {
@@ -74,7 +116,8 @@ impl<'a> Reader<'a> {
         }
         let start = self.lines.nodes.len();
         let idle = ["alias", "contiguous", "clone", "lift_fresh_copy", "lift_fresh", "positive"].contains(&name);
-        let made = outputs.first().and_then(|name| said(self.metas, name, symbols));
+        let made = outputs.first().and_then(|name| self.said.get(*name));
+        let made = made.map(|said| (said.kind, said.shape.clone()));
         let mut call = Call::new(name, arguments, outputs.len(), &mut self.lines, place.clone());
         call.made = made;
         let results = if idle { Some(call.operand("self").map(|x| vec![x])) } else { read(&mut call) };
@@ -96,10 +139,61 @@ impl<'a> Reader<'a> {
         for (output, result) in outputs.iter().zip(results) {
             let made = self.lines.nodes[start..].iter().find(|node| Some(node.name.as_str()) == result.name());
             let step = made.map(|node| node.operation.clone());
-            match (Sharing::of(name), first) {
+            match (self.sharing(name, [first, Some(output)]), first) {
                 (Sharing::Nothing, _) | (_, None) => self.values.define(output, result, true),
                 (sharing, Some(first)) => self.values.define_view(output, first, step, result, sharing),
             }
+        }
+        Ok(Ok(()))
+    }
+
+    /// How the result of an operation shares memory with its operand, by PyTorch's rules for what the archive says of both.
+    fn sharing(&self, name: &str, values: [Option<&str>; 2]) -> Sharing {
+        let said = values.map(|value| value.and_then(|value| self.said.get(value)));
+        match (name, said) {
+            ("contiguous" | "reshape" | "reshape_as" | "flatten", [Some(of), _]) if of.is_contiguous => Sharing::View,
+            ("contiguous", [Some(_), _]) => Sharing::Nothing,
+            ("to", [Some(of), Some(made)]) if of.dtype == made.dtype => Sharing::View,
+            ("to", [Some(_), Some(_)]) => Sharing::Nothing,
+            _ => Sharing::of(name),
+        }
+    }
+
+    /// A graph within the graph, whose operations stand for themselves: under `no_grad` its results are constants, and
+    /// `autocast` changes types of numbers alone.
+    fn nested(&mut self, node: &Node, outputs: &[&str], symbols: &mut Symbols) -> Result<Result<(), String>, String> {
+        let (mut graph, mut given, mut is_constant) = (None, Vec::new(), false);
+        for argument in &node.inputs {
+            match union(&argument.arg)? {
+                ("as_graph", content) => {
+                    let read = Graph::deserialize(&content["graph"]);
+                    graph = Some(read.map_err(|error| format!("a graph within the graph: {error}"))?);
+                }
+                ("as_tensor", content) => given.push(name(content)?.to_owned()),
+                ("as_bool", content) if node.target.ends_with("set_grad_enabled") => {
+                    is_constant = content.as_bool() == Some(false);
+                }
+                _ => {}
+            }
+        }
+        let graph = graph.ok_or("a graph within the graph is missing")?;
+        self.learn(&graph, symbols)?;
+        let outer = self.values.names();
+        for (input, given) in graph.inputs.iter().zip(&given) {
+            self.values.rename(given, name(union(input)?.1)?)?;
+        }
+        for node in &graph.nodes {
+            self.node(node, symbols)?;
+        }
+        let mut results = Vec::new();
+        for output in &graph.outputs {
+            results.push(self.read(union(output)?.1, &place(node))?);
+        }
+        self.values.set_names(outer);
+        for (output, result) in outputs.iter().zip(results) {
+            let constant = Step { function: Steps::Detach };
+            let result = if is_constant { self.lines.push(&place(node), constant, vec![result]) } else { result };
+            self.values.define(output, result, true);
         }
         Ok(Ok(()))
     }
@@ -116,15 +210,15 @@ impl<'a> Reader<'a> {
         let whole = |value: &Value| value.as_i64().map(Size::fixed).ok_or_else(|| "a whole number is none".to_owned());
         Ok(Ok(match kind_name {
             "as_none" => Argument::None,
-            "as_tensor" => Argument::Value(self.read(content, symbols, place)?),
+            "as_tensor" => Argument::Value(self.read(content, place)?),
             "as_tensors" => {
-                let read = |value: &Value| self.read(value, symbols, place);
+                let read = |value: &Value| self.read(value, place);
                 Argument::Values(list()?.iter().map(read).collect::<Result<_, _>>()?)
             }
             "as_optional_tensors" => {
                 let read = |value: &Value| match union(value)? {
                     ("as_none", _) => Ok(Operand::None),
-                    (_, content) => self.read(content, symbols, place),
+                    (_, content) => self.read(content, place),
                 };
                 Argument::Values(list()?.iter().map(read).collect::<Result<_, String>>()?)
             }
@@ -148,11 +242,11 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    fn read(&mut self, content: &Value, symbols: &mut Symbols, place: &Place) -> Result<Operand, String> {
+    fn read(&mut self, content: &Value, place: &Place) -> Result<Operand, String> {
         let name = name(content)?;
         let operand = self.values.read(name, &mut self.lines, place)?;
-        if let Some((kind, shape)) = said(self.metas, name, symbols) {
-            self.lines.know(&operand, kind, shape);
+        if let Some(said) = self.said.get(name) {
+            self.lines.know(&operand, said.kind, said.shape.clone());
         }
         Ok(operand)
     }
@@ -167,13 +261,6 @@ impl<'a> Reader<'a> {
             _ => symbols.size(value),
         }
     }
-}
-
-/// Kind and shape of a value, where the archive says them.
-fn said(metas: &BTreeMap<String, TensorMeta>, name: &str, symbols: &mut Symbols) -> Option<(Kind, Vec<Size>)> {
-    let meta = metas.get(name)?;
-    let shape = meta.sizes.iter().map(|size| symbols.size(size).ok()).collect::<Option<_>>()?;
-    Some((meta.kind().ok()?, shape))
 }
 
 /// The names of the tensors that a node makes.

@@ -220,12 +220,9 @@ impl Building<'_> {
     /// The nodes, and what they leave.
     fn finish(mut self) -> Result<Exported, Failure> {
         let graph = &self.model.graph_module.graph;
-        let mut sizes = HashMap::new();
-        for (name, size) in &graph.sym_int_values {
-            sizes.insert(name.clone(), self.symbols.size(size)?);
-        }
         let taken: HashSet<String> = self.given.names.iter().map(|(_, own)| own.clone()).collect();
-        let mut reader = Reader::new(taken, sizes, &graph.tensor_values);
+        let mut reader = Reader::new(taken);
+        reader.learn(graph, &mut self.symbols)?;
         for (graph_name, own) in &self.given.names {
             reader.values.define(graph_name, Operand::Name(own.clone()), false);
         }
@@ -260,7 +257,7 @@ impl Building<'_> {
     }
 
     /// The network's output, and its loss per row where there is a second output `[N]`.
-    fn outputs(&mut self, reader: &mut Reader<'_>) -> Result<(String, Option<String>), Failure> {
+    fn outputs(&mut self, reader: &mut Reader) -> Result<(String, Option<String>), Failure> {
         let mut floats = Vec::new();
         for spec in &self.model.graph_module.signature.output_specs {
             let (kind, content) = union(spec)?;

@@ -30,8 +30,8 @@ pub struct Mul {}
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
         "add" => scaled(call).and_then(|operands| call.gives(Add {}, operands)),
-        "sub" => scaled(call).and_then(|operands| call.gives(Sub {}, operands)),
-        "mul" => both(call).and_then(|operands| call.gives(Mul {}, operands)),
+        "sub" | "subtract" => scaled(call).and_then(|operands| call.gives(Sub {}, operands)),
+        "mul" | "multiply" => both(call).and_then(|operands| call.gives(Mul {}, operands)),
         _ => return None,
     })
 }

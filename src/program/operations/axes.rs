@@ -71,7 +71,9 @@ fn permute(call: &mut Call<'_>) -> Results {
 }
 
 fn transpose(call: &mut Call<'_>) -> Results {
-    let (x, dim0, dim1) = (call.operand("self")?, call.int("dim0", None)?, call.int("dim1", None)?);
+    let names = if call.has("axis0") { ["axis0", "axis1"] } else { ["dim0", "dim1"] };
+    let (x, [dim0, dim1]) = (call.operand("self")?, names);
+    let (dim0, dim1) = (call.int(dim0, None)?, call.int(dim1, None)?);
     call.gives(Transpose { dim0, dim1 }, [x])
 }
 

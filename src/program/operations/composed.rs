@@ -8,7 +8,7 @@ use crate::program::{Call, Operand, Results};
 /// Reads a call of this family.
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
-        "abs" => absolute(call),
+        "abs" | "absolute" => absolute(call),
         "leaky_relu" | "rrelu" => leaky_relu(call),
         "elu" => elu(call),
         "celu" => celu(call),

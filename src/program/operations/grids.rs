@@ -30,8 +30,11 @@ fn arange(call: &mut Call<'_>) -> Results {
         let count = match step {
             1 => end - Size::fixed(start),
             0 => return Err("its step is 0".into()),
-            step if end.is_fixed() => Size::fixed((end.at(0) - start + step - step.signum()) / step),
-            _ => return Err("steps other than 1 up to the number of rows are not supported".into()),
+            step if !end.is_fixed() => {
+                let count = (end - Size::fixed(start)).divided_by(&Size::fixed(step));
+                count.ok_or("its steps do not divide the number of rows evenly")?
+            }
+            step => Size::fixed((end.at(0) - start + step - step.signum()) / step),
         };
         (count, start as f64, step as f64)
     };

@@ -10,6 +10,7 @@ mod composed;
 mod constants;
 mod convolution;
 mod einsum;
+mod experts;
 mod extremes;
 mod fused;
 mod grids;
@@ -30,6 +31,7 @@ mod rearranged;
 mod recurrent;
 mod reductions;
 mod resampling;
+mod sampling;
 mod scans;
 mod scatter;
 mod shapes;
@@ -46,6 +48,7 @@ pub use choice::{Gather, Index, Roll};
 pub use constants::{Connective, Cumsum, Fill, Full, Logical, PerChannel, To};
 pub use convolution::{Conv2d, ConvTranspose2d};
 pub use einsum::Einsum;
+pub use experts::{EmbeddingBag, GroupedMm, Histc};
 pub use extremes::{Amax, TopK};
 pub use fused::{First, Fused, Tokens};
 pub use indices::{Arange, Compare, Comparison, Embedding, Where};
@@ -58,7 +61,7 @@ pub use pointwise::{Function, Pow, Unary};
 pub use pooling::{AvgPool2d, MaxPool2d};
 pub use products::{Linear, Matmul};
 pub use random::Dropout;
-pub use rearranged::{Picked, Rearrange};
+pub use rearranged::{Fold, Picked, Rearrange};
 pub use recurrent::{Cell, Recurrent, Rnn};
 pub use reductions::{Mean, Sum};
 pub use resampling::{AdaptiveAvgPool, AvgPool};
@@ -72,7 +75,7 @@ pub use writes::{SliceScatter, ViewAs};
 use super::{Call, Fact, Results};
 
 /// Every family that reads calls of PyTorch's.
-const FAMILIES: [fn(&mut Call<'_>) -> Option<Results>; 33] = [
+const FAMILIES: [fn(&mut Call<'_>) -> Option<Results>; 35] = [
     arithmetic::read,
     attention::read,
     axes::read,
@@ -82,6 +85,7 @@ const FAMILIES: [fn(&mut Call<'_>) -> Option<Results>; 33] = [
     constants::read,
     convolution::read,
     einsum::read,
+    experts::read,
     extremes::read,
     grids::read,
     indices::read,
@@ -100,6 +104,7 @@ const FAMILIES: [fn(&mut Call<'_>) -> Option<Results>; 33] = [
     recurrent::read,
     reductions::read,
     resampling::read,
+    sampling::read,
     scans::read,
     scatter::read,
     shapes::read,

@@ -45,6 +45,7 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
         "var_mean" => variance_and_mean(call, false),
         "std_mean" => variance_and_mean(call, true),
         "norm" | "linalg_vector_norm" | "frobenius_norm" => norm(call),
+        "_weight_norm" | "_weight_norm_interface" => weight_norm(call),
         "cosine_similarity" => cosine_similarity(call),
         "pairwise_distance" => pairwise_distance(call),
         "cdist" | "_cdist_forward" => distances(call),
@@ -93,6 +94,16 @@ fn norm_of(call: &mut Call<'_>, x: &Operand, order: f64, (dim, keepdim): (Vec<i6
             call.gives(Pow { exponent: 1.0 / order }, [sum])
         }
     }
+}
+
+/// `g v / ‖v‖`, norms over all axes but one.
+fn weight_norm(call: &mut Call<'_>) -> Results {
+    let (v, g, kept) = (call.operand("v")?, call.operand("g")?, call.int("dim", Some(0))?);
+    let dim = (0..call.rank(&v)? as i64).filter(|&axis| axis != kept).collect();
+    let norm = call.push(Norm { dim, keepdim: true }, [v.clone()]);
+    let scale = call.quotient(&g, norm.clone());
+    let weight = call.push(Mul {}, [v, scale]);
+    Ok([weight, norm][..call.count.min(2)].to_vec())
 }
 
 /// `Σ a b / (max(‖a‖, eps) max(‖b‖, eps))`

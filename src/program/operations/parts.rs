@@ -74,7 +74,7 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
         "tensor_split" => tensor_split(call),
         "chunk" | "unsafe_chunk" => chunk(call),
         "unbind" => unbind(call),
-        "cat" | "concat" => cat_of(call),
+        "cat" | "concat" | "concatenate" => cat_of(call),
         "stack" => stack(call),
         _ => return None,
     })

@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::choice::{all_of, places, strides};
-use super::{Expand, Flatten, Pad, Permute, Transpose, Unflatten, Unsqueeze, View};
+use super::resampling::Map;
+use super::{Expand, Flatten, Pad, Permute, Slice, Transpose, Unflatten, Unsqueeze, View};
 use crate::Result;
 use crate::autodiff::Value;
 use crate::program::fact::axis;
@@ -51,6 +52,18 @@ pub struct Rearrange {
     pub picked: Picked,
 }
 
+/// The adjoint of [`Rearrange`]: each entry is added to where it was taken from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fold {
+    /// The axis.
+    pub dim: i64,
+    /// What it became.
+    pub picked: Picked,
+    /// How many entries it had.
+    pub size: usize,
+}
+
 /// Reads a call of this family.
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
@@ -59,6 +72,7 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
         "repeat_interleave" => repeat_interleave(call),
         "unfold" => windows(call),
         "im2col" => im2col(call),
+        "col2im" => col2im(call),
         "pixel_shuffle" => pixel_shuffle(call),
         "pixel_unshuffle" => pixel_unshuffle(call),
         "channel_shuffle" | "native_channel_shuffle" => channel_shuffle(call),
@@ -149,6 +163,35 @@ fn im2col(call: &mut Call<'_>) -> Results {
     let x = call.push(Permute { dims: vec![0, 1, 3, 5, 2, 4] }, [x]);
     let x = call.push(Flatten { start_dim: 4, end_dim: 5 }, [x]);
     call.gives(Flatten { start_dim: 1, end_dim: 3 }, [x])
+}
+
+/// The adjoint of [`im2col`]: patches added up where they overlap.
+fn col2im(call: &mut Call<'_>) -> Results {
+    let (x, size) = (call.operand("self")?, call.counts::<2>("output_size", None)?);
+    let (kernel, dilation) = (call.counts::<2>("kernel_size", None)?, call.counts::<2>("dilation", Some(1))?);
+    let (stride, padding) = (call.counts::<2>("stride", Some(1))?, call.counts::<2>("padding", Some(0))?);
+    if call.rank(&x)? != 3 {
+        return Err("expects [N, C·h·w, places]".into());
+    }
+    let windows = [0, 1].map(|axis| (kernel[axis], stride[axis], dilation[axis]));
+    let windows = windows.map(|(size, stride, dilation)| Picked::Windows { size, stride, dilation });
+    let padded = [0, 1].map(|axis| size[axis].saturating_add(2 * padding[axis]));
+    let mut counts = [0; 2];
+    for axis in 0..2 {
+        counts[axis] = (windows[axis].entries(padded[axis])?.len() / kernel[axis].max(1)) as i64;
+    }
+    let x = call.push(Unflatten { dim: 2, sizes: counts.to_vec() }, [x]);
+    let x = call.push(Unflatten { dim: 1, sizes: vec![-1, kernel[0] as i64, kernel[1] as i64] }, [x]);
+    let x = call.push(Permute { dims: vec![0, 1, 4, 2, 5, 3] }, [x]);
+    let x = call.push(Flatten { start_dim: 4, end_dim: 5 }, [x]);
+    let mut x = call.push(Flatten { start_dim: 2, end_dim: 3 }, [x]);
+    for axis in 0..2 {
+        let dim = axis as i64 + 2;
+        x = call.push(Fold { dim, picked: windows[axis], size: padded[axis] }, [x]);
+        let (start, end) = (padding[axis] as i64, (padding[axis] + size[axis]) as i64);
+        x = call.push(Slice { dim, start, end, step: 1 }, [x]);
+    }
+    Ok(vec![x])
 }
 
 /// `[…, C·r², H, W]` to `[…, C, H·r, W·r]`
@@ -272,6 +315,39 @@ impl Operation for Rearrange {
         axes[axis] = entries.iter().map(|entry| entry * strides[axis]).collect();
         shape[axis] = entries.len();
         run.chosen(operands, &places(&axes), &shape)
+    }
+}
+
+impl Operation for Fold {
+    columns! {
+        name: "fold",
+        operands: &["input"],
+        cost: Cost::of_result,
+        start: Start::TOKEN,
+        affinity: Affinity::AFFINE,
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        let x = fact(operands, 0)?;
+        let (axis, entries) = (axis(self.dim, x.shape.len())?, self.picked.entries(self.size)?);
+        if x.shape[axis] != entries.len() {
+            return Err(format!("{} entries do not come from {}", x.shape[axis], self.size));
+        }
+        let mut shape = x.shape.clone();
+        shape[axis] = self.size;
+        Ok(Fact::float(&shape))
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
+        rows::together(operands[0], &[axis(self.dim, result.shape.len())?])
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let x = run.var(operands, 0)?;
+        let axis = axis(self.dim, x.dims()?.len()).map_err(|reason| run.misfit(reason))?;
+        let entries = self.picked.entries(self.size).map_err(|reason| run.misfit(reason))?;
+        let map = Map::of(self.size, entries.len(), |to, from| f64::from(u8::from(entries[from] == to)));
+        Ok(Slot::Float(run.along(&x, axis, &map)?))
     }
 }
 
