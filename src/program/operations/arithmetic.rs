@@ -58,12 +58,7 @@ macro_rules! broadcast_pair {
         fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
             let (a, b) = (fact(operands, 0)?, fact(operands, 1)?);
             let shape = broadcast(&a.shape, &b.shape)?;
-            let kind = match (a.kind, b.kind) {
-                (a, b) if a == b => a,
-                (Kind::Float, _) | (_, Kind::Float) => Kind::Float,
-                _ => Kind::Whole,
-            };
-            Ok(Fact { kind, ..Fact::float(&shape) })
+            Ok(Fact { kind: a.kind.joined(b.kind), ..Fact::float(&shape) })
         }
 
         fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {

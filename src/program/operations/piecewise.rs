@@ -90,8 +90,9 @@ macro_rules! elementwise {
     () => {
         fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
             let shape = operands.iter().flatten().try_fold(Vec::new(), |shape, fact| broadcast(&shape, &fact.shape))?;
-            let floats = operands.iter().flatten().any(|fact| fact.kind == Kind::Float);
-            Ok(Fact { kind: if floats { Kind::Float } else { Kind::Whole }, ..Fact::float(&shape) })
+            let kinds = operands.iter().flatten().map(|fact| fact.kind);
+            let kind = kinds.reduce(Kind::joined).unwrap_or_default();
+            Ok(Fact { kind, ..Fact::float(&shape) })
         }
 
         fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
