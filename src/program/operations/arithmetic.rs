@@ -12,7 +12,7 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Call, Fact, Kind, Operand, Results, Start};
+use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// `input + other`.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -150,7 +150,8 @@ impl Operation for Clamp {
         let inside = run.tape.linear(kernels::Linear::Gate { gate: pieces.eq(0u32)?.to_dtype(run.dtype)? }, &x)?;
         let mut bounds = pieces.zeros_like()?.to_dtype(run.dtype)?;
         for (piece, bound) in [(1u32, self.min), (2, self.max)] {
-            if let Some(bound) = bound {
+            // Nothing lies beyond infinity, and 0 times it would be NaN.
+            if let Some(bound) = bound.filter(|bound| bound.is_finite()) {
                 bounds = (bounds + (pieces.eq(piece)?.to_dtype(run.dtype)? * bound)?)?;
             }
         }

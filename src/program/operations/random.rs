@@ -22,7 +22,7 @@ pub struct Dropout {
 /// Reads a call of this family. Programs are exported for analysis, where dropout is the identity, and for training.
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
-        "dropout" | "feature_dropout" | "alpha_dropout" | "feature_alpha_dropout" => dropout(call),
+        "dropout" | "feature_dropout" | "alpha_dropout" | "feature_alpha_dropout" | "native_dropout" => dropout(call),
         _ => return None,
     })
 }
