@@ -76,7 +76,7 @@ fn main() -> Result<(), Error> {
             let mut optimizer = Optimizer::new(&config, setup, checkpoint.network.space())?;
             let (mut theta, rows) = (theta, (0..data.len()).collect::<Vec<_>>());
             serve(json!({"ready": true, "tool": "flatness", "version": version}), || {
-                let mode = || Mode::Train { dropout: None };
+                let mode = || Mode::Train { draws: None };
                 let batch = objective.batch(&rows)?;
                 let mut gradient = |theta: &Tensor| objective.training_gradient(theta, &batch, mode());
                 let update = optimizer.step(&theta, 0.05, &mut gradient)?;

@@ -51,7 +51,7 @@ impl Problem {
 fn gradient(objective: &Objective<'_>, step: usize, theta: &Tensor) -> GradientReport {
     let rows: Vec<usize> = (0..12).map(|row| (8 * step + row) % objective.num_rows()).collect();
     let batch = objective.batch(&rows).unwrap();
-    objective.training_gradient(theta, &batch, Mode::Train { dropout: None }).unwrap()
+    objective.training_gradient(theta, &batch, Mode::Train { draws: None }).unwrap()
 }
 
 /// Three updates with learning rates `rate`, `rate` and `rate/2`.

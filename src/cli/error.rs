@@ -29,6 +29,9 @@ pub enum CliError {
         /// The folder.
         path: PathBuf,
     },
+    /// A program whose training mode is unknown.
+    #[error("this program was exported in eval mode alone: what its module does in training only is not in it")]
+    EvalExport,
     /// Eigenvectors of two spaces.
     #[error("{} and {} differ in their {what}: their vectors cannot be compared", paths[0].display(), paths[1].display())]
     OtherSpace {
@@ -131,6 +134,11 @@ impl CliError {
             Self::OneGroup { .. } => "name networks of another method, or choose --by KEY".into(),
             Self::MixedConditions { .. } => {
                 "analyze all on the same rows and with the same loss, or add --allow-mixed".into()
+            }
+            Self::EvalExport => {
+                "export both modes with tools/export_torch.py, or add --eval-export-ok to train with batch statistics and \
+                 dropout alone"
+                    .into()
             }
             Self::Argument { .. } => return None,
         })

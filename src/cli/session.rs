@@ -53,7 +53,7 @@ impl SessionArgs {
     /// The checkpoint alone.
     pub(super) fn read_checkpoint(&self) -> Result<Checkpoint> {
         let architecture = self.model.arch.as_deref().map(|arch| self.architecture(arch)).transpose()?;
-        Checkpoint::read(&self.model.checkpoint, architecture)
+        Checkpoint::read_with(&self.model.checkpoint, architecture, self.model.output.as_deref())
     }
 
     /// A file, or a family's short form with the shapes of the data.

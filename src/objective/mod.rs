@@ -240,15 +240,15 @@ impl<'a> Objective<'a> {
         self.gradient_report(sum, theta)
     }
 
-    /// The gradient on `batch` in training mode: batch statistics, and dropout where `mode` draws it.
+    /// The gradient on `batch` in training mode: batch statistics, and random numbers where `mode` draws them.
     ///
     /// # Errors
     /// A loss that is not finite.
     pub fn training_gradient(&self, theta: &Tensor, batch: &Batch, mode: Mode) -> Result<GradientReport> {
         let params = self.network.space().split(theta)?;
         let places = [(0..batch.rows.len()).collect()];
-        let drops_out = matches!(mode, Mode::Train { dropout: Some(_) });
-        let whole = self.network.program().has_batch_norm() || drops_out;
+        let draws = matches!(mode, Mode::Train { draws: Some(_) });
+        let whole = self.network.program().has_batch_norm() || draws;
         let (size, mode) = if whole { (batch.rows.len().max(1), mode) } else { (self.micro_batch(0), self.mode()) };
         let plan = cut(&places, size);
         let work = |index: usize| {
@@ -266,7 +266,7 @@ impl<'a> Objective<'a> {
     /// A loss that is not finite.
     pub fn batch_statistics(&self, theta: &Tensor, batch: &Batch) -> Result<Vec<BatchStatistics>> {
         let params = self.network.space().split(theta)?;
-        let mode = Mode::Train { dropout: None };
+        let mode = Mode::Train { draws: None };
         let run = || self.plain(batch, &params, Saved::Nothing, mode, &mut Pattern::Free);
         Ok(self.workers.install(run)?.statistics)
     }
@@ -340,7 +340,7 @@ impl<'a> Objective<'a> {
     pub(crate) fn mode(&self) -> Mode {
         match self.options.batch_norm {
             BatchNormMode::Eval => Mode::Eval,
-            BatchNormMode::Train => Mode::Train { dropout: None },
+            BatchNormMode::Train => Mode::Train { draws: None },
         }
     }
 

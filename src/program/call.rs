@@ -37,12 +37,18 @@ pub struct Lines {
     /// In the order of execution.
     pub nodes: Vec<Node>,
     taken: HashSet<String>,
+    in_training: bool,
 }
 
 impl Lines {
-    /// No nodes, beside values of these names.
-    pub fn new(taken: impl IntoIterator<Item = String>) -> Self {
-        Self { nodes: Vec::new(), taken: taken.into_iter().collect() }
+    /// No nodes, beside values of these names; `in_training` for a program that is meant for training alone.
+    pub fn new(taken: impl IntoIterator<Item = String>, in_training: bool) -> Self {
+        Self { nodes: Vec::new(), taken: taken.into_iter().collect(), in_training }
+    }
+
+    /// Whether the program is meant for training alone.
+    pub fn in_training(&self) -> bool {
+        self.in_training
     }
 
     /// A name that no value has yet: `conv2d`, `conv2d_1`, … as PyTorch's exporter counts.
@@ -104,6 +110,11 @@ impl<'a> Call<'a> {
         place: Place,
     ) -> Self {
         Self { name, count, arguments, lines, place }
+    }
+
+    /// Whether the program is meant for training alone.
+    pub fn in_training(&self) -> bool {
+        self.lines.in_training()
     }
 
     /// Appends an operation.

@@ -29,6 +29,12 @@ pub enum ProgramError {
         /// The name.
         name: String,
     },
+    /// Training cannot go on parameters that analysis does not know.
+    #[error("program: the training program has other {what} than the one for analysis")]
+    Training {
+        /// Inputs, parameters or buffers.
+        what: String,
+    },
     /// The weights lack a tensor that the program names.
     #[error("network: tensor `{name}` is missing")]
     MissingTensor {
@@ -99,6 +105,7 @@ impl ProgramError {
             Self::UnknownValue { .. } | Self::DuplicateName { .. } => {
                 "list operations in the order of execution, each under a name of its own".into()
             }
+            Self::Training { .. } => "export both from one module: model.eval(), then model.train()".into(),
             Self::MissingTensor { .. } => "the architecture does not belong to these weights".into(),
             Self::Targets { .. } => {
                 "choose --loss cross-entropy for classes, mse for real targets, bce for targets in 0..1".into()

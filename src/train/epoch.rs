@@ -154,11 +154,11 @@ impl Run<'_> {
         let step = self.state.steps + 1;
         let not_finite = |what| TrainError::NonFinite { what, epoch, step, learning_rate };
         let (objective, part, seed) = (self.objective, &self.part, self.config.seed);
-        let drops_out = objective.network().program().drops_out();
+        let draws = objective.network().draws_in_training();
         let mut gradient = |theta: &Tensor| {
             // One mask per step: the two passes of SAM see the same function.
-            let dropout = drops_out.then(|| substream(seed, Purpose::Dropout, step as u64));
-            let report = objective.training_gradient(&part.whole(theta)?, batch, Mode::Train { dropout });
+            let draws = draws.then(|| substream(seed, Purpose::Dropout, step as u64));
+            let report = objective.training_gradient(&part.whole(theta)?, batch, Mode::Train { draws });
             match report {
                 Err(error) if is_not_finite(&error) => Err(not_finite("the loss is").into()),
                 Err(error) => Err(error),

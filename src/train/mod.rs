@@ -23,7 +23,6 @@ pub use initialise::initialise;
 pub use metrics::{CleanScores, EpochMetrics, Scores};
 pub use save::save;
 pub use snapshots::SnapshotFolder;
-pub use start::with_outputs;
 pub use state::{EpochSeconds, StateFolder};
 pub use track::{Track, TrackedRow};
 
@@ -134,8 +133,10 @@ pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<Trai
         ..architecture
     };
     let network = architecture.network(HashMap::new())?;
-    let buffers = running::fresh(network.program(), config.dtype.dtype())?;
-    let mut network = network.with_buffers(buffers)?;
+    let mut network = match init {
+        Some(_) => network,
+        None => network.with_buffers(running::fresh(network.program(), config.dtype.dtype())?)?,
+    };
     let mut theta = initialise(&network, config.dtype.dtype(), config.seed)?;
     let mut fresh = Vec::new();
     if let Some(file) = init {

@@ -7,7 +7,6 @@ use candle_core::{DType, Tensor};
 use super::TrainError;
 use crate::Result;
 use crate::checkpoint::TensorFile;
-use crate::formats::{Architecture, Layer};
 use crate::program::{Network, Op, Operand};
 
 /// Parameters and running statistics of `file` in place of the fresh ones; returns the tensors that stay fresh: those
@@ -45,18 +44,6 @@ pub(super) fn from_file(network: &mut Network, fresh: &Tensor, file: &TensorFile
         return Err(TrainError::Init { misfits: vec!["a weight is not finite".into()] }.into());
     }
     Ok((theta, kept))
-}
-
-/// The architecture with `outputs` outputs of its last linear layer.
-pub fn with_outputs(mut architecture: Architecture, outputs: usize) -> Architecture {
-    let last = architecture.layers.iter_mut().rev().find_map(|layer| match layer {
-        Layer::Linear { outputs, .. } => Some(outputs),
-        _ => None,
-    });
-    if let Some(last) = last {
-        *last = outputs;
-    }
-    architecture
 }
 
 fn fitting<'a>(file: &'a TensorFile, name: &str, shape: &[usize]) -> Result<&'a Tensor, String> {

@@ -51,7 +51,7 @@ fn everything(problem: &Problem, dtype: DType, threads: usize, memory_bytes: usi
     keep("row losses".into(), objective.row_losses(&theta, &mut ()).unwrap());
     let rows: Vec<usize> = (0..problem.data.len()).collect();
     let batch = objective.batch(&rows).unwrap();
-    let training = objective.training_gradient(&theta, &batch, Mode::Train { dropout: None }).unwrap();
+    let training = objective.training_gradient(&theta, &batch, Mode::Train { draws: None }).unwrap();
     keep("training gradient".into(), values(&training.gradient));
     let mut patterns: Vec<Pattern> = Vec::new();
     keep("pattern".into(), values(&objective.gradient_with_patterns(&theta, &mut patterns).unwrap()));

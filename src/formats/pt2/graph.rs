@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::schema::{Node, Symbols, float, kind, name, union};
 use super::values::{Sharing, Values};
-use crate::program::{Argument, Call, Lines, Operand, Place, Size, read};
+use crate::program::{Argument, Call, Lines, Op, Operand, Place, Size, read};
 
 /// Reads nodes one by one.
 pub(super) struct Reader {
@@ -18,8 +18,12 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(taken: impl IntoIterator<Item = String>, sizes: HashMap<String, Size>) -> Self {
-        Self { lines: Lines::new(taken), values: Values::default(), sizes, unsupported: BTreeMap::new() }
+    pub(super) fn new(
+        taken: impl IntoIterator<Item = String>,
+        sizes: HashMap<String, Size>,
+        in_training: bool,
+    ) -> Self {
+        Self { lines: Lines::new(taken, in_training), values: Values::default(), sizes, unsupported: BTreeMap::new() }
     }
 
     /// Reads a node; what is not supported is counted, and its results are left for later nodes to name.
@@ -67,10 +71,16 @@ impl Reader {
                 Err(reason) => return Ok(Err(reason)),
             };
         }
+        // Running averages are not the graph's business: they are kept from the statistics of each pass.
+        let counts = matches!(arguments.get("self"), Some(Argument::Value(Operand::Name(name))) if name.ends_with("num_batches_tracked"));
+        if in_place && counts {
+            outputs.iter().for_each(|output| self.values.define(output, Operand::Number(0.0), true));
+            return Ok(Ok(()));
+        }
         if in_place && name == "detach" {
             return Ok(Err("written in place".into()));
         }
-        let start = self.lines.nodes.len();
+        let (start, in_training) = (self.lines.nodes.len(), self.lines.in_training());
         let idle = ["alias", "detach", "contiguous", "clone", "lift_fresh_copy", "lift_fresh"].contains(&name);
         let mut call = Call::new(name, arguments, outputs.len(), &mut self.lines, place.clone());
         let results = if idle { Some(call.operand("self").map(|x| vec![x])) } else { read(&mut call) };
@@ -91,8 +101,10 @@ impl Reader {
         }
         for (output, result) in outputs.iter().zip(results) {
             let made = self.lines.nodes[start..].iter().find(|node| Some(node.name.as_str()) == result.name());
-            let step = made.map(|node| node.operation.clone());
-            match (Sharing::of(name), first) {
+            // In eval mode PyTorch's dropout gives what it was given.
+            let step = made.map(|node| node.operation.clone()).filter(|step| !matches!(step, Op::Dropout(_)));
+            let sharing = if name == "dropout" && in_training { Sharing::Nothing } else { Sharing::of(name) };
+            match (sharing, first) {
                 (Sharing::Nothing, _) | (_, None) => self.values.define(output, result, true),
                 (sharing, Some(first)) => self.values.define_view(output, first, step, result, sharing),
             }

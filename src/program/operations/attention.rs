@@ -1,7 +1,7 @@
 //! Attention (Vaswani et al. 2017) and the softmax in it, composed of primitives, so that every derivative follows.
 
 use candle_core::Tensor;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::autodiff::{Value, Var};
@@ -44,7 +44,8 @@ fn attention(call: &mut Call<'_>) -> Results {
 }
 
 /// `e^x / Σ e^x` along an axis.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Softmax {
     /// The axis; a negative one counts from the end.
     pub dim: i64,
@@ -96,7 +97,8 @@ impl<V: Value> Run<'_, V> {
 }
 
 /// `softmax(q kᵀ · scale + mask) v`, `[…, T, d]` each: two matrix products for each entry of the axes in front.
-#[derive(Debug, Clone, PartialEq, Serialize, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ScaledDotProductAttention {
     /// The factor; `1/√d` where it is left out.
     pub scale: Option<f64>,

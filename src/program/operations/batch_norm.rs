@@ -1,7 +1,7 @@
 //! Batch normalisation (Ioffe and Szegedy 2015).
 
 use candle_core::DType;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::normalisation::{channel_shape, operands_of, per_channel, start};
 use crate::Result;
@@ -16,7 +16,8 @@ use crate::program::{Call, Fact, Results, Start};
 
 /// `(x − mean) / √(var + eps)` per channel over `N, H, W` (or over `N` for `[N, C]`), then scale and shift: stored
 /// statistics in eval mode, the batch's in training.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BatchNorm {
     /// Weight of a new value in the running averages.
     pub momentum: f64,
@@ -34,7 +35,7 @@ fn batch_norm(call: &mut Call<'_>) -> Results {
     operands.extend([call.operand("running_mean")?, call.operand("running_var")?]);
     let (momentum, eps) = (call.number("momentum")?.unwrap_or(0.1), call.number("eps")?.unwrap_or(1e-5));
     let training = call.flag("training", false)?;
-    call.only("training", training, false)?;
+    call.only("training", training, call.in_training())?;
     call.gives(BatchNorm { momentum, eps }, operands)
 }
 

@@ -1,6 +1,6 @@
 //! Sums of products over named axes (Einstein's convention), by one batched matrix product.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::autodiff::{Value, Var};
@@ -12,7 +12,8 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Start};
 
 /// `equation` says which axes of the two operands are the same, and which of them the result has.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Einsum {
     /// Such as `bhtd,bhsd->bhts`.
     pub equation: String,

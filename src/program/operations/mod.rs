@@ -40,7 +40,7 @@ pub use parts::{Cat, Chunk, Pad, Select, Slice};
 pub use pointwise::{Function, Unary};
 pub use pooling::{AvgPool2d, MaxPool2d};
 pub use products::{Linear, Matmul};
-pub use random::Dropout;
+pub use random::{Draw, Dropout, Law};
 pub use recurrent::{Lstm, Recurrent};
 pub use reductions::{Mean, Sum};
 pub use resampling::{AdaptiveAvgPool, UpsampleBilinear2d};

@@ -1,6 +1,6 @@
 //! Matrix products: linear maps and products of two activations.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::autodiff::{Value, Var};
@@ -14,7 +14,8 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// `x Wᵀ + b` along the last axis, `W` `[out, in]`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Linear {}
 
 /// Reads a call of this family.
@@ -122,7 +123,8 @@ impl<V: Value> Run<'_, V> {
 }
 
 /// The matrix product of the last two axes, `[…, m, k]` and `[…, k, n]`, the axes in front broadcast together.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Matmul {}
 
 impl Matmul {

@@ -1,6 +1,6 @@
 //! Recurrent layers (Hochreiter and Schmidhuber 1997), a step at a time out of primitives.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::autodiff::{Value, Var};
@@ -14,7 +14,7 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Start};
 
 /// Which of the values of a recurrent layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Recurrent {
     /// The hidden states of all steps of the last layer, `[N, T, D·H]`, or `[T, N, D·H]`.
@@ -26,7 +26,8 @@ pub enum Recurrent {
 }
 
 /// `i, f, g, o` = parts of `W_ih x + b_ih + W_hh h + b_hh`; `c ← σ(f) c + σ(i) tanh(g)`, `h ← σ(o) tanh(c)`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Lstm {
     /// Whether there are biases.
     pub has_biases: bool,

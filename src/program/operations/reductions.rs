@@ -1,6 +1,6 @@
 //! Sums and means over axes.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::autodiff::{Value, Var};
@@ -13,7 +13,8 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Operand, Results, Start};
 
 /// The mean over some axes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mean {
     /// The axes; negative ones count from the end.
     pub dim: Vec<i64>,
@@ -22,7 +23,8 @@ pub struct Mean {
 }
 
 /// The sum over some axes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sum {
     /// The axes; negative ones count from the end.
     pub dim: Vec<i64>,

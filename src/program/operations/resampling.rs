@@ -1,7 +1,7 @@
 //! Images on other grids: adaptive means and interpolation, a constant matrix along each axis.
 
 use candle_core::Tensor;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::autodiff::{Value, Var};
@@ -13,14 +13,16 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Start};
 
 /// Means over windows that cover the last axes evenly, whatever their sizes; windows may differ by one.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AdaptiveAvgPool {
     /// Sizes of the last axes of the result.
     pub output_size: Vec<usize>,
 }
 
 /// Linear interpolation along height and width.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct UpsampleBilinear2d {
     /// Height and width of the result, where they are given.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,6 @@
 //! Writes into parts of a value, as new values.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Slice;
 use crate::Result;
@@ -15,7 +15,8 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// `input` with `src` in place of the entries `start` to `end − 1` of an axis.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SliceScatter {
     /// The axis.
     pub dim: i64,
@@ -26,7 +27,8 @@ pub struct SliceScatter {
 }
 
 /// `input` in the shape of `like`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ViewAs {}
 
 /// Reads a call of this family.
