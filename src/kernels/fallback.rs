@@ -4,7 +4,7 @@
 //! Convolutions are sums over filter taps of shifted, strided slices times matrices, since candle's own convolution
 //! gradients are slow on every device.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use super::conv::ConvGeometry;
 use super::elementwise::Term;
@@ -146,6 +146,10 @@ pub fn pointwise(f: Pointwise, order: usize, x: &Tensor) -> Result<Tensor> {
         (Pointwise::Silu, _) => {
             let slope = sigmoid_slope(x)?;
             ((&slope * 2.0)? - (x * (slope * (x * 0.5)?.tanh()?)?)?)?.contiguous()
+        }
+        // Rare ones by way of the host.
+        (Pointwise::Expm1 | Pointwise::Erf | Pointwise::Atan | Pointwise::Power(_), _) => {
+            f.apply(order, &x.to_device(&Device::Cpu)?)?.to_device(x.device())
         }
         (Pointwise::GeluErf, _) => {
             let density = ((x.sqr()? * -0.5)?.exp()?

@@ -6,7 +6,7 @@ use super::access::{Slice, with_float};
 use super::{fallback, parallel};
 
 /// A smooth scalar function applied to each element.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pointwise {
     /// `eˣ`
     Exp,
@@ -36,6 +36,14 @@ pub enum Pointwise {
     Cos,
     /// `ln(1 + x)`
     Log1p,
+    /// `eˣ − 1`
+    Expm1,
+    /// `2/√π ∫₀ˣ e^(−t²) dt`
+    Erf,
+    /// `arctan x`
+    Atan,
+    /// `x^p`, `p` its field.
+    Power(f64),
 }
 
 impl Pointwise {
@@ -85,6 +93,24 @@ impl Pointwise {
             Self::Sin => [x.sin(), x.cos(), -x.sin()][order],
             Self::Cos => [x.cos(), -x.sin(), -x.cos()][order],
             Self::Log1p => [x.ln_1p(), 1.0 / (1.0 + x), -1.0 / ((1.0 + x) * (1.0 + x))][order],
+            Self::Expm1 => [x.exp_m1(), x.exp(), x.exp()][order],
+            Self::Erf => {
+                let slope = std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp();
+                [libm::erf(x), slope, -2.0 * x * slope][order]
+            }
+            Self::Atan => {
+                let slope = 1.0 / (1.0 + x * x);
+                [x.atan(), slope, -2.0 * x * slope * slope][order]
+            }
+            Self::Power(p) => match order {
+                0 => x.powf(*p),
+                1 => p * x.powf(p - 1.0),
+                // 0 and not infinity at 0 where the exponent is 1.
+                _ => {
+                    let factor = p * (p - 1.0);
+                    if factor == 0.0 { 0.0 } else { factor * x.powf(p - 2.0) }
+                }
+            },
             Self::GeluErf => {
                 let density = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
                 let cumulative = 0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2);
@@ -129,7 +155,7 @@ fn sigmoid(x: f64) -> [f64; 3] {
 mod tests {
     use super::*;
 
-    const ALL: [Pointwise; 14] = [
+    const ALL: [Pointwise; 19] = [
         Pointwise::Exp,
         Pointwise::Log,
         Pointwise::Reciprocal,
@@ -144,11 +170,16 @@ mod tests {
         Pointwise::Sin,
         Pointwise::Cos,
         Pointwise::Log1p,
+        Pointwise::Expm1,
+        Pointwise::Erf,
+        Pointwise::Atan,
+        Pointwise::Power(2.5),
+        Pointwise::Power(-0.3),
     ];
 
     /// Whether it is defined for positive numbers alone.
     fn is_half(f: Pointwise) -> bool {
-        matches!(f, Pointwise::Log | Pointwise::Rsqrt | Pointwise::Sqrt | Pointwise::Log1p)
+        matches!(f, Pointwise::Log | Pointwise::Rsqrt | Pointwise::Sqrt | Pointwise::Log1p | Pointwise::Power(_))
     }
 
     #[test]

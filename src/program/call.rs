@@ -1,6 +1,6 @@
 //! Calls of PyTorch's operations, as front ends hand them to the families of operations: arguments by PyTorch's names.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Kind, Node, Op, Operand, Place, Size};
 
@@ -38,17 +38,25 @@ pub struct Lines {
     pub nodes: Vec<Node>,
     taken: HashSet<String>,
     in_training: bool,
+    known: HashMap<String, (Kind, Vec<Size>)>,
 }
 
 impl Lines {
     /// No nodes, beside values of these names; `in_training` for a program that is meant for training alone.
     pub fn new(taken: impl IntoIterator<Item = String>, in_training: bool) -> Self {
-        Self { nodes: Vec::new(), taken: taken.into_iter().collect(), in_training }
+        Self { taken: taken.into_iter().collect(), in_training, ..Self::default() }
     }
 
     /// Whether the program is meant for training alone.
     pub fn in_training(&self) -> bool {
         self.in_training
+    }
+
+    /// Notes what a front end says of a value: its kind and its shape.
+    pub fn know(&mut self, operand: &Operand, kind: Kind, shape: Vec<Size>) {
+        if let Some(name) = operand.name() {
+            self.known.insert(name.to_owned(), (kind, shape));
+        }
     }
 
     /// A name that no value has yet: `conv2d`, `conv2d_1`, … as PyTorch's exporter counts.
@@ -81,6 +89,8 @@ pub struct Call<'a> {
     pub name: &'a str,
     /// How many values it makes.
     pub count: usize,
+    /// Kind and shape of the first of them, where the front end says it.
+    pub made: Option<(Kind, Vec<Size>)>,
     arguments: BTreeMap<String, Argument>,
     lines: &'a mut Lines,
     place: Place,
@@ -109,7 +119,7 @@ impl<'a> Call<'a> {
         lines: &'a mut Lines,
         place: Place,
     ) -> Self {
-        Self { name, count, arguments, lines, place }
+        Self { name, count, made: None, arguments, lines, place }
     }
 
     /// Whether the program is meant for training alone.
@@ -125,6 +135,53 @@ impl<'a> Call<'a> {
     /// Appends an operation whose result is that of the call.
     pub fn gives(&mut self, operation: impl Into<Op>, operands: impl Into<Vec<Operand>>) -> Results {
         Ok(vec![self.push(operation, operands)])
+    }
+
+    /// The shape of an argument; a number has none.
+    ///
+    /// # Errors
+    /// A value of which the front end does not say it.
+    pub fn shape(&self, operand: &Operand) -> Result<Vec<Size>, String> {
+        match operand.name().map(|name| self.lines.known.get(name)) {
+            None => Ok(Vec::new()),
+            Some(Some((_, shape))) => Ok(shape.clone()),
+            Some(None) => Err("the shape of its operand is not known".into()),
+        }
+    }
+
+    /// The number of axes of an argument.
+    ///
+    /// # Errors
+    /// A value of which the front end does not say it.
+    pub fn rank(&self, operand: &Operand) -> Result<usize, String> {
+        self.shape(operand).map(|shape| shape.len())
+    }
+
+    /// Whether an argument is known to hold whole numbers or truth values.
+    pub fn is_whole(&self, operand: &Operand) -> bool {
+        let known = operand.name().and_then(|name| self.lines.known.get(name));
+        known.is_some_and(|(kind, _)| *kind != Kind::Float)
+    }
+
+    /// Whether an argument is known to hold truth values.
+    pub fn is_truth(&self, operand: &Operand) -> bool {
+        let known = operand.name().and_then(|name| self.lines.known.get(name));
+        known.is_some_and(|(kind, _)| *kind == Kind::Truth)
+    }
+
+    /// Whether there is an argument of this name, and it is not `None`.
+    pub fn has(&self, name: &str) -> bool {
+        self.arguments.get(name).is_some_and(|argument| *argument != Argument::None)
+    }
+
+    /// Whether an argument is a number that is not whole by its type.
+    pub fn is_float(&self, name: &str) -> bool {
+        matches!(self.arguments.get(name), Some(Argument::Number(_)))
+    }
+
+    /// Whether an argument is text.
+    pub fn is_text(&self, name: &str) -> bool {
+        matches!(self.arguments.get(name), Some(Argument::Text(_)))
     }
 
     /// That every argument was taken.

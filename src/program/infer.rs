@@ -68,7 +68,7 @@ impl Program {
         let (mut cost, mut mixing) = (Cost::default(), None);
         for node in &self.nodes {
             let misfit = |reason: String| ProgramError::misfit(&node.place, reason);
-            let scalar = Fact::float(&[]);
+            let (scalar, whole) = (Fact::float(&[]), Fact { kind: Kind::Whole, ..Fact::default() });
             let mut operands: Vec<Option<&Fact>> = node
                 .operands
                 .iter()
@@ -77,7 +77,7 @@ impl Program {
                         .get(name.as_str())
                         .map(Some)
                         .ok_or_else(|| ProgramError::UnknownValue { node: node.name.clone(), name: name.clone() }),
-                    Operand::Number(_) => Ok(Some(&scalar)),
+                    Operand::Number(number) => Ok(Some(if number.fract() == 0.0 { &whole } else { &scalar })),
                     Operand::None => Ok(None),
                 })
                 .collect::<Result<_, _>>()?;

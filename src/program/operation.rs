@@ -174,20 +174,22 @@ macro_rules! operations {
 }
 
 operations! {
-    Linear, Matmul, Einsum, Lstm,
-    Conv2d, ConvTranspose2d,
+    Linear, Matmul, Einsum, Rnn,
+    Conv2d, ConvTranspose2d, Conv3d,
     BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RmsNorm,
-    Unary, Softmax,
+    Unary, Pow, Softmax, LogSoftmax, LogSumExp,
+    Clamp, Extremum, Step, RoundedDiv,
     Add, Sub, Mul,
-    Mean, Sum,
-    MaxPool2d, AvgPool2d, AdaptiveAvgPool, UpsampleBilinear2d,
+    Mean, Sum, Variance, Norm, Amax, Prod,
+    TopK, Cumsum, Cumprod,
+    MaxPool2d, MaxPool, AdaptiveMaxPool, AvgPool2d, AvgPool, AdaptiveAvgPool, Upsample,
     Flatten, View, Unflatten, Permute, Transpose, Unsqueeze, Squeeze, Expand,
-    Select, Slice, Chunk, Cat, Pad,
-    Index, Gather, Roll, SliceScatter, ViewAs,
+    Select, Slice, Chunk, Cat, Pad, Rearrange, Fold, Roll,
+    Index, Gather, IndexPut, Scatter, SliceScatter, ViewAs,
     ScaledDotProductAttention,
     Dropout, Draw,
-    Arange, Full, Fill, To, Cumsum, PerChannel,
-    Embedding, Compare, Logical, Where,
+    Arange, Full, Fill, To, PerChannel,
+    Embedding, EmbeddingBag, GroupedMm, Histc, Compare, Logical, Where,
     Expect;
     Fused, Tokens,
 }

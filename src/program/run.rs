@@ -129,10 +129,10 @@ impl<V: Value> Run<'_, V> {
         self.node?.operands.get(place)?.name()
     }
 
-    /// The operand as floats.
+    /// The operand as floats; whole numbers and truth values as constants, as PyTorch's arithmetic takes them.
     ///
     /// # Errors
-    /// One that is missing or holds whole numbers.
+    /// One that is missing.
     pub fn var(&self, operands: &[Slot<V>], place: usize) -> Result<Var<V>> {
         match operands.get(place) {
             Some(Slot::Float(var)) => Ok(var.clone()),
@@ -143,8 +143,8 @@ impl<V: Value> Run<'_, V> {
                 let number = Tensor::new(*number, &self.device)?.to_dtype(self.dtype)?;
                 Ok(self.tape.constant(number))
             }
-            Some(Slot::Stored(_) | Slot::Whole(_)) => {
-                Err(self.misfit("floats are needed, but these are whole numbers"))
+            Some(Slot::Stored(Stored { exact: whole, .. }) | Slot::Whole(whole)) => {
+                Ok(self.tape.constant(whole.to_dtype(self.dtype)?))
             }
             Some(Slot::None) | None => Err(self.misfit(format!("operand {} is missing", place + 1))),
         }
@@ -153,7 +153,7 @@ impl<V: Value> Run<'_, V> {
     /// The operand as floats, `None` where it is left out.
     ///
     /// # Errors
-    /// One that holds whole numbers.
+    /// Of the conversion.
     pub fn optional(&self, operands: &[Slot<V>], place: usize) -> Result<Option<Var<V>>> {
         match operands.get(place) {
             None | Some(Slot::None) => Ok(None),

@@ -2,28 +2,67 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::schema::{Node, Symbols, float, kind, name, union};
+use super::schema::{Graph, Node, Symbols, TensorMeta, float, kind, name, union};
 use super::values::{Sharing, Values};
-use crate::program::{Argument, Call, Lines, Op, Operand, Place, Size, read};
+use crate::program::{Argument, Call, Kind, Lines, Op, Operand, Place, Size, Step, Steps, read};
 
 /// Reads nodes one by one.
 pub(super) struct Reader {
     pub(super) lines: Lines,
     pub(super) values: Values,
     sizes: HashMap<String, Size>,
+    said: HashMap<String, Said>,
     /// What cannot be read, with counts.
     pub(super) unsupported: BTreeMap<String, usize>,
 }
 
+/// What the archive says of a value.
+#[derive(Debug, Clone)]
+struct Said {
+    kind: Kind,
+    dtype: u64,
+    shape: Vec<Size>,
+    /// Whether its numbers lie in memory in their order.
+    is_contiguous: bool,
+}
+
+impl Said {
+    fn of(meta: &TensorMeta, symbols: &mut Symbols) -> Result<Self, String> {
+        let mut read = |sizes: &[Value]| sizes.iter().map(|size| symbols.size(size)).collect::<Result<Vec<_>, _>>();
+        let (shape, strides) = (read(&meta.sizes)?, read(&meta.strides)?);
+        let mut step = Size::fixed(1);
+        let mut is_contiguous = true;
+        for (size, stride) in shape.iter().zip(&strides).rev() {
+            is_contiguous &= *size == Size::fixed(1) || *stride == step;
+            step = step * size.clone();
+        }
+        Ok(Self { kind: meta.kind()?, dtype: meta.dtype, shape, is_contiguous })
+    }
+}
+
 impl Reader {
-    pub(super) fn new(
-        taken: impl IntoIterator<Item = String>,
-        sizes: HashMap<String, Size>,
-        in_training: bool,
-    ) -> Self {
-        Self { lines: Lines::new(taken, in_training), values: Values::default(), sizes, unsupported: BTreeMap::new() }
+    pub(super) fn new(taken: impl IntoIterator<Item = String>, in_training: bool) -> Self {
+        let (values, unsupported) = (Values::default(), BTreeMap::new());
+        Self { lines: Lines::new(taken, in_training), values, sizes: HashMap::new(), said: HashMap::new(), unsupported }
+    }
+
+    /// Notes what a graph says of its sizes and values; what cannot be understood is missed where it is needed.
+    ///
+    /// # Errors
+    /// A size that cannot be read.
+    pub(super) fn learn(&mut self, graph: &Graph, symbols: &mut Symbols) -> Result<(), String> {
+        for (name, size) in &graph.sym_int_values {
+            self.sizes.insert(name.clone(), symbols.size(size)?);
+        }
+        for (name, meta) in &graph.tensor_values {
+            if let Ok(said) = Said::of(meta, symbols) {
+                self.said.insert(name.clone(), said);
+            }
+        }
+        Ok(())
     }
 
     /// Reads a node; what is not supported is counted, and its results are left for later nodes to name.
@@ -36,10 +75,11 @@ impl Reader {
         if outputs.is_empty() {
             return Ok(());
         }
-        let target = node.target.strip_prefix("torch.ops.aten.").unwrap_or(&node.target);
+        let known = ["torch.ops.aten.", "torch.ops.transformers."];
+        let target = known.iter().find_map(|prefix| node.target.strip_prefix(prefix)).unwrap_or(&node.target);
         if let Err(reason) = self.call(node, target, &outputs, symbols)? {
-            let known = if reason.is_empty() { target.to_owned() } else { format!("{target}: {reason}") };
-            *self.unsupported.entry(known).or_default() += 1;
+            let missing = if reason.is_empty() { target.to_owned() } else { format!("{target}: {reason}") };
+            *self.unsupported.entry(missing).or_default() += 1;
             outputs.iter().for_each(|output| self.values.define(output, Operand::Name((*output).into()), true));
         }
         Ok(())
@@ -53,6 +93,9 @@ impl Reader {
         outputs: &[&str],
         symbols: &mut Symbols,
     ) -> Result<Result<(), String>, String> {
+        if target.starts_with("torch.ops.higher_order.wrap_with") {
+            return self.nested(node, outputs, symbols);
+        }
         let place = place(node);
         let name = target.split('.').next().unwrap_or_default();
         let (name, in_place) = match name.strip_suffix('_') {
@@ -77,12 +120,12 @@ impl Reader {
             outputs.iter().for_each(|output| self.values.define(output, Operand::Number(0.0), true));
             return Ok(Ok(()));
         }
-        if in_place && name == "detach" {
-            return Ok(Err("written in place".into()));
-        }
         let (start, in_training) = (self.lines.nodes.len(), self.lines.in_training());
-        let idle = ["alias", "detach", "contiguous", "clone", "lift_fresh_copy", "lift_fresh"].contains(&name);
+        let idle = ["alias", "contiguous", "clone", "lift_fresh_copy", "lift_fresh", "positive"].contains(&name);
+        let made = outputs.first().and_then(|name| self.said.get(*name));
+        let made = made.map(|said| (said.kind, said.shape.clone()));
         let mut call = Call::new(name, arguments, outputs.len(), &mut self.lines, place.clone());
+        call.made = made;
         let results = if idle { Some(call.operand("self").map(|x| vec![x])) } else { read(&mut call) };
         let results = match results {
             None => return Ok(Err(String::new())),
@@ -103,11 +146,65 @@ impl Reader {
             let made = self.lines.nodes[start..].iter().find(|node| Some(node.name.as_str()) == result.name());
             // In eval mode PyTorch's dropout gives what it was given.
             let step = made.map(|node| node.operation.clone()).filter(|step| !matches!(step, Op::Dropout(_)));
-            let sharing = if name == "dropout" && in_training { Sharing::Nothing } else { Sharing::of(name) };
+            let sharing = match name {
+                "dropout" if in_training => Sharing::Nothing,
+                _ => self.sharing(name, [first, Some(output)]),
+            };
             match (sharing, first) {
                 (Sharing::Nothing, _) | (_, None) => self.values.define(output, result, true),
                 (sharing, Some(first)) => self.values.define_view(output, first, step, result, sharing),
             }
+        }
+        Ok(Ok(()))
+    }
+
+    /// How the result of an operation shares memory with its operand, by PyTorch's rules for what the archive says of both.
+    fn sharing(&self, name: &str, values: [Option<&str>; 2]) -> Sharing {
+        let said = values.map(|value| value.and_then(|value| self.said.get(value)));
+        match (name, said) {
+            ("contiguous" | "reshape" | "reshape_as" | "flatten", [Some(of), _]) if of.is_contiguous => Sharing::View,
+            ("contiguous", [Some(_), _]) => Sharing::Nothing,
+            ("to", [Some(of), Some(made)]) if of.dtype == made.dtype => Sharing::View,
+            ("to", [Some(_), Some(_)]) => Sharing::Nothing,
+            _ => Sharing::of(name),
+        }
+    }
+
+    /// A graph within the graph, whose operations stand for themselves: under `no_grad` its results are constants, and
+    /// `autocast` changes types of numbers alone.
+    fn nested(&mut self, node: &Node, outputs: &[&str], symbols: &mut Symbols) -> Result<Result<(), String>, String> {
+        let (mut graph, mut given, mut is_constant) = (None, Vec::new(), false);
+        for argument in &node.inputs {
+            match union(&argument.arg)? {
+                ("as_graph", content) => {
+                    let read = Graph::deserialize(&content["graph"]);
+                    graph = Some(read.map_err(|error| format!("a graph within the graph: {error}"))?);
+                }
+                ("as_tensor", content) => given.push(name(content)?.to_owned()),
+                ("as_bool", content) if node.target.ends_with("set_grad_enabled") => {
+                    is_constant = content.as_bool() == Some(false);
+                }
+                _ => {}
+            }
+        }
+        let graph = graph.ok_or("a graph within the graph is missing")?;
+        self.learn(&graph, symbols)?;
+        let outer = self.values.names();
+        for (input, given) in graph.inputs.iter().zip(&given) {
+            self.values.rename(given, name(union(input)?.1)?)?;
+        }
+        for node in &graph.nodes {
+            self.node(node, symbols)?;
+        }
+        let mut results = Vec::new();
+        for output in &graph.outputs {
+            results.push(self.read(union(output)?.1, &place(node))?);
+        }
+        self.values.set_names(outer);
+        for (output, result) in outputs.iter().zip(results) {
+            let constant = Step { function: Steps::Detach };
+            let result = if is_constant { self.lines.push(&place(node), constant, vec![result]) } else { result };
+            self.values.define(output, result, true);
         }
         Ok(Ok(()))
     }
@@ -126,7 +223,8 @@ impl Reader {
             "as_none" => Argument::None,
             "as_tensor" => Argument::Value(self.read(content, place)?),
             "as_tensors" => {
-                Argument::Values(list()?.iter().map(|value| self.read(value, place)).collect::<Result<_, _>>()?)
+                let read = |value: &Value| self.read(value, place);
+                Argument::Values(list()?.iter().map(read).collect::<Result<_, _>>()?)
             }
             "as_optional_tensors" => {
                 let read = |value: &Value| match union(value)? {
@@ -156,7 +254,12 @@ impl Reader {
     }
 
     fn read(&mut self, content: &Value, place: &Place) -> Result<Operand, String> {
-        self.values.read(name(content)?, &mut self.lines, place)
+        let name = name(content)?;
+        let operand = self.values.read(name, &mut self.lines, place)?;
+        if let Some(said) = self.said.get(name) {
+            self.lines.know(&operand, said.kind, said.shape.clone());
+        }
+        Ok(operand)
     }
 
     /// `{"as_name": …}` or `{"as_int": …}`.

@@ -272,12 +272,9 @@ impl<'a> Building<'a> {
     /// The nodes, with all buffers, read or not.
     fn program(mut self, wanted: Option<&str>) -> Result<(Program, Given), Failure> {
         let graph = &self.model.graph_module.graph;
-        let mut sizes = HashMap::new();
-        for (name, size) in &graph.sym_int_values {
-            sizes.insert(name.clone(), self.symbols.size(size)?);
-        }
         let taken: HashSet<String> = self.given.names.iter().map(|(_, own)| own.clone()).collect();
-        let mut reader = Reader::new(taken, sizes, self.in_training);
+        let mut reader = Reader::new(taken, self.in_training);
+        reader.learn(graph, &mut self.symbols)?;
         for (graph_name, own) in &self.given.names {
             reader.values.define(graph_name, Operand::Name(own.clone()), false);
         }

@@ -42,6 +42,10 @@ pub(super) struct CallSignature {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Graph {
+    #[serde(default)]
+    pub(super) inputs: Vec<Value>,
+    #[serde(default)]
+    pub(super) outputs: Vec<Value>,
     pub(super) nodes: Vec<Node>,
     pub(super) tensor_values: BTreeMap<String, TensorMeta>,
     #[serde(default)]

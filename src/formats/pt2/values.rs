@@ -7,7 +7,7 @@ use crate::program::{Expand, Lines, Op, Operand, Permute, Place, Slice, SliceSca
 
 /// A value of the graph: a view of a base.
 #[derive(Debug, Clone)]
-struct Alias {
+pub(super) struct Alias {
     base: usize,
     /// From the base to this view.
     steps: Vec<Op>,
@@ -67,6 +67,26 @@ impl Values {
         self.bases.push(Base { current: operand.clone(), writes: 0, is_own, is_uncertain: false });
         let alias = Alias { base, steps, operand, writes: 0, perhaps_a_copy: false };
         self.aliases.insert(name.to_owned(), alias);
+    }
+
+    /// All values by their names, as they are now.
+    pub(super) fn names(&self) -> HashMap<String, Alias> {
+        self.aliases.clone()
+    }
+
+    /// The names that [`Self::names`] gave, in place of those since.
+    pub(super) fn set_names(&mut self, names: HashMap<String, Alias>) {
+        self.aliases = names;
+    }
+
+    /// Another name of a value.
+    ///
+    /// # Errors
+    /// A value that does not exist.
+    pub(super) fn rename(&mut self, of: &str, name: &str) -> Result<(), String> {
+        let alias = self.aliases.get(of).ok_or_else(|| format!("the value `{of}` is used before it exists"))?;
+        self.aliases.insert(name.to_owned(), alias.clone());
+        Ok(())
     }
 
     /// A value that looks at the numbers of `of`, by what `step` computes of it where it is one step.
@@ -147,14 +167,14 @@ impl Values {
 /// `into` with the numbers of `value` where `step` takes them from.
 fn put_back(step: &Op, into: Operand, value: Operand, lines: &mut Lines, place: &Place) -> Result<Operand, String> {
     Ok(match step {
-        Op::Slice(Slice { dim, start, end, step: 1 }) => {
-            lines.push(place, SliceScatter { dim: *dim, start: *start, end: *end }, vec![into, value])
+        Op::Slice(Slice { dim, start, end, step }) => {
+            lines.push(place, SliceScatter { dim: *dim, start: *start, end: *end, step: *step }, vec![into, value])
         }
         Op::Select(select) => {
             let (dim, start) = (select.dim, select.index);
             let value = lines.push(place, Unsqueeze { dim }, vec![value]);
             let end = if start == -1 { i64::MAX } else { start.saturating_add(1) };
-            lines.push(place, SliceScatter { dim, start, end }, vec![into, value])
+            lines.push(place, SliceScatter { dim, start, end, step: 1 }, vec![into, value])
         }
         Op::Transpose(transpose) => lines.push(place, Transpose { ..transpose.clone() }, vec![value]),
         Op::Permute(Permute { dims }) => {

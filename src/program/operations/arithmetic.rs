@@ -33,8 +33,8 @@ pub struct Mul {}
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
         "add" => scaled(call).and_then(|operands| call.gives(Add {}, operands)),
-        "sub" => scaled(call).and_then(|operands| call.gives(Sub {}, operands)),
-        "mul" => both(call).and_then(|operands| call.gives(Mul {}, operands)),
+        "sub" | "subtract" => scaled(call).and_then(|operands| call.gives(Sub {}, operands)),
+        "mul" | "multiply" => both(call).and_then(|operands| call.gives(Mul {}, operands)),
         _ => return None,
     })
 }
@@ -61,8 +61,11 @@ macro_rules! broadcast_pair {
         fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
             let (a, b) = (fact(operands, 0)?, fact(operands, 1)?);
             let shape = broadcast(&a.shape, &b.shape)?;
-            let whole = |fact: &Fact| fact.kind != Kind::Float || fact.shape.is_empty();
-            let kind = if whole(a) && whole(b) { a.kind } else { Kind::Float };
+            let kind = match (a.kind, b.kind) {
+                (a, b) if a == b => a,
+                (Kind::Float, _) | (_, Kind::Float) => Kind::Float,
+                _ => Kind::Whole,
+            };
             Ok(Fact { kind, ..Fact::float(&shape) })
         }
 

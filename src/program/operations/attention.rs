@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::reductions::reduced;
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{self, Bilinear, Pointwise};
@@ -17,18 +18,26 @@ use crate::program::{Call, Fact, Kind, Results, Start};
 /// Reads a call of this family.
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
-        "softmax" | "_softmax" => softmax(call),
+        "softmax" | "_softmax" | "_safe_softmax" => softmax(call, false),
+        "log_softmax" | "_log_softmax" => softmax(call, true),
+        "logsumexp" => logsumexp(call),
         "scaled_dot_product_attention" => attention(call),
         _ => return None,
     })
 }
 
-fn softmax(call: &mut Call<'_>) -> Results {
+fn softmax(call: &mut Call<'_>, is_log: bool) -> Results {
     let (x, dim) = (call.operand("self")?, call.int("dim", None)?);
-    let floats = call.kind("dtype")?.is_none_or(|kind| kind == Kind::Float);
-    call.only("dtype", floats, true)?;
+    call.kind("dtype")?;
     call.flag("half_to_float", false)?;
-    call.gives(Softmax { dim }, [x])
+    if is_log { call.gives(LogSoftmax { dim }, [x]) } else { call.gives(Softmax { dim }, [x]) }
+}
+
+/// `x − ln softmax(x)`, which is the same for every entry.
+fn logsumexp(call: &mut Call<'_>) -> Results {
+    let (x, dim, keepdim) = super::reductions::axes_of(call)?;
+    let &[dim] = dim.as_slice() else { return Err("several axes are not supported".into()) };
+    call.gives(LogSumExp { dim, keepdim }, [x])
 }
 
 fn attention(call: &mut Call<'_>) -> Results {
@@ -77,10 +86,96 @@ impl Operation for Softmax {
     }
 }
 
+/// `ln softmax(x)` along an axis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSoftmax {
+    /// The axis; a negative one counts from the end.
+    pub dim: i64,
+}
+
+impl Operation for LogSoftmax {
+    columns! {
+        name: "log_softmax",
+        operands: &["input"],
+        cost: Cost::of_result,
+        start: Start::Constant(0.0),
+        affinity: Affinity { products: &[], smooth: &[0] },
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String> {
+        Softmax { dim: self.dim }.result(operands, rows)
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, in_training: bool) -> Tracked {
+        Softmax { dim: self.dim }.rows(operands, result, in_training)
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let x = run.var(operands, 0)?;
+        let axis = axis(self.dim, x.dims()?.len()).map_err(|reason| run.misfit(reason))?;
+        let log_sum = run.log_sum_exp(&x, axis)?;
+        let negative = run.negative(&log_sum)?;
+        Ok(Slot::Float(affine(run.tape, &x, None, &negative)?))
+    }
+}
+
+/// `ln Σ e^x` along an axis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSumExp {
+    /// The axis; a negative one counts from the end.
+    pub dim: i64,
+    /// Whether it stays, with size 1.
+    pub keepdim: bool,
+}
+
+impl Operation for LogSumExp {
+    columns! {
+        name: "logsumexp",
+        operands: &["input"],
+        cost: Cost::of_result,
+        start: Start::Constant(0.0),
+        affinity: Affinity { products: &[], smooth: &[0] },
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        Ok(Fact::float(&reduced(&fact(operands, 0)?.shape, &[self.dim], self.keepdim)?.1))
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
+        let axes = [axis(self.dim, operands[0].map_or(0, |x| x.shape.len()))?];
+        if self.keepdim { rows::together(operands[0], &axes) } else { rows::removed(operands[0], &axes) }
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let x = run.var(operands, 0)?;
+        let (_, kept) = reduced(x.dims()?, &[self.dim], self.keepdim).map_err(|reason| run.misfit(reason))?;
+        let axis = axis(self.dim, x.dims()?.len()).map_err(|reason| run.misfit(reason))?;
+        let log_sum = run.log_sum_exp(&x, axis)?;
+        Ok(Slot::Float(run.reshape(&log_sum, &kept)?))
+    }
+}
+
 impl<V: Value> Run<'_, V> {
-    /// `e^{x − m} / Σ e^{x − m}` along an axis. The maximum `m` keeps exp from overflowing; it is a constant, since the
-    /// result does not depend on it.
+    /// `ln Σ e^x` along an axis, which stays with size 1.
+    fn log_sum_exp(&mut self, x: &Var<V>, axis: usize) -> Result<Var<V>> {
+        let (_, sum, shift) = self.exponentials(x, axis)?;
+        let log = self.tape.pointwise(Pointwise::Log, &sum)?;
+        let maximum = self.negative(&shift)?;
+        Ok(self.tape.add(&log, &maximum)?)
+    }
+
+    /// `e^{x − m} / Σ e^{x − m}` along an axis.
     pub(super) fn softmax(&mut self, x: &Var<V>, axis: usize) -> Result<Var<V>> {
+        let (exponentials, sum, _) = self.exponentials(x, axis)?;
+        let inverse = self.tape.pointwise(Pointwise::Reciprocal, &sum)?;
+        self.product(&exponentials, &inverse)
+    }
+
+    /// `e^{x − m}`, its sum along an axis, and `−m`. The maximum `m` keeps exp from overflowing; it is a constant, since
+    /// the results do not depend on it.
+    fn exponentials(&mut self, x: &Var<V>, axis: usize) -> Result<(Var<V>, Var<V>, Var<V>)> {
         let full = x.dims()?.to_vec();
         let mut small = full.clone();
         small[axis] = 1;
@@ -91,8 +186,7 @@ impl<V: Value> Run<'_, V> {
         let shifted = affine(self.tape, x, None, &shift)?;
         let exponentials = self.tape.pointwise(Pointwise::Exp, &shifted)?;
         let sum = self.tape.linear(kernels::Linear::SumTo { from: full, to: small }, &exponentials)?;
-        let inverse = self.tape.pointwise(Pointwise::Reciprocal, &sum)?;
-        self.product(&exponentials, &inverse)
+        Ok((exponentials, sum, shift))
     }
 }
 

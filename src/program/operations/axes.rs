@@ -59,11 +59,13 @@ pub struct Expand {
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
         "permute" => permute(call),
-        "transpose" | "swapaxes" => transpose(call),
-        "t" => call.operand("self").and_then(|x| call.gives(Transpose { dim0: 0, dim1: -1 }, [x])),
+        "transpose" | "swapaxes" | "swapdims" => transpose(call),
+        "t" | "numpy_T" => call.operand("self").and_then(|x| call.gives(Transpose { dim0: 0, dim1: -1 }, [x])),
+        "adjoint" | "mT" => call.operand("self").and_then(|x| call.gives(Transpose { dim0: -2, dim1: -1 }, [x])),
         "unsqueeze" => unsqueeze(call),
         "squeeze" => squeeze(call),
-        "expand" => expand(call),
+        "expand" | "broadcast_to" => expand(call),
+        "expand_as" => expand_as(call),
         _ => return None,
     })
 }
@@ -74,7 +76,9 @@ fn permute(call: &mut Call<'_>) -> Results {
 }
 
 fn transpose(call: &mut Call<'_>) -> Results {
-    let (x, dim0, dim1) = (call.operand("self")?, call.int("dim0", None)?, call.int("dim1", None)?);
+    let names = if call.has("axis0") { ["axis0", "axis1"] } else { ["dim0", "dim1"] };
+    let (x, [dim0, dim1]) = (call.operand("self")?, names);
+    let (dim0, dim1) = (call.int(dim0, None)?, call.int(dim1, None)?);
     call.gives(Transpose { dim0, dim1 }, [x])
 }
 
@@ -84,14 +88,27 @@ fn unsqueeze(call: &mut Call<'_>) -> Results {
 }
 
 fn squeeze(call: &mut Call<'_>) -> Results {
-    // Without axes it would depend on the number of rows whether theirs goes.
-    let (x, dim) = (call.operand("self")?, call.ints("dim")?.ok_or("without axes it is not supported")?);
+    let x = call.operand("self")?;
+    let dim = match call.ints("dim")? {
+        Some(dim) => dim,
+        // PyTorch does not take the rows for one.
+        None => {
+            let shape = call.shape(&x)?;
+            (0..).zip(&shape).filter(|(_, size)| **size == Size::fixed(1)).map(|(dim, _)| dim).collect()
+        }
+    };
     call.gives(Squeeze { dim }, [x])
 }
 
 fn expand(call: &mut Call<'_>) -> Results {
     let (x, size) = (call.operand("self")?, call.sizes("size")?.ok_or("its sizes are missing")?);
     call.flag("implicit", false)?;
+    call.gives(Expand { size }, [x])
+}
+
+fn expand_as(call: &mut Call<'_>) -> Results {
+    let (x, other) = (call.operand("self")?, call.operand("other")?);
+    let size = call.shape(&other)?;
     call.gives(Expand { size }, [x])
 }
 

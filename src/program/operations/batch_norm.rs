@@ -4,6 +4,7 @@ use candle_core::DType;
 use serde::{Deserialize, Serialize};
 
 use super::normalisation::{channel_shape, operands_of, per_channel, start};
+use super::{Add, Function, Mean, Mul, PerChannel, Sub, Variance};
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{Linear, Pointwise};
@@ -12,7 +13,7 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{BatchStatistics, Run, Slot};
-use crate::program::{Call, Fact, Results, Start};
+use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// `(x − mean) / √(var + eps)` per channel over `N, H, W` (or over `N` for `[N, C]`), then scale and shift: stored
 /// statistics in eval mode, the batch's in training.
@@ -32,11 +33,35 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
 
 fn batch_norm(call: &mut Call<'_>) -> Results {
     let mut operands = operands_of(call)?;
-    operands.extend([call.operand("running_mean")?, call.operand("running_var")?]);
+    operands.extend([call.optional("running_mean")?, call.optional("running_var")?]);
     let (momentum, eps) = (call.number("momentum")?.unwrap_or(0.1), call.number("eps")?.unwrap_or(1e-5));
-    let training = call.flag("training", false)?;
-    call.only("training", training, call.in_training())?;
+    if call.flag("training", false)? && !call.in_training() {
+        call.only("training", operands.split_off(3), vec![Operand::None; 2])?;
+        return own_statistics(call, &operands, eps);
+    }
     call.gives(BatchNorm { momentum, eps }, operands)
+}
+
+/// With the operand's own statistics in analysis too, as of weights that are standardised.
+fn own_statistics(call: &mut Call<'_>, operands: &[Operand], eps: f64) -> Results {
+    let x = operands[0].clone();
+    let dim: Vec<i64> = (0..call.rank(&x)? as i64).filter(|&axis| axis != 1).collect();
+    let mean = call.push(Mean { dim: dim.clone(), keepdim: true }, [x.clone()]);
+    let variance = Variance { dim, correction: 0.0, keepdim: true, root: false };
+    let variance = call.push(variance, [x.clone()]);
+    let shifted = call.plus(&variance, eps);
+    let inverse = call.apply(Function::Rsqrt, &shifted);
+    let centred = call.push(Sub {}, [x.clone(), mean]);
+    let mut y = call.push(Mul {}, [centred, inverse]);
+    if let Some(weight) = operands.get(1).filter(|weight| **weight != Operand::None) {
+        let weight = call.push(PerChannel {}, [weight.clone(), x.clone()]);
+        y = call.push(Mul {}, [y, weight]);
+    }
+    if let Some(bias) = operands.get(2).filter(|bias| **bias != Operand::None) {
+        let bias = call.push(PerChannel {}, [bias.clone(), x]);
+        y = call.push(Add {}, [y, bias]);
+    }
+    Ok(vec![y])
 }
 
 impl BatchNorm {

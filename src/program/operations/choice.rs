@@ -11,7 +11,7 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, fact};
 use crate::program::rows::{self, COUNTS, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Call, Fact, Kind, Operand, Results, Start};
+use crate::program::{Call, Fact, Kind, Operand, Results, Size, Start, View, ViewAs};
 
 /// `input[i₀, i₁, …]`: whole numbers, broadcast together, choose along the first axes; `None` takes all of an axis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
         "index" => index(call),
         "index_select" => index_select(call),
-        "gather" => gather(call),
+        "gather" | "take_along_dim" => gather(call),
         "roll" => roll(call),
         _ => return None,
     })
@@ -54,10 +54,8 @@ fn index(call: &mut Call<'_>) -> Results {
 }
 
 fn index_select(call: &mut Call<'_>) -> Results {
-    let (x, dim, index) = (call.operand("self")?, call.count("dim", None)?, call.operand("index")?);
-    if dim > 16 {
-        return Err("its axis does not exist".into());
-    }
+    let (x, dim, index) = (call.operand("self")?, call.int("dim", None)?, call.operand("index")?);
+    let dim = axis(dim, if dim < 0 { call.rank(&x)? } else { 16 })?;
     let mut operands = vec![x];
     operands.extend(vec![Operand::None; dim]);
     operands.push(index);
@@ -65,7 +63,8 @@ fn index_select(call: &mut Call<'_>) -> Results {
 }
 
 fn gather(call: &mut Call<'_>) -> Results {
-    let (x, dim, index) = (call.operand("self")?, call.int("dim", None)?, call.operand("index")?);
+    let (x, dim) = (call.operand("self")?, call.int("dim", None)?);
+    let index = call.operand(if call.has("indices") { "indices" } else { "index" })?;
     let sparse = call.flag("sparse_grad", false)?;
     call.only("sparse_grad", sparse, false)?;
     call.gives(Gather { dim }, [x, index])
@@ -73,7 +72,12 @@ fn gather(call: &mut Call<'_>) -> Results {
 
 fn roll(call: &mut Call<'_>) -> Results {
     let (x, shifts, dims) = (call.operand("self")?, call.ints("shifts")?, call.ints("dims")?);
-    match (shifts, dims) {
+    match (shifts, dims.filter(|dims| !dims.is_empty())) {
+        (Some(shifts), None) if shifts.len() == 1 => {
+            let flat = call.push(View { size: vec![Size::fixed(-1)] }, [x.clone()]);
+            let rolled = call.push(Roll { shifts, dims: vec![0] }, [flat]);
+            call.gives(ViewAs {}, [rolled, x])
+        }
         (Some(shifts), Some(dims)) if shifts.len() == dims.len() => call.gives(Roll { shifts, dims }, [x]),
         _ => Err("it needs a shift for each axis".into()),
     }
@@ -106,19 +110,19 @@ macro_rules! answers {
 }
 
 /// Steps from an entry of each axis to the next.
-fn strides(dims: &[usize]) -> Vec<usize> {
+pub(super) fn strides(dims: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; dims.len()];
     (1..dims.len()).rev().for_each(|axis| strides[axis - 1] = strides[axis] * dims[axis]);
     strides
 }
 
 /// An axis of a result, as steps in the flattened operand for each of its entries.
-fn all_of(size: usize, stride: usize) -> Vec<usize> {
+pub(super) fn all_of(size: usize, stride: usize) -> Vec<usize> {
     (0..size).map(|entry| entry * stride).collect()
 }
 
 /// Where each entry of a result lies in the flattened operand: the sums of the steps of its axes.
-fn places(axes: &[Vec<usize>]) -> Vec<usize> {
+pub(super) fn places(axes: &[Vec<usize>]) -> Vec<usize> {
     let join = |places: Vec<usize>, steps: &Vec<usize>| {
         places.iter().flat_map(|place| steps.iter().map(move |step| place + step)).collect()
     };
@@ -127,7 +131,7 @@ fn places(axes: &[Vec<usize>]) -> Vec<usize> {
 
 impl<V: Value> Run<'_, V> {
     /// Entries of the first operand, floats or whole numbers, by their places in it.
-    fn chosen(&mut self, operands: &[Slot<V>], places: &[usize], shape: &[usize]) -> Result<Slot<V>> {
+    pub(super) fn chosen(&mut self, operands: &[Slot<V>], places: &[usize], shape: &[usize]) -> Result<Slot<V>> {
         let places: Option<Vec<u32>> = places.iter().map(|&place| u32::try_from(place).ok()).collect();
         let places = places.ok_or_else(|| self.misfit("more than 2^32 entries to choose from"))?;
         let indices = Tensor::from_vec(places, shape, &self.device)?;
@@ -135,7 +139,7 @@ impl<V: Value> Run<'_, V> {
     }
 
     /// Whole numbers of an operand, each below `size`; negative ones count from the end.
-    fn entries(&self, tensor: &Tensor, size: usize) -> Result<Vec<usize>> {
+    pub(super) fn entries(&self, tensor: &Tensor, size: usize) -> Result<Vec<usize>> {
         let entries = tensor.flatten_all()?.to_device(&Device::Cpu)?.to_dtype(candle_core::DType::I64)?;
         let entry = |&entry: &i64| {
             let from_end = if entry < 0 { entry + size as i64 } else { entry };
@@ -147,7 +151,7 @@ impl<V: Value> Run<'_, V> {
 }
 
 /// Which axes are chosen from, and where the chosen entries stand in the result.
-struct Layout {
+pub(super) struct Layout {
     chosen: Vec<usize>,
     /// Shape of the indices together.
     block: Vec<usize>,
@@ -156,7 +160,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(rank: usize, indices: &[Option<Vec<usize>>]) -> Result<Self, String> {
+    pub(super) fn new(rank: usize, indices: &[Option<Vec<usize>>]) -> Result<Self, String> {
         let chosen: Vec<usize> = (0..indices.len()).filter(|&axis| indices[axis].is_some()).collect();
         if chosen.is_empty() || indices.len() > rank {
             return Err(format!("{} indices do not fit {rank} axes", indices.len()));
@@ -173,7 +177,7 @@ impl Layout {
         axes
     }
 
-    fn shape(&self, dims: &[usize]) -> Vec<usize> {
+    pub(super) fn shape(&self, dims: &[usize]) -> Vec<usize> {
         let sizes = |axis: Result<usize, ()>| axis.map_or_else(|()| self.block.clone(), |axis| vec![dims[axis]]);
         self.axes(dims.len()).into_iter().flat_map(sizes).collect()
     }
@@ -231,23 +235,46 @@ impl Operation for Index {
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         let dims = operands.first().map_or(Ok(Vec::new()), Slot::shape)?;
+        let (places, shape) = run.indexed(&dims, operands, 1)?;
+        run.chosen(operands, &places, &shape)
+    }
+}
+
+impl<V: Value> Run<'_, V> {
+    /// Where the entries that the operands from `first` on choose lie in a flattened value, and the shape of the result.
+    pub(super) fn indexed(
+        &self,
+        dims: &[usize],
+        operands: &[Slot<V>],
+        first: usize,
+    ) -> Result<(Vec<usize>, Vec<usize>)> {
         let mut indices = Vec::new();
-        for (place, operand) in operands.iter().enumerate().skip(1) {
-            indices.push(if matches!(operand, Slot::None) { None } else { Some(run.whole(operands, place)?) });
+        for (place, operand) in operands.iter().enumerate().skip(first) {
+            indices.push(if matches!(operand, Slot::None) { None } else { Some(self.whole(operands, place)?) });
         }
         let shapes: Vec<_> = indices.iter().map(|index| index.as_ref().map(|index| index.dims().to_vec())).collect();
-        let layout = Layout::new(dims.len(), &shapes).map_err(|reason| run.misfit(reason))?;
-        let strides = strides(&dims);
+        let layout = Layout::new(dims.len(), &shapes).map_err(|reason| self.misfit(reason))?;
+        let strides = strides(dims);
         let mut block = vec![0; layout.block.iter().product()];
         for (axis, index) in indices.iter().enumerate() {
             let Some(index) = index else { continue };
-            let entries = run.entries(&index.broadcast_as(layout.block.as_slice())?, dims[axis])?;
+            let entries = self.entries(&index.broadcast_as(layout.block.as_slice())?, dims[axis])?;
             block.iter_mut().zip(entries).for_each(|(place, entry)| *place += entry * strides[axis]);
         }
         let steps =
             |axis: Result<usize, ()>| axis.map_or_else(|()| block.clone(), |axis| all_of(dims[axis], strides[axis]));
         let axes: Vec<Vec<usize>> = layout.axes(dims.len()).into_iter().map(steps).collect();
-        run.chosen(operands, &places(&axes), &layout.shape(&dims))
+        Ok((places(&axes), layout.shape(dims)))
+    }
+
+    /// Where the entries that `index` chooses along an axis lie in a flattened value.
+    pub(super) fn gathered(&self, dims: &[usize], index: &Tensor, along: usize) -> Result<Vec<usize>> {
+        let (shape, strides) = (index.dims(), strides(dims));
+        let steps = |at: usize| all_of(shape[at], if at == along { 0 } else { strides[at] });
+        let mut places = places(&(0..dims.len()).map(steps).collect::<Vec<_>>());
+        let entries = self.entries(index, dims[along])?;
+        places.iter_mut().zip(entries).for_each(|(place, entry)| *place += entry * strides[along]);
+        Ok(places)
     }
 }
 
@@ -273,12 +300,8 @@ impl Operation for Gather {
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         let (dims, index) = (operands.first().map_or(Ok(Vec::new()), Slot::shape)?, run.whole(operands, 1)?);
         let along = axis(self.dim, dims.len()).map_err(|reason| run.misfit(reason))?;
-        let (shape, strides) = (index.dims().to_vec(), strides(&dims));
-        let steps = |at: usize| all_of(shape[at], if at == along { 0 } else { strides[at] });
-        let mut places = places(&(0..dims.len()).map(steps).collect::<Vec<_>>());
-        let entries = run.entries(&index, dims[along])?;
-        places.iter_mut().zip(entries).for_each(|(place, entry)| *place += entry * strides[along]);
-        run.chosen(operands, &places, &shape)
+        let places = run.gathered(&dims, &index, along)?;
+        run.chosen(operands, &places, index.dims())
     }
 }
 

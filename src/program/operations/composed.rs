@@ -1,33 +1,33 @@
-//! Calls that are written with other operations, so that every answer about them follows: functions with kinks out of
-//! ReLU, quotients, powers, gated units.
+//! Activations that are written with other operations, so that every answer about them follows.
 
-use super::{Add, Chunk, Function, Matmul, Mul, PerChannel, Sub, Unary, Where};
+use super::{
+    Add, Chunk, Clamp, Compare, Comparison, Connective, Extremum, Function, Logical, Mul, PerChannel, Sub, Unary, Where,
+};
 use crate::program::{Call, Operand, Results};
 
 /// Reads a call of this family.
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
-        "abs" => absolute(call),
-        "leaky_relu" => leaky_relu(call),
+        "abs" | "absolute" => absolute(call),
+        "leaky_relu" | "rrelu" => leaky_relu(call),
         "elu" => elu(call),
+        "celu" => celu(call),
+        "selu" => selu(call),
         "prelu" | "_prelu_kernel" => prelu(call),
-        "relu6" => clamped(call, Some(0.0), Some(6.0)),
-        "hardtanh" => hardtanh(call),
-        "clamp" | "clip" => clamp(call),
-        "clamp_min" => call.number("min").and_then(|min| clamped(call, min, None)),
-        "clamp_max" => call.number("max").and_then(|max| clamped(call, None, max)),
+        "hardtanh" | "relu6" => hardtanh(call),
+        "clamp" | "clip" | "clamp_min" | "clamp_max" => clamp(call),
         "hardsigmoid" => hardsigmoid(call),
         "hardswish" => hardswish(call),
         "mish" => mish(call),
         "softplus" => softplus(call),
         "glu" => glu(call),
-        "square" => square(call),
-        "pow" => pow(call),
-        "neg" => call.operand("self").and_then(|x| call.gives(Mul {}, [x, Operand::Number(-1.0)])),
-        "div" | "true_divide" => div(call),
-        "rsub" => rsub(call),
-        "addmm" => addmm(call),
         "masked_fill" => masked_fill(call),
+        "hardshrink" => hardshrink(call),
+        "softshrink" => softshrink(call),
+        "tanhshrink" => tanhshrink(call),
+        "threshold" => threshold(call),
+        "softsign" => softsign(call),
+        "log_sigmoid" => log_sigmoid(call),
         _ => return None,
     })
 }
@@ -38,101 +38,130 @@ fn number(value: f64) -> Operand {
 
 impl Call<'_> {
     /// `factor · x`.
-    fn times(&mut self, x: &Operand, factor: f64) -> Operand {
+    pub(super) fn times(&mut self, x: &Operand, factor: f64) -> Operand {
         if factor == 1.0 { x.clone() } else { self.push(Mul {}, [x.clone(), number(factor)]) }
     }
 
     /// `x + shift`.
-    fn plus(&mut self, x: &Operand, shift: f64) -> Operand {
+    pub(super) fn plus(&mut self, x: &Operand, shift: f64) -> Operand {
         if shift == 0.0 { x.clone() } else { self.push(Add {}, [x.clone(), number(shift)]) }
     }
 
-    fn apply(&mut self, function: Function, x: &Operand) -> Operand {
+    pub(super) fn apply(&mut self, function: Function, x: &Operand) -> Operand {
         self.push(Unary::from(function), [x.clone()])
     }
 
-    /// `max(−x, 0)`.
+    /// `min(x, 0)`, with derivative 1 at 0.
     fn negative_part(&mut self, x: &Operand) -> Operand {
-        let negative = self.times(x, -1.0);
-        self.apply(Function::Relu, &negative)
+        self.push(Clamp { min: None, max: Some(0.0), closed: true }, [x.clone()])
     }
 
-    /// `min(max(x, low), high)`.
-    fn between(&mut self, x: &Operand, low: Option<f64>, high: Option<f64>) -> Operand {
-        let low_part = low.map(|low| {
-            let shifted = self.plus(x, -low);
-            let positive = self.apply(Function::Relu, &shifted);
-            self.plus(&positive, low)
-        });
-        let x = low_part.unwrap_or_else(|| x.clone());
-        let Some(high) = high else { return x };
-        // min(x, h) = h − max(h − x, 0)
-        let turned = self.times(&x, -1.0);
-        let left = self.plus(&turned, high);
-        let positive = self.apply(Function::Relu, &left);
-        let turned = self.times(&positive, -1.0);
-        self.plus(&turned, high)
+    /// `|x|`, with derivative 0 at 0.
+    pub(super) fn absolute(&mut self, x: &Operand) -> Operand {
+        let positive = self.push(Clamp { min: Some(0.0), max: None, closed: true }, [x.clone()]);
+        let negative = self.negative_part(x);
+        self.push(Sub {}, [positive, negative])
     }
 
     /// `min(max(x + 3, 0), 6) / 6`
     fn hard_gate(&mut self, x: &Operand) -> Operand {
         let shifted = self.plus(x, 3.0);
-        let cut = self.between(&shifted, Some(0.0), Some(6.0));
+        let cut = self.push(Clamp { min: Some(0.0), max: Some(6.0), closed: false }, [shifted]);
         self.times(&cut, 1.0 / 6.0)
+    }
+
+    /// `x / divisor`
+    pub(super) fn quotient(&mut self, x: &Operand, divisor: Operand) -> Operand {
+        let inverse = match divisor {
+            Operand::Number(divisor) => number(1.0 / divisor),
+            divisor => self.apply(Function::Reciprocal, &divisor),
+        };
+        self.push(Mul {}, [x.clone(), inverse])
     }
 }
 
-/// `max(x, 0) + max(−x, 0)`
 fn absolute(call: &mut Call<'_>) -> Results {
     let x = call.operand("self")?;
-    let (positive, negative) = (call.apply(Function::Relu, &x), call.negative_part(&x));
-    call.gives(Add {}, [positive, negative])
+    Ok(vec![call.absolute(&x)])
 }
 
-/// `max(x, 0) − s·max(−x, 0)`
+/// `max(x, 0) + s·min(x, 0)`; of random slopes the mean.
 fn leaky_relu(call: &mut Call<'_>) -> Results {
-    let (x, slope) = (call.operand("self")?, call.number("negative_slope")?.unwrap_or(0.01));
+    let x = call.operand("self")?;
+    let slope = match call.name {
+        "rrelu" => {
+            let (lower, upper) = (call.number("lower")?.unwrap_or(0.125), call.number("upper")?.unwrap_or(1.0 / 3.0));
+            let training = call.flag("training", false)?;
+            call.only("training", training, false)?;
+            0.5 * (lower + upper)
+        }
+        _ => call.number("negative_slope")?.unwrap_or(0.01),
+    };
     let (positive, negative) = (call.apply(Function::Relu, &x), call.negative_part(&x));
-    let negative = call.times(&negative, -slope);
+    let negative = call.times(&negative, slope);
     call.gives(Add {}, [positive, negative])
 }
 
-/// `s (max(x, 0) + α (e^{−max(−i x, 0)} − 1))`, `i` the scale of the input.
+/// `s (max(x, 0) + α (e^{i min(x, 0)} − 1))`, `i` the scale of the input.
 fn elu(call: &mut Call<'_>) -> Results {
     let x = call.operand("self")?;
     let mut setting = |name: &str| Ok::<f64, String>(call.number(name)?.unwrap_or(1.0));
     let (alpha, scale, input_scale) = (setting("alpha")?, setting("scale")?, setting("input_scale")?);
-    let (positive, negative) = (call.apply(Function::Relu, &x), call.negative_part(&x));
-    let exponent = call.times(&negative, -input_scale);
-    let exponential = call.apply(Function::Exp, &exponent);
-    let shifted = call.plus(&exponential, -1.0);
-    let low = call.times(&shifted, alpha);
+    exponential_unit(call, &x, [alpha, scale, input_scale])
+}
+
+fn exponential_unit(call: &mut Call<'_>, x: &Operand, [alpha, scale, input_scale]: [f64; 3]) -> Results {
+    let (positive, negative) = (call.apply(Function::Relu, x), call.negative_part(x));
+    let exponent = call.times(&negative, input_scale);
+    let exponential = call.apply(Function::Expm1, &exponent);
+    let low = call.times(&exponential, alpha);
     let sum = call.push(Add {}, [positive, low]);
     Ok(vec![call.times(&sum, scale)])
 }
 
-/// `max(x, 0) − w·max(−x, 0)`, `w` for each entry of axis 1.
+fn celu(call: &mut Call<'_>) -> Results {
+    let (x, alpha) = (call.operand("self")?, call.number("alpha")?.unwrap_or(1.0));
+    exponential_unit(call, &x, [alpha, 1.0, 1.0 / alpha])
+}
+
+/// The constants of Klambauer et al. 2017.
+fn selu(call: &mut Call<'_>) -> Results {
+    let x = call.operand("self")?;
+    exponential_unit(call, &x, [1.673_263_242_354_377_2, 1.050_700_987_355_480_5, 1.0])
+}
+
+/// `max(x, 0) + w·min(x, 0)`, `w` for each entry of axis 1.
 fn prelu(call: &mut Call<'_>) -> Results {
     let (x, weight) = (call.operand("self")?, call.operand("weight")?);
     let (positive, negative) = (call.apply(Function::Relu, &x), call.negative_part(&x));
     let slopes = call.push(PerChannel {}, [weight, x]);
     let product = call.push(Mul {}, [negative, slopes]);
-    call.gives(Sub {}, [positive, product])
-}
-
-fn clamped(call: &mut Call<'_>, low: Option<f64>, high: Option<f64>) -> Results {
-    let x = call.operand("self")?;
-    Ok(vec![call.between(&x, low, high)])
+    call.gives(Add {}, [positive, product])
 }
 
 fn hardtanh(call: &mut Call<'_>) -> Results {
-    let (low, high) = (call.number("min_val")?.unwrap_or(-1.0), call.number("max_val")?.unwrap_or(1.0));
-    clamped(call, Some(low), Some(high))
+    let (min, max) = match call.name {
+        "relu6" => (0.0, 6.0),
+        _ => (call.number("min_val")?.unwrap_or(-1.0), call.number("max_val")?.unwrap_or(1.0)),
+    };
+    let x = call.operand("self")?;
+    call.gives(Clamp { min: Some(min), max: Some(max), closed: false }, [x])
 }
 
+/// Bounds that are numbers or values.
 fn clamp(call: &mut Call<'_>) -> Results {
-    let (low, high) = (call.number("min")?, call.number("max")?);
-    clamped(call, low, high)
+    let (mut x, mut bounds) = (call.operand("self")?, [None; 2]);
+    for (bound, name) in bounds.iter_mut().zip(["min", "max"]) {
+        match call.optional(name)? {
+            Operand::None => {}
+            Operand::Number(number) => *bound = Some(number),
+            value => x = call.push(Extremum { largest: name == "min" }, [x, value]),
+        }
+    }
+    match bounds {
+        [None, None] => Ok(vec![x]),
+        [min, max] => call.gives(Clamp { min, max, closed: true }, [x]),
+    }
 }
 
 fn hardsigmoid(call: &mut Call<'_>) -> Results {
@@ -174,65 +203,52 @@ fn glu(call: &mut Call<'_>) -> Results {
     call.gives(Mul {}, [a, gate])
 }
 
-fn square(call: &mut Call<'_>) -> Results {
-    let x = call.operand("self")?;
-    call.gives(Mul {}, [x.clone(), x])
-}
-
-/// Whole exponents as products, by squaring; halves by roots.
-fn pow(call: &mut Call<'_>) -> Results {
-    let x = call.operand("self")?;
-    let exponent = call.number("exponent")?.ok_or("its exponent is missing")?;
-    if exponent == 0.5 || exponent == -0.5 {
-        return Ok(vec![call.apply(if exponent > 0.0 { Function::Sqrt } else { Function::Rsqrt }, &x)]);
-    }
-    if exponent.fract() != 0.0 || exponent == 0.0 || exponent.abs() > 64.0 {
-        return Err(format!("the exponent {exponent} is not supported"));
-    }
-    let (mut left, mut factor, mut product) = (exponent.abs() as u32, x, None);
-    while left > 0 {
-        if left % 2 == 1 {
-            product = Some(match product {
-                None => factor.clone(),
-                Some(product) => call.push(Mul {}, [product, factor.clone()]),
-            });
-        }
-        left /= 2;
-        if left > 0 {
-            factor = call.push(Mul {}, [factor.clone(), factor]);
-        }
-    }
-    let power = product.ok_or("its exponent is missing")?;
-    Ok(vec![if exponent < 0.0 { call.apply(Function::Reciprocal, &power) } else { power }])
-}
-
-fn div(call: &mut Call<'_>) -> Results {
-    let (x, divisor) = (call.operand("self")?, call.operand("other")?);
-    let inverse = match divisor {
-        Operand::Number(divisor) => number(1.0 / divisor),
-        divisor => call.apply(Function::Reciprocal, &divisor),
-    };
-    call.gives(Mul {}, [x, inverse])
-}
-
-/// `other − α·input`
-fn rsub(call: &mut Call<'_>) -> Results {
-    let (x, other) = (call.operand("self")?, call.operand("other")?);
-    let alpha = call.number("alpha")?.unwrap_or(1.0);
-    let negative = call.times(&x, -alpha);
-    call.gives(Add {}, [negative, other])
-}
-
-/// `β·input + α·(mat1 mat2)`
-fn addmm(call: &mut Call<'_>) -> Results {
-    let (x, a, b) = (call.operand("self")?, call.operand("mat1")?, call.operand("mat2")?);
-    let (beta, alpha) = (call.number("beta")?.unwrap_or(1.0), call.number("alpha")?.unwrap_or(1.0));
-    let product = call.push(Matmul {}, [a, b]);
-    let (product, x) = (call.times(&product, alpha), call.times(&x, beta));
-    call.gives(Add {}, [product, x])
-}
-
 fn masked_fill(call: &mut Call<'_>) -> Results {
     let (x, mask, value) = (call.operand("self")?, call.operand("mask")?, call.operand("value")?);
     call.gives(Where {}, [mask, value, x])
+}
+
+/// `x` beyond `±λ`, else 0.
+fn hardshrink(call: &mut Call<'_>) -> Results {
+    let (x, bound) = (call.operand("self")?, call.number("lambd")?.unwrap_or(0.5));
+    let above = call.push(Compare { comparison: Comparison::Gt }, [x.clone(), number(bound)]);
+    let below = call.push(Compare { comparison: Comparison::Lt }, [x.clone(), number(-bound)]);
+    let beyond = call.push(Logical { connective: Connective::Or }, [above, below]);
+    call.gives(Where {}, [beyond, x, number(0.0)])
+}
+
+/// `x − min(max(x, −λ), λ)`
+fn softshrink(call: &mut Call<'_>) -> Results {
+    let (x, bound) = (call.operand("self")?, call.number("lambd")?.unwrap_or(0.5));
+    let inner = call.push(Clamp { min: Some(-bound), max: Some(bound), closed: true }, [x.clone()]);
+    call.gives(Sub {}, [x, inner])
+}
+
+fn tanhshrink(call: &mut Call<'_>) -> Results {
+    let x = call.operand("self")?;
+    let tanh = call.apply(Function::Tanh, &x);
+    call.gives(Sub {}, [x, tanh])
+}
+
+fn threshold(call: &mut Call<'_>) -> Results {
+    let x = call.operand("self")?;
+    let (bound, value) = (call.operand("threshold")?, call.operand("value")?);
+    let above = call.push(Compare { comparison: Comparison::Gt }, [x.clone(), bound]);
+    call.gives(Where {}, [above, x, value])
+}
+
+/// `x / (1 + |x|)`
+fn softsign(call: &mut Call<'_>) -> Results {
+    let x = call.operand("self")?;
+    let size = call.absolute(&x);
+    let divisor = call.plus(&size, 1.0);
+    Ok(vec![call.quotient(&x, divisor)])
+}
+
+/// `−ln(1 + e^{−x})`
+fn log_sigmoid(call: &mut Call<'_>) -> Results {
+    let x = call.operand("self")?;
+    let negative = call.times(&x, -1.0);
+    let softplus = call.apply(Function::Softplus, &negative);
+    Ok(vec![call.times(&softplus, -1.0)])
 }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Cat, Slice, Sub};
+use super::resampling::Map;
 use crate::Result;
 use crate::autodiff::Value;
 use crate::kernels;
@@ -64,7 +64,7 @@ pub struct Logical {
     pub connective: Connective,
 }
 
-/// Sums of whole numbers, or counts of truth values, up to each entry of an axis.
+/// Sums of numbers, or counts of truth values, up to each entry of an axis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cumsum {
@@ -81,15 +81,15 @@ pub struct PerChannel {}
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     let joined = |connective| Logical { connective };
     Some(match call.name {
-        "zeros" | "new_zeros" => full(call, Some(0.0)),
+        "zeros" | "new_zeros" | "empty" | "new_empty" => full(call, Some(0.0)),
         "ones" | "new_ones" => full(call, Some(1.0)),
         "full" | "new_full" => full(call, None),
-        "zeros_like" | "zero" => fill(call, Some(0.0), "value"),
+        "zeros_like" | "zero" | "empty_like" => fill(call, Some(0.0), "value"),
         "ones_like" => fill(call, Some(1.0), "value"),
         "full_like" => fill(call, None, "fill_value"),
         "fill" => fill(call, None, "value"),
         "copy" => fill(call, None, "src"),
-        "to" | "_to_copy" => to(call),
+        "to" | "_to_copy" | "type_as" => to(call),
         "__and__" | "bitwise_and" | "logical_and" => {
             pair(call).and_then(|pair| call.gives(joined(Connective::And), pair))
         }
@@ -97,61 +97,68 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
         "__xor__" | "bitwise_xor" | "logical_xor" => {
             pair(call).and_then(|pair| call.gives(joined(Connective::Xor), pair))
         }
-        "bitwise_not" | "logical_not" => call.operand("self").and_then(|x| call.gives(joined(Connective::Not), [x])),
+        "bitwise_not" | "logical_not" => call.operand("self").and_then(|x| {
+            let x = if call.name == "logical_not" { truth(call, x) } else { x };
+            call.gives(joined(Connective::Not), [x])
+        }),
         "cumsum" => cumsum(call),
-        "diff" => diff(call),
         _ => return None,
     })
 }
 
 fn full(call: &mut Call<'_>, value: Option<f64>) -> Results {
-    let like = call.optional("self")?;
+    call.optional("self")?;
     let size = call.sizes("size")?.ok_or("its sizes are missing")?;
     let fill_value =
         value.map_or_else(|| call.number("fill_value"), |value| Ok(Some(value)))?.ok_or("its value is missing")?;
-    let kind = call.kind("dtype")?;
-    if kind.is_none() && like != Operand::None {
-        return Err("its type is missing".into());
-    }
-    call.gives(Full { size, fill_value, kind: kind.unwrap_or_default() }, [])
+    let made = call.made.as_ref().map(|(kind, _)| *kind);
+    let kind = call.kind("dtype")?.or(made).ok_or("its type is missing")?;
+    call.gives(Full { size, fill_value, kind }, [])
 }
 
 fn fill(call: &mut Call<'_>, value: Option<f64>, name: &str) -> Results {
     let x = call.operand("self")?;
     let value = value.map_or_else(|| call.operand(name), |value| Ok(Operand::Number(value)))?;
-    let floats = call.kind("dtype")?.is_none_or(|kind| kind == Kind::Float);
-    call.only("dtype", floats, true)?;
+    call.kind("dtype")?;
+    let x = match &call.made {
+        Some((kind, _)) if call.is_whole(&x) || *kind != Kind::Float => {
+            let kind = *kind;
+            call.push(To { kind }, [x])
+        }
+        _ => x,
+    };
     call.gives(Fill {}, [x, value])
 }
 
 /// Devices and precisions change no value here.
 fn to(call: &mut Call<'_>) -> Results {
     let x = call.operand("self")?;
-    match call.kind("dtype")? {
+    call.optional("other")?;
+    match call.kind("dtype")?.or(call.made.as_ref().map(|(kind, _)| *kind)) {
         None => Ok(vec![x]),
         Some(kind) => call.gives(To { kind }, [x]),
     }
 }
 
 fn pair(call: &mut Call<'_>) -> Result<[Operand; 2], String> {
-    Ok([call.operand("self")?, call.operand("other")?])
+    let pair = [call.operand("self")?, call.operand("other")?];
+    Ok(if call.name.starts_with("logical") { pair.map(|x| truth(call, x)) } else { pair })
+}
+
+/// Whether a number is not 0.
+fn truth(call: &mut Call<'_>, x: Operand) -> Operand {
+    if call.is_truth(&x) { x } else { call.push(To { kind: Kind::Truth }, [x]) }
 }
 
 fn cumsum(call: &mut Call<'_>) -> Results {
     let (x, dim) = (call.operand("self")?, call.int("dim", None)?);
-    call.gives(Cumsum { dim }, [x])
-}
-
-/// Each entry less the one before it.
-fn diff(call: &mut Call<'_>) -> Results {
-    let (x, n, dim) = (call.operand("self")?, call.int("n", Some(1))?, call.int("dim", Some(-1))?);
-    call.only("n", n, 1)?;
-    let parts = [call.optional("prepend")?, x, call.optional("append")?];
-    let parts: Vec<Operand> = parts.into_iter().filter(|part| part.name().is_some()).collect();
-    let x = if parts.len() == 1 { parts[0].clone() } else { call.push(Cat { dim }, parts) };
-    let later = call.push(Slice { dim, start: 1, end: i64::MAX, step: 1 }, [x.clone()]);
-    let earlier = call.push(Slice { dim, start: 0, end: -1, step: 1 }, [x]);
-    call.gives(Sub {}, [later, earlier])
+    match call.kind("dtype")? {
+        Some(kind) if call.is_whole(&x) == (kind == Kind::Float) => {
+            let x = call.push(To { kind }, [x]);
+            call.gives(Cumsum { dim }, [x])
+        }
+        _ => call.gives(Cumsum { dim }, [x]),
+    }
 }
 
 /// The answers that are alike.
@@ -323,10 +330,8 @@ impl Operation for Cumsum {
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let x = fact(operands, 0)?;
         axis(self.dim, x.shape.len())?;
-        match x.kind {
-            Kind::Float => Err("sums of floats up to each entry are not supported".into()),
-            _ => Ok(Fact { kind: Kind::Whole, ..Fact::float(&x.shape) }),
-        }
+        let kind = if x.kind == Kind::Float { Kind::Float } else { Kind::Whole };
+        Ok(Fact { kind, ..Fact::float(&x.shape) })
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
@@ -335,7 +340,13 @@ impl Operation for Cumsum {
     }
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
-        let x = run.whole(operands, 0)?.to_dtype(DType::I64)?;
+        let Some(x) = run.whole_or_none(operands, 0) else {
+            let x = run.var(operands, 0)?;
+            let along = axis(self.dim, x.dims()?.len()).map_err(|reason| run.misfit(reason))?;
+            let map = Map::of(x.dims()?[along], x.dims()?[along], |to, from| f64::from(u8::from(from <= to)));
+            return Ok(Slot::Float(run.along(&x, along, &map)?));
+        };
+        let x = x.to_dtype(DType::I64)?;
         let along = axis(self.dim, x.rank()).map_err(|reason| run.misfit(reason))?;
         let (dims, inner) = (x.dims().to_vec(), x.dims()[along + 1..].iter().product::<usize>());
         let mut values = x.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<i64>()?;

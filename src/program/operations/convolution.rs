@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Squeeze, Unsqueeze, image};
+use super::{Pad, Squeeze, Unsqueeze, image};
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{Bilinear, ConvGeometry, Linear};
@@ -11,7 +11,7 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Call, Fact, Operand, Results, Start};
+use crate::program::{Call, Fact, Op, Operand, Results, Start};
 
 /// Cross-correlation of images `[N, C, H, W]` with filters `[out, C/groups, h, w]`, and a bias per channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,40 +48,64 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
         "conv2d" => conv2d(call),
         "conv1d" => conv1d(call),
-        "conv_transpose2d" => conv_transpose2d(call),
+        "conv_transpose1d" => conv_transpose::<1>(call),
+        "conv_transpose2d" => conv_transpose::<2>(call),
         _ => return None,
     })
 }
 
-/// Input, weight and bias.
-fn operands_of(call: &mut Call<'_>) -> Result<[Operand; 3], String> {
-    Ok([call.operand("input")?, call.operand("weight")?, call.optional("bias")?])
+/// Input, weight and bias of a convolution along `N` axes, and its dilation. Padding by name: `same` keeps the sizes, with one zero more
+/// behind where their number is odd.
+pub(super) fn operands_of<const N: usize>(call: &mut Call<'_>) -> Result<([Operand; 3], [usize; N]), String> {
+    let (mut x, weight) = (call.operand("input")?, call.operand("weight")?);
+    let dilation = call.counts::<N>("dilation", Some(1))?;
+    if call.is_text("padding") {
+        let name = call.text("padding")?;
+        let shape = call.shape(&weight)?;
+        for (axis, size) in shape.iter().enumerate().skip(2).filter(|_| name.as_deref() == Some("same")) {
+            let zeros = dilation[axis - 2] * usize::try_from(size.at(0) - 1).unwrap_or(0);
+            if zeros > 0 {
+                x = call.push(Pad { dim: axis as i64, pad: [zeros / 2, zeros - zeros / 2] }, [x]);
+            }
+        }
+    }
+    Ok(([x, weight, call.optional("bias")?], dilation))
 }
 
 fn conv2d(call: &mut Call<'_>) -> Results {
-    let operands = operands_of(call)?;
+    let (operands, dilation) = operands_of(call)?;
     let (stride, padding) = (call.counts("stride", Some(1))?, call.counts("padding", Some(0))?);
-    let (dilation, groups) = (call.counts("dilation", Some(1))?, call.count("groups", Some(1))?);
+    let groups = call.count("groups", Some(1))?;
     call.gives(Conv2d { stride, padding, dilation, groups }, operands)
 }
 
 /// Images of height 1.
 fn conv1d(call: &mut Call<'_>) -> Results {
-    let [x, weight, bias] = operands_of(call)?;
+    let (operands, [dilation]) = operands_of(call)?;
     let ([stride], [padding]) = (call.counts("stride", Some(1))?, call.counts("padding", Some(0))?);
-    let ([dilation], groups) = (call.counts("dilation", Some(1))?, call.count("groups", Some(1))?);
+    let groups = call.count("groups", Some(1))?;
     let conv = Conv2d { stride: [1, stride], padding: [0, padding], dilation: [1, dilation], groups };
+    on_lines(call, conv, operands)
+}
+
+/// An operation on images, on images of height 1.
+fn on_lines(call: &mut Call<'_>, operation: impl Into<Op>, [x, weight, bias]: [Operand; 3]) -> Results {
     let [x, weight] = [x, weight].map(|x| call.push(Unsqueeze { dim: 2 }, [x]));
-    let y = call.push(conv, [x, weight, bias]);
+    let y = call.push(operation, [x, weight, bias]);
     call.gives(Squeeze { dim: vec![2] }, [y])
 }
 
-fn conv_transpose2d(call: &mut Call<'_>) -> Results {
-    let operands = operands_of(call)?;
-    let (stride, padding) = (call.counts("stride", Some(1))?, call.counts("padding", Some(0))?);
-    let (output_padding, groups) = (call.counts("output_padding", Some(0))?, call.count("groups", Some(1))?);
-    let dilation = call.counts("dilation", Some(1))?;
-    call.gives(ConvTranspose2d { stride, padding, output_padding, dilation, groups }, operands)
+fn conv_transpose<const N: usize>(call: &mut Call<'_>) -> Results {
+    let (operands, dilation) = operands_of::<N>(call)?;
+    let (stride, padding) = (call.counts::<N>("stride", Some(1))?, call.counts::<N>("padding", Some(0))?);
+    let (output_padding, groups) = (call.counts::<N>("output_padding", Some(0))?, call.count("groups", Some(1))?);
+    // Along one axis, the height is 1.
+    let pair =
+        |counts: [usize; N], height: usize| if N == 1 { [height, counts[0]] } else { [counts[0], counts[N - 1]] };
+    let (stride, padding) = (pair(stride, 1), pair(padding, 0));
+    let (output_padding, dilation) = (pair(output_padding, 0), pair(dilation, 1));
+    let conv = ConvTranspose2d { stride, padding, output_padding, dilation, groups };
+    if N == 1 { on_lines(call, conv, operands) } else { call.gives(conv, operands) }
 }
 
 impl Conv2d {

@@ -1,7 +1,8 @@
-//! Sums of products over named axes (Einstein's convention), by one batched matrix product.
+//! Sums of products over named axes (Einstein's convention), by one batched matrix product for each pair of operands.
 
 use serde::{Deserialize, Serialize};
 
+use super::{Permute, Sum};
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{self, Bilinear};
@@ -9,7 +10,7 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{RowAxis, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Call, Fact, Results, Start};
+use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// `equation` says which axes of the two operands are the same, and which of them the result has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,14 +25,71 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     (call.name == "einsum").then(|| einsum(call))
 }
 
+/// Pair by pair; what one operand alone has is summed before, and the axes are put in order at the end.
 fn einsum(call: &mut Call<'_>) -> Results {
     let equation = call.text("equation")?.ok_or("its equation is missing")?;
-    let equation: String = equation.chars().filter(|letter| !letter.is_whitespace()).collect();
     let operands = call.operands("tensors")?;
-    let path = call.ints("path")?;
-    call.only("path", path, None)?;
-    Axes::of(&equation)?;
-    call.gives(Einsum { equation }, operands)
+    // The order that PyTorch would choose for speed.
+    call.ints("path")?;
+    let (terms, out) = terms(call, &equation, &operands)?;
+    let mut pairs = operands.into_iter().zip(terms.iter().cloned());
+    let (mut x, mut axes) = pairs.next().ok_or("it has no operands")?;
+    for (place, (other, own)) in pairs.enumerate() {
+        let later = |axis: &char| out.contains(axis) || terms[place + 2..].iter().any(|term| term.contains(axis));
+        (x, axes) = summed(call, x, axes, |axis| own.contains(axis) || later(axis));
+        let (other, own) = summed(call, other, own, |axis| axes.contains(axis) || later(axis));
+        let joined = axes.iter().chain(own.iter().filter(|axis| !axes.contains(axis)));
+        let kept: Vec<char> = joined.copied().filter(later).collect();
+        let text = |axes: &[char]| axes.iter().collect::<String>();
+        let equation = format!("{},{}->{}", text(&axes), text(&own), text(&kept));
+        Axes::of(&equation)?;
+        (x, axes) = (call.push(Einsum { equation }, [x, other]), kept);
+    }
+    let (x, axes) = summed(call, x, axes, |axis| out.contains(axis));
+    let dims: Vec<i64> = order(&axes, out.iter().copied()).into_iter().map(|axis| axis as i64).collect();
+    if dims.len() != axes.len() || dims.len() != out.len() {
+        return Err(format!("the equation `{equation}` is not supported"));
+    }
+    if dims.is_sorted() { Ok(vec![x]) } else { call.gives(Permute { dims }, [x]) }
+}
+
+/// The operand summed over the axes that are not kept, and the others.
+fn summed(call: &mut Call<'_>, x: Operand, axes: Vec<char>, kept: impl Fn(&char) -> bool) -> (Operand, Vec<char>) {
+    let dim: Vec<i64> = (0..).zip(&axes).filter(|(_, axis)| !kept(axis)).map(|(dim, _)| dim).collect();
+    let x = if dim.is_empty() { x } else { call.push(Sum { dim, keepdim: false }, [x]) };
+    (x, axes.into_iter().filter(|axis| kept(axis)).collect())
+}
+
+/// The axes of each operand and of the result; those that `...` stands for get letters of their own.
+fn terms(call: &Call<'_>, equation: &str, operands: &[Operand]) -> Result<(Vec<Vec<char>>, Vec<char>), String> {
+    let text: String = equation.chars().filter(|letter| !letter.is_whitespace()).collect();
+    let (inputs, out) = text.split_once("->").map_or((text.as_str(), None), |(inputs, out)| (inputs, Some(out)));
+    let inputs: Vec<&str> = inputs.split(',').collect();
+    if inputs.len() != operands.len() {
+        return Err(format!("the equation `{equation}` does not fit {} operands", operands.len()));
+    }
+    let free: Vec<char> = ('A'..='Z').chain('a'..='z').filter(|letter| !text.contains(*letter)).collect();
+    let (mut terms, mut hidden) = (Vec::new(), Vec::new());
+    for (input, operand) in inputs.iter().zip(operands) {
+        let named = input.replace("...", "").chars().count();
+        let count = if input.contains("...") { call.rank(operand)?.saturating_sub(named) } else { 0 };
+        let own = free.get(free.len().saturating_sub(count)..).unwrap_or_default();
+        if count > hidden.len() {
+            hidden = own.to_vec();
+        }
+        terms.push(input.replace("...", &own.iter().collect::<String>()).chars().collect::<Vec<char>>());
+    }
+    let out = match out {
+        Some(out) => out.replace("...", &hidden.iter().collect::<String>()).chars().collect(),
+        None => {
+            let all: Vec<char> = terms.iter().flatten().copied().filter(|axis| !hidden.contains(axis)).collect();
+            let mut once: Vec<char> =
+                all.iter().copied().filter(|a| all.iter().filter(|b| a == *b).count() == 1).collect();
+            once.sort_unstable();
+            [hidden, once].concat()
+        }
+    };
+    Ok((terms, out))
 }
 
 /// The letters of both operands and of the result.

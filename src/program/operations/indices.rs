@@ -11,7 +11,7 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, COUNTS, RowAxis, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Call, Fact, Kind, Operand, Results, Size, Start};
+use crate::program::{Call, Fact, Kind, Results, Size, Start};
 
 /// The whole numbers `0, 1, …, end − 1`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,7 +58,6 @@ pub struct Where {}
 /// Reads a call of this family.
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     let comparison = match call.name {
-        "arange" => return Some(arange(call)),
         "embedding" => return Some(embedding(call)),
         "where" => return Some(choice(call)),
         "eq" => Comparison::Eq,
@@ -71,19 +70,6 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     };
     let operands = call.operand("self").and_then(|a| Ok([a, call.operand("other")?]));
     Some(operands.and_then(|operands| call.gives(Compare { comparison }, operands)))
-}
-
-fn arange(call: &mut Call<'_>) -> Results {
-    let (start, step) = (call.int("start", Some(0))?, call.int("step", Some(1))?);
-    let end = call.size("end")?;
-    let kind = call.kind("dtype")?.unwrap_or(Kind::Whole);
-    call.only("dtype", kind, Kind::Whole)?;
-    call.only("step", step, 1)?;
-    let places = call.push(Arange { end: end - Size::fixed(start) }, []);
-    if start == 0 {
-        return Ok(vec![places]);
-    }
-    call.gives(super::Add {}, [places, Operand::Number(start as f64)])
 }
 
 fn embedding(call: &mut Call<'_>) -> Results {
@@ -260,7 +246,12 @@ impl Operation for Where {
         if condition.kind != Kind::Truth {
             return Err("expects truth values as its condition".into());
         }
-        Ok(Fact::float(&broadcast(&broadcast(&a.shape, &b.shape)?, &condition.shape)?))
+        let kind = match (a.kind, b.kind) {
+            (a, b) if a == b => a,
+            (Kind::Float, _) | (_, Kind::Float) => Kind::Float,
+            _ => Kind::Whole,
+        };
+        Ok(Fact { kind, ..Fact::float(&broadcast(&broadcast(&a.shape, &b.shape)?, &condition.shape)?) })
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
@@ -268,7 +259,15 @@ impl Operation for Where {
     }
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
-        let (condition, a, b) = (run.whole(operands, 0)?, run.var(operands, 1)?, run.var(operands, 2)?);
+        let condition = run.whole(operands, 0)?;
+        if let (Ok(a), Ok(b)) = (run.whole(operands, 1), run.whole(operands, 2)) {
+            let shape = condition.shape().broadcast_shape_binary_op(a.shape(), "where")?;
+            let shape = shape.broadcast_shape_binary_op(b.shape(), "where")?;
+            let wide = |x: &Tensor| x.to_dtype(DType::I64)?.broadcast_as(&shape)?.contiguous();
+            let chosen = condition.ne(0u8)?.broadcast_as(&shape)?.where_cond(&wide(&a)?, &wide(&b)?)?;
+            return Ok(Slot::Whole(chosen));
+        }
+        let (a, b) = (run.var(operands, 1)?, run.var(operands, 2)?);
         let shape = broadcast(a.dims()?, b.dims()?).and_then(|shape| broadcast(&shape, condition.dims()));
         let shape = shape.map_err(|reason| run.misfit(reason))?;
         let gate = condition.to_dtype(run.dtype)?.broadcast_as(shape.as_slice())?.contiguous()?;

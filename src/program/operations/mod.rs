@@ -10,22 +10,37 @@ mod composed;
 mod constants;
 mod convolution;
 mod einsum;
+mod experts;
+mod extremes;
 mod fused;
+mod grids;
 mod indices;
+mod interpolation;
+mod losses;
+mod moments;
 mod normalisation;
+mod padding;
 mod parts;
+mod piecewise;
 mod pointwise;
 mod pooling;
 mod products;
+mod quotients;
 mod random;
+mod rearranged;
 mod recurrent;
 mod reductions;
 mod resampling;
+mod sampling;
+mod scans;
+mod scatter;
 mod shapes;
+mod volumes;
+mod windows;
 mod writes;
 
 pub use arithmetic::{Add, Mul, Sub};
-pub use attention::{ScaledDotProductAttention, Softmax};
+pub use attention::{LogSoftmax, LogSumExp, ScaledDotProductAttention, Softmax};
 pub use axes::{Expand, Permute, Squeeze, Transpose, Unsqueeze};
 pub use batch_norm::BatchNorm;
 pub use checks::{Expect, Expected};
@@ -33,24 +48,34 @@ pub use choice::{Gather, Index, Roll};
 pub use constants::{Connective, Cumsum, Fill, Full, Logical, PerChannel, To};
 pub use convolution::{Conv2d, ConvTranspose2d};
 pub use einsum::Einsum;
+pub use experts::{EmbeddingBag, GroupedMm, Histc};
+pub use extremes::{Amax, TopK};
 pub use fused::{First, Fused, Tokens};
 pub use indices::{Arange, Compare, Comparison, Embedding, Where};
+pub use interpolation::{Interpolated, Upsample};
+pub use moments::{Norm, Variance};
 pub use normalisation::{GroupNorm, InstanceNorm, LayerNorm, RmsNorm};
 pub use parts::{Cat, Chunk, Pad, Select, Slice};
-pub use pointwise::{Function, Unary};
+pub use piecewise::{Clamp, Extremum, RoundedDiv, Step, Steps};
+pub use pointwise::{Function, Pow, Unary};
 pub use pooling::{AvgPool2d, MaxPool2d};
 pub use products::{Linear, Matmul};
 pub use random::{Draw, Dropout, Law};
-pub use recurrent::{Lstm, Recurrent};
+pub use rearranged::{Fold, Picked, Rearrange};
+pub use recurrent::{Cell, Recurrent, Rnn};
 pub use reductions::{Mean, Sum};
-pub use resampling::{AdaptiveAvgPool, UpsampleBilinear2d};
+pub use resampling::{AdaptiveAvgPool, AvgPool};
+pub use scans::{Cumprod, Prod};
+pub use scatter::{IndexPut, Scatter};
 pub use shapes::{Flatten, Unflatten, View};
+pub use volumes::Conv3d;
+pub use windows::{AdaptiveMaxPool, MaxPool, Windows};
 pub use writes::{SliceScatter, ViewAs};
 
 use super::{Call, Fact, Results};
 
 /// Every family that reads calls of PyTorch's.
-const FAMILIES: [fn(&mut Call<'_>) -> Option<Results>; 21] = [
+const FAMILIES: [fn(&mut Call<'_>) -> Option<Results>; 35] = [
     arithmetic::read,
     attention::read,
     axes::read,
@@ -60,17 +85,31 @@ const FAMILIES: [fn(&mut Call<'_>) -> Option<Results>; 21] = [
     constants::read,
     convolution::read,
     einsum::read,
+    experts::read,
+    extremes::read,
+    grids::read,
     indices::read,
+    interpolation::read,
+    losses::read,
+    moments::read,
     normalisation::read,
+    padding::read,
     parts::read,
+    piecewise::read,
     pointwise::read,
-    pooling::read,
     products::read,
+    quotients::read,
     random::read,
+    rearranged::read,
     recurrent::read,
     reductions::read,
     resampling::read,
+    sampling::read,
+    scans::read,
+    scatter::read,
     shapes::read,
+    volumes::read,
+    windows::read,
     writes::read,
 ];
 

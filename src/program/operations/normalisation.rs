@@ -3,6 +3,7 @@
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
 
+use super::{BatchNorm, Flatten, ViewAs};
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{Bilinear, Linear, Pointwise};
@@ -11,7 +12,7 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Call, Fact, Operand, Results, Start};
+use crate::program::{Call, Fact, Op, Operand, Results, Start};
 
 /// Normalisation over the channels of a group and all positions of a row, then scale and shift per channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,24 +77,41 @@ fn group_norm(call: &mut Call<'_>) -> Results {
 fn instance_norm(call: &mut Call<'_>) -> Results {
     let operands = operands_of(call)?;
     let (_, eps) = (call.number("momentum")?, call.number("eps")?.unwrap_or(1e-5));
-    let own = call.flag("use_input_stats", true)?;
-    call.only("use_input_stats", own, true)?;
-    // Running statistics are written and not read.
-    call.optional("running_mean")?;
-    call.optional("running_var")?;
-    call.gives(InstanceNorm { eps }, operands)
+    let running = [call.optional("running_mean")?, call.optional("running_var")?];
+    if call.flag("use_input_stats", true)? {
+        // Running statistics are written and not read.
+        return call.gives(InstanceNorm { eps }, operands);
+    }
+    call.gives(BatchNorm { momentum: 0.1, eps }, [operands, running.to_vec()].concat())
 }
 
 fn layer_norm(call: &mut Call<'_>) -> Results {
-    let operands = operands_of(call)?;
-    let (normalized_shape, eps) = (call.counts("normalized_shape", None)?, call.number("eps")?.unwrap_or(1e-5));
-    call.gives(LayerNorm { normalized_shape, eps }, operands)
+    let (operands, eps) = (operands_of(call)?, call.number("eps")?.unwrap_or(1e-5));
+    over_last_axes(call, operands, |normalized_shape| LayerNorm { normalized_shape, eps }.into())
+}
+
+/// A normalisation of vectors along the last axes taken for one.
+fn over_last_axes(call: &mut Call<'_>, operands: Vec<Operand>, norm: impl Fn([usize; 1]) -> Op) -> Results {
+    let shape = call.ints("normalized_shape")?.ok_or("its shape is missing")?;
+    let sizes = shape.iter().map(|&size| usize::try_from(size).ok()).collect::<Option<Vec<_>>>();
+    let len = [sizes.ok_or("its shape is negative")?.iter().product()];
+    if shape.len() == 1 {
+        return call.gives(norm(len), operands);
+    }
+    let x = operands[0].clone();
+    let mut flat = Vec::new();
+    for (place, operand) in operands.into_iter().enumerate() {
+        let start_dim = if place == 0 { -(shape.len() as i64) } else { 0 };
+        let is_left_out = operand == Operand::None;
+        flat.push(if is_left_out { operand } else { call.push(Flatten { start_dim, end_dim: -1 }, [operand]) });
+    }
+    let y = call.push(norm(len), flat);
+    call.gives(ViewAs {}, [y, x])
 }
 
 fn rms_norm(call: &mut Call<'_>) -> Results {
-    let operands = [call.operand("input")?, call.optional("weight")?];
-    let (normalized_shape, eps) = (call.counts("normalized_shape", None)?, call.number("eps")?);
-    call.gives(RmsNorm { normalized_shape, eps }, operands)
+    let (operands, eps) = (vec![call.operand("input")?, call.optional("weight")?], call.number("eps")?);
+    over_last_axes(call, operands, |normalized_shape| RmsNorm { normalized_shape, eps }.into())
 }
 
 /// Scale 1 and shift 0; running means 0 and variances 1.

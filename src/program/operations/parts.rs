@@ -75,12 +75,12 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
         "select" => select(call),
         "slice" => slice(call),
         "narrow" => narrow(call),
-        "split" | "split_with_sizes" => split(call),
-        "chunk" => chunk(call),
+        "split" | "split_with_sizes" | "unsafe_split" | "unsafe_split_with_sizes" => split(call),
+        "tensor_split" => tensor_split(call),
+        "chunk" | "unsafe_chunk" => chunk(call),
         "unbind" => unbind(call),
-        "cat" | "concat" => cat_of(call),
+        "cat" | "concat" | "concatenate" => cat_of(call),
         "stack" => stack(call),
-        "pad" | "constant_pad_nd" => pad(call),
         _ => return None,
     })
 }
@@ -122,6 +122,26 @@ fn chunk(call: &mut Call<'_>) -> Results {
     Ok((0..call.count).map(|index| call.push(Chunk { chunks, dim, index }, [x.clone()])).collect())
 }
 
+/// Parts of an axis that differ by one at most, the larger first; or cut before some entries.
+fn tensor_split(call: &mut Call<'_>) -> Results {
+    let (x, dim) = (call.operand("self")?, call.int("dim", Some(0))?);
+    let cuts = match call.ints("indices")? {
+        Some(cuts) => cuts,
+        None => {
+            let (sections, shape) = (call.int("sections", None)?.max(1), call.shape(&x)?);
+            let size = shape[axis(dim, shape.len())?].clone();
+            if !size.is_fixed() {
+                return Err("it cuts the rows apart".into());
+            }
+            let (each, more) = (size.at(0) / sections, size.at(0) % sections);
+            (1..sections).map(|part| part * each + part.min(more)).collect()
+        }
+    };
+    let starts = std::iter::once(0).chain(cuts.iter().copied());
+    let ends = cuts.iter().copied().chain([i64::MAX]);
+    Ok(starts.zip(ends).map(|(start, end)| call.push(Slice { dim, start, end, step: 1 }, [x.clone()])).collect())
+}
+
 fn unbind(call: &mut Call<'_>) -> Results {
     let (x, dim) = (call.operand("self")?, call.int("dim", Some(0))?);
     Ok((0..call.count).map(|index| call.push(Select { dim, index: index as i64 }, [x.clone()])).collect())
@@ -136,22 +156,6 @@ fn stack(call: &mut Call<'_>) -> Results {
     let (parts, dim) = (call.operands("tensors")?, call.int("dim", Some(0))?);
     let parts: Vec<Operand> = parts.into_iter().map(|part| call.push(Unsqueeze { dim }, [part])).collect();
     call.gives(Cat { dim }, parts)
-}
-
-/// Pairs of zeros from the last axis on.
-fn pad(call: &mut Call<'_>) -> Results {
-    let (mut x, pad) = (call.operand("self")?, call.ints("pad")?.ok_or("its sizes are missing")?);
-    let (mode, value) = (call.text("mode")?, call.number("value")?);
-    call.only("mode", mode.as_deref().unwrap_or("constant"), "constant")?;
-    call.only("value", value.unwrap_or(0.0), 0.0)?;
-    for (axis, pair) in pad.chunks(2).enumerate() {
-        let counts: Option<Vec<usize>> = pair.iter().map(|&zeros| usize::try_from(zeros).ok()).collect();
-        let Some(&[before, behind]) = counts.as_deref() else { return Err("it cuts entries off".into()) };
-        if before + behind > 0 {
-            x = call.push(Pad { dim: -1 - axis as i64, pad: [before, behind] }, [x]);
-        }
-    }
-    Ok(vec![x])
 }
 
 impl Select {
@@ -372,11 +376,10 @@ impl Operation for Pad {
     }
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
-        let x = run.var(operands, 0)?;
-        let dims = x.dims()?.to_vec();
-        let axis = axis(self.dim, dims.len()).map_err(|reason| run.misfit(reason))?;
-        let ([start, behind], len) = (self.pad, dims[axis]);
-        let pad = kernels::Linear::Pad { axis, start, len, size: start + len + behind, rank: dims.len() };
-        Ok(Slot::Float(run.tape.linear(pad, &x)?))
+        run.moved(operands, |dims| {
+            let axis = axis(self.dim, dims.len())?;
+            let ([start, behind], len) = (self.pad, dims[axis]);
+            Ok(vec![kernels::Linear::Pad { axis, start, len, size: start + len + behind, rank: dims.len() }])
+        })
     }
 }

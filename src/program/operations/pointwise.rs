@@ -46,6 +46,20 @@ pub enum Function {
     Cos,
     /// `ln(1 + x)`
     Log1p,
+    /// `eˣ − 1`
+    Expm1,
+    /// `2/√π ∫₀ˣ e^(−t²) dt`
+    Erf,
+    /// `arctan x`
+    Atan,
+}
+
+/// `x^exponent`, elementwise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pow {
+    /// The exponent.
+    pub exponent: f64,
 }
 
 /// Reads a call of this family.
@@ -64,6 +78,9 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
         "sin" => Function::Sin,
         "cos" => Function::Cos,
         "log1p" => Function::Log1p,
+        "expm1" => Function::Expm1,
+        "erf" | "special_erf" => Function::Erf,
+        "atan" | "arctan" => Function::Atan,
         _ => return None,
     };
     Some(call.operand("self").and_then(|x| call.gives(Unary::from(function), [x])))
@@ -98,6 +115,9 @@ impl Function {
             Self::Sin => ("sin", Some(Pointwise::Sin)),
             Self::Cos => ("cos", Some(Pointwise::Cos)),
             Self::Log1p => ("log1p", Some(Pointwise::Log1p)),
+            Self::Expm1 => ("expm1", Some(Pointwise::Expm1)),
+            Self::Erf => ("erf", Some(Pointwise::Erf)),
+            Self::Atan => ("atan", Some(Pointwise::Atan)),
         }
     }
 }
@@ -148,5 +168,28 @@ impl Operation for Unary {
             None => run.tape.relu(&x)?,
             Some(function) => run.tape.pointwise(function, &x)?,
         }))
+    }
+}
+
+impl Operation for Pow {
+    columns! {
+        name: "pow",
+        operands: &["input"],
+        cost: Cost::of_result,
+        start: Start::Constant(1.0),
+        affinity: Affinity { products: &[], smooth: &[0] },
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        Ok(Fact::float(&fact(operands, 0)?.shape))
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
+        rows::elementwise(operands, result.shape.len())
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let x = run.var(operands, 0)?;
+        Ok(Slot::Float(run.tape.pointwise(Pointwise::Power(self.exponent), &x)?))
     }
 }

@@ -1,4 +1,4 @@
-//! Pooling over windows of images.
+//! Pooling over windows of images, without windows that reach past the end.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Call, Fact, Results, Start};
+use crate::program::{Fact, Start};
 
 /// Maximum of each window, the first one where several are equal; padding counts as minus infinity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,42 +36,6 @@ pub struct AvgPool2d {
     pub padding: [usize; 2],
     /// Whether the zeros count.
     pub count_include_pad: bool,
-}
-
-/// Reads a call of this family.
-pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
-    Some(match call.name {
-        "max_pool2d" => max_pool2d(call),
-        "avg_pool2d" => avg_pool2d(call),
-        _ => return None,
-    })
-}
-
-/// Kernel, stride and padding; an empty stride is that of the kernel.
-fn window(call: &mut Call<'_>) -> Result<[[usize; 2]; 3], String> {
-    let kernel_size = call.counts("kernel_size", None)?;
-    let stride = match call.ints("stride")?.as_deref() {
-        None | Some([]) => kernel_size,
-        Some(&[one]) => [usize::try_from(one).unwrap_or(0); 2],
-        Some(&[height, width]) => [height, width].map(|step| usize::try_from(step).unwrap_or(0)),
-        Some(_) => return Err("its stride has more than two numbers".into()),
-    };
-    let ceil_mode = call.flag("ceil_mode", false)?;
-    call.only("ceil_mode", ceil_mode, false)?;
-    Ok([kernel_size, stride, call.counts("padding", Some(0))?])
-}
-
-fn max_pool2d(call: &mut Call<'_>) -> Results {
-    let (x, [kernel_size, stride, padding]) = (call.operand("self")?, window(call)?);
-    let dilation = call.counts("dilation", Some(1))?;
-    call.only("dilation", dilation, [1, 1])?;
-    call.gives(MaxPool2d { kernel_size, stride, padding }, [x])
-}
-
-fn avg_pool2d(call: &mut Call<'_>) -> Results {
-    let (x, [kernel_size, stride, padding]) = (call.operand("self")?, window(call)?);
-    let count_include_pad = call.flag("count_include_pad", true)?;
-    call.gives(AvgPool2d { kernel_size, stride, padding, count_include_pad }, [x])
 }
 
 /// The windows on an input `[N, C, H, W]`, where they fit it.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Add, Einsum, Mul, Squeeze, Sum, Unsqueeze};
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{self, Bilinear};
@@ -22,7 +23,12 @@ pub struct Linear {}
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
         "linear" => linear(call),
-        "matmul" | "mm" | "bmm" => matmul(call),
+        "matmul" | "mm" | "bmm" | "mv" | "dot" | "vdot" | "linalg_matmul" => matmul(call),
+        "outer" | "ger" => outer(call),
+        "addmm" => added(call, "mat1", "mat2"),
+        "addmv" => added(call, "mat", "vec"),
+        "baddbmm" | "addbmm" => added(call, "batch1", "batch2"),
+        "bilinear" => bilinear(call),
         _ => return None,
     })
 }
@@ -32,10 +38,60 @@ fn linear(call: &mut Call<'_>) -> Results {
     call.gives(Linear {}, operands)
 }
 
+/// Vectors as matrices of one row or one column; that axis goes again.
 fn matmul(call: &mut Call<'_>) -> Results {
-    let (a, other) = (call.operand("self")?, call.optional("other")?);
-    let b = if other == Operand::None { call.operand("mat2")? } else { other };
-    call.gives(Matmul {}, [a, b])
+    let a = call.operand("self")?;
+    let second = ["other", "mat2", "vec", "vec2", "tensor"].into_iter().find(|name| call.has(name));
+    let b = call.operand(second.unwrap_or("other"))?;
+    product(call, a, b).map(|y| vec![y])
+}
+
+fn product(call: &mut Call<'_>, mut a: Operand, mut b: Operand) -> Result<Operand, String> {
+    let is_vector = |call: &Call<'_>, x: &Operand| call.rank(x).is_ok_and(|rank| rank == 1);
+    let vectors = [is_vector(call, &a), is_vector(call, &b)];
+    if vectors[0] {
+        a = call.push(Unsqueeze { dim: 0 }, [a]);
+    }
+    if vectors[1] {
+        b = call.push(Unsqueeze { dim: 1 }, [b]);
+    }
+    let y = call.push(Matmul {}, [a, b]);
+    Ok(match vectors {
+        [false, false] => y,
+        [true, false] => call.push(Squeeze { dim: vec![-2] }, [y]),
+        [false, true] => call.push(Squeeze { dim: vec![-1] }, [y]),
+        [true, true] => call.push(Squeeze { dim: vec![0, 1] }, [y]),
+    })
+}
+
+/// `β·input + α·(a b)`, the product summed over its batch for `addbmm`.
+fn added(call: &mut Call<'_>, first: &str, second: &str) -> Results {
+    let (x, a, b) = (call.operand("self")?, call.operand(first)?, call.operand(second)?);
+    let (beta, alpha) = (call.number("beta")?.unwrap_or(1.0), call.number("alpha")?.unwrap_or(1.0));
+    let mut y = product(call, a, b)?;
+    if call.name == "addbmm" {
+        y = call.push(Sum { dim: vec![0], keepdim: false }, [y]);
+    }
+    let (y, x) = (call.times(&y, alpha), call.times(&x, beta));
+    call.gives(Add {}, [y, x])
+}
+
+fn outer(call: &mut Call<'_>) -> Results {
+    let (a, b) = (call.operand("self")?, call.operand("vec2")?);
+    let a = call.push(Unsqueeze { dim: 1 }, [a]);
+    call.gives(Mul {}, [a, b])
+}
+
+/// `Σ_ij x_i W_oij y_j + b_o`
+fn bilinear(call: &mut Call<'_>) -> Results {
+    let (x, y) = (call.operand("input1")?, call.operand("input2")?);
+    let (weight, bias) = (call.operand("weight")?, call.optional("bias")?);
+    if call.rank(&x)? != 2 {
+        return Err("inputs of more than two axes are not supported".into());
+    }
+    let half = call.push(Einsum { equation: "ni,oij->noj".into() }, [x, weight]);
+    let both = call.push(Einsum { equation: "noj,nj->no".into() }, [half, y]);
+    if bias == Operand::None { Ok(vec![both]) } else { call.gives(Add {}, [both, bias]) }
 }
 
 impl Operation for Linear {

@@ -45,7 +45,7 @@ pub enum Law {
 /// Reads a call of this family. Programs are exported for analysis, where dropout is the identity, and for training.
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
-        "dropout" | "feature_dropout" | "alpha_dropout" => dropout(call),
+        "dropout" | "feature_dropout" | "alpha_dropout" | "feature_alpha_dropout" => dropout(call),
         "rand" => of_size(call, Some(Law::Uniform)),
         "randn" => of_size(call, Some(Law::Normal)),
         // What is in it is undefined until something is written into it.

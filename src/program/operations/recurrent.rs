@@ -2,16 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Squeeze, Unsqueeze};
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{Linear, Pointwise};
 use crate::program::composites::cat;
 use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, columns, fact};
+use crate::program::operation::{Affinity, Operation, fact};
 use crate::program::rows;
 use crate::program::rows::{RowAxis, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Call, Fact, Results, Start};
+use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// Which of the values of a recurrent layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,10 +26,26 @@ pub enum Recurrent {
     Cell,
 }
 
-/// `i, f, g, o` = parts of `W_ih x + b_ih + W_hh h + b_hh`; `c ← σ(f) c + σ(i) tanh(g)`, `h ← σ(o) tanh(c)`.
+/// What happens in a step, by PyTorch's names: `a` and `b` are parts of `W_ih x + b_ih` and `W_hh h + b_hh`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cell {
+    /// `i, f, g, o = a + b`; `c ← σ(f) c + σ(i) tanh(g)`, `h ← σ(o) tanh(c)`.
+    Lstm,
+    /// `r, z = σ(a + b)`, `n = tanh(a + r b)`; `h ← n + z (h − n)` (Cho et al. 2014).
+    Gru,
+    /// `h ← tanh(a + b)`
+    Tanh,
+    /// `h ← max(a + b, 0)`
+    Relu,
+}
+
+/// A recurrent layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lstm {
+pub struct Rnn {
+    /// What happens in a step.
+    pub cell: Cell,
     /// Whether there are biases.
     pub has_biases: bool,
     /// Layers one upon another.
@@ -43,31 +60,85 @@ pub struct Lstm {
 
 /// Reads a call of this family.
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
-    (call.name == "lstm").then(|| lstm(call))
+    Some(match call.name {
+        "lstm" => layers(call, Cell::Lstm),
+        "gru" => layers(call, Cell::Gru),
+        "rnn_tanh" => layers(call, Cell::Tanh),
+        "rnn_relu" => layers(call, Cell::Relu),
+        "lstm_cell" => step(call, Cell::Lstm),
+        "gru_cell" => step(call, Cell::Gru),
+        "rnn_tanh_cell" => step(call, Cell::Tanh),
+        "rnn_relu_cell" => step(call, Cell::Relu),
+        _ => return None,
+    })
 }
 
-fn lstm(call: &mut Call<'_>) -> Results {
+/// The states that a cell begins with.
+fn states(call: &mut Call<'_>, cell: Cell) -> Result<Vec<Operand>, String> {
+    if cell == Cell::Lstm { call.operands("hx") } else { call.operand("hx").map(|hidden| vec![hidden]) }
+}
+
+fn layers(call: &mut Call<'_>, cell: Cell) -> Results {
     let mut operands = vec![call.operand("input")?];
-    operands.extend(call.operands("hx")?);
+    operands.extend(states(call, cell)?);
     operands.extend(call.operands("params")?);
     let (has_biases, num_layers) = (call.flag("has_biases", true)?, call.count("num_layers", None)?);
     let (bidirectional, batch_first) = (call.flag("bidirectional", false)?, call.flag("batch_first", false)?);
     let (dropout, train) = (call.number("dropout")?.unwrap_or(0.0), call.flag("train", false)?);
     call.only("dropout", dropout > 0.0 && train, false)?;
-    let of = |value| Lstm { has_biases, num_layers, bidirectional, batch_first, value };
+    let of = |value| Rnn { cell, has_biases, num_layers, bidirectional, batch_first, value };
     let values = [Recurrent::Output, Recurrent::Hidden, Recurrent::Cell];
-    Ok(values.map(|value| call.push(of(value), operands.clone())).to_vec())
+    Ok(values[..=cell.states()].iter().map(|&value| call.push(of(value), operands.clone())).collect())
 }
 
-/// Operands in front of the weights: input, hidden states, cell states.
-const GIVEN: usize = 3;
+/// One step of one layer, as a sequence of one.
+fn step(call: &mut Call<'_>, cell: Cell) -> Results {
+    let x = call.operand("input")?;
+    let mut operands = vec![call.push(Unsqueeze { dim: 1 }, [x])];
+    for state in states(call, cell)? {
+        operands.push(call.push(Unsqueeze { dim: 0 }, [state]));
+    }
+    operands.extend([call.operand("w_ih")?, call.operand("w_hh")?]);
+    let biases = [call.optional("b_ih")?, call.optional("b_hh")?];
+    let has_biases = biases[0] != Operand::None;
+    operands.extend(biases.into_iter().filter(|bias| *bias != Operand::None));
+    let of = |value| Rnn { cell, has_biases, num_layers: 1, bidirectional: false, batch_first: true, value };
+    let values = [Recurrent::Hidden, Recurrent::Cell];
+    let mut results = Vec::new();
+    for &value in &values[..cell.states()] {
+        let states = call.push(of(value), operands.clone());
+        results.push(call.push(Squeeze { dim: vec![0] }, [states]));
+    }
+    Ok(results)
+}
+
+impl Cell {
+    /// Parts that the weights are cut into.
+    fn parts(self) -> usize {
+        match self {
+            Self::Lstm => 4,
+            Self::Gru => 3,
+            Self::Tanh | Self::Relu => 1,
+        }
+    }
+
+    /// States that a step hands on.
+    fn states(self) -> usize {
+        if self == Self::Lstm { 2 } else { 1 }
+    }
+}
 
 /// Layers in both directions, at most.
 const MAX_UNITS: usize = 256;
 
-impl Lstm {
+impl Rnn {
     fn directions(&self) -> usize {
         if self.bidirectional { 2 } else { 1 }
+    }
+
+    /// Operands in front of the weights: input, hidden states, cell states where there are any.
+    fn given(&self) -> usize {
+        1 + self.cell.states()
     }
 
     /// Weights and biases of one layer in one direction.
@@ -78,9 +149,10 @@ impl Lstm {
     /// Rows, steps and `H`, where all operands fit.
     fn sizes(&self, shapes: &[&[usize]]) -> Result<[usize; 3], String> {
         let units = self.num_layers.saturating_mul(self.directions());
-        let Some((&[input, hidden, cell], weights)) = shapes.split_first_chunk::<GIVEN>() else {
+        let (Some((&[input, hidden], _)), true) = (shapes.split_first_chunk(), shapes.len() >= self.given()) else {
             return Err("operands are missing".into());
         };
+        let (cell, weights) = (shapes[self.given() - 1], &shapes[self.given()..]);
         let (&[first, second, mut width], &[states, rows, size]) = (input, hidden) else {
             return Err(format!(
                 "expects inputs [N, T, in] and states [L, N, H], but they are {input:?} and {hidden:?}"
@@ -97,7 +169,8 @@ impl Lstm {
             if unit > 0 && unit % self.directions() == 0 {
                 width = size * self.directions();
             }
-            let expected: [&[usize]; 4] = [&[4 * size, width], &[4 * size, size], &[4 * size], &[4 * size]];
+            let all = self.cell.parts() * size;
+            let expected: [&[usize]; 4] = [&[all, width], &[all, size], &[all], &[all]];
             if let Some((got, expected)) = tensors.iter().zip(expected).find(|(got, expected)| **got != *expected) {
                 return Err(format!("a tensor of weights has shape {got:?}, expected {expected:?}"));
             }
@@ -106,10 +179,21 @@ impl Lstm {
     }
 }
 
-impl Operation for Lstm {
-    columns! {
-        name: "lstm",
-        operands: &["input", "hidden", "cell", "params"],
+impl Operation for Rnn {
+    fn name(&self) -> &'static str {
+        match self.cell {
+            Cell::Lstm => "lstm",
+            Cell::Gru => "gru",
+            Cell::Tanh => "rnn_tanh",
+            Cell::Relu => "rnn_relu",
+        }
+    }
+
+    fn operands(&self) -> &'static [&'static str] {
+        match self.cell {
+            Cell::Lstm => &["input", "hidden", "cell", "params"],
+            _ => &["input", "hidden", "params"],
+        }
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -126,22 +210,23 @@ impl Operation for Lstm {
 
     fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
         let input = operands[0].map_or(0, |x| x.shape[..2].iter().product::<usize>());
-        let weights: usize = operands[GIVEN..].iter().flatten().filter(|w| w.shape.len() == 2).map(|w| w.len()).sum();
+        let weights: usize =
+            operands[self.given()..].iter().flatten().filter(|w| w.shape.len() == 2).map(|w| w.len()).sum();
         let size = operands[1].and_then(|hidden| hidden.shape.last()).copied().unwrap_or(0);
         // Gates, their functions and the states of each step.
         let states = input * size * self.directions() * self.num_layers;
-        Cost::with_activations(input * weights, &[4 * states, 8 * states, result.len()])
+        Cost::with_activations(input * weights, &[self.cell.parts() * states, 8 * states, result.len()])
     }
 
     fn start(&self, _place: usize, shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
-        let hidden = shapes.get(GIVEN + 1).copied().flatten().and_then(<[usize]>::last).copied();
+        let hidden = shapes.get(self.given() + 1).copied().flatten().and_then(<[usize]>::last).copied();
         Start::fan_in(hidden.unwrap_or(1))
     }
 
     fn affinity(&self, _in_training: bool) -> Affinity {
         // Every operand passes a smooth function.
-        const ALL: [usize; GIVEN + 4 * MAX_UNITS] = {
-            let mut all = [0; GIVEN + 4 * MAX_UNITS];
+        const ALL: [usize; 3 + 4 * MAX_UNITS] = {
+            let mut all = [0; 3 + 4 * MAX_UNITS];
             let mut place = 0;
             while place < all.len() {
                 all[place] = place;
@@ -153,9 +238,9 @@ impl Operation for Lstm {
     }
 
     fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
-        rows::still(&operands[GIVEN..])?;
+        rows::still(&operands[self.given()..])?;
         let axis = if self.batch_first { 0 } else { 1 };
-        for (place, axis) in [(0, axis), (1, 1), (2, 1)] {
+        for (place, axis) in std::iter::once((0, axis)).chain((1..self.given()).map(|place| (place, 1))) {
             let rows = operands[place].and_then(|fact| fact.rows);
             if rows.is_some_and(|rows| rows != RowAxis { axis, ..RowAxis::FIRST }) {
                 return Err("rows do not lie along the axis of the batch".into());
@@ -178,12 +263,15 @@ impl Operation for Lstm {
             let mut halves = Vec::new();
             for direction in 0..self.directions() {
                 let unit = layer * self.directions() + direction;
-                let weights = &vars[GIVEN + unit * self.tensors()..][..self.tensors()];
-                let states = [run.entry(&vars[1], 0, unit)?, run.entry(&vars[2], 0, unit)?];
-                let (outputs, [h, c]) = run.layer(&x, weights, states, ([rows, steps, size], direction == 1))?;
+                let weights = &vars[self.given() + unit * self.tensors()..][..self.tensors()];
+                let states = (1..self.given()).map(|place| run.entry(&vars[place], 0, unit));
+                let states = states.collect::<Result<Vec<_>>>()?;
+                let sizes = ([rows, steps, size], direction == 1);
+                let (outputs, states) = run.layer((self.cell, &x), weights, states, sizes)?;
                 halves.push(outputs);
-                hidden.push(run.reshape(&h, &[1, rows, size])?);
-                cells.push(run.reshape(&c, &[1, rows, size])?);
+                for (all, last) in [&mut hidden, &mut cells].into_iter().zip(&states) {
+                    all.push(run.reshape(last, &[1, rows, size])?);
+                }
             }
             x = if halves.len() == 1 { halves.remove(0) } else { cat(run.tape, &halves, 2)? };
         }
@@ -209,36 +297,65 @@ impl<V: Value> Run<'_, V> {
     /// One layer in one direction on `[N, T, in]`: the hidden states of all steps `[N, T, H]`, and the last states.
     fn layer(
         &mut self,
-        x: &Var<V>,
+        (cell, x): (Cell, &Var<V>),
         weights: &[Var<V>],
-        [mut h, mut c]: [Var<V>; 2],
+        mut states: Vec<Var<V>>,
         ([rows, steps, size], backwards): ([usize; 3], bool),
-    ) -> Result<(Var<V>, [Var<V>; 2])> {
+    ) -> Result<(Var<V>, Vec<Var<V>>)> {
+        let width = cell.parts() * size;
         let inputs = self.rows_times_matrix(x, x.dims()?[2], (&weights[0], weights.get(2)))?;
-        let inputs = self.reshape(&inputs, &[rows, steps, 4 * size])?;
+        let inputs = self.reshape(&inputs, &[rows, steps, width])?;
         let mut outputs = Vec::with_capacity(steps);
         for step in 0..steps {
             let step = if backwards { steps - 1 - step } else { step };
             let own = self.entry(&inputs, 1, step)?;
-            let fed = self.rows_times_matrix(&h, size, (&weights[1], weights.get(3)))?;
-            let fed = self.reshape(&fed, &[rows, 4 * size])?;
-            let gates = self.tape.add(&own, &fed)?;
-            let part = |run: &mut Self, place: usize, function: Pointwise| {
-                let narrow = Linear::Narrow { axis: 1, start: place * size, len: size, size: 4 * size, rank: 2 };
-                let part = run.tape.linear(narrow, &gates)?;
-                Ok::<_, crate::Error>(run.tape.pointwise(function, &part)?)
-            };
-            let (input, forget) = (part(self, 0, Pointwise::Sigmoid)?, part(self, 1, Pointwise::Sigmoid)?);
-            let (new, out) = (part(self, 2, Pointwise::Tanh)?, part(self, 3, Pointwise::Sigmoid)?);
-            let (kept, added) = (self.product(&forget, &c)?, self.product(&input, &new)?);
-            c = self.tape.add(&kept, &added)?;
-            let shown = self.tape.pointwise(Pointwise::Tanh, &c)?;
-            h = self.product(&out, &shown)?;
-            outputs.push(self.reshape(&h, &[rows, 1, size])?);
+            let fed = self.rows_times_matrix(&states[0], size, (&weights[1], weights.get(3)))?;
+            let fed = self.reshape(&fed, &[rows, width])?;
+            states = self.step(cell, [&own, &fed], states, size)?;
+            outputs.push(self.reshape(&states[0], &[rows, 1, size])?);
         }
         if backwards {
             outputs.reverse();
         }
-        Ok((cat(self.tape, &outputs, 1)?, [h, c]))
+        Ok((cat(self.tape, &outputs, 1)?, states))
+    }
+
+    /// The states after a step, from what input and hidden state give.
+    fn step(&mut self, cell: Cell, [own, fed]: [&Var<V>; 2], states: Vec<Var<V>>, size: usize) -> Result<Vec<Var<V>>> {
+        let part = |run: &mut Self, of: &Var<V>, place: usize| run.entries_of(of, 1, place * size..(place + 1) * size);
+        if cell == Cell::Gru {
+            let hidden = &states[0];
+            let gate = |run: &mut Self, place: usize| {
+                let (own, fed) = (part(run, own, place)?, part(run, fed, place)?);
+                let sum = run.tape.add(&own, &fed)?;
+                Ok::<_, crate::Error>(run.tape.pointwise(Pointwise::Sigmoid, &sum)?)
+            };
+            let (reset, update) = (gate(self, 0)?, gate(self, 1)?);
+            let (own, fed) = (part(self, own, 2)?, part(self, fed, 2)?);
+            let fed = self.product(&reset, &fed)?;
+            let sum = self.tape.add(&own, &fed)?;
+            let new = self.tape.pointwise(Pointwise::Tanh, &sum)?;
+            let negative = self.negative(&new)?;
+            let change = self.tape.add(hidden, &negative)?;
+            let kept = self.product(&update, &change)?;
+            return Ok(vec![self.tape.add(&new, &kept)?]);
+        }
+        let sum = self.tape.add(own, fed)?;
+        match cell {
+            Cell::Tanh => Ok(vec![self.tape.pointwise(Pointwise::Tanh, &sum)?]),
+            Cell::Relu => Ok(vec![self.tape.relu(&sum)?]),
+            Cell::Gru | Cell::Lstm => {
+                let of = |run: &mut Self, place: usize, function: Pointwise| {
+                    let part = part(run, &sum, place)?;
+                    Ok::<_, crate::Error>(run.tape.pointwise(function, &part)?)
+                };
+                let (input, forget) = (of(self, 0, Pointwise::Sigmoid)?, of(self, 1, Pointwise::Sigmoid)?);
+                let (new, out) = (of(self, 2, Pointwise::Tanh)?, of(self, 3, Pointwise::Sigmoid)?);
+                let (kept, added) = (self.product(&forget, &states[1])?, self.product(&input, &new)?);
+                let cells = self.tape.add(&kept, &added)?;
+                let shown = self.tape.pointwise(Pointwise::Tanh, &cells)?;
+                Ok(vec![self.product(&out, &shown)?, cells])
+            }
+        }
     }
 }

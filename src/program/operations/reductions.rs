@@ -1,7 +1,9 @@
 //! Sums and means over axes.
 
+use candle_core::DType;
 use serde::{Deserialize, Serialize};
 
+use super::To;
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels;
@@ -41,15 +43,19 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     })
 }
 
-fn axes_of(call: &mut Call<'_>) -> Result<(Operand, Vec<i64>, bool), String> {
+/// The operand, which axes, and whether they stay.
+pub(super) fn axes_of(call: &mut Call<'_>) -> Result<(Operand, Vec<i64>, bool), String> {
     let (x, dim) = (call.operand("self")?, call.ints("dim")?.filter(|dim| !dim.is_empty()));
-    let floats = call.kind("dtype")?.is_none_or(|kind| kind == Kind::Float);
-    call.only("dtype", floats, true)?;
-    Ok((x, dim.ok_or("it takes all rows together; name the other axes")?, call.flag("keepdim", false)?))
+    let dim = dim.map_or_else(|| call.rank(&x).map(|rank| (0..rank as i64).collect()), Ok)?;
+    let keepdim = call.flag("keepdim", false)?;
+    match call.kind("dtype")? {
+        Some(kind) if call.is_whole(&x) == (kind == Kind::Float) => Ok((call.push(To { kind }, [x]), dim, keepdim)),
+        _ => Ok((x, dim, keepdim)),
+    }
 }
 
 /// The axes to reduce in a value of so many.
-fn axes(dim: &[i64], rank: usize) -> Result<Vec<usize>, String> {
+pub(super) fn axes(dim: &[i64], rank: usize) -> Result<Vec<usize>, String> {
     let mut axes: Vec<usize> = dim.iter().map(|&dim| axis(dim, rank)).collect::<Result<_, _>>()?;
     axes.sort_unstable();
     axes.dedup();
@@ -57,7 +63,7 @@ fn axes(dim: &[i64], rank: usize) -> Result<Vec<usize>, String> {
 }
 
 /// The shape with size 1 on the reduced axes, and the shape of the result.
-fn reduced(shape: &[usize], dim: &[i64], keepdim: bool) -> Result<(Vec<usize>, Vec<usize>), String> {
+pub(super) fn reduced(shape: &[usize], dim: &[i64], keepdim: bool) -> Result<(Vec<usize>, Vec<usize>), String> {
     let axes = axes(dim, shape.len())?;
     let small: Vec<usize> = (0..shape.len()).map(|axis| if axes.contains(&axis) { 1 } else { shape[axis] }).collect();
     let kept = (0..shape.len()).filter(|axis| keepdim || !axes.contains(axis)).map(|axis| small[axis]).collect();
@@ -77,7 +83,9 @@ macro_rules! reduction {
             }
 
             fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
-                Ok(Fact::float(&reduced(&fact(operands, 0)?.shape, &self.dim, self.keepdim)?.1))
+                let x = fact(operands, 0)?;
+                let kind = if x.kind == Kind::Float { Kind::Float } else { Kind::Whole };
+                Ok(Fact { kind, ..Fact::float(&reduced(&x.shape, &self.dim, self.keepdim)?.1) })
             }
 
             fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
@@ -86,6 +94,11 @@ macro_rules! reduction {
             }
 
             fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+                if let Some(x) = run.whole_or_none(operands, 0) {
+                    let axes = axes(&self.dim, x.rank()).map_err(|reason| run.misfit(reason))?;
+                    let (_, kept) = reduced(x.dims(), &self.dim, self.keepdim).map_err(|reason| run.misfit(reason))?;
+                    return Ok(Slot::Whole(x.to_dtype(DType::I64)?.sum_keepdim(axes)?.reshape(kept)?));
+                }
                 let x: Var<V> = run.var(operands, 0)?;
                 let full = x.dims()?.to_vec();
                 let (small, kept) = reduced(&full, &self.dim, self.keepdim).map_err(|reason| run.misfit(reason))?;

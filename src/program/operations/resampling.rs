@@ -1,8 +1,10 @@
-//! Images on other grids: adaptive means and interpolation, a constant matrix along each axis.
+//! Means on other grids, by a constant matrix along each axis.
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::AvgPool2d;
+use super::windows::Windows;
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{self, Bilinear};
@@ -20,18 +22,16 @@ pub struct AdaptiveAvgPool {
     pub output_size: Vec<usize>,
 }
 
-/// Linear interpolation along height and width.
+/// Means over windows of the last axes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct UpsampleBilinear2d {
-    /// Height and width of the result, where they are given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub output_size: Option<[usize; 2]>,
-    /// Whether the corners of both grids lie on one another.
-    pub align_corners: bool,
-    /// Factors of height and width, where the sizes are not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub scale_factors: Option<[f64; 2]>,
+pub struct AvgPool {
+    /// The windows.
+    pub windows: Windows,
+    /// Whether the zeros around count.
+    pub count_include_pad: bool,
+    /// What sums are divided by instead of the number of entries.
+    pub divisor_override: Option<usize>,
 }
 
 /// Reads a call of this family.
@@ -40,9 +40,24 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
         "adaptive_avg_pool1d" => adaptive::<1>(call),
         "adaptive_avg_pool2d" => adaptive::<2>(call),
         "adaptive_avg_pool3d" => adaptive::<3>(call),
-        "upsample_bilinear2d" => upsample(call),
+        "avg_pool1d" => average::<1>(call),
+        "avg_pool2d" => average::<2>(call),
+        "avg_pool3d" => average::<3>(call),
         _ => return None,
     })
+}
+
+fn average<const N: usize>(call: &mut Call<'_>) -> Results {
+    let (x, windows) = (call.operand("self")?, Windows::of_call::<N>(call)?);
+    let count_include_pad = call.flag("count_include_pad", true)?;
+    let divisor_override =
+        if call.has("divisor_override") { Some(call.count("divisor_override", None)?) } else { None };
+    match (windows.two(), divisor_override) {
+        (Some([kernel_size, stride, padding]), None) => {
+            call.gives(AvgPool2d { kernel_size, stride, padding, count_include_pad }, [x])
+        }
+        _ => call.gives(AvgPool { windows, count_include_pad, divisor_override }, [x]),
+    }
 }
 
 fn adaptive<const N: usize>(call: &mut Call<'_>) -> Results {
@@ -50,31 +65,18 @@ fn adaptive<const N: usize>(call: &mut Call<'_>) -> Results {
     call.gives(AdaptiveAvgPool { output_size: sizes.to_vec() }, [x])
 }
 
-fn upsample(call: &mut Call<'_>) -> Results {
-    let x = call.optional("input")?;
-    let x = if x.name().is_some() { x } else { call.operand("self")? };
-    let output_size = match call.sizes("output_size")? {
-        None => None,
-        Some(sizes) => match sizes.iter().map(|size| usize::try_from(size.at(0)).ok()).collect::<Option<Vec<_>>>() {
-            Some(fixed) if sizes.iter().all(|size| size.is_fixed()) => {
-                Some(fixed.try_into().map_err(|_| "its sizes are not a pair")?)
-            }
-            _ => return Err("its sizes depend on the number of rows".into()),
-        },
-    };
-    let scale_factors = call.numbers("scale_factors")?;
-    let scale_factors = scale_factors.map(|factors| factors.try_into().map_err(|_| "its factors are not a pair"));
-    let align_corners = call.flag("align_corners", false)?;
-    call.number("scales_h")?;
-    call.number("scales_w")?;
-    call.gives(UpsampleBilinear2d { output_size, align_corners, scale_factors: scale_factors.transpose()? }, [x])
+/// A matrix `[to, from]`, row by row.
+pub(super) struct Map {
+    pub(super) to: usize,
+    pub(super) from: usize,
+    pub(super) entries: Vec<f64>,
 }
 
-/// A matrix `[to, from]`, row by row.
-struct Map {
-    to: usize,
-    from: usize,
-    entries: Vec<f64>,
+impl Map {
+    /// The matrix with these entries.
+    pub(super) fn of(to: usize, from: usize, entry: impl Fn(usize, usize) -> f64) -> Self {
+        Self { to, from, entries: (0..to * from).map(|place| entry(place / from, place % from)).collect() }
+    }
 }
 
 /// Entry `i` is the mean of entries `⌊i·from/to⌋` to `⌈(i+1)·from/to⌉ − 1`.
@@ -142,73 +144,63 @@ impl Operation for AdaptiveAvgPool {
     }
 }
 
-impl UpsampleBilinear2d {
-    fn maps(&self, dims: &[usize]) -> Result<[Map; 2], String> {
-        let &[_, _, height, width] = dims else {
-            return Err(format!("expects images [N, C, H, W], but its input is {dims:?}"));
-        };
-        let map = |axis: usize, from: usize| {
-            let (to, ratio) = match (self.output_size, self.scale_factors) {
-                (Some(sizes), _) => (sizes[axis], from as f64 / sizes[axis].max(1) as f64),
-                (None, Some(factors)) if factors[axis] > 0.0 && factors[axis] < 1e6 => {
-                    ((from as f64 * factors[axis]).floor() as usize, 1.0 / factors[axis])
-                }
-                _ => return Err("neither its sizes nor its factors are given".into()),
+impl AvgPool {
+    /// The mean over the window of each place along one of the pooled axes.
+    fn map(&self, place: usize, from: usize) -> Result<Map, String> {
+        let spans = self.windows.spans(place, from)?;
+        let mut entries = vec![0.0; spans.len() * from];
+        for (to, span) in spans.iter().enumerate() {
+            let count = match (self.divisor_override, self.count_include_pad) {
+                (Some(_), _) => 1,
+                (None, true) => span.with_padding,
+                (None, false) => span.entries.len(),
             };
-            if to == 0 || from == 0 || to.saturating_mul(from) > 1 << 28 {
-                return Err(format!("a grid of {to} points out of {from} is not possible"));
-            }
-            let mut entries = vec![0.0; to * from];
-            for i in 0..to {
-                let place = match (self.align_corners, to) {
-                    (true, 1) => 0.0,
-                    (true, _) => i as f64 * (from - 1) as f64 / (to - 1) as f64,
-                    (false, _) => ((i as f64 + 0.5) * ratio - 0.5).max(0.0),
-                };
-                let low = (place.floor() as usize).min(from - 1);
-                let share = place - low as f64;
-                entries[i * from + low] += 1.0 - share;
-                entries[i * from + (low + 1).min(from - 1)] += share;
-            }
-            Ok(Map { to, from, entries })
-        };
-        Ok([map(0, height)?, map(1, width)?])
+            span.entries.iter().for_each(|entry| entries[to * from + entry] = 1.0 / count as f64);
+        }
+        Ok(Map { to: spans.len(), from, entries })
     }
 }
 
-impl Operation for UpsampleBilinear2d {
+impl Operation for AvgPool {
     columns! {
-        name: "upsample_bilinear2d",
         operands: &["input"],
+        cost: Cost::of_result,
         start: Start::Constant(0.0),
         affinity: Affinity::AFFINE,
     }
 
+    fn name(&self) -> &'static str {
+        ["avg_pool1d", "avg_pool2d", "avg_pool3d"][self.windows.kernel_size.len().clamp(1, 3) - 1]
+    }
+
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
-        let x = fact(operands, 0)?;
-        let [height, width] = self.maps(&x.shape)?;
-        Ok(Fact::float(&[x.shape[0], x.shape[1], height.to, width.to]))
+        Ok(Fact::float(&self.windows.shape(&fact(operands, 0)?.shape)?))
     }
 
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::with_activations(4 * result.len(), &[result.len()])
-    }
-
-    fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
-        rows::together(operands[0], &[2, 3])
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
+        let rank = result.shape.len();
+        rows::together(operands[0], &(rank - self.windows.kernel_size.len()..rank).collect::<Vec<_>>())
     }
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
-        let x = run.var(operands, 0)?;
-        let [height, width] = self.maps(x.dims()?).map_err(|reason| run.misfit(reason))?;
-        let x = run.along(&x, 2, &height)?;
-        Ok(Slot::Float(run.along(&x, 3, &width)?))
+        let mut x = run.var(operands, 0)?;
+        let (dims, pooled) = (x.dims()?.to_vec(), self.windows.kernel_size.len());
+        self.windows.shape(&dims).map_err(|reason| run.misfit(reason))?;
+        for place in 0..pooled {
+            let axis = dims.len() - pooled + place;
+            let map = self.map(place, dims[axis]).map_err(|reason| run.misfit(reason))?;
+            x = run.along(&x, axis, &map)?;
+        }
+        if let Some(divisor) = self.divisor_override {
+            x = run.tape.linear(kernels::Linear::Scale { factor: 1.0 / divisor.max(1) as f64 }, &x)?;
+        }
+        Ok(Slot::Float(x))
     }
 }
 
 impl<V: Value> Run<'_, V> {
     /// The matrix applied along an axis.
-    fn along(&mut self, x: &Var<V>, axis: usize, map: &Map) -> Result<Var<V>> {
+    pub(super) fn along(&mut self, x: &Var<V>, axis: usize, map: &Map) -> Result<Var<V>> {
         let mut dims = x.dims()?.to_vec();
         let (outer, inner) = (dims[..axis].iter().product::<usize>(), dims[axis + 1..].iter().product::<usize>());
         let matrix = Tensor::from_slice(&map.entries, (1, map.to, map.from), &self.device)?.to_dtype(self.dtype)?;

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::Slice;
+use super::choice::{all_of, places, strides};
 use crate::Result;
 use crate::autodiff::{Value, Var};
-use crate::kernels;
 use crate::program::composites::cat;
 use crate::program::fact::{axis, element_count};
 use crate::program::infer::Cost;
@@ -14,7 +14,7 @@ use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
 
-/// `input` with `src` in place of the entries `start` to `end − 1` of an axis.
+/// `input` with `src` in place of the entries `start`, `start + step`, … below `end` of an axis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SliceScatter {
@@ -24,6 +24,8 @@ pub struct SliceScatter {
     pub start: i64,
     /// The entry after the last, at most; a negative one counts from the end.
     pub end: i64,
+    /// The step.
+    pub step: usize,
 }
 
 /// `input` in the shape of `like`.
@@ -43,9 +45,8 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
 fn slice_scatter(call: &mut Call<'_>) -> Results {
     let (x, src, dim) = (call.operand("self")?, call.operand("src")?, call.int("dim", Some(0))?);
     let (start, end) = (call.int("start", Some(0))?, call.int("end", Some(i64::MAX))?);
-    let step = call.int("step", Some(1))?;
-    call.only("step", step, 1)?;
-    call.gives(SliceScatter { dim, start, end }, [x, src])
+    let step = call.count("step", Some(1))?;
+    call.gives(SliceScatter { dim, start, end, step }, [x, src])
 }
 
 fn view_as(call: &mut Call<'_>) -> Results {
@@ -56,10 +57,10 @@ fn view_as(call: &mut Call<'_>) -> Results {
 impl SliceScatter {
     /// The axis, the first entry and the entry after the last.
     fn extent(&self, dims: &[usize], src: &[usize]) -> Result<(usize, usize, usize), String> {
-        let slice = Slice { dim: self.dim, start: self.start, end: self.end, step: 1 };
-        let (axis, start, end, _) = slice.extent(dims)?;
+        let slice = Slice { dim: self.dim, start: self.start, end: self.end, step: self.step };
+        let (axis, start, end, len) = slice.extent(dims)?;
         let mut part = dims.to_vec();
-        part[axis] = end - start;
+        part[axis] = len;
         match part == src {
             true => Ok((axis, start, end)),
             false => Err(format!("a value of shape {src:?} does not fit a part of shape {part:?}")),
@@ -79,7 +80,7 @@ impl Operation for SliceScatter {
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let (x, src) = (fact(operands, 0)?, fact(operands, 1)?);
         self.extent(&x.shape, &src.shape)?;
-        Ok(Fact::float(&x.shape))
+        Ok(Fact { kind: x.kind, ..Fact::float(&x.shape) })
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
@@ -91,16 +92,21 @@ impl Operation for SliceScatter {
     }
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let dims = operands.first().map_or(Ok(Vec::new()), Slot::shape)?;
+        let src = operands.get(1).cloned().unwrap_or(Slot::None);
+        let shape = src.shape()?;
+        let (axis, start, end) = self.extent(&dims, &shape).map_err(|reason| run.misfit(reason))?;
+        if self.step > 1 || run.whole_or_none(operands, 0).is_some() {
+            let strides = strides(&dims);
+            let mut axes: Vec<Vec<usize>> = (0..dims.len()).map(|at| all_of(dims[at], strides[at])).collect();
+            axes[axis] = (start..end).step_by(self.step).map(|entry| entry * strides[axis]).collect();
+            return run.put(operands, src, (&places(&axes), &shape), false);
+        }
         let (x, src) = (run.var(operands, 0)?, run.var(operands, 1)?);
-        let dims = x.dims()?.to_vec();
-        let (axis, start, end) = self.extent(&dims, src.dims()?).map_err(|reason| run.misfit(reason))?;
         let mut parts: Vec<Var<V>> = Vec::new();
         for (place, (from, to)) in [(0, start), (end, dims[axis])].into_iter().enumerate() {
             if from < to {
-                let (size, rank) = (dims[axis], dims.len());
-                parts.push(
-                    run.tape.linear(kernels::Linear::Narrow { axis, start: from, len: to - from, size, rank }, &x)?,
-                );
+                parts.push(run.entries_of(&x, axis, from..to)?);
             }
             if place == 0 {
                 parts.push(src.clone());
