@@ -54,10 +54,10 @@ impl Case {
         let case = std::fs::read_to_string(folder.join("case.json")).unwrap();
         let case: serde_json::Value = serde_json::from_str(&case).unwrap();
         let loss = match case["loss"].as_str().unwrap() {
-            "cross_entropy" => Loss::CrossEntropy { label_smoothing: 0.0 },
-            "bce_with_logits" => Loss::BceWithLogits,
-            "mse" => Loss::Mse,
-            "program" => Loss::Program,
+            "cross_entropy" => Loss::cross_entropy(),
+            "bce_with_logits" => Loss::bce_with_logits(),
+            "mse" => Loss::Mse {},
+            "program" => Loss::Program {},
             other => panic!("{other}"),
         };
         let checkpoint = Checkpoint::read(&folder.join("net.pt2"), None).unwrap();
@@ -73,7 +73,7 @@ impl Case {
 
     /// The relative errors of loss, output, gradient, `hv` and, where there is one, `ggn_v`, with their names.
     fn errors(&self, dtype: DType) -> Vec<(&'static str, f64)> {
-        let options = ObjectiveOptions { dtype, ..ObjectiveOptions::new(self.loss) };
+        let options = ObjectiveOptions { dtype, ..ObjectiveOptions::new(self.loss.clone()) };
         let network = &self.checkpoint.network;
         let objective = Objective::new(network, &self.data, options).unwrap();
         // Masks that look rows up by their own places do not couple them.
@@ -96,7 +96,7 @@ impl Case {
             ("grad", report.gradient),
             ("hv", product(Curvature::Hessian)),
         ];
-        if self.loss != Loss::Program {
+        if self.loss != (Loss::Program {}) {
             found.push(("ggn_v", product(Curvature::Ggn)));
         }
         found.into_iter().map(|(name, got)| (name, relative_error(&got, self.expected.get(name).unwrap()))).collect()

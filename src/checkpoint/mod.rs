@@ -85,7 +85,7 @@ impl Checkpoint {
         }
         let Exported { program, buffers, theta, input_shape, stored_dtype, widened } = exported;
         let name = file.path().file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        let loss = program.loss.as_ref().map(|_| Loss::Program);
+        let loss = program.loss.as_ref().map(|_| Loss::Program {});
         let about = About { name, loss, input_shape, ..About::default() };
         let network = Network::new(program, buffers, about)?;
         let path = file.path().into();

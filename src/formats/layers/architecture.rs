@@ -94,10 +94,8 @@ impl Architecture {
         if architecture.layers.is_empty() {
             return Err(syntax("`layers` is empty".into()));
         }
-        if let Some(Loss::CrossEntropy { label_smoothing }) = architecture.loss
-            && !(0.0..1.0).contains(&label_smoothing)
-        {
-            return Err(syntax(format!("`loss`: label_smoothing is {label_smoothing}, but must be in 0..1")));
+        if let Some(loss) = &architecture.loss {
+            loss.check().map_err(|error| syntax(error.to_string()))?;
         }
         architecture.param_order.iter_mut().flatten().for_each(strip_module);
         architecture.param_space()?;
@@ -149,7 +147,7 @@ impl Architecture {
     pub fn network(&self, buffers: HashMap<String, Tensor>) -> Result<Network> {
         let about = About {
             name: self.name.clone(),
-            loss: self.loss,
+            loss: self.loss.clone(),
             input_shape: self.input_shape.clone(),
             normalisation: self.normalisation.clone(),
             weight_decay: self.weight_decay,
