@@ -42,7 +42,7 @@ fn main() -> Result<(), Error> {
     keep_freed_memory(execution.memory_bytes);
     let checkpoint = Checkpoint::read(Path::new(weights), None)?;
     let data = DataSpec::new(format!("tensors:{data}").parse()?).load()?;
-    let mut options = ObjectiveOptions::new(Loss::CrossEntropy { label_smoothing: 0.0 });
+    let mut options = ObjectiveOptions::new(Loss::cross_entropy());
     options.execution = execution;
     if job.starts_with("step:") {
         (options.batch_norm, options.num_shards) = (BatchNormMode::Train, 1);

@@ -97,7 +97,7 @@ fn the_toml_example_is_a_network_that_runs() {
     let path = folder.path().join("model.toml");
     std::fs::write(&path, example).unwrap();
     let architecture = Architecture::read(&path).unwrap();
-    assert_eq!(architecture.loss, Some(Loss::CrossEntropy { label_smoothing: 0.1 }));
+    assert_eq!(architecture.loss, Some(Loss::smoothed(0.1)));
     assert_eq!(architecture.weight_decay, 5e-4);
     let space = architecture.param_space().unwrap();
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F64, &Device::Cpu).unwrap();

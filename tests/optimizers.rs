@@ -41,7 +41,7 @@ impl Problem {
     }
 
     fn objective(&self, dtype: DType) -> Objective<'_> {
-        let loss = self.checkpoint.network.about.loss.unwrap();
+        let loss = self.checkpoint.network.about.loss.clone().unwrap();
         let options = ObjectiveOptions { dtype, batch_norm: BatchNormMode::Train, ..ObjectiveOptions::new(loss) };
         Objective::new(&self.checkpoint.network, &self.data, options).unwrap()
     }

@@ -56,10 +56,10 @@ impl Case {
         let case = std::fs::read_to_string(folder.join("case.json")).unwrap();
         let case: serde_json::Value = serde_json::from_str(&case).unwrap();
         let loss = match case["loss"].as_str().unwrap() {
-            "cross_entropy" => Loss::CrossEntropy { label_smoothing: 0.0 },
-            "bce_with_logits" => Loss::BceWithLogits,
-            "mse" => Loss::Mse,
-            "program" => Loss::Program,
+            "cross_entropy" => Loss::cross_entropy(),
+            "bce_with_logits" => Loss::bce_with_logits(),
+            "mse" => Loss::Mse {},
+            "program" => Loss::Program {},
             other => panic!("{other}"),
         };
         let checkpoint = Checkpoint::read(&folder.join("net.pt2"), None).unwrap();
@@ -75,7 +75,7 @@ impl Case {
 
     /// The relative errors of loss, output, gradient, `hv` and, where there is one, `ggn_v`, with their names.
     fn errors(&self, dtype: DType) -> Vec<(&'static str, f64)> {
-        let options = ObjectiveOptions { dtype, ..ObjectiveOptions::new(self.loss) };
+        let options = ObjectiveOptions { dtype, ..ObjectiveOptions::new(self.loss.clone()) };
         let network = &self.checkpoint.network;
         let objective = Objective::new(network, &self.data, options).unwrap();
         // Masks that look rows up by their own places do not couple them.
@@ -98,7 +98,7 @@ impl Case {
             ("grad", report.gradient),
             ("hv", product(Curvature::Hessian)),
         ];
-        if self.loss != Loss::Program {
+        if self.loss != (Loss::Program {}) {
             found.push(("ggn_v", product(Curvature::Ggn)));
         }
         found.into_iter().map(|(name, got)| (name, relative_error(&got, self.expected.get(name).unwrap()))).collect()
@@ -188,7 +188,7 @@ fn programs_come_back_from_checkpoints() {
         assert_eq!(again.network.about, network.about, "{case}");
         assert_eq!(again.network.program().nodes, network.program().nodes, "{case}");
         let gradient = |checkpoint: &Checkpoint| {
-            let options = ObjectiveOptions { dtype: DType::F64, ..ObjectiveOptions::new(first.loss) };
+            let options = ObjectiveOptions { dtype: DType::F64, ..ObjectiveOptions::new(first.loss.clone()) };
             let objective = Objective::new(&checkpoint.network, &first.data, options).unwrap();
             let theta = objective.place(&checkpoint.theta).unwrap();
             objective.gradient(&theta, &mut ()).unwrap().gradient.to_vec1::<f64>().unwrap()
@@ -205,7 +205,7 @@ fn training_runs_the_program_of_training() {
     let checkpoint = Checkpoint::read(&file("net.safetensors"), None).unwrap();
     let data =
         DataSpec::new(format!("tensors:{}", file("data.safetensors").display()).parse().unwrap()).load().unwrap();
-    let loss = checkpoint.network.about.loss.unwrap();
+    let loss = checkpoint.network.about.loss.clone().unwrap();
     let options = ObjectiveOptions { dtype: DType::F64, ..ObjectiveOptions::new(loss) };
     let objective = Objective::new(&checkpoint.network, &data, options).unwrap();
     let theta = objective.place(&checkpoint.theta).unwrap();

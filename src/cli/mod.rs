@@ -13,6 +13,7 @@ mod landscape;
 mod landscape_args;
 mod landscape_frame;
 mod langevin;
+mod loss;
 mod matvec;
 mod output;
 mod overlap;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use super::args::{ComputeArgs, DataArgs, DtypeArg, argument, parse_loss};
+use super::args::{ComputeArgs, DataArgs, DtypeArg, argument};
+use super::loss::LossArgs;
 use super::train_plan::{FILE, TrainPlan};
 use crate::Result;
 use crate::optim::{Decay, OptimizerConfig};
@@ -81,9 +82,8 @@ struct MethodArgs {
     /// Random changes of the training images, such as crop:4,flip or random_resized_crop:224,flip
     #[arg(long, value_name = "HOW")]
     augment: Option<String>,
-    /// cross-entropy[:smoothing], mse or bce [default: by the kind of targets]
-    #[arg(long, value_name = "LOSS")]
-    loss: Option<String>,
+    #[command(flatten)]
+    loss: LossArgs,
     /// Seed of weights, order of rows, augmentation and noise [default: 0]
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -194,9 +194,7 @@ impl MethodArgs {
         if let Some(augment) = &self.augment {
             config.augmentation = Some(augment.parse()?);
         }
-        if let Some(loss) = &self.loss {
-            config.loss = Some(parse_loss(loss)?);
-        }
+        config.loss = self.loss.loss(config.loss.take())?;
         put(&mut config.seed, &self.seed);
         let dtype = self.dtype.map(|dtype| match dtype {
             DtypeArg::F32 => Precision::F32,

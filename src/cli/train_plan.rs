@@ -92,7 +92,7 @@ impl TrainPlan {
         let outputs = match &data.targets {
             Targets::Classes { num_classes, .. } => *num_classes,
             Targets::Tokens { num_classes, .. } => *num_classes,
-            Targets::Values { outputs, .. } => *outputs,
+            Targets::Values { sample_shape, .. } => sample_shape.iter().product(),
         };
         if let Some(value) = &self.architecture {
             return Ok(Architecture::from_json(&value.to_string(), FILE)?);

@@ -267,21 +267,13 @@ pub enum DataError {
         std: f64,
     },
     /// A label that the model has no output for.
-    #[error("data: row {row} has label {label}, but the model has {outputs} outputs")]
+    #[error("data: row {row} has label {label}, but the model has {outputs} classes")]
     LabelPastOutputs {
         /// Row of the data set.
         row: usize,
         /// Its label.
-        label: u32,
-        /// Outputs of the model.
-        outputs: usize,
-    },
-    /// Real targets of another width than the model's output.
-    #[error("data: targets have {targets} columns, but the model has {outputs} outputs")]
-    TargetWidth {
-        /// Columns of the targets.
-        targets: usize,
-        /// Outputs of the model.
+        label: i64,
+        /// Classes of the model.
         outputs: usize,
     },
 }
@@ -337,9 +329,9 @@ impl DataError {
                 format!("give one mean and one standard deviation, or {channels} of each")
             }
             Self::NormalisationValue { .. } => "means must be finite, standard deviations positive".to_string(),
-            Self::LabelPastOutputs { .. } | Self::TargetWidth { .. } => {
-                "choose an architecture with as many outputs as the data has classes or target columns".to_string()
-            }
+            Self::LabelPastOutputs { .. } => "choose an architecture with an output for each class; labels that do not count \
+                                              are named by `ignore_index` of cross-entropy"
+                .to_string(),
             Self::Labels(error) => error.hint(),
             Self::Images(error) => error.hint(),
             Self::Io { .. } => return None,

@@ -95,13 +95,13 @@ impl Architecture {
     pub fn of_exported(name: &str, exported: &Exported) -> Self {
         let body = Body::Program { program: exported.program.clone(), training_program: exported.training.clone() };
         let own =
-            exported.program.loss.as_ref().filter(|loss| **loss != exported.program.output).map(|_| Loss::Program);
-        let plain = Self { loss: own, input_shape: exported.input_shape.clone(), ..Self::new(name, body) };
+            exported.program.loss.as_ref().filter(|loss| **loss != exported.program.output).map(|_| Loss::Program {});
+        let plain = Self { loss: own.clone(), input_shape: exported.input_shape.clone(), ..Self::new(name, body) };
         match &exported.about {
             None => plain,
             Some(said) => Self {
                 name: said.name.clone(),
-                loss: said.loss.or(own),
+                loss: said.loss.clone().or(own),
                 normalisation: said.normalisation.clone(),
                 weight_decay: said.weight_decay,
                 ..plain
@@ -148,10 +148,8 @@ impl Architecture {
             weight_decay: optional(object.get("weight_decay"), "weight_decay", origin)?.unwrap_or(0.0),
             batch_norm_mode: optional(object.get("batch_norm_mode"), "batch_norm_mode", origin)?.unwrap_or_default(),
         };
-        if let Some(Loss::CrossEntropy { label_smoothing }) = architecture.loss
-            && !(0.0..1.0).contains(&label_smoothing)
-        {
-            return Err(syntax(format!("`loss`: label_smoothing is {label_smoothing}, but must be in 0..1")));
+        if let Some(loss) = &architecture.loss {
+            loss.check().map_err(|error| syntax(error.to_string()))?;
         }
         Ok(architecture)
     }
@@ -186,7 +184,7 @@ impl Architecture {
     pub fn network(&self, buffers: HashMap<String, Tensor>) -> Result<Network> {
         let about = About {
             name: self.name.clone(),
-            loss: self.loss,
+            loss: self.loss.clone(),
             input_shape: self.input_shape.clone(),
             normalisation: self.normalisation.clone(),
             weight_decay: self.weight_decay,

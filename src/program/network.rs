@@ -197,7 +197,7 @@ impl Network {
     /// # Errors
     /// As [`Network::loss`].
     pub(crate) fn check_loss_of_outputs(&self, loss: &Loss) -> Result<()> {
-        if *loss == Loss::Program { self.head().map(drop) } else { Ok(()) }
+        if matches!(loss, Loss::Program {}) { self.head().map(drop) } else { Ok(()) }
     }
 
     fn head(&self) -> Result<&Ready> {
@@ -221,7 +221,7 @@ impl Network {
         output: &Var<V>,
         (batch, targets): (&[Tensor], &TargetBatch),
     ) -> Result<Var<V>> {
-        if *loss != Loss::Program {
+        if !matches!(loss, Loss::Program {}) {
             return per_sample_loss(tape, loss, output, targets);
         }
         let head = self.head()?;

@@ -209,8 +209,8 @@ impl Run<'_> {
     pub(super) fn track(&mut self, epoch: usize, observer: &mut dyn Observer) -> Result<()> {
         let (Some(track), Some(rows)) = (self.config.track, &self.tracked) else { return Ok(()) };
         let network = self.objective.network().with_buffers(self.state.weights.buffers.clone())?;
-        let mut options = self.config.objective(self.objective.options().loss, BatchNormMode::Eval);
-        options.num_shards = crate::objective::ObjectiveOptions::new(options.loss).num_shards;
+        let mut options = self.config.objective(self.objective.options().loss.clone(), BatchNormMode::Eval);
+        options.num_shards = crate::objective::ObjectiveOptions::new(options.loss.clone()).num_shards;
         let objective = Objective::new(&network, rows, options)?;
         let theta = self.part.whole(&self.state.weights.theta)?;
         for mut row in measure(&objective, &theta, track, observer)? {

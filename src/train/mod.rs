@@ -123,10 +123,10 @@ pub struct TrainOutcome {
 pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<TrainOutcome> {
     let Training { config, architecture, data, test, init, mut states, snapshots } = training;
     config.check()?;
-    let loss = config.loss_for(architecture.loss, data);
-    let config = TrainConfig { loss: Some(loss), ..config.clone() };
+    let loss = config.loss_for(architecture.loss.as_ref(), data);
+    let config = TrainConfig { loss: Some(loss.clone()), ..config.clone() };
     let architecture = Architecture {
-        loss: Some(loss),
+        loss: Some(loss.clone()),
         input_shape: Some(data.sample_shape.clone()),
         normalisation: data.normalisation.clone(),
         weight_decay: config.weight_decay,

@@ -10,7 +10,7 @@ use flatness::train::initialise;
 
 use crate::support::{random, tensor, values};
 
-const LOSS: Loss = Loss::CrossEntropy { label_smoothing: 0.0 };
+const LOSS: Loss = Loss::cross_entropy();
 
 /// Operations recorded, and the gradient of each tensor.
 fn run<V: Value>(network: &Network, params: &[V], fixed: &[bool], train: bool) -> (usize, Vec<Option<V>>) {

@@ -22,7 +22,7 @@ const LAYERS: &str = r#"[
     {"kind": "linear", "in": 6, "out": 3, "weight": "c.w", "bias": "c.b"}]"#;
 
 const SHAPE: [usize; 3] = [2, 5, 8];
-const LOSS: Loss = Loss::CrossEntropy { label_smoothing: 0.0 };
+const LOSS: Loss = Loss::cross_entropy();
 
 fn problem(train: bool) -> Problem {
     Problem { train, ..Problem::new(LAYERS, &SHAPE, 23, LOSS, 31) }
@@ -206,7 +206,7 @@ fn dropout_draws_in_training_only() {
     let layers = r#"[
         {"kind": "linear", "in": 3, "out": 40, "weight": "a.w"}, {"kind": "dropout", "p": 0.25},
         {"kind": "linear", "in": 40, "out": 3, "weight": "b.w"}]"#;
-    let problem = Problem::new(layers, &[3], 50, Loss::Mse, 37);
+    let problem = Problem::new(layers, &[3], 50, Loss::Mse {}, 37);
     let objective = problem.objective(DType::F64);
     let theta = vector(&problem.theta);
     let all: Vec<usize> = (0..50).collect();

@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser};
 use serde_json::{Map, Value, json};
 
 use super::super::analyze_args::AnalyzeArgs;
-use super::super::args::parse_loss;
+use super::super::loss::parse_loss;
 use super::super::session::SessionArgs;
 use super::super::sharpness::SharpnessArgs;
 use super::super::train_args::TrainArgs;
