@@ -197,6 +197,7 @@ impl Program {
     pub fn draws(&self) -> bool {
         self.any(|operation| match operation {
             Op::Dropout(dropout) => dropout.p > 0.0,
+            Op::ScaledDotProductAttention(attention) => attention.dropout_p > 0.0,
             Op::Draw(_) => true,
             _ => false,
         })

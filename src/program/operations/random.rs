@@ -7,7 +7,7 @@ use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::autodiff::Value;
+use crate::autodiff::{Value, Var};
 use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
@@ -158,9 +158,7 @@ impl Operation for Dropout {
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
-        if !(0.0..=1.0).contains(&self.p) {
-            return Err(format!("`p` is {}, but a probability lies in 0..=1", self.p));
-        }
+        check_probability("p", self.p)?;
         Ok(Fact::float(&fact(operands, 0)?.shape))
     }
 
@@ -170,16 +168,31 @@ impl Operation for Dropout {
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         let x = run.var(operands, 0)?;
-        let Mode::Train { draws: Some(rng) } = &mut run.mode else { return Ok(Slot::Float(x)) };
-        if self.p == 0.0 {
-            return Ok(Slot::Float(x));
+        Ok(Slot::Float(run.dropped(x, self.p)?))
+    }
+}
+
+/// That a setting is a probability.
+pub(super) fn check_probability(name: &str, p: f64) -> Result<(), String> {
+    match (0.0..=1.0).contains(&p) {
+        true => Ok(()),
+        false => Err(format!("`{name}` is {p}, but a probability lies in 0..=1")),
+    }
+}
+
+impl<V: Value> Run<'_, V> {
+    /// In steps of training, `x` with entries zeroed with probability `p` and the rest scaled by `1/(1 − p)`; else `x`.
+    pub(super) fn dropped(&mut self, x: Var<V>, p: f64) -> Result<Var<V>> {
+        let Mode::Train { draws: Some(rng) } = &mut self.mode else { return Ok(x) };
+        if p == 0.0 {
+            return Ok(x);
         }
         let full = x.dims()?.to_vec();
-        let kept = 1.0 / (1.0 - self.p);
-        let mut entry = || if uniform(rng) < self.p { 0.0 } else { kept };
+        let kept = 1.0 / (1.0 - p);
+        let mut entry = || if uniform(rng) < p { 0.0 } else { kept };
         let mask: Vec<f64> = (0..full.iter().product()).map(|_| entry()).collect();
-        let mask = Tensor::from_vec(mask, full, &run.device)?.to_dtype(run.dtype)?;
-        let mask = run.tape.constant(mask);
-        Ok(Slot::Float(run.product(&x, &mask)?))
+        let mask = Tensor::from_vec(mask, full, &self.device)?.to_dtype(self.dtype)?;
+        let mask = self.tape.constant(mask);
+        self.product(&x, &mask)
     }
 }
