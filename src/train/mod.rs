@@ -23,7 +23,7 @@ pub use initialise::initialise;
 pub use metrics::{CleanScores, EpochMetrics, Scores};
 pub use save::save;
 pub use snapshots::SnapshotFolder;
-pub use start::with_outputs;
+pub use start::{head, with_outputs};
 pub use state::{EpochSeconds, StateFolder};
 pub use track::{Track, TrackedRow};
 

@@ -16,7 +16,7 @@ use crate::program::{Network, Op, Operand};
 /// # Errors
 /// [`TrainError::Init`] with every other tensor that is missing or misshapen.
 pub(super) fn from_file(network: &mut Network, fresh: &Tensor, file: &TensorFile) -> Result<(Tensor, Vec<String>)> {
-    let head = head(network);
+    let head = head_tensors(network);
     let (mut parts, mut kept, mut misfits) = (Vec::new(), Vec::new(), Vec::new());
     for (tensor, values) in network.space().tensors().iter().zip(network.space().split(fresh)?) {
         match fitting(file, &tensor.name, &tensor.shape) {
@@ -59,13 +59,21 @@ pub fn with_outputs(mut architecture: Architecture, outputs: usize) -> Architect
     architecture
 }
 
+/// The weight of the last linear layer.
+pub fn head(architecture: &Architecture) -> Option<&str> {
+    architecture.layers.iter().rev().find_map(|layer| match layer {
+        Layer::Linear { weight, .. } => Some(weight.as_str()),
+        _ => None,
+    })
+}
+
 fn fitting<'a>(file: &'a TensorFile, name: &str, shape: &[usize]) -> Result<&'a Tensor, String> {
     let found = file.get(name).map_err(|_| format!("no tensor `{name}`"))?;
     if found.dims() == shape { Ok(found) } else { Err(format!("`{name}` is {:?}, not {shape:?}", found.dims())) }
 }
 
 /// Names of the last linear layer's tensors.
-fn head(network: &Network) -> Vec<&str> {
+fn head_tensors(network: &Network) -> Vec<&str> {
     let program = network.program();
     let last = program.nodes.iter().rev().find(|node| matches!(node.operation, Op::Linear(_)));
     let operands = last.map_or(&[][..], |node| &node.operands[1..]);

@@ -39,6 +39,24 @@ pub struct Architecture {
     pub batch_norm_mode: BatchNormMode,
 }
 
+/// What a description says of its network.
+const FIELDS: [&str; 8] =
+    ["name", "layers", "loss", "input_shape", "param_order", "normalisation", "weight_decay", "batch_norm_mode"];
+
+/// What it may say besides, which is for people: where the network comes from, and numbers that follow from the rest.
+const NOTES: [&str; 10] = [
+    "source",
+    "dtype",
+    "num_samples",
+    "num_outputs",
+    "num_params",
+    "parameters",
+    "buffers",
+    "seed",
+    "kink_margin",
+    "test_accuracy",
+];
+
 impl Architecture {
     /// Reads a `.json` or `.toml` description.
     ///
@@ -77,6 +95,9 @@ impl Architecture {
     fn from_value(value: &Value, origin: &str) -> Result<Self, ModelError> {
         let syntax = |reason: String| ModelError::Syntax { origin: origin.into(), reason };
         let object = value.as_object().ok_or_else(|| syntax("expected a table with the field `layers`".into()))?;
+        if let Some(key) = object.keys().find(|key| !FIELDS.contains(&key.as_str()) && !NOTES.contains(&key.as_str())) {
+            return Err(syntax(parse::unknown_field(key, &FIELDS)));
+        }
         let list = object.get("layers").ok_or_else(|| syntax("the field `layers` is missing".into()))?;
         let input_shape: Option<Vec<usize>> = optional(object.get("input_shape"), "input_shape", origin)?;
         let mut layers = parse::layers(list, "layers", Tokens::new(input_shape.as_deref()))?;
@@ -87,7 +108,7 @@ impl Architecture {
             loss: optional(object.get("loss"), "loss", origin)?,
             input_shape,
             param_order: optional(object.get("param_order"), "param_order", origin)?,
-            normalisation: optional(object.get("normalisation").map(numbers_only).as_ref(), "normalisation", origin)?,
+            normalisation: optional(object.get("normalisation").map(without_scale).as_ref(), "normalisation", origin)?,
             weight_decay: optional(object.get("weight_decay"), "weight_decay", origin)?.unwrap_or(0.0),
             batch_norm_mode: optional(object.get("batch_norm_mode"), "batch_norm_mode", origin)?.unwrap_or_default(),
         };
@@ -212,16 +233,13 @@ fn rename_all(layers: &mut [Layer]) {
     }
 }
 
-/// `mean` and `std`; what else a description says of its normalisation is for people.
-fn numbers_only(value: &Value) -> Value {
-    match value.as_object() {
-        Some(object) => object.iter().filter(|(key, _)| ["mean", "std"].contains(&key.as_str())).map(own).collect(),
-        None => value.clone(),
+/// Without `scale`, which says for people that bytes are divided by 255.
+fn without_scale(value: &Value) -> Value {
+    let mut value = value.clone();
+    if let Some(object) = value.as_object_mut() {
+        object.remove("scale");
     }
-}
-
-fn own((key, value): (&String, &Value)) -> (String, Value) {
-    (key.clone(), value.clone())
+    value
 }
 
 fn optional<T: serde::de::DeserializeOwned>(
