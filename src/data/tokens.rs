@@ -139,7 +139,8 @@ impl FromStr for TokenFile {
             match setting.split_once('=') {
                 Some(("context", value)) if context.is_none() => context = Some(value.parse().map_err(|_| syntax())?),
                 Some(("dtype", value @ ("u16" | "u32"))) if wide.is_none() => wide = Some(value == "u32"),
-                _ => return Err(syntax()),
+                Some(_) => return Err(syntax()),
+                None => break,
             }
             file = before;
         }
