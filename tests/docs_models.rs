@@ -124,17 +124,28 @@ fn the_families_are_written_with_their_defaults() {
 }
 
 #[test]
-fn layers_with_fields_refuse_unknown_ones() {
+fn unknown_fields_are_refused() {
     let known = [
         json!({"kind": "linear", "in": 1, "out": 1, "weight": "w"}),
         json!({"kind": "residual", "main": []}),
         json!({"kind": "concat", "branches": [[]]}),
         json!({"kind": "dropout"}),
+        json!({"kind": "relu"}),
+        json!({"kind": "identity"}),
     ];
     for mut layer in known {
-        Architecture::from_json(&json!({"layers": [layer]}).to_string(), "test").unwrap();
+        let text = |layer: &Value| json!({"layers": [{"kind": "relu"}, layer]}).to_string();
+        Architecture::from_json(&text(&layer), "test").unwrap();
         layer["colour"] = json!("red");
-        let error = Architecture::from_json(&json!({"layers": [layer]}).to_string(), "test").unwrap_err();
-        assert!(error.to_string().contains("unknown field `colour`"), "{error}");
+        let error = Architecture::from_json(&text(&layer), "test").unwrap_err().to_string();
+        assert!(error.contains("unknown field `colour`, expected"), "{error}");
+    }
+    for (description, part) in [
+        (json!({"layers": [], "losss": {"kind": "mse"}}), "unknown field `losss`, expected one of `name`"),
+        (json!({"layers": [], "loss": {"kind": "mse", "reduction": "sum"}}), "unknown field `reduction`"),
+        (json!({"layers": [], "normalisation": {"mean": [0], "sd": [1]}}), "unknown field `sd`"),
+    ] {
+        let error = Architecture::from_json(&description.to_string(), "test").unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
     }
 }

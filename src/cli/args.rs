@@ -72,7 +72,8 @@ pub(super) struct ModelArgs {
 /// Which data.
 #[derive(Debug, Clone, Args)]
 pub(super) struct DataArgs {
-    /// glyphs, mnist:DIR, cifar10:DIR, cifar100:DIR, images:DIR or tensors:FILE.safetensors [default: the checkpoint's training data]
+    /// glyphs, mnist:DIR, cifar10:DIR, cifar100:DIR, images:DIR, tensors:FILE (.safetensors, .npz, or a folder of .npy) or
+    /// tokens:FILE,context=T [default: the checkpoint's training data]
     #[arg(long, value_name = "SOURCE")]
     pub(super) data: Option<String>,
     /// train or test

@@ -10,7 +10,7 @@ use super::loss::LossArgs;
 use super::train_plan::{TrainPlan, is_architecture};
 use super::{CliError, Ui};
 use crate::Result;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, TensorFile};
 use crate::data::{DataSpec, Dataset, NormalisationChoice, RowRange, Split, Subset};
 use crate::formats::Architecture;
 use crate::objective::{Objective, ObjectiveOptions};
@@ -56,7 +56,7 @@ impl SessionArgs {
         Checkpoint::read_with(&self.model.checkpoint, architecture, self.model.output.as_deref())
     }
 
-    /// A file, or a family's short form with the shapes of the data.
+    /// A file, or a family's short form with the sample shape of the data and the classes of the weights.
     fn architecture(&self, arch: &Path) -> Result<Architecture> {
         if is_architecture(arch) || arch.exists() {
             return Ok(Architecture::read(arch)?);
@@ -65,7 +65,14 @@ impl SessionArgs {
         let spec = self.data.spec(None)?.ok_or_else(|| CliError::NoData { checkpoint: checkpoint() })?;
         let one = DataSpec { rows: Some(RowRange::new(0, 1)?), subset: None, ..spec };
         let plan = TrainPlan { model: Some(arch.to_string_lossy().into_owned()), ..TrainPlan::default() };
-        plan.network(&one.load()?, None)
+        let architecture = plan.network(&one.load()?, None)?;
+        // Labels say only which classes occur among the rows.
+        let weights = TensorFile::read(&self.model.checkpoint)?;
+        let outputs = architecture.head().and_then(|name| weights.get(name).ok()?.dims().first().copied());
+        Ok(match outputs {
+            Some(outputs) => architecture.with_outputs(outputs),
+            None => architecture,
+        })
     }
 
     /// Reads and checks everything; `default_dtype` where `--dtype` is silent.

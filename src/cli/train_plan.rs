@@ -101,7 +101,10 @@ impl TrainPlan {
             return Ok(family(model, &data.sample_shape, outputs)?);
         }
         let architecture = init.map(TensorFile::architecture).transpose()?.flatten().ok_or(CliError::NoModel)?;
-        Ok(architecture.with_outputs(outputs))
+        Ok(match (&architecture.body, &data.targets) {
+            (Body::Layers(_), _) | (_, Targets::Classes { .. }) => architecture.with_outputs(outputs),
+            _ => architecture,
+        })
     }
 
     /// Keys in which another plan differs, with both values. The place of the initial weights does not count.

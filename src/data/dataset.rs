@@ -25,6 +25,8 @@ pub struct Dataset {
     pub clean_labels: Option<Vec<u32>>,
     /// Broken image files of the split that were left out.
     pub skipped: usize,
+    /// Whether rows follow one another, as parts of one text: data shards are then blocks of neighbours.
+    pub consecutive: bool,
     /// Applied when a batch is made; `None` leaves the values (bytes still become `b / 255`).
     pub normalisation: Option<Normalisation>,
     /// SHA-256 (hex) of inputs and targets as they are used, see [`Dataset::new`].
@@ -61,6 +63,7 @@ impl Dataset {
             targets,
             clean_labels,
             skipped,
+            consecutive: false,
             normalisation,
             sha256,
         };
@@ -129,6 +132,7 @@ impl Dataset {
         }
         picked.input_name.clone_from(&self.input_name);
         picked.skipped = self.skipped;
+        picked.consecutive = self.consecutive;
         picked.clean_labels = self.clean_labels.as_ref().map(|labels| take(labels, rows, 1));
         Ok(picked)
     }

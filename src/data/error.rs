@@ -210,7 +210,7 @@ pub enum DataError {
         /// Classes of the source.
         num_classes: u64,
     },
-    /// A safetensors file without one of the two tensors.
+    /// A file without one of the tensors.
     #[error("data: {} has no tensor `{name}`; it has {found}", path.display())]
     NoTensor {
         /// The file.
@@ -320,8 +320,8 @@ impl DataError {
             Self::Image { .. } => "expected 32x32 RGB images as PNG or JPEG".to_string(),
             Self::Label { .. } => "class labels count from 0".to_string(),
             Self::NoTensor { .. } | Self::WrongTensor { .. } => {
-                "expected `x` [N, ...] of f32, f64, f16, bf16 or u8, and `y`: integer classes [N] or real targets [N, \
-                 outputs]"
+                "expected inputs [N, ...] of floats or whole numbers (one may be called `x`), and `y`: classes [N] or [N, ...], or \
+                 real targets [N, ...]"
                     .to_string()
             }
             Self::NonFinite { .. } => "remove such rows or replace the values".to_string(),

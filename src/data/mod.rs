@@ -1,5 +1,6 @@
 //! Data sets: sources, splits, labels and label noise, augmentation and batches.
 
+mod arrays;
 mod augment;
 mod batch;
 mod cifar;
@@ -25,6 +26,7 @@ mod table;
 mod tensors;
 #[cfg(test)]
 mod testing;
+mod tokens;
 
 pub use augment::Augmentation;
 pub use batch::{Batch, TargetBatch};
@@ -41,6 +43,7 @@ pub use rows::{Column, Inputs, Normalisation, Targets};
 pub use selection::{RowRange, Split, Subset};
 pub use source::Source;
 pub use spec::{DataSpec, NormalisationChoice};
+pub use tokens::TokenFile;
 
 /// `Result` with this folder's error.
 pub(crate) type DataResult<T> = std::result::Result<T, DataError>;

@@ -1,35 +1,33 @@
-//! Rows from a safetensors file: `x` and `y`.
+//! Rows from tensors by name: the inputs, and the targets `y`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 
+use super::arrays::with_tensors;
 use super::table::{RowInputs, Table};
-use super::{Column, DataError, DataResult, Inputs, Targets, files};
-
-const EXPECTED: &str = "a safetensors file with `x` and `y`";
+use super::{Column, DataError, DataResult, Inputs, Targets};
 
 /// Reads the inputs, f32 or f64 (f16 and bf16 are widened), u8 (image bytes, meaning `b / 255`) or other whole numbers
 /// (tokens), of shape `[N, …]`, and `y`: classes `[N]`, several for each row `[N, …]`, or real targets `[N, …]`; truth
 /// values are 0 and 1. There are as many classes as the largest label plus 1. `x` is the first input; without it, the
 /// first by name.
 pub(super) fn open(path: &Path) -> DataResult<Table> {
-    let file = files::read(path, EXPECTED)?;
-    let tensors = SafeTensors::deserialize(&file).map_err(|error| DataError::Corrupt {
-        path: path.to_path_buf(),
-        kind: "a safetensors file",
-        reason: error.to_string(),
-    })?;
-    let mut names: Vec<&str> = tensors.names().into_iter().filter(|name| *name != "y").collect();
+    with_tensors(path, |tensors| table(path, &tensors))
+}
+
+fn table(path: &Path, tensors: &BTreeMap<String, TensorView<'_>>) -> DataResult<Table> {
+    let mut names: Vec<&str> = tensors.keys().map(String::as_str).filter(|name| *name != "y").collect();
     names.sort_unstable_by_key(|name| (*name != "x", *name));
-    let x = Named::find(path, &tensors, names.first().copied().unwrap_or("x"))?;
-    let y = Named::find(path, &tensors, "y")?;
+    let x = Named::find(path, tensors, names.first().copied().unwrap_or("x"))?;
+    let y = Named::find(path, tensors, "y")?;
     let inputs = x.inputs()?;
     let targets = y.targets()?;
     let mut more = Vec::new();
     for name in names.iter().skip(1) {
-        let column = Named::find(path, &tensors, name)?;
+        let column = Named::find(path, tensors, name)?;
         // What has no row for each target is for others to read.
         if column.view.shape().first() == Some(&targets.len()) && column.view.shape().len() > 1 {
             let sample_shape = column.view.shape()[1..].to_vec();
@@ -72,10 +70,9 @@ struct Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    fn find(path: &'a Path, tensors: &SafeTensors<'a>, name: &'a str) -> DataResult<Self> {
-        let view = tensors.tensor(name).map_err(|_| {
-            let mut names: Vec<_> = tensors.names().into_iter().map(|name| format!("`{name}`")).collect();
-            names.sort_unstable();
+    fn find(path: &'a Path, tensors: &'a BTreeMap<String, TensorView<'a>>, name: &'a str) -> DataResult<Self> {
+        let view = tensors.get(name).cloned().ok_or_else(|| {
+            let names: Vec<_> = tensors.keys().map(|name| format!("`{name}`")).collect();
             let found = if names.is_empty() { "none".to_string() } else { names.join(", ") };
             DataError::NoTensor { path: path.to_path_buf(), name: name.into(), found }
         })?;

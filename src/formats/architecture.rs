@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::layers::{LayerList, lower};
+use super::layers::{LayerList, lower, unknown_field};
 use super::{Exported, ModelError};
 use crate::Result;
 use crate::autodiff::ParamSpace;
@@ -52,6 +52,34 @@ pub enum Body {
         training_program: Option<Program>,
     },
 }
+
+/// What a description says of its network.
+const FIELDS: [&str; 10] = [
+    "name",
+    "layers",
+    "program",
+    "training_program",
+    "loss",
+    "input_shape",
+    "param_order",
+    "normalisation",
+    "weight_decay",
+    "batch_norm_mode",
+];
+
+/// What it may say besides, which is for people: where the network comes from, and numbers that follow from the rest.
+const NOTES: [&str; 10] = [
+    "source",
+    "dtype",
+    "num_samples",
+    "num_outputs",
+    "num_params",
+    "parameters",
+    "buffers",
+    "seed",
+    "kink_margin",
+    "test_accuracy",
+];
 
 impl Architecture {
     /// An architecture of nothing but a body.
@@ -122,6 +150,9 @@ impl Architecture {
     fn from_value(value: &Value, origin: &str) -> Result<Self, ModelError> {
         let syntax = |reason: String| ModelError::Syntax { origin: origin.into(), reason };
         let object = value.as_object().ok_or_else(|| syntax("expected a table with the field `layers`".into()))?;
+        if let Some(key) = object.keys().find(|key| !FIELDS.contains(&key.as_str()) && !NOTES.contains(&key.as_str())) {
+            return Err(syntax(unknown_field(key, &FIELDS)));
+        }
         let input_shape: Option<Vec<usize>> = optional(object.get("input_shape"), "input_shape", origin)?;
         let body = match (object.get("layers"), optional(object.get("program"), "program", origin)?) {
             (Some(list), None) => {
@@ -144,7 +175,7 @@ impl Architecture {
             body,
             loss: optional(object.get("loss"), "loss", origin)?,
             input_shape,
-            normalisation: optional(object.get("normalisation").map(numbers_only).as_ref(), "normalisation", origin)?,
+            normalisation: optional(object.get("normalisation").map(without_scale).as_ref(), "normalisation", origin)?,
             weight_decay: optional(object.get("weight_decay"), "weight_decay", origin)?.unwrap_or(0.0),
             batch_norm_mode: optional(object.get("batch_norm_mode"), "batch_norm_mode", origin)?.unwrap_or_default(),
         };
@@ -203,15 +234,23 @@ impl Architecture {
         })
     }
 
-    /// The same with `outputs` outputs of its last linear map.
+    /// The same with `outputs` outputs of its last linear map; that of a program grows where it has fewer, and stays else.
     pub fn with_outputs(mut self, outputs: usize) -> Self {
         match &mut self.body {
             Body::Layers(list) => list.set_outputs(outputs),
             Body::Program { program, training_program } => {
-                [Some(program), training_program.as_mut()].into_iter().flatten().for_each(|p| p.set_outputs(outputs));
+                [Some(program), training_program.as_mut()].into_iter().flatten().for_each(|p| p.grow_outputs(outputs));
             }
         }
         self
+    }
+
+    /// Name of the weight of the last linear map.
+    pub fn head(&self) -> Option<&str> {
+        match &self.body {
+            Body::Layers(list) => list.head(),
+            Body::Program { program, .. } => program.head().into_iter().next(),
+        }
     }
 
     /// As JSON text, for a checkpoint's metadata.
@@ -220,16 +259,13 @@ impl Architecture {
     }
 }
 
-/// `mean` and `std`; what else a description says of its normalisation is for people.
-fn numbers_only(value: &Value) -> Value {
-    match value.as_object() {
-        Some(object) => object.iter().filter(|(key, _)| ["mean", "std"].contains(&key.as_str())).map(own).collect(),
-        None => value.clone(),
+/// Without `scale`, which says for people that bytes are divided by 255.
+fn without_scale(value: &Value) -> Value {
+    let mut value = value.clone();
+    if let Some(object) = value.as_object_mut() {
+        object.remove("scale");
     }
-}
-
-fn own((key, value): (&String, &Value)) -> (String, Value) {
-    (key.clone(), value.clone())
+    value
 }
 
 fn optional<T: serde::de::DeserializeOwned>(

@@ -203,14 +203,19 @@ impl Program {
         })
     }
 
-    /// Gives the last linear map another number of outputs.
-    pub(crate) fn set_outputs(&mut self, outputs: usize) {
-        let Some(last) = self.nodes.iter().rev().find(|node| matches!(node.operation, Op::Linear(_))) else { return };
-        let names: Vec<&str> = last.operands.iter().skip(1).filter_map(Operand::name).collect();
+    /// Names of the last linear map's weight and bias.
+    pub(crate) fn head(&self) -> Vec<&str> {
+        let last = self.nodes.iter().rev().find(|node| matches!(node.operation, Op::Linear(_)));
+        last.map_or(&[][..], |node| &node.operands[1..]).iter().filter_map(Operand::name).collect()
+    }
+
+    /// Gives the last linear map so many outputs where it has fewer.
+    pub(crate) fn grow_outputs(&mut self, outputs: usize) {
+        let head = self.head();
         let resized = self.parameters.tensors().iter().map(|tensor| {
             let mut shape = tensor.shape.clone();
-            if let (true, Some(first)) = (names.contains(&tensor.name.as_str()), shape.first_mut()) {
-                *first = outputs;
+            if let (true, Some(first)) = (head.contains(&tensor.name.as_str()), shape.first_mut()) {
+                *first = outputs.max(*first);
             }
             (tensor.name.clone(), shape, tensor.kind)
         });

@@ -101,6 +101,14 @@ impl LayerList {
         Ok(unique)
     }
 
+    /// The weight of the last linear layer.
+    pub(crate) fn head(&self) -> Option<&str> {
+        self.layers.iter().rev().find_map(|layer| match layer {
+            Layer::Linear { weight, .. } => Some(weight.as_str()),
+            _ => None,
+        })
+    }
+
     /// Gives the last linear layer another number of outputs.
     pub(crate) fn set_outputs(&mut self, number: usize) {
         let last = self.layers.iter_mut().rev().find_map(|layer| match layer {

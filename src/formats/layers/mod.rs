@@ -11,5 +11,6 @@ pub(super) use block::{BlockActivation, NormPlace, TransformerBlock};
 pub use layer::{Extent, GeluForm, KINDS, Layer};
 pub use list::LayerList;
 pub(super) use lower::lower;
+pub(super) use parse::unknown_field;
 
 use super::ModelError;
