@@ -202,7 +202,8 @@ pub struct ScaledDotProductAttention {
     pub scale: Option<f64>,
     /// Whether a token sees itself and those before it alone.
     pub is_causal: bool,
-    /// Whether a key serves several queries in turn: axis −3 of the queries is a multiple of that of keys and values.
+    /// Whether a key serves several queries in turn: axis −3 of the queries is a multiple of that of keys and values. One
+    /// key serves all.
     pub enable_gqa: bool,
     /// In training, the probability of each weight to be zeroed; the others are scaled by `1/(1 − p)`.
     #[serde(default)]
@@ -220,7 +221,7 @@ impl ScaledDotProductAttention {
                 let served = match (front, of_keys) {
                     (front, of_keys) if front == of_keys => 1,
                     ([rest @ .., heads], [others @ .., few])
-                        if self.enable_gqa && rest == others && *few > 0 && heads % few == 0 =>
+                        if (self.enable_gqa || *few == 1) && rest == others && *few > 0 && heads % few == 0 =>
                     {
                         heads / few
                     }
@@ -277,7 +278,9 @@ impl Operation for ScaledDotProductAttention {
         }
         // Grouped heads are axis −3 of keys and queries alike, in other numbers.
         let per_head = |fact: &Fact| fact.rows.is_some_and(|rows| rank >= 3 && rows.axis + 3 == fact.shape.len());
-        if self.enable_gqa && operands.iter().flatten().any(|fact| per_head(fact)) {
+        let few =
+            operands[1].map(|key| key.shape.len() >= 3 && key.shape[key.shape.len() - 3] != result.shape[rank - 3]);
+        if few == Some(true) && operands.iter().flatten().any(|fact| per_head(fact)) {
             return Err("it serves several heads with the same keys".into());
         }
         rows::elementwise(operands, rank)

@@ -66,6 +66,7 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
         "squeeze" => squeeze(call),
         "expand" | "broadcast_to" => expand(call),
         "expand_as" => expand_as(call),
+        "broadcast_tensors" => broadcast_tensors(call),
         _ => return None,
     })
 }
@@ -104,6 +105,12 @@ fn expand(call: &mut Call<'_>) -> Results {
     let (x, size) = (call.operand("self")?, call.sizes("size")?.ok_or("its sizes are missing")?);
     call.flag("implicit", false)?;
     call.gives(Expand { size }, [x])
+}
+
+fn broadcast_tensors(call: &mut Call<'_>) -> Results {
+    let (values, made) = (call.operands("tensors")?, call.made.clone());
+    let (_, size) = made.ok_or("the shape of its results is not known")?;
+    Ok(values.into_iter().map(|x| call.push(Expand { size: size.clone() }, [x])).collect())
 }
 
 fn expand_as(call: &mut Call<'_>) -> Results {

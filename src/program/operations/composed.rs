@@ -1,9 +1,10 @@
 //! Activations that are written with other operations, so that every answer about them follows.
 
 use super::{
-    Add, Chunk, Clamp, Compare, Comparison, Connective, Extremum, Function, Logical, Mul, PerChannel, Sub, Unary, Where,
+    Add, Chunk, Clamp, Compare, Comparison, Connective, Extremum, Function, Logical, Mul, PerChannel, Sub, To, Unary,
+    Where,
 };
-use crate::program::{Call, Operand, Results};
+use crate::program::{Call, Kind, Operand, Results};
 
 /// Reads a call of this family.
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
@@ -205,7 +206,8 @@ fn glu(call: &mut Call<'_>) -> Results {
 
 fn masked_fill(call: &mut Call<'_>) -> Results {
     let (x, mask, value) = (call.operand("self")?, call.operand("mask")?, call.operand("value")?);
-    call.gives(Where {}, [mask, value, x])
+    let filled = call.push(Where {}, [mask, value, x.clone()]);
+    if call.is_truth(&x) { call.gives(To { kind: Kind::Truth }, [filled]) } else { Ok(vec![filled]) }
 }
 
 /// `x` beyond `±λ`, else 0.

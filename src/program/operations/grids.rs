@@ -1,6 +1,10 @@
 //! Regular patterns of numbers, and what is chosen by them.
 
-use super::{Arange, Compare, Comparison, Expand, Full, Sub, To, Unsqueeze, Where};
+use super::{
+    Arange, Compare, Comparison, Connective, Expand, Flatten, Full, Index, Logical, Permute, Sub, Sum, To, Unsqueeze,
+    Where,
+};
+use crate::program::fact::axis;
 use crate::program::{Call, Kind, Operand, Results, Size};
 
 /// Reads a call of this family.
@@ -11,6 +15,9 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
         "eye" => eye(call),
         "tril" => triangle(call, Comparison::Le),
         "triu" => triangle(call, Comparison::Ge),
+        "diagonal" => diagonal(call),
+        "diag_embed" => diag_embed(call),
+        "bucketize" | "searchsorted" => bucketize(call),
         "one_hot" => one_hot(call),
         "meshgrid" => meshgrid(call),
         "scalar_tensor" => scalar(call),
@@ -81,7 +88,58 @@ fn triangle(call: &mut Call<'_>, comparison: Comparison) -> Results {
     let shape = call.shape(&x)?;
     let Some(plane) = shape.last_chunk::<2>() else { return Err("it has too few axes".into()) };
     let inside = band(call, plane.clone(), comparison, diagonal as f64);
+    if call.is_truth(&x) {
+        return call.gives(Logical { connective: Connective::And }, [inside, x]);
+    }
     call.gives(Where {}, [inside, x, Operand::Number(0.0)])
+}
+
+/// Entries whose row and column differ by `offset`, as the last axis.
+fn diagonal(call: &mut Call<'_>) -> Results {
+    let (x, offset) = (call.operand("self")?, call.int("offset", Some(0))?);
+    let (dim1, dim2) = (call.int("dim1", Some(0))?, call.int("dim2", Some(1))?);
+    let shape = call.shape(&x)?;
+    let (dim1, dim2) = (axis(dim1, shape.len())?, axis(dim2, shape.len())?);
+    let [rows, columns] = [dim1, dim2].map(|dim| &shape[dim]);
+    if !rows.is_fixed() || !columns.is_fixed() || dim1 == dim2 {
+        return Err("it takes the rows together".into());
+    }
+    let [rows, columns] = [rows.at(0), columns.at(0)];
+    let (row, column) = ((-offset).max(0), offset.max(0));
+    let count = (rows - row).min(columns - column).max(0);
+    let rest = (0..shape.len()).filter(|axis| *axis != dim1 && *axis != dim2);
+    let dims = rest.chain([dim1, dim2]).map(|axis| axis as i64).collect();
+    let x = call.push(Permute { dims }, [x]);
+    let x = call.push(Flatten { start_dim: -2, end_dim: -1 }, [x]);
+    let places =
+        spaced(call, Size::fixed(count), ((row * columns + column) as f64, (columns + 1) as f64), Kind::Whole)?;
+    call.gives(Index {}, [vec![x], vec![Operand::None; shape.len() - 2], places].concat())
+}
+
+/// Vectors along the last axis on the diagonal of matrices.
+fn diag_embed(call: &mut Call<'_>) -> Results {
+    let (x, offset) = (call.operand("self")?, call.int("offset", Some(0))?);
+    let (dim1, dim2) = (call.int("dim1", Some(-2))?, call.int("dim2", Some(-1))?);
+    call.only("offset", offset, 0)?;
+    call.only("dim1", [dim1, dim2], [-2, -1])?;
+    let size = call.shape(&x)?.last().cloned().ok_or("it has no axes")?;
+    let inside = band(call, [size.clone(), size], Comparison::Eq, 0.0);
+    let x = call.push(Unsqueeze { dim: -1 }, [x]);
+    call.gives(Where {}, [inside, x, Operand::Number(0.0)])
+}
+
+/// How many boundaries lie before each number.
+fn bucketize(call: &mut Call<'_>) -> Results {
+    let name = if call.name == "bucketize" { "boundaries" } else { "sorted_sequence" };
+    let (x, boundaries) = (call.operand("self")?, call.operand(name)?);
+    call.flag("out_int32", false)?;
+    let comparison = if call.flag("right", false)? { Comparison::Ge } else { Comparison::Gt };
+    if call.rank(&boundaries)? != 1 {
+        return Err("boundaries of several axes are not supported".into());
+    }
+    let x = call.push(Unsqueeze { dim: -1 }, [x]);
+    let before = call.push(Compare { comparison }, [x, boundaries]);
+    call.gives(Sum { dim: vec![-1], keepdim: false }, [before])
 }
 
 fn one_hot(call: &mut Call<'_>) -> Results {

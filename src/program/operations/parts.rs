@@ -213,8 +213,8 @@ impl Slice {
         let place = |place: i64| if place < 0 { place.saturating_add(size).max(0) } else { place.min(size) };
         let (start, end) = (place(self.start) as usize, place(self.end) as usize);
         match end.checked_sub(start) {
-            Some(len) if len > 0 => Ok((axis, start, end, len.div_ceil(self.step))),
-            _ => Err(format!("entries {} to {} are out of range for {size} entries", self.start, self.end)),
+            Some(len) => Ok((axis, start, end, len.div_ceil(self.step))),
+            None => Ok((axis, start, start, 0)),
         }
     }
 }
@@ -246,6 +246,11 @@ impl Operation for Slice {
     }
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let dims = operands.first().map_or(Ok(Vec::new()), Slot::shape)?;
+        let (axis, _, _, len) = self.extent(&dims).map_err(|reason| run.misfit(reason))?;
+        if len == 0 {
+            return run.nothing(operands, axis);
+        }
         run.moved(operands, |dims| {
             let (axis, start, end, len) = self.extent(dims)?;
             let (mut maps, mut narrowed) = (Vec::new(), dims.to_vec());
@@ -346,7 +351,12 @@ impl Operation for Cat {
                 axis(self.dim, whole.first().map_or(0, |part| part.rank())).map_err(|reason| run.misfit(reason))?;
             return Ok(Slot::Whole(candle_core::Tensor::cat(&whole, axis)?));
         }
-        let parts: Vec<Var<V>> = (0..operands.len()).map(|place| run.var(operands, place)).collect::<Result<_>>()?;
+        let mut parts: Vec<Var<V>> =
+            (0..operands.len()).map(|place| run.var(operands, place)).collect::<Result<_>>()?;
+        // What is empty adds nothing, but has no memory to read.
+        if parts.iter().any(|part| part.dims().is_ok_and(|dims| !dims.contains(&0))) {
+            parts.retain(|part| part.dims().is_ok_and(|dims| !dims.contains(&0)));
+        }
         let rank = parts.first().map_or(Ok(0), |part| part.dims().map(<[usize]>::len))?;
         let axis = axis(self.dim, rank).map_err(|reason| run.misfit(reason))?;
         Ok(Slot::Float(cat(run.tape, &parts, axis)?))

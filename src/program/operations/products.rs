@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Add, Einsum, Mul, Squeeze, Sum, Unsqueeze};
+use super::{
+    Add, Arange, Compare, Comparison, Einsum, Mul, Select, Slice, Squeeze, Sub, Sum, To, Transpose, Unsqueeze, Where,
+};
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{self, Bilinear};
@@ -12,7 +14,7 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Call, Fact, Operand, Results, Start};
+use crate::program::{Call, Fact, Kind, Operand, Results, Start};
 
 /// `x Wᵀ + b` along the last axis, `W` `[out, in]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +31,7 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
         "addmv" => added(call, "mat", "vec"),
         "baddbmm" | "addbmm" => added(call, "batch1", "batch2"),
         "bilinear" => bilinear(call),
+        "linalg_householder_product" => reflections(call),
         _ => return None,
     })
 }
@@ -92,6 +95,31 @@ fn bilinear(call: &mut Call<'_>) -> Results {
     let half = call.push(Einsum { equation: "ni,oij->noj".into() }, [x, weight]);
     let both = call.push(Einsum { equation: "noj,nj->no".into() }, [half, y]);
     if bias == Operand::None { Ok(vec![both]) } else { call.gives(Add {}, [both, bias]) }
+}
+
+/// The first columns of `Π (I − τᵢ vᵢ vᵢᵀ)`, `vᵢ` column `i` below its diagonal entry, which counts as 1.
+fn reflections(call: &mut Call<'_>) -> Results {
+    let (x, tau) = (call.operand("input")?, call.operand("tau")?);
+    let (shape, count) = (call.shape(&x)?, call.shape(&tau)?);
+    let ([rows, columns], [count]) = (shape.as_slice(), count.as_slice()) else {
+        return Err("several matrices are not supported".into());
+    };
+    let [rows, columns] = [rows, columns].map(|end| call.push(Arange { end: end.clone() }, []));
+    let rows = call.push(Unsqueeze { dim: 1 }, [rows]);
+    let below = call.push(Compare { comparison: Comparison::Gt }, [rows.clone(), columns.clone()]);
+    let on_it = call.push(Compare { comparison: Comparison::Eq }, [rows, columns]);
+    let mut y = call.push(To { kind: Kind::Float }, [on_it]);
+    let vectors = call.push(Where {}, [below, x, y.clone()]);
+    for index in (0..count.at(0)).rev() {
+        let v = call.push(Slice { dim: 1, start: index, end: index + 1, step: 1 }, [vectors.clone()]);
+        let factor = call.push(Select { dim: 0, index }, [tau.clone()]);
+        let row = call.push(Transpose { dim0: 0, dim1: 1 }, [v.clone()]);
+        let seen = call.push(Matmul {}, [row, y.clone()]);
+        let change = call.push(Matmul {}, [v, seen]);
+        let change = call.push(Mul {}, [change, factor]);
+        y = call.push(Sub {}, [y, change]);
+    }
+    Ok(vec![y])
 }
 
 impl Operation for Linear {

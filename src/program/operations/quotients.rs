@@ -21,6 +21,10 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
         "addcdiv" => addcdiv(call),
         "frac" => frac(call),
         "xlogy" => xlogy(call),
+        "logaddexp" => logaddexp(call),
+        "hypot" => hypot(call),
+        "atan2" | "arctan2" => atan2(call),
+        "nan_to_num" => nan_to_num(call),
         "isnan" => not_a_number(call),
         "isinf" => infinite(call, Comparison::Eq),
         "isfinite" => infinite(call, Comparison::Lt),
@@ -152,6 +156,45 @@ fn xlogy(call: &mut Call<'_>) -> Results {
     let y = call.push(Where {}, [is_zero, Operand::Number(1.0), y]);
     let log = call.apply(Function::Log, &y);
     call.gives(Mul {}, [x, log])
+}
+
+/// `a + ln(1 + e^(b − a))`
+fn logaddexp(call: &mut Call<'_>) -> Results {
+    let (a, b) = (call.operand("self")?, call.operand("other")?);
+    let difference = call.push(Sub {}, [b, a.clone()]);
+    let softplus = call.apply(Function::Softplus, &difference);
+    call.gives(Add {}, [a, softplus])
+}
+
+fn hypot(call: &mut Call<'_>) -> Results {
+    let squares = ["self", "other"].map(|name| {
+        let x = call.operand(name)?;
+        Ok::<_, String>(call.push(Mul {}, [x.clone(), x]))
+    });
+    let [a, b] = squares;
+    let sum = call.push(Add {}, [a?, b?]);
+    Ok(vec![call.apply(Function::Sqrt, &sum)])
+}
+
+/// `arctan(y/x)`, and half a turn where `x` is negative.
+fn atan2(call: &mut Call<'_>) -> Results {
+    let (y, x) = (call.operand("self")?, call.operand("other")?);
+    let ratio = call.quotient(&y, x.clone());
+    let angle = call.apply(Function::Atan, &ratio);
+    let is_behind = call.push(Compare { comparison: Comparison::Lt }, [x, Operand::Number(0.0)]);
+    let is_above = call.push(Compare { comparison: Comparison::Ge }, [y, Operand::Number(0.0)]);
+    let pi = std::f64::consts::PI;
+    let half = call.push(Where {}, [is_above, Operand::Number(pi), Operand::Number(-pi)]);
+    let turn = call.push(Where {}, [is_behind, half, Operand::Number(0.0)]);
+    call.gives(Add {}, [angle, turn])
+}
+
+fn nan_to_num(call: &mut Call<'_>) -> Results {
+    let (x, nan) = (call.operand("self")?, call.number("nan")?.unwrap_or(0.0));
+    let (max, min) = (call.number("posinf")?.unwrap_or(f64::MAX), call.number("neginf")?.unwrap_or(f64::MIN));
+    let is_nan = call.push(Compare { comparison: Comparison::Ne }, [x.clone(), x.clone()]);
+    let x = call.push(Where {}, [is_nan, Operand::Number(nan), x]);
+    call.gives(super::Clamp { min: Some(min), max: Some(max), closed: true }, [x])
 }
 
 fn not_a_number(call: &mut Call<'_>) -> Results {

@@ -104,10 +104,16 @@ fn repeat(call: &mut Call<'_>) -> Results {
         }
         if *size == one {
             *expanded = count.clone();
+        } else if count.is_fixed() {
+            let times = usize::try_from(count.at(0)).map_err(|_| "a count is negative")?;
+            y = call.push(Rearrange { dim: at as i64, picked: Picked::Repeat(times) }, [y]);
         } else {
-            let count = count.is_fixed().then(|| usize::try_from(count.at(0)).ok()).flatten();
-            let picked = Picked::Repeat(count.ok_or("a count depends on the number of rows")?);
-            y = call.push(Rearrange { dim: at as i64, picked }, [y]);
+            // As often as there are rows: along an axis of its own, which is joined with this one.
+            let mut size = vec![keep.clone(); rank + 1];
+            size[at] = count.clone();
+            let apart = call.push(Unsqueeze { dim: at as i64 }, [y]);
+            let repeated = call.push(Expand { size }, [apart]);
+            y = call.push(Flatten { start_dim: at as i64, end_dim: at as i64 + 1 }, [repeated]);
         }
     }
     if expanded.iter().all(|size| *size == keep) { Ok(vec![y]) } else { call.gives(Expand { size: expanded }, [y]) }

@@ -54,6 +54,8 @@ pub struct Rnn {
     pub bidirectional: bool,
     /// Whether rows lie along the first axis of input and output, not the second.
     pub batch_first: bool,
+    /// Whether a matrix makes hidden states of another size out of those of the cell (Sak et al. 2014).
+    pub projected: bool,
     /// Which value this is.
     pub value: Recurrent,
 }
@@ -81,12 +83,15 @@ fn states(call: &mut Call<'_>, cell: Cell) -> Result<Vec<Operand>, String> {
 fn layers(call: &mut Call<'_>, cell: Cell) -> Results {
     let mut operands = vec![call.operand("input")?];
     operands.extend(states(call, cell)?);
-    operands.extend(call.operands("params")?);
+    let params = call.operands("params")?;
     let (has_biases, num_layers) = (call.flag("has_biases", true)?, call.count("num_layers", None)?);
     let (bidirectional, batch_first) = (call.flag("bidirectional", false)?, call.flag("batch_first", false)?);
     let (dropout, train) = (call.number("dropout")?.unwrap_or(0.0), call.flag("train", false)?);
     call.only("dropout", dropout > 0.0 && train, false)?;
-    let of = |value| Rnn { cell, has_biases, num_layers, bidirectional, batch_first, value };
+    let units = num_layers * if bidirectional { 2 } else { 1 };
+    let projected = cell == Cell::Lstm && params.len() == units * if has_biases { 5 } else { 3 };
+    operands.extend(params);
+    let of = |value| Rnn { cell, has_biases, num_layers, bidirectional, batch_first, projected, value };
     let values = [Recurrent::Output, Recurrent::Hidden, Recurrent::Cell];
     Ok(values[..=cell.states()].iter().map(|&value| call.push(of(value), operands.clone())).collect())
 }
@@ -102,7 +107,8 @@ fn step(call: &mut Call<'_>, cell: Cell) -> Results {
     let biases = [call.optional("b_ih")?, call.optional("b_hh")?];
     let has_biases = biases[0] != Operand::None;
     operands.extend(biases.into_iter().filter(|bias| *bias != Operand::None));
-    let of = |value| Rnn { cell, has_biases, num_layers: 1, bidirectional: false, batch_first: true, value };
+    let (num_layers, bidirectional, batch_first, projected) = (1, false, true, false);
+    let of = |value| Rnn { cell, has_biases, num_layers, bidirectional, batch_first, projected, value };
     let values = [Recurrent::Hidden, Recurrent::Cell];
     let mut results = Vec::new();
     for &value in &values[..cell.states()] {
@@ -143,23 +149,24 @@ impl Rnn {
 
     /// Weights and biases of one layer in one direction.
     fn tensors(&self) -> usize {
-        if self.has_biases { 4 } else { 2 }
+        usize::from(self.projected) + if self.has_biases { 4 } else { 2 }
     }
 
-    /// Rows, steps and `H`, where all operands fit.
-    fn sizes(&self, shapes: &[&[usize]]) -> Result<[usize; 3], String> {
+    /// Rows, steps, and the sizes of cells and hidden states, where all operands fit.
+    fn sizes(&self, shapes: &[&[usize]]) -> Result<[usize; 4], String> {
         let units = self.num_layers.saturating_mul(self.directions());
         let (Some((&[input, hidden], _)), true) = (shapes.split_first_chunk(), shapes.len() >= self.given()) else {
             return Err("operands are missing".into());
         };
         let (cell, weights) = (shapes[self.given() - 1], &shapes[self.given()..]);
-        let (&[first, second, mut width], &[states, rows, size]) = (input, hidden) else {
+        let (&[first, second, mut width], &[states, rows, shown], &[_, _, size]) = (input, hidden, cell) else {
             return Err(format!(
                 "expects inputs [N, T, in] and states [L, N, H], but they are {input:?} and {hidden:?}"
             ));
         };
         let (own_rows, steps) = if self.batch_first { (first, second) } else { (second, first) };
-        if cell != hidden || states != units || rows != own_rows || steps == 0 || size == 0 {
+        let fits = cell[..2] == hidden[..2] && (self.projected || size == shown);
+        if !fits || states != units || rows != own_rows || steps == 0 || size == 0 {
             return Err(format!("states of shapes {hidden:?} and {cell:?} do not fit an input {input:?}"));
         }
         if units == 0 || units > MAX_UNITS || weights.len() != units.saturating_mul(self.tensors()) {
@@ -167,15 +174,19 @@ impl Rnn {
         }
         for (unit, tensors) in weights.chunks(self.tensors()).enumerate() {
             if unit > 0 && unit % self.directions() == 0 {
-                width = size * self.directions();
+                width = shown * self.directions();
             }
             let all = self.cell.parts() * size;
-            let expected: [&[usize]; 4] = [&[all, width], &[all, size], &[all], &[all]];
-            if let Some((got, expected)) = tensors.iter().zip(expected).find(|(got, expected)| **got != *expected) {
+            let mut expected: Vec<Vec<usize>> = vec![vec![all, width], vec![all, shown]];
+            expected.extend(vec![vec![all]; if self.has_biases { 2 } else { 0 }]);
+            expected.push(vec![shown, size]);
+            if let Some((got, expected)) =
+                tensors.iter().zip(expected).find(|(got, expected)| **got != expected.as_slice())
+            {
                 return Err(format!("a tensor of weights has shape {got:?}, expected {expected:?}"));
             }
         }
-        Ok([own_rows, steps, size])
+        Ok([own_rows, steps, size, shown])
     }
 }
 
@@ -199,12 +210,13 @@ impl Operation for Rnn {
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         let shapes = operands.iter().map(|operand| operand.map(|fact| fact.shape.as_slice()));
         let shapes: Vec<&[usize]> = shapes.collect::<Option<_>>().ok_or("operands are missing")?;
-        let [rows, steps, size] = self.sizes(&shapes)?;
-        let width = size * self.directions();
+        let [rows, steps, _, shown] = self.sizes(&shapes)?;
+        let width = shown * self.directions();
         Ok(match (self.value, self.batch_first) {
             (Recurrent::Output, true) => Fact::float(&[rows, steps, width]),
             (Recurrent::Output, false) => Fact::float(&[steps, rows, width]),
-            (Recurrent::Hidden | Recurrent::Cell, _) => Fact::float(&fact(operands, 1)?.shape),
+            (Recurrent::Hidden, _) => Fact::float(&fact(operands, 1)?.shape),
+            (Recurrent::Cell, _) => Fact::float(&fact(operands, 2)?.shape),
         })
     }
 
@@ -225,8 +237,8 @@ impl Operation for Rnn {
 
     fn affinity(&self, _in_training: bool) -> Affinity {
         // Every operand passes a smooth function.
-        const ALL: [usize; 3 + 4 * MAX_UNITS] = {
-            let mut all = [0; 3 + 4 * MAX_UNITS];
+        const ALL: [usize; 3 + 5 * MAX_UNITS] = {
+            let mut all = [0; 3 + 5 * MAX_UNITS];
             let mut place = 0;
             while place < all.len() {
                 all[place] = place;
@@ -254,7 +266,7 @@ impl Operation for Rnn {
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         let vars: Vec<Var<V>> = (0..operands.len()).map(|place| run.var(operands, place)).collect::<Result<_>>()?;
         let shapes = vars.iter().map(Var::dims).collect::<candle_core::Result<Vec<_>>>()?;
-        let [rows, steps, size] = self.sizes(&shapes).map_err(|reason| run.misfit(reason))?;
+        let [rows, steps, size, shown] = self.sizes(&shapes).map_err(|reason| run.misfit(reason))?;
         let swap = vec![1, 0, 2];
         // Rows first inside.
         let mut x = if self.batch_first { vars[0].clone() } else { run.permuted(&vars[0], swap.clone())? };
@@ -266,10 +278,10 @@ impl Operation for Rnn {
                 let weights = &vars[self.given() + unit * self.tensors()..][..self.tensors()];
                 let states = (1..self.given()).map(|place| run.entry(&vars[place], 0, unit));
                 let states = states.collect::<Result<Vec<_>>>()?;
-                let sizes = ([rows, steps, size], direction == 1);
-                let (outputs, states) = run.layer((self.cell, &x), weights, states, sizes)?;
+                let (outputs, states) =
+                    run.layer(self, (&x, weights), states, ([rows, steps, size], direction == 1))?;
                 halves.push(outputs);
-                for (all, last) in [&mut hidden, &mut cells].into_iter().zip(&states) {
+                for ((all, last), size) in [&mut hidden, &mut cells].into_iter().zip(&states).zip([shown, size]) {
                     all.push(run.reshape(last, &[1, rows, size])?);
                 }
             }
@@ -297,22 +309,27 @@ impl<V: Value> Run<'_, V> {
     /// One layer in one direction on `[N, T, in]`: the hidden states of all steps `[N, T, H]`, and the last states.
     fn layer(
         &mut self,
-        (cell, x): (Cell, &Var<V>),
-        weights: &[Var<V>],
+        rnn: &Rnn,
+        (x, weights): (&Var<V>, &[Var<V>]),
         mut states: Vec<Var<V>>,
         ([rows, steps, size], backwards): ([usize; 3], bool),
     ) -> Result<(Var<V>, Vec<Var<V>>)> {
-        let width = cell.parts() * size;
-        let inputs = self.rows_times_matrix(x, x.dims()?[2], (&weights[0], weights.get(2)))?;
+        let (width, shown) = (rnn.cell.parts() * size, weights[1].dims()?[1]);
+        let [of_input, of_hidden] = [2, 3].map(|place| weights.get(place).filter(|_| rnn.has_biases));
+        let inputs = self.rows_times_matrix(x, x.dims()?[2], (&weights[0], of_input))?;
         let inputs = self.reshape(&inputs, &[rows, steps, width])?;
         let mut outputs = Vec::with_capacity(steps);
         for step in 0..steps {
             let step = if backwards { steps - 1 - step } else { step };
             let own = self.entry(&inputs, 1, step)?;
-            let fed = self.rows_times_matrix(&states[0], size, (&weights[1], weights.get(3)))?;
+            let fed = self.rows_times_matrix(&states[0], shown, (&weights[1], of_hidden))?;
             let fed = self.reshape(&fed, &[rows, width])?;
-            states = self.step(cell, [&own, &fed], states, size)?;
-            outputs.push(self.reshape(&states[0], &[rows, 1, size])?);
+            states = self.step(rnn.cell, [&own, &fed], states, size)?;
+            if let Some(projection) = weights.last().filter(|_| rnn.projected) {
+                let hidden = self.rows_times_matrix(&states[0], size, (projection, None))?;
+                states[0] = self.reshape(&hidden, &[rows, shown])?;
+            }
+            outputs.push(self.reshape(&states[0], &[rows, 1, shown])?);
         }
         if backwards {
             outputs.reverse();

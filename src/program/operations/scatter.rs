@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::choice::Layout;
-use super::{Fill, Index, Mul, SliceScatter, To, Unsqueeze, Where};
+use super::{Fill, Flatten, Full, Index, Mul, SliceScatter, To, Unflatten, Unsqueeze, Where};
 use crate::Result;
 use crate::autodiff::Value;
 use crate::kernels::Linear;
@@ -44,6 +44,7 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
         "index_add" => along(call, true, "source"),
         "index_copy" => along(call, false, "source"),
         "index_fill" => along(call, false, "value"),
+        "max_unpool2d" => unpool(call),
         "select_scatter" => select_scatter(call),
         _ => return None,
     })
@@ -104,6 +105,19 @@ fn along(call: &mut Call<'_>, accumulate: bool, values: &str) -> Results {
     }
     let dim = axis(dim, call.rank(&x)?)?;
     call.gives(IndexPut { accumulate }, [vec![x, values], vec![Operand::None; dim], vec![index]].concat())
+}
+
+/// Maxima put back to their places within each channel, zeros around.
+fn unpool(call: &mut Call<'_>) -> Results {
+    let (x, index) = (call.operand("self")?, call.operand("indices")?);
+    let [height, width] = call.counts("output_size", None)?.map(|size: usize| Size::fixed(size as i64));
+    let shape = call.shape(&x)?;
+    let [rows, channels, _, _] = shape.as_slice() else { return Err("expects images [N, C, H, W]".into()) };
+    let size = vec![rows.clone(), channels.clone(), height.clone() * width.clone()];
+    let zeros = call.push(Full { size, fill_value: 0.0, kind: Kind::Float }, []);
+    let [x, index] = [x, index].map(|x| call.push(Flatten { start_dim: 2, end_dim: 3 }, [x]));
+    let flat = call.push(Scatter { dim: 2, add: false }, [zeros, index, x]);
+    call.gives(Unflatten { dim: 2, sizes: vec![height.at(0), width.at(0)] }, [flat])
 }
 
 /// One entry of an axis written, as a range of one.

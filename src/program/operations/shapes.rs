@@ -74,6 +74,16 @@ impl<V: Value> Run<'_, V> {
         self.moved(operands, |dims| Ok(vec![kernels::Linear::Reshape { from: dims.to_vec(), to: shape(dims)? }]))
     }
 
+    /// The first operand without any entry of an axis, which depends on nothing.
+    pub(super) fn nothing(&self, operands: &[Slot<V>], axis: usize) -> Result<Slot<V>> {
+        let plain = self.plain(operands, 0)?;
+        let mut shape = plain.dims().to_vec();
+        shape[axis] = 0;
+        let empty = candle_core::Tensor::zeros(shape, plain.dtype(), &self.device)?;
+        let is_whole = self.whole_or_none(operands, 0).is_some();
+        Ok(if is_whole { Slot::Whole(empty) } else { Slot::Float(self.tape.constant(empty)) })
+    }
+
     /// The first operand, floats or whole numbers, through maps that only move numbers about; `maps` knows its shape.
     pub(super) fn moved(
         &mut self,
