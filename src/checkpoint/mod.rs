@@ -84,6 +84,19 @@ impl Checkpoint {
     }
 }
 
+/// The architecture that a file brings: a description, an archive of torch.export, or another checkpoint.
+///
+/// # Errors
+/// A file that brings none.
+pub fn read_architecture(path: &Path) -> Result<Architecture> {
+    let is_checkpoint = path.extension().is_some_and(|extension| extension == "safetensors");
+    if !is_checkpoint {
+        return Architecture::read(path);
+    }
+    let architecture = TensorFile::read(path)?.architecture()?;
+    Ok(architecture.ok_or_else(|| CheckpointError::NoArchitecture { path: path.into() })?)
+}
+
 /// Writes parameters `theta` `[n]` and the buffers under their names in `dtype`, atomically, with the metadata.
 ///
 /// # Errors

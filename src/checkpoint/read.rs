@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{ARCH_KEY, CheckpointError};
 use crate::Result;
-use crate::formats::{Architecture, Exported};
+use crate::formats::{Architecture, Body, Exported};
 
 /// Named tensors of one file, on the CPU.
 pub struct TensorFile {
@@ -113,7 +113,10 @@ impl TensorFile {
         if space.dim() == 0 {
             return Err(CheckpointError::NoParameters { path: self.path.clone() }.into());
         }
+        // A module's state dict also holds buffers that its program never reads, and tied weights under all their names.
+        let is_program = matches!(architecture.body, Body::Program { .. });
         self.check_fit(
+            is_program,
             space.tensors().iter().map(|tensor| (&tensor.name, &tensor.shape)),
             buffers.iter().map(|(name, shape)| (name, shape)),
         )?;
@@ -140,6 +143,7 @@ impl TensorFile {
 
     fn check_fit<'a>(
         &self,
+        allows_more: bool,
         params: impl Iterator<Item = (&'a String, &'a Vec<usize>)>,
         buffers: impl Iterator<Item = (&'a String, &'a Vec<usize>)>,
     ) -> Result<()> {
@@ -154,7 +158,7 @@ impl TensorFile {
                 Some(_) => {}
             }
         }
-        let ignored = |name: &String| name.ends_with("num_batches_tracked");
+        let ignored = |name: &String| allows_more || name.ends_with("num_batches_tracked");
         let unknown: Vec<String> =
             self.tensors.keys().filter(|name| !expected.contains_key(name) && !ignored(name)).cloned().collect();
         if missing.is_empty() && unknown.is_empty() && misshapen.is_empty() {

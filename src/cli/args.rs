@@ -61,7 +61,7 @@ pub(super) enum L2Arg {
 pub(super) struct ModelArgs {
     /// Weights: .safetensors, a zipped .pth, or a .pt2 of torch.export
     pub(super) checkpoint: PathBuf,
-    /// Architecture as .json, .toml or .pt2, or a family such as vit-b16 with --data, for weights that carry none (docs/models.md)
+    /// Architecture as .json, .toml, .pt2 or another checkpoint, or a family such as vit-b16 with --data, for weights that carry none (docs/models.md)
     #[arg(long, value_name = "FILE")]
     pub(super) arch: Option<PathBuf>,
     /// The output that the loss is of, by its name, where an exported module gives several [default: logits]

@@ -9,8 +9,7 @@ use super::Ui;
 use super::args::ModelArgs;
 use super::output::check_file;
 use crate::Result;
-use crate::checkpoint::{ARCH_KEY, Checkpoint, VERSION_KEY, write_checkpoint};
-use crate::formats::Architecture;
+use crate::checkpoint::{ARCH_KEY, Checkpoint, VERSION_KEY, read_architecture, write_checkpoint};
 
 /// Arguments of `convert`.
 #[derive(Debug, Args)]
@@ -27,7 +26,7 @@ pub(super) struct ConvertArgs {
 
 pub(super) fn run(args: &ConvertArgs, ui: &mut Ui) -> Result<u8> {
     check_file(&args.out, args.force)?;
-    let architecture = args.model.arch.as_deref().map(Architecture::read).transpose()?;
+    let architecture = args.model.arch.as_deref().map(read_architecture).transpose()?;
     let checkpoint = Checkpoint::read_with(&args.model.checkpoint, architecture, args.model.output.as_deref())?;
     let mut metadata = checkpoint.metadata.clone();
     metadata.insert(ARCH_KEY.into(), checkpoint.network.about.description.clone());

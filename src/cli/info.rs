@@ -5,8 +5,7 @@ use clap::Args;
 use super::Ui;
 use super::args::ModelArgs;
 use crate::Result;
-use crate::checkpoint::Checkpoint;
-use crate::formats::Architecture;
+use crate::checkpoint::{Checkpoint, read_architecture};
 use crate::program::{Kind, Node, Op, Program};
 
 /// Arguments of `info`.
@@ -17,7 +16,7 @@ pub(super) struct InfoArgs {
 }
 
 pub(super) fn run(args: &InfoArgs, ui: &mut Ui) -> Result<u8> {
-    let architecture = args.model.arch.as_deref().map(Architecture::read).transpose()?;
+    let architecture = args.model.arch.as_deref().map(read_architecture).transpose()?;
     let checkpoint = Checkpoint::read_with(&args.model.checkpoint, architecture, args.model.output.as_deref())?;
     let about = &checkpoint.network.about;
     ui.print(&format!("checkpoint    {}", checkpoint.path.display()));

@@ -10,7 +10,7 @@ use super::loss::LossArgs;
 use super::train_plan::{TrainPlan, is_architecture};
 use super::{CliError, Ui};
 use crate::Result;
-use crate::checkpoint::{Checkpoint, TensorFile};
+use crate::checkpoint::{Checkpoint, TensorFile, read_architecture};
 use crate::data::{DataSpec, Dataset, NormalisationChoice, RowRange, Split, Subset};
 use crate::formats::Architecture;
 use crate::objective::{Objective, ObjectiveOptions};
@@ -59,7 +59,7 @@ impl SessionArgs {
     /// A file, or a family's short form with the sample shape of the data and the classes of the weights.
     fn architecture(&self, arch: &Path) -> Result<Architecture> {
         if is_architecture(arch) || arch.exists() {
-            return Ok(Architecture::read(arch)?);
+            return read_architecture(arch);
         }
         let checkpoint = || self.model.checkpoint.clone();
         let spec = self.data.spec(None)?.ok_or_else(|| CliError::NoData { checkpoint: checkpoint() })?;

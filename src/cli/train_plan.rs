@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::CliError;
 use crate::Result;
-use crate::checkpoint::{TensorFile, differences};
+use crate::checkpoint::{TensorFile, differences, read_architecture};
 use crate::data::{DataSpec, Dataset, Targets};
 use crate::formats::{Architecture, Body, family};
 use crate::report::write_atomic;
@@ -65,7 +65,7 @@ impl TrainPlan {
         let path = Path::new(text);
         (self.model, self.architecture) = (None, None);
         if is_architecture(path) {
-            let mut value = serde_json::json!(Architecture::read(path)?);
+            let mut value = serde_json::json!(read_architecture(path)?);
             remove_nulls(&mut value);
             self.architecture = Some(value);
         } else {
@@ -116,7 +116,8 @@ impl TrainPlan {
 
 /// Whether a model is given as a file.
 pub(super) fn is_architecture(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "json" || extension == "toml" || extension == "pt2")
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    ["json", "toml", "pt2", "safetensors"].contains(&extension)
 }
 
 /// TOML has no null.

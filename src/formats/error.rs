@@ -149,7 +149,9 @@ impl ModelError {
                 "return the outputs, or the loss of each row (reduction=\"none\", then the mean over all axes but the first)"
                     .into(),
             ),
-            Self::Unsupported { .. } => Some("docs/models.md lists what is supported".into()),
+            Self::Unsupported { .. } => {
+                Some("write the module with other operations; docs/coverage.md lists networks that are read".into())
+            }
             Self::FixedBatch { input, .. } => Some(format!(
                 "export with dynamic_shapes={{\"{input}\": {{0: torch.export.Dim(\"rows\")}}}} and a sample batch of 2 or more \
                  rows: a batch of 1 makes the size fixed"
