@@ -116,11 +116,10 @@ fn relative_error(got: &Tensor, expected: &Tensor) -> f64 {
     difference / norm(&mut expected.iter().copied())
 }
 
-#[test]
-fn values_are_those_of_pytorch() {
-    let Some(folder) = references() else { return };
+/// Compares all values of these cases in both precisions.
+fn compare(folder: &Path, cases: &[&str]) {
     let mut wrong = Vec::new();
-    for case in COVERED {
+    for case in cases {
         // A case that cannot be read does not hide the others.
         let Ok(read) = std::panic::catch_unwind(|| Case::read(&folder.join(case))) else {
             wrong.push(format!("{case}: not read"));
@@ -142,6 +141,19 @@ fn values_are_those_of_pytorch() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn values_are_those_of_pytorch() {
+    let Some(folder) = references() else { return };
+    compare(&folder, &COVERED);
+}
+
+/// Families of operations, each in one small network that `tools/make_program_fixtures.py` makes.
+#[test]
+fn families_of_operations_agree_with_pytorch() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/programs");
+    compare(&folder, &["activations", "reductions", "indices", "images", "sequences"]);
 }
 
 /// The command line takes an archive where it takes a checkpoint.

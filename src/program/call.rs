@@ -179,6 +179,15 @@ impl<'a> Call<'a> {
         matches!(self.arguments.get(name), Some(Argument::Number(_)))
     }
 
+    /// Of how many whole numbers an argument consists.
+    pub fn length(&self, name: &str) -> usize {
+        match self.arguments.get(name) {
+            Some(Argument::Sizes(sizes)) => sizes.len(),
+            Some(Argument::Size(_)) => 1,
+            _ => 0,
+        }
+    }
+
     /// Whether an argument is text.
     pub fn is_text(&self, name: &str) -> bool {
         matches!(self.arguments.get(name), Some(Argument::Text(_)))

@@ -19,6 +19,17 @@ pub enum Kind {
     Truth,
 }
 
+impl Kind {
+    /// What arithmetic makes of both: floats of floats and anything, whole numbers of different kinds.
+    pub(super) fn joined(self, other: Self) -> Self {
+        match (self, other) {
+            (a, b) if a == b => a,
+            (Self::Float, _) | (_, Self::Float) => Self::Float,
+            _ => Self::Whole,
+        }
+    }
+}
+
 /// Kind and shape of a value, and where the rows of the batch lie in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fact {

@@ -12,7 +12,7 @@ use crate::program::infer::Cost;
 use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows::{self, Tracked};
 use crate::program::run::{Run, Slot};
-use crate::program::{Call, Fact, Kind, Operand, Results, Start};
+use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// `input + other`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,12 +61,7 @@ macro_rules! broadcast_pair {
         fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
             let (a, b) = (fact(operands, 0)?, fact(operands, 1)?);
             let shape = broadcast(&a.shape, &b.shape)?;
-            let kind = match (a.kind, b.kind) {
-                (a, b) if a == b => a,
-                (Kind::Float, _) | (_, Kind::Float) => Kind::Float,
-                _ => Kind::Whole,
-            };
-            Ok(Fact { kind, ..Fact::float(&shape) })
+            Ok(Fact { kind: a.kind.joined(b.kind), ..Fact::float(&shape) })
         }
 
         fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {

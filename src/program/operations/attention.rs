@@ -22,7 +22,7 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
         "softmax" | "_softmax" | "_safe_softmax" => softmax(call, false),
         "log_softmax" | "_log_softmax" => softmax(call, true),
         "logsumexp" => logsumexp(call),
-        "scaled_dot_product_attention" => attention(call),
+        "scaled_dot_product_attention" | "_scaled_dot_product_flash_attention_for_cpu" => attention(call),
         _ => return None,
     })
 }

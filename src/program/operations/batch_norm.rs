@@ -28,7 +28,8 @@ pub struct BatchNorm {
 
 /// Reads a call of this family.
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
-    (call.name == "batch_norm").then(|| batch_norm(call))
+    let names = ["batch_norm", "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training"];
+    names.contains(&call.name).then(|| batch_norm(call))
 }
 
 fn batch_norm(call: &mut Call<'_>) -> Results {

@@ -48,6 +48,7 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
         "conv2d" => conv2d(call),
         "conv1d" => conv1d(call),
+        "convolution" => convolution(call),
         "conv_transpose1d" => conv_transpose::<1>(call),
         "conv_transpose2d" => conv_transpose::<2>(call),
         _ => return None,
@@ -77,6 +78,21 @@ fn conv2d(call: &mut Call<'_>) -> Results {
     let (stride, padding) = (call.counts("stride", Some(1))?, call.counts("padding", Some(0))?);
     let groups = call.count("groups", Some(1))?;
     call.gives(Conv2d { stride, padding, dilation, groups }, operands)
+}
+
+/// Along as many axes as there are steps.
+fn convolution(call: &mut Call<'_>) -> Results {
+    let transposed = call.flag("transposed", false)?;
+    if !transposed {
+        call.ints("output_padding")?;
+    }
+    match (call.length("stride"), transposed) {
+        (1, false) => conv1d(call),
+        (2, false) => conv2d(call),
+        (1, true) => conv_transpose::<1>(call),
+        (2, true) => conv_transpose::<2>(call),
+        (_, transposed) => super::volumes::conv3d(call, transposed),
+    }
 }
 
 /// Images of height 1.

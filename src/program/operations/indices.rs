@@ -246,11 +246,7 @@ impl Operation for Where {
         if condition.kind != Kind::Truth {
             return Err("expects truth values as its condition".into());
         }
-        let kind = match (a.kind, b.kind) {
-            (a, b) if a == b => a,
-            (Kind::Float, _) | (_, Kind::Float) => Kind::Float,
-            _ => Kind::Whole,
-        };
+        let kind = a.kind.joined(b.kind);
         Ok(Fact { kind, ..Fact::float(&broadcast(&broadcast(&a.shape, &b.shape)?, &condition.shape)?) })
     }
 

@@ -72,7 +72,7 @@ pub use volumes::Conv3d;
 pub use windows::{AdaptiveMaxPool, MaxPool, Windows};
 pub use writes::{SliceScatter, ViewAs};
 
-use super::{Call, Fact, Results};
+use super::{Call, Fact, Operand, Results};
 
 /// Every family that reads calls of PyTorch's.
 const FAMILIES: [fn(&mut Call<'_>) -> Option<Results>; 35] = [
@@ -113,9 +113,27 @@ const FAMILIES: [fn(&mut Call<'_>) -> Option<Results>; 35] = [
     writes::read,
 ];
 
+/// Forms of operations that also make what their adjoints need, which no program reads.
+const WITH_MORE: [&str; 8] = [
+    "native_batch_norm",
+    "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training",
+    "native_layer_norm",
+    "native_group_norm",
+    "native_dropout",
+    "_fused_rms_norm",
+    "_scaled_dot_product_flash_attention_for_cpu",
+];
+
 /// Reads a call by the family that knows it; `None` where none does.
 pub(crate) fn read(call: &mut Call<'_>) -> Option<Results> {
-    FAMILIES.iter().find_map(|read| read(call))
+    let mut results = FAMILIES.iter().find_map(|read| read(call))?;
+    if let Ok(made) = &mut results
+        && WITH_MORE.contains(&call.name)
+    {
+        made.resize(call.count, Operand::None);
+    }
+    Some(results)
 }
 
 /// `[N, C, H, W]` with `channels` channels.

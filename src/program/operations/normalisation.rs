@@ -55,10 +55,15 @@ pub struct RmsNorm {
 /// Reads a call of this family.
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
-        "group_norm" => group_norm(call),
+        "group_norm" => group_norm(call, "num_groups"),
+        "native_group_norm" => {
+            // Sizes that its input has too.
+            let sizes = ["N", "C", "HxW"].map(|name| call.sizes(name));
+            sizes.into_iter().collect::<Result<Vec<_>, _>>().and_then(|_| group_norm(call, "group"))
+        }
         "instance_norm" => instance_norm(call),
-        "layer_norm" => layer_norm(call),
-        "rms_norm" => rms_norm(call),
+        "layer_norm" | "native_layer_norm" => layer_norm(call),
+        "rms_norm" | "_fused_rms_norm" => rms_norm(call),
         _ => return None,
     })
 }
@@ -68,9 +73,9 @@ pub(super) fn operands_of(call: &mut Call<'_>) -> Result<Vec<Operand>, String> {
     Ok(vec![call.operand("input")?, call.optional("weight")?, call.optional("bias")?])
 }
 
-fn group_norm(call: &mut Call<'_>) -> Results {
+fn group_norm(call: &mut Call<'_>, groups: &str) -> Results {
     let operands = operands_of(call)?;
-    let (num_groups, eps) = (call.count("num_groups", None)?, call.number("eps")?.unwrap_or(1e-5));
+    let (num_groups, eps) = (call.count(groups, None)?, call.number("eps")?.unwrap_or(1e-5));
     call.gives(GroupNorm { num_groups, eps }, operands)
 }
 

@@ -90,8 +90,9 @@ macro_rules! elementwise {
     () => {
         fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
             let shape = operands.iter().flatten().try_fold(Vec::new(), |shape, fact| broadcast(&shape, &fact.shape))?;
-            let floats = operands.iter().flatten().any(|fact| fact.kind == Kind::Float);
-            Ok(Fact { kind: if floats { Kind::Float } else { Kind::Whole }, ..Fact::float(&shape) })
+            let kinds = operands.iter().flatten().map(|fact| fact.kind);
+            let kind = kinds.reduce(Kind::joined).unwrap_or_default();
+            Ok(Fact { kind, ..Fact::float(&shape) })
         }
 
         fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
@@ -149,7 +150,8 @@ impl Operation for Clamp {
         let inside = run.tape.linear(kernels::Linear::Gate { gate: pieces.eq(0u32)?.to_dtype(run.dtype)? }, &x)?;
         let mut bounds = pieces.zeros_like()?.to_dtype(run.dtype)?;
         for (piece, bound) in [(1u32, self.min), (2, self.max)] {
-            if let Some(bound) = bound {
+            // Nothing lies beyond infinity, and 0 times it would be NaN.
+            if let Some(bound) = bound.filter(|bound| bound.is_finite()) {
                 bounds = (bounds + (pieces.eq(piece)?.to_dtype(run.dtype)? * bound)?)?;
             }
         }

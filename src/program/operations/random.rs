@@ -45,11 +45,9 @@ pub enum Law {
 /// Reads a call of this family. Programs are exported for analysis, where dropout is the identity, and for training.
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
-        "dropout" | "feature_dropout" | "alpha_dropout" | "feature_alpha_dropout" => dropout(call),
-        "rand" => of_size(call, Some(Law::Uniform)),
-        "randn" => of_size(call, Some(Law::Normal)),
-        // What is in it is undefined until something is written into it.
-        "empty" | "new_empty" => of_size(call, None),
+        "dropout" | "feature_dropout" | "alpha_dropout" | "feature_alpha_dropout" | "native_dropout" => dropout(call),
+        "rand" => of_size(call, Law::Uniform),
+        "randn" => of_size(call, Law::Normal),
         "rand_like" => like(call, Law::Uniform),
         "randn_like" => like(call, Law::Normal),
         "bernoulli" => bernoulli(call),
@@ -63,27 +61,20 @@ fn dropout(call: &mut Call<'_>) -> Results {
     let x = if x.name().is_some() { x } else { call.operand("self")? };
     let train = call.flag("train", true)?;
     match call.name {
-        _ if p == 0.0 => Ok(vec![x]),
         // In a program for analysis it waits for training.
-        "dropout" => call.gives(Dropout { p }, [x]),
-        _ if !train => Ok(vec![x]),
+        "dropout" if p > 0.0 => call.gives(Dropout { p }, [x]),
+        // The native form also gives its mask.
+        _ if p == 0.0 || !train => Ok(vec![x; call.count]),
         _ => Err("in training mode".into()),
     }
 }
 
-/// A float in a shape of its own, drawn or, without a law, zero.
-fn of_size(call: &mut Call<'_>, law: Option<Law>) -> Results {
-    call.optional("self")?;
+fn of_size(call: &mut Call<'_>, law: Law) -> Results {
     let size = call.sizes("size")?.ok_or("its sizes are missing")?;
     let kind = call.kind("dtype")?.unwrap_or_default();
+    call.only("dtype", kind, Kind::Float)?;
     let zeros = call.push(Full { size, fill_value: 0.0, kind }, []);
-    match law {
-        None => Ok(vec![zeros]),
-        Some(law) => {
-            call.only("dtype", kind, Kind::Float)?;
-            call.gives(Draw { law }, [zeros])
-        }
-    }
+    call.gives(Draw { law }, [zeros])
 }
 
 fn like(call: &mut Call<'_>, law: Law) -> Results {

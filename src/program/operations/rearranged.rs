@@ -252,8 +252,17 @@ impl Picked {
             (-(before as i64)..(size + behind) as i64).map(|place| entry(place) as usize).collect()
         };
         let (count, last) = (size as i64, size as i64 - 1);
+        let made = match self {
+            Self::Flip | Self::Reflect(_) => size,
+            Self::Replicate([before, behind]) | Self::Circular([before, behind]) => {
+                size.saturating_add(before).saturating_add(behind)
+            }
+            Self::Repeat(times) | Self::Interleave(times) => size.saturating_mul(times),
+            Self::Windows { size: own, .. } => size.saturating_mul(own),
+        };
         match self {
             _ if size == 0 => Err("there is no entry".into()),
+            _ if made > 1 << 28 => Err(format!("an axis of {made} entries is not possible")),
             Self::Reflect(pad) if pad.iter().any(|&count| count >= size) => {
                 Err(format!("{pad:?} entries cannot be mirrored out of {size}"))
             }

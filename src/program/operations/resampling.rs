@@ -38,8 +38,8 @@ pub struct AvgPool {
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
         "adaptive_avg_pool1d" => adaptive::<1>(call),
-        "adaptive_avg_pool2d" => adaptive::<2>(call),
-        "adaptive_avg_pool3d" => adaptive::<3>(call),
+        "adaptive_avg_pool2d" | "_adaptive_avg_pool2d" => adaptive::<2>(call),
+        "adaptive_avg_pool3d" | "_adaptive_avg_pool3d" => adaptive::<3>(call),
         "avg_pool1d" => average::<1>(call),
         "avg_pool2d" => average::<2>(call),
         "avg_pool3d" => average::<3>(call),

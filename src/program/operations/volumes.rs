@@ -40,7 +40,8 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     })
 }
 
-fn conv3d(call: &mut Call<'_>, transposed: bool) -> Results {
+/// Along three axes.
+pub(super) fn conv3d(call: &mut Call<'_>, transposed: bool) -> Results {
     let (operands, dilation) = super::convolution::operands_of(call)?;
     let (stride, padding) = (call.counts("stride", Some(1))?, call.counts("padding", Some(0))?);
     let (output_padding, groups) = (call.counts("output_padding", Some(0))?, call.count("groups", Some(1))?);

@@ -29,6 +29,9 @@ pub struct Windows {
     pub ceil_mode: bool,
 }
 
+/// Entries of an axis or a window, at most.
+const MOST: usize = 1 << 28;
+
 /// One window along one axis.
 pub(super) struct Span {
     /// What it covers of the input.
@@ -138,18 +141,22 @@ impl Windows {
             return Err("padding may be at most half of the kernel".into());
         }
         let reach = dilation.saturating_mul(kernel - 1).saturating_add(1);
-        let (end, padded) = (size + padding, size + 2 * padding);
-        let Some(left) = padded.checked_sub(reach) else {
+        let (end, padded) = (size.saturating_add(padding), size.saturating_add(padding.saturating_mul(2)));
+        if padded > MOST || reach > MOST || stride > MOST {
+            return Err(format!("windows of {reach} entries in {padded} are not possible"));
+        }
+        let (left, step) = (padded as i64 - reach as i64, stride as i64);
+        let steps = if self.ceil_mode { (left + step - 1).div_euclid(step) } else { left.div_euclid(step) };
+        let Some(mut count) = usize::try_from(steps + 1).ok().filter(|&count| count > 0) else {
             return Err(format!("a window of {reach} does not fit {size} entries"));
         };
-        let mut count = if self.ceil_mode { left.div_ceil(stride) } else { left / stride } + 1;
         // The last window begins within the input or the padding before it.
         if self.ceil_mode && (count - 1) * stride >= end {
             count -= 1;
         }
         let span = |start: usize| {
-            let taps = (0..kernel).map(|tap| start + tap * dilation);
-            let entries = taps.filter_map(|at| at.checked_sub(padding)).filter(|&at| at < size).collect();
+            let taps = (0..kernel).map(|tap| start + tap * dilation).take_while(|&at| at < end);
+            let entries = taps.filter_map(|at| at.checked_sub(padding)).collect();
             Span { entries, with_padding: (start + reach).min(padded) - start }
         };
         Ok((0..count).map(|window| span(window * stride)).collect())

@@ -85,7 +85,9 @@ impl Operation for SliceScatter {
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
         let axis = axis(self.dim, result.shape.len())?;
-        for operand in operands {
+        // All of an axis, as exporters write it, touches no two entries.
+        let parts = if fact(operands, 1)?.shape == result.shape { &[] } else { operands };
+        for operand in parts {
             rows::together(*operand, &[axis])?;
         }
         rows::elementwise(operands, result.shape.len())
