@@ -45,7 +45,7 @@ fn measure(name: &str, shape: &[usize], rows: usize, threads: Option<usize>) -> 
     let pixels = (0..rows * shape.iter().product::<usize>()).map(|_| rng.next_u32() as u8).collect();
     let targets = Targets::Classes { labels: (0..rows as u32).map(|row| row % 10).collect(), num_classes: 10 };
     let data = Dataset::new("random".into(), shape.to_vec(), Inputs::Bytes(pixels), targets, None)?;
-    let mut options = ObjectiveOptions::new(Loss::CrossEntropy { label_smoothing: 0.0 });
+    let mut options = ObjectiveOptions::new(Loss::cross_entropy());
     options.execution.threads = threads.unwrap_or(options.execution.threads);
     let threads = options.execution.threads;
     keep_freed_memory(options.execution.memory_bytes);

@@ -42,7 +42,7 @@ fn main() -> Result<(), Error> {
     keep_freed_memory(execution.memory_bytes);
     let checkpoint = Checkpoint::read(Path::new(weights), None)?;
     let data = DataSpec::new(format!("tensors:{data}").parse()?).load()?;
-    let mut options = ObjectiveOptions::new(Loss::CrossEntropy { label_smoothing: 0.0 });
+    let mut options = ObjectiveOptions::new(Loss::cross_entropy());
     options.execution = execution;
     if job.starts_with("step:") {
         (options.batch_norm, options.num_shards) = (BatchNormMode::Train, 1);
@@ -76,7 +76,7 @@ fn main() -> Result<(), Error> {
             let mut optimizer = Optimizer::new(&config, setup, checkpoint.network.space())?;
             let (mut theta, rows) = (theta, (0..data.len()).collect::<Vec<_>>());
             serve(json!({"ready": true, "tool": "flatness", "version": version}), || {
-                let mode = || Mode::Train { dropout: None };
+                let mode = || Mode::Train { draws: None };
                 let batch = objective.batch(&rows)?;
                 let mut gradient = |theta: &Tensor| objective.training_gradient(theta, &batch, mode());
                 let update = optimizer.step(&theta, 0.05, &mut gradient)?;

@@ -1,4 +1,4 @@
-//! Zip archives of uncompressed entries, as PyTorch writes them. Archives come from strangers: every place and size is
+//! Zip archives of uncompressed entries, as PyTorch and NumPy write them. Archives come from strangers: every place and size is
 //! checked against the file before it is used, and nothing is unpacked.
 
 use std::collections::BTreeMap;
@@ -105,7 +105,7 @@ fn entry(bytes: &[u8], place: usize, local: usize) -> Result<Entry, String> {
         return Err("its entries are encrypted".into());
     }
     if method != 0 {
-        return Err("its entries are compressed, which PyTorch never does".into());
+        return Err("its entries are compressed: write it with torch.save or numpy.savez".into());
     }
     if packed != size {
         return Err("an entry has two sizes".into());

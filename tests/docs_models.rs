@@ -43,7 +43,7 @@ fn every_field_of_the_code_is_documented() {
     for layer in layers {
         let text = json!({"layers": [layer, {"kind": "relu"}]}).to_string();
         let read = Architecture::from_json(&text, "docs/models.md").unwrap();
-        let read = json!(read.layers[0]);
+        let read = &json!(read)["layers"][0];
         for field in read.as_object().unwrap().keys().filter(|field| *field != "kind") {
             assert!(PAGE.contains(&format!("`{field}`")), "`{field}` of {} is not documented", read["kind"]);
         }
@@ -59,7 +59,7 @@ fn every_field_of_the_code_is_documented() {
 fn defaults_are_those_stated() {
     let read = |layer: Value| {
         let text = json!({"layers": [layer]}).to_string();
-        json!(Architecture::from_json(&text, "test").unwrap().layers[0])
+        json!(Architecture::from_json(&text, "test").unwrap())["layers"][0].clone()
     };
     let conv = read(json!({"kind": "conv2d", "in": 1, "out": 1, "kernel": 3, "weight": "w"}));
     let full = json!({"kind": "conv2d", "in": 1, "out": 1, "kernel": 3, "stride": 1, "padding": 0, "dilation": 1,
@@ -97,7 +97,7 @@ fn the_toml_example_is_a_network_that_runs() {
     let path = folder.path().join("model.toml");
     std::fs::write(&path, example).unwrap();
     let architecture = Architecture::read(&path).unwrap();
-    assert_eq!(architecture.loss, Some(Loss::CrossEntropy { label_smoothing: 0.1 }));
+    assert_eq!(architecture.loss, Some(Loss::smoothed(0.1)));
     assert_eq!(architecture.weight_decay, 5e-4);
     let space = architecture.param_space().unwrap();
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F64, &Device::Cpu).unwrap();
@@ -118,23 +118,34 @@ fn the_families_are_written_with_their_defaults() {
         let form = line.split_once(&start).unwrap().1.split_once('`').unwrap().0;
         let form = format!("{name}:{form}");
         let form = form.as_str();
-        let layers = |text: &str| family(text, &[3, 32, 32], 10).unwrap().layers;
+        let layers = |text: &str| json!(family(text, &[3, 32, 32], 10).unwrap())["layers"].clone();
         assert_eq!(layers(form), layers(name), "{form}");
     }
 }
 
 #[test]
-fn layers_with_fields_refuse_unknown_ones() {
+fn unknown_fields_are_refused() {
     let known = [
         json!({"kind": "linear", "in": 1, "out": 1, "weight": "w"}),
         json!({"kind": "residual", "main": []}),
         json!({"kind": "concat", "branches": [[]]}),
         json!({"kind": "dropout"}),
+        json!({"kind": "relu"}),
+        json!({"kind": "identity"}),
     ];
     for mut layer in known {
-        Architecture::from_json(&json!({"layers": [layer]}).to_string(), "test").unwrap();
+        let text = |layer: &Value| json!({"layers": [{"kind": "relu"}, layer]}).to_string();
+        Architecture::from_json(&text(&layer), "test").unwrap();
         layer["colour"] = json!("red");
-        let error = Architecture::from_json(&json!({"layers": [layer]}).to_string(), "test").unwrap_err();
-        assert!(error.to_string().contains("unknown field `colour`"), "{error}");
+        let error = Architecture::from_json(&text(&layer), "test").unwrap_err().to_string();
+        assert!(error.contains("unknown field `colour`, expected"), "{error}");
+    }
+    for (description, part) in [
+        (json!({"layers": [], "losss": {"kind": "mse"}}), "unknown field `losss`, expected one of `name`"),
+        (json!({"layers": [], "loss": {"kind": "mse", "reduction": "sum"}}), "unknown field `reduction`"),
+        (json!({"layers": [], "normalisation": {"mean": [0], "sd": [1]}}), "unknown field `sd`"),
+    ] {
+        let error = Architecture::from_json(&description.to_string(), "test").unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
     }
 }

@@ -7,7 +7,6 @@ use std::process::{Command, Output};
 use candle_core::{DType, Tensor};
 use flatness::autodiff::{Saved, Tape};
 use flatness::checkpoint::{Checkpoint, TensorFile};
-use flatness::formats::Architecture;
 use flatness::program::Loss;
 use flatness::program::Mode;
 
@@ -137,7 +136,20 @@ class Inception(nn.Module):
 
 def plain(): return Plain()
 def resnet(): return nn.DataParallel(randomise(ResNet("conv")))
-def leaky(): return nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.LeakyReLU())
+
+
+class Branching(nn.Module):
+    """What it computes depends on the values: no list of operations is the same for all inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.fc(x) if x.sum() > 0 else x
+
+
+def branching(): return Branching()
 "#;
 
 const SCRIPT: &str = r#"
@@ -151,11 +163,11 @@ from networks import *
 x = torch.randn(5, 3, 12, 12, generator=torch.Generator().manual_seed(3))
 plain = randomise(Plain())
 torch.save({"state_dict": plain.state_dict()}, out + "/plain.pth")
-export(plain, x, out + "/plain", loss=nn.CrossEntropyLoss(label_smoothing=0.1))
-export(randomise(ResNet("conv")), x, out + "/conv", name="a name")
-export(randomise(ResNet("pad")).double(), x.double(), out + "/pad", loss="mse")
-export(randomise(Preactivated()), x, out + "/preactivated", loss={"kind": "bce_with_logits"})
-export(randomise(Inception()), x, out + "/inception")
+export(plain, x, out + "/plain.safetensors", loss=nn.CrossEntropyLoss(label_smoothing=0.1))
+export(randomise(ResNet("conv")), x, out + "/conv.safetensors", name="a name")
+export(randomise(ResNet("pad")).double(), x.double(), out + "/pad.safetensors", loss="mse")
+export(randomise(Preactivated()), x, out + "/preactivated.safetensors", loss={"kind": "bce_with_logits"})
+export(randomise(Inception()), x, out + "/inception.safetensors")
 "#;
 
 /// The interpreter named by FLATNESS_PYTHON, else python3; `None`, with a note, where it lacks PyTorch.
@@ -188,30 +200,25 @@ fn words(output: &Output) -> String {
 ///
 /// 1e-12 of the largest output: two correct evaluations differ by roundings, some 1e-16 per layer and square root of
 /// the number of summands.
-fn assert_same_outputs(folder: &Path) -> Checkpoint {
-    let architecture = Architecture::read(&folder.join("model.json")).unwrap();
-    let weights = folder.join("weights.safetensors");
-    let checkpoint = Checkpoint::read(&weights, Some(architecture)).unwrap();
-    let carried = Checkpoint::read(&weights, None).unwrap().network;
-    assert_eq!(carried.about, checkpoint.network.about);
-    assert_eq!(carried.program().nodes, checkpoint.network.program().nodes);
-    let reference = TensorFile::read(&folder.join("logits.safetensors")).unwrap();
+fn assert_same_outputs(path: &Path) -> Checkpoint {
+    let checkpoint = Checkpoint::read(path, None).unwrap();
+    let reference = TensorFile::read(&path.with_extension("reference.safetensors")).unwrap();
     let x = reference.get("x").unwrap().to_dtype(DType::F64).unwrap();
-    assert_eq!(&x.dims()[1..], checkpoint.network.about.input_shape.as_deref().unwrap());
-
     let network = &checkpoint.network;
+    assert_eq!(&x.dims()[1..], network.about.input_shape.as_deref().unwrap());
+    assert!(network.training_program().is_some());
     let values = network.space().split(&checkpoint.theta).unwrap();
     let mut tape = Tape::<Tensor>::new(Saved::Nothing);
     let output = network.forward(&mut tape, &values, x, Mode::Eval).unwrap().output;
-    let logits = reference.get("logits").unwrap();
-    assert_eq!(logits.dtype(), DType::F64);
-    assert_eq!(output.dims().unwrap(), logits.dims());
+    let expected = reference.get("outputs").unwrap();
+    assert_eq!(expected.dtype(), DType::F64);
+    assert_eq!(output.dims().unwrap(), expected.dims());
     let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-    let (got, expected) = (flat(output.value()), flat(logits));
+    let (got, expected) = (flat(output.value()), flat(expected));
     let scale = expected.iter().fold(0.0f64, |max, value| max.max(value.abs()));
     let error = got.iter().zip(&expected).fold(0.0f64, |max, (a, b)| max.max((a - b).abs())) / scale;
     eprintln!("{}: relative error {error:.1e}", network.about.name);
-    assert!(scale > 0.1 && error <= 1e-12, "{}: relative error {error:e}", folder.display());
+    assert!(scale > 0.1 && error <= 1e-12, "{}: relative error {error:e}", path.display());
     checkpoint
 }
 
@@ -224,22 +231,17 @@ fn exported_networks_give_the_same_outputs() {
     let run = command(&python).args(["-c", SCRIPT]).arg(tools()).arg(out).output().unwrap();
     assert!(run.status.success(), "{}", words(&run));
 
-    let plain = assert_same_outputs(&out.join("plain"));
-    assert_eq!(plain.network.about.loss, Some(Loss::CrossEntropy { label_smoothing: 0.1 }));
+    let plain = assert_same_outputs(&out.join("plain.safetensors"));
+    assert_eq!(plain.network.about.loss, Some(Loss::smoothed(0.1)));
     let names: Vec<&str> = plain.network.space().tensors().iter().map(|tensor| tensor.name.as_str()).collect();
     assert!(names.contains(&"fc2.weight") && !names.contains(&"fc3.weight"), "tied weights are one: {names:?}");
     assert_eq!(names[..4], ["conv1.weight", "conv1.bias", "bn1.weight", "bn1.bias"]);
-    let conv = assert_same_outputs(&out.join("conv"));
+    let conv = assert_same_outputs(&out.join("conv.safetensors"));
     assert_eq!((conv.network.about.name.as_str(), conv.stored_dtype), ("a name", DType::F32));
-    let pad = assert_same_outputs(&out.join("pad"));
-    assert_eq!((pad.network.about.loss, pad.stored_dtype), (Some(Loss::Mse), DType::F64));
-    assert!(pad.network.about.description.contains(r#"{"kind":"subsample_pad","in":8,"out":15,"stride":2}"#));
-    assert!(pad.network.about.description.contains("global_avg_pool2d"));
-    assert_same_outputs(&out.join("preactivated"));
-    let inception = assert_same_outputs(&out.join("inception"));
-    // 4 convolutions and 12 dense layers once, not once for each later layer that reads them; twice where the last
-    // concatenation shares its second input with the first.
-    assert!(inception.network.about.description.matches("conv2d").count() <= 4 + 12 + 3);
+    let pad = assert_same_outputs(&out.join("pad.safetensors"));
+    assert_eq!((pad.network.about.loss, pad.stored_dtype), (Some(Loss::Mse {}), DType::F64));
+    assert_same_outputs(&out.join("preactivated.safetensors"));
+    assert_same_outputs(&out.join("inception.safetensors"));
 }
 
 #[test]
@@ -260,22 +262,19 @@ fn the_command_loads_weights_and_names_what_it_cannot_export() {
     let saved = out.join("plain.pth");
     let run = command(&python).args(["-c", script]).args([out, &saved]).output().unwrap();
     assert!(run.status.success(), "{}", words(&run));
-    let run = export("plain", "3,12,12", "plain").arg("--state-dict").arg(&saved).output().unwrap();
+    let run = export("plain", "3,12,12", "plain.safetensors").arg("--state-dict").arg(&saved).output().unwrap();
     assert!(run.status.success(), "{}", words(&run));
-    let plain = assert_same_outputs(&out.join("plain"));
-    let norm = plain.theta.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
-    assert!(plain.network.buffers()["bn1.running_mean"].to_vec1::<f64>().unwrap()[0] != 0.0 && norm > 0.0);
+    let plain = assert_same_outputs(&out.join("plain.safetensors"));
+    assert!(plain.network.buffers()["bn1.running_mean"].to_vec1::<f64>().unwrap()[0] != 0.0);
 
-    let run = export("resnet", "3,12,12", "resnet").output().unwrap();
+    let run = export("resnet", "3,12,12", "resnet.safetensors").output().unwrap();
     assert!(run.status.success(), "{}", words(&run));
-    assert_same_outputs(&out.join("resnet"));
+    assert_same_outputs(&out.join("resnet.safetensors"));
 
-    let run = export("leaky", "4", "leaky").output().unwrap();
-    let message = words(&run);
+    let run = export("branching", "4", "branching.safetensors").output().unwrap();
     assert_eq!(run.status.code(), Some(1));
-    assert!(message.starts_with("error: node `_2` (call_module 2): LeakyReLU is unsupported"), "{message}");
-    assert!(message.contains("supported:") && message.contains("GELU"), "{message}");
-    assert!(!out.join("leaky").exists(), "nothing is written for a network that cannot be exported");
-    let run = export("plain", "3,12,12", "absent").args(["--state-dict", "absent.pth"]).output().unwrap();
+    assert!(words(&run).starts_with("error: "), "{}", words(&run));
+    assert!(!out.join("branching.safetensors").exists(), "nothing is written for a network that cannot be exported");
+    let run = export("plain", "3,12,12", "absent.safetensors").args(["--state-dict", "absent.pth"]).output().unwrap();
     assert!(words(&run).starts_with("error: ") && words(&run).contains("absent.pth"), "{}", words(&run));
 }

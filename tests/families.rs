@@ -109,10 +109,7 @@ fn values_are_those_of_torch() {
         let n = network.space().dim();
         assert_eq!(expected["num_params"], n, "{text}");
         let data = dataset();
-        let options = ObjectiveOptions {
-            dtype: DType::F64,
-            ..ObjectiveOptions::new(Loss::CrossEntropy { label_smoothing: 0.0 })
-        };
+        let options = ObjectiveOptions { dtype: DType::F64, ..ObjectiveOptions::new(Loss::cross_entropy()) };
         let objective = Objective::new(&network, &data, options).unwrap();
         let theta = tensor(theta, &[n]);
         let report = objective.gradient(&theta, &mut ()).unwrap();

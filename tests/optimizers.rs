@@ -41,7 +41,7 @@ impl Problem {
     }
 
     fn objective(&self, dtype: DType) -> Objective<'_> {
-        let loss = self.checkpoint.network.about.loss.unwrap();
+        let loss = self.checkpoint.network.about.loss.clone().unwrap();
         let options = ObjectiveOptions { dtype, batch_norm: BatchNormMode::Train, ..ObjectiveOptions::new(loss) };
         Objective::new(&self.checkpoint.network, &self.data, options).unwrap()
     }
@@ -51,7 +51,7 @@ impl Problem {
 fn gradient(objective: &Objective<'_>, step: usize, theta: &Tensor) -> GradientReport {
     let rows: Vec<usize> = (0..12).map(|row| (8 * step + row) % objective.num_rows()).collect();
     let batch = objective.batch(&rows).unwrap();
-    objective.training_gradient(theta, &batch, Mode::Train { dropout: None }).unwrap()
+    objective.training_gradient(theta, &batch, Mode::Train { draws: None }).unwrap()
 }
 
 /// Three updates with learning rates `rate`, `rate` and `rate/2`.

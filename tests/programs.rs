@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use flatness::autodiff::{Saved, Tape};
-use flatness::checkpoint::{Checkpoint, TensorFile};
+use flatness::checkpoint::{ARCH_KEY, Checkpoint, TensorFile, write_checkpoint};
 use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::data::{DataSpec, Dataset};
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::operator::LinearOperator;
 use flatness::program::{Loss, Mode};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 /// The reference programs that must agree.
 const COVERED: [&str; 16] = [
@@ -54,10 +56,10 @@ impl Case {
         let case = std::fs::read_to_string(folder.join("case.json")).unwrap();
         let case: serde_json::Value = serde_json::from_str(&case).unwrap();
         let loss = match case["loss"].as_str().unwrap() {
-            "cross_entropy" => Loss::CrossEntropy { label_smoothing: 0.0 },
-            "bce_with_logits" => Loss::BceWithLogits,
-            "mse" => Loss::Mse,
-            "program" => Loss::Program,
+            "cross_entropy" => Loss::cross_entropy(),
+            "bce_with_logits" => Loss::bce_with_logits(),
+            "mse" => Loss::Mse {},
+            "program" => Loss::Program {},
             other => panic!("{other}"),
         };
         let checkpoint = Checkpoint::read(&folder.join("net.pt2"), None).unwrap();
@@ -73,7 +75,7 @@ impl Case {
 
     /// The relative errors of loss, output, gradient, `hv` and, where there is one, `ggn_v`, with their names.
     fn errors(&self, dtype: DType) -> Vec<(&'static str, f64)> {
-        let options = ObjectiveOptions { dtype, ..ObjectiveOptions::new(self.loss) };
+        let options = ObjectiveOptions { dtype, ..ObjectiveOptions::new(self.loss.clone()) };
         let network = &self.checkpoint.network;
         let objective = Objective::new(network, &self.data, options).unwrap();
         // Masks that look rows up by their own places do not couple them.
@@ -96,7 +98,7 @@ impl Case {
             ("grad", report.gradient),
             ("hv", product(Curvature::Hessian)),
         ];
-        if self.loss != Loss::Program {
+        if self.loss != (Loss::Program {}) {
             found.push(("ggn_v", product(Curvature::Ggn)));
         }
         found.into_iter().map(|(name, got)| (name, relative_error(&got, self.expected.get(name).unwrap()))).collect()
@@ -181,4 +183,51 @@ fn matvec_reads_archives() {
         let got = TensorFile::read(Path::new(&products)).unwrap();
         assert!(relative_error(got.get("products").unwrap(), expected.get("hv").unwrap()) < 1e-9);
     }
+}
+
+/// A program in a checkpoint's metadata is the program that went in: the same bits come out.
+#[test]
+fn programs_come_back_from_checkpoints() {
+    let Some(folder) = references() else { return };
+    let out = tempfile::tempdir().unwrap();
+    for case in COVERED {
+        let first = Case::read(&folder.join(case));
+        let path = out.path().join(format!("{case}.safetensors"));
+        let network = &first.checkpoint.network;
+        let metadata = [(ARCH_KEY.to_owned(), network.about.description.clone())].into();
+        write_checkpoint(&path, network, &first.checkpoint.theta, &metadata).unwrap();
+        let again = Checkpoint::read(&path, None).unwrap();
+        assert_eq!(again.network.about, network.about, "{case}");
+        assert_eq!(again.network.program().nodes, network.program().nodes, "{case}");
+        let gradient = |checkpoint: &Checkpoint| {
+            let options = ObjectiveOptions { dtype: DType::F64, ..ObjectiveOptions::new(first.loss.clone()) };
+            let objective = Objective::new(&checkpoint.network, &first.data, options).unwrap();
+            let theta = objective.place(&checkpoint.theta).unwrap();
+            objective.gradient(&theta, &mut ()).unwrap().gradient.to_vec1::<f64>().unwrap()
+        };
+        assert_eq!(gradient(&again), gradient(&first.checkpoint), "{case}");
+    }
+}
+
+/// What a module does in training only comes from its other program: here a factor 1/0.8 and batch statistics.
+#[test]
+fn training_runs_the_program_of_training() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/programs/training-mode");
+    let file = |name: &str| folder.join(name);
+    let checkpoint = Checkpoint::read(&file("net.safetensors"), None).unwrap();
+    let data =
+        DataSpec::new(format!("tensors:{}", file("data.safetensors").display()).parse().unwrap()).load().unwrap();
+    let loss = checkpoint.network.about.loss.clone().unwrap();
+    let options = ObjectiveOptions { dtype: DType::F64, ..ObjectiveOptions::new(loss) };
+    let objective = Objective::new(&checkpoint.network, &data, options).unwrap();
+    let theta = objective.place(&checkpoint.theta).unwrap();
+    let batch = objective.batch(&(0..data.len()).collect::<Vec<_>>()).unwrap();
+    let draws = Some(ChaCha8Rng::seed_from_u64(1));
+    let report = objective.training_gradient(&theta, &batch, Mode::Train { draws }).unwrap();
+    let expected = TensorFile::read(&file("expected.safetensors")).unwrap();
+    assert!(relative_error(&report.gradient, expected.get("grad").unwrap()) < 1e-12);
+    let loss = Tensor::new(&[report.evaluation.loss], &Device::Cpu).unwrap();
+    assert!(relative_error(&loss, expected.get("loss").unwrap()) < 1e-12);
+    // Analysis runs the other one.
+    assert_ne!(objective.gradient(&theta, &mut ()).unwrap().evaluation.loss, report.evaluation.loss);
 }

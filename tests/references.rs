@@ -43,7 +43,7 @@ impl Case {
     }
 
     fn options(&self, dtype: DType) -> ObjectiveOptions {
-        let loss = self.checkpoint.network.about.loss.unwrap();
+        let loss = self.checkpoint.network.about.loss.clone().unwrap();
         ObjectiveOptions { dtype, ..ObjectiveOptions::new(loss) }
     }
 

@@ -49,7 +49,7 @@ impl Case {
     }
 
     fn objective_on<'a>(&'a self, data: &'a Dataset, dtype: DType) -> Objective<'a> {
-        let loss = self.checkpoint.network.about.loss.unwrap();
+        let loss = self.checkpoint.network.about.loss.clone().unwrap();
         let options = ObjectiveOptions { dtype, ..ObjectiveOptions::new(loss) };
         Objective::new(&self.checkpoint.network, data, options).unwrap()
     }

@@ -135,7 +135,7 @@ fn a_checkpoint_holds_what_training_ended_with() {
 fn regression() -> (Dataset, Architecture) {
     let inputs: Vec<f64> = (0..15).map(|i| ((i * i) as f64 * 0.37).sin()).collect();
     let targets: Vec<f64> = (0..10).map(|i| (i as f64 * 0.71).cos()).collect();
-    let targets = Targets::Values { values: targets, outputs: 2 };
+    let targets = Targets::Values { values: targets, sample_shape: vec![2] };
     let data = Dataset::new("test".into(), vec![3], Inputs::Float64(inputs), targets, None).unwrap();
     let json = r#"{"layers": [{"kind": "linear", "in": 3, "out": 2, "weight": "w", "bias": "b"}]}"#;
     (data, Architecture::from_json(json, "test").unwrap())
@@ -183,7 +183,7 @@ fn sgd_equals_a_loop_by_hand() {
     let reported: Vec<f64> = outcome.epochs.iter().map(|epoch| epoch.train.loss).collect();
     assert!(close(&reported, &losses), "{reported:?}");
     assert!(outcome.epochs.iter().all(|epoch| epoch.test.loss.is_nan() && epoch.train.accuracy.is_nan()));
-    assert_eq!(outcome.network.about.loss, Some(Loss::Mse));
+    assert_eq!(outcome.network.about.loss, Some(Loss::Mse {}));
 }
 
 /// One step each: SAM's running statistics are those of its first pass, fSGLD's those of the perturbed one.

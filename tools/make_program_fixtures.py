@@ -6,6 +6,7 @@ needs torch and safetensors. Files and definitions are those of the reference pr
 `torch.export` writes it, data, and loss, output, gradient, Hessian and Gauss-Newton products by reverse over reverse.
 """
 
+import copy
 import io
 import json
 import sys
@@ -13,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 import torch
+from export_torch import export
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
@@ -193,7 +195,40 @@ def second(value, parameters):
     return [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters)]
 
 
+class TwoModes(nn.Module):
+    """Computes something else in training mode: random in form, but certain in value, so that PyTorch's gradient is ours."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.drop, self.head = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.0), nn.Linear(4, 3)
+        self.register_buffer("shift", torch.arange(3.0) / 3, persistent=False)
+
+    def forward(self, x):
+        x = F.relu(self.norm(self.conv(x)))
+        if self.training:
+            x = x * x.new_empty((x.shape[0], 1, 1, 1)).bernoulli_(1.0).div_(0.8)
+        return self.head(self.drop(x.mean((2, 3)))) + self.shift
+
+
+def make_training_mode(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    network, x, y = TwoModes(), torch.randn(8, 1, 6, 6), torch.arange(8) % 3
+    with torch.no_grad():
+        for tensor in [*network.parameters(), network.norm.running_mean]:
+            tensor.add_(torch.randn_like(tensor) * 0.3)
+    _, reference = export(network, x, folder / "net.safetensors", loss="cross_entropy")
+    reference.unlink()
+    network = copy.deepcopy(network).double().train()
+    loss = F.cross_entropy(network(x.double()), y)
+    slopes = torch.autograd.grad(loss, list(network.parameters()))
+    expected = {"loss": loss.detach().reshape(1), "grad": torch.cat([slope.reshape(-1) for slope in slopes])}
+    save_file(expected, folder / "expected.safetensors")
+    save_file({"x": x, "y": y}, folder / "data.safetensors")
+
+
 if __name__ == "__main__":
+    make_training_mode(Path(sys.argv[1]) / "training-mode")
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         for name, build in NETWORKS.items():
             make(name, build, Path(sys.argv[1]) / name)

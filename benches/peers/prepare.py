@@ -103,7 +103,7 @@ def main():
         x = first = images(name, batch, generator)
     fit_running_statistics(model, first)
     model.eval()
-    export(model, first[:8], folder, name=name)
+    export(model, first[:8], folder / models.WEIGHTS, loss="cross_entropy", name=name)
     save_file({"x": x.contiguous(), "y": y}, folder / models.DATA)
     torch.save(model.state_dict(), folder / models.STATE)
     references = {"curvature": curvature_reference, "step": step_reference, "memory": lambda *_: {}}

@@ -4,11 +4,11 @@ use candle_core::{DType, Tensor};
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::autodiff::{Pattern, Saved, Tape};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, TensorFile};
 use crate::curvature::{Curvature, CurvatureOperator};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
-use crate::program::Mode;
+use crate::program::{Input, Kind, Mode};
 use crate::random::{Purpose, stream};
 use crate::{Observer, Result};
 
@@ -94,15 +94,25 @@ pub fn check(
     Ok(findings)
 }
 
-/// The network's outputs on `x` `[N, …]` against reference `logits` `[N, outputs]`, in f64 and eval mode.
+/// The network's outputs on the inputs of a file, under the program's names for them (`x` for the only one), against the
+/// file's `outputs` or `logits`, in f64 and eval mode. The tolerance is 1e-9 of their norm, or 1e-5 where they are stored
+/// in less than f64.
 ///
 /// # Errors
-/// Inputs that the network cannot take; outputs of another shape.
-pub fn check_outputs(checkpoint: &Checkpoint, x: &Tensor, logits: &Tensor) -> Result<Finding> {
+/// Tensors that are missing; inputs that the network cannot take.
+pub fn check_outputs(checkpoint: &Checkpoint, file: &TensorFile) -> Result<Finding> {
     let network = &checkpoint.network;
+    let logits = file.get("outputs").or_else(|_| file.get("logits"))?;
+    let inputs = &network.program().inputs;
+    let input = |input: &Input| {
+        let alone = inputs.len() == 1;
+        let tensor = file.get(&input.name).or_else(|error| if alone { file.get("x") } else { Err(error) })?;
+        Ok(tensor.to_dtype(if input.kind == Kind::Float { DType::F64 } else { DType::I64 })?)
+    };
+    let inputs = inputs.iter().map(input).collect::<Result<_>>()?;
     let params = network.space().split(&checkpoint.theta)?;
     let mut tape = Tape::<Tensor>::new(Saved::Nothing);
-    let output = network.forward(&mut tape, &params, x.to_dtype(DType::F64)?, Mode::Eval)?.output;
+    let output = network.forward_with_fixed(&mut tape, (&params, &[]), inputs, Mode::Eval)?.output;
     if output.dims()? != logits.dims() {
         let (got, expected) = (output.dims()?, logits.dims());
         let figure = format!("outputs have shape {got:?}, the reference {expected:?}");

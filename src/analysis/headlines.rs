@@ -4,7 +4,8 @@ use candle_core::{DType, Tensor};
 
 use super::{SpectrumReport, SummaryRow};
 use crate::Result;
-use crate::objective::Evaluation;
+use crate::objective::{GradientReport, Objective};
+use crate::program::Loss;
 use crate::spectral::{EigenReport, Estimate, SpectralMeasure};
 
 /// Effective dimension counts eigenvalues above this share of the largest.
@@ -17,8 +18,13 @@ const LEFT_OPEN: f64 = 3.0;
 /// Share of a value that the quadrature may leave open.
 const CONVERGED: f64 = 0.1;
 
-/// Loss, accuracy and norms.
-pub(super) fn at_the_point(evaluation: &Evaluation, gradient: &Tensor, theta: &Tensor) -> Result<Vec<SummaryRow>> {
+/// Loss, accuracy, likelihood and norms.
+pub(super) fn at_the_point(
+    objective: &Objective<'_>,
+    report: &GradientReport,
+    theta: &Tensor,
+) -> Result<Vec<SummaryRow>> {
+    let evaluation = &report.evaluation;
     let norm = |tensor: &Tensor| -> Result<f64> {
         Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt())
     };
@@ -30,7 +36,16 @@ pub(super) fn at_the_point(evaluation: &Evaluation, gradient: &Tensor, theta: &T
             ..SummaryRow::exact("accuracy", evaluation.accuracy)
         });
     }
-    rows.push(SummaryRow::exact("gradient_norm", norm(gradient)?));
+    if let (Some(scores), Loss::CrossEntropy(_)) = (&report.scores, &objective.options().loss) {
+        let (nll, std_err_data) = (scores.nll(), scores.nll_std_err());
+        rows.push(SummaryRow { std_err_data, ..SummaryRow::exact("nll", nll) });
+        let perplexity = nll.exp();
+        rows.push(SummaryRow {
+            std_err_data: perplexity * std_err_data,
+            ..SummaryRow::exact("perplexity", perplexity)
+        });
+    }
+    rows.push(SummaryRow::exact("gradient_norm", norm(&report.gradient)?));
     rows.push(SummaryRow::exact("parameter_norm", norm(theta)?));
     Ok(rows)
 }

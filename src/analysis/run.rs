@@ -29,7 +29,7 @@ pub fn analyze(
 ) -> Result<()> {
     let theta = objective.place(theta)?;
     let gradient = objective.gradient(&theta, observer)?;
-    report.summary = at_the_point(&gradient.evaluation, &gradient.gradient, &theta)?;
+    report.summary = at_the_point(objective, &gradient, &theta)?;
     let space = objective.network().space();
     let scoped = restrict(&gradient.gradient.unsqueeze(0)?, &options.scope.resolve(space)?)?;
     for &operator in &options.operators {

@@ -1,9 +1,11 @@
 //! Parameters as one flat space: names, shapes and offsets in a fixed order.
 
 use candle_core::{Result, Tensor};
+use serde::{Deserialize, Serialize};
 
 /// The role of a parameter tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ParamKind {
     /// Filters and matrices.
     Weight,

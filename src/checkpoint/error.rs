@@ -100,7 +100,7 @@ impl CheckpointError {
             Self::IsDirectory { .. } => "name the file inside, such as FOLDER/checkpoint.safetensors".into(),
             Self::Corrupt { .. } => "copy the file again; PyTorch files must be of the zip form (torch >= 1.6)".into(),
             Self::NoArchitecture { .. } => {
-                "describe it with --arch FILE.json (docs/models.md; tools/export_torch.py writes one)".into()
+                "name its network with --arch: a .json of layers, a .pt2 of torch.export or another checkpoint (docs/models.md)".into()
             }
             Self::Tensors { .. } => "compare with `flatness info`, or correct the names in --arch".into(),
             Self::NotFinite { .. } => {

@@ -16,8 +16,8 @@ pub use safetensors::write_tensors;
 pub use state::{differences, read_state, write_state};
 
 use crate::Result;
-use crate::formats::{Architecture, Exported};
-use crate::program::{About, Loss, Network};
+use crate::formats::Architecture;
+use crate::program::Network;
 
 /// Metadata key of the architecture.
 pub const ARCH_KEY: &str = "flatness.arch";
@@ -55,41 +55,22 @@ impl Checkpoint {
     /// [`CheckpointError`]: the file cannot be read or is damaged, has no architecture, or its tensors do not fit it
     /// (all misfits by name in one error), or holds NaN.
     pub fn read(path: &Path, architecture: Option<Architecture>) -> Result<Self> {
-        let mut file = TensorFile::read(path)?;
-        if let (Some(exported), None) = (file.exported.take(), &architecture) {
-            return Self::of_program(file, *exported);
-        }
-        let architecture = match (architecture, file.metadata.get(ARCH_KEY)) {
-            (Some(architecture), _) => architecture,
-            (None, Some(text)) => Architecture::from_json(text, &format!("in {}", path.display()))?,
-            (None, None) => return Err(CheckpointError::NoArchitecture { path: path.into() }.into()),
-        };
-        let (theta, buffers, widened) = file.bind(&architecture)?;
-        let stored_dtype = file.widest_dtype();
-        let network = architecture.network(buffers)?;
-        Ok(Self {
-            path: path.into(),
-            sha256: file.sha256,
-            network,
-            theta,
-            stored_dtype,
-            widened,
-            metadata: file.metadata,
-        })
+        Self::read_with(path, architecture, None)
     }
 
-    /// Weights with the program that an archive of torch.export brings.
-    fn of_program(file: TensorFile, exported: Exported) -> Result<Self> {
-        for (name, tensor) in file.tensors() {
-            file.check_finite(name, tensor)?;
-        }
-        let Exported { program, buffers, theta, input_shape, stored_dtype, widened } = exported;
-        let name = file.path().file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        let loss = program.loss.as_ref().map(|_| Loss::Program);
-        let about = About { name, loss, input_shape, ..About::default() };
-        let network = Network::new(program, buffers, about)?;
-        let path = file.path().into();
-        Ok(Self { path, sha256: file.sha256, network, theta, stored_dtype, widened, metadata: file.metadata })
+    /// [`Checkpoint::read`], with the name of the network's output where its program gives several values.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`]; [`crate::formats::ModelError::Outputs`] for a name that does not exist.
+    pub fn read_with(path: &Path, architecture: Option<Architecture>, output: Option<&str>) -> Result<Self> {
+        let file = TensorFile::read_with(path, output)?;
+        let architecture = architecture.map_or_else(|| file.architecture(), |given| Ok(Some(given)))?;
+        let architecture = architecture.ok_or_else(|| CheckpointError::NoArchitecture { path: path.into() })?;
+        let (theta, buffers) = file.bind(&architecture)?;
+        let (stored_dtype, widened) = file.precision();
+        let network = architecture.network(buffers)?;
+        let TensorFile { sha256, metadata, .. } = file;
+        Ok(Self { path: path.into(), sha256, network, theta, stored_dtype, widened, metadata })
     }
 
     /// The training facts, where the trainer wrote them.
@@ -101,6 +82,19 @@ impl Checkpoint {
     pub fn data(&self) -> Option<crate::data::DataSpec> {
         serde_json::from_str(self.metadata.get(DATA_KEY)?).ok()
     }
+}
+
+/// The architecture that a file brings: a description, an archive of torch.export, or another checkpoint.
+///
+/// # Errors
+/// A file that brings none.
+pub fn read_architecture(path: &Path) -> Result<Architecture> {
+    let is_checkpoint = path.extension().is_some_and(|extension| extension == "safetensors");
+    if !is_checkpoint {
+        return Architecture::read(path);
+    }
+    let architecture = TensorFile::read(path)?.architecture()?;
+    Ok(architecture.ok_or_else(|| CheckpointError::NoArchitecture { path: path.into() })?)
 }
 
 /// Writes parameters `theta` `[n]` and the buffers under their names in `dtype`, atomically, with the metadata.

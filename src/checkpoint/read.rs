@@ -7,9 +7,9 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
-use super::CheckpointError;
+use super::{ARCH_KEY, CheckpointError};
 use crate::Result;
-use crate::formats::{Architecture, Exported};
+use crate::formats::{Architecture, Body, Exported};
 
 /// Named tensors of one file, on the CPU.
 pub struct TensorFile {
@@ -20,7 +20,7 @@ pub struct TensorFile {
     pub metadata: BTreeMap<String, String>,
     tensors: BTreeMap<String, Tensor>,
     /// The program and its tensors, where the file is an archive of torch.export.
-    pub(super) exported: Option<Box<Exported>>,
+    exported: Option<Box<Exported>>,
 }
 
 /// SHA-256 in hex.
@@ -34,21 +34,31 @@ impl TensorFile {
     /// # Errors
     /// [`CheckpointError`] for a missing, unreadable or damaged file.
     pub fn read(path: &Path) -> Result<Self> {
+        Self::read_with(path, None)
+    }
+
+    /// [`TensorFile::read`], with the output of a program that gives several.
+    pub(super) fn read_with(path: &Path, output: Option<&str>) -> Result<Self> {
         if path.is_dir() {
             return Err(CheckpointError::IsDirectory { path: path.into() }.into());
         }
         let bytes = std::fs::read(path).map_err(|source| CheckpointError::Io { path: path.into(), source })?;
         let sha256 = sha256_hex(&bytes);
         if Exported::is_one(&bytes) {
-            let exported = Exported::read(&bytes, &path.display().to_string())?;
+            let exported = Exported::read(&bytes, &path.display().to_string(), output)?;
             let (metadata, tensors) = (BTreeMap::new(), exported_tensors(&exported)?);
             return Ok(Self { path: path.into(), sha256, metadata, tensors, exported: Some(Box::new(exported)) });
         }
-        let (metadata, mut tensors) = if bytes.starts_with(b"PK\x03\x04") {
+        let (mut metadata, mut tensors) = if bytes.starts_with(b"PK\x03\x04") {
             (BTreeMap::new(), read_pytorch(path)?)
         } else {
             read_safetensors(path, &bytes)?
         };
+        if let Some(text) = metadata.remove(Exported::KEY) {
+            let exported = Exported::over_tensors(&text, &tensors, (&path.display().to_string(), output))?;
+            let tensors = exported_tensors(&exported)?;
+            return Ok(Self { path: path.into(), sha256, metadata, tensors, exported: Some(Box::new(exported)) });
+        }
         // `module.` is the trace of DataParallel; it is stripped only where every name has it.
         let meant = |name: &String| !name.ends_with("num_batches_tracked");
         if tensors.keys().filter(|name| meant(name)).all(|name| name.starts_with("module.")) {
@@ -57,19 +67,17 @@ impl TensorFile {
         Ok(Self { path: path.into(), sha256, metadata, tensors, exported: None })
     }
 
-    /// Where it was read from.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// All tensors by name, borrowed.
-    pub(super) fn tensors(&self) -> &BTreeMap<String, Tensor> {
-        &self.tensors
-    }
-
-    /// Whether it is an archive of torch.export, which brings a program.
-    pub fn is_exported(&self) -> bool {
-        self.exported.is_some()
+    /// The architecture that the file brings, where it does.
+    ///
+    /// # Errors
+    /// A description that cannot be read.
+    pub fn architecture(&self) -> Result<Option<Architecture>> {
+        if let Some(exported) = &self.exported {
+            let name = self.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+            return Ok(Some(Architecture::of_exported(&name, exported)));
+        }
+        let origin = format!("in {}", self.path.display());
+        Ok(self.metadata.get(ARCH_KEY).map(|text| Architecture::from_json(text, &origin)).transpose()?)
     }
 
     /// All tensors by name.
@@ -88,28 +96,32 @@ impl TensorFile {
         })
     }
 
-    /// The widest dtype among the float tensors.
-    pub(super) fn widest_dtype(&self) -> DType {
-        let dtypes = self.tensors.values().map(Tensor::dtype).filter(|dtype| dtype.is_float());
-        dtypes.max_by_key(DType::size_in_bytes).unwrap_or(DType::F32)
+    /// The widest dtype among the float tensors of the file, and whether half-precision weights are widened.
+    pub(super) fn precision(&self) -> (DType, bool) {
+        if let Some(exported) = &self.exported {
+            return (exported.stored_dtype, exported.widened);
+        }
+        let dtypes = || self.tensors.values().map(Tensor::dtype).filter(|dtype| dtype.is_float());
+        let widened = dtypes().any(|dtype| matches!(dtype, DType::F16 | DType::BF16));
+        (dtypes().max_by_key(DType::size_in_bytes).unwrap_or(DType::F32), widened)
     }
 
-    /// The flat parameters in f64, the buffers, and whether half-precision weights were widened.
-    pub(super) fn bind(&self, architecture: &Architecture) -> Result<(Tensor, HashMap<String, Tensor>, bool)> {
+    /// The flat parameters and the buffers, in f64.
+    pub(super) fn bind(&self, architecture: &Architecture) -> Result<(Tensor, HashMap<String, Tensor>)> {
         let space = architecture.param_space()?;
         let buffers = architecture.buffers()?;
         if space.dim() == 0 {
             return Err(CheckpointError::NoParameters { path: self.path.clone() }.into());
         }
+        // A module's state dict also holds buffers that its program never reads, and tied weights under all their names.
+        let is_program = matches!(architecture.body, Body::Program { .. });
         self.check_fit(
+            is_program,
             space.tensors().iter().map(|tensor| (&tensor.name, &tensor.shape)),
             buffers.iter().map(|(name, shape)| (name, shape)),
         )?;
-        let mut widened = false;
-        let mut wide = |name: &str| -> Result<Tensor> {
-            let tensor = self.get(name)?;
-            widened |= matches!(tensor.dtype(), DType::F16 | DType::BF16);
-            let values = tensor.to_dtype(DType::F64)?;
+        let wide = |name: &str| -> Result<Tensor> {
+            let values = self.get(name)?.to_dtype(DType::F64)?;
             self.check_finite(name, &values)?;
             Ok(values)
         };
@@ -117,11 +129,11 @@ impl TensorFile {
             space.tensors().iter().map(|tensor| Ok(wide(&tensor.name)?.flatten_all()?)).collect::<Result<_>>()?;
         let theta = Tensor::cat(&parts, 0)?;
         let buffers = buffers.into_iter().map(|(name, _)| Ok((name.clone(), wide(&name)?))).collect::<Result<_>>()?;
-        Ok((theta, buffers, widened))
+        Ok((theta, buffers))
     }
 
     /// That a tensor of f64 holds finite numbers.
-    pub(super) fn check_finite(&self, name: &str, values: &Tensor) -> Result<()> {
+    fn check_finite(&self, name: &str, values: &Tensor) -> Result<()> {
         let count = values.flatten_all()?.to_vec1::<f64>()?.iter().filter(|value| !value.is_finite()).count();
         match count {
             0 => Ok(()),
@@ -131,6 +143,7 @@ impl TensorFile {
 
     fn check_fit<'a>(
         &self,
+        allows_more: bool,
         params: impl Iterator<Item = (&'a String, &'a Vec<usize>)>,
         buffers: impl Iterator<Item = (&'a String, &'a Vec<usize>)>,
     ) -> Result<()> {
@@ -145,7 +158,7 @@ impl TensorFile {
                 Some(_) => {}
             }
         }
-        let ignored = |name: &String| name.ends_with("num_batches_tracked");
+        let ignored = |name: &String| allows_more || name.ends_with("num_batches_tracked");
         let unknown: Vec<String> =
             self.tensors.keys().filter(|name| !expected.contains_key(name) && !ignored(name)).cloned().collect();
         if missing.is_empty() && unknown.is_empty() && misshapen.is_empty() {

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::data::{DataSpec, LabelNoise, LabelSource, RowRange, Source, Split, Subset};
 use crate::kernels::keep_freed_memory;
 use crate::objective::Execution;
-use crate::program::{BatchNormMode, Loss};
+use crate::program::BatchNormMode;
 
 /// f32 or f64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -61,15 +61,19 @@ pub(super) enum L2Arg {
 pub(super) struct ModelArgs {
     /// Weights: .safetensors, a zipped .pth, or a .pt2 of torch.export
     pub(super) checkpoint: PathBuf,
-    /// Architecture as .json or .toml, or a family such as vit-b16 with --data, for weights that carry none (docs/models.md)
+    /// Architecture as .json, .toml, .pt2 or another checkpoint, or a family such as vit-b16 with --data, for weights that carry none (docs/models.md)
     #[arg(long, value_name = "FILE")]
     pub(super) arch: Option<PathBuf>,
+    /// The output that the loss is of, by its name, where an exported module gives several [default: logits]
+    #[arg(long, value_name = "NAME")]
+    pub(super) output: Option<String>,
 }
 
 /// Which data.
 #[derive(Debug, Clone, Args)]
 pub(super) struct DataArgs {
-    /// glyphs, mnist:DIR, cifar10:DIR, cifar100:DIR, images:DIR or tensors:FILE.safetensors [default: the checkpoint's training data]
+    /// glyphs, mnist:DIR, cifar10:DIR, cifar100:DIR, images:DIR, tensors:FILE (.safetensors, .npz, or a folder of .npy) or
+    /// tokens:FILE,context=T [default: the checkpoint's training data]
     #[arg(long, value_name = "SOURCE")]
     pub(super) data: Option<String>,
     /// train or test
@@ -159,29 +163,6 @@ impl ComputeArgs {
         execution.memory_bytes = parse_memory(&self.memory)?;
         keep_freed_memory(execution.memory_bytes);
         Ok(execution)
-    }
-}
-
-/// A loss by name: `cross-entropy[:smoothing]`, `mse`, `bce`.
-pub(super) fn parse_loss(text: &str) -> Result<Loss> {
-    let (name, smoothing) = text.split_once(':').unwrap_or((text, "0"));
-    match name {
-        "cross-entropy" | "cross_entropy" | "ce" => match smoothing.parse::<f64>() {
-            Ok(label_smoothing) if (0.0..1.0).contains(&label_smoothing) => Ok(Loss::CrossEntropy { label_smoothing }),
-            _ => Err(argument("--loss", text, "label smoothing must be in 0..1")),
-        },
-        "mse" => Ok(Loss::Mse),
-        "bce" | "bce_with_logits" => Ok(Loss::BceWithLogits),
-        "program" => Ok(Loss::Program),
-        _ => {
-            let nearest =
-                crate::nearest(name, ["cross-entropy", "mse", "bce", "program"]).unwrap_or("cross-entropy".into());
-            Err(argument(
-                "--loss",
-                text,
-                &format!("unknown loss; did you mean {nearest}? (cross-entropy, mse, bce, program)"),
-            ))
-        }
     }
 }
 

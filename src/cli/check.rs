@@ -17,7 +17,7 @@ use crate::objective::Objective;
 pub(super) struct CheckArgs {
     #[command(flatten)]
     pub(super) session: SessionArgs,
-    /// safetensors file with `logits` [N, outputs] computed elsewhere, and their inputs `x` [N, …]
+    /// safetensors file with `outputs` (or `logits`) computed elsewhere, and the inputs under their names (or `x`)
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
     /// Seed of the test vectors
@@ -30,7 +30,7 @@ pub(super) fn run(args: &CheckArgs, ui: &mut Ui) -> Result<u8> {
     if let Some(path) = &args.against {
         let reference = TensorFile::read(path)?;
         let checkpoint = args.session.read_checkpoint()?;
-        findings.push(check_outputs(&checkpoint, reference.get("x")?, reference.get("logits")?)?);
+        findings.push(check_outputs(&checkpoint, &reference)?);
     }
     let knows_data = args.session.data.data.is_some() || args.session.read_checkpoint()?.data().is_some();
     if args.against.is_none() || knows_data {

@@ -29,6 +29,9 @@ pub enum CliError {
         /// The folder.
         path: PathBuf,
     },
+    /// A program whose training mode is unknown.
+    #[error("this program was exported in eval mode alone: what its module does in training only is not in it")]
+    EvalExport,
     /// Eigenvectors of two spaces.
     #[error("{} and {} differ in their {what}: their vectors cannot be compared", paths[0].display(), paths[1].display())]
     OtherSpace {
@@ -124,13 +127,18 @@ impl CliError {
             Self::NoModel => "name it, such as --model resnet-cifar:20".into(),
             Self::NoTrainingData => "name it, such as --data glyphs".into(),
             Self::NoData { .. } => "name the data with --data, such as --data cifar10:DIR".into(),
-            Self::NoLoss { .. } => "name it with --loss cross-entropy, mse or bce".into(),
+            Self::NoLoss { .. } => "name it with --loss: mse, l1, huber, smooth-l1 or bce for real targets".into(),
             Self::NotComparable { .. } => "name checkpoints, folders of train or analyze, or results of run".into(),
             Self::NoGroup { .. } => "choose another key with --by, such as folder or learning_rate".into(),
             Self::SeedTwice { .. } => "groups may be finer with --by KEY, such as learning_rate or folder".into(),
             Self::OneGroup { .. } => "name networks of another method, or choose --by KEY".into(),
             Self::MixedConditions { .. } => {
                 "analyze all on the same rows and with the same loss, or add --allow-mixed".into()
+            }
+            Self::EvalExport => {
+                "export both modes with tools/export_torch.py, or add --eval-export-ok to train with batch statistics and \
+                 dropout alone"
+                    .into()
             }
             Self::Argument { .. } => return None,
         })

@@ -5,8 +5,7 @@ use clap::Args;
 use super::Ui;
 use super::args::ModelArgs;
 use crate::Result;
-use crate::checkpoint::Checkpoint;
-use crate::formats::Architecture;
+use crate::checkpoint::{Checkpoint, read_architecture};
 use crate::program::{Kind, Node, Op, Program};
 
 /// Arguments of `info`.
@@ -17,8 +16,8 @@ pub(super) struct InfoArgs {
 }
 
 pub(super) fn run(args: &InfoArgs, ui: &mut Ui) -> Result<u8> {
-    let architecture = args.model.arch.as_deref().map(Architecture::read).transpose()?;
-    let checkpoint = Checkpoint::read(&args.model.checkpoint, architecture)?;
+    let architecture = args.model.arch.as_deref().map(read_architecture).transpose()?;
+    let checkpoint = Checkpoint::read_with(&args.model.checkpoint, architecture, args.model.output.as_deref())?;
     let about = &checkpoint.network.about;
     ui.print(&format!("checkpoint    {}", checkpoint.path.display()));
     ui.print(&format!("sha256        {}", checkpoint.sha256));
@@ -63,7 +62,8 @@ fn print_program(program: &Program, ui: &mut Ui) {
     let nodes: Vec<&Node> = program.nodes.iter().filter(|node| !matches!(node.operation, Op::Expect(_))).collect();
     for group in nodes.chunk_by(|a, b| a.place == b.place) {
         if let Some(Node { place, .. }) = group.first() {
-            ui.print(&format!("  {} ({})", place.module, place.kind));
+            let named = if place.module.is_empty() { String::new() } else { format!("{} ", place.module) };
+            ui.print(&format!("  {named}({})", place.kind));
         }
         for node in group {
             ui.print(&format!("    {} = {}", node.name, node.call()));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::{ComputeArgs, DataArgs, DtypeArg, L2Arg, ModelArgs, argument};
+use super::loss::LossArgs;
 use super::session::SessionArgs;
 use super::state::Saving;
 use crate::Result;
@@ -31,9 +32,8 @@ pub(super) struct LandscapeArgs {
     pub(super) compute: ComputeArgs,
     #[command(flatten)]
     pub(super) shape: ShapeArgs,
-    /// cross-entropy[:smoothing], mse or bce [default: the checkpoint's]
-    #[arg(long, value_name = "LOSS")]
-    loss: Option<String>,
+    #[command(flatten)]
+    loss: LossArgs,
     /// Precision of the computation
     #[arg(long, visible_alias = "precision", value_enum)]
     dtype: Option<DtypeArg>,
@@ -147,7 +147,7 @@ impl LandscapeArgs {
     pub(super) fn session(&self, index: usize) -> SessionArgs {
         let checkpoint = self.checkpoints.get(index).cloned().unwrap_or_default();
         SessionArgs {
-            model: ModelArgs { checkpoint, arch: self.arch.clone() },
+            model: ModelArgs { checkpoint, arch: self.arch.clone(), output: None },
             data: self.data.clone(),
             compute: self.compute.clone(),
             loss: self.loss.clone(),

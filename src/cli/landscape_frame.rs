@@ -12,7 +12,7 @@ use super::session::Session;
 use crate::autodiff::Scope;
 use crate::checkpoint::{Checkpoint, TRAIN_KEY, TensorFile, differences, sha256_hex};
 use crate::curvature::{Curvature, CurvatureOperator};
-use crate::formats::{Architecture, ModelError};
+use crate::formats::Architecture;
 use crate::landscape::{
     DirectionFacts, DirectionKind, Frame, LandscapeError, Normalisation, PathPoint, path_point, principal,
 };
@@ -229,9 +229,6 @@ fn trajectory(args: &LandscapeArgs, session: &Session, shape: Shape) -> Result<F
     let mut found = Vec::new();
     for (index, path) in files.iter().enumerate() {
         let (origin, description) = (checkpoint.path.display().to_string(), &checkpoint.network.about.description);
-        if description.is_empty() {
-            return Err(ModelError::NoDescription { origin }.into());
-        }
         let architecture = Some(Architecture::from_json(description, &origin)?);
         let on_the_way = Checkpoint::read(path, architecture)?;
         found.push((place(&on_the_way).unwrap_or((index, 0)), on_the_way.theta, on_the_way.sha256));

@@ -5,6 +5,7 @@ mod analyze_args;
 mod args;
 mod check;
 mod compare;
+mod convert;
 mod error;
 mod estimate;
 mod info;
@@ -12,6 +13,7 @@ mod landscape;
 mod landscape_args;
 mod landscape_frame;
 mod langevin;
+mod loss;
 mod matvec;
 mod output;
 mod overlap;
@@ -77,6 +79,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Architecture, parameters and training facts of a checkpoint, without data
     Info(info::InfoArgs),
+    /// Weights with their architecture or program as one .safetensors file
+    Convert(convert::ConvertArgs),
 }
 
 impl Command {
@@ -92,7 +96,9 @@ impl Command {
             Self::Langevin(args) => args.threads,
             Self::Matvec(args) => args.session.compute.threads,
             Self::Check(args) => args.session.compute.threads,
-            Self::Compare(_) | Self::Run(_) | Self::Status(_) | Self::Overlap(_) | Self::Info(_) => None,
+            Self::Compare(_) | Self::Run(_) | Self::Status(_) | Self::Overlap(_) | Self::Info(_) | Self::Convert(_) => {
+                None
+            }
         };
         threads.filter(|threads| (1..=MOST_THREADS).contains(threads)).unwrap_or(Execution::default().threads)
     }
@@ -171,5 +177,6 @@ fn dispatch(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8>
         Command::Overlap(args) => overlap::run(&args, ui),
         Command::Check(args) => check::run(&args, ui),
         Command::Info(args) => info::run(&args, ui),
+        Command::Convert(args) => convert::run(&args, ui),
     }
 }

@@ -130,7 +130,7 @@ fn train_one(config: &TrainConfig, spec: &DataSpec, ui: &mut Ui) -> Result<Train
 fn open(folder: &Path, spec: &DataSpec, execution: Execution) -> Result<Session> {
     let path = folder.join("checkpoint.safetensors");
     let checkpoint = Checkpoint::read(&path, None)?;
-    let loss = checkpoint.network.about.loss.ok_or(CliError::NoLoss { checkpoint: path })?;
+    let loss = checkpoint.network.about.loss.clone().ok_or(CliError::NoLoss { checkpoint: path })?;
     let spec = DataSpec { subset: Some(Subset { count: ANALYZED_ROWS, seed: 0 }), ..spec.clone() };
     let data = spec.load()?;
     let options = ObjectiveOptions { execution, ..ObjectiveOptions::new(loss) };

@@ -5,15 +5,16 @@ use std::path::Path;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{BatchNormArg, ComputeArgs, DataArgs, DtypeArg, L2Arg, ModelArgs, parse_loss};
+use super::args::{BatchNormArg, ComputeArgs, DataArgs, DtypeArg, L2Arg, ModelArgs};
+use super::loss::LossArgs;
 use super::train_plan::{TrainPlan, is_architecture};
 use super::{CliError, Ui};
 use crate::Result;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, TensorFile, read_architecture};
 use crate::data::{DataSpec, Dataset, NormalisationChoice, RowRange, Split, Subset};
 use crate::formats::Architecture;
 use crate::objective::{Objective, ObjectiveOptions};
-use crate::program::About;
+use crate::program::{About, Loss};
 
 /// Arguments that define an objective.
 #[derive(Debug, Clone, Args)]
@@ -24,9 +25,8 @@ pub(super) struct SessionArgs {
     pub(super) data: DataArgs,
     #[command(flatten)]
     pub(super) compute: ComputeArgs,
-    /// cross-entropy[:smoothing], mse, bce, or program: what the program itself gives for each row [default: the checkpoint's]
-    #[arg(long, value_name = "LOSS")]
-    pub(super) loss: Option<String>,
+    #[command(flatten)]
+    pub(super) loss: LossArgs,
     /// Precision of the computation: f32 with sums and scalars in f64, or f64 throughout
     #[arg(long, visible_alias = "precision", value_enum)]
     pub(super) dtype: Option<DtypeArg>,
@@ -53,25 +53,32 @@ impl SessionArgs {
     /// The checkpoint alone.
     pub(super) fn read_checkpoint(&self) -> Result<Checkpoint> {
         let architecture = self.model.arch.as_deref().map(|arch| self.architecture(arch)).transpose()?;
-        Checkpoint::read(&self.model.checkpoint, architecture)
+        Checkpoint::read_with(&self.model.checkpoint, architecture, self.model.output.as_deref())
     }
 
-    /// A file, or a family's short form with the shapes of the data.
+    /// A file, or a family's short form with the sample shape of the data and the classes of the weights.
     fn architecture(&self, arch: &Path) -> Result<Architecture> {
         if is_architecture(arch) || arch.exists() {
-            return Ok(Architecture::read(arch)?);
+            return read_architecture(arch);
         }
         let checkpoint = || self.model.checkpoint.clone();
         let spec = self.data.spec(None)?.ok_or_else(|| CliError::NoData { checkpoint: checkpoint() })?;
         let one = DataSpec { rows: Some(RowRange::new(0, 1)?), subset: None, ..spec };
         let plan = TrainPlan { model: Some(arch.to_string_lossy().into_owned()), ..TrainPlan::default() };
-        plan.network(&one.load()?, None)
+        let architecture = plan.network(&one.load()?, None)?;
+        // Labels say only which classes occur among the rows.
+        let weights = TensorFile::read(&self.model.checkpoint)?;
+        let outputs = architecture.head().and_then(|name| weights.get(name).ok()?.dims().first().copied());
+        Ok(match outputs {
+            Some(outputs) => architecture.with_outputs(outputs),
+            None => architecture,
+        })
     }
 
     /// Reads and checks everything; `default_dtype` where `--dtype` is silent.
     pub(super) fn open(&self, default_dtype: DtypeArg, ui: &mut Ui) -> Result<Session> {
         let execution = self.compute.execution()?;
-        let loss = self.loss.as_deref().map(parse_loss).transpose()?;
+        self.loss.loss(None)?;
         let checkpoint = self.read_checkpoint()?;
         if checkpoint.widened {
             ui.say("note: half-precision weights were widened");
@@ -79,8 +86,17 @@ impl SessionArgs {
         let path = || self.model.checkpoint.clone();
         let spec = self.data.spec(stored_data(&checkpoint))?.ok_or_else(|| CliError::NoData { checkpoint: path() })?;
         let about = &checkpoint.network.about;
-        let loss = loss.or(about.loss).ok_or_else(|| CliError::NoLoss { checkpoint: path() })?;
+        let loss = self.loss.loss(about.loss.clone())?;
         let (spec, data) = self.load(spec, about, ui)?;
+        let by_default = || {
+            let loss = Loss::for_labels(&data.targets)?;
+            ui.say(&format!(
+                "note: the loss is {}, since the labels are whole numbers; --loss names another",
+                loss.describe()
+            ));
+            Some(loss)
+        };
+        let loss = loss.or_else(by_default).ok_or_else(|| CliError::NoLoss { checkpoint: path() })?;
         let mut options = ObjectiveOptions::new(loss);
         options.dtype = self.dtype.unwrap_or(default_dtype).dtype();
         options.batch_norm = self.batch_norm.map_or(about.batch_norm_mode, Into::into);

@@ -13,7 +13,7 @@ use super::train_plan::{FILE, TrainPlan};
 use super::{CliError, INTERRUPTED, Ui};
 use crate::Result;
 use crate::checkpoint::{CheckpointError, TensorFile};
-use crate::data::{DataSpec, Dataset, Source, Split};
+use crate::data::{DataSpec, Dataset, Split};
 use crate::report::tables::{Column, write_table};
 use crate::report::write_run_json;
 use crate::train::{EvaluationRow, SnapshotFolder, StateFolder, TrainOutcome, TrainStop, Training, save, train};
@@ -162,9 +162,9 @@ fn check_size(model: &str, dim: usize, memory_bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// The source's test rows with clean labels; none for a file of tensors.
+/// The source's test rows with clean labels; none for a file of tensors or tokens.
 fn test_rows(spec: &DataSpec) -> Result<Option<Dataset>> {
-    if matches!(spec.source, Source::Tensors(_)) || spec.split == Split::Test {
+    if !spec.source.has_test_split() || spec.split == Split::Test {
         return Ok(None);
     }
     let test = DataSpec { split: Split::Test, rows: None, subset: None, noise: None, ..spec.clone() };

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use super::args::{ComputeArgs, DataArgs, DtypeArg, argument, parse_loss};
+use super::args::{ComputeArgs, DataArgs, DtypeArg, argument};
+use super::loss::LossArgs;
 use super::train_plan::{FILE, TrainPlan};
 use crate::Result;
 use crate::optim::{Decay, OptimizerConfig};
@@ -14,7 +15,10 @@ use crate::train::{NormStatistics, Precision, TrainConfig};
 /// Arguments of `train`.
 #[derive(Debug, Args)]
 pub(super) struct TrainArgs {
-    /// mlp:512-512, cnn:8-16, resnet-cifar:20, resnet18, vit:patch=4, or a .json or .toml file (docs/models.md)
+    /// Weights to begin with and their network, such as net.pt2: the same as --init
+    #[arg(value_name = "FILE", conflicts_with_all = ["init", "model"])]
+    network: Option<PathBuf>,
+    /// mlp:512-512, cnn:8-16, resnet-cifar:20, resnet18, vit:patch=4, or a .json, .toml or .pt2 file (docs/models.md)
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
     #[command(flatten)]
@@ -78,9 +82,8 @@ struct MethodArgs {
     /// Random changes of the training images, such as crop:4,flip or random_resized_crop:224,flip
     #[arg(long, value_name = "HOW")]
     augment: Option<String>,
-    /// cross-entropy[:smoothing], mse or bce [default: by the kind of targets]
-    #[arg(long, value_name = "LOSS")]
-    loss: Option<String>,
+    #[command(flatten)]
+    loss: LossArgs,
     /// Seed of weights, order of rows, augmentation and noise [default: 0]
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -95,6 +98,10 @@ struct PartArgs {
     /// Initial weights; the last linear layer may have another number of classes
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
+    /// Train a program that was exported in eval mode alone: with batch statistics and dropout, but without what else
+    /// the module does in training only, such as stochastic depth
+    #[arg(long)]
+    eval_export_ok: bool,
     /// Names of the tensors to train, such as head.*,blocks.*.attn.*; the others stay as they begin
     #[arg(long, value_name = "GLOBS", value_delimiter = ',')]
     train_only: Vec<String>,
@@ -141,7 +148,8 @@ impl TrainArgs {
     /// Defaults, then the file, then the options; checked.
     pub(super) fn plan(&self) -> Result<TrainPlan> {
         let own = self.out.join(FILE);
-        let says_nothing = self.model.is_none() && self.data.data.is_none() && self.part.init.is_none();
+        let init = self.network.as_ref().or(self.part.init.as_ref());
+        let says_nothing = self.model.is_none() && self.data.data.is_none() && init.is_none();
         let mut plan = match &self.config {
             Some(file) => TrainPlan::read(file)?,
             None if self.resume && says_nothing && own.exists() => TrainPlan::read(&own)?,
@@ -150,9 +158,10 @@ impl TrainArgs {
         if let Some(model) = &self.model {
             plan.set_model(model)?;
         }
-        if let Some(init) = &self.part.init {
+        if let Some(init) = init {
             (plan.init, plan.init_sha256) = (Some(init.clone()), None);
         }
+        plan.eval_export_ok |= self.part.eval_export_ok;
         plan.data = self.data.spec(plan.data.take())?.map(|spec| spec.resolved());
         self.method.apply(&mut plan.train)?;
         self.part.apply(&mut plan.train);
@@ -185,9 +194,7 @@ impl MethodArgs {
         if let Some(augment) = &self.augment {
             config.augmentation = Some(augment.parse()?);
         }
-        if let Some(loss) = &self.loss {
-            config.loss = Some(parse_loss(loss)?);
-        }
+        config.loss = self.loss.loss(config.loss.take())?;
         put(&mut config.seed, &self.seed);
         let dtype = self.dtype.map(|dtype| match dtype {
             DtypeArg::F32 => Precision::F32,

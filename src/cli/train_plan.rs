@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use super::CliError;
 use crate::Result;
-use crate::checkpoint::{ARCH_KEY, TensorFile, differences};
+use crate::checkpoint::{TensorFile, differences, read_architecture};
 use crate::data::{DataSpec, Dataset, Targets};
-use crate::formats::{Architecture, ModelError, family};
+use crate::formats::{Architecture, Body, family};
 use crate::report::write_atomic;
-use crate::train::{TrainConfig, with_outputs};
+use crate::train::TrainConfig;
 
 /// Name of the file in a run folder.
 pub(super) const FILE: &str = "config.toml";
@@ -29,6 +29,9 @@ pub(super) struct TrainPlan {
     /// Its hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) init_sha256: Option<String>,
+    /// Whether a program that was exported in eval mode alone is trained all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) eval_export_ok: bool,
     /// How to train.
     #[serde(default)]
     pub(super) train: TrainConfig,
@@ -62,7 +65,7 @@ impl TrainPlan {
         let path = Path::new(text);
         (self.model, self.architecture) = (None, None);
         if is_architecture(path) {
-            let mut value = serde_json::json!(Architecture::read(path)?);
+            let mut value = serde_json::json!(read_architecture(path)?);
             remove_nulls(&mut value);
             self.architecture = Some(value);
         } else {
@@ -78,25 +81,30 @@ impl TrainPlan {
 
     /// The network for `data`.
     pub(super) fn network(&self, data: &Dataset, init: Option<&TensorFile>) -> Result<Architecture> {
+        let architecture = self.architecture(data, init)?;
+        match architecture.body {
+            Body::Program { training_program: None, .. } if !self.eval_export_ok => Err(CliError::EvalExport.into()),
+            _ => Ok(architecture),
+        }
+    }
+
+    fn architecture(&self, data: &Dataset, init: Option<&TensorFile>) -> Result<Architecture> {
         let outputs = match &data.targets {
             Targets::Classes { num_classes, .. } => *num_classes,
             Targets::Tokens { num_classes, .. } => *num_classes,
-            Targets::Values { outputs, .. } => *outputs,
+            Targets::Values { sample_shape, .. } => sample_shape.iter().product(),
         };
         if let Some(value) = &self.architecture {
             return Ok(Architecture::from_json(&value.to_string(), FILE)?);
         }
-        match (&self.model, init.and_then(|file| file.metadata.get(ARCH_KEY))) {
-            (Some(model), _) => Ok(family(model, &data.sample_shape, outputs)?),
-            (None, Some(text)) => {
-                let architecture = Architecture::from_json(text, "the file of --init")?;
-                Ok(with_outputs(architecture, outputs))
-            }
-            (None, None) => match init.filter(|file| file.is_exported()) {
-                Some(_) => Err(ModelError::NoDescription { origin: "the file of --init".into() }.into()),
-                None => Err(CliError::NoModel.into()),
-            },
+        if let Some(model) = &self.model {
+            return Ok(family(model, &data.sample_shape, outputs)?);
         }
+        let architecture = init.map(TensorFile::architecture).transpose()?.flatten().ok_or(CliError::NoModel)?;
+        Ok(match (&architecture.body, &data.targets) {
+            (Body::Layers(_), _) | (_, Targets::Classes { .. }) => architecture.with_outputs(outputs),
+            _ => architecture,
+        })
     }
 
     /// Keys in which another plan differs, with both values. The place of the initial weights does not count.
@@ -108,7 +116,8 @@ impl TrainPlan {
 
 /// Whether a model is given as a file.
 pub(super) fn is_architecture(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "json" || extension == "toml")
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    ["json", "toml", "pt2", "safetensors"].contains(&extension)
 }
 
 /// TOML has no null.

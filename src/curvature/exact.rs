@@ -5,11 +5,11 @@ use rand::Rng;
 
 use super::CurvatureError;
 use crate::autodiff::{Dual, ParamTensor, Saved, Tape, Value};
-use crate::data::{TargetBatch, Targets};
 use crate::kernels::{Accumulator, column_dots, row_dots};
-use crate::objective::{Objective, Ratio};
-use crate::program::{Factor, Loss, ProgramError};
+use crate::objective::Objective;
+use crate::program::{Factor, ProgramError};
 use crate::random::{Purpose, substream};
+use crate::statistics::Ratio;
 use crate::workers::{Cut, PieceSum};
 use crate::{Observer, Result};
 
@@ -198,9 +198,7 @@ impl Objective<'_> {
             if outputs.iter().any(|output| !output.is_finite()) {
                 return Err(ProgramError::NonFinite { row }.into());
             }
-            // A row of tokens has no factor of its own: the products with its loss Hessian serve as well.
-            let by_row = !matches!(batch.targets, TargetBatch::Tokens { .. });
-            let factor = by_row.then(|| Factor::new(&self.options.loss, &outputs)).flatten();
+            let factor = Factor::new(&self.options.loss, (&outputs, primal.dims()), &batch.targets)?;
             let columns: Vec<f64> = (start..start + width)
                 .flat_map(|column| {
                     let z = match &mut signs {
@@ -240,7 +238,8 @@ impl Objective<'_> {
         let tensors = self.network.space().split(&self.place(theta)?)?;
         let tensors: Vec<Dual> = tensors.into_iter().map(Dual::constant).collect();
         let mut tape = Tape::<Dual>::new(Saved::Nothing);
-        let output = self.forward(&mut tape, &tensors, &self.batch(&[0])?, self.mode())?.output;
+        let first = self.batch(&[0])?;
+        let output = self.forward(&mut tape, &tensors, &first, self.mode())?.output;
         let outputs: usize = output.dims()?.iter().product();
         let random = outputs > params.max_columns;
         let count = if random { params.max_columns } else { outputs };
@@ -249,8 +248,9 @@ impl Objective<'_> {
         }
         let each = self.options.dtype.size_in_bytes() * (self.dim() + self.cost.activations);
         // Where no factor is known, each column is two.
-        let by_row = !matches!(self.data.targets, Targets::Tokens { .. });
-        let each = if self.options.loss == Loss::Program || !by_row { 2 * each } else { each };
+        let zeros = vec![0.0; outputs];
+        let factor = Factor::new(&self.options.loss, (&zeros, output.dims()?), &first.targets)?;
+        let each = if factor.is_none() { 2 * each } else { each };
         let at_once = (self.options.execution.memory_bytes / 4 / each.max(1)).clamp(1, count.max(1));
         Ok(Columns { params: tensors, count, at_once, seed: random.then_some(params.seed) })
     }

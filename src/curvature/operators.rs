@@ -28,8 +28,9 @@ pub enum Curvature {
     /// `(1/W) Σ g_n g_nᵀ / w_n`, `g_n = ∇s_n`, without the L2 term: the mean of `u_n u_nᵀ` over rows of weight `w_n`, `u_n =
     /// g_n / w_n` the gradient of a row's own mean. A row of weight 0 is left out.
     EmpiricalFisher,
-    /// `(1/W) Σ g̃_n g̃_nᵀ / w_n`, `g̃_n` the gradient of `−log p(ỹ_n)` at one label `ỹ_n` drawn from the model's own softmax:
-    /// an unbiased estimate of the GGN without its L2 term. Cross-entropy only; label smoothing plays no part in it.
+    /// `(1/W) Σ g̃_n g̃_nᵀ`, `g̃_n` the gradient of `−Σ √m log p(ỹ)` over the row's places, at labels `ỹ` drawn from the model's
+    /// own softmax and with the masses `m` of their soft targets (1 without class weights): an unbiased estimate of the GGN
+    /// without its L2 term. Cross-entropy only; label smoothing by itself plays no part in it.
     ///
     /// The draw depends on `seed` and the row alone (where the softmax is equal to rounding), so that the matrix is
     /// fixed, however the rows are cut into batches.
@@ -62,12 +63,12 @@ impl<'a> CurvatureOperator<'a> {
     /// not finite.
     pub fn new(objective: &'a Objective<'a>, theta: &Tensor, curvature: Curvature) -> Result<Self> {
         let params = objective.network.space().split(&objective.place(theta)?)?;
-        let loss = objective.options.loss;
-        if matches!(curvature, Curvature::MonteCarloFisher { .. }) && !matches!(loss, Loss::CrossEntropy { .. }) {
+        let loss = &objective.options.loss;
+        if matches!(curvature, Curvature::MonteCarloFisher { .. }) && !matches!(loss, Loss::CrossEntropy(_)) {
             return Err(CurvatureError::NoLabelModel { loss: loss.describe() }.into());
         }
         if matches!(curvature, Curvature::Ggn | Curvature::Residual) {
-            objective.network.check_loss_of_outputs(&loss)?;
+            objective.network.check_loss_of_outputs(loss)?;
         }
         let mut operator = Self { objective, params, curvature, mean_gradient: None };
         if curvature == Curvature::GradientCovariance {
@@ -106,7 +107,10 @@ impl<'a> CurvatureOperator<'a> {
         let (weights, mut forms): (Vec<f64>, Vec<Vec<f64>>) = sum
             .shards
             .into_iter()
-            .map(|(weight, forms)| (weight, forms.into_iter().map(|form| form / weight).collect()))
+            // A shard in which nothing counts has no mean, and no share in that of all.
+            .map(|(weight, forms)| {
+                (weight, forms.into_iter().map(|form| if weight > 0.0 { form / weight } else { 0.0 }).collect())
+            })
             .unzip();
         let decay = self.objective.options.weight_decay;
         if decay != 0.0 && matches!(self.curvature, Curvature::Hessian | Curvature::Ggn) {

@@ -4,10 +4,10 @@ use candle_core::Tensor;
 
 use super::Curvature;
 use crate::autodiff::{Dual, Gradients, Saved, Tape, Value, Var};
-use crate::data::{Batch, TargetBatch};
+use crate::data::Batch;
 use crate::kernels::row_dots;
 use crate::objective::{Objective, Part};
-use crate::program::{Loss, Outcome, ProgramError, draw_labels, per_sample_loss};
+use crate::program::{Loss, Outcome, drawn_labels_loss};
 use crate::{Error, Result};
 
 /// Directions, cut into parameter tensors `[k, …shape]`.
@@ -70,13 +70,18 @@ impl Objective<'_> {
                     (Some(slopes), Some(centre)) => Some(slopes.broadcast_sub(&weighted(centre, &weights)?)?),
                     (slopes, _) => slopes.cloned(),
                 };
-                slopes = centred.map(|slopes| Ok::<_, Error>((per_weight(&slopes, &weights)?, slopes))).transpose()?;
+                let scaled = |slopes: &Tensor| match curvature {
+                    // Drawn labels carry the weights of their places already.
+                    Curvature::MonteCarloFisher { .. } => Ok(slopes.clone()),
+                    _ => per_weight(slopes, &weights),
+                };
+                slopes = centred.map(|slopes| Ok::<_, Error>((scaled(&slopes)?, slopes))).transpose()?;
                 let primal = loss.value().primal().cloned();
                 let cotangent = slopes.as_ref().map(|(cotangent, _)| cotangent.clone());
                 (primal, tape.backward(&loss, Dual::new(None, cotangent))?)
             }
         };
-        let mut part = Part::new(batch, &weights, output.value().primal(), loss.as_ref())?;
+        let mut part = Part::new(batch, &weights, loss.as_ref())?;
         part.gradients = products(gradients);
         part.forms = match slopes {
             _ if !direction.by_shard => Vec::new(),
@@ -118,14 +123,9 @@ impl Objective<'_> {
         batch: &Batch,
         curvature: Curvature,
     ) -> Result<Var<Dual>> {
-        match (curvature, outcome.output.value().primal()) {
-            (Curvature::MonteCarloFisher { .. }, Some(primal)) if primal.rank() != 2 => {
-                Err(ProgramError::OutputShape { got: primal.dims().to_vec() }.into())
-            }
-            (Curvature::MonteCarloFisher { seed }, Some(primal)) => {
-                let labels = TargetBatch::Classes(draw_labels(primal, &batch.rows, seed)?);
-                // Smoothing belongs to the data's labels; the model's own distribution has none.
-                per_sample_loss(tape, &Loss::CrossEntropy { label_smoothing: 0.0 }, &outcome.output, &labels)
+        match (curvature, &self.options.loss) {
+            (Curvature::MonteCarloFisher { seed }, Loss::CrossEntropy(loss)) => {
+                drawn_labels_loss(tape, loss, (&outcome.output, &batch.targets), (&batch.rows, seed))
             }
             _ => self.row_loss(tape, outcome, batch),
         }

@@ -10,14 +10,14 @@ use crate::Result;
 pub enum TargetBatch {
     /// Class indices, `[n]`.
     Classes(Vec<u32>),
-    /// Several class indices for each row, `[n, per_row]` row-major; [`IGNORED`](super::IGNORED) where there is none.
+    /// Whole numbers `[n, …sample_shape]` row-major: see [`Targets::Tokens`].
     Tokens {
         /// Row-major.
         labels: Vec<i64>,
-        /// Targets of a row.
-        per_row: usize,
+        /// Shape of one row's labels.
+        sample_shape: Vec<usize>,
     },
-    /// Real targets, `[n, outputs]`, in the batch's dtype and on its device.
+    /// Real targets, `[n, …]`, in the batch's dtype and on its device.
     Values(Tensor),
 }
 
@@ -46,8 +46,9 @@ impl TargetBatch {
                 labels.len(),
                 device,
             )?,
-            Self::Tokens { labels, per_row } => {
-                Tensor::from_vec(labels.clone(), (labels.len() / per_row.max(&1), *per_row), device)?
+            Self::Tokens { labels, sample_shape } => {
+                let rows = labels.len() / sample_shape.iter().product::<usize>().max(1);
+                Tensor::from_vec(labels.clone(), [&[rows], sample_shape.as_slice()].concat(), device)?
             }
             Self::Values(values) => values.clone(),
         })
@@ -66,9 +67,10 @@ impl Batch {
         let more = more.collect::<candle_core::Result<_>>()?;
         let targets = match &self.targets {
             TargetBatch::Classes(labels) => TargetBatch::Classes(labels.get(start..end).unwrap_or_default().to_vec()),
-            TargetBatch::Tokens { labels, per_row } => {
-                let (labels, per_row) = (labels.get(start * per_row..end * per_row).unwrap_or_default(), *per_row);
-                TargetBatch::Tokens { labels: labels.to_vec(), per_row }
+            TargetBatch::Tokens { labels, sample_shape } => {
+                let per_row: usize = sample_shape.iter().product();
+                let labels = labels.get(start * per_row..end * per_row).unwrap_or_default().to_vec();
+                TargetBatch::Tokens { labels, sample_shape: sample_shape.clone() }
             }
             TargetBatch::Values(values) => TargetBatch::Values(values.narrow(0, start, end - start)?),
         };
@@ -118,9 +120,10 @@ impl Dataset {
         };
         let targets = match self.targets.take(rows) {
             Targets::Classes { labels, .. } => TargetBatch::Classes(labels),
-            Targets::Tokens { labels, per_row, .. } => TargetBatch::Tokens { labels, per_row },
-            Targets::Values { values, outputs } => {
-                TargetBatch::Values(Tensor::from_vec(values, (rows.len(), outputs), device)?.to_dtype(dtype)?)
+            Targets::Tokens { labels, sample_shape, .. } => TargetBatch::Tokens { labels, sample_shape },
+            Targets::Values { values, sample_shape } => {
+                let shape = [&[rows.len()], sample_shape.as_slice()].concat();
+                TargetBatch::Values(Tensor::from_vec(values, shape, device)?.to_dtype(dtype)?)
             }
         };
         Ok((x, targets))
@@ -250,7 +253,7 @@ mod tests {
 
     #[test]
     fn real_targets_come_as_a_tensor() {
-        let targets = Targets::Values { values: vec![0.5, 1.5, -2.0, 4.0], outputs: 2 };
+        let targets = Targets::Values { values: vec![0.5, 1.5, -2.0, 4.0], sample_shape: vec![2] };
         let inputs = Inputs::Float32(vec![1.0, 2.0]);
         let data = Dataset::new("test".into(), vec![1], inputs, targets, None).unwrap();
         let (x, targets) = data.batch(&[1], DType::F32, &Device::Cpu).unwrap();

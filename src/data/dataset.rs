@@ -25,6 +25,8 @@ pub struct Dataset {
     pub clean_labels: Option<Vec<u32>>,
     /// Broken image files of the split that were left out.
     pub skipped: usize,
+    /// Whether rows follow one another, as parts of one text: data shards are then blocks of neighbours.
+    pub consecutive: bool,
     /// Applied when a batch is made; `None` leaves the values (bytes still become `b / 255`).
     pub normalisation: Option<Normalisation>,
     /// SHA-256 (hex) of inputs and targets as they are used, see [`Dataset::new`].
@@ -61,6 +63,7 @@ impl Dataset {
             targets,
             clean_labels,
             skipped,
+            consecutive: false,
             normalisation,
             sha256,
         };
@@ -129,6 +132,7 @@ impl Dataset {
         }
         picked.input_name.clone_from(&self.input_name);
         picked.skipped = self.skipped;
+        picked.consecutive = self.consecutive;
         picked.clean_labels = self.clean_labels.as_ref().map(|labels| take(labels, rows, 1));
         Ok(picked)
     }
@@ -143,22 +147,25 @@ impl Dataset {
         }
     }
 
-    /// Checks the targets against a model with `outputs` outputs.
+    /// Checks that all labels, but those equal to `ignored`, are classes of a model with `classes` of them.
     ///
     /// # Errors
-    /// [`DataError::LabelPastOutputs`] for the first label that is not below `outputs`;
-    /// [`DataError::TargetWidth`] for real targets of another width.
-    pub fn check_classes(&self, outputs: usize) -> Result<()> {
-        match &self.targets {
-            Targets::Classes { labels, .. } => match labels.iter().position(|&label| label as usize >= outputs) {
-                Some(row) => Err(DataError::LabelPastOutputs { row, label: labels[row], outputs }.into()),
-                None => Ok(()),
-            },
-            Targets::Values { outputs: targets, .. } if *targets != outputs => {
-                Err(DataError::TargetWidth { targets: *targets, outputs }.into())
+    /// [`DataError::LabelPastOutputs`] for the first one that is not.
+    pub fn check_labels(&self, classes: usize, ignored: Option<i64>) -> Result<()> {
+        let fits = |label: i64| Some(label) == ignored || usize::try_from(label).is_ok_and(|label| label < classes);
+        let misfit = match &self.targets {
+            Targets::Classes { labels, .. } => {
+                labels.iter().map(|&label| i64::from(label)).enumerate().find(|l| !fits(l.1))
             }
-            // The loss says which axis the classes of tokens are on.
-            Targets::Tokens { .. } | Targets::Values { .. } => Ok(()),
+            Targets::Tokens { labels, .. } => labels.iter().copied().enumerate().find(|l| !fits(l.1)),
+            Targets::Values { .. } => None,
+        };
+        match misfit {
+            Some((place, label)) => {
+                let row = place / self.targets.per_row().max(1);
+                Err(DataError::LabelPastOutputs { row, label, outputs: classes }.into())
+            }
+            None => Ok(()),
         }
     }
 
@@ -171,17 +178,14 @@ impl Dataset {
 
     fn check(&mut self) -> DataResult<()> {
         let (len, sample_len) = (self.inputs.len(), self.sample_len());
-        if let Targets::Values { values, outputs } = &self.targets
-            && (*outputs == 0 || values.len() % outputs != 0)
-        {
+        let targets = match &self.targets {
+            Targets::Classes { labels, .. } => labels.len(),
+            Targets::Tokens { labels, .. } => labels.len(),
+            Targets::Values { values, .. } => values.len(),
+        };
+        if targets.checked_rem(self.targets.per_row()) != Some(0) {
             let path = PathBuf::from(&self.source);
-            return Err(DataError::LengthMismatch { path, inputs: len / sample_len.max(1), targets: values.len() });
-        }
-        if let Targets::Tokens { labels, per_row, .. } = &self.targets
-            && (*per_row == 0 || labels.len() % per_row != 0)
-        {
-            let path = PathBuf::from(&self.source);
-            return Err(DataError::LengthMismatch { path, inputs: len / sample_len.max(1), targets: labels.len() });
+            return Err(DataError::LengthMismatch { path, inputs: len / sample_len.max(1), targets });
         }
         if len != self.len() * sample_len {
             let (path, targets) = (PathBuf::from(&self.source), self.len());
@@ -235,12 +239,15 @@ mod tests {
     #[test]
     fn labels_are_checked_against_outputs() {
         let data = dataset(Inputs::Bytes(vec![0; 6]), &[0, 3, 2]);
-        assert!(data.check_classes(4).is_ok());
-        let error = data.check_classes(3).unwrap_err();
-        assert_eq!(error.to_string(), "data: row 1 has label 3, but the model has 3 outputs");
-        let targets = Targets::Values { values: vec![0.0; 6], outputs: 2 };
+        assert!(data.check_labels(4, None).is_ok() && data.check_labels(3, Some(3)).is_ok());
+        let error = data.check_labels(3, Some(-100)).unwrap_err();
+        assert_eq!(error.to_string(), "data: row 1 has label 3, but the model has 3 classes");
+        let tokens = Targets::Tokens { labels: vec![0, 2, 1, -1, 0, 0], sample_shape: vec![2], num_classes: 3 };
+        let tokens = Dataset::new("test".into(), vec![1], Inputs::Bytes(vec![0; 3]), tokens, None).unwrap();
+        assert!(tokens.check_labels(3, Some(-1)).is_ok());
+        assert!(tokens.check_labels(3, Some(-100)).unwrap_err().to_string().contains("row 1 has label -1"));
+        let targets = Targets::Values { values: vec![0.0; 6], sample_shape: vec![2] };
         let real = Dataset::new("test".into(), vec![1], Inputs::Bytes(vec![0; 3]), targets, None).unwrap();
-        assert!(real.check_classes(2).is_ok() && real.check_classes(3).is_err());
         assert_eq!((real.len(), real.num_classes()), (3, None));
     }
 

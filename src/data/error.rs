@@ -210,7 +210,7 @@ pub enum DataError {
         /// Classes of the source.
         num_classes: u64,
     },
-    /// A safetensors file without one of the two tensors.
+    /// A file without one of the tensors.
     #[error("data: {} has no tensor `{name}`; it has {found}", path.display())]
     NoTensor {
         /// The file.
@@ -267,21 +267,13 @@ pub enum DataError {
         std: f64,
     },
     /// A label that the model has no output for.
-    #[error("data: row {row} has label {label}, but the model has {outputs} outputs")]
+    #[error("data: row {row} has label {label}, but the model has {outputs} classes")]
     LabelPastOutputs {
         /// Row of the data set.
         row: usize,
         /// Its label.
-        label: u32,
-        /// Outputs of the model.
-        outputs: usize,
-    },
-    /// Real targets of another width than the model's output.
-    #[error("data: targets have {targets} columns, but the model has {outputs} outputs")]
-    TargetWidth {
-        /// Columns of the targets.
-        targets: usize,
-        /// Outputs of the model.
+        label: i64,
+        /// Classes of the model.
         outputs: usize,
     },
 }
@@ -328,8 +320,8 @@ impl DataError {
             Self::Image { .. } => "expected 32x32 RGB images as PNG or JPEG".to_string(),
             Self::Label { .. } => "class labels count from 0".to_string(),
             Self::NoTensor { .. } | Self::WrongTensor { .. } => {
-                "expected `x` [N, ...] of f32, f64, f16, bf16 or u8, and `y`: integer classes [N] or real targets [N, \
-                 outputs]"
+                "expected inputs [N, ...] of floats or whole numbers (one may be called `x`), and `y`: classes [N] or [N, ...], or \
+                 real targets [N, ...]"
                     .to_string()
             }
             Self::NonFinite { .. } => "remove such rows or replace the values".to_string(),
@@ -337,9 +329,9 @@ impl DataError {
                 format!("give one mean and one standard deviation, or {channels} of each")
             }
             Self::NormalisationValue { .. } => "means must be finite, standard deviations positive".to_string(),
-            Self::LabelPastOutputs { .. } | Self::TargetWidth { .. } => {
-                "choose an architecture with as many outputs as the data has classes or target columns".to_string()
-            }
+            Self::LabelPastOutputs { .. } => "choose an architecture with an output for each class; labels that do not count \
+                                              are named by `ignore_index` of cross-entropy"
+                .to_string(),
             Self::Labels(error) => error.hint(),
             Self::Images(error) => error.hint(),
             Self::Io { .. } => return None,

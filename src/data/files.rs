@@ -30,7 +30,7 @@ pub(super) fn names(folder: &Path, expected: &str) -> DataResult<Vec<String>> {
     Ok(names)
 }
 
-fn failure(path: &Path, source: std::io::Error, expected: &str) -> DataError {
+pub(super) fn failure(path: &Path, source: std::io::Error, expected: &str) -> DataError {
     let path = path.to_path_buf();
     match source.kind() {
         ErrorKind::NotFound => DataError::Missing { path, expected: expected.to_string() },

@@ -33,14 +33,14 @@ impl Dataset {
                 hasher.update(b"classes");
                 labels.iter().for_each(|label| hasher.update(label.to_le_bytes()));
             }
-            Targets::Tokens { labels, per_row, .. } => {
+            Targets::Tokens { labels, sample_shape, .. } => {
                 hasher.update(b"tokens");
-                update_sizes(&mut hasher, &[*per_row]);
+                update_sizes(&mut hasher, sample_shape);
                 labels.iter().for_each(|label| hasher.update(label.to_le_bytes()));
             }
-            Targets::Values { values, outputs } => {
+            Targets::Values { values, sample_shape } => {
                 hasher.update(b"values");
-                update_sizes(&mut hasher, &[*outputs]);
+                update_sizes(&mut hasher, sample_shape);
                 update_floats(&mut hasher, values.iter().copied());
             }
         }

@@ -1,5 +1,6 @@
 //! Data sets: sources, splits, labels and label noise, augmentation and batches.
 
+mod arrays;
 mod augment;
 mod batch;
 mod cifar;
@@ -15,6 +16,7 @@ mod instance;
 mod labels;
 mod loader;
 mod noise;
+mod npy;
 mod parquet;
 mod rows;
 mod selection;
@@ -24,6 +26,7 @@ mod table;
 mod tensors;
 #[cfg(test)]
 mod testing;
+mod tokens;
 
 pub use augment::Augmentation;
 pub use batch::{Batch, TargetBatch};
@@ -35,10 +38,12 @@ pub use images::{ImageError, ImageFiles};
 pub use labels::{LabelError, LabelSet, LabelSource};
 pub use loader::{Batches, EpochPlan, with_batches};
 pub use noise::LabelNoise;
-pub use rows::{Column, IGNORED, Inputs, Normalisation, Targets};
+pub(crate) use npy::read_weights;
+pub use rows::{Column, Inputs, Normalisation, Targets};
 pub use selection::{RowRange, Split, Subset};
 pub use source::Source;
 pub use spec::{DataSpec, NormalisationChoice};
+pub use tokens::TokenFile;
 
 /// `Result` with this folder's error.
 pub(crate) type DataResult<T> = std::result::Result<T, DataError>;

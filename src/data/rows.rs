@@ -17,9 +17,6 @@ pub enum Inputs {
     Files(ImageFiles),
 }
 
-/// PyTorch's label for a token that does not count.
-pub const IGNORED: i64 = -100;
-
 /// One more input of the rows, beside the first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Column {
@@ -41,21 +38,22 @@ pub enum Targets {
         /// Number of classes of the source, whether or not each occurs in the rows.
         num_classes: usize,
     },
-    /// Several class indices for each row, `[N, per_row]` row-major, such as one for each token or pixel.
+    /// Whole numbers `[N, …sample_shape]` row-major: several classes for each row, such as one for each token or pixel, or
+    /// labels of which some are to be ignored.
     Tokens {
-        /// Row-major; [`IGNORED`] where there is no target.
+        /// Row-major. The loss says which number stands for no class.
         labels: Vec<i64>,
-        /// Targets of a row.
-        per_row: usize,
+        /// Shape of one row's labels; none where each row has one.
+        sample_shape: Vec<usize>,
         /// One more than the largest.
         num_classes: usize,
     },
-    /// Real targets, `[N, outputs]` row-major.
+    /// Real targets, `[N, …sample_shape]` row-major.
     Values {
         /// Row-major.
         values: Vec<f64>,
-        /// Columns.
-        outputs: usize,
+        /// Shape of one row's targets.
+        sample_shape: Vec<usize>,
     },
 }
 
@@ -106,8 +104,16 @@ impl Targets {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Classes { labels, .. } => labels.len(),
-            Self::Tokens { labels, per_row, .. } => labels.len() / per_row,
-            Self::Values { values, outputs } => values.len() / outputs,
+            Self::Tokens { labels, .. } => labels.len() / self.per_row().max(1),
+            Self::Values { values, .. } => values.len() / self.per_row().max(1),
+        }
+    }
+
+    /// Targets of one row.
+    pub(super) fn per_row(&self) -> usize {
+        match self {
+            Self::Classes { .. } => 1,
+            Self::Tokens { sample_shape, .. } | Self::Values { sample_shape, .. } => sample_shape.iter().product(),
         }
     }
 
@@ -117,12 +123,13 @@ impl Targets {
             Self::Classes { labels, num_classes } => {
                 Self::Classes { labels: take(labels, rows, 1), num_classes: *num_classes }
             }
-            Self::Tokens { labels, per_row, num_classes } => {
-                let (per_row, num_classes) = (*per_row, *num_classes);
-                Self::Tokens { labels: take(labels, rows, per_row), per_row, num_classes }
-            }
-            Self::Values { values, outputs } => {
-                Self::Values { values: take(values, rows, *outputs), outputs: *outputs }
+            Self::Tokens { labels, sample_shape, num_classes } => Self::Tokens {
+                labels: take(labels, rows, self.per_row()),
+                sample_shape: sample_shape.clone(),
+                num_classes: *num_classes,
+            },
+            Self::Values { values, sample_shape } => {
+                Self::Values { values: take(values, rows, self.per_row()), sample_shape: sample_shape.clone() }
             }
         }
     }

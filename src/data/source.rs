@@ -4,17 +4,17 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::{DataError, DataResult, Normalisation, cifar, glyphs};
+use super::{DataError, DataResult, Normalisation, TokenFile, cifar, glyphs};
 
 /// The sources as a user writes them.
 pub(super) const FORMS: &str =
-    "`glyphs`, `mnist:DIR`, `cifar10:DIR`, `cifar100:DIR`, `images:DIR`, `tensors:FILE.safetensors`";
+    "`glyphs`, `mnist:DIR`, `cifar10:DIR`, `cifar100:DIR`, `images:DIR`, `tensors:FILE`, `tokens:FILE,context=T`";
 
 /// Least similarity (Jaro-Winkler, 0 to 1) at which a name counts as misspelt rather than unknown.
 const RESEMBLANCE: f64 = 0.7;
 
-/// A source of rows; written `glyphs`, `mnist:DIR`, `cifar10:DIR`, `cifar100:DIR`, `images:DIR` or
-/// `tensors:FILE.safetensors`.
+/// A source of rows; written `glyphs`, `mnist:DIR`, `cifar10:DIR`, `cifar100:DIR`, `images:DIR`, `tensors:FILE` or
+/// `tokens:FILE,context=T`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Source {
@@ -28,8 +28,10 @@ pub enum Source {
     Cifar100(PathBuf),
     /// A folder with image files in `train/CLASS` and `test/CLASS` or `val/CLASS`, read when they are needed.
     Images(PathBuf),
-    /// A safetensors file with `x` and `y`.
+    /// Tensors by name, inputs and `y`: a `.safetensors` or `.npz` file, or a folder of `.npy` files.
     Tensors(PathBuf),
+    /// One sequence of tokens in a file.
+    Tokens(TokenFile),
 }
 
 impl Source {
@@ -50,8 +52,13 @@ impl Source {
                 Some(Normalisation { mean: vec![0.5071, 0.4865, 0.4409], std: vec![0.2673, 0.2564, 0.2762] })
             }
             Self::Images(_) => Some(Normalisation { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }),
-            Self::Tensors(_) => None,
+            Self::Tensors(_) | Self::Tokens(_) => None,
         }
+    }
+
+    /// Whether it has rows to test on.
+    pub fn has_test_split(&self) -> bool {
+        !matches!(self, Self::Tensors(_) | Self::Tokens(_))
     }
 
     /// The class that `class` is mistaken for under asymmetric noise; `class` itself where it is not.
@@ -80,9 +87,10 @@ impl Source {
             Self::Mnist(folder) | Self::Cifar10(folder) | Self::Cifar100(folder) | Self::Images(folder) => {
                 Some(folder.clone())
             }
-            Self::Tensors(file) => file.parent().map(PathBuf::from),
+            Self::Tensors(file) | Self::Tokens(TokenFile { file, .. }) => file.parent().map(PathBuf::from),
         }
     }
+
     /// The same source, with a relative place seen from `directory`.
     pub(super) fn seen_from(&self, directory: &Path) -> Self {
         match self {
@@ -92,6 +100,7 @@ impl Source {
             Self::Cifar100(folder) => Self::Cifar100(directory.join(folder)),
             Self::Images(folder) => Self::Images(directory.join(folder)),
             Self::Tensors(file) => Self::Tensors(directory.join(file)),
+            Self::Tokens(tokens) => Self::Tokens(tokens.seen_from(directory)),
         }
     }
 }
@@ -113,7 +122,10 @@ impl FromStr for Source {
             "cifar10" => at("`cifar10:DIR` with the folder of the Parquet or binary files").map(Self::Cifar10),
             "cifar100" => at("`cifar100:DIR` with the folder of the Parquet or binary files").map(Self::Cifar100),
             "images" => at("`images:DIR` with the folder that holds `train`").map(Self::Images),
-            "tensors" => at("`tensors:FILE.safetensors`").map(Self::Tensors),
+            "tensors" => {
+                at("`tensors:FILE` with a .safetensors or .npz file, or a folder of .npy files").map(Self::Tensors)
+            }
+            "tokens" => place.unwrap_or_default().parse().map(Self::Tokens),
             _ => Err(DataError::UnknownSource { name: name.to_string(), nearest: nearest(name) }),
         }
     }
@@ -121,7 +133,7 @@ impl FromStr for Source {
 
 fn nearest(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase();
-    ["glyphs", "mnist", "cifar10", "cifar100", "images", "tensors"]
+    ["glyphs", "mnist", "cifar10", "cifar100", "images", "tensors", "tokens"]
         .into_iter()
         .map(|known| (strsim::jaro_winkler(&name, known), known))
         .max_by(|a, b| a.0.total_cmp(&b.0))
@@ -138,6 +150,7 @@ impl fmt::Display for Source {
             Self::Cifar100(folder) => write!(f, "cifar100:{}", folder.display()),
             Self::Images(folder) => write!(f, "images:{}", folder.display()),
             Self::Tensors(file) => write!(f, "tensors:{}", file.display()),
+            Self::Tokens(tokens) => write!(f, "tokens:{tokens}"),
         }
     }
 }

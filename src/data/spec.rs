@@ -11,7 +11,7 @@ use super::selection::select;
 use super::table::Table;
 use super::{
     DataError, DataResult, Dataset, GlyphOptions, LabelError, LabelNoise, LabelSource, Normalisation, RowRange, Source,
-    Split, Subset, Targets, cifar, glyphs, idx, tensors,
+    Split, Subset, Targets, TokenFile, cifar, glyphs, idx, tensors,
 };
 use crate::Result;
 use crate::random::{Purpose, substream};
@@ -126,7 +126,7 @@ impl DataSpec {
             Source::Mnist(_) => "MNIST".into(),
             Source::Cifar10(_) => "CIFAR-10".into(),
             Source::Cifar100(_) => "CIFAR-100".into(),
-            Source::Images(path) | Source::Tensors(path) => {
+            Source::Images(path) | Source::Tensors(path) | Source::Tokens(TokenFile { file: path, .. }) => {
                 path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
             }
         }
@@ -137,6 +137,9 @@ impl DataSpec {
     /// # Errors
     /// As [`DataSpec::load`], as far as files need to be opened for counting.
     pub fn num_rows(&self) -> Result<usize> {
+        if let Source::Tokens(tokens) = &self.source {
+            return Ok(self.select(tokens.num_rows()?)?.len());
+        }
         let table = self.open()?;
         Ok(self.select(table.targets.len())?.len())
     }
@@ -147,6 +150,9 @@ impl DataSpec {
     /// [`DataError`]: files that are missing, damaged or of another kind; rows that do not exist; label noise on
     /// real targets; labels that do not fit.
     pub fn load(&self) -> Result<Dataset> {
+        if let Source::Tokens(tokens) = &self.source {
+            return self.load_tokens(tokens);
+        }
         let mut table = self.open()?;
         let num_rows = table.targets.len();
         if num_rows == 0 {
@@ -174,6 +180,27 @@ impl DataSpec {
         Ok(data)
     }
 
+    /// The chosen rows of a file of tokens, which may not fit the memory as a whole.
+    fn load_tokens(&self, tokens: &TokenFile) -> Result<Dataset> {
+        let source_name = self.source.to_string();
+        if self.split == Split::Test {
+            return Err(DataError::NoTestSplit { source_name }.into());
+        }
+        if self.noise.is_some() {
+            return Err(self.noise_needs_classes(None).into());
+        }
+        if self.labels.is_some() {
+            return Err(DataError::from(LabelError::NeedsClasses { source_name }).into());
+        }
+        let num_rows = tokens.num_rows()?;
+        if num_rows == 0 {
+            return Err(DataError::NoRows { source_name }.into());
+        }
+        let (inputs, targets) = tokens.read(&self.select(num_rows)?)?;
+        let data = Dataset::new(source_name, vec![tokens.context], inputs, targets, self.normalisation())?;
+        Ok(Dataset { consecutive: true, ..data })
+    }
+
     /// All rows of the split, images not yet drawn or decoded.
     fn open(&self) -> DataResult<Table> {
         match &self.source {
@@ -189,6 +216,7 @@ impl DataSpec {
                 Split::Train => tensors::open(file),
                 Split::Test => Err(DataError::NoTestSplit { source_name: self.source.to_string() }),
             },
+            Source::Tokens(tokens) => Err(DataError::NoRows { source_name: tokens.to_string() }),
         }
     }
 

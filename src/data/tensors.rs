@@ -1,35 +1,33 @@
-//! Rows from a safetensors file: `x` and `y`.
+//! Rows from tensors by name: the inputs, and the targets `y`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 
+use super::arrays::with_tensors;
 use super::table::{RowInputs, Table};
-use super::{Column, DataError, DataResult, IGNORED, Inputs, Targets, files};
-
-const EXPECTED: &str = "a safetensors file with `x` and `y`";
+use super::{Column, DataError, DataResult, Inputs, Targets};
 
 /// Reads the inputs, f32 or f64 (f16 and bf16 are widened), u8 (image bytes, meaning `b / 255`) or other whole numbers
-/// (tokens), of shape `[N, …]`, and `y`: integer classes `[N]`, several for each row `[N, …]` (−100 for none), or float
-/// targets `[N, outputs]`. There are as many classes as the largest label plus 1. `x` is the first input; without it, the
+/// (tokens), of shape `[N, …]`, and `y`: classes `[N]`, several for each row `[N, …]`, or real targets `[N, …]`; truth
+/// values are 0 and 1. There are as many classes as the largest label plus 1. `x` is the first input; without it, the
 /// first by name.
 pub(super) fn open(path: &Path) -> DataResult<Table> {
-    let file = files::read(path, EXPECTED)?;
-    let tensors = SafeTensors::deserialize(&file).map_err(|error| DataError::Corrupt {
-        path: path.to_path_buf(),
-        kind: "a safetensors file",
-        reason: error.to_string(),
-    })?;
-    let mut names: Vec<&str> = tensors.names().into_iter().filter(|name| *name != "y").collect();
+    with_tensors(path, |tensors| table(path, &tensors))
+}
+
+fn table(path: &Path, tensors: &BTreeMap<String, TensorView<'_>>) -> DataResult<Table> {
+    let mut names: Vec<&str> = tensors.keys().map(String::as_str).filter(|name| *name != "y").collect();
     names.sort_unstable_by_key(|name| (*name != "x", *name));
-    let x = Named::find(path, &tensors, names.first().copied().unwrap_or("x"))?;
-    let y = Named::find(path, &tensors, "y")?;
+    let x = Named::find(path, tensors, names.first().copied().unwrap_or("x"))?;
+    let y = Named::find(path, tensors, "y")?;
     let inputs = x.inputs()?;
     let targets = y.targets()?;
     let mut more = Vec::new();
     for name in names.iter().skip(1) {
-        let column = Named::find(path, &tensors, name)?;
+        let column = Named::find(path, tensors, name)?;
         // What has no row for each target is for others to read.
         if column.view.shape().first() == Some(&targets.len()) && column.view.shape().len() > 1 {
             let sample_shape = column.view.shape()[1..].to_vec();
@@ -52,6 +50,18 @@ pub(super) fn open(path: &Path) -> DataResult<Table> {
     })
 }
 
+/// The numbers of a tensor with one axis.
+///
+/// # Errors
+/// Another shape, or entries that are no finite numbers.
+pub(super) fn list_of(path: &Path, view: TensorView<'_>) -> DataResult<Vec<f64>> {
+    let tensor = Named { path, name: "weights", view };
+    match tensor.view.shape() {
+        [_] => tensor.finite(tensor.reals().ok_or_else(|| tensor.wrong("numbers of shape [classes]"))?),
+        _ => Err(tensor.wrong("numbers of shape [classes]")),
+    }
+}
+
 /// A tensor of the file, with what an error needs to name it.
 struct Named<'a> {
     path: &'a Path,
@@ -60,10 +70,9 @@ struct Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    fn find(path: &'a Path, tensors: &SafeTensors<'a>, name: &'a str) -> DataResult<Self> {
-        let view = tensors.tensor(name).map_err(|_| {
-            let mut names: Vec<_> = tensors.names().into_iter().map(|name| format!("`{name}`")).collect();
-            names.sort_unstable();
+    fn find(path: &'a Path, tensors: &'a BTreeMap<String, TensorView<'a>>, name: &'a str) -> DataResult<Self> {
+        let view = tensors.get(name).cloned().ok_or_else(|| {
+            let names: Vec<_> = tensors.keys().map(|name| format!("`{name}`")).collect();
             let found = if names.is_empty() { "none".to_string() } else { names.join(", ") };
             DataError::NoTensor { path: path.to_path_buf(), name: name.into(), found }
         })?;
@@ -84,18 +93,26 @@ impl<'a> Named<'a> {
     }
 
     fn targets(&self) -> DataResult<Targets> {
-        let expected = "integer classes of shape [N] or [N, ...] or float targets of shape [N, outputs]";
-        match (self.integers(), self.view.shape()) {
-            (Some(labels), [_]) => self.classes(&labels),
-            (Some(_), &[_, ref rest @ ..]) if !rest.contains(&0) => self.tokens(rest.iter().product()),
-            (None, &[_, outputs]) if outputs > 0 => {
-                let values = match self.view.dtype() {
-                    Dtype::F64 => self.numbers(f64::from_le_bytes),
-                    _ => self.floats().ok_or_else(|| self.wrong(expected))?.into_iter().map(f64::from).collect(),
-                };
-                Ok(Targets::Values { values: self.finite(values)?, outputs })
-            }
-            _ => Err(self.wrong(expected)),
+        let expected = "whole numbers, truth values or floats of shape [N, ...] without empty axes";
+        let [_, sample_shape @ ..] = self.view.shape() else { return Err(self.wrong(expected)) };
+        if sample_shape.contains(&0) {
+            return Err(self.wrong(expected));
+        }
+        if let Some(labels) = self.integers() {
+            return if sample_shape.is_empty() { self.classes(&labels) } else { self.tokens() };
+        }
+        let values = self.reals().ok_or_else(|| self.wrong(expected))?;
+        Ok(Targets::Values { values: self.finite(values)?, sample_shape: sample_shape.to_vec() })
+    }
+
+    /// Entries of a tensor of floats or whole numbers.
+    fn reals(&self) -> Option<Vec<f64>> {
+        match self.view.dtype() {
+            Dtype::F64 => Some(self.numbers(f64::from_le_bytes)),
+            _ => match self.integers() {
+                Some(values) => Some(values.into_iter().map(|value| value as f64).collect()),
+                None => Some(self.floats()?.into_iter().map(f64::from).collect()),
+            },
         }
     }
 
@@ -105,27 +122,17 @@ impl<'a> Named<'a> {
         self.integers().unwrap_or_default().into_iter().map(fits).collect()
     }
 
-    /// Several classes for each row.
-    fn tokens(&self, per_row: usize) -> DataResult<Targets> {
-        let labels = self.whole()?;
-        let wrong = |&label: &i64| label != IGNORED && u32::try_from(label).is_err();
-        if let Some(place) = labels.iter().position(wrong) {
-            let (num_classes, label) = (u64::from(u32::MAX) + 1, i128::from(labels[place]));
-            return Err(DataError::Label { path: self.path.to_path_buf(), row: place / per_row, label, num_classes });
-        }
-        let num_classes = labels.iter().max().map_or(0, |&largest| (largest.max(-1) + 1) as usize);
-        Ok(Targets::Tokens { labels, per_row, num_classes })
+    /// Several labels for each row, or labels of which some are no classes.
+    fn tokens(&self) -> DataResult<Targets> {
+        let (labels, sample_shape) = (self.whole()?, self.view.shape()[1..].to_vec());
+        let num_classes = labels.iter().max().map_or(0, |&largest| largest.max(-1).saturating_add(1) as usize);
+        Ok(Targets::Tokens { labels, sample_shape, num_classes })
     }
 
     fn classes(&self, stored: &[i128]) -> DataResult<Targets> {
-        let mut labels = Vec::with_capacity(stored.len());
-        for (row, &label) in stored.iter().enumerate() {
-            let class = u32::try_from(label).map_err(|_| {
-                let num_classes = u64::from(u32::MAX) + 1;
-                DataError::Label { path: self.path.to_path_buf(), row, label, num_classes }
-            })?;
-            labels.push(class);
-        }
+        let Ok(labels) = stored.iter().map(|&label| u32::try_from(label)).collect::<Result<Vec<_>, _>>() else {
+            return self.tokens();
+        };
         let num_classes = labels.iter().max().map_or(0, |&largest| largest as usize + 1);
         Ok(Targets::Classes { labels, num_classes })
     }
@@ -138,7 +145,7 @@ impl<'a> Named<'a> {
     /// Entries of an integer tensor.
     fn integers(&self) -> Option<Vec<i128>> {
         Some(match self.view.dtype() {
-            Dtype::U8 => self.numbers(|bytes| u8::from_le_bytes(bytes).into()),
+            Dtype::U8 | Dtype::BOOL => self.numbers(|bytes| u8::from_le_bytes(bytes).into()),
             Dtype::I8 => self.numbers(|bytes| i8::from_le_bytes(bytes).into()),
             Dtype::U16 => self.numbers(|bytes| u16::from_le_bytes(bytes).into()),
             Dtype::I16 => self.numbers(|bytes| i16::from_le_bytes(bytes).into()),
@@ -226,7 +233,12 @@ mod tests {
         let bytes = load(&tensor(&[0u8, 1, 2, 3, 4, 5], &[3, 2]), &y).unwrap();
         assert_eq!(bytes.inputs, Inputs::Bytes(vec![0, 1, 2, 3, 4, 5]));
         let real = load(&x, &tensor(&[0.5f32, 1.0, 2.0], &[3, 1])).unwrap();
-        assert_eq!(real.targets, Targets::Values { values: vec![0.5, 1.0, 2.0], outputs: 1 });
+        assert_eq!(real.targets, Targets::Values { values: vec![0.5, 1.0, 2.0], sample_shape: vec![1] });
+        let flat = load(&x, &tensor(&[0.5f32, 1.0, 2.0], &[3])).unwrap();
+        assert_eq!(flat.targets, Targets::Values { values: vec![0.5, 1.0, 2.0], sample_shape: vec![] });
+        // Which label stands for none is the loss's to say.
+        let some = load(&x, &tensor(&[0i64, -1, 2], &[3])).unwrap();
+        assert_eq!(some.targets, Targets::Tokens { labels: vec![0, -1, 2], sample_shape: vec![], num_classes: 3 });
     }
 
     #[test]
@@ -236,14 +248,9 @@ mod tests {
         let text = |x: &Tensor, y: &Tensor| load(x, y).unwrap_err().to_string();
         assert!(text(&tensor(&[0.0f32, 0.0, 0.0, f32::NAN], &[2, 2]), &y).ends_with("`x` has the value NaN in row 1"));
         assert!(text(&x, &tensor(&[0.0, f64::INFINITY], &[2, 1])).ends_with("`y` has the value inf in row 1"));
-        assert!(text(&x, &tensor(&[0i64, -3], &[2])).contains("row 1: label -3 is not a class"));
         assert!(text(&x, &tensor(&[0i64, 1, 2], &[3])).contains("2 inputs but 3 targets"));
-        let float_labels = text(&x, &tensor(&[0.0f32, 1.0], &[2]));
-        assert!(
-            float_labels.contains("`y` is f32 of shape [2], expected integer classes of shape [N]"),
-            "{float_labels}"
-        );
-        assert!(text(&x, &tensor(&[0i64, 1, -3, 2], &[2, 2])).contains("row 1: label -3 is not a class"));
+        let scalar = text(&x, &tensor(&[1i64], &[]));
+        assert!(scalar.contains("`y` is i64 of shape [], expected whole numbers"), "{scalar}");
         assert!(text(&tensor(&[0.0f32, 1.0], &[2]), &y).contains("`x` is f32 of shape [2]"));
     }
 
@@ -263,10 +270,13 @@ mod tests {
         assert_eq!((data.input_name.as_str(), &data.inputs), ("ids", &Inputs::Whole(vec![5, 6, 7, 8])));
         let mask = Column { name: "mask".into(), sample_shape: vec![2], inputs: Inputs::Whole(vec![1, 1, 1, 0]) };
         assert_eq!(data.columns, [mask]);
-        assert_eq!(data.targets, Targets::Tokens { labels: vec![6, -100, 1, 2], per_row: 2, num_classes: 7 });
+        assert_eq!(
+            data.targets,
+            Targets::Tokens { labels: vec![6, -100, 1, 2], sample_shape: vec![2], num_classes: 7 }
+        );
         let second = data.select(&[1]).unwrap();
         assert_eq!(second.columns[0].inputs, Inputs::Whole(vec![1, 0]));
-        assert_eq!(second.targets, Targets::Tokens { labels: vec![1, 2], per_row: 2, num_classes: 7 });
+        assert_eq!(second.targets, Targets::Tokens { labels: vec![1, 2], sample_shape: vec![2], num_classes: 7 });
         assert_ne!(second.sha256, data.sha256);
     }
 

@@ -79,12 +79,20 @@ pub enum ModelError {
         /// PyTorch's names, with the reason where the name is known, and how often each occurs.
         operations: Vec<(String, usize)>,
     },
-    /// An archive, which brings a program, where a description of layers is needed.
-    #[error("{origin} brings a program of its own, but a description of layers is needed here")]
-    NoDescription {
-        /// The file.
-        origin: String,
+    /// A module that gives several values, none of which is the one that losses are of.
+    #[error("program: {}", match wanted {
+        Some(wanted) => format!("no output of floats is named `{wanted}`; there are {}", names.join(", ")),
+        None => format!("it has several outputs of floats: {}", names.join(", ")),
+    })]
+    Outputs {
+        /// The name asked for.
+        wanted: Option<String>,
+        /// The names that exist.
+        names: Vec<String>,
     },
+    /// A module that gives one number.
+    #[error("program: its output is one number for the whole batch, but a value for each row is needed")]
+    ScalarOutput,
     /// A program for one number of rows.
     #[error("program: input `{input}` has the fixed shape {shape}: the number of rows along axis 0 must be dynamic")]
     FixedBatch {
@@ -136,11 +144,14 @@ impl ModelError {
             Self::Archive { .. } => {
                 Some("write it with torch.export.save in PyTorch 2.9 or later: earlier layouts are not read".into())
             }
-            Self::NoDescription { .. } => Some(
-                "give the archive as the checkpoint; training and paths of checkpoints do not take exported programs yet"
+            Self::Outputs { .. } => Some("choose one with --output NAME; `flatness convert` keeps the choice".into()),
+            Self::ScalarOutput => Some(
+                "return the outputs, or the loss of each row (reduction=\"none\", then the mean over all axes but the first)"
                     .into(),
             ),
-            Self::Unsupported { .. } => Some("docs/models.md lists what is supported".into()),
+            Self::Unsupported { .. } => {
+                Some("write the module with other operations; docs/coverage.md lists networks that are read".into())
+            }
             Self::FixedBatch { input, .. } => Some(format!(
                 "export with dynamic_shapes={{\"{input}\": {{0: torch.export.Dim(\"rows\")}}}} and a sample batch of 2 or more \
                  rows: a batch of 1 makes the size fixed"

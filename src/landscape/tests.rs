@@ -23,7 +23,7 @@ fn rows() -> (Vec<f64>, Vec<f64>) {
 
 fn data() -> Dataset {
     let (x, values) = rows();
-    let targets = Targets::Values { values, outputs: OUTPUTS };
+    let targets = Targets::Values { values, sample_shape: vec![OUTPUTS] };
     Dataset::new("test".into(), vec![INPUTS], Inputs::Float64(x), targets, None).unwrap()
 }
 
@@ -63,7 +63,7 @@ fn bits(values: &[Evaluation]) -> Vec<[u64; 4]> {
 }
 
 fn options(threads: usize) -> ObjectiveOptions {
-    let mut options = ObjectiveOptions { dtype: DType::F64, ..ObjectiveOptions::new(Loss::Mse) };
+    let mut options = ObjectiveOptions { dtype: DType::F64, ..ObjectiveOptions::new(Loss::Mse {}) };
     options.execution.threads = threads;
     options
 }
@@ -250,7 +250,7 @@ fn estimated_statistics_follow_the_weights() {
         Buffers::from([("bn.running_mean".to_owned(), at([0.1, 0.2])), ("bn.running_var".to_owned(), at([1.0, 2.0]))]);
     let network = Architecture::from_json(text, "test").unwrap().network(buffers).unwrap();
     let (x, y) = rows();
-    let targets = Targets::Values { values: y, outputs: OUTPUTS };
+    let targets = Targets::Values { values: y, sample_shape: vec![OUTPUTS] };
     let data = Dataset::new("test".into(), vec![1, 1, INPUTS], Inputs::Float64(x), targets, None).unwrap();
     let objective = Objective::new(&network, &data, options(2)).unwrap();
     let dim = network.space().dim();

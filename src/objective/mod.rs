@@ -6,7 +6,6 @@ mod parts;
 mod pass;
 mod portions;
 mod probe;
-mod ratio;
 mod row_losses;
 mod sum;
 
@@ -19,7 +18,6 @@ pub use execution::Execution;
 pub(crate) use pass::Part;
 pub use portions::BLOCK;
 pub use probe::Coupling;
-pub(crate) use ratio::Ratio;
 use sum::{MicroBatch, Sum, SumShape, cut};
 
 use crate::autodiff::{Pattern, Saved};
@@ -64,7 +62,7 @@ impl ObjectiveOptions {
     }
 }
 
-/// Mean loss `Σ s_n / Σ w_n` over the rows, and how many are classified correctly.
+/// Mean loss `Σ s_n / Σ w_n` over the rows, and how many labels are right.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Evaluation {
     /// Mean loss, the L2 term included where the objective has one.
@@ -72,9 +70,9 @@ pub struct Evaluation {
     /// Its standard error over rows, that of a ratio: `√(N/(N−1) Σ (s_n − L w_n)²) / Σ w_n`, for weights of 1 the losses'
     /// standard deviation over `√N`.
     pub loss_std_err: f64,
-    /// Correct rows over rows; NaN where the targets are no classes.
+    /// Right answers over the labels that count; NaN where the targets are no classes.
     pub accuracy: f64,
-    /// Standard error of the accuracy over rows: `√(a (1 − a) / (N − 1))`.
+    /// Its standard error over rows, that of a ratio; with one label a row `√(a (1 − a) / (N − 1))`.
     pub accuracy_std_err: f64,
 }
 
@@ -240,15 +238,15 @@ impl<'a> Objective<'a> {
         self.gradient_report(sum, theta)
     }
 
-    /// The gradient on `batch` in training mode: batch statistics, and dropout where `mode` draws it.
+    /// The gradient on `batch` in training mode: batch statistics, and random numbers where `mode` draws them.
     ///
     /// # Errors
     /// A loss that is not finite.
     pub fn training_gradient(&self, theta: &Tensor, batch: &Batch, mode: Mode) -> Result<GradientReport> {
         let params = self.network.space().split(theta)?;
         let places = [(0..batch.rows.len()).collect()];
-        let drops_out = matches!(mode, Mode::Train { dropout: Some(_) });
-        let whole = self.network.program().has_batch_norm() || drops_out;
+        let draws = matches!(mode, Mode::Train { draws: Some(_) });
+        let whole = self.network.program().has_batch_norm() || draws;
         let (size, mode) = if whole { (batch.rows.len().max(1), mode) } else { (self.micro_batch(0), self.mode()) };
         let plan = cut(&places, size);
         let work = |index: usize| {
@@ -266,7 +264,7 @@ impl<'a> Objective<'a> {
     /// A loss that is not finite.
     pub fn batch_statistics(&self, theta: &Tensor, batch: &Batch) -> Result<Vec<BatchStatistics>> {
         let params = self.network.space().split(theta)?;
-        let mode = Mode::Train { dropout: None };
+        let mode = Mode::Train { draws: None };
         let run = || self.plain(batch, &params, Saved::Nothing, mode, &mut Pattern::Free);
         Ok(self.workers.install(run)?.statistics)
     }
@@ -340,7 +338,7 @@ impl<'a> Objective<'a> {
     pub(crate) fn mode(&self) -> Mode {
         match self.options.batch_norm {
             BatchNormMode::Eval => Mode::Eval,
-            BatchNormMode::Train => Mode::Train { dropout: None },
+            BatchNormMode::Train => Mode::Train { draws: None },
         }
     }
 
@@ -350,9 +348,8 @@ impl<'a> Objective<'a> {
             let square = theta.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
             loss += 0.5 * self.options.weight_decay * square;
         }
-        let rows = sum.loss.rows;
-        let accuracy = sum.correct.map_or(f64::NAN, |correct| correct as f64 / rows);
-        let accuracy_std_err = (accuracy * (1.0 - accuracy) / (rows - 1.0)).sqrt();
+        let (accuracy, accuracy_std_err) =
+            sum.correct.map_or((f64::NAN, f64::NAN), |correct| (correct.value(), correct.std_err()));
         Ok(Evaluation { loss, loss_std_err: sum.loss.std_err(), accuracy, accuracy_std_err })
     }
 

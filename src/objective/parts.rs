@@ -12,10 +12,13 @@ use crate::random::{Purpose, stream};
 const FEWEST_SHARDS: usize = 8;
 
 impl<'a> Objective<'a> {
-    /// All rows of the data, in the random order from which shards are cut.
+    /// All rows of the data, in the random order from which shards are cut. Rows that follow one another stay as they are:
+    /// neighbours are alike, and only blocks of them are near to independent.
     pub(super) fn shuffled_rows(&self) -> Vec<usize> {
         let mut rows: Vec<usize> = (0..self.data.len()).collect();
-        rows.shuffle(&mut stream(self.options.seed, Purpose::Shards));
+        if !self.data.consecutive {
+            rows.shuffle(&mut stream(self.options.seed, Purpose::Shards));
+        }
         rows
     }
 
@@ -58,7 +61,7 @@ impl<'a> Objective<'a> {
             return Err(ObjectiveError::SubsetSize { got: num_rows, num_rows: own }.into());
         }
         let mut rows = self.shards.concat();
-        if self.couples_rows() {
+        if self.couples_rows() && !self.data.consecutive {
             // Coupled rows are kept in the order of the data, which may be sorted by class.
             rows.shuffle(&mut stream(self.options.seed, Purpose::Shards));
         }

@@ -2,14 +2,15 @@
 
 use candle_core::Tensor;
 
-use super::{Objective, Ratio};
+use super::Objective;
 use crate::Result;
 use crate::autodiff::{Pattern, Saved, Tape, Value, Var};
 use crate::data::Batch;
 use crate::kernels::Linear;
 use crate::program::{
-    BatchStatistics, ClassScores, Input, Loss, Mode, Outcome, ProgramError, count_correct, per_sample_loss, row_weights,
+    Answers, BatchStatistics, ClassScores, Input, Loss, Mode, Outcome, ProgramError, per_sample_loss, row_weights,
 };
+use crate::statistics::Ratio;
 
 /// What a pass leaves.
 #[derive(Default)]
@@ -18,7 +19,8 @@ pub(crate) struct Part {
     pub(crate) loss: Ratio,
     /// `Σ w_n` of the rows.
     pub(crate) weight: f64,
-    pub(crate) correct: Option<usize>,
+    /// Right answers and labels that count, of a plain pass over class labels.
+    pub(crate) correct: Option<Ratio>,
     /// Per parameter tensor: the gradient `[…shape]` or the products `[k, …shape]`.
     pub(crate) gradients: Vec<Option<Tensor>>,
     /// `vᵀA v` per direction; empty where they are not asked for.
@@ -29,10 +31,10 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Loss and correct answers of some rows, `[rows, C]` outputs and `[rows, 1]` losses.
-    pub(crate) fn new(batch: &Batch, weights: &[f64], output: Option<&Tensor>, loss: Option<&Tensor>) -> Result<Self> {
+    /// Weights of some rows, and where there are any, their losses `[rows, 1]`.
+    pub(crate) fn new(batch: &Batch, weights: &[f64], loss: Option<&Tensor>) -> Result<Self> {
         let mut part = Self { weight: weights.iter().sum(), ..Self::default() };
-        if let (Some(output), Some(loss)) = (output, loss) {
+        if let Some(loss) = loss {
             let losses = loss.flatten_all()?.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>()?;
             if let Some(position) = losses.iter().position(|loss| !loss.is_finite()) {
                 let row = batch.rows.get(position).copied().unwrap_or(position);
@@ -40,7 +42,6 @@ impl Part {
             }
             let rows = losses.iter().zip(weights).map(|(&loss, &weight)| Ratio::of(loss, weight));
             part.loss = rows.fold(Ratio::default(), Ratio::merge);
-            part.correct = count_correct(output, &batch.targets)?;
         }
         Ok(part)
     }
@@ -100,8 +101,11 @@ impl Objective<'_> {
         let loss = self.row_loss(&mut tape, &outcome, batch)?;
         let (output, statistics) = (outcome.output, outcome.statistics);
         *pattern = std::mem::take(&mut tape.pattern);
-        let mut part = Part::new(batch, &self.weights(batch), output.value().primal(), loss.value().primal())?;
-        part.scores = output.value().primal().map_or(Ok(None), |y| ClassScores::of(&batch.rows, y, &batch.targets))?;
+        let mut part = Part::new(batch, &self.weights(batch), loss.value().primal())?;
+        if let Some(answers) = Answers::read(&self.options.loss, output.value(), &batch.targets)? {
+            part.correct = Some(answers.correct());
+            part.scores = ClassScores::of(&batch.rows, &answers);
+        }
         part.statistics = statistics;
         if saved != Saved::Nothing {
             let ones = loss.value().ones_like()?;
@@ -113,11 +117,11 @@ impl Objective<'_> {
     /// The loss of each row, `[N, 1]`, behind a forward pass on the same tape.
     pub(crate) fn row_loss<V: Value>(&self, tape: &mut Tape<V>, outcome: &Outcome<V>, batch: &Batch) -> Result<Var<V>> {
         match (&self.options.loss, &outcome.loss) {
-            (Loss::Program, Some(loss)) => {
+            (Loss::Program {}, Some(loss)) => {
                 let from = loss.dims()?.to_vec();
                 Ok(tape.linear(Linear::Reshape { to: vec![from[0], 1], from }, loss)?)
             }
-            (Loss::Program, None) => Err(ProgramError::NoLoss.into()),
+            (Loss::Program {}, None) => Err(ProgramError::NoLoss.into()),
             (loss, _) => per_sample_loss(tape, loss, &outcome.output, &batch.targets),
         }
     }

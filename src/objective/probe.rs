@@ -8,7 +8,7 @@ use super::{Objective, SampleCost};
 use crate::Result;
 use crate::autodiff::{Saved, Tape};
 use crate::data::{Batch, DataError};
-use crate::program::{BatchNormMode, Loss, Mode, Place, Start};
+use crate::program::{BatchNormMode, Mode, Place, Start};
 
 /// The operation through which the loss of a row depends on other rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,7 @@ impl fmt::Display for Coupling {
 impl Objective<'_> {
     /// Runs one row forwards and counts; every misfit between network, data and loss shows here.
     pub(super) fn dry_run(&self) -> Result<SampleCost> {
+        self.options.loss.check()?;
         if self.data.is_empty() {
             return Err(DataError::NoRows { source_name: self.data.source.clone() }.into());
         }
@@ -43,11 +44,7 @@ impl Objective<'_> {
         let output = &outcome.output;
         let shapes: Vec<Vec<usize>> = batch.inputs().iter().map(|input| input.dims().to_vec()).collect();
         let cost = self.network.fused().infer(&shapes, false)?.cost;
-        if let (&[_, outputs], true) = (output.dims()?, self.options.loss != Loss::Program) {
-            // One logit tells two classes apart.
-            let two = self.options.loss == Loss::BceWithLogits && outputs == 1 && self.data.num_classes().is_some();
-            self.data.check_classes(if two { 2 } else { outputs })?;
-        }
+        self.options.loss.check_targets(output.dims()?, self.data)?;
         self.row_loss(&mut tape, &outcome, &batch)?;
         Ok(SampleCost {
             multiply_adds: cost.multiply_adds,

@@ -3,9 +3,10 @@
 use candle_core::Tensor;
 
 use super::pass::Part;
-use super::{Objective, ObjectiveError, Ratio};
+use super::{Objective, ObjectiveError};
 use crate::kernels::Accumulator;
 use crate::program::{BatchStatistics, ClassScores};
+use crate::statistics::Ratio;
 use crate::workers::{Cut, PieceSum};
 use crate::{Observer, Result};
 
@@ -60,7 +61,8 @@ pub(crate) struct Sum {
     /// Losses and weights of the rows.
     pub(crate) loss: Ratio,
     pub(crate) weight: f64,
-    pub(crate) correct: Option<usize>,
+    /// Right answers and labels that count; `None` where some part has none.
+    pub(crate) correct: Option<Ratio>,
     /// Of the gradient (`[1, n]`) or of the products (`[k, n]`).
     pub(crate) primal: Accumulator,
     /// By data shard: the rows' weights and the forms `vᵀA v`.
@@ -75,7 +77,7 @@ impl Sum {
         Self {
             loss: Ratio::default(),
             weight: 0.0,
-            correct: Some(0),
+            correct: Some(Ratio::default()),
             primal: Accumulator::new(shape.directions.max(1), shape.columns),
             shards: vec![(0.0, vec![0.0; shape.directions]); num_shards],
             statistics: Vec::new(),
@@ -95,7 +97,7 @@ impl PieceSum<Placed> for Sum {
     fn add(&mut self, Placed { shard, block, part }: Placed) -> Result<()> {
         self.loss = self.loss.merge(part.loss);
         self.weight += part.weight;
-        self.correct = self.correct.zip(part.correct).map(|(sum, part)| sum + part);
+        self.correct = self.correct.zip(part.correct).map(|(sum, part)| sum.merge(part));
         self.primal.add(block)?;
         if let Some((weight, forms)) = self.shards.get_mut(shard) {
             *weight += part.weight;
@@ -111,7 +113,7 @@ impl PieceSum<Placed> for Sum {
     fn merge(mut self, later: Self) -> Result<Self> {
         self.loss = self.loss.merge(later.loss);
         self.weight += later.weight;
-        self.correct = self.correct.zip(later.correct).map(|(sum, later)| sum + later);
+        self.correct = self.correct.zip(later.correct).map(|(sum, later)| sum.merge(later));
         self.primal = self.primal.merge(later.primal)?;
         for ((weight, forms), (more, later)) in self.shards.iter_mut().zip(&later.shards) {
             *weight += more;

@@ -26,12 +26,11 @@ pub struct Schedule {
 }
 
 /// The form of a schedule; steps `s` of `S` count from the end of the warm-up, epochs from the start of the run.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Curve {
     /// 1 throughout.
-    #[default]
-    Constant,
+    Constant {},
     /// `gamma^k` after `k` of the milestones, those within the warm-up included.
     MultiStep {
         /// Epochs after which the learning rate changes.
@@ -54,6 +53,12 @@ fn tenth() -> f64 {
     0.1
 }
 
+impl Default for Curve {
+    fn default() -> Self {
+        Self::Constant {}
+    }
+}
+
 impl From<Curve> for Schedule {
     fn from(curve: Curve) -> Self {
         Self { curve, warmup_epochs: 0 }
@@ -63,7 +68,7 @@ impl From<Curve> for Schedule {
 impl Schedule {
     /// 1 throughout.
     pub fn constant() -> Self {
-        Curve::Constant.into()
+        Curve::Constant {}.into()
     }
 
     /// From 1 to 0 along a cosine.
@@ -81,7 +86,7 @@ impl Schedule {
         let (after, rest) = (step.saturating_sub(warmup), (epochs * steps_per_epoch).saturating_sub(warmup).max(1));
         let cosine = |step: usize, steps: usize| 0.5 * (1.0 + (PI * step as f64 / steps as f64).cos());
         rise * match &self.curve {
-            Curve::Constant => 1.0,
+            Curve::Constant {} => 1.0,
             Curve::MultiStep { milestones, gamma } => {
                 let epoch = step / steps_per_epoch.max(1);
                 gamma.powi(milestones.iter().filter(|&&milestone| milestone <= epoch).count() as i32)
@@ -103,7 +108,7 @@ impl Schedule {
         let fits = warmup == 0 || warmup < epochs;
         TrainError::unless(fits, "warmup_epochs", warmup as f64, "less than the number of epochs")?;
         match self.curve {
-            Curve::Constant | Curve::Cosine {} => Ok(()),
+            Curve::Constant {} | Curve::Cosine {} => Ok(()),
             Curve::MultiStep { gamma, .. } => {
                 TrainError::unless(gamma > 0.0 && gamma.is_finite(), "gamma", gamma, "a number above 0")
             }
@@ -142,7 +147,7 @@ impl FromStr for Schedule {
             nearest: crate::nearest(kind, CURVES).filter(|nearest| nearest != kind),
         };
         let mut curve = match kind {
-            "constant" => Curve::Constant,
+            "constant" => Curve::Constant {},
             "multi_step" => Curve::MultiStep { milestones: Vec::new(), gamma: tenth() },
             "cosine" => Curve::Cosine {},
             "cyclical" => Curve::Cyclical { cycles: 0 },

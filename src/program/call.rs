@@ -37,13 +37,19 @@ pub struct Lines {
     /// In the order of execution.
     pub nodes: Vec<Node>,
     taken: HashSet<String>,
+    in_training: bool,
     known: HashMap<String, (Kind, Vec<Size>)>,
 }
 
 impl Lines {
-    /// No nodes, beside values of these names.
-    pub fn new(taken: impl IntoIterator<Item = String>) -> Self {
-        Self { taken: taken.into_iter().collect(), ..Self::default() }
+    /// No nodes, beside values of these names; `in_training` for a program that is meant for training alone.
+    pub fn new(taken: impl IntoIterator<Item = String>, in_training: bool) -> Self {
+        Self { taken: taken.into_iter().collect(), in_training, ..Self::default() }
+    }
+
+    /// Whether the program is meant for training alone.
+    pub fn in_training(&self) -> bool {
+        self.in_training
     }
 
     /// Notes what a front end says of a value: its kind and its shape.
@@ -114,6 +120,11 @@ impl<'a> Call<'a> {
         place: Place,
     ) -> Self {
         Self { name, count, made: None, arguments, lines, place }
+    }
+
+    /// Whether the program is meant for training alone.
+    pub fn in_training(&self) -> bool {
+        self.lines.in_training()
     }
 
     /// Appends an operation.

@@ -29,6 +29,12 @@ pub enum ProgramError {
         /// The name.
         name: String,
     },
+    /// Training cannot go on parameters that analysis does not know.
+    #[error("program: the training program has other {what} than the one for analysis")]
+    Training {
+        /// Inputs, parameters or buffers.
+        what: String,
+    },
     /// The weights lack a tensor that the program names.
     #[error("network: tensor `{name}` is missing")]
     MissingTensor {
@@ -36,14 +42,44 @@ pub enum ProgramError {
         name: String,
     },
     /// The loss cannot take these targets.
-    #[error("loss: {loss} cannot take {targets} for {outputs} outputs")]
+    #[error("loss: {loss} cannot take {targets} for outputs of shape {outputs:?}")]
     Targets {
         /// The loss in words.
         loss: String,
         /// The targets in words.
         targets: String,
-        /// Outputs of the network.
-        outputs: usize,
+        /// Shape of the outputs.
+        outputs: Vec<usize>,
+    },
+    /// Outputs whose classes may lie on either of two axes.
+    #[error("loss: outputs of shape {outputs:?} fit the targets with the classes on axis 1 and on the last axis")]
+    ClassAxis {
+        /// Shape of the outputs.
+        outputs: Vec<usize>,
+    },
+    /// Another number of class weights than classes.
+    #[error("loss: there are {got} weights for {classes} classes")]
+    ClassWeights {
+        /// Weights.
+        got: usize,
+        /// Classes of the outputs.
+        classes: usize,
+    },
+    /// A setting of a loss that is out of range.
+    #[error("loss: `{name}` is {value}, but must be {expected}")]
+    LossSetting {
+        /// Its name.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// A mean over nothing.
+    #[error("loss: no target counts for {loss}: every label is ignored or has the weight 0")]
+    NothingCounts {
+        /// The loss in words.
+        loss: String,
     },
     /// The network's output is no matrix.
     #[error("network: the output has shape {got:?}, but losses need [N, outputs]")]
@@ -99,16 +135,22 @@ impl ProgramError {
             Self::UnknownValue { .. } | Self::DuplicateName { .. } => {
                 "list operations in the order of execution, each under a name of its own".into()
             }
+            Self::Training { .. } => "export both from one module: model.eval(), then model.train()".into(),
             Self::MissingTensor { .. } => "the architecture does not belong to these weights".into(),
-            Self::Targets { .. } => {
-                "choose --loss cross-entropy for classes, mse for real targets, bce for targets in 0..1".into()
-            }
+            Self::Targets { .. } => "cross-entropy takes classes [N, …] for outputs [N, C, …] or [N, …, C], or probabilities in \
+                                     the shape of the outputs; mse, l1, huber, smooth-l1 and bce take real targets in that \
+                                     shape, bce also 0 and 1"
+                .into(),
+            Self::ClassAxis { .. } => "say which with --class-axis 1, as in PyTorch, or --class-axis -1".into(),
+            Self::ClassWeights { classes, .. } => format!("give {classes} weights"),
+            Self::LossSetting { .. } => "docs/models.md describes the losses and their settings".into(),
+            Self::NothingCounts { .. } => "check `ignore_index` and `weight` of the loss against the labels".into(),
             Self::OutputShape { .. } => "end the network with flatten or a linear layer".into(),
             Self::LossSeesParameters { .. } => "use the Hessian, which exists for every loss".into(),
             Self::Inputs { .. } | Self::MissingInput { .. } => {
                 "name the tensors of the data as the program names its inputs (`flatness info` lists them)".into()
             }
-            Self::NoLoss => "choose --loss cross-entropy, mse or bce".into(),
+            Self::NoLoss => "choose --loss cross-entropy, mse or another of docs/models.md".into(),
             Self::NonFinite { .. } => "look for NaN in the weights or the data (`flatness info` counts them)".into(),
         })
     }

@@ -1,16 +1,21 @@
 //! What is known of a value without computing it.
 
+use serde::{Deserialize, Serialize};
+
 use super::RowAxis;
 
 /// What a value consists of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Kind {
     /// Floats, on the tape.
     #[default]
+    #[serde(rename = "float")]
     Float,
     /// Whole numbers (i64), never differentiated.
+    #[serde(rename = "int64")]
     Whole,
     /// Truth values (u8), never differentiated.
+    #[serde(rename = "bool")]
     Truth,
 }
 

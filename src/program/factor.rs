@@ -4,35 +4,46 @@ use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 
 use super::Loss;
+use super::loss::masses;
 use crate::Result;
+use crate::data::TargetBatch;
 use crate::random::{Purpose, substream};
 
 /// `S` with `S Sᵀ = ∂²ℓ/∂y²` in the outputs `y` of one row: `S = diag(r) − p rᵀ`.
 ///
-/// Cross-entropy, whatever the label smoothing (targets that add up to 1): `p` the softmax, `r = √p`. Mean squared error
-/// over `C` outputs: `r = √(2/C)`, `p = 0`. Binary cross-entropy: `r = √(σ(y) σ(−y) / C)`, `p = 0`.
+/// Cross-entropy at one place: `p` the softmax, `r = √(m p)`, `m` the sum of the target's soft labels (1 without class
+/// weights). Mean squared error over `C` outputs: `r = √(2/C)`, `p = 0`. Absolute error: `r = 0`. Binary cross-entropy:
+/// `r = √(σ(y) σ(−y) / C)`, `p = 0`.
 pub(crate) struct Factor {
     roots: Vec<f64>,
     probabilities: Option<Vec<f64>>,
 }
 
 impl Factor {
-    /// `None` where no factor is known.
-    pub(crate) fn new(loss: &Loss, outputs: &[f64]) -> Option<Self> {
+    /// `None` where no factor is known: the products with `∂²ℓ/∂y²` serve as well.
+    ///
+    /// # Errors
+    /// Targets that do not fit outputs of the given shape, `[1, …]`.
+    pub(crate) fn new(loss: &Loss, (outputs, shape): (&[f64], &[usize]), target: &TargetBatch) -> Result<Option<Self>> {
         let count = outputs.len() as f64;
-        Some(match loss {
-            Loss::CrossEntropy { .. } => {
+        Ok(Some(match loss {
+            Loss::CrossEntropy(cross_entropy) => {
+                let [mass] = masses(cross_entropy, shape, target)?[..] else { return Ok(None) };
                 let probabilities = softmax(outputs);
-                let roots = probabilities.iter().map(|p| p.sqrt()).collect();
+                let roots = probabilities.iter().map(|p| (mass * p).sqrt()).collect();
                 Self { roots, probabilities: Some(probabilities) }
             }
-            Loss::Mse => Self { roots: vec![(2.0 / count).sqrt(); outputs.len()], probabilities: None },
-            Loss::BceWithLogits => {
+            Loss::Mse {} => Self { roots: vec![(2.0 / count).sqrt(); outputs.len()], probabilities: None },
+            Loss::L1 {} => Self { roots: vec![0.0; outputs.len()], probabilities: None },
+            Loss::BceWithLogits { pos_weight: None } => {
                 let root = |y: &f64| (1.0 / (1.0 + (-y).exp()) / (1.0 + y.exp()) / count).sqrt();
                 Self { roots: outputs.iter().map(root).collect(), probabilities: None }
             }
-            Loss::Program => return None,
-        })
+            // Their curvature depends on the targets.
+            Loss::Huber { .. } | Loss::SmoothL1 { .. } | Loss::BceWithLogits { .. } | Loss::Program {} => {
+                return Ok(None);
+            }
+        }))
     }
 
     /// `S z`.
@@ -48,12 +59,11 @@ impl Factor {
     }
 }
 
-/// One label per row of `outputs` `[rows, C]`, from its softmax; the draw is keyed by `seed` and the row's position in the
-/// data, so that it does not depend on the batch that the row is in.
-pub(crate) fn draw_labels(outputs: &Tensor, rows: &[usize], seed: u64) -> Result<Vec<u32>> {
+/// One label per place of `outputs` `[rows · places, C]`, from its softmax; the draws are keyed by `seed` and the row's
+/// position in the data, so that they do not depend on the batch that the row is in.
+pub(super) fn draw_labels(outputs: &Tensor, places: usize, rows: &[usize], seed: u64) -> Result<Vec<u32>> {
     let outputs = outputs.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
-    let draw = |(outputs, &row): (&Vec<f64>, &usize)| {
-        let mut rng = substream(seed, Purpose::SampledLabels, row as u64);
+    let draw = |outputs: &[f64], rng: &mut dyn Rng| {
         // 53 random bits make a uniform number in 0..1.
         let mut left = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
         let probabilities = softmax(outputs);
@@ -65,7 +75,12 @@ pub(crate) fn draw_labels(outputs: &Tensor, rows: &[usize], seed: u64) -> Result
         // Rounding may leave the sum just below 1.
         found.unwrap_or(last) as u32
     };
-    Ok(outputs.iter().zip(rows).map(draw).collect())
+    let mut labels = Vec::with_capacity(outputs.len());
+    for (outputs, &row) in outputs.chunks(places.max(1)).zip(rows) {
+        let mut rng = substream(seed, Purpose::SampledLabels, row as u64);
+        labels.extend(outputs.iter().map(|outputs| draw(outputs, &mut rng)));
+    }
+    Ok(labels)
 }
 
 fn softmax(outputs: &[f64]) -> Vec<f64> {
@@ -78,10 +93,12 @@ fn softmax(outputs: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::CrossEntropy;
 
     /// `Σ_c (S e_c)(S e_c)ᵀ`, row-major.
-    fn square(loss: &Loss, outputs: &[f64]) -> Vec<f64> {
-        let (factor, n) = (Factor::new(loss, outputs).unwrap(), outputs.len());
+    fn square(loss: &Loss, outputs: &[f64], target: &TargetBatch) -> Vec<f64> {
+        let n = outputs.len();
+        let factor = Factor::new(loss, (outputs, &[1, n]), target).unwrap().unwrap();
         let mut square = vec![0.0; n * n];
         for c in 0..n {
             let column = factor.times(&(0..n).map(|i| f64::from(u8::from(i == c))).collect::<Vec<_>>());
@@ -98,19 +115,27 @@ mod tests {
         let sigma = |y: f64| 1.0 / (1.0 + (-y).exp());
         for (loss, entry) in [
             (
-                Loss::CrossEntropy { label_smoothing: 0.1 },
+                Loss::smoothed(0.1),
                 Box::new(|i: usize, j: usize| if i == j { p[i] - p[i] * p[i] } else { -p[i] * p[j] })
                     as Box<dyn Fn(usize, usize) -> f64>,
             ),
-            (Loss::Mse, Box::new(|i, j| if i == j { 2.0 / 3.0 } else { 0.0 })),
             (
-                Loss::BceWithLogits,
+                Loss::CrossEntropy(CrossEntropy { weight: Some(vec![0.5, 4.0, 1.0]), ..CrossEntropy::default() }),
+                Box::new(|i, j| 4.0 * if i == j { p[i] - p[i] * p[i] } else { -p[i] * p[j] }),
+            ),
+            (Loss::L1 {}, Box::new(|_, _| 0.0)),
+            (Loss::Mse {}, Box::new(|i, j| if i == j { 2.0 / 3.0 } else { 0.0 })),
+            (
+                Loss::bce_with_logits(),
                 Box::new(|i, j| if i == j { sigma(outputs[i]) * (1.0 - sigma(outputs[i])) / 3.0 } else { 0.0 }),
             ),
         ] {
-            for (index, got) in square(&loss, &outputs).into_iter().enumerate() {
-                // Numbers below 1, three terms each.
-                assert!((got - entry(index / 3, index % 3)).abs() <= 8.0 * f64::EPSILON, "{loss:?} {index}: {got}");
+            let values = TargetBatch::Values(Tensor::zeros((1, 3), DType::F64, &Device::Cpu).unwrap());
+            let is_class = matches!(loss, Loss::CrossEntropy(_));
+            let target = if is_class { TargetBatch::Classes(vec![1]) } else { values };
+            for (index, got) in square(&loss, &outputs, &target).into_iter().enumerate() {
+                // Numbers below 4, three terms each.
+                assert!((got - entry(index / 3, index % 3)).abs() <= 16.0 * f64::EPSILON, "{loss:?} {index}: {got}");
             }
         }
     }
@@ -118,12 +143,12 @@ mod tests {
     #[test]
     fn labels_follow_the_softmax_and_not_the_batch() {
         let outputs = Tensor::new(&[[800.0f64, 800.0 + 3f64.ln()]], &Device::Cpu).unwrap();
-        let label = |row: usize| draw_labels(&outputs, &[row], 3).unwrap()[0];
+        let label = |row: usize| draw_labels(&outputs, 1, &[row], 3).unwrap()[0];
         let labels: Vec<u32> = (0..4000).map(label).collect();
         let ones = labels.iter().sum::<u32>();
         // Class 1 has probability 3/4: 3000 expected, standard deviation √(4000 · 3/16) = 27.4.
         assert!(f64::from(ones.abs_diff(3000)) < 4.0 * 27.4, "{ones}");
         let batch = Tensor::cat(&[&outputs, &outputs, &outputs], 0).unwrap();
-        assert_eq!(draw_labels(&batch, &[7, 0, 2011], 3).unwrap(), [labels[7], labels[0], labels[2011]]);
+        assert_eq!(draw_labels(&batch, 1, &[7, 0, 2011], 3).unwrap(), [labels[7], labels[0], labels[2011]]);
     }
 }

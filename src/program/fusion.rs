@@ -13,8 +13,7 @@ pub fn fuse(program: &Program) -> Program {
     let mut fused = program.clone();
     fused.nodes.retain(|node| !matches!(node.operation, Op::Expect(_)));
     let mut uses: HashMap<String, usize> = HashMap::new();
-    let read = fused.nodes.iter().flat_map(|node| &node.operands).filter_map(Operand::name);
-    for name in read.chain([program.output.as_str()]).chain(program.loss.as_deref()) {
+    for name in fused.reads() {
         *uses.entry(name.to_owned()).or_default() += 1;
     }
     let places: HashMap<String, usize> =

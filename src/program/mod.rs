@@ -15,6 +15,7 @@ mod fact;
 mod factor;
 mod fusion;
 mod infer;
+mod json;
 mod loss;
 mod network;
 mod operation;
@@ -29,15 +30,18 @@ mod start;
 use std::collections::HashSet;
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 pub use call::{Argument, Call, Lines, Results};
 pub use error::ProgramError;
 pub use fact::{Fact, Kind};
 pub(crate) use fact::{MAX_ELEMENTS, element_count};
-pub(crate) use factor::{Factor, draw_labels};
+pub(crate) use factor::Factor;
 pub use fusion::fuse;
 pub use infer::{Cost, Inferred};
-pub use loss::{BatchNormMode, Loss, count_correct, per_sample_loss, row_weights};
+pub(crate) use json::number;
+pub(crate) use loss::drawn_labels_loss;
+pub use loss::{BatchNormMode, CrossEntropy, Loss, per_sample_loss, row_weights};
 pub use network::{About, Network};
 pub use operation::{Affinity, Op, Operation};
 pub(crate) use operations::read;
@@ -45,6 +49,7 @@ pub use operations::*;
 pub use plan::Outcome;
 pub use rows::RowAxis;
 pub use run::{BatchStatistics, Mode};
+pub(crate) use scores::Answers;
 pub use scores::ClassScores;
 pub use size::Size;
 pub use start::Start;
@@ -52,26 +57,33 @@ pub use start::Start;
 use crate::autodiff::ParamSpace;
 
 /// A network as a list of operations in the order of execution. Each value is named once and never changes.
-#[derive(Debug, Clone, Default)]
+///
+/// Its JSON form, which checkpoints store, has these fields.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Program {
     /// What a batch brings, rows along axis 0.
     pub inputs: Vec<Input>,
     /// The trainable parameters in their order in the flat vector.
+    #[serde(with = "json::parameters")]
     pub parameters: ParamSpace,
     /// Tensors that belong to a checkpoint and are not trained, such as running statistics: names and shapes.
     pub buffers: Vec<(String, Vec<usize>)>,
     /// Tensors that belong to the program itself: f64, i64 for whole numbers, u8 for truth values.
+    #[serde(with = "json::constants")]
     pub constants: Vec<(String, Tensor)>,
     /// The operations.
     pub nodes: Vec<Node>,
     /// Name of the network's output, `[N, outputs]` for the losses that the library knows.
     pub output: String,
     /// Name of a loss per row, `[N]`, where the program brings one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<String>,
 }
 
 /// One input of a program.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Input {
     /// Its name.
     pub name: String,
@@ -80,7 +92,8 @@ pub struct Input {
 }
 
 /// One operation on named values.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Node {
     /// Name of the result.
     pub name: String,
@@ -93,7 +106,8 @@ pub struct Node {
 }
 
 /// Where a node comes from in the description that people wrote.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Place {
     /// The module or the layer's place, such as `layers[3].main[0]`.
     pub module: String,
@@ -102,7 +116,8 @@ pub struct Place {
 }
 
 /// An operand of a node.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "json::OperandForm", into = "json::OperandForm")]
 pub enum Operand {
     /// A value by name: an input, a parameter, a buffer, a constant or an earlier node's result.
     Name(String),
@@ -151,6 +166,12 @@ fn plain(value: &serde_json::Value) -> String {
 }
 
 impl Program {
+    /// The names that operations, the output and the loss read.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &str> {
+        let operands = self.nodes.iter().flat_map(|node| &node.operands).filter_map(Operand::name);
+        operands.chain([self.output.as_str()]).chain(self.loss.as_deref())
+    }
+
     /// Whether any operation is one that `wanted` picks.
     pub fn any(&self, wanted: impl Fn(&Op) -> bool) -> bool {
         self.nodes.iter().any(|node| wanted(&node.operation))
@@ -161,20 +182,53 @@ impl Program {
         self.any(|operation| matches!(operation, Op::BatchNorm(_)))
     }
 
+    /// The buffers that batch normalisations keep running averages in.
+    pub fn running_statistics(&self) -> HashSet<&str> {
+        let norms = self.nodes.iter().filter(|node| matches!(node.operation, Op::BatchNorm(_)));
+        norms.flat_map(|node| node.operands.iter().skip(3).take(2)).filter_map(Operand::name).collect()
+    }
+
     /// Whether any operation is attention.
     pub fn has_attention(&self) -> bool {
         self.any(|operation| matches!(operation, Op::ScaledDotProductAttention(_)))
     }
 
     /// Whether any operation draws random numbers in training.
-    pub fn drops_out(&self) -> bool {
-        self.any(|operation| matches!(operation, Op::Dropout(dropout) if dropout.p > 0.0))
+    pub fn draws(&self) -> bool {
+        self.any(|operation| match operation {
+            Op::Dropout(dropout) => dropout.p > 0.0,
+            Op::ScaledDotProductAttention(attention) => attention.dropout_p > 0.0,
+            Op::Draw(_) => true,
+            _ => false,
+        })
+    }
+
+    /// Names of the last linear map's weight and bias.
+    pub(crate) fn head(&self) -> Vec<&str> {
+        let last = self.nodes.iter().rev().find(|node| matches!(node.operation, Op::Linear(_)));
+        last.map_or(&[][..], |node| &node.operands[1..]).iter().filter_map(Operand::name).collect()
+    }
+
+    /// Gives the last linear map so many outputs where it has fewer.
+    pub(crate) fn grow_outputs(&mut self, outputs: usize) {
+        let head = self.head();
+        let resized = self.parameters.tensors().iter().map(|tensor| {
+            let mut shape = tensor.shape.clone();
+            if let (true, Some(first)) = (head.contains(&tensor.name.as_str()), shape.first_mut()) {
+                *first = outputs.max(*first);
+            }
+            (tensor.name.clone(), shape, tensor.kind)
+        });
+        self.parameters = ParamSpace::new(resized);
     }
 
     /// The part from the outputs to the program's own loss as a program of its own, whose inputs are the outputs and the
     /// batch; `None` where there is no such loss. The name of a parameter where the loss reads one past the outputs.
     pub(crate) fn loss_head(&self) -> Option<Result<Self, String>> {
         let loss = self.loss.as_ref()?;
+        if let (true, Some(tensor)) = (*loss == self.output, self.parameters.tensors().first()) {
+            return Some(Err(tensor.name.clone()));
+        }
         let mut needed: HashSet<&str> = HashSet::from([loss.as_str()]);
         let mut nodes: Vec<Node> = Vec::new();
         for node in self.nodes.iter().rev() {

@@ -37,12 +37,41 @@ pub struct About {
 pub struct Network {
     /// What it says of itself.
     pub about: About,
-    program: Arc<Program>,
-    fused: Arc<Program>,
-    plan: Arc<Plan>,
+    analysis: Ready,
+    /// The program of training, where it is another one.
+    training: Option<Ready>,
     /// From the outputs to the program's own loss, where it brings one; else the parameter that the loss reads besides.
-    head: Option<Result<Arc<(Program, Plan)>, String>>,
+    head: Option<Result<Ready, String>>,
     buffers: HashMap<String, Tensor>,
+}
+
+/// A program ready to run.
+#[derive(Debug, Clone)]
+struct Ready {
+    written: Arc<Program>,
+    runs: Arc<Program>,
+    plan: Arc<Plan>,
+}
+
+impl Ready {
+    fn new(written: Arc<Program>, runs: Arc<Program>) -> Result<Self, ProgramError> {
+        let plan = Arc::new(Plan::new(&runs)?);
+        Ok(Self { written, runs, plan })
+    }
+
+    fn fused(program: Program) -> Result<Self, ProgramError> {
+        let fused = fuse(&program);
+        Self::new(Arc::new(program), Arc::new(fused))
+    }
+
+    fn unfused(&self) -> Result<Self, ProgramError> {
+        Self::new(self.written.clone(), self.written.clone())
+    }
+
+    /// Without what was computed from the values of the buffers.
+    fn anew(&self) -> Result<Self, ProgramError> {
+        Self::new(self.written.clone(), self.runs.clone())
+    }
 }
 
 impl Network {
@@ -51,17 +80,31 @@ impl Network {
     /// # Errors
     /// Names that do not exist, or twice.
     pub fn new(program: Program, buffers: HashMap<String, Tensor>, about: About) -> Result<Self, ProgramError> {
-        let fused = fuse(&program);
-        let plan = Plan::new(&fused)?;
         let head = match program.loss_head() {
             None => None,
-            Some(Ok(head)) => {
-                let plan = Plan::new(&head)?;
-                Some(Ok(Arc::new((head, plan))))
-            }
+            Some(Ok(head)) => Some(Ok(Ready::fused(head)?)),
             Some(Err(parameter)) => Some(Err(parameter)),
         };
-        Ok(Self { about, program: Arc::new(program), fused: Arc::new(fused), plan: Arc::new(plan), head, buffers })
+        Ok(Self { about, analysis: Ready::fused(program)?, training: None, head, buffers })
+    }
+
+    /// The same network with another program for training, on the same inputs, parameters and buffers.
+    ///
+    /// # Errors
+    /// Names that do not exist, or twice; inputs, parameters or buffers that are not those of the network.
+    pub fn with_training(self, program: Program) -> Result<Self, ProgramError> {
+        let own = self.program();
+        let unlike = |what: &str| Err(ProgramError::Training { what: what.into() });
+        if program.inputs != own.inputs {
+            return unlike("inputs");
+        }
+        if program.parameters != own.parameters {
+            return unlike("parameters");
+        }
+        if !program.buffers.iter().all(|buffer| own.buffers.contains(buffer)) {
+            return unlike("buffers");
+        }
+        Ok(Self { training: Some(Ready::fused(program)?), ..self })
     }
 
     /// The same network without fusion: every operation by itself. Results agree to rounding.
@@ -69,8 +112,8 @@ impl Network {
     /// # Errors
     /// As [`Network::new`].
     pub fn unfused(&self) -> Result<Self, ProgramError> {
-        let plan = Plan::new(&self.program)?;
-        Ok(Self { fused: self.program.clone(), plan: Arc::new(plan), ..self.clone() })
+        let training = self.training.as_ref().map(Ready::unfused).transpose()?;
+        Ok(Self { analysis: self.analysis.unfused()?, training, ..self.clone() })
     }
 
     /// The same network with other values of its buffers.
@@ -78,27 +121,37 @@ impl Network {
     /// # Errors
     /// As [`Network::new`].
     pub fn with_buffers(&self, buffers: HashMap<String, Tensor>) -> Result<Self, ProgramError> {
-        // What was computed from the old values goes with the old plan.
+        let training = self.training.as_ref().map(Ready::anew).transpose()?;
         let head = match &self.head {
-            Some(Ok(head)) => Some(Ok(Arc::new((head.0.clone(), Plan::new(&head.0)?)))),
+            Some(Ok(head)) => Some(Ok(head.anew()?)),
             other => other.clone(),
         };
-        Ok(Self { plan: Arc::new(Plan::new(&self.fused)?), head, buffers, ..self.clone() })
+        Ok(Self { analysis: self.analysis.anew()?, training, head, buffers, about: self.about.clone() })
     }
 
     /// The program as its description says it.
     pub fn program(&self) -> &Program {
-        &self.program
+        &self.analysis.written
     }
 
     /// The program as it runs, after [`fuse`].
     pub fn fused(&self) -> &Program {
-        &self.fused
+        &self.analysis.runs
+    }
+
+    /// The program of training, where it is another one.
+    pub fn training_program(&self) -> Option<&Program> {
+        self.training.as_ref().map(|training| &*training.written)
+    }
+
+    /// Whether steps of training need a stream of random numbers, see [`Mode::Train`].
+    pub fn draws_in_training(&self) -> bool {
+        self.training.is_some() || self.program().draws()
     }
 
     /// The trainable parameters in order.
     pub fn space(&self) -> &ParamSpace {
-        &self.program.parameters
+        &self.program().parameters
     }
 
     /// The buffers' values by name.
@@ -127,12 +180,16 @@ impl Network {
         inputs: Vec<Tensor>,
         mode: Mode,
     ) -> Result<Outcome<V>> {
-        let (got, expected) = (inputs.len(), self.program.inputs.len());
+        let (got, expected) = (inputs.len(), self.program().inputs.len());
         if got != expected {
             return Err(ProgramError::Inputs { got, expected }.into());
         }
         let inputs = inputs.into_iter().map(|input| Slot::input(tape, input)).collect();
-        self.plan.run((&self.fused, &self.program, &self.buffers), tape, (values, fixed), inputs, mode)
+        let ready = match (&mode, &self.training) {
+            (Mode::Train { draws: Some(_) }, Some(training)) => training,
+            _ => &self.analysis,
+        };
+        ready.plan.run((&ready.runs, &ready.written, &self.buffers), tape, (values, fixed), inputs, mode)
     }
 
     /// That `loss` depends on the parameters through the outputs alone, as Gauss-Newton matrices need it.
@@ -140,10 +197,10 @@ impl Network {
     /// # Errors
     /// As [`Network::loss`].
     pub(crate) fn check_loss_of_outputs(&self, loss: &Loss) -> Result<()> {
-        if *loss == Loss::Program { self.head().map(drop) } else { Ok(()) }
+        if matches!(loss, Loss::Program {}) { self.head().map(drop) } else { Ok(()) }
     }
 
-    fn head(&self) -> Result<&(Program, Plan)> {
+    fn head(&self) -> Result<&Ready> {
         match &self.head {
             Some(Ok(head)) => Ok(head),
             Some(Err(parameter)) => Err(ProgramError::LossSeesParameters { parameter: parameter.clone() }.into()),
@@ -164,15 +221,14 @@ impl Network {
         output: &Var<V>,
         (batch, targets): (&[Tensor], &TargetBatch),
     ) -> Result<Var<V>> {
-        if *loss != Loss::Program {
+        if !matches!(loss, Loss::Program {}) {
             return per_sample_loss(tape, loss, output, targets);
         }
         let head = self.head()?;
         let batch = batch.iter().map(|input| Slot::input(tape, input.clone()));
         let inputs = std::iter::once(Slot::Float(output.clone())).chain(batch).collect();
-        let (program, plan) = head;
         let nothing: (&[V], &[bool]) = (&[], &[]);
-        let loss = plan.run((program, program, &self.buffers), tape, nothing, inputs, Mode::Eval)?.output;
+        let loss = head.plan.run((&head.runs, &head.written, &self.buffers), tape, nothing, inputs, Mode::Eval)?.output;
         let from = loss.dims()?.to_vec();
         Ok(tape.linear(Linear::Reshape { to: vec![from[0], 1], from }, &loss)?)
     }

@@ -1,6 +1,6 @@
 //! What every operation answers, and the list of all operations.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::infer::Cost;
 use super::operations::*;
@@ -102,16 +102,22 @@ macro_rules! columns {
 }
 pub(super) use columns;
 
-/// Declares [`Op`], an enum over all operations that passes each question on.
+/// Declares [`Op`], an enum over all operations that passes each question on. Those behind the semicolon exist in fused
+/// programs alone, which are never stored.
 macro_rules! operations {
-    ($($name:ident),* $(,)?) => {
+    ($($stored:ident),* ; $($fused:ident),* $(,)?) => {
         /// Any of the operations.
-        #[derive(Debug, Clone, PartialEq)]
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "op", rename_all = "snake_case")]
         #[allow(missing_docs)] // each is documented at its type
         pub enum Op {
-            $($name($name),)*
+            $($stored($stored),)*
+            $(#[serde(skip)] $fused($fused),)*
         }
 
+        operations!(@answers $($stored,)* $($fused,)*);
+    };
+    (@answers $($name:ident,)*) => {
         impl Op {
             /// PyTorch's name.
             pub fn name(&self) -> &'static str {
@@ -123,11 +129,13 @@ macro_rules! operations {
                 match self { $(Self::$name(operation) => operation.operands(),)* }
             }
 
-            /// PyTorch's names of the settings with their values, in its order.
+            /// PyTorch's names of the settings with their values, in its order, without what the name says already.
             pub fn settings(&self) -> Vec<(String, serde_json::Value)> {
                 let value = match self { $(Self::$name(operation) => serde_json::to_value(operation),)* };
                 match value {
-                    Ok(serde_json::Value::Object(fields)) => fields.into_iter().collect(),
+                    Ok(serde_json::Value::Object(fields)) => {
+                        fields.into_iter().filter(|(_, value)| value.as_str() != Some(self.name())).collect()
+                    }
                     _ => Vec::new(),
                 }
             }
@@ -179,10 +187,10 @@ operations! {
     Select, Slice, Chunk, Cat, Pad, Rearrange, Fold, Roll,
     Index, Gather, IndexPut, Scatter, SliceScatter, ViewAs,
     ScaledDotProductAttention,
-    Dropout,
+    Dropout, Draw,
     Arange, Full, Fill, To, PerChannel,
     Embedding, EmbeddingBag, GroupedMm, Histc, Compare, Logical, Where,
-    Expect,
+    Expect;
     Fused, Tokens,
 }
 

@@ -111,7 +111,7 @@ impl Plan {
                 Source::Number(_) | Source::None => true,
             };
             // What training does otherwise than analysis is not evaluated for both.
-            let by_mode = matches!(node.operation, Op::Dropout(_) | Op::BatchNorm(_) | Op::Fused(_));
+            let by_mode = matches!(node.operation, Op::Dropout(_) | Op::Draw(_) | Op::BatchNorm(_) | Op::Fused(_));
             fixed.push(!by_mode && operands.iter().all(is_fixed));
             steps.push(Step { operands, done: Vec::new() });
             add(&mut places, &node.name)?;
@@ -252,7 +252,13 @@ impl Step {
             })
             .collect();
         run.node = Some(node);
-        node.operation.forward(run, &operands)
+        let result = node.operation.forward(run, &operands)?;
+        // What is chosen by values that depend on the parameters has kinks where the choice changes.
+        let chosen = operands.iter().any(|operand| matches!(operand, Slot::Float(_)));
+        Ok(match result {
+            Slot::Whole(choice) if chosen => Slot::Whole(run.tape.pattern.choose(choice)?),
+            other => other,
+        })
     }
 }
 

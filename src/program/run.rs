@@ -12,12 +12,13 @@ use crate::kernels::{Bilinear, Linear};
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant)] // one exists per pass; a box would only complicate callers
 pub enum Mode {
-    /// Stored statistics, no dropout.
+    /// Stored statistics, nothing random.
     Eval,
-    /// Batch statistics; dropout where a stream for its masks is given.
+    /// Batch statistics.
     Train {
-        /// Draws dropout masks; `None` leaves dropout out.
-        dropout: Option<ChaCha8Rng>,
+        /// In steps of training, random numbers for dropout and its like; then the program of training runs, where the
+        /// network has one. `None` leaves dropout out.
+        draws: Option<ChaCha8Rng>,
     },
 }
 

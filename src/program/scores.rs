@@ -1,21 +1,98 @@
-//! What outputs say about classes: likelihood, confidence and the class chosen.
+//! What outputs say about classes: the class chosen, likelihood and confidence.
 
 use candle_core::{DType, Device, Tensor};
 
-use super::loss::largest;
+use super::loss::{Classes, Given, labels};
+use super::{CrossEntropy, Loss};
 use crate::Result;
 use crate::data::TargetBatch;
+use crate::statistics::Ratio;
 
 /// Bins of confidence in the calibration error.
 const BINS: usize = 15;
 
+/// Outputs and labels of a batch, place by place.
+pub(crate) struct Answers {
+    /// `[rows · places, count]`, row-major.
+    outputs: Vec<f64>,
+    count: usize,
+    places: usize,
+    /// `None` where a place does not count.
+    labels: Vec<Option<usize>>,
+}
+
+impl Answers {
+    /// `None` where the targets are no classes. With one output a place, class 1 is an output above 0.
+    ///
+    /// # Errors
+    /// Reading the outputs from their device.
+    pub(crate) fn read(loss: &Loss, output: &Tensor, target: &TargetBatch) -> Result<Option<Self>> {
+        let Some(labels) = labels(target) else { return Ok(None) };
+        let plain = CrossEntropy::default();
+        let (flat, ignored) = match loss {
+            Loss::BceWithLogits { .. } => (output.reshape(((), 1))?, None),
+            Loss::CrossEntropy(_) | Loss::Program {} => {
+                let cross_entropy = if let Loss::CrossEntropy(own) = loss { own } else { &plain };
+                // A program's own loss may belong to outputs of any shape.
+                let Ok(classes) = Classes::find(cross_entropy, output.dims(), Given::of(target)) else {
+                    return Ok(None);
+                };
+                (classes.rows_of(output)?, Some(cross_entropy.ignore_index))
+            }
+            _ => return Ok(None),
+        };
+        let (total, count) = flat.dims2()?;
+        let class = |&label: &i64| usize::try_from(label).ok().filter(|_| Some(label) != ignored);
+        let labels: Vec<Option<usize>> = labels.iter().map(class).collect();
+        if labels.len() != total || (count > 1 && labels.iter().flatten().any(|&label| label >= count)) {
+            return Ok(None);
+        }
+        let outputs = flat.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        let places = total / output.dims().first().copied().unwrap_or(1).max(1);
+        Ok(Some(Self { outputs, count, places, labels }))
+    }
+
+    /// Right answers of those that count, row by row.
+    pub(crate) fn correct(&self) -> Ratio {
+        self.by_row(|outputs, label| f64::from(u8::from(predicted(outputs) == label)))
+    }
+
+    /// Sums of `value` over the places that count, and their numbers, row by row.
+    fn by_row(&self, mut value: impl FnMut(&[f64], usize) -> f64) -> Ratio {
+        let places = self.places.max(1);
+        let rows = self.outputs.chunks(places * self.count).zip(self.labels.chunks(places));
+        let of_row = |(outputs, labels): (&[f64], &[Option<usize>])| {
+            let counted =
+                outputs.chunks(self.count).zip(labels).filter_map(|(outputs, label)| Some((outputs, (*label)?)));
+            let (sum, count) =
+                counted.fold((0.0, 0.0), |(sum, count), (outputs, label)| (sum + value(outputs, label), count + 1.0));
+            Ratio::of(sum, count)
+        };
+        rows.map(of_row).fold(Ratio::default(), Ratio::merge)
+    }
+}
+
+/// Place of the first largest entry; of a single one, whether it is above 0.
+fn predicted(outputs: &[f64]) -> usize {
+    if let [logit] = outputs {
+        return usize::from(*logit > 0.0);
+    }
+    let mut best = 0;
+    outputs.iter().enumerate().for_each(|(class, value)| {
+        if *value > outputs[best] {
+            best = class;
+        }
+    });
+    best
+}
+
 /// Sums over rows of what their softmax says; parts of a data set add up to the whole.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ClassScores {
-    log_likelihood: f64,
+    nll: Ratio,
     /// By confidence, in equal steps.
     bins: [Bin; BINS],
-    /// Row and the class with the largest output, in the order in which rows were taken.
+    /// Row and the class with the largest output, in the order in which rows were taken; of rows with one label each.
     pub predicted: Vec<(usize, u32)>,
 }
 
@@ -28,35 +105,35 @@ struct Bin {
 impl ClassScores {
     /// No rows.
     pub fn new() -> Self {
-        Self { log_likelihood: 0.0, bins: [Bin::default(); BINS], predicted: Vec::new() }
+        Self { nll: Ratio::default(), bins: [Bin::default(); BINS], predicted: Vec::new() }
     }
 
-    /// Of the outputs `[N, C]`, `C ≥ 2`, of `rows`; `None` where the targets are no classes or one output serves two.
-    ///
-    /// # Errors
-    /// Reading the outputs from their device.
-    pub fn of(rows: &[usize], output: &Tensor, target: &TargetBatch) -> Result<Option<Self>> {
-        let TargetBatch::Classes(labels) = target else { return Ok(None) };
-        let outputs = output.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+    /// Of the answers to `rows`; `None` where one output serves two classes.
+    pub(crate) fn of(rows: &[usize], answers: &Answers) -> Option<Self> {
+        if answers.count < 2 {
+            return None;
+        }
         let mut scores = Self::new();
-        for ((output, &label), &row) in outputs.iter().zip(labels).zip(rows) {
-            let Some(&logit) = output.get(label as usize).filter(|_| output.len() > 1) else { return Ok(None) };
-            let class = largest(output);
-            let sum: f64 = output.iter().map(|value| (value - output[class]).exp()).sum();
-            scores.log_likelihood += logit - output[class] - sum.ln();
+        scores.nll = answers.by_row(|outputs, label| {
+            let class = predicted(outputs);
+            let sum: f64 = outputs.iter().map(|value| (value - outputs[class]).exp()).sum();
             let confidence = 1.0 / sum;
             // Bins are open below and closed above, as those of Guo et al.
             let bin = ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
             scores.bins[bin].confidence += confidence;
-            scores.bins[bin].correct += usize::from(class == label as usize);
-            scores.predicted.push((row, class as u32));
+            scores.bins[bin].correct += usize::from(class == label);
+            outputs[class] + sum.ln() - outputs[label]
+        });
+        if answers.places == 1 {
+            let classes = answers.outputs.chunks(answers.count).map(|outputs| predicted(outputs) as u32);
+            scores.predicted = rows.iter().copied().zip(classes).collect();
         }
-        Ok(Some(scores))
+        Some(scores)
     }
 
     /// With the rows of `other` after those of this one.
     pub fn add(&mut self, other: Self) {
-        self.log_likelihood += other.log_likelihood;
+        self.nll = self.nll.merge(other.nll);
         for (sum, bin) in self.bins.iter_mut().zip(other.bins) {
             sum.confidence += bin.confidence;
             sum.correct += bin.correct;
@@ -64,16 +141,21 @@ impl ClassScores {
         self.predicted.extend(other.predicted);
     }
 
-    /// Mean negative log-likelihood of the labels, in nats: the cross-entropy without any smoothing.
+    /// Mean negative log-likelihood of the labels that count, in nats: the cross-entropy without smoothing and weights.
     pub fn nll(&self) -> f64 {
-        -self.log_likelihood / self.predicted.len() as f64
+        self.nll.value()
+    }
+
+    /// Its standard error over rows.
+    pub fn nll_std_err(&self) -> f64 {
+        self.nll.std_err()
     }
 
     /// Expected calibration error `Σ_b |correct_b − confidence_b| / N` over 15 equal bins of confidence, the largest
-    /// probability (Guo et al. 2017). Biased upwards on few rows.
+    /// probability (Guo et al. 2017), `N` the labels that count. Biased upwards on few of them.
     pub fn calibration_error(&self) -> f64 {
         let gap = |bin: &Bin| (bin.correct as f64 - bin.confidence).abs();
-        self.bins.iter().map(gap).sum::<f64>() / self.predicted.len() as f64
+        self.bins.iter().map(gap).sum::<f64>() / self.nll.weight
     }
 }
 
@@ -87,10 +169,14 @@ impl Default for ClassScores {
 mod tests {
     use super::*;
 
+    fn of(rows: &[usize], output: &Tensor, target: TargetBatch) -> Option<ClassScores> {
+        ClassScores::of(rows, &Answers::read(&Loss::cross_entropy(), output, &target).unwrap()?)
+    }
+
     fn scores(outputs: &[[f64; 3]], labels: &[u32]) -> ClassScores {
         let output = Tensor::from_vec(outputs.concat(), (outputs.len(), 3), &Device::Cpu).unwrap();
         let rows: Vec<usize> = (0..labels.len()).collect();
-        ClassScores::of(&rows, &output, &TargetBatch::Classes(labels.to_vec())).unwrap().unwrap()
+        of(&rows, &output, TargetBatch::Classes(labels.to_vec())).unwrap()
     }
 
     /// Logits are logarithms of probabilities, so that softmax gives these back.
@@ -117,12 +203,34 @@ mod tests {
         let whole = scores(&outputs, &labels);
         let mut parts = scores(&outputs[..1], &labels[..1]);
         let output = Tensor::from_vec(outputs[1..].concat(), (3, 3), &Device::Cpu).unwrap();
-        let rest = ClassScores::of(&[1, 2, 3], &output, &TargetBatch::Classes(labels[1..].to_vec())).unwrap();
-        parts.add(rest.unwrap());
+        parts.add(of(&[1, 2, 3], &output, TargetBatch::Classes(labels[1..].to_vec())).unwrap());
         assert_eq!(parts.predicted, whole.predicted);
         assert!((parts.nll() - whole.nll()).abs() < 1e-15);
         let one = Tensor::new(&[[1.0f64], [0.5]], &Device::Cpu).unwrap();
-        assert!(ClassScores::of(&[0, 1], &one, &TargetBatch::Classes(vec![0, 1])).unwrap().is_none());
-        assert!(ClassScores::of(&[0, 1], &one, &TargetBatch::Values(one.clone())).unwrap().is_none());
+        assert!(of(&[0, 1], &one, TargetBatch::Classes(vec![0, 0])).is_none());
+        assert!(of(&[0, 1], &one, TargetBatch::Values(one.clone())).is_none());
+        // One logit tells two classes apart: the second row is taken for class 1.
+        let answers =
+            Answers::read(&Loss::bce_with_logits(), &one, &TargetBatch::Classes(vec![1, 0])).unwrap().unwrap();
+        assert!(answers.correct().value() == 0.5 && ClassScores::of(&[0, 1], &answers).is_none());
+    }
+
+    /// Two rows of two tokens over three classes, on the last axis and on axis 1; three tokens count.
+    #[test]
+    fn tokens_that_count_are_weighed_alike_and_rows_are_clusters() {
+        let row = |p: [f64; 3]| p.map(f64::ln);
+        let tokens = [row([0.7, 0.2, 0.1]), row([0.3, 0.6, 0.1]), row([0.2, 0.2, 0.6]), row([0.1, 0.1, 0.8])];
+        let output = Tensor::from_vec(tokens.concat(), (2, 2, 3), &Device::Cpu).unwrap();
+        for output in [output.clone(), output.transpose(1, 2).unwrap()] {
+            let target = TargetBatch::Tokens { labels: vec![0, 0, 2, -100], sample_shape: vec![2] };
+            let answers = Answers::read(&Loss::cross_entropy(), &output, &target).unwrap().unwrap();
+            let correct = answers.correct();
+            assert_eq!((correct.value(), correct.rows), (2.0 / 3.0, 2.0));
+            // Residuals 1 − 2a and 1 − a with a = 2/3: √(2 · (1/9 + 1/9))/3.
+            assert!((correct.std_err() - 2.0 / 9.0).abs() < 1e-15, "{}", correct.std_err());
+            let scores = ClassScores::of(&[0, 1], &answers).unwrap();
+            let nll = -(0.7f64.ln() + 0.3f64.ln() + 0.6f64.ln()) / 3.0;
+            assert!((scores.nll() - nll).abs() < 1e-15 && scores.predicted.is_empty());
+        }
     }
 }

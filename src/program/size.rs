@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Add, Mul, Sub};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A size as a polynomial in the number of rows `N` of the batch: coefficients from the constant term up. Sums,
 /// differences and products stay one; so does a division that comes out even.
@@ -16,8 +16,8 @@ use serde::Serialize;
 /// assert_eq!((Size::rows() * Size::fixed(6)).divided_by(&Size::fixed(2)), Some(Size::rows() * Size::fixed(3)));
 /// assert_eq!((Size::rows() + Size::fixed(1)).divided_by(&Size::rows()), None);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Size(Vec<i64>);
 
 impl Size {
@@ -119,6 +119,26 @@ impl fmt::Display for Size {
     }
 }
 
+impl TryFrom<String> for Size {
+    type Error = String;
+
+    /// Reads what [`Display`](fmt::Display) writes.
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no size such as 12 or 4·N + 1");
+        let number = |text: &str| text.parse::<i64>().ok();
+        let term = |term: &str| {
+            let (factor, power) = match term.split_once("·") {
+                Some((factor, power)) => (number(factor)?, power),
+                None if term.starts_with('N') => (1, term),
+                None => return Some(Self::fixed(number(term)?)),
+            };
+            let power = if power == "N" { 1 } else { power.strip_prefix("N^")?.parse::<u8>().ok()? };
+            Some((0..power).fold(Self::fixed(factor), |size, _| size * Self::rows()))
+        };
+        text.split(" + ").try_fold(Self(Vec::new()), |sum, text| Some(sum + term(text)?)).ok_or_else(wrong)
+    }
+}
+
 impl From<Size> for String {
     fn from(size: Size) -> Self {
         size.to_string()
@@ -134,11 +154,16 @@ mod tests {
         let n = Size::rows;
         let product = (n() + Size::fixed(2)) * (n() * Size::fixed(3) - Size::fixed(1));
         assert_eq!(product.to_string(), "3·N^2 + 5·N + -2");
+        assert_eq!(Size::try_from(product.to_string()), Ok(product.clone()));
         assert_eq!(product.at(10), 348);
         assert_eq!(product.divided_by(&(n() + Size::fixed(2))), Some(n() * Size::fixed(3) - Size::fixed(1)));
         assert_eq!(product.divided_by(&n()), None);
         assert_eq!(product.divided_by(&Size::fixed(0)), None);
         assert_eq!(Size::fixed(0).divided_by(&Size::fixed(5)), Some(Size::fixed(0)));
         assert_eq!((n() - n(), Size::fixed(0).at(7)), (Size::fixed(0), 0));
+        assert_eq!(Size::try_from("0".to_owned()), Ok(Size::fixed(0)));
+        for text in ["", "M", "2·", "N^", "N^-1", "N^999", "1.5", "99999999999999999999"] {
+            assert!(Size::try_from(text.to_owned()).is_err(), "{text}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::point::Point;
 use super::worst::{Ball, Worst, WorstParams, worst};
 use crate::autodiff::ParamKind;
 use crate::curvature::ExactParams;
-use crate::data::Dataset;
+use crate::data::{Dataset, Targets};
 use crate::objective::Objective;
 use crate::program::{LayerNorm, Loss, Network};
 use crate::statistics::Sample;
@@ -111,7 +111,12 @@ pub fn survey(
     let mut survey = Survey { objective, theta, options, rows: Vec::new() };
     survey.averages(objective, "raw", observer)?;
     survey.worst_cases(data, (objective.network(), "raw"), observer)?;
-    if matches!(objective.options().loss, Loss::CrossEntropy { .. }) {
+    let logits_of_a_row = match &data.targets {
+        Targets::Classes { .. } => true,
+        Targets::Tokens { sample_shape, .. } => sample_shape.is_empty(),
+        Targets::Values { sample_shape, .. } => sample_shape.len() == 1,
+    };
+    if matches!(objective.options().loss, Loss::CrossEntropy(_)) && logits_of_a_row {
         let network = normalised(objective)?;
         let other = Objective::new(&network, data, objective.options().clone())?;
         survey.averages(&other, "normalised", observer)?;

@@ -45,7 +45,7 @@ fn inputs() -> Inputs {
 }
 
 fn values() -> Dataset {
-    let targets = Targets::Values { values: (0..48).map(|i| sample(3 * i + 1)).collect(), outputs: 2 };
+    let targets = Targets::Values { values: (0..48).map(|i| sample(3 * i + 1)).collect(), sample_shape: vec![2] };
     Dataset::new("test".into(), vec![3], inputs(), targets, None).unwrap()
 }
 
@@ -58,7 +58,7 @@ fn options(loss: Loss) -> ObjectiveOptions {
     ObjectiveOptions { dtype: DType::F64, ..ObjectiveOptions::new(loss) }
 }
 
-const CROSS_ENTROPY: Loss = Loss::CrossEntropy { label_smoothing: 0.0 };
+const CROSS_ENTROPY: Loss = Loss::cross_entropy();
 
 fn theta(dim: usize) -> Vec<f64> {
     (0..dim).map(|i| 0.7 * sample(11 * i + 2)).collect()
@@ -71,7 +71,7 @@ fn tensor(values: &[f64]) -> Tensor {
 #[test]
 fn on_a_quadratic_the_average_is_half_the_scaled_trace() {
     let (network, data) = (linear(), values());
-    let objective = Objective::new(&network, &data, options(Loss::Mse)).unwrap();
+    let objective = Objective::new(&network, &data, options(Loss::Mse {})).unwrap();
     let theta = theta(8);
     let diagonal = objective.exact_diagonal(&tensor(&theta), &ExactParams::default(), &mut ()).unwrap();
     let diagonal = diagonal.to_vec1::<f64>().unwrap();
@@ -92,7 +92,7 @@ fn on_a_quadratic_the_average_is_half_the_scaled_trace() {
 #[test]
 fn the_worst_in_a_small_ball_is_along_the_gradient() {
     let (network, data) = (linear(), values());
-    let objective = Objective::new(&network, &data, options(Loss::Mse)).unwrap();
+    let objective = Objective::new(&network, &data, options(Loss::Mse {})).unwrap();
     let theta = theta(8);
     let gradient = objective.gradient(&tensor(&theta), &mut ()).unwrap().gradient.to_vec1::<f64>().unwrap();
     let params = WorstParams::default();
@@ -114,7 +114,7 @@ fn the_worst_in_a_small_ball_is_along_the_gradient() {
 #[test]
 fn the_worst_in_a_large_ball_solves_the_trust_region_problem() {
     let (network, data) = (linear(), values());
-    let objective = Objective::new(&network, &data, options(Loss::Mse)).unwrap();
+    let objective = Objective::new(&network, &data, options(Loss::Mse {})).unwrap();
     let theta = theta(8);
     let gradient = objective.gradient(&tensor(&theta), &mut ()).unwrap().gradient.to_vec1::<f64>().unwrap();
     // The Hessian of a quadratic from its gradients, column by column.
@@ -149,7 +149,7 @@ fn the_worst_in_a_large_ball_solves_the_trust_region_problem() {
 #[test]
 fn the_width_is_where_the_rise_is_the_target() {
     let (network, data) = (linear(), values());
-    let objective = Objective::new(&network, &data, options(Loss::Mse)).unwrap();
+    let objective = Objective::new(&network, &data, options(Loss::Mse {})).unwrap();
     let theta = theta(8);
     let trace: f64 = objective
         .exact_diagonal(&tensor(&theta), &ExactParams::default(), &mut ())

@@ -1,7 +1,8 @@
-//! Means, intervals and tests over few seeds, in plain f64.
+//! Means, ratios, intervals and tests, in plain f64.
 
 mod bootstrap;
 mod holm;
+mod ratio;
 mod sample;
 mod signs;
 mod student;
@@ -9,6 +10,7 @@ mod tests_of_difference;
 
 pub use bootstrap::bootstrap_interval;
 pub use holm::holm;
+pub(crate) use ratio::Ratio;
 pub use sample::Sample;
 pub use signs::{Exact, permutation, sign_flip};
 pub use student::{student_quantile, student_two_sided};

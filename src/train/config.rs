@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Track, TrainError};
 use crate::Result;
-use crate::data::{Augmentation, Dataset, EpochPlan, Targets};
+use crate::data::{Augmentation, Dataset, EpochPlan};
 use crate::objective::{Execution, ObjectiveOptions};
 use crate::optim::{Decay, OptimizerConfig, Schedule};
 use crate::program::{BatchNormMode, Loss};
@@ -136,7 +136,7 @@ impl TrainConfig {
     ///
     /// # Errors
     /// [`TrainError::Setting`] for the first one out of its range.
-    pub fn check(&self) -> Result<(), TrainError> {
+    pub fn check(&self) -> Result<()> {
         let (rate, decay) = (self.learning_rate, self.weight_decay);
         TrainError::unless(self.batch_size > 0, "batch_size", self.batch_size as f64, "1 or more")?;
         TrainError::unless(rate > 0.0 && rate.is_finite(), "learning_rate", rate, "a number above 0")?;
@@ -152,19 +152,14 @@ impl TrainConfig {
         TrainError::unless(self.track_every > 0, "track_every", 0.0, "1 or more")?;
         TrainError::unless(self.track_rows > 1, "track_rows", self.track_rows as f64, "2 or more")?;
         TrainError::unless(self.snapshots != Some(0), "snapshots", 0.0, "1 or more")?;
-        if let Some(Loss::CrossEntropy { label_smoothing }) = self.loss {
-            let usable = (0.0..1.0).contains(&label_smoothing);
-            TrainError::unless(usable, "label_smoothing", label_smoothing, "at least 0 and below 1")?;
-        }
+        self.loss.as_ref().map_or(Ok(()), Loss::check)?;
         self.optimizer.check()?;
-        self.schedule.check(self.epochs)
+        Ok(self.schedule.check(self.epochs)?)
     }
 
-    pub(super) fn loss_for(&self, described: Option<Loss>, data: &Dataset) -> Loss {
-        self.loss.or(described).unwrap_or(match data.targets {
-            Targets::Classes { .. } | Targets::Tokens { .. } => Loss::CrossEntropy { label_smoothing: 0.0 },
-            Targets::Values { .. } => Loss::Mse,
-        })
+    pub(super) fn loss_for(&self, described: Option<&Loss>, data: &Dataset) -> Loss {
+        let stated = self.loss.as_ref().or(described).cloned();
+        stated.or_else(|| Loss::for_labels(&data.targets)).unwrap_or(Loss::Mse {})
     }
 
     /// The batches of `order` in `epoch`, for the loader.
@@ -220,10 +215,7 @@ mod tests {
             (TrainConfig { batch_size: 0, ..good() }, "train: `batch_size` is 0, but must be 1 or more"),
             (TrainConfig { learning_rate: f64::NAN, ..good() }, "`learning_rate` is NaN"),
             (TrainConfig { weight_decay: -1.0, ..good() }, "`weight_decay` is -1"),
-            (
-                TrainConfig { loss: Some(Loss::CrossEntropy { label_smoothing: 1.0 }), ..good() },
-                "`label_smoothing` is 1",
-            ),
+            (TrainConfig { loss: Some(Loss::smoothed(1.0)), ..good() }, "`label_smoothing` is 1"),
             (TrainConfig { optimizer: "sam:rho=-1".parse().unwrap(), ..good() }, "`rho` is -1"),
             (TrainConfig { schedule: "cosine:warmup=10".parse().unwrap(), ..good() }, "`warmup_epochs` is 10"),
         ];

@@ -154,11 +154,11 @@ impl Run<'_> {
         let step = self.state.steps + 1;
         let not_finite = |what| TrainError::NonFinite { what, epoch, step, learning_rate };
         let (objective, part, seed) = (self.objective, &self.part, self.config.seed);
-        let drops_out = objective.network().program().drops_out();
+        let draws = objective.network().draws_in_training();
         let mut gradient = |theta: &Tensor| {
             // One mask per step: the two passes of SAM see the same function.
-            let dropout = drops_out.then(|| substream(seed, Purpose::Dropout, step as u64));
-            let report = objective.training_gradient(&part.whole(theta)?, batch, Mode::Train { dropout });
+            let draws = draws.then(|| substream(seed, Purpose::Dropout, step as u64));
+            let report = objective.training_gradient(&part.whole(theta)?, batch, Mode::Train { draws });
             match report {
                 Err(error) if is_not_finite(&error) => Err(not_finite("the loss is").into()),
                 Err(error) => Err(error),
@@ -209,8 +209,8 @@ impl Run<'_> {
     pub(super) fn track(&mut self, epoch: usize, observer: &mut dyn Observer) -> Result<()> {
         let (Some(track), Some(rows)) = (self.config.track, &self.tracked) else { return Ok(()) };
         let network = self.objective.network().with_buffers(self.state.weights.buffers.clone())?;
-        let mut options = self.config.objective(self.objective.options().loss, BatchNormMode::Eval);
-        options.num_shards = crate::objective::ObjectiveOptions::new(options.loss).num_shards;
+        let mut options = self.config.objective(self.objective.options().loss.clone(), BatchNormMode::Eval);
+        options.num_shards = crate::objective::ObjectiveOptions::new(options.loss.clone()).num_shards;
         let objective = Objective::new(&network, rows, options)?;
         let theta = self.part.whole(&self.state.weights.theta)?;
         for mut row in measure(&objective, &theta, track, observer)? {

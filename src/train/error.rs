@@ -65,6 +65,12 @@ pub enum TrainError {
         /// Tensors that are missing or have another shape.
         misfits: Vec<String>,
     },
+    /// Buffers that only a file has values for.
+    #[error("train: only a file has values for these buffers: {}", names.join(", "))]
+    NoFreshBuffers {
+        /// Their names.
+        names: Vec<String>,
+    },
     /// A state whose parameters are not the network's.
     #[error("the state holds {got} parameters, but the network trains {expected}")]
     StateLength {
@@ -119,6 +125,9 @@ impl TrainError {
             Self::Track { .. } => Some("examples: top:1,trace  top:5  trace".into()),
             Self::Init { .. } => {
                 Some("choose the --model of the file; only the last linear layer may have another shape".into())
+            }
+            Self::NoFreshBuffers { .. } => {
+                Some("begin with the weights of the file: --init FILE in place of --model FILE".into())
             }
             Self::StateLength { .. } => Some("start again with --force in place of --resume".into()),
             Self::NonFinite { .. } => Some("lower the learning rate, or the noise (sigma, beta_inverse, rho)".into()),

@@ -36,7 +36,7 @@ pub(super) fn scores(
     observer: &mut dyn Observer,
 ) -> Result<(Scores, CleanScores)> {
     let network = network.with_buffers(weights.buffers.clone())?;
-    let loss = config.loss_for(network.about.loss, data);
+    let loss = config.loss_for(network.about.loss.as_ref(), data);
     let objective = Objective::new(&network, data, config.objective(loss, BatchNormMode::Eval))?;
     let (evaluation, classes) = objective.evaluate_scores(&weights.theta, observer)?;
     Ok((Scores::new(&evaluation, classes.as_ref()), CleanScores::new(data, classes.as_ref())))

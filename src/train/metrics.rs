@@ -199,8 +199,8 @@ pub(super) fn columns(epochs: &[EpochMetrics]) -> Vec<(&'static str, Column)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Inputs;
-    use crate::data::TargetBatch;
+    use crate::data::{Inputs, TargetBatch};
+    use crate::program::{Answers, Loss};
     use candle_core::{Device, Tensor};
 
     #[test]
@@ -220,7 +220,8 @@ mod tests {
         let outputs: Vec<f64> = [[1., 0., 0.], [0., 1., 0.], [0., 1., 0.], [0., 0., 1.]].concat();
         let outputs = Tensor::from_vec(outputs, (4, 3), &Device::Cpu).unwrap();
         let labels = vec![0, 1, 2, 2];
-        let scores = ClassScores::of(&[0, 1, 2, 3], &outputs, &TargetBatch::Classes(labels.clone())).unwrap();
+        let scores = Answers::read(&Loss::cross_entropy(), &outputs, &TargetBatch::Classes(labels.clone())).unwrap();
+        let scores = ClassScores::of(&[0, 1, 2, 3], &scores.unwrap());
         let targets = Targets::Classes { labels, num_classes: 3 };
         let mut data = Dataset::new("test".into(), vec![1], Inputs::Bytes(vec![0; 4]), targets, None).unwrap();
         assert!(CleanScores::new(&data, scores.as_ref()).clean_accuracy.is_nan());

@@ -23,7 +23,6 @@ pub use initialise::initialise;
 pub use metrics::{CleanScores, EpochMetrics, Scores};
 pub use save::save;
 pub use snapshots::SnapshotFolder;
-pub use start::with_outputs;
 pub use state::{EpochSeconds, StateFolder};
 pub use track::{Track, TrackedRow};
 
@@ -124,18 +123,20 @@ pub struct TrainOutcome {
 pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<TrainOutcome> {
     let Training { config, architecture, data, test, init, mut states, snapshots } = training;
     config.check()?;
-    let loss = config.loss_for(architecture.loss, data);
-    let config = TrainConfig { loss: Some(loss), ..config.clone() };
+    let loss = config.loss_for(architecture.loss.as_ref(), data);
+    let config = TrainConfig { loss: Some(loss.clone()), ..config.clone() };
     let architecture = Architecture {
-        loss: Some(loss),
+        loss: Some(loss.clone()),
         input_shape: Some(data.sample_shape.clone()),
         normalisation: data.normalisation.clone(),
         weight_decay: config.weight_decay,
         ..architecture
     };
     let network = architecture.network(HashMap::new())?;
-    let buffers = running::fresh(network.program(), config.dtype.dtype())?;
-    let mut network = network.with_buffers(buffers)?;
+    let mut network = match init {
+        Some(_) => network,
+        None => network.with_buffers(running::fresh(network.program(), config.dtype.dtype())?)?,
+    };
     let mut theta = initialise(&network, config.dtype.dtype(), config.seed)?;
     let mut fresh = Vec::new();
     if let Some(file) = init {

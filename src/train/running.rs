@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use rand::seq::SliceRandom;
 
-use super::TrainConfig;
+use super::{TrainConfig, TrainError};
 use crate::Result;
 use crate::data::{Dataset, with_batches};
 use crate::objective::Objective;
@@ -13,7 +13,16 @@ use crate::program::{BatchStatistics, Program, ProgramError, Start};
 use crate::random::{Purpose, substream};
 
 /// The buffers as their operations begin them: mean 0 and variance 1 for every normalisation.
+///
+/// # Errors
+/// [`TrainError::NoFreshBuffers`]: buffers that are no running statistics, such as tables of positions.
 pub(super) fn fresh(program: &Program, dtype: DType) -> Result<HashMap<String, Tensor>> {
+    let running = program.running_statistics();
+    let others = program.buffers.iter().filter(|(name, _)| !running.contains(name.as_str()));
+    let others: Vec<String> = others.map(|(name, _)| name.clone()).collect();
+    if !others.is_empty() {
+        return Err(TrainError::NoFreshBuffers { names: others }.into());
+    }
     let starts = program.starts();
     let buffers = program.buffers.iter().map(|(name, shape)| {
         let value = match starts.get(name.as_str()) {

@@ -91,7 +91,7 @@ impl TrainOutcome {
     /// How it was trained, in one line for captions.
     pub fn statement(&self) -> String {
         let config = &self.config;
-        let loss = config.loss.map_or(String::new(), |loss| format!("{}, ", loss.describe()));
+        let loss = config.loss.as_ref().map_or(String::new(), |loss| format!("{}, ", loss.describe()));
         format!(
             "{} · {loss}{}, learning rate {}, batch {}, weight decay {}, seed {}",
             self.network.about.name,

@@ -7,8 +7,7 @@ use candle_core::{DType, Tensor};
 use super::TrainError;
 use crate::Result;
 use crate::checkpoint::TensorFile;
-use crate::formats::{Architecture, Layer};
-use crate::program::{Network, Op, Operand};
+use crate::program::Network;
 
 /// Parameters and running statistics of `file` in place of the fresh ones; returns the tensors that stay fresh: those
 /// of the last linear layer, where the file has them in another shape or not at all.
@@ -16,7 +15,7 @@ use crate::program::{Network, Op, Operand};
 /// # Errors
 /// [`TrainError::Init`] with every other tensor that is missing or misshapen.
 pub(super) fn from_file(network: &mut Network, fresh: &Tensor, file: &TensorFile) -> Result<(Tensor, Vec<String>)> {
-    let head = head(network);
+    let head = network.program().head();
     let (mut parts, mut kept, mut misfits) = (Vec::new(), Vec::new(), Vec::new());
     for (tensor, values) in network.space().tensors().iter().zip(network.space().split(fresh)?) {
         match fitting(file, &tensor.name, &tensor.shape) {
@@ -47,27 +46,7 @@ pub(super) fn from_file(network: &mut Network, fresh: &Tensor, file: &TensorFile
     Ok((theta, kept))
 }
 
-/// The architecture with `outputs` outputs of its last linear layer.
-pub fn with_outputs(mut architecture: Architecture, outputs: usize) -> Architecture {
-    let last = architecture.layers.iter_mut().rev().find_map(|layer| match layer {
-        Layer::Linear { outputs, .. } => Some(outputs),
-        _ => None,
-    });
-    if let Some(last) = last {
-        *last = outputs;
-    }
-    architecture
-}
-
 fn fitting<'a>(file: &'a TensorFile, name: &str, shape: &[usize]) -> Result<&'a Tensor, String> {
     let found = file.get(name).map_err(|_| format!("no tensor `{name}`"))?;
     if found.dims() == shape { Ok(found) } else { Err(format!("`{name}` is {:?}, not {shape:?}", found.dims())) }
-}
-
-/// Names of the last linear layer's tensors.
-fn head(network: &Network) -> Vec<&str> {
-    let program = network.program();
-    let last = program.nodes.iter().rev().find(|node| matches!(node.operation, Op::Linear(_)));
-    let operands = last.map_or(&[][..], |node| &node.operands[1..]);
-    operands.iter().filter_map(Operand::name).collect()
 }

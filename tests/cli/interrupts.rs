@@ -83,7 +83,7 @@ fn an_analysis_keeps_what_is_finished() {
         let summary: Value = serde_json::from_str(&outcome.out).unwrap();
         let quantities: Vec<&str> =
             summary["summary"].as_array().unwrap().iter().map(|row| row["quantity"].as_str().unwrap()).collect();
-        assert!(quantities.starts_with(&["loss", "accuracy", "gradient_norm"]), "{quantities:?}");
+        assert!(quantities.starts_with(&["loss", "accuracy", "nll", "perplexity", "gradient_norm"]), "{quantities:?}");
         assert_eq!(quantities.contains(&"lambda_max"), eigenpairs, "{name}: {quantities:?}");
         assert_eq!(quantities.contains(&"trace"), name == "slices", "{name}: {quantities:?}");
         assert_eq!(out.join("eigenvectors.safetensors").exists(), eigenpairs);

@@ -10,6 +10,7 @@ mod landscape;
 mod langevin;
 #[cfg(target_os = "linux")]
 mod memory;
+mod programs;
 mod refusals;
 mod results;
 #[cfg(unix)]

@@ -26,8 +26,8 @@ const BATCH_NORM: &str = r#"[
 
 const LOGISTIC: &str = r#"[{"kind": "linear", "in": 2, "out": 3, "weight": "w", "bias": "b"}]"#;
 
-const CROSS_ENTROPY: Loss = Loss::CrossEntropy { label_smoothing: 0.0 };
-const LOSSES: [Loss; 4] = [CROSS_ENTROPY, Loss::CrossEntropy { label_smoothing: 0.2 }, Loss::Mse, Loss::BceWithLogits];
+const CROSS_ENTROPY: Loss = Loss::cross_entropy();
+const LOSSES: [Loss; 4] = [CROSS_ENTROPY, Loss::smoothed(0.2), Loss::Mse {}, Loss::bce_with_logits()];
 
 const ROWS: usize = 13;
 
@@ -35,7 +35,7 @@ const ROWS: usize = 13;
 fn the_residual_is_what_the_hessian_has_beyond_the_ggn() {
     for (layers, train) in [(SMOOTH, false), (BATCH_NORM, false), (BATCH_NORM, true)] {
         for loss in LOSSES {
-            let problem = Problem { train, ..Problem::new(layers, &[1, 4, 4], ROWS, loss, 61) };
+            let problem = Problem { train, ..Problem::new(layers, &[1, 4, 4], ROWS, loss.clone(), 61) };
             let n = problem.dim();
             let mut options = problem.options(DType::F64);
             options.weight_decay = 0.3;
@@ -84,12 +84,12 @@ fn a_product_that_overflows_names_its_shard_and_rows() {
     let mut shards = Vec::new();
     // So few rows make a shard each.
     for guilty in 0..8 {
-        let mut problem = Problem::new(LOGISTIC, &[2], 8, Loss::Mse, 67);
+        let mut problem = Problem::new(LOGISTIC, &[2], 8, Loss::Mse {}, 67);
         problem.theta.fill(0.0);
         let mut inputs = vec![1.0; 16];
         inputs[2 * guilty] = 1e20;
         // Outputs, loss and gradient are 0; the second derivative, 2/3 of the input squared, is beyond 3e38.
-        let targets = Targets::Values { values: vec![0.0; 24], outputs: 3 };
+        let targets = Targets::Values { values: vec![0.0; 24], sample_shape: vec![3] };
         problem.data = Dataset::new("test".into(), vec![2], Inputs::Float64(inputs), targets, None).unwrap();
         let objective = problem.objective(DType::F32);
         let theta = objective.place(&vector(&problem.theta)).unwrap();
@@ -127,8 +127,8 @@ fn outer_products(problem: &Problem, rows: &[usize], centre: &[f64]) -> Vec<f64>
 
 #[test]
 fn the_covariance_is_that_of_the_per_sample_gradients() {
-    for loss in [CROSS_ENTROPY, Loss::Mse] {
-        let problem = Problem { num_shards: 3, ..Problem::new(SMOOTH, &[1, 4, 4], ROWS, loss, 65) };
+    for loss in [CROSS_ENTROPY, Loss::Mse {}] {
+        let problem = Problem { num_shards: 3, ..Problem::new(SMOOTH, &[1, 4, 4], ROWS, loss.clone(), 65) };
         let n = problem.dim();
         let theta = vector(&problem.theta);
         // An L2 term shifts every gradient and the mean alike.
@@ -179,7 +179,7 @@ fn sampled_labels_give_one_of_the_classes_fisher_matrices_as_often_as_the_model_
         .collect();
     let p = probabilities(&problem);
     // Smoothing changes the data's labels, not the model's.
-    problem.loss = Loss::CrossEntropy { label_smoothing: 0.3 };
+    problem.loss = Loss::smoothed(0.3);
     let objective = problem.objective(DType::F64);
     let (mut counts, seeds) = ([0usize; 3], 1200);
     for seed in 0..seeds {
@@ -220,7 +220,7 @@ fn the_sampled_fisher_matrix_is_the_ggn_on_average_and_fixed_for_a_seed() {
         let got = products(&other, &problem.theta, fisher, &block);
         assert_close("another cut", &got, &draws[3], 4096.0 * f64::EPSILON * largest(&draws[3]));
     }
-    let problem = Problem::new(SMOOTH, &[1, 4, 4], ROWS, Loss::Mse, 68);
+    let problem = Problem::new(SMOOTH, &[1, 4, 4], ROWS, Loss::Mse {}, 68);
     let objective = problem.objective(DType::F64);
     let error = CurvatureOperator::new(&objective, &vector(&problem.theta), fisher).err().unwrap();
     let expected =

@@ -14,7 +14,7 @@ const LAYERS: &str = r#"[
     {"kind": "linear", "in": 7, "out": 3, "weight": "a.weight", "bias": "a.bias"}]"#;
 
 fn problem() -> Problem {
-    Problem::new(LAYERS, &[5], 11, Loss::CrossEntropy { label_smoothing: 0.0 }, 23)
+    Problem::new(LAYERS, &[5], 11, Loss::cross_entropy(), 23)
 }
 
 /// The same network with the same weights in a `VarMap`, and its loss.

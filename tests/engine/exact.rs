@@ -25,8 +25,8 @@ const SHARED: &str = r#"[
     {"kind": "linear", "in": 3, "out": 3, "weight": "a.w", "bias": "a.b"}, {"kind": "relu"},
     {"kind": "linear", "in": 3, "out": 3, "weight": "a.w", "bias": "c.b"}]"#;
 
-const CROSS_ENTROPY: Loss = Loss::CrossEntropy { label_smoothing: 0.0 };
-const LOSSES: [Loss; 4] = [CROSS_ENTROPY, Loss::CrossEntropy { label_smoothing: 0.2 }, Loss::Mse, Loss::BceWithLogits];
+const CROSS_ENTROPY: Loss = Loss::cross_entropy();
+const LOSSES: [Loss; 4] = [CROSS_ENTROPY, Loss::smoothed(0.2), Loss::Mse {}, Loss::bce_with_logits()];
 
 const ROWS: usize = 11;
 const DECAY: f64 = 0.03;
@@ -60,7 +60,7 @@ fn diagonals_and_traces_are_those_of_the_dense_matrices() {
         [(RESIDUAL, &[1, 4, 4][..], true), (SMOOTH, &[1, 4, 4], false), (SHARED, &[3], false)]
     {
         for loss in LOSSES {
-            let problem = Problem::new(layers, shape, ROWS, loss, 81);
+            let problem = Problem::new(layers, shape, ROWS, loss.clone(), 81);
             let n = problem.dim();
             let objective = decayed(&problem, DType::F64);
             let what = format!("{loss:?}, affine {affine}");

@@ -10,11 +10,11 @@ use flatness::train::initialise;
 
 use crate::support::{random, tensor, values};
 
-const LOSS: Loss = Loss::CrossEntropy { label_smoothing: 0.0 };
+const LOSS: Loss = Loss::cross_entropy();
 
 /// Operations recorded, and the gradient of each tensor.
 fn run<V: Value>(network: &Network, params: &[V], fixed: &[bool], train: bool) -> (usize, Vec<Option<V>>) {
-    let mode = if train { Mode::Train { dropout: None } } else { Mode::Eval };
+    let mode = if train { Mode::Train { draws: None } } else { Mode::Eval };
     let mut tape = Tape::<V>::new(Saved::Everything);
     let x = tensor(&mut random(71), &[3, 3, 16, 16], DType::F32);
     let output = network.forward_with_fixed(&mut tape, (params, fixed), vec![x], mode).unwrap().output;

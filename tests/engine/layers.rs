@@ -13,9 +13,9 @@ use crate::support::*;
 const ROWS: usize = 5;
 
 const LOSSES: [(Loss, Formula); 3] = [
-    (Loss::CrossEntropy { label_smoothing: 0.15 }, Formula::CrossEntropy { smoothing: 0.15 }),
-    (Loss::Mse, Formula::SquaredError),
-    (Loss::BceWithLogits, Formula::BinaryCrossEntropy),
+    (Loss::smoothed(0.15), Formula::CrossEntropy { smoothing: 0.15 }),
+    (Loss::Mse {}, Formula::SquaredError),
+    (Loss::bce_with_logits(), Formula::BinaryCrossEntropy),
 ];
 
 /// The reference's view of a problem.

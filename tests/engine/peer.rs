@@ -28,8 +28,9 @@ fn by_candle(problem: &Problem, model: impl Fn(VarBuilder<'_>, &Tensor) -> Tenso
             candle_nn::loss::cross_entropy(&outputs, &labels).unwrap()
         }
         flatness::data::Targets::Tokens { .. } => panic!("no tokens here"),
-        flatness::data::Targets::Values { values, outputs: width } => {
-            let shape = (values.len() / width, *width);
+        flatness::data::Targets::Values { values, sample_shape } => {
+            let width = sample_shape[0];
+            let shape = (values.len() / width, width);
             let targets = Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
             candle_nn::loss::mse(&outputs, &targets).unwrap()
         }
@@ -52,7 +53,7 @@ fn an_mlp_with_tanh() {
     let layers = r#"[
         {"kind": "linear", "in": 5, "out": 7, "weight": "a.weight", "bias": "a.bias"}, {"kind": "tanh"},
         {"kind": "linear", "in": 7, "out": 3, "weight": "b.weight", "bias": "b.bias"}]"#;
-    for loss in [Loss::CrossEntropy { label_smoothing: 0.0 }, Loss::Mse] {
+    for loss in [Loss::cross_entropy(), Loss::Mse {}] {
         compare(&Problem::new(layers, &[5], 11, loss, 21), |vb, x| {
             let hidden = candle_nn::linear(5, 7, vb.pp("a")).unwrap().forward(x).unwrap().tanh().unwrap();
             candle_nn::linear(7, 3, vb.pp("b")).unwrap().forward(&hidden).unwrap()
@@ -68,7 +69,7 @@ fn convolutions_with_groups_and_stride() {
         {"kind": "conv2d", "in": 4, "out": 6, "kernel": 2, "stride": 2, "groups": 2, "weight": "b.weight"},
         {"kind": "tanh"}, {"kind": "flatten"},
         {"kind": "linear", "in": 36, "out": 3, "weight": "c.weight", "bias": "c.bias"}]"#;
-    let loss = Loss::CrossEntropy { label_smoothing: 0.0 };
+    let loss = Loss::cross_entropy();
     compare(&Problem::new(layers, &[2, 5, 7], 6, loss, 22), |vb, x| {
         let padded = Conv2dConfig { padding: 1, ..Default::default() };
         let strided = Conv2dConfig { stride: 2, groups: 2, ..Default::default() };

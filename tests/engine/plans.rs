@@ -22,7 +22,7 @@ const LAYERS: &str = r#"[
     {"kind": "linear", "in": 6, "out": 3, "weight": "c.w", "bias": "c.b"}]"#;
 
 const SHAPE: [usize; 3] = [2, 5, 8];
-const LOSS: Loss = Loss::CrossEntropy { label_smoothing: 0.0 };
+const LOSS: Loss = Loss::cross_entropy();
 
 fn problem(train: bool) -> Problem {
     Problem { train, ..Problem::new(LAYERS, &SHAPE, 23, LOSS, 31) }
@@ -160,7 +160,7 @@ fn batch_statistics_results_do_not_depend_on_threads() {
             let report = objective.gradient(&theta, &mut ()).unwrap();
             let all: Vec<usize> = (0..400).collect();
             let training = objective
-                .training_gradient(&theta, &objective.batch(&all).unwrap(), Mode::Train { dropout: None })
+                .training_gradient(&theta, &objective.batch(&all).unwrap(), Mode::Train { draws: None })
                 .unwrap();
             let mut results = vec![vec![report.evaluation.loss], values(&report.gradient), values(&training.gradient)];
             results.extend(training.statistics.iter().flat_map(|s| [values(&s.mean), values(&s.var)]));
@@ -182,7 +182,7 @@ fn running_statistics_of_a_training_pass() {
     let objective = problem.objective(DType::F64);
     let theta = vector(&problem.theta);
     let report =
-        objective.training_gradient(&theta, &objective.batch(&rows).unwrap(), Mode::Train { dropout: None }).unwrap();
+        objective.training_gradient(&theta, &objective.batch(&rows).unwrap(), Mode::Train { draws: None }).unwrap();
     let named: Vec<(&str, &str, f64)> =
         report.statistics.iter().map(|s| (s.running_mean.as_str(), s.running_var.as_str(), s.momentum)).collect();
     assert_eq!(named, [("n.mean", "n.var", 0.3), ("m.mean", "m.var", 0.1)]);
@@ -206,12 +206,12 @@ fn dropout_draws_in_training_only() {
     let layers = r#"[
         {"kind": "linear", "in": 3, "out": 40, "weight": "a.w"}, {"kind": "dropout", "p": 0.25},
         {"kind": "linear", "in": 40, "out": 3, "weight": "b.w"}]"#;
-    let problem = Problem::new(layers, &[3], 50, Loss::Mse, 37);
+    let problem = Problem::new(layers, &[3], 50, Loss::Mse {}, 37);
     let objective = problem.objective(DType::F64);
     let theta = vector(&problem.theta);
     let all: Vec<usize> = (0..50).collect();
     let pass = |seed: Option<u64>| {
-        let mode = Mode::Train { dropout: seed.map(random) };
+        let mode = Mode::Train { draws: seed.map(random) };
         objective.training_gradient(&theta, &objective.batch(&all).unwrap(), mode).unwrap()
     };
     assert_eq!(values(&pass(Some(1)).gradient), values(&pass(Some(1)).gradient));

@@ -60,7 +60,7 @@ fn rows(shape: &[usize], rows: usize) -> Dataset {
     Dataset::new("test".into(), shape.to_vec(), inputs, Targets::Classes { labels, num_classes: 3 }, None).unwrap()
 }
 
-const CROSS_ENTROPY: Loss = Loss::CrossEntropy { label_smoothing: 0.1 };
+const CROSS_ENTROPY: Loss = Loss::smoothed(0.1);
 
 fn options(loss: Loss) -> ObjectiveOptions {
     ObjectiveOptions { dtype: DType::F64, ..ObjectiveOptions::new(loss) }
@@ -381,7 +381,7 @@ fn what_depends_on_constants_alone_is_evaluated_once_and_in_f64() {
         .output("z");
     let data = rows(&[4], 5);
     for dtype in [DType::F64, DType::F32] {
-        let options = ObjectiveOptions { dtype, ..options(Loss::CrossEntropy { label_smoothing: 0.0 }) };
+        let options = ObjectiveOptions { dtype, ..options(Loss::cross_entropy()) };
         let objective = Objective::new(&network, &data, options).unwrap();
         let at = objective.place(&vector(&theta(&network))).unwrap();
         let norm = largest(&values(&objective.gradient(&at, &mut ()).unwrap().gradient.to_dtype(DType::F64).unwrap()));
@@ -405,7 +405,7 @@ fn an_indefinite_loss_of_the_program_has_exact_traces_too() {
     };
     let network = write(Writer::new(&[("w", &[3, 4]), ("b", &[3])]));
     let data = rows(&[4], 6);
-    let objective = Objective::new(&network, &data, options(Loss::Program)).unwrap();
+    let objective = Objective::new(&network, &data, options(Loss::Program {})).unwrap();
     let (theta, n) = (theta(&network), objective.dim());
     let dense = dense(&objective, &theta, Curvature::Hessian);
     let expected = differences(&objective, &theta);
@@ -441,7 +441,7 @@ fn a_loss_that_reads_parameters_past_the_outputs_has_a_hessian_and_no_ggn() {
         .line("l", Add {}, &["r", "n"])
         .output_and_loss("y", "l");
     let data = rows(&[4], 4);
-    let objective = Objective::new(&network, &data, options(Loss::Program)).unwrap();
+    let objective = Objective::new(&network, &data, options(Loss::Program {})).unwrap();
     let theta = theta(&network);
     let expected = differences(&objective, &theta);
     for (got, expected) in dense(&objective, &theta, Curvature::Hessian).iter().zip(&expected) {

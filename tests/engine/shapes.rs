@@ -22,8 +22,8 @@ fn classes(labels: &[u32], num_classes: usize) -> Targets {
 fn dataset(shape: &[usize], targets: Targets) -> Dataset {
     let rows = match &targets {
         Targets::Classes { labels, .. } => labels.len(),
-        Targets::Tokens { labels, per_row, .. } => labels.len() / per_row,
-        Targets::Values { values, outputs } => values.len() / outputs,
+        Targets::Tokens { labels, sample_shape, .. } => labels.len() / sample_shape.iter().product::<usize>(),
+        Targets::Values { values, sample_shape } => values.len() / sample_shape.iter().product::<usize>(),
     };
     let inputs = Inputs::Float64(uniform(&mut random(41), rows * shape.iter().product::<usize>(), -1.0, 1.0));
     Dataset::new("test".into(), shape.to_vec(), inputs, targets, None).unwrap()
@@ -41,7 +41,7 @@ fn run(layers: &str, data: &Dataset, loss: Loss, batch_norm: BatchNormMode) -> R
     Ok(objective.gradient(&theta, &mut ())?.evaluation.loss)
 }
 
-const CROSS_ENTROPY: Loss = Loss::CrossEntropy { label_smoothing: 0.0 };
+const CROSS_ENTROPY: Loss = Loss::cross_entropy();
 
 /// Layers for images `[2, 5, 6]`, the place that the error must name, and a part of its text.
 #[rustfmt::skip]
@@ -180,37 +180,38 @@ const HEAD: &str = r#"[{"kind": "linear", "in": 2, "out": 3, "weight": "w", "bia
 #[test]
 fn targets_that_a_loss_cannot_take() {
     let labels = dataset(&[2], classes(&[0, 1, 2], 3));
-    let real = dataset(&[2], Targets::Values { values: vec![0.5; 9], outputs: 3 });
+    let real = dataset(&[2], Targets::Values { values: vec![0.5; 6], sample_shape: vec![2] });
+    let negative = dataset(&[2], Targets::Values { values: vec![-0.5; 9], sample_shape: vec![3] });
     for (data, loss, word) in [
-        (&labels, Loss::Mse, "class labels"),
-        (&labels, Loss::BceWithLogits, "class labels"),
+        (&labels, Loss::Mse {}, "class labels"),
+        (&labels, Loss::bce_with_logits(), "class labels"),
         (&real, CROSS_ENTROPY, "real targets"),
+        (&negative, CROSS_ENTROPY, "real targets"),
+        (&real, Loss::Mse {}, "real targets"),
     ] {
-        match run(HEAD, data, loss, BatchNormMode::Eval) {
-            Err(Error::Program(error @ ProgramError::Targets { outputs: 3, .. })) => {
+        match run(HEAD, data, loss.clone(), BatchNormMode::Eval) {
+            Err(Error::Program(error @ ProgramError::Targets { .. })) => {
                 assert!(error.to_string().contains(word), "{error}");
                 assert!(error.hint().is_some());
             }
             other => panic!("{loss:?} gave {other:?}"),
         }
     }
-    // Labels and widths that no output stands for are found before the first pass, whichever row they are in.
+    // Labels that no output stands for are found before the first pass, whichever row they are in.
     let wide = dataset(&[2], classes(&[0, 1, 3], 4));
     let error = run(HEAD, &wide, CROSS_ENTROPY, BatchNormMode::Eval).unwrap_err();
-    assert_eq!(error.to_string(), "data: row 2 has label 3, but the model has 3 outputs");
-    let narrow = dataset(&[2], Targets::Values { values: vec![0.5; 6], outputs: 2 });
-    assert!(matches!(run(HEAD, &narrow, Loss::Mse, BatchNormMode::Eval), Err(Error::Data(_))));
+    assert_eq!(error.to_string(), "data: row 2 has label 3, but the model has 3 classes");
 }
 
 #[test]
 fn one_logit_tells_two_classes_apart() {
     let layers = r#"[{"kind": "linear", "in": 2, "out": 1, "weight": "w", "bias": "b"}]"#;
     let data = dataset(&[2], classes(&[0, 1, 1, 0], 2));
-    let from_labels = run(layers, &data, Loss::BceWithLogits, BatchNormMode::Eval).unwrap();
-    let real = dataset(&[2], Targets::Values { values: vec![0.0, 1.0, 1.0, 0.0], outputs: 1 });
-    assert_eq!(run(layers, &real, Loss::BceWithLogits, BatchNormMode::Eval).unwrap(), from_labels);
+    let from_labels = run(layers, &data, Loss::bce_with_logits(), BatchNormMode::Eval).unwrap();
+    let real = dataset(&[2], Targets::Values { values: vec![0.0, 1.0, 1.0, 0.0], sample_shape: vec![1] });
+    assert_eq!(run(layers, &real, Loss::bce_with_logits(), BatchNormMode::Eval).unwrap(), from_labels);
     let three = dataset(&[2], classes(&[0, 1, 2], 3));
-    assert!(run(layers, &three, Loss::BceWithLogits, BatchNormMode::Eval).is_err());
+    assert!(run(layers, &three, Loss::bce_with_logits(), BatchNormMode::Eval).is_err());
 }
 
 #[test]

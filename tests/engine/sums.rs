@@ -51,7 +51,7 @@ fn everything(problem: &Problem, dtype: DType, threads: usize, memory_bytes: usi
     keep("row losses".into(), objective.row_losses(&theta, &mut ()).unwrap());
     let rows: Vec<usize> = (0..problem.data.len()).collect();
     let batch = objective.batch(&rows).unwrap();
-    let training = objective.training_gradient(&theta, &batch, Mode::Train { dropout: None }).unwrap();
+    let training = objective.training_gradient(&theta, &batch, Mode::Train { draws: None }).unwrap();
     keep("training gradient".into(), values(&training.gradient));
     let mut patterns: Vec<Pattern> = Vec::new();
     keep("pattern".into(), values(&objective.gradient_with_patterns(&theta, &mut patterns).unwrap()));
@@ -75,9 +75,9 @@ fn everything(problem: &Problem, dtype: DType, threads: usize, memory_bytes: usi
 
 #[test]
 fn threads_change_no_bit() {
-    let loss = Loss::CrossEntropy { label_smoothing: 0.1 };
+    let loss = Loss::smoothed(0.1);
     for (layers, dtype) in [(LAYERS, DType::F32), (LAYERS, DType::F64), (PLAIN, DType::F32)] {
-        let problem = Problem { num_shards: 9, ..Problem::new(layers, &[2, 4, 8], 211, loss, 50) };
+        let problem = Problem { num_shards: 9, ..Problem::new(layers, &[2, 4, 8], 211, loss.clone(), 50) };
         // Many pieces of one micro-batch; pieces of several; few pieces; one piece of one row at a time.
         for memory_bytes in [2 << 30, 3_000_000, 400_000, 1] {
             let one = everything(&problem, dtype, 1, memory_bytes);

@@ -110,17 +110,18 @@ impl Problem {
         let theta = uniform(&mut rng, network.space().dim(), -0.8, 0.8);
         let inputs = Inputs::Float64(uniform(&mut rng, rows * shape.iter().product::<usize>(), -1.0, 1.0));
         let targets = match loss {
-            Loss::CrossEntropy { .. } => {
+            Loss::CrossEntropy(_) => {
                 Targets::Classes { labels: (0..rows as u32).map(|row| (2 * row + 1) % 3).collect(), num_classes: 3 }
             }
-            _ => Targets::Values { values: uniform(&mut rng, 3 * rows, 0.0, 1.0), outputs: 3 },
+            _ => Targets::Values { values: uniform(&mut rng, 3 * rows, 0.0, 1.0), sample_shape: vec![3] },
         };
         let data = Dataset::new("test".into(), shape.to_vec(), inputs, targets, None).unwrap();
         Self { network, data, theta, loss, train: false, num_shards: 16 }
     }
 
     pub fn options(&self, dtype: DType) -> ObjectiveOptions {
-        let mut options = ObjectiveOptions { dtype, num_shards: self.num_shards, ..ObjectiveOptions::new(self.loss) };
+        let mut options =
+            ObjectiveOptions { dtype, num_shards: self.num_shards, ..ObjectiveOptions::new(self.loss.clone()) };
         options.batch_norm = if self.train { BatchNormMode::Train } else { BatchNormMode::Eval };
         options.execution.threads = 2;
         options

@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser};
 use serde_json::{Map, Value, json};
 
 use super::super::analyze_args::AnalyzeArgs;
-use super::super::args::parse_loss;
+use super::super::loss::parse_loss;
 use super::super::session::SessionArgs;
 use super::super::sharpness::SharpnessArgs;
 use super::super::train_args::TrainArgs;
@@ -14,7 +14,7 @@ use super::super::train_plan::is_architecture;
 use super::super::{Cli, CliError, Command};
 use crate::Result;
 use crate::checkpoint::TensorFile;
-use crate::data::DataSpec;
+use crate::data::{DataSpec, TokenFile};
 use crate::experiment::{Cell, Experiment, ExperimentError, Plan, ResolvedStep, Settings, StepKind, arguments};
 
 /// Options that do not change a number, or that the configuration states in its own words. What is in neither list
@@ -72,7 +72,7 @@ const MEASURED: [&str; 20] = [
 ];
 
 /// Sources of data with a file or folder after the colon.
-const IN_FILES: [&str; 5] = ["mnist", "cifar10", "cifar100", "images", "tensors"];
+const IN_FILES: [&str; 6] = ["mnist", "cifar10", "cifar100", "images", "tensors", "tokens"];
 
 /// The cells of `experiment`, checked, with `threads` threads for each run unless the file says otherwise.
 ///
@@ -239,7 +239,11 @@ impl Translator<'_> {
         let Some((kind, place)) = text.split_once(':').filter(|(kind, _)| IN_FILES.contains(kind)) else {
             return Ok(());
         };
-        let path = self.directory.join(place);
+        let file = match kind {
+            "tokens" => place.parse::<TokenFile>().map_err(crate::Error::from)?.file,
+            _ => place.into(),
+        };
+        let path = self.directory.join(file);
         if path.exists() {
             return Ok(());
         }

@@ -6,8 +6,7 @@ mod resnet;
 mod resnet_cifar;
 mod vit;
 
-use super::{Architecture, Extent, GeluForm, Layer, ModelError};
-use crate::program::BatchNormMode;
+use super::{Architecture, Body, Extent, GeluForm, Layer, LayerList, ModelError};
 use resnet::Depth;
 use vit::Sizes;
 
@@ -39,20 +38,11 @@ pub fn family(text: &str, input: &[usize], outputs: usize) -> Result<Architectur
         "vit-b16" => vit::layers(Sizes::B16, &arguments, input, outputs).map_err(bad)?,
         _ => return Err(ModelError::UnknownFamily { name: name.into(), nearest: crate::nearest(name, FAMILIES) }),
     };
-    let mut architecture = Architecture {
-        name: text.into(),
-        layers,
-        loss: None,
-        input_shape: Some(input.to_vec()),
-        param_order: None,
-        normalisation: None,
-        weight_decay: 0.0,
-        batch_norm_mode: BatchNormMode::Eval,
-    };
+    let mut list = LayerList { layers, param_order: None };
     if name.starts_with("vit") {
-        architecture.param_order = Some(vit::param_order(&architecture)?);
+        list.param_order = Some(vit::param_order(&list)?);
     }
-    Ok(architecture)
+    Ok(Architecture { input_shape: Some(input.to_vec()), ..Architecture::new(text, Body::Layers(list)) })
 }
 
 /// A number of channels, layers or pixels: 1 to 2^20, so that products of three fit.
@@ -158,7 +148,11 @@ mod tests {
 
     #[test]
     fn the_stem_follows_the_image() {
-        let begins = |text: &str, size: usize| match &family(text, &[3, size, size], 10).unwrap().layers[0] {
+        let layers = |text: &str, size: usize| match family(text, &[3, size, size], 10).unwrap().body {
+            Body::Layers(list) => list.layers,
+            Body::Program { .. } => unreachable!("families are lists of layers"),
+        };
+        let begins = |text: &str, size: usize| match &layers(text, size)[0] {
             Layer::Conv2d { kernel, stride, .. } => (kernel.0[0], stride.0[0]),
             other => panic!("begins with {}", other.kind()),
         };

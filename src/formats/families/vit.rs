@@ -2,7 +2,7 @@
 
 use super::{image, linear, size};
 use crate::formats::layers::{BlockActivation, NormPlace, TransformerBlock};
-use crate::formats::{Architecture, Extent, GeluForm, Layer, ModelError};
+use crate::formats::{Extent, GeluForm, Layer, LayerList, ModelError};
 
 /// What a transformer is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,9 +100,8 @@ fn block(index: usize, dim: usize, heads: usize, mlp: usize) -> Layer {
 }
 
 /// timm's order: class token and positions come before the patch embedding.
-pub(super) fn param_order(architecture: &Architecture) -> Result<Vec<String>, ModelError> {
-    let mut names: Vec<String> =
-        architecture.param_space()?.tensors().iter().map(|tensor| tensor.name.clone()).collect();
+pub(super) fn param_order(list: &LayerList) -> Result<Vec<String>, ModelError> {
+    let mut names: Vec<String> = list.param_space()?.tensors().iter().map(|tensor| tensor.name.clone()).collect();
     // Stable: the rest stays in the order of the layers.
     names.sort_by_key(|name| ["cls_token", "pos_embed"].iter().position(|first| first == name).unwrap_or(2));
     Ok(names)

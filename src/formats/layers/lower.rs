@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::layer::Layer;
-use super::{Architecture, GeluForm};
+use super::{GeluForm, LayerList};
 use crate::Result;
 use crate::program::{
     Add, AvgPool2d, BatchNorm, Cat, Conv2d, Dropout, Expand, Expect, Expected, Flatten, Function, GroupNorm, Input,
@@ -11,17 +11,17 @@ use crate::program::{
     ScaledDotProductAttention, Select, Size, Slice, Unary, Unflatten,
 };
 
-/// The program of an architecture: the same tensors, names and order.
+/// The program of a list of layers: the same tensors, names and order.
 ///
 /// # Errors
 /// Conflicting shapes, a bad `param_order`, or a layer whose fields contradict one another.
-pub(super) fn lower(architecture: &Architecture) -> Result<Program> {
-    let (parameters, buffers) = (architecture.param_space()?, architecture.buffers()?);
+pub(in crate::formats) fn lower(list: &LayerList) -> Result<Program> {
+    let (parameters, buffers) = (list.param_space()?, list.buffers()?);
     let tensors = parameters.tensors().iter().map(|tensor| &tensor.name);
     let taken = tensors.chain(buffers.iter().map(|(name, _)| name)).cloned().collect();
     let mut lowering = Lowering { nodes: Vec::new(), taken };
     let input = lowering.fresh("x");
-    let output = lowering.list(&architecture.layers, input.clone(), "layers")?;
+    let output = lowering.list(&list.layers, input.clone(), "layers")?;
     let inputs = vec![Input { name: input, kind: Kind::Float }];
     Ok(Program { inputs, parameters, buffers, constants: Vec::new(), nodes: lowering.nodes, output, loss: None })
 }

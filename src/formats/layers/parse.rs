@@ -26,7 +26,10 @@ fn layer(value: &Value, at: &str, tokens: Tokens) -> Result<Option<Layer>, Model
     let object = value.as_object().ok_or_else(|| field("expected a table with the field `kind`".into()))?;
     let kind = object.get("kind").and_then(Value::as_str).ok_or_else(|| field("the field `kind` is missing".into()))?;
     let layer = match kind {
-        "identity" => return Ok(None),
+        "identity" => {
+            known_fields(object, &["kind"], at)?;
+            return Ok(None);
+        }
         "sequence" => {
             known_fields(object, &["kind", "layers"], at)?;
             let list = object.get("layers").unwrap_or(&Value::Null);
@@ -64,7 +67,11 @@ fn layer(value: &Value, at: &str, tokens: Tokens) -> Result<Option<Layer>, Model
                 block.expand()
             } else {
                 tokens.complete(kind, &mut object);
-                serde_json::from_value(Value::Object(object)).map_err(misread)?
+                let layer = serde_json::from_value(Value::Object(object.clone())).map_err(misread)?;
+                if is_plain(&layer) {
+                    known_fields(&object, &["kind"], at)?;
+                }
+                layer
             }
         }
         kind => {
@@ -93,6 +100,21 @@ fn bounded(object: &Map<String, Value>, at: &str) -> Result<(), ModelError> {
 fn known_fields(object: &Map<String, Value>, known: &[&str], at: &str) -> Result<(), ModelError> {
     match object.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),
-        Some(key) => Err(ModelError::Field { at: at.into(), reason: format!("unknown field `{key}`") }),
+        Some(key) => Err(ModelError::Field { at: at.into(), reason: unknown_field(key, known) }),
     }
+}
+
+/// In the words that serde has for it.
+pub(in crate::formats) fn unknown_field(key: &str, known: &[&str]) -> String {
+    let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+    match known.as_slice() {
+        [one] => format!("unknown field `{key}`, expected {one}"),
+        all => format!("unknown field `{key}`, expected one of {}", all.join(", ")),
+    }
+}
+
+/// Whether a layer has no fields: then serde lets any others pass.
+fn is_plain(layer: &Layer) -> bool {
+    use Layer::{Flatten, GlobalAvgPool2d, Relu, Sigmoid, Silu, Softplus, Tanh};
+    matches!(layer, Relu | Silu | Tanh | Sigmoid | Softplus | GlobalAvgPool2d | Flatten)
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::schema::{Graph, Node, Symbols, TensorMeta, float, kind, name, union};
 use super::values::{Sharing, Values};
-use crate::program::{Argument, Call, Kind, Lines, Operand, Place, Size, Step, Steps, read};
+use crate::program::{Argument, Call, Kind, Lines, Op, Operand, Place, Size, Step, Steps, read};
 
 /// Reads nodes one by one.
 pub(super) struct Reader {
@@ -44,9 +44,9 @@ impl Said {
 }
 
 impl Reader {
-    pub(super) fn new(taken: impl IntoIterator<Item = String>) -> Self {
+    pub(super) fn new(taken: impl IntoIterator<Item = String>, in_training: bool) -> Self {
         let (values, unsupported) = (Values::default(), BTreeMap::new());
-        Self { lines: Lines::new(taken), values, sizes: HashMap::new(), said: HashMap::new(), unsupported }
+        Self { lines: Lines::new(taken, in_training), values, sizes: HashMap::new(), said: HashMap::new(), unsupported }
     }
 
     /// Notes what a graph says of its sizes and values; what cannot be understood is missed where it is needed.
@@ -114,7 +114,13 @@ impl Reader {
                 Err(reason) => return Ok(Err(reason)),
             };
         }
-        let start = self.lines.nodes.len();
+        // Running averages are not the graph's business: they are kept from the statistics of each pass.
+        let counts = matches!(arguments.get("self"), Some(Argument::Value(Operand::Name(name))) if name.ends_with("num_batches_tracked"));
+        if in_place && counts {
+            outputs.iter().for_each(|output| self.values.define(output, Operand::Number(0.0), true));
+            return Ok(Ok(()));
+        }
+        let (start, in_training) = (self.lines.nodes.len(), self.lines.in_training());
         let idle = ["alias", "contiguous", "clone", "lift_fresh_copy", "lift_fresh", "positive"].contains(&name);
         let made = outputs.first().and_then(|name| self.said.get(*name));
         let made = made.map(|said| (said.kind, said.shape.clone()));
@@ -138,8 +144,13 @@ impl Reader {
         }
         for (output, result) in outputs.iter().zip(results) {
             let made = self.lines.nodes[start..].iter().find(|node| Some(node.name.as_str()) == result.name());
-            let step = made.map(|node| node.operation.clone());
-            match (self.sharing(name, [first, Some(output)]), first) {
+            // In eval mode PyTorch's dropout gives what it was given.
+            let step = made.map(|node| node.operation.clone()).filter(|step| !matches!(step, Op::Dropout(_)));
+            let sharing = match name {
+                "dropout" if in_training => Sharing::Nothing,
+                _ => self.sharing(name, [first, Some(output)]),
+            };
+            match (sharing, first) {
                 (Sharing::Nothing, _) | (_, None) => self.values.define(output, result, true),
                 (sharing, Some(first)) => self.values.define_view(output, first, step, result, sharing),
             }

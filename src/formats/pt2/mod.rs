@@ -1,6 +1,9 @@
-//! Archives of torch.export as programs. Nothing in them is executed, and pickles inside are not read.
+//! What torch.export writes as programs: its archives, and the files of `tools/export_torch.py`, which bring its graphs of
+//! both modes beside the weights. Nothing in them is executed, and pickles inside are not read.
 
+mod file;
 mod graph;
+mod outputs;
 mod schema;
 mod tensors;
 #[cfg(test)]
@@ -19,26 +22,44 @@ use super::ModelError;
 use crate::Result;
 use crate::archive::Archive;
 use crate::autodiff::{ParamKind, ParamSpace};
-use crate::program::{Input, Kind, Op, Operand, Place, Program};
+use crate::data::Normalisation;
+use crate::program::{Input, Kind, Loss, Op, Operand, Place, Program};
 
-/// The schema that is read.
-const SCHEMA: u64 = 8;
+/// The schemas that are read: those of torch 2.5 to 2.15.
+const SCHEMAS: std::ops::RangeInclusive<u64> = 7..=8;
 
 /// What an archive holds.
 #[derive(Debug)]
 pub struct Exported {
     /// The program, its parameters in the order of `named_parameters()`.
     pub program: Program,
+    /// The program of training, where the file has one of its own.
+    pub training: Option<Program>,
     /// The values of the program's buffers by name, f64.
     pub buffers: HashMap<String, Tensor>,
     /// All parameters, f64 `[n]`.
     pub theta: Tensor,
+    /// What the exporter was told besides; archives of torch.export say none of it.
+    pub about: Option<Said>,
     /// Shape of one sample of the only input; `None` where there are several.
     pub input_shape: Option<Vec<usize>>,
     /// The widest type of the weights in the file.
     pub stored_dtype: DType,
     /// Whether half-precision weights were widened.
     pub widened: bool,
+}
+
+/// What `tools/export_torch.py` was told of a network.
+#[derive(Debug)]
+pub struct Said {
+    /// For titles.
+    pub name: String,
+    /// Its loss.
+    pub loss: Option<Loss>,
+    /// Of its training data.
+    pub normalisation: Option<Normalisation>,
+    /// The L2 coefficient it was trained with.
+    pub weight_decay: f64,
 }
 
 impl Exported {
@@ -53,12 +74,12 @@ impl Exported {
         }
     }
 
-    /// Reads an archive; `origin` names it in errors.
+    /// Reads an archive; `origin` names it in errors, and `output` the network's output where the module gives several.
     ///
     /// # Errors
     /// [`ModelError::Archive`] for one that is damaged or of an older layout; [`ModelError::Unsupported`] with all operations
     /// that cannot be read; [`ModelError::FixedBatch`].
-    pub fn read(bytes: &[u8], origin: &str) -> Result<Self> {
+    pub fn read(bytes: &[u8], origin: &str, output: Option<&str>) -> Result<Self> {
         let wrong = |reason: String| ModelError::Archive { origin: origin.into(), reason };
         let archive = Archive::open(bytes).map_err(wrong)?;
         if archive.names().any(|name| name.ends_with("serialized_exported_program.json")) {
@@ -69,16 +90,17 @@ impl Exported {
         let text = archive.entry(entry).map_err(wrong)?;
         let model: Model =
             serde_json::from_slice(text).map_err(|error| wrong(format!("models/model.json: {error}")))?;
-        if model.schema_version.major != SCHEMA {
-            return Err(wrong(format!("its schema is {}, expected {SCHEMA}", model.schema_version.major)).into());
-        }
         let weights = Tensors::open(&archive, top, "weights").map_err(wrong)?;
         let constants = Tensors::open(&archive, top, "constants").map_err(wrong)?;
-        let mut building = Building { model: &model, symbols: Symbols::default(), given: Given::default() };
-        building.given(&weights, &constants).map_err(|failure| failure.into_error(origin))?;
-        building.finish().map_err(|failure| failure.into_error(origin))
+        let tensor = |name: &str, _: Kind| Ok(weights.get(name)?.or(constants.get(name)?));
+        Building::of(&model, &tensor, false)
+            .and_then(|analysis| analysis.exported(None, output))
+            .map_err(|failure| failure.into_error(origin))
     }
 }
+
+/// A tensor by its name in the module and the kind that the graph says it has.
+type Lookup<'a> = &'a dyn Fn(&str, Kind) -> Result<Option<Stored>, String>;
 
 /// Why an archive cannot be read.
 enum Failure {
@@ -126,11 +148,22 @@ struct Building<'a> {
     model: &'a Model,
     symbols: Symbols,
     given: Given,
+    in_training: bool,
 }
 
-impl Building<'_> {
+impl<'a> Building<'a> {
+    /// A graph with its tensors.
+    fn of(model: &'a Model, tensor: Lookup<'_>, in_training: bool) -> Result<Self, Failure> {
+        if !SCHEMAS.contains(&model.schema_version.major) {
+            return Err(format!("its schema is {}, expected 7 or 8", model.schema_version.major).into());
+        }
+        let mut building = Self { model, symbols: Symbols::default(), given: Given::default(), in_training };
+        building.given(tensor)?;
+        Ok(building)
+    }
+
     /// Inputs, parameters, buffers and constants in the order of the signature.
-    fn given(&mut self, weights: &Tensors<'_>, constants: &Tensors<'_>) -> Result<(), Failure> {
+    fn given(&mut self, tensor: Lookup<'_>) -> Result<(), Failure> {
         let mut places: HashMap<(String, i64, Vec<i64>, Vec<usize>), String> = HashMap::new();
         for spec in &self.model.graph_module.signature.input_specs {
             let (kind, content) = union(spec)?;
@@ -139,12 +172,8 @@ impl Building<'_> {
                 "parameter" | "buffer" | "tensor_constant" => {
                     let graph_name = name(&content["arg"])?.to_owned();
                     let own = content[format!("{kind}_name")].as_str().ok_or("a tensor has no name")?;
-                    let stored = match weights.get(own)? {
-                        Some(stored) => stored,
-                        None => {
-                            constants.get(own)?.ok_or_else(|| format!("it holds no data for the tensor `{own}`"))?
-                        }
-                    };
+                    let stored = tensor(own, self.meta(&graph_name)?.kind()?)?;
+                    let stored = stored.ok_or_else(|| format!("it holds no data for the tensor `{own}`"))?;
                     let Stored { tensor, dtype, requires_grad, storage } = stored;
                     let key = (storage.0, storage.1, storage.2, tensor.dims().to_vec());
                     let trainable = kind == "parameter" && requires_grad && tensor.dtype() == DType::F64;
@@ -217,11 +246,34 @@ impl Building<'_> {
         Ok(())
     }
 
-    /// The nodes, and what they leave.
-    fn finish(mut self) -> Result<Exported, Failure> {
+    /// With the program of training, where there is one.
+    fn exported(self, training: Option<Self>, wanted: Option<&str>) -> Result<Exported, Failure> {
+        let (program, given) = self.program(wanted)?;
+        let training = training.map(|training| training.program(wanted)).transpose()?;
+        let read: HashSet<&str> =
+            program.reads().chain(training.iter().flat_map(|(training, _)| training.reads())).collect();
+        let buffers: HashMap<String, Tensor> =
+            given.buffers.into_iter().filter(|(name, _)| read.contains(name.as_str())).collect();
+        let with_buffers = |mut program: Program| {
+            program.buffers.retain(|(name, _)| buffers.contains_key(name));
+            program
+        };
+        let training = training.map(|(program, _)| with_buffers(program));
+        let program = with_buffers(program);
+        let flat: Result<Vec<Tensor>, _> = given.parameters.iter().map(|(_, tensor)| tensor.flatten_all()).collect();
+        let theta = flat.and_then(|flat| Tensor::cat(&flat, 0)).map_err(|error| error.to_string())?;
+        let stored_dtype = given.dtypes.iter().copied().max_by_key(DType::size_in_bytes).unwrap_or(DType::F32);
+        let widened = given.dtypes.iter().any(|dtype| matches!(dtype, DType::F16 | DType::BF16));
+        let mut shapes = given.input_shapes;
+        let input_shape = if shapes.len() == 1 { shapes.pop() } else { None };
+        Ok(Exported { program, training, about: None, buffers, theta, input_shape, stored_dtype, widened })
+    }
+
+    /// The nodes, with all buffers, read or not.
+    fn program(mut self, wanted: Option<&str>) -> Result<(Program, Given), Failure> {
         let graph = &self.model.graph_module.graph;
         let taken: HashSet<String> = self.given.names.iter().map(|(_, own)| own.clone()).collect();
-        let mut reader = Reader::new(taken);
+        let mut reader = Reader::new(taken, self.in_training);
         reader.learn(graph, &mut self.symbols)?;
         for (graph_name, own) in &self.given.names {
             reader.values.define(graph_name, Operand::Name(own.clone()), false);
@@ -229,37 +281,31 @@ impl Building<'_> {
         for node in &graph.nodes {
             reader.node(node, &mut self.symbols)?;
         }
-        let (output, loss) = self.outputs(&mut reader)?;
+        let (output, loss) = self.outputs(&mut reader, wanted)?;
         if !reader.unsupported.is_empty() {
             let operations = reader.unsupported.into_iter().collect();
             return Err(Failure::Model(ModelError::Unsupported { operations }));
         }
         let nodes = live(reader.lines.nodes, [Some(&output), loss.as_ref()]);
-        let used: HashSet<&str> =
-            nodes.iter().flat_map(|node| &node.operands).filter_map(Operand::name).chain([output.as_str()]).collect();
-        let Given { inputs, mut input_shapes, parameters, buffers, constants, dtypes, .. } = self.given;
         let kinds = kinds(&nodes);
-        let flat: Result<Vec<Tensor>, _> = parameters.iter().map(|(_, tensor)| tensor.flatten_all()).collect();
-        let theta = flat.and_then(|flat| Tensor::cat(&flat, 0)).map_err(|error| error.to_string())?;
-        let space = ParamSpace::new(parameters.iter().map(|(name, tensor)| {
+        let parameters = ParamSpace::new(self.given.parameters.iter().map(|(name, tensor)| {
             let guess = if name.ends_with("bias") { ParamKind::Bias } else { ParamKind::Weight };
             (name.clone(), tensor.dims().to_vec(), kinds.get(name.as_str()).copied().unwrap_or(guess))
         }));
-        let buffers: Vec<(String, Tensor)> =
-            buffers.into_iter().filter(|(name, _)| used.contains(name.as_str())).collect();
-        let constants = constants.into_iter().filter(|(name, _)| used.contains(name.as_str())).collect();
-        let shapes = buffers.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect();
-        let stored_dtype = dtypes.iter().copied().max_by_key(DType::size_in_bytes).unwrap_or(DType::F32);
-        let widened = dtypes.iter().any(|dtype| matches!(dtype, DType::F16 | DType::BF16));
-        let input_shape = if input_shapes.len() == 1 { input_shapes.pop() } else { None };
-        let program = Program { inputs, parameters: space, buffers: shapes, constants, nodes, output, loss };
-        Ok(Exported { program, buffers: buffers.into_iter().collect(), theta, input_shape, stored_dtype, widened })
+        let buffers = self.given.buffers.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect();
+        let (inputs, constants) = (self.given.inputs.clone(), std::mem::take(&mut self.given.constants));
+        let mut program = Program { inputs, parameters, buffers, constants, nodes, output, loss };
+        let read: HashSet<String> = program.reads().map(str::to_owned).collect();
+        program.constants.retain(|(name, _)| read.contains(name));
+        Ok((program, self.given))
     }
 
-    /// The network's output, and its loss per row where there is a second output `[N]`.
-    fn outputs(&mut self, reader: &mut Reader) -> Result<(String, Option<String>), Failure> {
+    /// The network's output, and its loss per row where there is a second output `[N]`: the only output of floats, the one
+    /// named `logits`, or the one that is `wanted`.
+    fn outputs(&mut self, reader: &mut Reader, wanted: Option<&str>) -> Result<(String, Option<String>), Failure> {
+        let names = outputs::names(&self.model.graph_module);
         let mut floats = Vec::new();
-        for spec in &self.model.graph_module.signature.output_specs {
+        for (place, spec) in self.model.graph_module.signature.output_specs.iter().enumerate() {
             let (kind, content) = union(spec)?;
             if kind != "user_output" {
                 let reason = format!(
@@ -268,9 +314,10 @@ impl Building<'_> {
                 return Err(Failure::Model(ModelError::Unsupported { operations: vec![(reason, 1)] }));
             }
             if let ("as_tensor", content) = union(&content["arg"])? {
-                let meta = self.meta(name(content)?)?.clone();
+                let (value, meta) = (name(content)?.to_owned(), self.meta(name(content)?)?.clone());
                 if meta.kind()? == Kind::Float {
-                    floats.push((name(content)?.to_owned(), meta));
+                    let own = names.get(place).filter(|name| !name.is_empty());
+                    floats.push((own.unwrap_or(&value).clone(), value, meta));
                 }
             }
         }
@@ -278,21 +325,29 @@ impl Building<'_> {
             [size] => self.symbols.size(size).map(|size| !size.is_fixed()),
             _ => Ok(false),
         };
-        let (output, loss) = match floats.as_slice() {
-            [(output, _)] => (output, None),
-            [(output, _), (loss, meta)] if is_per_row(meta)? => (output, Some(loss)),
-            [] => return Err("it has no output of floats".into()),
-            several => {
-                let names: Vec<&str> = several.iter().map(|(name, _)| name.as_str()).collect();
-                let text = format!("it has several outputs ({}): return the one that the loss is of", names.join(", "));
-                return Err(text.into());
-            }
+        let named = |name: &str| floats.iter().find(|(own, value, _)| own == name || value == name);
+        let (output, loss) = match (floats.as_slice(), wanted) {
+            ([], _) => return Err("it has no output of floats".into()),
+            (_, Some(wanted)) if named(wanted).is_some() => (named(wanted), None),
+            // One alone may be the loss itself.
+            ([only], None) if is_per_row(&only.2)? => (Some(only), Some(only)),
+            ([only], None) => (Some(only), None),
+            ([output, loss], None) if is_per_row(&loss.2)? => (Some(output), Some(loss)),
+            _ if wanted.is_none() && named("logits").is_some() => (named("logits"), None),
+            _ => (None, None),
         };
+        let Some((_, output, meta)) = output else {
+            let names = floats.iter().map(|(name, ..)| name.clone()).collect();
+            return Err(Failure::Model(ModelError::Outputs { wanted: wanted.map(str::to_owned), names }));
+        };
+        if meta.sizes.is_empty() {
+            return Err(Failure::Model(ModelError::ScalarOutput));
+        }
         let mut value = |name: &String| match reader.values.read(name, &mut reader.lines, &Place::default())? {
             Operand::Name(name) => Ok(name),
             Operand::Number(_) | Operand::None => Err(Failure::Wrong("an output is not a value of the program".into())),
         };
-        Ok((value(output)?, loss.map(value).transpose()?))
+        Ok((value(output)?, loss.map(|(_, loss, _)| value(loss)).transpose()?))
     }
 }
 

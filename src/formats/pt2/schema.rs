@@ -23,6 +23,21 @@ pub(super) struct Version {
 pub(super) struct GraphModule {
     pub(super) graph: Graph,
     pub(super) signature: Signature,
+    #[serde(default)]
+    pub(super) module_call_graph: Vec<ModuleCall>,
+}
+
+/// A call of a module; the first is that of the whole.
+#[derive(Debug, Deserialize)]
+pub(super) struct ModuleCall {
+    pub(super) signature: Option<CallSignature>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct CallSignature {
+    /// JSON of the tree of outputs.
+    #[serde(default)]
+    pub(super) out_spec: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -51,14 +51,14 @@ fn packed(model: &str, weights: &str) -> Vec<u8> {
 }
 
 fn error(bytes: &[u8]) -> String {
-    Exported::read(bytes, "net.pt2").unwrap_err().to_string()
+    Exported::read(bytes, "net.pt2", None).unwrap_err().to_string()
 }
 
 #[test]
 fn a_linear_network_is_read() {
     let bytes = pt2(|_, _| {});
     assert!(Exported::is_one(&bytes));
-    let exported = Exported::read(&bytes, "net.pt2").unwrap();
+    let exported = Exported::read(&bytes, "net.pt2", None).unwrap();
     assert_eq!(exported.theta.to_vec1::<f64>().unwrap(), [3.0, -4.0]);
     assert_eq!(exported.input_shape, Some(vec![2]));
     let program = &exported.program;
@@ -76,7 +76,7 @@ fn two_names_of_one_storage_are_one_parameter() {
         weights["config"]["v"] = weights["config"]["w"].clone();
         model["graph_module"]["graph"]["nodes"][0]["inputs"][1]["arg"] = json!({"as_tensor": {"name": "p_v"}});
     });
-    let exported = Exported::read(&bytes, "net.pt2").unwrap();
+    let exported = Exported::read(&bytes, "net.pt2", None).unwrap();
     assert_eq!(exported.program.parameters.dim(), 2);
     assert_eq!(exported.program.nodes[0].call(), "linear(x, w)");
 }
@@ -106,7 +106,7 @@ fn a_fixed_batch_is_refused_with_the_line_that_mends_it() {
     let bytes = pt2(|model, _| {
         model["graph_module"]["graph"]["tensor_values"]["x"]["sizes"][0] = json!({"as_int": 3});
     });
-    let failure = Exported::read(&bytes, "net.pt2").unwrap_err();
+    let failure = Exported::read(&bytes, "net.pt2", None).unwrap_err();
     assert!(failure.to_string().contains("fixed shape [3, 2]"), "{failure}");
     assert!(failure.hint().unwrap().contains("dynamic_shapes={\"x\": {0: torch.export.Dim"));
 }
@@ -162,13 +162,13 @@ fn nesting_and_damage_end_in_an_error() {
     assert!(error(&packed("{}", "{}")).contains("model.json"));
     let good = pt2(|_, _| {});
     for cut in (0..good.len()).step_by(7) {
-        assert!(Exported::read(&good[..cut], "net.pt2").is_err(), "{cut}");
+        assert!(Exported::read(&good[..cut], "net.pt2", None).is_err(), "{cut}");
     }
     // Any byte changed: an error or a program, never a panic.
     for place in (0..good.len()).step_by(3) {
         let mut bytes = good.clone();
         bytes[place] ^= 0x15;
-        let _ = Exported::read(&bytes, "net.pt2");
+        let _ = Exported::read(&bytes, "net.pt2", None);
     }
 }
 
@@ -176,7 +176,7 @@ fn nesting_and_damage_end_in_an_error() {
 fn older_layouts_name_what_writes_the_new_one() {
     let bytes = archive(&[("net/serialized_exported_program.json", b"{}")]);
     assert!(Exported::is_one(&bytes));
-    let failure = Exported::read(&bytes, "net.pt2").unwrap_err();
+    let failure = Exported::read(&bytes, "net.pt2", None).unwrap_err();
     assert!(failure.to_string().contains("before 2.9") && failure.hint().unwrap().contains("torch.export.save"));
     let bytes = archive(&[("net/models/model.json", b"{\"schema_version\": {\"major\": 7}}")]);
     assert!(error(&bytes).contains("model.json"));

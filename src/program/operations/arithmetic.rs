@@ -1,7 +1,7 @@
 //! Sums, differences and products of two values, broadcast together.
 
 use candle_core::DType;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::autodiff::{Value, Var};
@@ -15,15 +15,18 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// `input + other`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Add {}
 
 /// `input − other`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sub {}
 
 /// `input · other`, elementwise.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mul {}
 
 /// Reads a call of this family.

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::random::check_probability;
 use super::reductions::reduced;
 use crate::Result;
 use crate::autodiff::{Value, Var};
@@ -46,14 +47,18 @@ fn attention(call: &mut Call<'_>) -> Results {
         operands.push(call.operand(name)?);
     }
     operands.push(call.optional("attn_mask")?);
-    let (scale, dropout) = (call.number("scale")?, call.number("dropout_p")?.unwrap_or(0.0));
+    let (scale, dropout_p) = (call.number("scale")?, call.number("dropout_p")?.unwrap_or(0.0));
     let (is_causal, enable_gqa) = (call.flag("is_causal", false)?, call.flag("enable_gqa", false)?);
-    call.only("dropout_p", dropout, 0.0)?;
-    call.gives(ScaledDotProductAttention { scale, is_causal, enable_gqa }, operands)
+    // PyTorch drops out whatever the mode of the module.
+    if !call.in_training() {
+        call.only("dropout_p", dropout_p, 0.0)?;
+    }
+    call.gives(ScaledDotProductAttention { scale, is_causal, enable_gqa, dropout_p }, operands)
 }
 
 /// `e^x / Σ e^x` along an axis.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Softmax {
     /// The axis; a negative one counts from the end.
     pub dim: i64,
@@ -190,7 +195,8 @@ impl<V: Value> Run<'_, V> {
 }
 
 /// `softmax(q kᵀ · scale + mask) v`, `[…, T, d]` each: two matrix products for each entry of the axes in front.
-#[derive(Debug, Clone, PartialEq, Serialize, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ScaledDotProductAttention {
     /// The factor; `1/√d` where it is left out.
     pub scale: Option<f64>,
@@ -199,6 +205,9 @@ pub struct ScaledDotProductAttention {
     /// Whether a key serves several queries in turn: axis −3 of the queries is a multiple of that of keys and values. One
     /// key serves all.
     pub enable_gqa: bool,
+    /// In training, the probability of each weight to be zeroed; the others are scaled by `1/(1 − p)`.
+    #[serde(default)]
+    pub dropout_p: f64,
 }
 
 impl ScaledDotProductAttention {
@@ -234,6 +243,7 @@ impl Operation for ScaledDotProductAttention {
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        check_probability("dropout_p", self.dropout_p)?;
         let (query, key, value) = (fact(operands, 0)?, fact(operands, 1)?, fact(operands, 2)?);
         let (front, _) = self.front(&query.shape, &key.shape, &value.shape)?;
         let [tokens, keys] = [query, key].map(|fact| fact.shape[fact.shape.len() - 2]);
@@ -308,6 +318,7 @@ impl Operation for ScaledDotProductAttention {
         }
         let scores = run.reshape(&scores, &[batch * tokens, keys])?;
         let weights = run.softmax(&scores, 1)?;
+        let weights = run.dropped(weights, self.dropout_p)?;
         let weights = run.reshape(&weights, &[batch, tokens, keys])?;
         let y = run.tape.bilinear(product(keys, width, false), &weights, &value)?;
         Ok(Slot::Float(run.reshape(&y, &[&dims[..front], &[tokens, width]].concat())?))

@@ -1,6 +1,6 @@
 //! Axes: in another order, of size 1, repeated.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::shapes::kept;
 use crate::Result;
@@ -14,14 +14,16 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Size, Start};
 
 /// Axis `i` of the result is axis `dims[i]`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Permute {
     /// A permutation.
     pub dims: Vec<i64>,
 }
 
 /// Two axes, each in the place of the other.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Transpose {
     /// The one.
     pub dim0: i64,
@@ -30,21 +32,24 @@ pub struct Transpose {
 }
 
 /// One more axis, of size 1.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Unsqueeze {
     /// Its place in the result.
     pub dim: i64,
 }
 
 /// Without those of some axes that have size 1.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Squeeze {
     /// The axes.
     pub dim: Vec<i64>,
 }
 
 /// Repeats along axes of size 1; −1 keeps a size.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Expand {
     /// The sizes, as many as the result has axes.
     pub size: Vec<Size>,

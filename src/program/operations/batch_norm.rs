@@ -1,7 +1,7 @@
 //! Batch normalisation (Ioffe and Szegedy 2015).
 
 use candle_core::DType;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::normalisation::{channel_shape, operands_of, per_channel, start};
 use super::{Add, Function, Mean, Mul, PerChannel, Sub, Variance};
@@ -17,7 +17,8 @@ use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// `(x − mean) / √(var + eps)` per channel over `N, H, W` (or over `N` for `[N, C]`), then scale and shift: stored
 /// statistics in eval mode, the batch's in training.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BatchNorm {
     /// Weight of a new value in the running averages.
     pub momentum: f64,
@@ -35,7 +36,7 @@ fn batch_norm(call: &mut Call<'_>) -> Results {
     let mut operands = operands_of(call)?;
     operands.extend([call.optional("running_mean")?, call.optional("running_var")?]);
     let (momentum, eps) = (call.number("momentum")?.unwrap_or(0.1), call.number("eps")?.unwrap_or(1e-5));
-    if call.flag("training", false)? {
+    if call.flag("training", false)? && !call.in_training() {
         call.only("training", operands.split_off(3), vec![Operand::None; 2])?;
         return own_statistics(call, &operands, eps);
     }

@@ -1,6 +1,6 @@
 //! Assertions: operations that let their input through or say what was expected.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::autodiff::Value;
@@ -12,19 +12,19 @@ use crate::program::{Fact, Start};
 
 /// What a description says of the shape that arrives at one of its layers: a size for each axis, or the shape of another
 /// value. Its result is its input.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Expect {
     /// One for each axis; none where the shapes are to be equal.
-    #[serde(skip)]
     pub sizes: Vec<Expected>,
     /// What is wrong otherwise; `{}` stands for the shape, `{like}` for that of the other value, `{1}` for the size of
     /// axis 1.
-    #[serde(skip)]
     pub otherwise: String,
 }
 
 /// What is expected of one axis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Expected {
     /// Any size.
     Any,

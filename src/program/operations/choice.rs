@@ -1,7 +1,7 @@
 //! Entries chosen by their places: by whole numbers, or in another order along an axis.
 
 use candle_core::{Device, Tensor};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::autodiff::Value;
@@ -14,18 +14,21 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Operand, Results, Size, Start, View, ViewAs};
 
 /// `input[i₀, i₁, …]`: whole numbers, broadcast together, choose along the first axes; `None` takes all of an axis.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Index {}
 
 /// The entry of each place of `index` along an axis; the places of the other axes are those of the result.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Gather {
     /// The axis.
     pub dim: i64,
 }
 
 /// Entries moved along axes; what leaves at the end comes in at the front.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Roll {
     /// By how many places.
     pub shifts: Vec<i64>,

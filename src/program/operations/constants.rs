@@ -1,7 +1,7 @@
 //! Values that are no function of numbers: filled tensors, types of numbers, truth values, running counts.
 
 use candle_core::{DType, Device, Tensor};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::resampling::Map;
 use crate::Result;
@@ -15,56 +15,66 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Operand, Results, Size, Start};
 
 /// The same number everywhere.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Full {
     /// The shape.
     pub size: Vec<Size>,
     /// The number.
+    #[serde(with = "crate::program::number")]
     pub fill_value: f64,
     /// What it is a number of.
-    #[serde(skip)]
+    #[serde(rename = "dtype")]
     pub kind: Kind,
 }
 
 /// `value` repeated to the shape of `input`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Fill {}
 
 /// The same values as numbers of another kind.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct To {
     /// Which kind.
-    #[serde(skip)]
+    #[serde(rename = "dtype")]
     pub kind: Kind,
 }
 
 /// Operations on truth values by PyTorch's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)] // the names say it
 pub enum Connective {
+    #[serde(rename = "logical_and")]
     And,
+    #[serde(rename = "logical_or")]
     Or,
+    #[serde(rename = "logical_xor")]
     Xor,
+    #[serde(rename = "logical_not")]
     Not,
 }
 
 /// Truth values joined, elementwise.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Logical {
     /// How; PyTorch has an operation for each.
-    #[serde(skip)]
     pub connective: Connective,
 }
 
 /// Sums of numbers, or counts of truth values, up to each entry of an axis.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cumsum {
     /// The axis.
     pub dim: i64,
 }
 
 /// A tensor `[C]` or `[1]` as one that is broadcast along axis 1 of `like`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PerChannel {}
 
 /// Reads a call of this family.

@@ -1,6 +1,6 @@
 //! Convolutions.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Pad, Squeeze, Unsqueeze, image};
 use crate::Result;
@@ -14,7 +14,8 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Op, Operand, Results, Start};
 
 /// Cross-correlation of images `[N, C, H, W]` with filters `[out, C/groups, h, w]`, and a bias per channel.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Conv2d {
     /// Steps along height and width.
     pub stride: [usize; 2],
@@ -27,7 +28,8 @@ pub struct Conv2d {
 }
 
 /// The adjoint of a convolution: images `[N, in, H, W]`, filters `[in, out/groups, h, w]`, and a bias per channel.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ConvTranspose2d {
     /// Steps along height and width of the result.
     pub stride: [usize; 2],

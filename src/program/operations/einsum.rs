@@ -1,6 +1,6 @@
 //! Sums of products over named axes (Einstein's convention), by one batched matrix product for each pair of operands.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Permute, Sum};
 use crate::Result;
@@ -13,7 +13,8 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// `equation` says which axes of the two operands are the same, and which of them the result has.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Einsum {
     /// Such as `bhtd,bhsd->bhts`.
     pub equation: String,

@@ -1,7 +1,7 @@
 //! Whole numbers and truth values: where they come from, and how they choose among floats. Never differentiated.
 
 use candle_core::{DType, Device, Tensor};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::autodiff::Value;
@@ -14,21 +14,24 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Results, Size, Start};
 
 /// The whole numbers `0, 1, …, end − 1`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Arange {
     /// How many.
     pub end: Size,
 }
 
 /// Rows of a matrix `[entries, dim]` by whole numbers: `[…]` to `[…, dim]`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Embedding {
     /// The row that is a constant: no gradient flows into it here, and no tangent out of it.
     pub padding_idx: Option<usize>,
 }
 
 /// The comparisons by PyTorch's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[allow(missing_docs)] // the names say it
 pub enum Comparison {
     Eq,
@@ -40,15 +43,16 @@ pub enum Comparison {
 }
 
 /// Truth values of a comparison, elementwise.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Compare {
     /// Which; PyTorch has an operation for each.
-    #[serde(skip)]
     pub comparison: Comparison,
 }
 
 /// `input` where `condition` holds, else `other`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Where {}
 
 /// Reads a call of this family.

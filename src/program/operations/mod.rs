@@ -60,7 +60,7 @@ pub use piecewise::{Clamp, Extremum, RoundedDiv, Step, Steps};
 pub use pointwise::{Function, Pow, Unary};
 pub use pooling::{AvgPool2d, MaxPool2d};
 pub use products::{Linear, Matmul};
-pub use random::Dropout;
+pub use random::{Draw, Dropout, Law};
 pub use rearranged::{Fold, Picked, Rearrange};
 pub use recurrent::{Cell, Recurrent, Rnn};
 pub use reductions::{Mean, Sum};

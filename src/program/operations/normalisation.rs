@@ -1,7 +1,7 @@
 //! Normalisation of each row by itself: group, instance, layer, root mean square.
 
 use candle_core::DType;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{BatchNorm, Flatten, ViewAs};
 use crate::Result;
@@ -15,7 +15,8 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Op, Operand, Results, Start};
 
 /// Normalisation over the channels of a group and all positions of a row, then scale and shift per channel.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GroupNorm {
     /// Parts into which the channels are cut.
     pub num_groups: usize,
@@ -24,14 +25,16 @@ pub struct GroupNorm {
 }
 
 /// Normalisation over all positions of a row, by itself for each channel; then scale and shift per channel.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct InstanceNorm {
     /// Added to the variance.
     pub eps: f64,
 }
 
 /// Normalisation of each vector along the last axis, then scale and shift.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LayerNorm {
     /// Length of the vectors.
     pub normalized_shape: [usize; 1],
@@ -40,7 +43,8 @@ pub struct LayerNorm {
 }
 
 /// `x / √(mean(x²) + eps)` for each vector along the last axis, then scale.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RmsNorm {
     /// Length of the vectors.
     pub normalized_shape: [usize; 1],

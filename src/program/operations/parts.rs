@@ -1,6 +1,6 @@
 //! Parts of values: entries of an axis, and values joined along one.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Unsqueeze;
 use super::shapes::kept;
@@ -16,7 +16,8 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// One entry of an axis, which goes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Select {
     /// The axis.
     pub dim: i64,
@@ -25,7 +26,8 @@ pub struct Select {
 }
 
 /// Entries `start`, `start + step`, … below `end` of an axis.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Slice {
     /// The axis.
     pub dim: i64,
@@ -38,7 +40,8 @@ pub struct Slice {
 }
 
 /// One of `chunks` parts of an axis, equal but for the last.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Chunk {
     /// How many parts.
     pub chunks: usize,
@@ -49,14 +52,16 @@ pub struct Chunk {
 }
 
 /// Values side by side along an axis.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cat {
     /// The axis.
     pub dim: i64,
 }
 
 /// Zeros around an axis: PyTorch's `pad` for one axis.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pad {
     /// The axis.
     pub dim: i64,

@@ -12,7 +12,8 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Start};
 
 /// The functions by PyTorch's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[allow(missing_docs)] // the formulas stand with each
 pub enum Function {
     /// `max(x, 0)`, derivative 0 at 0.
@@ -122,19 +123,16 @@ impl Function {
 }
 
 /// `f(x)`, elementwise.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Unary {
     /// The function; PyTorch has an operation for each.
-    #[serde(skip)]
     pub function: Function,
-    /// PyTorch's setting of `gelu`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    approximate: Option<&'static str>,
 }
 
 impl From<Function> for Unary {
     fn from(function: Function) -> Self {
-        Self { function, approximate: (function == Function::GeluTanh).then_some("tanh") }
+        Self { function }
     }
 }
 

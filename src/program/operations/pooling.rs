@@ -1,6 +1,6 @@
 //! Pooling over windows of images, without windows that reach past the end.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::image;
 use crate::Result;
@@ -13,7 +13,8 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Fact, Start};
 
 /// Maximum of each window, the first one where several are equal; padding counts as minus infinity.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MaxPool2d {
     /// Height and width of a window.
     pub kernel_size: [usize; 2],
@@ -24,7 +25,8 @@ pub struct MaxPool2d {
 }
 
 /// Mean of each window.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AvgPool2d {
     /// Height and width of a window.
     pub kernel_size: [usize; 2],

@@ -1,6 +1,6 @@
 //! Matrix products: linear maps and products of two activations.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Add, Arange, Compare, Comparison, Einsum, Mul, Select, Slice, Squeeze, Sub, Sum, To, Transpose, Unsqueeze, Where,
@@ -17,7 +17,8 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Operand, Results, Start};
 
 /// `x Wᵀ + b` along the last axis, `W` `[out, in]`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Linear {}
 
 /// Reads a call of this family.
@@ -206,7 +207,8 @@ impl<V: Value> Run<'_, V> {
 }
 
 /// The matrix product of the last two axes, `[…, m, k]` and `[…, k, n]`, the axes in front broadcast together.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Matmul {}
 
 impl Matmul {

@@ -1,7 +1,7 @@
 //! Sums and means over axes.
 
 use candle_core::DType;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::To;
 use crate::Result;
@@ -15,7 +15,8 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Operand, Results, Start};
 
 /// The mean over some axes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mean {
     /// The axes; negative ones count from the end.
     pub dim: Vec<i64>,
@@ -24,7 +25,8 @@ pub struct Mean {
 }
 
 /// The sum over some axes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sum {
     /// The axes; negative ones count from the end.
     pub dim: Vec<i64>,

@@ -15,7 +15,8 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Start};
 
 /// Means over windows that cover the last axes evenly, whatever their sizes; windows may differ by one.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AdaptiveAvgPool {
     /// Sizes of the last axes of the result.
     pub output_size: Vec<usize>,

@@ -1,6 +1,6 @@
 //! Shapes: the same numbers in another arrangement.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::autodiff::Value;
@@ -13,7 +13,8 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Size, Start};
 
 /// Axes `start_dim` to `end_dim` as one.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Flatten {
     /// The first axis.
     pub start_dim: i64,
@@ -22,14 +23,16 @@ pub struct Flatten {
 }
 
 /// Another shape; one size may be −1, which is inferred.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct View {
     /// The sizes.
     pub size: Vec<Size>,
 }
 
 /// One axis as several; one size may be −1, which is inferred.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Unflatten {
     /// The axis.
     pub dim: i64,

@@ -1,6 +1,6 @@
 //! Writes into parts of a value, as new values.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Slice;
 use super::choice::{all_of, places, strides};
@@ -15,7 +15,8 @@ use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// `input` with `src` in place of the entries `start`, `start + step`, … below `end` of an axis.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SliceScatter {
     /// The axis.
     pub dim: i64,
@@ -28,7 +29,8 @@ pub struct SliceScatter {
 }
 
 /// `input` in the shape of `like`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ViewAs {}
 
 /// Reads a call of this family.

@@ -5,7 +5,7 @@
 /// the cancellation of `Σ s² − (Σ s)²/N`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Ratio {
-    pub(super) rows: f64,
+    pub(crate) rows: f64,
     pub(crate) sum: f64,
     pub(crate) weight: f64,
     /// `Σ (s − s̄)²`.

@@ -1,0 +1,39 @@
+//! `flatness convert`: weights and their architecture in one `.safetensors` file.
+
+use std::path::PathBuf;
+
+use candle_core::DType;
+use clap::Args;
+
+use super::Ui;
+use super::args::ModelArgs;
+use super::output::check_file;
+use crate::Result;
+use crate::checkpoint::{ARCH_KEY, Checkpoint, VERSION_KEY, read_architecture, write_checkpoint};
+
+/// Arguments of `convert`.
+#[derive(Debug, Args)]
+pub(super) struct ConvertArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The .safetensors file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Overwrite an existing file
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn run(args: &ConvertArgs, ui: &mut Ui) -> Result<u8> {
+    check_file(&args.out, args.force)?;
+    let architecture = args.model.arch.as_deref().map(read_architecture).transpose()?;
+    let checkpoint = Checkpoint::read_with(&args.model.checkpoint, architecture, args.model.output.as_deref())?;
+    let mut metadata = checkpoint.metadata.clone();
+    metadata.insert(ARCH_KEY.into(), checkpoint.network.about.description.clone());
+    metadata.insert(VERSION_KEY.into(), env!("CARGO_PKG_VERSION").into());
+    // f32 holds half precision exactly.
+    let dtype = if checkpoint.stored_dtype == DType::F64 { DType::F64 } else { DType::F32 };
+    write_checkpoint(&args.out, &checkpoint.network, &checkpoint.theta.to_dtype(dtype)?, &metadata)?;
+    ui.say(&format!("wrote {}", args.out.display()));
+    Ok(0)
+}

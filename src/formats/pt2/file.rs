@@ -1,0 +1,71 @@
+//! The files of `tools/export_torch.py`: safetensors whose metadata hold torch.export's graphs of both modes.
+
+use std::collections::{BTreeMap, HashSet};
+
+use candle_core::{DType, Tensor};
+use serde::Deserialize;
+
+use super::schema::Model;
+use super::tensors::Stored;
+use super::{Building, Exported, ModelError, Said};
+use crate::Result;
+use crate::data::Normalisation;
+use crate::program::{Kind, Loss};
+
+/// The content of the metadata entry.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Content {
+    /// In eval mode.
+    analysis: Model,
+    /// In training mode.
+    training: Option<Model>,
+    /// Parameters with `requires_grad=False`.
+    frozen: HashSet<String>,
+    /// Names of tensors that are stored under another one.
+    tied: BTreeMap<String, String>,
+    name: String,
+    loss: Option<Loss>,
+    normalisation: Option<Normalisation>,
+    weight_decay: f64,
+}
+
+impl Exported {
+    /// Metadata key of the graphs.
+    pub const KEY: &'static str = "flatness.export";
+
+    /// Reads the graphs `text` over the tensors of the same file; `origin` and `output` as in [`Exported::read`].
+    ///
+    /// # Errors
+    /// As [`Exported::read`].
+    pub fn over_tensors(
+        text: &str,
+        tensors: &BTreeMap<String, Tensor>,
+        (origin, output): (&str, Option<&str>),
+    ) -> Result<Self> {
+        let wrong = |reason: String| ModelError::Archive { origin: origin.into(), reason };
+        let content: Content = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let tensor = |name: &str, kind: Kind| -> Result<Option<Stored>, String> {
+            let first = content.tied.get(name).map_or(name, String::as_str);
+            let Some(tensor) = tensors.get(first) else { return Ok(None) };
+            let (dtype, to) = match kind {
+                Kind::Float => (tensor.dtype(), DType::F64),
+                Kind::Whole => (DType::F32, DType::I64),
+                Kind::Truth => (DType::F32, DType::U8),
+            };
+            if tensor.dtype().is_float() != (kind == Kind::Float) {
+                return Err(format!("tensor `{name}` has numbers of another kind than its graph says"));
+            }
+            let values = tensor.to_dtype(to).map_err(|error| error.to_string())?;
+            let requires_grad = !content.frozen.contains(name);
+            Ok(Some(Stored { tensor: values, dtype, requires_grad, storage: (first.into(), 0, Vec::new()) }))
+        };
+        let building = |model, in_training| Building::of(model, &tensor, in_training);
+        let training = content.training.as_ref().map(|model| building(model, true)).transpose();
+        let exported = training
+            .and_then(|training| building(&content.analysis, false)?.exported(training, output))
+            .map_err(|failure| failure.into_error(origin))?;
+        let Content { name, loss, normalisation, weight_decay, .. } = content;
+        Ok(Self { about: Some(Said { name, loss, normalisation, weight_decay }), ..exported })
+    }
+}
