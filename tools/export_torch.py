@@ -105,9 +105,8 @@ class ExportError(ValueError):
 def export(model, example_input, folder, loss="cross_entropy", name=None, normalisation=None, weight_decay=0.0):
     """Writes model.json, weights.safetensors and logits.safetensors into `folder`; returns the description.
 
-    `example_input` is a batch [N, ...] in the units that the network sees, N of at least 2. `loss` is a name
-    ("cross_entropy", "mse", "bce_with_logits"), a table such as {"kind": "cross_entropy", "label_smoothing": 0.1}, or
-    PyTorch's loss module. `normalisation` is {"mean": [...], "std": [...]} of the training data, one per channel.
+    `example_input` is a batch [N, ...] in the units that the network sees, N of at least 2. `loss` is a name,
+    a table such as {"kind": "cross_entropy", "label_smoothing": 0.1} (docs/models.md), or PyTorch's loss module. `normalisation` is {"mean": [...], "std": [...]} of the training data, one per channel.
 
     Raises ExportError for what the description cannot hold, and where description and network disagree.
     """
@@ -168,21 +167,33 @@ def _difference(description, weights, x, logits):
     return difference
 
 
+# The losses and their settings, with PyTorch's defaults.
+_LOSSES = {
+    nn.CrossEntropyLoss: ("cross_entropy", {"weight": None, "ignore_index": -100, "label_smoothing": 0.0}),
+    nn.MSELoss: ("mse", {}),
+    nn.L1Loss: ("l1", {}),
+    nn.HuberLoss: ("huber", {"delta": 1.0}),
+    nn.SmoothL1Loss: ("smooth_l1", {"beta": 1.0}),
+    nn.BCEWithLogitsLoss: ("bce_with_logits", {"pos_weight": None}),
+}
+
+
 def _loss(loss):
     if isinstance(loss, nn.Module):
-        kinds = {nn.CrossEntropyLoss: "cross_entropy", nn.MSELoss: "mse", nn.BCEWithLogitsLoss: "bce_with_logits"}
-        kind = kinds.get(type(loss))
-        weighted = getattr(loss, "weight", None) is not None or getattr(loss, "pos_weight", None) is not None
-        if kind is None or loss.reduction != "mean" or weighted or getattr(loss, "ignore_index", -100) != -100:
-            raise ExportError(f"loss {loss} is unsupported: use {', '.join(kinds.values())} as unweighted means")
-        loss = {"kind": kind, "label_smoothing": getattr(loss, "label_smoothing", 0.0)}
-    loss = {"kind": loss} if isinstance(loss, str) else loss
-    kind, smoothing = loss.get("kind"), loss.get("label_smoothing", 0.0)
-    if kind == "cross_entropy" and 0 <= smoothing < 1:
-        return {"kind": kind, "label_smoothing": smoothing}
-    if kind not in ("mse", "bce_with_logits") or smoothing:
-        raise ExportError(f"loss {loss} is unknown: use cross_entropy (label_smoothing in 0..1), mse, bce_with_logits")
-    return {"kind": kind}
+        kind, fields = _LOSSES.get(type(loss), (None, {}))
+        rescaled = kind == "bce_with_logits" and loss.weight is not None
+        if kind is None or loss.reduction != "mean" or rescaled:
+            known = ", ".join(known.__name__ for known in _LOSSES)
+            raise ExportError(f"loss {loss} is unsupported: use {known} with reduction='mean'")
+        values = {name: getattr(loss, name) for name in fields}
+        values = {n: v.flatten().tolist() if isinstance(v, torch.Tensor) else v for n, v in values.items()}
+        loss = {"kind": kind, **{name: value for name, value in values.items() if value != fields[name]}}
+    loss = {"kind": loss} if isinstance(loss, str) else dict(loss)
+    known = dict(_LOSSES.values())
+    if loss.get("kind") not in known or set(loss) - {"kind", *known[loss["kind"]]}:
+        raise ExportError(f"loss {loss} is unknown: use {', '.join(known)} with PyTorch's settings")
+    return loss
+
 
 
 def stripped(name):
@@ -585,7 +596,7 @@ def main():
     parser.add_argument("--input-shape", type=shape, required=True, help="of one sample, such as 3,32,32")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--state-dict", help="trained weights: .safetensors, or what torch.save wrote")
-    parser.add_argument("--loss", default="cross_entropy", choices=["cross_entropy", "mse", "bce_with_logits"])
+    parser.add_argument("--loss", default="cross_entropy", choices=[kind for kind, _ in _LOSSES.values()])
     parser.add_argument("--label-smoothing", type=float, default=0.0)
     parser.add_argument("--name", help="for titles; the class where absent")
     parser.add_argument("--num-samples", type=int, default=8, help="standard normal inputs of logits.safetensors")
@@ -597,7 +608,8 @@ def main():
             _load_state(model, arguments.state_dict)
         generator = torch.Generator().manual_seed(arguments.seed)
         x = torch.randn([arguments.num_samples, *arguments.input_shape], generator=generator)
-        loss = {"kind": arguments.loss, "label_smoothing": arguments.label_smoothing}
+        smoothing = {"label_smoothing": arguments.label_smoothing} if arguments.label_smoothing else {}
+        loss = {"kind": arguments.loss, **smoothing}
         export(model, x, arguments.out, loss, arguments.name)
     except (ExportError, OSError, ImportError, AttributeError, RuntimeError) as error:
         sys.exit(f"error: {error}")

@@ -98,6 +98,7 @@ impl Architecture {
         if let Some(key) = object.keys().find(|key| !FIELDS.contains(&key.as_str()) && !NOTES.contains(&key.as_str())) {
             return Err(syntax(parse::unknown_field(key, &FIELDS)));
         }
+        let loss = object.get("loss").map(without_reduction).transpose().map_err(syntax)?;
         let list = object.get("layers").ok_or_else(|| syntax("the field `layers` is missing".into()))?;
         let input_shape: Option<Vec<usize>> = optional(object.get("input_shape"), "input_shape", origin)?;
         let mut layers = parse::layers(list, "layers", Tokens::new(input_shape.as_deref()))?;
@@ -105,7 +106,7 @@ impl Architecture {
         let mut architecture = Self {
             name: optional(object.get("name"), "name", origin)?.unwrap_or_else(|| "model".into()),
             layers,
-            loss: optional(object.get("loss"), "loss", origin)?,
+            loss: optional(loss.as_ref(), "loss", origin)?,
             input_shape,
             param_order: optional(object.get("param_order"), "param_order", origin)?,
             normalisation: optional(object.get("normalisation").map(without_scale).as_ref(), "normalisation", origin)?,
@@ -230,6 +231,17 @@ fn rename_all(layers: &mut [Layer]) {
     for layer in layers {
         layer.rename(&strip_module);
         layer.children_mut().into_iter().for_each(|list| rename_all(list));
+    }
+}
+
+/// Without a `reduction` that says what every loss here is, a mean.
+fn without_reduction(value: &Value) -> Result<Value, String> {
+    let mut value = value.clone();
+    match value.as_object_mut().and_then(|object| object.remove("reduction")) {
+        Some(reduction) if !reduction.as_str().is_some_and(|words| words.starts_with("mean")) => {
+            Err(format!("`loss`: `reduction` is {reduction}, but only means are supported"))
+        }
+        _ => Ok(value),
     }
 }
 
