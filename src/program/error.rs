@@ -75,12 +75,6 @@ pub enum ProgramError {
         /// The loss in words.
         loss: String,
     },
-    /// The network's output is no matrix.
-    #[error("network: the output has shape {got:?}, but losses need [N, outputs]")]
-    OutputShape {
-        /// Its shape.
-        got: Vec<usize>,
-    },
     /// Only a loss that sees the parameters through the outputs has a Gauss-Newton matrix.
     #[error(
         "loss: the program's own loss depends on the parameter `{parameter}` directly, not only through the outputs"
@@ -138,7 +132,6 @@ impl ProgramError {
             Self::ClassWeights { classes, .. } => format!("give {classes} weights"),
             Self::LossSetting { .. } => "docs/models.md describes the losses and their settings".into(),
             Self::NothingCounts { .. } => "check `ignore_index` and `weight` of the loss against the labels".into(),
-            Self::OutputShape { .. } => "end the network with flatten or a linear layer".into(),
             Self::LossSeesParameters { .. } => "use the Hessian, which exists for every loss".into(),
             Self::Inputs { .. } | Self::MissingInput { .. } => {
                 "name the tensors of the data as the program names its inputs (`flatness info` lists them)".into()

@@ -79,7 +79,6 @@ fn ignore_index() -> i64 {
     -100
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
 fn is_ignore_index(label: &i64) -> bool {
     *label == ignore_index()
 }
