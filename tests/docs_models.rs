@@ -142,7 +142,7 @@ fn unknown_fields_are_refused() {
     }
     for (description, part) in [
         (json!({"layers": [], "losss": {"kind": "mse"}}), "unknown field `losss`, expected one of `name`"),
-        (json!({"layers": [], "loss": {"kind": "mse", "reduction": "sum"}}), "unknown field `reduction`"),
+        (json!({"layers": [], "loss": {"kind": "mse", "reduction": "sum"}}), "`reduction` is \"sum\", but only means"),
         (json!({"layers": [], "normalisation": {"mean": [0], "sd": [1]}}), "unknown field `sd`"),
     ] {
         let error = Architecture::from_json(&description.to_string(), "test").unwrap_err().to_string();

@@ -26,7 +26,15 @@ from torch._export.serde import schema, serialize
 
 # torch.export.export itself leaves fewer operations in older versions: batch norm, for one, comes in two others.
 EXPORT = getattr(torch.export, "export_for_training", torch.export.export)
-LOSSES = {nn.CrossEntropyLoss: "cross_entropy", nn.MSELoss: "mse", nn.BCEWithLogitsLoss: "bce_with_logits"}
+# The losses and their settings, with PyTorch's defaults.
+LOSSES = {
+    nn.CrossEntropyLoss: ("cross_entropy", {"weight": None, "ignore_index": -100, "label_smoothing": 0.0}),
+    nn.MSELoss: ("mse", {}),
+    nn.L1Loss: ("l1", {}),
+    nn.HuberLoss: ("huber", {"delta": 1.0}),
+    nn.SmoothL1Loss: ("smooth_l1", {"beta": 1.0}),
+    nn.BCEWithLogitsLoss: ("bce_with_logits", {"pos_weight": None}),
+}
 
 
 class ExportError(ValueError):
@@ -37,7 +45,7 @@ def export(module, inputs, path, loss=None, name=None, normalisation=None, weigh
     """Writes `module` to `path` (.safetensors) and its outputs on `inputs` beside it; returns both paths.
 
     `inputs` is a tensor, a tuple of tensors, or a dict of them by the names of `forward`'s arguments; rows lie along axis 0.
-    `loss` is `cross_entropy`, `mse`, `bce_with_logits`, one of PyTorch's modules for these, or None where --loss will say it.
+    `loss` is a name such as `cross_entropy`, a table of it with settings, PyTorch's module, or None where --loss will say it.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -159,13 +167,23 @@ def _logits(result):
 
 
 def _loss(loss):
+    """The loss as docs/models.md describes it: its kind, and settings that are not PyTorch's defaults."""
+    if loss is None:
+        return None
     if isinstance(loss, nn.Module):
-        kind = LOSSES.get(type(loss))
-        if kind is None:
-            raise ExportError(f"{type(loss).__name__} has no counterpart: leave it out and name the loss with --loss")
-        smoothing = getattr(loss, "label_smoothing", 0.0)
-        loss = {"kind": kind, "label_smoothing": smoothing} if smoothing else kind
-    return {"kind": loss} if isinstance(loss, str) else loss
+        kind, fields = LOSSES.get(type(loss), (None, {}))
+        rescaled = kind == "bce_with_logits" and loss.weight is not None
+        if kind is None or loss.reduction != "mean" or rescaled:
+            known = ", ".join(known.__name__ for known in LOSSES)
+            raise ExportError(f"the loss {loss} is not supported: use {known} with reduction='mean', or --loss later")
+        values = {key: getattr(loss, key) for key in fields}
+        values = {key: v.flatten().tolist() if isinstance(v, torch.Tensor) else v for key, v in values.items()}
+        return {"kind": kind, **{key: value for key, value in values.items() if value != fields[key]}}
+    loss = {"kind": loss} if isinstance(loss, str) else dict(loss)
+    known = dict(LOSSES.values())
+    if loss.get("kind") not in known or set(loss) - {"kind", *known[loss["kind"]]}:
+        raise ExportError(f"the loss {loss} is unknown: use {', '.join(known)} with PyTorch's settings")
+    return loss
 
 
 def _first_line(error):
@@ -204,7 +222,7 @@ def main():
     sample.add_argument("--inputs", type=Path, help=".safetensors with a small batch under the names of forward's arguments")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--state-dict", type=Path, help="weights to load, .pth or .safetensors")
-    parser.add_argument("--loss", choices=sorted(LOSSES.values()))
+    parser.add_argument("--loss", choices=[kind for kind, _ in LOSSES.values()])
     parser.add_argument("--label-smoothing", type=float, default=0.0)
     parser.add_argument("--weight-decay", type=float, default=0.0)
     arguments = parser.parse_args()

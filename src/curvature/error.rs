@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 pub enum CurvatureError {
     /// Only a softmax gives labels to draw.
-    #[error("Monte Carlo Fisher: labels are drawn from the softmax of cross-entropy, and {loss} has none")]
+    #[error("Monte Carlo Fisher: labels are drawn from the softmax of cross-entropy, but the loss is {loss}")]
     NoLabelModel {
         /// The loss in words.
         loss: String,

@@ -118,15 +118,19 @@ impl Dataset {
             DType::F64 => Tensor::from_vec(self.gather(rows, images, |value| value), shape, device)?,
             _ => Tensor::from_vec(self.gather(rows, images, |value| value as f32), shape, device)?.to_dtype(dtype)?,
         };
-        let targets = match self.targets.take(rows) {
+        Ok((x, self.target_batch(rows, dtype, device)?))
+    }
+
+    /// The targets of the given rows, which must exist.
+    pub(crate) fn target_batch(&self, rows: &[usize], dtype: DType, device: &Device) -> Result<TargetBatch> {
+        Ok(match self.targets.take(rows) {
             Targets::Classes { labels, .. } => TargetBatch::Classes(labels),
             Targets::Tokens { labels, sample_shape, .. } => TargetBatch::Tokens { labels, sample_shape },
             Targets::Values { values, sample_shape } => {
                 let shape = [&[rows.len()], sample_shape.as_slice()].concat();
                 TargetBatch::Values(Tensor::from_vec(values, shape, device)?.to_dtype(dtype)?)
             }
-        };
-        Ok((x, targets))
+        })
     }
 
     /// The given rows of an input beside the first, `[n, …]`; floats in `dtype`, whole numbers as they are.

@@ -153,6 +153,7 @@ impl Architecture {
         if let Some(key) = object.keys().find(|key| !FIELDS.contains(&key.as_str()) && !NOTES.contains(&key.as_str())) {
             return Err(syntax(unknown_field(key, &FIELDS)));
         }
+        let loss = object.get("loss").map(without_reduction).transpose().map_err(syntax)?;
         let input_shape: Option<Vec<usize>> = optional(object.get("input_shape"), "input_shape", origin)?;
         let body = match (object.get("layers"), optional(object.get("program"), "program", origin)?) {
             (Some(list), None) => {
@@ -173,7 +174,7 @@ impl Architecture {
         let architecture = Self {
             name: optional(object.get("name"), "name", origin)?.unwrap_or_else(|| "model".into()),
             body,
-            loss: optional(object.get("loss"), "loss", origin)?,
+            loss: optional(loss.as_ref(), "loss", origin)?,
             input_shape,
             normalisation: optional(object.get("normalisation").map(without_scale).as_ref(), "normalisation", origin)?,
             weight_decay: optional(object.get("weight_decay"), "weight_decay", origin)?.unwrap_or(0.0),
@@ -256,6 +257,17 @@ impl Architecture {
     /// As JSON text, for a checkpoint's metadata.
     pub fn to_json(&self) -> String {
         serde_json::json!(self).to_string()
+    }
+}
+
+/// Without a `reduction` that says what every loss here is, a mean.
+fn without_reduction(value: &Value) -> Result<Value, String> {
+    let mut value = value.clone();
+    match value.as_object_mut().and_then(|object| object.remove("reduction")) {
+        Some(reduction) if !reduction.as_str().is_some_and(|words| words.starts_with("mean")) => {
+            Err(format!("`loss`: `reduction` is {reduction}, but only means are supported"))
+        }
+        _ => Ok(value),
     }
 }
 

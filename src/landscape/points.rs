@@ -202,6 +202,14 @@ impl<'a> Surface<'a> {
         Ok(sums)
     }
 
+    /// Weights of all rows, as [`Objective::row_weights`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn row_weights(&self) -> Result<Vec<f64>> {
+        self.objective.row_weights()
+    }
+
     /// Losses of all rows at `point`, as [`Objective::row_losses`]. Cost: as of a point.
     ///
     /// # Errors

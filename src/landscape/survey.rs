@@ -8,6 +8,7 @@ use super::points::{Surface, Watch};
 use super::trajectory::PathPoint;
 use crate::analysis::SummaryRow;
 use crate::objective::Evaluation;
+use crate::statistics::Ratio;
 use crate::{Observer, Result};
 
 /// The height of the loss between two minima over the straight line between their losses.
@@ -120,15 +121,13 @@ pub fn barrier(t: &[f64], losses: &[f64], ends: (f64, f64)) -> Option<Barrier> {
     Some(Barrier { height, std_err_data: f64::NAN, t, ends })
 }
 
-/// Standard deviation over the rows of `ℓ(θ(t)) − (1 − t) ℓ(A) − t ℓ(B)`, over `√N`.
+/// Standard error over the rows of the mean of `ℓ(θ(t)) − (1 − t) ℓ(A) − t ℓ(B)`.
 fn barrier_error(surface: &Surface<'_>, t: f64, observer: &mut dyn Observer) -> Result<f64> {
     let mut rows = |x: f64| surface.row_losses((x, 0.0), observer);
     let (a, b, top) = (rows(0.0)?, rows(1.0)?, rows(t)?);
-    let over: Vec<f64> = top.iter().zip(a.iter().zip(&b)).map(|(top, (a, b))| top - (1.0 - t) * a - t * b).collect();
-    let count = over.len() as f64;
-    let mean = over.iter().sum::<f64>() / count;
-    let variance = over.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
-    Ok((variance / count).sqrt())
+    let over = top.iter().zip(a.iter().zip(&b)).map(|(top, (a, b))| top - (1.0 - t) * a - t * b);
+    let rows = over.zip(surface.row_weights()?).map(|(over, weight)| Ratio::of(over, weight));
+    Ok(rows.fold(Ratio::default(), Ratio::merge).std_err())
 }
 
 fn summary(report: &LandscapeReport) -> Vec<SummaryRow> {

@@ -69,3 +69,26 @@ impl<'a> Objective<'a> {
         Ok(Self { shards: self.cut_rows(rows), ..self.clone() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::data::{Dataset, Inputs, Targets};
+    use crate::formats::Architecture;
+    use crate::objective::{Objective, ObjectiveOptions};
+    use crate::program::Loss;
+
+    #[test]
+    fn shards_of_consecutive_rows_are_blocks_and_others_are_mixed() {
+        let layers = r#"{"layers": [{"kind": "linear", "in": 1, "out": 2, "weight": "w"}]}"#;
+        let network = Architecture::from_json(layers, "test").unwrap().network(Default::default()).unwrap();
+        let targets = Targets::Classes { labels: vec![0; 40], num_classes: 2 };
+        let mixed = Dataset::new("test".into(), vec![1], Inputs::Float64(vec![1.0; 40]), targets, None).unwrap();
+        let blocks = Dataset { consecutive: true, ..mixed.clone() };
+        for (data, in_order) in [(&mixed, false), (&blocks, true)] {
+            let options = ObjectiveOptions { num_shards: 8, ..ObjectiveOptions::new(Loss::cross_entropy()) };
+            let objective = Objective::new(&network, data, options).unwrap();
+            assert_eq!(objective.num_shards(), 8);
+            assert_eq!(objective.shards.concat().is_sorted(), in_order);
+        }
+    }
+}

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use super::Objective;
 use super::sum::cut;
 use crate::autodiff::{Saved, Tape};
-use crate::program::Network;
+use crate::program::{Network, row_weights};
 use crate::{Observer, Result};
 
 impl Objective<'_> {
@@ -20,7 +20,8 @@ impl Objective<'_> {
         if self.couples_rows() { 1 } else { self.worker_limit(0, self.micro_batch(0)) }
     }
 
-    /// Losses `s_n(θ)` of all rows in the order of the data, without an L2 term. Cost: one forward pass over the rows.
+    /// Losses `s_n(θ)` of all rows in the order of the data, without an L2 term; their mean is over the weights of
+    /// [`Objective::row_weights`]. Cost: one forward pass over the rows.
     ///
     /// # Errors
     /// A tensor operation that fails; an interruption.
@@ -41,5 +42,15 @@ impl Objective<'_> {
             losses[*row] = value;
         }
         Ok(losses)
+    }
+
+    /// Weights `w_n` of all rows in the mean, in the order of the data.
+    ///
+    /// # Errors
+    /// Placing the targets on the objective's device.
+    pub fn row_weights(&self) -> Result<Vec<f64>> {
+        let rows: Vec<usize> = (0..self.data.len()).collect();
+        let targets = self.data.target_batch(&rows, self.options.dtype, &self.options.device)?;
+        Ok(row_weights(&self.options.loss, rows.len(), &targets))
     }
 }

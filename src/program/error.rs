@@ -75,17 +75,19 @@ pub enum ProgramError {
         /// What it may be.
         expected: &'static str,
     },
+    /// Targets that are no probabilities.
+    #[error("loss: the target probabilities of row {row} hold {value}")]
+    NegativeProbability {
+        /// Position among the chosen rows.
+        row: usize,
+        /// The number.
+        value: f64,
+    },
     /// A mean over nothing.
     #[error("loss: no target counts for {loss}: every label is ignored or has the weight 0")]
     NothingCounts {
         /// The loss in words.
         loss: String,
-    },
-    /// The network's output is no matrix.
-    #[error("network: the output has shape {got:?}, but losses need [N, outputs]")]
-    OutputShape {
-        /// Its shape.
-        got: Vec<usize>,
     },
     /// Only a loss that sees the parameters through the outputs has a Gauss-Newton matrix.
     #[error(
@@ -144,8 +146,10 @@ impl ProgramError {
             Self::ClassAxis { .. } => "say which with --class-axis 1, as in PyTorch, or --class-axis -1".into(),
             Self::ClassWeights { classes, .. } => format!("give {classes} weights"),
             Self::LossSetting { .. } => "docs/models.md describes the losses and their settings".into(),
+            Self::NegativeProbability { .. } => {
+                "cross-entropy takes real targets for probabilities; mse, l1, huber and smooth-l1 take any numbers".into()
+            }
             Self::NothingCounts { .. } => "check `ignore_index` and `weight` of the loss against the labels".into(),
-            Self::OutputShape { .. } => "end the network with flatten or a linear layer".into(),
             Self::LossSeesParameters { .. } => "use the Hessian, which exists for every loss".into(),
             Self::Inputs { .. } | Self::MissingInput { .. } => {
                 "name the tensors of the data as the program names its inputs (`flatness info` lists them)".into()

@@ -4,7 +4,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::point::Point;
 use crate::random::{Purpose, substream};
-use crate::statistics::Sample;
+use crate::statistics::{Ratio, Sample};
 use crate::{Observer, Result};
 
 /// `E L(θ + σ s ⊙ z) − L(θ)`, `z ~ N(0, I)`.
@@ -50,6 +50,8 @@ pub(super) fn average(
 ) -> Result<Rise> {
     let still = vec![0.0; units.len()];
     let base = point.row_losses(units, &still, observer)?;
+    let weights = point.row_weights()?;
+    let weight: f64 = weights.iter().sum();
     let mut rows = vec![0.0; base.len()];
     let mut means = Vec::with_capacity(pairs);
     for pair in 0..pairs {
@@ -63,8 +65,10 @@ pub(super) fn average(
                 total += rise;
             }
         }
-        means.push(total / base.len() as f64);
+        means.push(total / weight);
     }
     let sample = Sample::of(&means);
-    Ok(Rise { value: sample.mean, std_err_numeric: sample.std_err(), std_err_data: Sample::of(&rows).std_err() })
+    let rows = rows.into_iter().zip(weights).map(|(rise, weight)| Ratio::of(rise, weight));
+    let std_err_data = rows.fold(Ratio::default(), Ratio::merge).std_err();
+    Ok(Rise { value: sample.mean, std_err_numeric: sample.std_err(), std_err_data })
 }

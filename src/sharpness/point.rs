@@ -40,6 +40,11 @@ impl<'a> Point<'a> {
         self.objective.row_losses(&self.moved(units, delta)?, observer)
     }
 
+    /// Weights of the rows in the mean.
+    pub(super) fn row_weights(&self) -> Result<Vec<f64>> {
+        self.objective.row_weights()
+    }
+
     /// The mean loss there and its gradient in `δ`, `s ⊙ ∇L`; `None` where the loss overflows.
     pub(super) fn gradient(
         &mut self,

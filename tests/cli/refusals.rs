@@ -126,14 +126,14 @@ fn data() {
     put("half.safetensors", &sound[..sound.len() - 9]);
     let out = folder.path().join("new/out");
     for (data, named, hint) in [
-        ("tensors:{absent.safetensors}", "absent.safetensors does not exist", "expected a safetensors file"),
-        ("tensors:{nothing}", "nothing is a folder", "expected a safetensors file"),
+        ("tensors:{absent.safetensors}", "absent.safetensors does not exist", "expected a .safetensors or .npz file"),
+        ("tensors:{nothing}", "nothing has no tensor `x`; it has none", "expected inputs"),
         ("tensors:{half.safetensors}", "half.safetensors is damaged", "incomplete"),
-        ("tensors:{no-y.safetensors}", "has no tensor `y`; it has `x`", "expected `x`"),
+        ("tensors:{no-y.safetensors}", "has no tensor `y`; it has `x`", "expected inputs"),
         ("tensors:{wide-y.safetensors}", "4 inputs but 2 targets", "same number of rows"),
-        ("tensors:{flat-x.safetensors}", "`x` is f64 of shape [4]", "expected `x`"),
+        ("tensors:{flat-x.safetensors}", "`x` is f64 of shape [4]", "expected inputs"),
         ("tensors:{rows.safetensors}", "5 inputs but 4 targets", "same number of rows"),
-        ("tensors:{negative.safetensors}", "row 1: label -1 is not a class", "count from 0"),
+        ("tensors:{negative.safetensors}", "row 1 has label -1, but the model has 3 classes", "ignore_index"),
         ("tensors:{nan.safetensors}", "nan.safetensors: `x` has the value NaN in row 0", "remove such rows"),
         ("tensors:{none.safetensors}", "has no rows", "at least one row"),
         ("mnist:{absent}", "absent does not exist", "train-images"),
@@ -168,7 +168,7 @@ fn data() {
         ("images:{nothing}", "train does not exist", "train/CLASS"),
         ("images:{nothing} --image-size 0", "an image size of 0 pixels", "1 to 4096"),
         ("tensors:{sound.safetensors} --split test", "has no test split", "file of their own"),
-        ("tensors:{sound.safetensors} --loss mse", "mean squared error cannot take", "--loss"),
+        ("tensors:{sound.safetensors} --loss mse", "mean squared error cannot take class labels [N]", "mse, l1, huber"),
     ] {
         let line = at(folder.path(), &format!("train --model mlp:4 --epochs 1 --data {data} --out {{new/out}}"));
         assert_refused(&line, named, hint);
@@ -185,11 +185,17 @@ fn data_that_does_not_fit_the_model() {
             "labels",
             counting(&[4, 6]),
             labels.clone(),
-            "row 2 has label 9, but the model has 3 outputs",
-            "as many outputs",
+            "row 2 has label 9, but the model has 3 classes",
+            "an output for each class",
         ),
         ("features", counting(&[4, 7]), labels, "layers[0]", ""),
-        ("targets", counting(&[4, 6]), counting(&[4, 2]), "targets have 2 columns", "as many outputs"),
+        (
+            "targets",
+            counting(&[4, 6]),
+            counting(&[4, 2]),
+            "cross-entropy cannot take real targets [N, 2]",
+            "probabilities",
+        ),
     ] {
         let path = folder.path().join(format!("{name}.safetensors"));
         write(&path, &[("x", &x), ("y", &y)]);
@@ -253,7 +259,7 @@ fn arguments() {
         (format!("analyze {logistic} --slice-points {}", usize::MAX), "--slice-points", ""),
         (format!("analyze {logistic} --plane-points 5000"), "--plane-points 5000", ""),
         (format!("analyze {logistic} --loss crossentropy"), "did you mean cross-entropy", ""),
-        (format!("analyze {logistic} --loss cross-entropy:2"), "label smoothing must be in 0..1", ""),
+        (format!("analyze {logistic} --loss cross-entropy:2"), "`label_smoothing` is 2", ""),
         (format!("analyze {logistic} --operator hesian"), "a similar value exists: 'hessian'", ""),
         (format!("analyze {logistic} --dtype f16"), "f16", ""),
         (format!("analyze {logistic} --threads 0"), "--threads 0", ""),

@@ -79,7 +79,6 @@ fn ignore_index() -> i64 {
     -100
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
 fn is_ignore_index(label: &i64) -> bool {
     *label == ignore_index()
 }
@@ -161,6 +160,12 @@ impl Loss {
             Self::CrossEntropy(loss) => {
                 let classes = Classes::find(loss, output, given)?.count;
                 data.check_labels(classes, Some(loss.ignore_index))?;
+                if let Targets::Values { values, sample_shape } = &data.targets
+                    && let Some(place) = values.iter().position(|&value| value < 0.0)
+                {
+                    let row = place / sample_shape.iter().product::<usize>().max(1);
+                    return Err(ProgramError::NegativeProbability { row, value: values[place] }.into());
+                }
                 match softmax::some_count(loss, &data.targets) {
                     true => Ok(()),
                     false => Err(ProgramError::NothingCounts { loss: self.describe() }.into()),
