@@ -141,9 +141,15 @@ fn unknown_fields_are_refused() {
         assert!(error.contains("unknown field `colour`, expected"), "{error}");
     }
     for (description, part) in [
-        (json!({"layers": [], "losss": {"kind": "mse"}}), "unknown field `losss`, expected one of `name`"),
-        (json!({"layers": [], "loss": {"kind": "mse", "reduction": "sum"}}), "`reduction` is \"sum\", but only means"),
-        (json!({"layers": [], "normalisation": {"mean": [0], "sd": [1]}}), "unknown field `sd`"),
+        (
+            json!({"layers": [{"kind": "relu"}], "losss": {"kind": "mse"}}),
+            "unknown field `losss`, expected one of `name`",
+        ),
+        (
+            json!({"layers": [{"kind": "relu"}], "loss": {"kind": "mse", "reduction": "sum"}}),
+            "`reduction` is \"sum\", but only means",
+        ),
+        (json!({"layers": [{"kind": "relu"}], "normalisation": {"mean": [0], "sd": [1]}}), "unknown field `sd`"),
     ] {
         let error = Architecture::from_json(&description.to_string(), "test").unwrap_err().to_string();
         assert!(error.contains(part), "{error}");

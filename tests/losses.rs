@@ -1,5 +1,5 @@
 //! Every loss against PyTorch's float64 values: value, gradient, Hessian and Gauss-Newton products, and the exact trace.
-//! `fixtures/losses.py` made them.
+//! `tools/loss_fixture.py` made them.
 
 use candle_core::{DType, Device, Tensor};
 use flatness::curvature::{Curvature, CurvatureOperator, ExactParams};

@@ -53,7 +53,13 @@ def export(module, inputs, path, loss=None, name=None, normalisation=None, weigh
     while isinstance(module, nn.DataParallel) or hasattr(module, "_orig_mod"):
         module = module.module if isinstance(module, nn.DataParallel) else module._orig_mod
     module, inputs = copy.deepcopy(module).cpu(), _rows(inputs)
-    analysis = _program(module.eval(), inputs)
+    try:
+        analysis = _program(module.eval(), inputs)
+    except Exception as error:  # torch.export's own, of many kinds
+        raise ExportError(
+            f"torch.export cannot trace the module ({_first_line(error)}): rewrite what depends on values of the inputs, "
+            "such as `if x.sum() > 0`, with torch.where; a size that the batch must not change has to be a number"
+        ) from error
     try:
         training = _program(module.train(), inputs)
     except Exception as error:  # whatever a module does: without it, everything but training works

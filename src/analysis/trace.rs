@@ -29,7 +29,7 @@ impl TraceTask<'_> {
     ///
     /// GGN, and Hessian of a network whose outputs are piecewise affine in each single parameter: exact, by backward
     /// passes, and by layer too. Other Hessians: the exact trace of the GGN, and probes for the residual alone. Other
-    /// operators, and networks that couple rows: fresh probes off the converged eigenpairs.
+    /// operators, networks that couple rows, and losses that see parameters past the outputs: fresh probes off the converged eigenpairs.
     pub(super) fn run(
         &self,
         operator: &dyn LinearOperator,
@@ -37,7 +37,8 @@ impl TraceTask<'_> {
         observer: &mut dyn Observer,
     ) -> Result<TraceSummary> {
         let gauss_newton = matches!(self.kind, OperatorKind::Hessian | OperatorKind::Ggn);
-        if !gauss_newton || self.objective.couples_rows() {
+        let (network, loss) = (self.objective.network(), &self.objective.options().loss);
+        if !gauss_newton || self.objective.couples_rows() || network.check_loss_of_outputs(loss).is_err() {
             return self.by_probes(operator, Some(pairs), observer);
         }
         let exact = self.exact(observer)?;

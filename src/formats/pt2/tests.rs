@@ -74,6 +74,8 @@ fn two_names_of_one_storage_are_one_parameter() {
         let again = json!({"parameter": {"arg": {"name": "p_v"}, "parameter_name": "v"}});
         specs.as_array_mut().unwrap().insert(1, again);
         weights["config"]["v"] = weights["config"]["w"].clone();
+        let values = &mut model["graph_module"]["graph"]["tensor_values"];
+        values["p_v"] = values["p_w"].clone();
         model["graph_module"]["graph"]["nodes"][0]["inputs"][1]["arg"] = json!({"as_tensor": {"name": "p_v"}});
     });
     let exported = Exported::read(&bytes, "net.pt2", None).unwrap();
