@@ -46,10 +46,10 @@ pub enum Body {
     /// As a program, and the program to train it with where that is another one.
     Program {
         /// For analysis.
-        program: Program,
+        program: Box<Program>,
         /// For training, on the same parameters and buffers.
         #[serde(skip_serializing_if = "Option::is_none")]
-        training_program: Option<Program>,
+        training_program: Option<Box<Program>>,
     },
 }
 
@@ -121,7 +121,8 @@ impl Architecture {
 
     /// The program that an archive of torch.export brings.
     pub fn of_exported(name: &str, exported: &Exported) -> Self {
-        let body = Body::Program { program: exported.program.clone(), training_program: exported.training.clone() };
+        let training_program = exported.training.clone().map(Box::new);
+        let body = Body::Program { program: Box::new(exported.program.clone()), training_program };
         let own =
             exported.program.loss.as_ref().filter(|loss| **loss != exported.program.output).map(|_| Loss::Program {});
         let plain = Self { loss: own.clone(), input_shape: exported.input_shape.clone(), ..Self::new(name, body) };
@@ -226,10 +227,10 @@ impl Architecture {
         Ok(match &self.body {
             Body::Layers(list) => Network::new(lower(list)?, buffers, about)?,
             Body::Program { program, training_program } => {
-                let network = Network::new(program.clone(), buffers, about)?;
+                let network = Network::new((**program).clone(), buffers, about)?;
                 match training_program {
                     None => network,
-                    Some(training) => network.with_training(training.clone())?,
+                    Some(training) => network.with_training((**training).clone())?,
                 }
             }
         })

@@ -6,7 +6,7 @@ use super::Place;
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// An operation got operands that it cannot take.
-    #[error("architecture: {at} ({kind}): {reason}")]
+    #[error("architecture: {}: {reason}", in_words(at, kind))]
     Shape {
         /// Where: the module or the layer's place.
         at: String,
@@ -122,6 +122,11 @@ pub enum ProgramError {
         /// Position among the chosen rows.
         row: usize,
     },
+}
+
+/// `layers[3] (conv2d)`; what stands in no module has its kind alone.
+fn in_words(at: &str, kind: &str) -> String {
+    if at.is_empty() { kind.into() } else { format!("{at} ({kind})") }
 }
 
 impl ProgramError {

@@ -159,6 +159,8 @@ impl Node {
 /// A setting as listings print it: sizes and words without quotes.
 fn plain(value: &serde_json::Value) -> String {
     match value {
+        serde_json::Value::Null => "None".into(),
+        serde_json::Value::Bool(flag) => if *flag { "True" } else { "False" }.into(),
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Array(values) => format!("[{}]", values.iter().map(plain).collect::<Vec<_>>().join(", ")),
         other => other.to_string(),
