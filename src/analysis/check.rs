@@ -105,9 +105,8 @@ pub fn check_outputs(checkpoint: &Checkpoint, file: &TensorFile) -> Result<Findi
     let logits = file.get("outputs").or_else(|_| file.get("logits"))?;
     let inputs = &network.program().inputs;
     let input = |input: &Input| {
-        let alone = inputs.len() == 1;
-        let tensor = file.get(&input.name).or_else(|error| if alone { file.get("x") } else { Err(error) })?;
-        Ok(tensor.to_dtype(if input.kind == Kind::Float { DType::F64 } else { DType::I64 })?)
+        let dtype = if input.kind == Kind::Float { DType::F64 } else { DType::I64 };
+        Ok(stored_input(file, inputs, input)?.to_dtype(dtype)?)
     };
     let inputs = inputs.iter().map(input).collect::<Result<_>>()?;
     let params = network.space().split(&checkpoint.theta)?;
@@ -122,6 +121,31 @@ pub fn check_outputs(checkpoint: &Checkpoint, file: &TensorFile) -> Result<Findi
     let error = distance(&output.value().flatten_all()?, &reference)? / norm(&reference)?.max(f64::MIN_POSITIVE);
     let tolerance = if logits.dtype() == DType::F64 { 1e-9 } else { 1e-5 };
     Ok(judged("outputs equal the reference", error, tolerance))
+}
+
+/// The first rows of the data as the network sees them against the inputs of the file, where both have as many rows: a
+/// normalisation that is not the one of training shows here.
+///
+/// # Errors
+/// Tensors that are missing; rows that cannot be read.
+pub fn check_inputs(objective: &Objective<'_>, file: &TensorFile) -> Result<Option<Finding>> {
+    let inputs = &objective.network().program().inputs;
+    let batch = objective.batch(&(0..objective.num_rows()).collect::<Vec<_>>())?.inputs();
+    let mut largest = 0.0f64;
+    for (input, own) in inputs.iter().zip(&batch) {
+        let given = stored_input(file, inputs, input)?;
+        if given.dims() != own.dims() {
+            return Ok(None);
+        }
+        let error = distance(given, own)? / norm(given)?.max(f64::MIN_POSITIVE);
+        largest = largest.max(error);
+    }
+    Ok(Some(judged("rows of the data equal the reference's inputs", largest, 1e-5)))
+}
+
+/// An input under its name; the only one may be called `x`.
+fn stored_input<'a>(file: &'a TensorFile, inputs: &[Input], input: &Input) -> Result<&'a Tensor> {
+    file.get(&input.name).or_else(|error| if inputs.len() == 1 { file.get("x") } else { Err(error) })
 }
 
 fn judged(what: &'static str, error: f64, tolerance: f64) -> Finding {

@@ -14,7 +14,7 @@ mod subset_study;
 mod trace;
 mod vectors;
 
-pub use check::{CheckOptions, Finding, check, check_outputs};
+pub use check::{CheckOptions, Finding, check, check_inputs, check_outputs};
 pub use cost::{CostEstimate, typical_matvecs};
 pub use options::{AnalysisOptions, EigenMethod};
 pub use overlap::{Overlap, overlap};

@@ -8,7 +8,7 @@ use super::Ui;
 use super::args::DtypeArg;
 use super::session::SessionArgs;
 use crate::Result;
-use crate::analysis::{CheckOptions, Finding, check, check_outputs};
+use crate::analysis::{CheckOptions, Finding, check, check_inputs, check_outputs};
 use crate::checkpoint::TensorFile;
 use crate::objective::Objective;
 
@@ -17,7 +17,8 @@ use crate::objective::Objective;
 pub(super) struct CheckArgs {
     #[command(flatten)]
     pub(super) session: SessionArgs,
-    /// safetensors file with `outputs` (or `logits`) computed elsewhere, and the inputs under their names (or `x`)
+    /// safetensors file with `outputs` (or `logits`) computed elsewhere, and the inputs under their names (or `x`); where
+    /// --data has the same number of rows, they must be the same rows
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
     /// Seed of the test vectors
@@ -27,15 +28,17 @@ pub(super) struct CheckArgs {
 
 pub(super) fn run(args: &CheckArgs, ui: &mut Ui) -> Result<u8> {
     let mut findings = Vec::new();
-    if let Some(path) = &args.against {
-        let reference = TensorFile::read(path)?;
-        let checkpoint = args.session.read_checkpoint()?;
-        findings.push(check_outputs(&checkpoint, &reference)?);
+    let reference = args.against.as_deref().map(TensorFile::read).transpose()?;
+    if let Some(reference) = &reference {
+        findings.push(check_outputs(&args.session.read_checkpoint()?, reference)?);
     }
     let knows_data = args.session.data.data.is_some() || args.session.read_checkpoint()?.data().is_some();
     if args.against.is_none() || knows_data {
         let session = args.session.open(DtypeArg::F64, ui)?;
         let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
+        if let Some(reference) = &reference {
+            findings.extend(check_inputs(&objective, reference)?);
+        }
         let options = CheckOptions { seed: args.seed };
         findings.extend(check(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?);
         ui.say(&session.statement());

@@ -74,10 +74,10 @@ pub enum ModelError {
         reason: String,
     },
     /// Operations of an exported program that cannot be read, each with its count.
-    #[error("program: unsupported: {}", operations.iter().map(|(name, count)| format!("{name} ({count})")).collect::<Vec<_>>().join(", "))]
+    #[error("program: unsupported: {}", operations.iter().map(in_modules).collect::<Vec<_>>().join(", "))]
     Unsupported {
-        /// PyTorch's names, with the reason where the name is known, and how often each occurs.
-        operations: Vec<(String, usize)>,
+        /// PyTorch's names, with the reason where the name is known, and the module of each occurrence.
+        operations: Vec<(String, Vec<String>)>,
     },
     /// A module that gives several values, none of which is the one that losses are of.
     #[error("program: {}", match wanted {
@@ -117,6 +117,14 @@ pub enum ModelError {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// `erfinv.default (3, in head.0)`: how often, and where first.
+fn in_modules((name, modules): &(String, Vec<String>)) -> String {
+    match modules.iter().find(|module| !module.is_empty()) {
+        Some(module) => format!("{name} ({}, in {module})", modules.len()),
+        None => format!("{name} ({})", modules.len()),
+    }
 }
 
 impl ModelError {

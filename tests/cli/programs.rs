@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
-use flatness::checkpoint::write_tensors;
+use candle_core::{DType, Device, Tensor};
+use flatness::autodiff::{Saved, Tape};
+use flatness::checkpoint::{Checkpoint, TensorFile, write_tensors};
+use flatness::program::Mode;
 use serde_json::{Value, json};
 
-use crate::support::{assert_refused, succeed};
+use crate::support::{assert_refused, flatness, succeed};
 
 fn fixture(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/programs/training-mode").join(name).display().to_string()
@@ -28,6 +30,23 @@ fn a_program_is_trained_analyzed_and_trained_again() {
         succeed(&format!("train {out}/checkpoint.safetensors {data} --epochs 1 --batch-size 4 --out {out}/again"));
         succeed(&format!("check {out}/checkpoint.safetensors"));
     }
+    // The rows of the data against those that a reference was made with, and others.
+    let rows = |shift: f64| {
+        let file = TensorFile::read(fixture("data.safetensors").as_ref()).unwrap();
+        let x = (file.get("x").unwrap() + shift).unwrap();
+        let checkpoint = Checkpoint::read(net.as_ref(), None).unwrap();
+        let params = checkpoint.network.space().split(&checkpoint.theta).unwrap();
+        let wide = x.to_dtype(DType::F64).unwrap();
+        let mut tape = Tape::<Tensor>::new(Saved::Nothing);
+        let outputs = checkpoint.network.forward(&mut tape, &params, wide.clone(), Mode::Eval).unwrap().output;
+        let tensors = [("x".to_owned(), wide), ("outputs".to_owned(), outputs.value().clone())];
+        write_tensors(at("reference.safetensors").as_ref(), &tensors, &Default::default()).unwrap();
+        flatness(&format!("check {net} {data} --against {}", at("reference.safetensors")))
+    };
+    assert_eq!(rows(0.0).code, 0);
+    let other = rows(0.1);
+    assert_eq!(other.code, 1, "{}", other.out);
+    assert!(other.out.contains("FAIL  rows of the data equal the reference's inputs"), "{}", other.out);
     succeed(&format!("compare {} {} --out {}", at("sam"), at("fsgld"), at("compared")));
     // New weights for the same program, as another seed would give them.
     succeed(&format!("convert {net} --out {}", at("plain.safetensors")));

@@ -15,8 +15,8 @@ pub(super) struct Reader {
     pub(super) values: Values,
     sizes: HashMap<String, Size>,
     said: HashMap<String, Said>,
-    /// What cannot be read, with counts.
-    pub(super) unsupported: BTreeMap<String, usize>,
+    /// What cannot be read, with the modules where it stands.
+    pub(super) unsupported: BTreeMap<String, Vec<String>>,
 }
 
 /// What the archive says of a value.
@@ -79,7 +79,7 @@ impl Reader {
         let target = known.iter().find_map(|prefix| node.target.strip_prefix(prefix)).unwrap_or(&node.target);
         if let Err(reason) = self.call(node, target, &outputs, symbols)? {
             let missing = if reason.is_empty() { target.to_owned() } else { format!("{target}: {reason}") };
-            *self.unsupported.entry(missing).or_default() += 1;
+            self.unsupported.entry(missing).or_default().push(place(node).module);
             outputs.iter().for_each(|output| self.values.define(output, Operand::Name((*output).into()), true));
         }
         Ok(())

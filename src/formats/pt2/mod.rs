@@ -311,7 +311,9 @@ impl<'a> Building<'a> {
                 let reason = format!(
                     "an output of the kind `{kind}`: it changes its buffers or inputs; export it after .eval()"
                 );
-                return Err(Failure::Model(ModelError::Unsupported { operations: vec![(reason, 1)] }));
+                return Err(Failure::Model(ModelError::Unsupported {
+                    operations: vec![(reason, vec![String::new()])],
+                }));
             }
             if let ("as_tensor", content) = union(&content["arg"])? {
                 let (value, meta) = (name(content)?.to_owned(), self.meta(name(content)?)?.clone());

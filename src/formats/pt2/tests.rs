@@ -92,10 +92,11 @@ fn all_unsupported_operations_are_named_with_counts() {
             let mut node = nodes[0].clone();
             node["target"] = json!(format!("torch.ops.aten.{target}"));
             node["outputs"] = json!([{"as_tensor": {"name": format!("extra_{index}")}}]);
+            node["metadata"] = json!({"nn_module_stack": format!("top,,Net;head,head.{index},torch.nn.Head")});
             nodes.push(node);
         }
     });
-    assert_eq!(error(&bytes), "program: unsupported: erfinv.default (2), fft.default (1)");
+    assert_eq!(error(&bytes), "program: unsupported: erfinv.default (2, in head.0), fft.default (1, in head.3)");
     let bytes = pt2(|model, _| {
         let inputs = &mut model["graph_module"]["graph"]["nodes"][0]["inputs"];
         inputs.as_array_mut().unwrap().push(json!({"name": "twist", "arg": {"as_bool": true}, "kind": 1}));
