@@ -36,19 +36,24 @@ pub enum CheckpointError {
         path: PathBuf,
     },
     /// Names and shapes that do not fit the architecture.
-    #[error(
-        "{} does not fit the architecture: missing {missing:?}, unknown {unknown:?}, misshapen {misshapen:?}",
-        path.display()
-    )]
+    #[error("{} does not fit the architecture: {}", path.display(), misfits(missing, misshapen, others))]
     Tensors {
         /// The file.
         path: PathBuf,
         /// Tensors of the architecture that the file lacks.
         missing: Vec<String>,
-        /// Tensors of the file that the architecture lacks.
-        unknown: Vec<String>,
         /// `name: got […], expected […]`.
         misshapen: Vec<String>,
+        /// Tensors of the file that the architecture has no use for.
+        others: Vec<String>,
+    },
+    /// Several dictionaries of weights.
+    #[error("{} holds several sets of weights that fit: {}", path.display(), keys.join(", "))]
+    SeveralFit {
+        /// The file.
+        path: PathBuf,
+        /// Where they stand.
+        keys: Vec<String>,
     },
     /// NaN or infinity among the weights.
     #[error("{}: tensor `{name}` holds {count} values that are not finite", path.display())]
@@ -92,6 +97,18 @@ pub enum CheckpointError {
     },
 }
 
+/// The first ten names.
+pub(super) fn ten(names: &[String]) -> String {
+    let first = names.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > 10 { format!("{first}, … ({} in all)", names.len()) } else { first }
+}
+
+fn misfits(missing: &[String], misshapen: &[String], others: &[String]) -> String {
+    let parts = [("missing", missing), ("misshapen", misshapen), ("of no use", others)];
+    let parts = parts.into_iter().filter(|(_, names)| !names.is_empty());
+    parts.map(|(what, names)| format!("{what}: {}", ten(names))).collect::<Vec<_>>().join("; ")
+}
+
 impl CheckpointError {
     /// How to mend it.
     pub fn hint(&self) -> Option<String> {
@@ -102,6 +119,7 @@ impl CheckpointError {
             Self::NoArchitecture { .. } => {
                 "name its network with --arch: a .json of layers, a .pt2 of torch.export or another checkpoint (docs/models.md)".into()
             }
+            Self::SeveralFit { .. } => "choose one with --weights-key KEY".into(),
             Self::Tensors { .. } => "compare with `flatness info`, or correct the names in --arch".into(),
             Self::NotFinite { .. } => {
                 "such weights are left by a training that diverged: use an earlier file, or replace the values".into()

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Tensor};
 
 pub use error::CheckpointError;
-pub use read::{TensorFile, sha256_hex};
+pub use read::{Choices, TensorFile, sha256_hex};
 pub use safetensors::write_tensors;
 pub use state::{differences, read_state, write_state};
 
@@ -43,6 +43,8 @@ pub struct Checkpoint {
     pub stored_dtype: DType,
     /// Whether f16 or bf16 weights were widened.
     pub widened: bool,
+    /// What is worth saying of how the weights were found in the file.
+    pub notes: Vec<String>,
     /// JSON strings by key.
     pub metadata: BTreeMap<String, String>,
 }
@@ -55,22 +57,24 @@ impl Checkpoint {
     /// [`CheckpointError`]: the file cannot be read or is damaged, has no architecture, or its tensors do not fit it
     /// (all misfits by name in one error), or holds NaN.
     pub fn read(path: &Path, architecture: Option<Architecture>) -> Result<Self> {
-        Self::read_with(path, architecture, None)
+        Self::read_with(path, architecture, Choices::default())
     }
 
-    /// [`Checkpoint::read`], with the name of the network's output where its program gives several values.
+    /// [`Checkpoint::read`], with choices where the file offers several things.
     ///
     /// # Errors
-    /// As [`Checkpoint::read`]; [`crate::formats::ModelError::Outputs`] for a name that does not exist.
-    pub fn read_with(path: &Path, architecture: Option<Architecture>, output: Option<&str>) -> Result<Self> {
-        let file = TensorFile::read_with(path, output)?;
+    /// As [`Checkpoint::read`]; [`crate::formats::ModelError::Outputs`] for an output that does not exist.
+    pub fn read_with(path: &Path, architecture: Option<Architecture>, choices: Choices<'_>) -> Result<Self> {
+        let file = TensorFile::read_with(path, choices)?;
         let architecture = architecture.map_or_else(|| file.architecture(), |given| Ok(Some(given)))?;
         let architecture = architecture.ok_or_else(|| CheckpointError::NoArchitecture { path: path.into() })?;
         let (theta, buffers) = file.bind(&architecture)?;
         let (stored_dtype, widened) = file.precision();
         let network = architecture.network(buffers)?;
+        let names = network.tensor_names();
+        let (_, notes) = file.under_names(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
         let TensorFile { sha256, metadata, .. } = file;
-        Ok(Self { path: path.into(), sha256, network, theta, stored_dtype, widened, metadata })
+        Ok(Self { path: path.into(), sha256, network, theta, stored_dtype, widened, notes, metadata })
     }
 
     /// The training facts, where the trainer wrote them.

@@ -1,15 +1,16 @@
 //! Reads `.safetensors` and zipped PyTorch files.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
+use super::error::ten;
 use super::{ARCH_KEY, CheckpointError};
 use crate::Result;
-use crate::formats::{Architecture, Body, Exported};
+use crate::formats::{Architecture, Exported};
 
 /// Named tensors of one file, on the CPU.
 pub struct TensorFile {
@@ -21,6 +22,17 @@ pub struct TensorFile {
     tensors: BTreeMap<String, Tensor>,
     /// The program and its tensors, where the file is an archive of torch.export.
     exported: Option<Box<Exported>>,
+    /// The dictionary to look for weights in.
+    weights_key: Option<String>,
+}
+
+/// What to take of a file that offers several things.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Choices<'a> {
+    /// Name of the network's output, where its program gives several.
+    pub output: Option<&'a str>,
+    /// Key of the dictionary of weights, where several fit.
+    pub weights_key: Option<&'a str>,
 }
 
 /// SHA-256 in hex.
@@ -34,11 +46,13 @@ impl TensorFile {
     /// # Errors
     /// [`CheckpointError`] for a missing, unreadable or damaged file.
     pub fn read(path: &Path) -> Result<Self> {
-        Self::read_with(path, None)
+        Self::read_with(path, Choices::default())
     }
 
-    /// [`TensorFile::read`], with the output of a program that gives several.
-    pub(super) fn read_with(path: &Path, output: Option<&str>) -> Result<Self> {
+    /// [`TensorFile::read`], with choices.
+    pub(crate) fn read_with(path: &Path, choices: Choices<'_>) -> Result<Self> {
+        let Choices { output, weights_key } = choices;
+        let weights_key = weights_key.map(str::to_owned);
         if path.is_dir() {
             return Err(CheckpointError::IsDirectory { path: path.into() }.into());
         }
@@ -47,7 +61,14 @@ impl TensorFile {
         if Exported::is_one(&bytes) {
             let exported = Exported::read(&bytes, &path.display().to_string(), output)?;
             let (metadata, tensors) = (BTreeMap::new(), exported_tensors(&exported)?);
-            return Ok(Self { path: path.into(), sha256, metadata, tensors, exported: Some(Box::new(exported)) });
+            return Ok(Self {
+                path: path.into(),
+                sha256,
+                metadata,
+                tensors,
+                exported: Some(Box::new(exported)),
+                weights_key,
+            });
         }
         let (mut metadata, mut tensors) = if bytes.starts_with(b"PK\x03\x04") {
             (BTreeMap::new(), read_pytorch(path)?)
@@ -57,14 +78,21 @@ impl TensorFile {
         if let Some(text) = metadata.remove(Exported::KEY) {
             let exported = Exported::over_tensors(&text, &tensors, (&path.display().to_string(), output))?;
             let tensors = exported_tensors(&exported)?;
-            return Ok(Self { path: path.into(), sha256, metadata, tensors, exported: Some(Box::new(exported)) });
+            return Ok(Self {
+                path: path.into(),
+                sha256,
+                metadata,
+                tensors,
+                exported: Some(Box::new(exported)),
+                weights_key,
+            });
         }
         // `module.` is the trace of DataParallel; it is stripped only where every name has it.
         let meant = |name: &String| !name.ends_with("num_batches_tracked");
         if tensors.keys().filter(|name| meant(name)).all(|name| name.starts_with("module.")) {
             tensors = tensors.into_iter().map(|(name, t)| (name.trim_start_matches("module.").to_owned(), t)).collect();
         }
-        Ok(Self { path: path.into(), sha256, metadata, tensors, exported: None })
+        Ok(Self { path: path.into(), sha256, metadata, tensors, exported: None, weights_key })
     }
 
     /// The architecture that the file brings, where it does.
@@ -113,15 +141,17 @@ impl TensorFile {
         if space.dim() == 0 {
             return Err(CheckpointError::NoParameters { path: self.path.clone() }.into());
         }
-        // A module's state dict also holds buffers that its program never reads, and tied weights under all their names.
-        let is_program = matches!(architecture.body, Body::Program { .. });
-        self.check_fit(
-            is_program,
-            space.tensors().iter().map(|tensor| (&tensor.name, &tensor.shape)),
-            buffers.iter().map(|(name, shape)| (name, shape)),
-        )?;
+        let expected: Vec<(&str, &[usize])> = space
+            .tensors()
+            .iter()
+            .map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()))
+            .chain(buffers.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())))
+            .collect();
+        let names: Vec<&str> = expected.iter().map(|(name, _)| *name).collect();
+        let prefix = self.prefix_of(&names)?;
+        self.check_fit(&prefix, &expected)?;
         let wide = |name: &str| -> Result<Tensor> {
-            let values = self.get(name)?.to_dtype(DType::F64)?;
+            let values = self.get(&format!("{prefix}{name}"))?.to_dtype(DType::F64)?;
             self.check_finite(name, &values)?;
             Ok(values)
         };
@@ -141,30 +171,81 @@ impl TensorFile {
         }
     }
 
-    fn check_fit<'a>(
-        &self,
-        allows_more: bool,
-        params: impl Iterator<Item = (&'a String, &'a Vec<usize>)>,
-        buffers: impl Iterator<Item = (&'a String, &'a Vec<usize>)>,
-    ) -> Result<()> {
-        let expected: BTreeMap<&String, &Vec<usize>> = params.chain(buffers).collect();
+    fn check_fit(&self, prefix: &str, expected: &[(&str, &[usize])]) -> Result<()> {
         let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
-        for (name, shape) in &expected {
-            match self.tensors.get(*name) {
-                None => missing.push((*name).clone()),
-                Some(tensor) if tensor.dims() != shape.as_slice() => {
+        for (name, shape) in expected {
+            match self.tensors.get(&format!("{prefix}{name}")) {
+                None => missing.push((*name).to_owned()),
+                Some(tensor) if tensor.dims() != *shape => {
                     misshapen.push(format!("{name}: got {:?}, expected {shape:?}", tensor.dims()));
                 }
                 Some(_) => {}
             }
         }
-        let ignored = |name: &String| allows_more || name.ends_with("num_batches_tracked");
-        let unknown: Vec<String> =
-            self.tensors.keys().filter(|name| !expected.contains_key(name) && !ignored(name)).cloned().collect();
-        if missing.is_empty() && unknown.is_empty() && misshapen.is_empty() {
+        if missing.is_empty() && misshapen.is_empty() {
             return Ok(());
         }
-        Err(CheckpointError::Tensors { path: self.path.clone(), missing, unknown, misshapen }.into())
+        let others = self.others(prefix, expected.iter().map(|(name, _)| *name));
+        Err(CheckpointError::Tensors { path: self.path.clone(), missing, misshapen, others }.into())
+    }
+
+    /// Tensors that a network with these names has no use for; batch norm's counters do not count.
+    fn others<'a>(&self, prefix: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let used: HashSet<String> = names.map(|name| format!("{prefix}{name}")).collect();
+        let others = self.tensors.keys().filter(|name| !used.contains(*name) && !name.ends_with("num_batches_tracked"));
+        others.cloned().collect()
+    }
+
+    /// What stands in front of a network's names in this file, such as `module.` or `state_dict.model.`: the prefix under
+    /// which most of them are there.
+    ///
+    /// # Errors
+    /// [`CheckpointError::SeveralFit`] where all of them are there under several.
+    fn prefix_of(&self, names: &[&str]) -> Result<String> {
+        let within = |prefix: &str| match &self.weights_key {
+            None => true,
+            Some(key) => prefix.strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with('.')),
+        };
+        let mut prefixes: BTreeSet<&str> = BTreeSet::new();
+        for tensor in self.tensors.keys() {
+            let found = names.iter().filter_map(|name| tensor.strip_suffix(name));
+            prefixes.extend(found.filter(|prefix| (prefix.is_empty() || prefix.ends_with('.')) && within(prefix)));
+        }
+        let count = |prefix: &str| {
+            let is_there = |name: &&&str| self.tensors.contains_key(&format!("{prefix}{name}"));
+            names.iter().filter(is_there).count()
+        };
+        let counted: Vec<(usize, &str)> = prefixes.into_iter().map(|prefix| (count(prefix), prefix)).collect();
+        let most = counted.iter().map(|(count, _)| *count).max().unwrap_or(0);
+        let best: Vec<&str> = counted.iter().filter(|(count, _)| *count == most).map(|(_, prefix)| *prefix).collect();
+        match best.as_slice() {
+            // The names as they are come first.
+            [first, _, ..] if !first.is_empty() && most == names.len() => {
+                let keys = best.iter().map(|prefix| prefix.trim_end_matches('.').to_owned()).collect();
+                Err(CheckpointError::SeveralFit { path: self.path.clone(), keys }.into())
+            }
+            [first, ..] => Ok((*first).to_owned()),
+            [] => Ok(String::new()),
+        }
+    }
+
+    /// The file with its tensors under a network's `names` for them, without the prefix that they have here; and what is
+    /// worth saying of that.
+    ///
+    /// # Errors
+    /// [`CheckpointError::SeveralFit`].
+    pub(crate) fn under_names(&self, names: &[&str]) -> Result<(BTreeMap<String, Tensor>, Vec<String>)> {
+        let prefix = self.prefix_of(names)?;
+        let mut notes = Vec::new();
+        if !prefix.is_empty() {
+            notes.push(format!("the names of the weights begin with `{prefix}` in the file"));
+        }
+        let others = self.others(&prefix, names.iter().copied());
+        if !others.is_empty() {
+            notes.push(format!("tensors of the file that the network has no use for: {}", ten(&others)));
+        }
+        let own = self.tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?, tensor)));
+        Ok((own.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect(), notes))
     }
 }
 
@@ -187,17 +268,33 @@ fn exported_tensors(exported: &Exported) -> Result<BTreeMap<String, Tensor>> {
     Ok(names.zip(space.split(&exported.theta)?).chain(buffers).collect())
 }
 
-/// The state dict, at the top or under the usual keys.
+/// Keys under which training scripts keep dictionaries of weights.
+const KEYS: [&str; 10] = [
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "module",
+    "model_ema",
+    "state_dict_ema",
+    "ema",
+    "weights",
+];
+
+/// All tensors at the top, and those of dictionaries under the usual keys as `KEY.NAME`.
 fn read_pytorch(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let corrupt = |reason: String| CheckpointError::Corrupt { path: path.into(), format: "PyTorch", reason };
     let mut last = "no tensors inside".to_owned();
-    for key in [None, Some("state_dict"), Some("model_state_dict"), Some("model"), Some("net")] {
-        match candle_core::pickle::read_all_with_key(path, key) {
-            Ok(tensors) if !tensors.is_empty() => return Ok(tensors.into_iter().collect()),
-            Ok(_) => {}
-            Err(error) if key.is_none() => last = error.to_string(),
-            Err(_) => {}
+    let mut all = BTreeMap::new();
+    match candle_core::pickle::read_all_with_key(path, None) {
+        Ok(tensors) => all.extend(tensors),
+        Err(error) => last = error.to_string(),
+    }
+    for key in KEYS {
+        if let Ok(tensors) = candle_core::pickle::read_all_with_key(path, Some(key)) {
+            all.extend(tensors.into_iter().map(|(name, tensor)| (format!("{key}.{name}"), tensor)));
         }
     }
-    Err(corrupt(last).into())
+    if all.is_empty() { Err(corrupt(last).into()) } else { Ok(all) }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::analyze_args::AnalyzeArgs;
-use super::args::{DtypeArg, argument};
+use super::args::DtypeArg;
 use super::output::{check_folder, claim_folder, is_unfinished, remove_outdated};
 use super::session::Session;
 use super::state::{Saving, StateFiles};
@@ -22,26 +22,29 @@ use crate::report::{save_analysis, terminal, write_run_json};
 use crate::spectral::Stop;
 use crate::{Error, Observer, Result};
 
-/// Refuses more eigenpairs than the operator has.
-pub(super) fn check_counts(options: &AnalysisOptions, space: &ParamSpace) -> Result<()> {
+/// Cuts the numbers of eigenpairs to what the operator has, and says so.
+pub(super) fn cut_counts(options: &mut AnalysisOptions, space: &ParamSpace, ui: &mut Ui) -> Result<()> {
     let dim = options.scope.resolve(space)?.into_iter().map(|range| range.len()).sum();
-    let (top, bottom) = (options.top, options.bottom);
-    if top.saturating_add(bottom) <= dim {
-        return Ok(());
+    if options.top.saturating_add(options.bottom) > dim {
+        options.top = options.top.min(dim);
+        options.bottom = options.bottom.min(dim - options.top);
+        let (top, bottom) = (options.top, options.bottom);
+        ui.say(&format!(
+            "note: there are {dim} eigenvalues in all: the largest {top} and the smallest {bottom} are taken"
+        ));
     }
-    let reason = format!("with --bottom {bottom} that is more than the {dim} parameters: ask for {dim} in all");
-    Err(argument("--top", &top.to_string(), &reason))
+    Ok(())
 }
 
 pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
-    let (options, saving) = (args.survey.options()?, args.saving()?);
+    let (mut options, saving) = (args.survey.options()?, args.saving()?);
     let name = checkpoint_name(&args.session.model.checkpoint);
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(&name));
     let force = args.force || args.resume && is_unfinished(&folder);
     check_folder(&folder, force)?;
     let mut session = args.session.open(DtypeArg::F32, ui)?;
     session.options.seed = options.seed;
-    check_counts(&options, session.checkpoint.network.space())?;
+    cut_counts(&mut options, session.checkpoint.network.space(), ui)?;
     let _claimed = claim_folder(&folder, force)?;
     ui.say(&format!("survey: {}", forecast(&session, &options, ui)?));
     let destination = Destination { name: &name, folder: &folder, saving };

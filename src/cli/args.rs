@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::CliError;
 use crate::Result;
+use crate::checkpoint::Choices;
 use crate::data::{DataSpec, LabelNoise, LabelSource, RowRange, Source, Split, Subset};
 use crate::kernels::keep_freed_memory;
 use crate::objective::Execution;
@@ -67,6 +68,16 @@ pub(super) struct ModelArgs {
     /// The output that the loss is of, by its name, where an exported module gives several [default: logits]
     #[arg(long, value_name = "NAME")]
     pub(super) output: Option<String>,
+    /// The dictionary of weights to take, such as model_ema, where several in the file fit
+    #[arg(long, value_name = "KEY")]
+    pub(super) weights_key: Option<String>,
+}
+
+impl ModelArgs {
+    /// What to take of a file that offers several things.
+    pub(super) fn choices(&self) -> Choices<'_> {
+        Choices { output: self.output.as_deref(), weights_key: self.weights_key.as_deref() }
+    }
 }
 
 /// Which data.

@@ -27,7 +27,7 @@ pub(super) struct ConvertArgs {
 pub(super) fn run(args: &ConvertArgs, ui: &mut Ui) -> Result<u8> {
     check_file(&args.out, args.force)?;
     let architecture = args.model.arch.as_deref().map(read_architecture).transpose()?;
-    let checkpoint = Checkpoint::read_with(&args.model.checkpoint, architecture, args.model.output.as_deref())?;
+    let checkpoint = Checkpoint::read_with(&args.model.checkpoint, architecture, args.model.choices())?;
     let mut metadata = checkpoint.metadata.clone();
     metadata.insert(ARCH_KEY.into(), checkpoint.network.about.description.clone());
     metadata.insert(VERSION_KEY.into(), env!("CARGO_PKG_VERSION").into());

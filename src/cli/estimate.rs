@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Ui;
-use super::analyze::check_counts;
+use super::analyze::cut_counts;
 use super::analyze_args::SurveyArgs;
 use super::args::DtypeArg;
 use super::session::SessionArgs;
@@ -25,10 +25,10 @@ pub(super) struct EstimateArgs {
 }
 
 pub(super) fn run(args: &EstimateArgs, ui: &mut Ui) -> Result<u8> {
-    let options = args.survey.options()?;
+    let mut options = args.survey.options()?;
     let mut session = args.session.open(DtypeArg::F32, ui)?;
     session.options.seed = options.seed;
-    check_counts(&options, session.checkpoint.network.space())?;
+    cut_counts(&mut options, session.checkpoint.network.space(), ui)?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?;
     if args.json {

@@ -17,7 +17,7 @@ pub(super) struct InfoArgs {
 
 pub(super) fn run(args: &InfoArgs, ui: &mut Ui) -> Result<u8> {
     let architecture = args.model.arch.as_deref().map(read_architecture).transpose()?;
-    let checkpoint = Checkpoint::read_with(&args.model.checkpoint, architecture, args.model.output.as_deref())?;
+    let checkpoint = Checkpoint::read_with(&args.model.checkpoint, architecture, args.model.choices())?;
     let about = &checkpoint.network.about;
     ui.print(&format!("checkpoint    {}", checkpoint.path.display()));
     ui.print(&format!("sha256        {}", checkpoint.sha256));

@@ -147,7 +147,7 @@ impl LandscapeArgs {
     pub(super) fn session(&self, index: usize) -> SessionArgs {
         let checkpoint = self.checkpoints.get(index).cloned().unwrap_or_default();
         SessionArgs {
-            model: ModelArgs { checkpoint, arch: self.arch.clone(), output: None },
+            model: ModelArgs { checkpoint, arch: self.arch.clone(), output: None, weights_key: None },
             data: self.data.clone(),
             compute: self.compute.clone(),
             loss: self.loss.clone(),

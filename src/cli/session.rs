@@ -53,7 +53,7 @@ impl SessionArgs {
     /// The checkpoint alone.
     pub(super) fn read_checkpoint(&self) -> Result<Checkpoint> {
         let architecture = self.model.arch.as_deref().map(|arch| self.architecture(arch)).transpose()?;
-        Checkpoint::read_with(&self.model.checkpoint, architecture, self.model.output.as_deref())
+        Checkpoint::read_with(&self.model.checkpoint, architecture, self.model.choices())
     }
 
     /// A file, or a family's short form with the sample shape of the data and the classes of the weights.
@@ -67,8 +67,10 @@ impl SessionArgs {
         let plan = TrainPlan { model: Some(arch.to_string_lossy().into_owned()), ..TrainPlan::default() };
         let architecture = plan.network(&one.load()?, None)?;
         // Labels say only which classes occur among the rows.
-        let weights = TensorFile::read(&self.model.checkpoint)?;
-        let outputs = architecture.head().and_then(|name| weights.get(name).ok()?.dims().first().copied());
+        let space = architecture.param_space()?;
+        let names: Vec<&str> = space.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
+        let (weights, _) = TensorFile::read_with(&self.model.checkpoint, self.model.choices())?.under_names(&names)?;
+        let outputs = architecture.head().and_then(|name| weights.get(name)?.dims().first().copied());
         Ok(match outputs {
             Some(outputs) => architecture.with_outputs(outputs),
             None => architecture,
@@ -80,6 +82,9 @@ impl SessionArgs {
         let execution = self.compute.execution()?;
         self.loss.loss(None)?;
         let checkpoint = self.read_checkpoint()?;
+        for note in &checkpoint.notes {
+            ui.say(&format!("note: {note}"));
+        }
         if checkpoint.widened {
             ui.say("note: half-precision weights were widened");
         }

@@ -159,6 +159,12 @@ impl Network {
         &self.buffers
     }
 
+    /// Names of the parameters, then of the buffers.
+    pub(crate) fn tensor_names(&self) -> Vec<String> {
+        let buffers = self.program().buffers.iter().map(|(name, _)| name.clone());
+        self.space().tensors().iter().map(|tensor| tensor.name.clone()).chain(buffers).collect()
+    }
+
     /// Runs a network of one input on a batch `x` `[N, …]`, with the parameters `values` as the first leaves of the tape.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Initial weights from a file, with a new head where the number of classes is another one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Tensor};
 
@@ -16,9 +16,11 @@ use crate::program::Network;
 /// [`TrainError::Init`] with every other tensor that is missing or misshapen.
 pub(super) fn from_file(network: &mut Network, fresh: &Tensor, file: &TensorFile) -> Result<(Tensor, Vec<String>)> {
     let head = network.program().head();
+    let names = network.tensor_names();
+    let (file, _) = file.under_names(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
     let (mut parts, mut kept, mut misfits) = (Vec::new(), Vec::new(), Vec::new());
     for (tensor, values) in network.space().tensors().iter().zip(network.space().split(fresh)?) {
-        match fitting(file, &tensor.name, &tensor.shape) {
+        match fitting(&file, &tensor.name, &tensor.shape) {
             Ok(found) => parts.push(found.to_dtype(fresh.dtype())?.flatten_all()?),
             Err(_) if head.contains(&tensor.name.as_str()) => {
                 kept.push(tensor.name.clone());
@@ -29,7 +31,7 @@ pub(super) fn from_file(network: &mut Network, fresh: &Tensor, file: &TensorFile
     }
     let mut buffers: HashMap<String, Tensor> = HashMap::new();
     for (name, shape) in &network.program().buffers {
-        match fitting(file, name, shape) {
+        match fitting(&file, name, shape) {
             Ok(found) => _ = buffers.insert(name.clone(), found.to_dtype(fresh.dtype())?),
             Err(misfit) => misfits.push(misfit),
         }
@@ -46,7 +48,7 @@ pub(super) fn from_file(network: &mut Network, fresh: &Tensor, file: &TensorFile
     Ok((theta, kept))
 }
 
-fn fitting<'a>(file: &'a TensorFile, name: &str, shape: &[usize]) -> Result<&'a Tensor, String> {
-    let found = file.get(name).map_err(|_| format!("no tensor `{name}`"))?;
+fn fitting<'a>(file: &'a BTreeMap<String, Tensor>, name: &str, shape: &[usize]) -> Result<&'a Tensor, String> {
+    let found = file.get(name).ok_or_else(|| format!("no tensor `{name}`"))?;
     if found.dims() == shape { Ok(found) } else { Err(format!("`{name}` is {:?}, not {shape:?}", found.dims())) }
 }

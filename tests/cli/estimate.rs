@@ -55,8 +55,6 @@ fn bad_input_is_refused() {
     let logistic = fixture_arguments("logistic-ce");
     let [weights, arch] = ["weights.safetensors", "model.json"].map(|file| fixture("logistic-ce", file));
     for (line, named, hint) in [
-        (format!("estimate {logistic} --top 22 --bottom 0"), "--top 22", ""),
-        (format!("estimate {logistic} --top {}", usize::MAX), "more than the 21 parameters", ""),
         (format!("estimate {logistic} --probes 1"), "--probes 1", ""),
         (format!("estimate {logistic} --steps 0"), "--steps 0", ""),
         (format!("estimate {} --arch {}", weights.display(), arch.display()), "does not say which data", "--data"),

@@ -240,7 +240,6 @@ fn arguments() {
     std::fs::write(folder.path().join("file"), "").unwrap();
     let glyphs = "--model mlp:4 --data glyphs --rows 0..8";
     for (line, named, hint) in [
-        (format!("analyze {logistic} --top 22 --bottom 0"), "--top 22: with --bottom 0", ""),
         (format!("analyze {logistic} --top 18 --bottom 4"), "more than the 21 parameters", ""),
         (format!("analyze {logistic} --top {}", usize::MAX), "than the 21 parameters", ""),
         (format!("analyze {logistic} --probes 1"), "--probes 1", ""),

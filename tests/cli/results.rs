@@ -117,6 +117,7 @@ fn the_smallest_fixture_is_analyzed_with_default_settings() {
         ("default", "", 5, 3),
         ("power", "--method power --max-matvecs 20000 --tolerance 1e-6", 5, 3),
         ("all", "--top 21 --bottom 0", 21, 0),
+        ("cut", "--top 22 --bottom 4", 21, 0),
         ("none", "--top 0 --bottom 0", 0, 0),
     ] {
         let out = folder.path().join(name);
@@ -206,4 +207,37 @@ fn a_result_overlaps_with_itself_and_not_with_another_space() {
         assert!((report[end]["overlap"].as_f64().unwrap() - 1.0).abs() < 1e-5, "{report}");
     }
     assert_refused(&format!("overlap {all} {weights}"), "cannot be compared", "one --scope");
+}
+
+/// Prefixes of names, as wrappers and training scripts leave them; where two sets of weights fit, one is chosen.
+#[test]
+fn weights_are_found_under_prefixes() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = TensorFile::read(&fixture("logistic-ce", "weights.safetensors")).unwrap().into_tensors();
+    let write_under = |name: &str, prefixes: &[&str]| {
+        let named = |prefix: &&str| {
+            let prefix = prefix.to_string();
+            tensors.iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor.clone()))
+        };
+        let mut all: Vec<_> = prefixes.iter().flat_map(named).collect();
+        all.push(("optimizer.step".into(), candle_core::Tensor::new(&[3.0f64], &candle_core::Device::Cpu).unwrap()));
+        let path = folder.path().join(name);
+        flatness::checkpoint::write_tensors(&path, &all, &Default::default()).unwrap();
+        path.display().to_string()
+    };
+    let arguments = fixture_arguments("logistic-ce");
+    let rest = arguments.split_once(' ').unwrap().1;
+    let line = |weights: &str, name: &str| {
+        format!("analyze {weights} {rest} {CHEAP} --json --out {}", folder.path().join(name).display())
+    };
+    let summary = |line: &str| serde_json::from_str::<Value>(&succeed(line).out).unwrap()["summary"].clone();
+    let plain = summary(&line(arguments.split_once(' ').unwrap().0, "plain"));
+    let wrapped = write_under("wrapped.safetensors", &["module._orig_mod."]);
+    assert_eq!(summary(&line(&wrapped, "wrapped")), plain);
+    let noted = succeed(&format!("{} --force", line(&wrapped, "wrapped"))).err;
+    assert!(noted.contains("note: the names of the weights begin with `module._orig_mod.` in the file"), "{noted}");
+    assert!(noted.contains("no use for: optimizer.step"), "{noted}");
+    let two = write_under("two.safetensors", &["ema.", "model."]);
+    assert_refused(&line(&two, "two"), "several sets of weights that fit: ema, model", "--weights-key");
+    assert_eq!(summary(&line(&format!("{two} --weights-key ema"), "two")), plain);
 }
