@@ -47,6 +47,14 @@ pub enum CheckpointError {
         /// Tensors of the file that the architecture has no use for.
         others: Vec<String>,
     },
+    /// A dictionary of weights that a command asked for.
+    #[error("{} holds no weights of this network under `{key}`", path.display())]
+    NoWeightsKey {
+        /// The file.
+        path: PathBuf,
+        /// The key asked for.
+        key: String,
+    },
     /// Several dictionaries of weights.
     #[error("{} holds several sets of weights that fit: {}", path.display(), keys.join(", "))]
     SeveralFit {
@@ -119,6 +127,7 @@ impl CheckpointError {
             Self::NoArchitecture { .. } => {
                 "name its network with --arch: a .json of layers, a .pt2 of torch.export or another checkpoint (docs/models.md)".into()
             }
+            Self::NoWeightsKey { .. } => "leave --weights-key out: where several sets of weights fit, an error lists them".into(),
             Self::SeveralFit { .. } => "choose one with --weights-key KEY".into(),
             Self::Tensors { .. } => "compare with `flatness info`, or correct the names in --arch".into(),
             Self::NotFinite { .. } => {

@@ -68,11 +68,9 @@ impl Checkpoint {
         let file = TensorFile::read_with(path, choices)?;
         let architecture = architecture.map_or_else(|| file.architecture(), |given| Ok(Some(given)))?;
         let architecture = architecture.ok_or_else(|| CheckpointError::NoArchitecture { path: path.into() })?;
-        let (theta, buffers) = file.bind(&architecture)?;
+        let (theta, buffers, notes) = file.bind(&architecture)?;
         let (stored_dtype, widened) = file.precision();
         let network = architecture.network(buffers)?;
-        let names = network.tensor_names();
-        let (_, notes) = file.under_names(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
         let TensorFile { sha256, metadata, .. } = file;
         Ok(Self { path: path.into(), sha256, network, theta, stored_dtype, widened, notes, metadata })
     }

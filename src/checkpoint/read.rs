@@ -134,8 +134,8 @@ impl TensorFile {
         (dtypes().max_by_key(DType::size_in_bytes).unwrap_or(DType::F32), widened)
     }
 
-    /// The flat parameters and the buffers, in f64.
-    pub(super) fn bind(&self, architecture: &Architecture) -> Result<(Tensor, HashMap<String, Tensor>)> {
+    /// The flat parameters and the buffers, in f64, and what is worth saying of how they were found.
+    pub(super) fn bind(&self, architecture: &Architecture) -> Result<(Tensor, HashMap<String, Tensor>, Vec<String>)> {
         let space = architecture.param_space()?;
         let buffers = architecture.buffers()?;
         if space.dim() == 0 {
@@ -148,18 +148,31 @@ impl TensorFile {
             .chain(buffers.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())))
             .collect();
         let names: Vec<&str> = expected.iter().map(|(name, _)| *name).collect();
-        let prefix = self.prefix_of(&names)?;
-        self.check_fit(&prefix, &expected)?;
+        let named = self.under_names(&names)?;
+        let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
+        for (name, shape) in expected {
+            match named.tensors.get(name) {
+                None => missing.push(name.to_owned()),
+                Some(tensor) if tensor.dims() != shape => {
+                    misshapen.push(format!("{name}: got {:?}, expected {shape:?}", tensor.dims()));
+                }
+                Some(_) => {}
+            }
+        }
+        if !(missing.is_empty() && misshapen.is_empty()) {
+            let (path, others) = (self.path.clone(), named.others);
+            return Err(CheckpointError::Tensors { path, missing, misshapen, others }.into());
+        }
         let wide = |name: &str| -> Result<Tensor> {
-            let values = self.get(&format!("{prefix}{name}"))?.to_dtype(DType::F64)?;
+            let values = named.tensors[name].to_dtype(DType::F64)?;
             self.check_finite(name, &values)?;
             Ok(values)
         };
         let parts: Vec<Tensor> =
             space.tensors().iter().map(|tensor| Ok(wide(&tensor.name)?.flatten_all()?)).collect::<Result<_>>()?;
         let theta = Tensor::cat(&parts, 0)?;
-        let buffers = buffers.into_iter().map(|(name, _)| Ok((name.clone(), wide(&name)?))).collect::<Result<_>>()?;
-        Ok((theta, buffers))
+        let buffers = buffers.iter().map(|(name, _)| Ok((name.clone(), wide(name)?))).collect::<Result<_>>()?;
+        Ok((theta, buffers, named.notes()))
     }
 
     /// That a tensor of f64 holds finite numbers.
@@ -169,31 +182,6 @@ impl TensorFile {
             0 => Ok(()),
             count => Err(CheckpointError::NotFinite { path: self.path.clone(), name: name.into(), count }.into()),
         }
-    }
-
-    fn check_fit(&self, prefix: &str, expected: &[(&str, &[usize])]) -> Result<()> {
-        let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
-        for (name, shape) in expected {
-            match self.tensors.get(&format!("{prefix}{name}")) {
-                None => missing.push((*name).to_owned()),
-                Some(tensor) if tensor.dims() != *shape => {
-                    misshapen.push(format!("{name}: got {:?}, expected {shape:?}", tensor.dims()));
-                }
-                Some(_) => {}
-            }
-        }
-        if missing.is_empty() && misshapen.is_empty() {
-            return Ok(());
-        }
-        let others = self.others(prefix, expected.iter().map(|(name, _)| *name));
-        Err(CheckpointError::Tensors { path: self.path.clone(), missing, misshapen, others }.into())
-    }
-
-    /// Tensors that a network with these names has no use for; batch norm's counters do not count.
-    fn others<'a>(&self, prefix: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
-        let used: HashSet<String> = names.map(|name| format!("{prefix}{name}")).collect();
-        let others = self.tensors.keys().filter(|name| !used.contains(*name) && !name.ends_with("num_batches_tracked"));
-        others.cloned().collect()
     }
 
     /// What stands in front of a network's names in this file, such as `module.` or `state_dict.model.`: the prefix under
@@ -218,34 +206,54 @@ impl TensorFile {
         let counted: Vec<(usize, &str)> = prefixes.into_iter().map(|prefix| (count(prefix), prefix)).collect();
         let most = counted.iter().map(|(count, _)| *count).max().unwrap_or(0);
         let best: Vec<&str> = counted.iter().filter(|(count, _)| *count == most).map(|(_, prefix)| *prefix).collect();
-        match best.as_slice() {
+        match (best.as_slice(), &self.weights_key) {
             // The names as they are come first.
-            [first, _, ..] if !first.is_empty() && most == names.len() => {
+            ([first, _, ..], _) if !first.is_empty() && most == names.len() => {
                 let keys = best.iter().map(|prefix| prefix.trim_end_matches('.').to_owned()).collect();
                 Err(CheckpointError::SeveralFit { path: self.path.clone(), keys }.into())
             }
-            [first, ..] => Ok((*first).to_owned()),
-            [] => Ok(String::new()),
+            ([first, ..], _) => Ok((*first).to_owned()),
+            ([], Some(key)) => Err(CheckpointError::NoWeightsKey { path: self.path.clone(), key: key.clone() }.into()),
+            ([], None) => Ok(String::new()),
         }
     }
 
-    /// The file with its tensors under a network's `names` for them, without the prefix that they have here; and what is
-    /// worth saying of that.
+    /// The tensors under a network's `names` for them.
     ///
     /// # Errors
-    /// [`CheckpointError::SeveralFit`].
-    pub(crate) fn under_names(&self, names: &[&str]) -> Result<(BTreeMap<String, Tensor>, Vec<String>)> {
+    /// [`CheckpointError::SeveralFit`]; [`CheckpointError::NoWeightsKey`].
+    pub(crate) fn under_names(&self, names: &[&str]) -> Result<Named> {
         let prefix = self.prefix_of(names)?;
-        let mut notes = Vec::new();
-        if !prefix.is_empty() {
-            notes.push(format!("the names of the weights begin with `{prefix}` in the file"));
-        }
-        let others = self.others(&prefix, names.iter().copied());
-        if !others.is_empty() {
-            notes.push(format!("tensors of the file that the network has no use for: {}", ten(&others)));
-        }
         let own = self.tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?, tensor)));
-        Ok((own.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect(), notes))
+        let tensors = own.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
+        let used: HashSet<String> = names.iter().map(|name| format!("{prefix}{name}")).collect();
+        let is_other = |name: &&String| !used.contains(*name) && !name.ends_with("num_batches_tracked");
+        let others = self.tensors.keys().filter(is_other).cloned().collect();
+        Ok(Named { tensors, prefix, others })
+    }
+}
+
+/// The tensors of a file under a network's names for them.
+pub(crate) struct Named {
+    /// By name.
+    pub(crate) tensors: BTreeMap<String, Tensor>,
+    /// What stands in front of the names in the file.
+    prefix: String,
+    /// Tensors that the network has no use for; batch norm's counters do not count.
+    others: Vec<String>,
+}
+
+impl Named {
+    /// What is worth saying of how they were found.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !self.prefix.is_empty() {
+            notes.push(format!("the names of the weights begin with `{}` in the file", self.prefix));
+        }
+        if !self.others.is_empty() {
+            notes.push(format!("tensors of the file that the network has no use for: {}", ten(&self.others)));
+        }
+        notes
     }
 }
 

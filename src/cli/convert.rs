@@ -6,7 +6,7 @@ use candle_core::DType;
 use clap::Args;
 
 use super::Ui;
-use super::args::ModelArgs;
+use super::args::{ModelArgs, argument};
 use super::output::check_file;
 use crate::Result;
 use crate::checkpoint::{ARCH_KEY, Checkpoint, VERSION_KEY, read_architecture, write_checkpoint};
@@ -25,6 +25,9 @@ pub(super) struct ConvertArgs {
 }
 
 pub(super) fn run(args: &ConvertArgs, ui: &mut Ui) -> Result<u8> {
+    if args.out.extension().is_none_or(|extension| extension != "safetensors") {
+        return Err(argument("--out", &args.out.display().to_string(), "the name must end in .safetensors"));
+    }
     check_file(&args.out, args.force)?;
     let architecture = args.model.arch.as_deref().map(read_architecture).transpose()?;
     let checkpoint = Checkpoint::read_with(&args.model.checkpoint, architecture, args.model.choices())?;

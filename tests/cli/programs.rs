@@ -50,6 +50,7 @@ fn a_program_is_trained_analyzed_and_trained_again() {
     succeed(&format!("compare {} {} --out {}", at("sam"), at("fsgld"), at("compared")));
     // New weights for the same program, as another seed would give them.
     succeed(&format!("convert {net} --out {}", at("plain.safetensors")));
+    assert_refused(&format!("convert {net} --out {}", at("plain.pth")), "must end in .safetensors", "");
     let info = succeed(&format!("info {}", at("plain.safetensors"))).out;
     assert!(info.contains("batch_norm(conv2d, norm.weight"), "{info}");
     succeed(&format!("convert {net} --out {} --force", at("plain.safetensors")));

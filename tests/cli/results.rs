@@ -240,4 +240,9 @@ fn weights_are_found_under_prefixes() {
     let two = write_under("two.safetensors", &["ema.", "model."]);
     assert_refused(&line(&two, "two"), "several sets of weights that fit: ema, model", "--weights-key");
     assert_eq!(summary(&line(&format!("{two} --weights-key ema"), "two")), plain);
+    assert_refused(
+        &line(&format!("{two} --weights-key swa"), "swa"),
+        "no weights of this network under `swa`",
+        "leave",
+    );
 }
