@@ -112,7 +112,7 @@ pub(super) fn ten(names: &[String]) -> String {
 }
 
 fn misfits(missing: &[String], misshapen: &[String], others: &[String]) -> String {
-    let parts = [("missing", missing), ("misshapen", misshapen), ("of no use", others)];
+    let parts = [("missing", missing), ("misshapen", misshapen), ("not used", others)];
     let parts = parts.into_iter().filter(|(_, names)| !names.is_empty());
     parts.map(|(what, names)| format!("{what}: {}", ten(names))).collect::<Vec<_>>().join("; ")
 }

@@ -82,7 +82,7 @@ impl Header {
         let sizes = field("shape")?.strip_prefix('(').and_then(|rest| rest.split(')').next());
         let sizes = sizes.ok_or("its header lacks a shape")?.split(',').map(str::trim).filter(|size| !size.is_empty());
         let shape: Vec<usize> =
-            sizes.map(|size| size.parse().map_err(|_| format!("`{size}` is no size"))).collect::<Result<_, _>>()?;
+            sizes.map(|size| size.parse().map_err(|_| format!("`{size}` is not a size"))).collect::<Result<_, _>>()?;
         let size = dtype.bitsize() / 8;
         let len = shape.iter().try_fold(size, |len, &size| len.checked_mul(size)).ok_or("its shape is too large")?;
         Ok(Self { dtype, shape, fortran_order, big_endian: order == ">", start, len })
@@ -191,7 +191,7 @@ pub(super) mod tests {
             (npy("<c16", "False", "(1,)", &[0; 16]), "`<c16`"),
             (npy("<f8", "False", "(3,)", &[0; 16]), "16 bytes follow its header, but its shape [3] needs 24"),
             (npy("<f8", "False", "(4611686018427387904, 8)", &[0; 16]), "too large"),
-            (npy("<f8", "False", "(-1,)", &[0; 16]), "`-1` is no size"),
+            (npy("<f8", "False", "(-1,)", &[0; 16]), "`-1` is not a size"),
             (b"PK".to_vec(), "does not begin"),
             (file[..20].to_vec(), "cut short"),
         ] {

@@ -79,7 +79,7 @@ pub enum ModelError {
         /// PyTorch's names, with the reason where the name is known, and the module of each occurrence.
         operations: Vec<(String, Vec<String>)>,
     },
-    /// A module that gives several values, none of which is the one that losses are of.
+    /// A module that returns several values, none of which is named as the output.
     #[error("program: {}", match wanted {
         Some(wanted) => format!("no output of floats is named `{wanted}`; there are {}", names.join(", ")),
         None => format!("it has several outputs of floats: {}", names.join(", ")),

@@ -28,7 +28,7 @@ pub(crate) mod number {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
         match Form::deserialize(deserializer)? {
             Form::Number(number) => Ok(number),
-            Form::Text(text) => text.parse().map_err(|_| D::Error::custom(format!("`{text}` is no number"))),
+            Form::Text(text) => text.parse().map_err(|_| D::Error::custom(format!("`{text}` is not a number"))),
         }
     }
 }

@@ -124,7 +124,7 @@ impl TryFrom<String> for Size {
 
     /// Reads what [`Display`](fmt::Display) writes.
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no size such as 12 or 4·N + 1");
+        let wrong = || format!("`{text}` is not a size such as 12 or 4·N + 1");
         let number = |text: &str| text.parse::<i64>().ok();
         let term = |term: &str| {
             let (factor, power) = match term.split_once("·") {

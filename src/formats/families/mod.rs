@@ -49,7 +49,7 @@ pub fn family(text: &str, input: &[usize], outputs: usize) -> Result<Architectur
 fn size(name: &str, value: &str) -> Result<usize, String> {
     match value.parse() {
         Ok(size) if (1..=1 << 20).contains(&size) => Ok(size),
-        _ => Err(format!("{name} `{value}` is no number from 1 to 2^20")),
+        _ => Err(format!("{name} `{value}` is not a number from 1 to 2^20")),
     }
 }
 
