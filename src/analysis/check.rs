@@ -102,7 +102,7 @@ pub fn check(
 /// Tensors that are missing; inputs that the network cannot take.
 pub fn check_outputs(checkpoint: &Checkpoint, file: &TensorFile) -> Result<Finding> {
     let network = &checkpoint.network;
-    let logits = file.get("logits").or_else(|_| file.get("outputs"))?;
+    let logits = file.get("outputs").or_else(|_| file.get("logits"))?;
     let inputs = &network.program().inputs;
     let input = |input: &Input| {
         let dtype = if input.kind == Kind::Float { DType::F64 } else { DType::I64 };
