@@ -35,10 +35,10 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod analysis;
-mod archive;
 pub mod autodiff;
 pub mod checkpoint;
 pub mod cli;
+mod container;
 pub mod curvature;
 pub mod data;
 pub mod error;

@@ -137,14 +137,14 @@ pub fn check_inputs(objective: &Objective<'_>, file: &TensorFile) -> Result<Opti
         if given.dims() != own.dims() {
             return Ok(None);
         }
-        let error = distance(given, own)? / norm(given)?.max(f64::MIN_POSITIVE);
+        let error = distance(&given, own)? / norm(&given)?.max(f64::MIN_POSITIVE);
         largest = largest.max(error);
     }
     Ok(Some(judged("rows of the data equal the reference's inputs", largest, 1e-5)))
 }
 
 /// An input under its name; the only one may be called `x`.
-fn stored_input<'a>(file: &'a TensorFile, inputs: &[Input], input: &Input) -> Result<&'a Tensor> {
+fn stored_input(file: &TensorFile, inputs: &[Input], input: &Input) -> Result<Tensor> {
     file.get(&input.name).or_else(|error| if inputs.len() == 1 { file.get("x") } else { Err(error) })
 }
 

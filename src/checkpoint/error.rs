@@ -13,11 +13,29 @@ pub enum CheckpointError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A folder where a file is expected.
-    #[error("{} is a folder, not a file of weights", path.display())]
-    IsDirectory {
+    /// A folder without a file of weights of a usual name.
+    #[error("{} is a folder, and no file of weights in it has a usual name", path.display())]
+    NoWeightsInFolder {
         /// The folder.
         path: PathBuf,
+    },
+    /// An index of shards that cannot be used.
+    #[error("{} is no index of files of weights: {reason}", path.display())]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of another kind.
+    #[error("{} is {what}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What to do.
+        remedy: &'static str,
     },
     /// Not a whole safetensors or zipped PyTorch file.
     #[error("{} is damaged or no {format} file: {reason}", path.display())]
@@ -94,7 +112,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// A tensor that a command asked for.
-    #[error("{} has no tensor `{name}`; it has {present:?}", path.display())]
+    #[error("{} has no tensor `{name}`; it has {}", path.display(), grouped(present))]
     NoTensor {
         /// The file.
         path: PathBuf,
@@ -105,16 +123,28 @@ pub enum CheckpointError {
     },
 }
 
-/// The first ten names.
-pub(super) fn ten(names: &[String]) -> String {
-    let first = names.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
-    if names.len() > 10 { format!("{first}, … ({} in all)", names.len()) } else { first }
+/// Names in a line: where there are more than ten, those that begin alike are counted, and ten are shown.
+pub(super) fn grouped(names: &[String]) -> String {
+    if names.len() <= 10 {
+        return names.join(", ");
+    }
+    let top = |name: &String| name.split_once('.').map(|(top, _)| top.to_owned());
+    let groups: Vec<&[String]> = names.chunk_by(|a, b| top(a).is_some() && top(a) == top(b)).collect();
+    let shown: Vec<String> = groups
+        .iter()
+        .take(10)
+        .map(|group| match (top(&group[0]), group.len()) {
+            (Some(top), count @ 4..) if groups.len() > 1 => format!("{top}.* ({count})"),
+            _ => group.iter().take(10).cloned().collect::<Vec<_>>().join(", "),
+        })
+        .collect();
+    format!("{}, … ({} in all)", shown.join(", "), names.len())
 }
 
 fn misfits(missing: &[String], misshapen: &[String], others: &[String]) -> String {
     let parts = [("missing", missing), ("misshapen", misshapen), ("not used", others)];
     let parts = parts.into_iter().filter(|(_, names)| !names.is_empty());
-    parts.map(|(what, names)| format!("{what}: {}", ten(names))).collect::<Vec<_>>().join("; ")
+    parts.map(|(what, names)| format!("{what}: {}", grouped(names))).collect::<Vec<_>>().join("; ")
 }
 
 impl CheckpointError {
@@ -122,8 +152,12 @@ impl CheckpointError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Io { .. } => "check the path".into(),
-            Self::IsDirectory { .. } => "name the file inside, such as FOLDER/checkpoint.safetensors".into(),
-            Self::Corrupt { .. } => "copy the file again; PyTorch files must be of the zip form (torch >= 1.6)".into(),
+            Self::NoWeightsInFolder { .. } => {
+                "name the file itself; checkpoint.safetensors, model.safetensors and pytorch_model.bin are found by the folder".into()
+            }
+            Self::Index { .. } => "name the index beside its files, such as model.safetensors.index.json".into(),
+            Self::Foreign { remedy, .. } => (*remedy).into(),
+            Self::Corrupt { .. } => "copy the file again, or save the weights again with torch.save or safetensors".into(),
             Self::NoArchitecture { .. } => {
                 "name its network with --arch: a .json of layers, a .pt2 of torch.export or another checkpoint (docs/models.md)".into()
             }

@@ -1,6 +1,8 @@
 //! Checkpoints: weights under PyTorch's names with architecture, data and training facts in the metadata.
 
 mod error;
+mod locate;
+mod naming;
 mod read;
 mod safetensors;
 mod state;
@@ -15,6 +17,7 @@ pub use read::{Choices, TensorFile, sha256_hex};
 pub use safetensors::write_tensors;
 pub use state::{differences, read_state, write_state};
 
+use self::naming::Bound;
 use crate::Result;
 use crate::formats::Architecture;
 use crate::program::Network;
@@ -50,8 +53,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads `.safetensors`, a zipped `.pth`, or a `.pt2` of torch.export, which brings its program; `architecture` replaces
-    /// the one in the file.
+    /// Reads a file as [`TensorFile::read`] does, with the program that an archive of torch.export brings; `architecture`
+    /// replaces the one in the file.
     ///
     /// # Errors
     /// [`CheckpointError`]: the file cannot be read or is damaged, has no architecture, or its tensors do not fit it
@@ -68,11 +71,18 @@ impl Checkpoint {
         let file = TensorFile::read_with(path, choices)?;
         let architecture = architecture.map_or_else(|| file.architecture(), |given| Ok(Some(given)))?;
         let architecture = architecture.ok_or_else(|| CheckpointError::NoArchitecture { path: path.into() })?;
-        let (theta, buffers, notes) = file.bind(&architecture)?;
-        let (stored_dtype, widened) = file.precision();
+        Self::of(file, architecture)
+    }
+
+    /// The checkpoint that a file is for an architecture.
+    ///
+    /// # Errors
+    /// Tensors that do not fit it.
+    pub(crate) fn of(file: TensorFile, architecture: Architecture) -> Result<Self> {
+        let Bound { architecture, theta, buffers, stored_dtype, widened, notes } = file.bind(architecture)?;
         let network = architecture.network(buffers)?;
-        let TensorFile { sha256, metadata, .. } = file;
-        Ok(Self { path: path.into(), sha256, network, theta, stored_dtype, widened, notes, metadata })
+        let TensorFile { path, sha256, metadata, .. } = file;
+        Ok(Self { path, sha256, network, theta, stored_dtype, widened, notes, metadata })
     }
 
     /// The training facts, where the trainer wrote them.

@@ -1,11 +1,11 @@
-//! `flatness info`: what a checkpoint says about itself.
+//! `flatness info`: what a checkpoint says about itself, or what tensors a file holds.
 
 use clap::Args;
 
 use super::Ui;
 use super::args::ModelArgs;
 use crate::Result;
-use crate::checkpoint::{Checkpoint, read_architecture};
+use crate::checkpoint::{ARCH_KEY, Checkpoint, TensorFile, read_architecture};
 use crate::program::{Kind, Node, Op, Program};
 
 /// Arguments of `info`.
@@ -17,7 +17,13 @@ pub(super) struct InfoArgs {
 
 pub(super) fn run(args: &InfoArgs, ui: &mut Ui) -> Result<u8> {
     let architecture = args.model.arch.as_deref().map(read_architecture).transpose()?;
-    let checkpoint = Checkpoint::read_with(&args.model.checkpoint, architecture, args.model.choices())?;
+    let file = TensorFile::read_with(&args.model.checkpoint, args.model.choices())?;
+    let architecture = architecture.map_or_else(|| file.architecture(), |given| Ok(Some(given)))?;
+    let Some(architecture) = architecture else {
+        print_tensors(&file, ui);
+        return Ok(0);
+    };
+    let checkpoint = Checkpoint::of(file, architecture)?;
     let about = &checkpoint.network.about;
     ui.print(&format!("checkpoint    {}", checkpoint.path.display()));
     ui.print(&format!("sha256        {}", checkpoint.sha256));
@@ -30,7 +36,7 @@ pub(super) fn run(args: &InfoArgs, ui: &mut Ui) -> Result<u8> {
         ui.print(&format!("loss          {}, weight decay {}", loss.describe(), about.weight_decay));
     }
     for (key, value) in &checkpoint.metadata {
-        if key != crate::checkpoint::ARCH_KEY {
+        if key != ARCH_KEY {
             ui.print(&format!("{key:<13} {value}"));
         }
     }
@@ -47,6 +53,26 @@ pub(super) fn run(args: &InfoArgs, ui: &mut Ui) -> Result<u8> {
         ui.print(&format!("  {:<width$}  {shape:<16} {kind:<6} {:>9}  norm {norm:.4e}", tensor.name, tensor.len()));
     }
     Ok(0)
+}
+
+/// All tensors of a file that names no network.
+fn print_tensors(file: &TensorFile, ui: &mut Ui) {
+    let (tensors, unread) = file.list();
+    ui.print(&format!("file          {}", file.path().display()));
+    ui.print(&format!("sha256        {}", file.sha256));
+    ui.print("architecture  none: --arch names one");
+    for (key, value) in &file.metadata {
+        ui.print(&format!("{key:<13} {value}"));
+    }
+    ui.print(&format!("\ntensors       {}", tensors.len()));
+    let width = tensors.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
+    for (name, shape, dtype) in tensors {
+        ui.print(&format!("  {name:<width$}  {:<16} {dtype}", format!("{shape:?}")));
+    }
+    if !unread.is_empty() {
+        ui.print(&format!("\nnot read      {}", unread.len()));
+        unread.iter().for_each(|(name, reason)| ui.print(&format!("  {name}: {reason}")));
+    }
 }
 
 /// The inputs, then the operations in order under the modules that they come from.

@@ -52,7 +52,7 @@ pub(super) fn run(args: &MatvecArgs, ui: &mut Ui) -> Result<u8> {
     if vectors.rank() != 2 || vectors.dims()[1] != objective.dim() || vectors.dims()[0] == 0 {
         return Err(Error::VectorShape { got: vectors.dims().to_vec(), dim: objective.dim() });
     }
-    let block = objective.place(vectors)?;
+    let block = objective.place(&vectors)?;
     let not_finite = count_not_finite(&block)?;
     if not_finite.iter().any(|&count| count > 0) {
         let (path, name, count) = (args.vectors.clone(), "vectors".into(), not_finite.iter().sum());

@@ -39,7 +39,7 @@ pub(super) fn run(args: &OverlapArgs, ui: &mut Ui) -> Result<u8> {
         if a.dims()[0] == 0 || b.dims()[0] == 0 {
             continue;
         }
-        let found = overlap(a, b)?;
+        let found = overlap(&a, &b)?;
         if args.json {
             report[end] = json!({"overlap": found.overlap, "cosines": found.cosines});
         } else {

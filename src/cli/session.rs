@@ -69,7 +69,7 @@ impl SessionArgs {
         // Labels say only which classes occur among the rows.
         let space = architecture.param_space()?;
         let names: Vec<&str> = space.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
-        let weights = TensorFile::read_with(&self.model.checkpoint, self.model.choices())?.under_names(&names)?.tensors;
+        let weights = TensorFile::read_with(&self.model.checkpoint, self.model.choices())?.under_names(&names)?;
         let outputs = architecture.head().and_then(|name| weights.get(name)?.dims().first().copied());
         Ok(match outputs {
             Some(outputs) => architecture.with_outputs(outputs),

@@ -93,7 +93,7 @@ impl Store for StateFile<'_> {
         }
         let (file, _) = read_state(&self.path, &self.files.configuration)?;
         self.files.resumed.push(self.name.clone());
-        Ok(Some(SurveyState { tensors: file.into_tensors() }))
+        Ok(Some(SurveyState { tensors: file.into_tensors()? }))
     }
 
     fn wants(&mut self, bytes: usize, last: bool) -> bool {

@@ -7,7 +7,7 @@ use safetensors::tensor::{SafeTensors, TensorView};
 
 use super::npy::{self, Array};
 use super::{DataError, DataResult, files};
-use crate::archive::Archive;
+use crate::container::Archive;
 
 const EXPECTED: &str = "a .safetensors or .npz file with the inputs and `y`, or a folder of .npy files named so";
 
@@ -58,7 +58,7 @@ fn views<'a>(path: &Path, arrays: &'a [(String, Array)]) -> DataResult<BTreeMap<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::tests::archive;
+    use crate::container::archive;
     use crate::data::npy::tests::npy;
     use crate::data::testing::damaged;
     use crate::data::{DataSpec, Dataset, Inputs, Source, Targets};

@@ -247,6 +247,22 @@ impl Architecture {
         self
     }
 
+    /// The same with one parameter for each pair of names, the later and the first.
+    pub(crate) fn tied(mut self, ties: &[(String, String)]) -> Self {
+        let rename = |name: &mut String| {
+            if let Some((_, first)) = ties.iter().find(|(later, _)| later == name) {
+                name.clone_from(first);
+            }
+        };
+        match &mut self.body {
+            Body::Layers(list) => list.rename(&rename),
+            Body::Program { program, training_program } => {
+                [Some(program), training_program.as_mut()].into_iter().flatten().for_each(|p| p.tie(&rename));
+            }
+        }
+        self
+    }
+
     /// Name of the weight of the last linear map.
     pub fn head(&self) -> Option<&str> {
         match &self.body {

@@ -224,6 +224,21 @@ impl Program {
         self.parameters = ParamSpace::new(resized);
     }
 
+    /// Gives parameters the names of others, which take their place.
+    pub(crate) fn tie(&mut self, rename: &impl Fn(&mut String)) {
+        for operand in self.nodes.iter_mut().flat_map(|node| &mut node.operands) {
+            if let Operand::Name(name) = operand {
+                rename(name);
+            }
+        }
+        let kept = self.parameters.tensors().iter().filter(|tensor| {
+            let mut name = tensor.name.clone();
+            rename(&mut name);
+            name == tensor.name
+        });
+        self.parameters = ParamSpace::new(kept.map(|tensor| (tensor.name.clone(), tensor.shape.clone(), tensor.kind)));
+    }
+
     /// The part from the outputs to the program's own loss as a program of its own, whose inputs are the outputs and the
     /// batch; `None` where there is no such loss. The name of a parameter where the loss reads one past the outputs.
     pub(crate) fn loss_head(&self) -> Option<Result<Self, String>> {

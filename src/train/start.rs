@@ -17,7 +17,7 @@ use crate::program::Network;
 pub(super) fn from_file(network: &mut Network, fresh: &Tensor, file: &TensorFile) -> Result<(Tensor, Vec<String>)> {
     let head = network.program().head();
     let names = network.tensor_names();
-    let file = file.under_names(&names.iter().map(String::as_str).collect::<Vec<_>>())?.tensors;
+    let file = file.under_names(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
     let (mut parts, mut kept, mut misfits) = (Vec::new(), Vec::new(), Vec::new());
     for (tensor, values) in network.space().tensors().iter().zip(network.space().split(fresh)?) {
         match fitting(&file, &tensor.name, &tensor.shape) {

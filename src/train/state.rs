@@ -179,7 +179,7 @@ impl StateFolder {
         let (file, facts) = read_state(path, configuration)?;
         let unreadable = || CheckpointError::UnreadableState { reason: format!("{} lacks a part", path.display()) };
         let facts: Facts = serde_json::from_value(facts).map_err(|_| unreadable())?;
-        let state = State::from_parts(file.into_tensors(), facts).ok_or_else(unreadable)?;
+        let state = State::from_parts(file.into_tensors()?, facts).ok_or_else(unreadable)?;
         self.resumed_from = Some(*step);
         Ok(Some(state))
     }

@@ -13,16 +13,6 @@ pub enum LabelError {
         /// Paths tried.
         looked: Vec<PathBuf>,
     },
-    /// A pickle that asks for more than arrays of integers.
-    #[error("labels: {}: byte {position} of its pickle asks for {what}, which is refused", path.display())]
-    Refused {
-        /// The file.
-        path: PathBuf,
-        /// Opcode or class, by name.
-        what: String,
-        /// Byte of the pickle.
-        position: usize,
-    },
     /// Labels for a source whose targets are real values.
     #[error("labels: the targets of `{source_name}` are real values")]
     NeedsClasses {
@@ -69,11 +59,6 @@ impl LabelError {
     pub fn hint(&self) -> String {
         match self {
             Self::NoFile { set, .. } => format!("put one of them there, or name it: `{set}:FILE`"),
-            Self::Refused { .. } => {
-                "only pickles of integer arrays as published are read, and nothing in them is run: convert other files \
-                 to Parquet"
-                    .into()
-            }
             Self::NeedsClasses { .. } => "leave the labels out".into(),
             Self::Count { .. } => "the labels are for another data set, or rows of the source are missing".into(),
             Self::Order { .. } => {

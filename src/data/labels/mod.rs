@@ -1,18 +1,18 @@
 //! Labels from a file of their own: the human labels CIFAR-10N and CIFAR-100N (Wei et al. 2022).
 
 mod error;
-mod opcodes;
-mod pickle;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use candle_core::DType;
+
 pub use error::LabelError;
 
 use super::cifar::check_label;
 use super::{DataError, DataResult, Source, files, parquet};
-use crate::archive::Archive;
+use crate::container::{Contents, Entry, Failure};
 
 const EXPECTED: &str = "the published `.pt` file of CIFAR-N, or a Parquet file with the same columns";
 
@@ -107,19 +107,16 @@ impl LabelSource {
         }
         let damaged =
             |reason| DataError::Corrupt { path: path.to_path_buf(), kind: "a file of CIFAR-N labels", reason };
-        if !file.starts_with(b"PK") {
-            return Err(damaged("it is neither PyTorch's zip form nor Parquet".into()));
+        let contents = Contents::read(&file).map_err(|failure| match failure {
+            Failure::Damaged { reason, .. } => damaged(reason),
+            Failure::Foreign { what, .. } => damaged(format!("it is {what}")),
+        })?;
+        let mut columns = [Vec::new(), Vec::new()];
+        for (column, key) in columns.iter_mut().zip(["clean_label", names.key]) {
+            let entry = contents.entries.get(key).ok_or_else(|| damaged(format!("it has no array `{key}`")))?;
+            *column = integers(entry, &file).map_err(|reason| damaged(format!("`{key}`: {reason}")))?;
         }
-        let archive = Archive::open(&file).map_err(damaged)?;
-        let pickle = archive.ending("/data.pkl").and_then(|name| archive.entry(name)).map_err(damaged)?;
-        pickle::read_arrays(pickle, ["clean_label", names.key]).map_err(|failure| match failure {
-            pickle::Failure::Refused { what, position } => {
-                LabelError::Refused { path: path.to_path_buf(), what, position }.into()
-            }
-            pickle::Failure::Damaged { reason, position } => {
-                damaged(format!("{reason} (byte {position} of its pickle)"))
-            }
-        })
+        Ok(columns)
     }
 
     fn find(&self, source: &Source) -> DataResult<PathBuf> {
@@ -141,6 +138,15 @@ impl LabelSource {
             None => Err(LabelError::NoFile { set: names.text, looked }.into()),
         }
     }
+}
+
+/// A row of whole numbers.
+fn integers(entry: &Entry, file: &[u8]) -> Result<Vec<i64>, String> {
+    let row = entry.read(file)?;
+    if row.rank() != 1 || row.dtype().is_float() {
+        return Err("it is not one row of whole numbers".into());
+    }
+    row.to_dtype(DType::I64).and_then(|row| row.to_vec1()).map_err(|error| error.to_string())
 }
 
 impl FromStr for LabelSource {

@@ -1,7 +1,7 @@
 use super::pickle::tests::dictionary;
 use super::*;
-use crate::archive::Archive;
-use crate::archive::tests::archive;
+use crate::container::Archive;
+use crate::container::archive;
 use crate::data::testing::shared_data;
 use crate::data::{DataSpec, Dataset, LabelError, Split, Targets};
 

@@ -1,6 +1,6 @@
 //! A list of layers and the tensors that it names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -32,8 +32,7 @@ impl LayerList {
     ) -> Result<Self, ModelError> {
         let layers = parse::layers(layers, "layers", Tokens::new(input_shape))?;
         let mut list = Self { layers, param_order };
-        rename_all(&mut list.layers);
-        list.param_order.iter_mut().flatten().for_each(strip_module);
+        list.rename(&strip_module);
         list.param_space()?;
         Ok(list)
     }
@@ -101,6 +100,16 @@ impl LayerList {
         Ok(unique)
     }
 
+    /// Gives tensors other names; parameters of equal names become one.
+    pub(in crate::formats) fn rename(&mut self, rename: &impl Fn(&mut String)) {
+        rename_all(&mut self.layers, rename);
+        if let Some(order) = &mut self.param_order {
+            order.iter_mut().for_each(rename);
+            let mut seen = HashSet::new();
+            order.retain(|name| seen.insert(name.clone()));
+        }
+    }
+
     /// The weight of the last linear layer.
     pub(crate) fn head(&self) -> Option<&str> {
         self.layers.iter().rev().find_map(|layer| match layer {
@@ -138,9 +147,9 @@ fn strip_module(name: &mut String) {
     }
 }
 
-fn rename_all(layers: &mut [Layer]) {
+fn rename_all(layers: &mut [Layer], rename: &impl Fn(&mut String)) {
     for layer in layers {
-        layer.rename(&strip_module);
-        layer.children_mut().into_iter().for_each(|list| rename_all(list));
+        layer.rename(rename);
+        layer.children_mut().into_iter().for_each(|list| rename_all(list, rename));
     }
 }

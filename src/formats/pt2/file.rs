@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use serde::Deserialize;
 
 use super::schema::Model;
-use super::tensors::Stored;
+use super::tensors::Loaded;
 use super::{Building, Exported, ModelError, Said};
 use crate::Result;
 use crate::data::Normalisation;
@@ -40,25 +40,17 @@ impl Exported {
     /// As [`Exported::read`].
     pub fn over_tensors(
         text: &str,
-        tensors: &BTreeMap<String, Tensor>,
+        tensors: &dyn Fn(&str) -> Result<Option<Tensor>, String>,
         (origin, output): (&str, Option<&str>),
     ) -> Result<Self> {
         let wrong = |reason: String| ModelError::Archive { origin: origin.into(), reason };
         let content: Content = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
-        let tensor = |name: &str, kind: Kind| -> Result<Option<Stored>, String> {
+        let tensor = |name: &str, kind: Kind| -> Result<Option<Loaded>, String> {
             let first = content.tied.get(name).map_or(name, String::as_str);
-            let Some(tensor) = tensors.get(first) else { return Ok(None) };
-            let (dtype, to) = match kind {
-                Kind::Float => (tensor.dtype(), DType::F64),
-                Kind::Whole => (DType::F32, DType::I64),
-                Kind::Truth => (DType::F32, DType::U8),
-            };
-            if tensor.dtype().is_float() != (kind == Kind::Float) {
-                return Err(format!("tensor `{name}` has numbers of another kind than its graph says"));
-            }
-            let values = tensor.to_dtype(to).map_err(|error| error.to_string())?;
-            let requires_grad = !content.frozen.contains(name);
-            Ok(Some(Stored { tensor: values, dtype, requires_grad, storage: (first.into(), 0, Vec::new()) }))
+            let at = |reason: String| format!("tensor `{first}`: {reason}");
+            let Some(tensor) = tensors(first).map_err(at)? else { return Ok(None) };
+            let loaded = Loaded::new(&tensor, kind, (first.into(), None)).map_err(at)?;
+            Ok(Some(Loaded { requires_grad: Some(!content.frozen.contains(name)), ..loaded }))
         };
         let building = |model, in_training| Building::of(model, &tensor, in_training);
         let training = content.training.as_ref().map(|model| building(model, true)).transpose();

@@ -1,5 +1,5 @@
 //! What torch.export writes as programs: its archives, and the files of `tools/export_torch.py`, which bring its graphs of
-//! both modes beside the weights. Nothing in them is executed, and pickles inside are not read.
+//! both modes beside the weights. Nothing in them is executed.
 
 mod file;
 mod graph;
@@ -17,10 +17,10 @@ use serde_json::Value;
 
 use self::graph::Reader;
 use self::schema::{Model, Symbols, TensorMeta, name, union};
-use self::tensors::{Stored, Tensors};
+use self::tensors::{Loaded, Tensors};
 use super::ModelError;
 use crate::Result;
-use crate::archive::Archive;
+use crate::container::{Archive, Stored};
 use crate::autodiff::{ParamKind, ParamSpace};
 use crate::data::Normalisation;
 use crate::program::{Input, Kind, Loss, Op, Operand, Place, Program};
@@ -82,17 +82,10 @@ impl Exported {
     pub fn read(bytes: &[u8], origin: &str, output: Option<&str>) -> Result<Self> {
         let wrong = |reason: String| ModelError::Archive { origin: origin.into(), reason };
         let archive = Archive::open(bytes).map_err(wrong)?;
-        if archive.names().any(|name| name.ends_with("serialized_exported_program.json")) {
-            return Err(wrong("it has the layout of PyTorch before 2.9".into()).into());
-        }
-        let entry = archive.ending("/models/model.json").map_err(wrong)?;
-        let top = entry.trim_end_matches("/models/model.json");
+        let (entry, weights, constants) = parts(&archive, bytes).map_err(wrong)?;
         let text = archive.entry(entry).map_err(wrong)?;
-        let model: Model =
-            serde_json::from_slice(text).map_err(|error| wrong(format!("models/model.json: {error}")))?;
-        let weights = Tensors::open(&archive, top, "weights").map_err(wrong)?;
-        let constants = Tensors::open(&archive, top, "constants").map_err(wrong)?;
-        let tensor = |name: &str, _: Kind| Ok(weights.get(name)?.or(constants.get(name)?));
+        let model: Model = serde_json::from_slice(text).map_err(|error| wrong(format!("{entry}: {error}")))?;
+        let tensor = |name: &str, kind: Kind| Ok(weights.get(name, kind)?.or(constants.get(name, kind)?));
         Building::of(&model, &tensor, false)
             .and_then(|analysis| analysis.exported(None, output))
             .map_err(|failure| failure.into_error(origin))
@@ -100,7 +93,21 @@ impl Exported {
 }
 
 /// A tensor by its name in the module and the kind that the graph says it has.
-type Lookup<'a> = &'a dyn Fn(&str, Kind) -> Result<Option<Stored>, String>;
+type Lookup<'a> = &'a dyn Fn(&str, Kind) -> Result<Option<Loaded>, String>;
+
+/// Name of the graph's entry in the archive, its weights and its constants: in the layout of PyTorch 2.8 and newer, or in that
+/// of older ones.
+fn parts<'a>(archive: &'a Archive<'a>, bytes: &'a [u8]) -> Result<(&'a str, Tensors<'a>, Tensors<'a>), String> {
+    const OLD: &str = "serialized_exported_program.json";
+    if archive.names().any(|name| name == OLD) {
+        let pickled = |name: &str| Tensors::pickled(archive, name);
+        return Ok((OLD, pickled("serialized_state_dict.pt")?, pickled("serialized_constants.pt")?));
+    }
+    let entry = archive.ending("/models/model.json")?;
+    let top = entry.trim_end_matches("/models/model.json");
+    let open = |kind| Tensors::open((archive, bytes), top, kind);
+    Ok((entry, open("weights")?, open("constants")?))
+}
 
 /// Why an archive cannot be read.
 enum Failure {
@@ -164,7 +171,7 @@ impl<'a> Building<'a> {
 
     /// Inputs, parameters, buffers and constants in the order of the signature.
     fn given(&mut self, tensor: Lookup<'_>) -> Result<(), Failure> {
-        let mut places: HashMap<(String, i64, Vec<i64>, Vec<usize>), String> = HashMap::new();
+        let mut places: HashMap<(String, Option<Stored>), String> = HashMap::new();
         for spec in &self.model.graph_module.signature.input_specs {
             let (kind, content) = union(spec)?;
             match kind {
@@ -172,14 +179,15 @@ impl<'a> Building<'a> {
                 "parameter" | "buffer" | "tensor_constant" => {
                     let graph_name = name(&content["arg"])?.to_owned();
                     let own = content[format!("{kind}_name")].as_str().ok_or("a tensor has no name")?;
-                    let stored = tensor(own, self.meta(&graph_name)?.kind()?)?;
-                    let stored = stored.ok_or_else(|| format!("it holds no data for the tensor `{own}`"))?;
-                    let Stored { tensor, dtype, requires_grad, storage } = stored;
-                    let key = (storage.0, storage.1, storage.2, tensor.dims().to_vec());
+                    let meta = self.meta(&graph_name)?;
+                    let loaded = tensor(own, meta.kind()?)?;
+                    let loaded = loaded.ok_or_else(|| format!("it holds no data for the tensor `{own}`"))?;
+                    let Loaded { tensor, dtype, requires_grad, place } = loaded;
+                    let requires_grad = requires_grad.unwrap_or(meta.requires_grad);
                     let trainable = kind == "parameter" && requires_grad && tensor.dtype() == DType::F64;
                     // Two names of one storage are one parameter, under the first name.
                     let first = if kind == "parameter" {
-                        places.entry(key).or_insert_with(|| own.into()).clone()
+                        places.entry(place).or_insert_with(|| own.into()).clone()
                     } else {
                         own.into()
                     };

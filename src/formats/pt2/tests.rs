@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::archive::tests::archive;
+use crate::container::archive;
 
 /// A linear network `y = x Wᵀ` of two inputs and one output; `change` gets the description and the list of weights.
 fn pt2(change: impl Fn(&mut Value, &mut Value)) -> Vec<u8> {

@@ -9,6 +9,10 @@ use flate2::Crc;
 const END: &[u8] = b"PK\x05\x06";
 const CENTRAL: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
+const END64: &[u8] = b"PK\x06\x06";
+const LOCATOR64: &[u8] = b"PK\x06\x07";
+/// A field of 32 bits whose number is in a field of 64 bits.
+const FULL: usize = u32::MAX as usize;
 /// An archive's comment has at most this many bytes behind the 22 of the end record.
 const MAX_COMMENT: usize = 0xffff;
 
@@ -35,7 +39,7 @@ impl<'a> Archive<'a> {
         let lowest = highest.saturating_sub(MAX_COMMENT);
         let end = (lowest..=highest).rev().find(|&place| bytes[place..].starts_with(END));
         let end = end.ok_or("it has no central directory")?;
-        let (count, mut place) = (short(bytes, end + 10)?, long(bytes, end + 16)?);
+        let (count, mut place) = directory(bytes, end)?;
         let mut entries = BTreeMap::new();
         let mut taken: Vec<Range<usize>> = Vec::new();
         for _ in 0..count {
@@ -48,13 +52,12 @@ impl<'a> Archive<'a> {
             if name.starts_with('/') || name.contains('\\') || name.split('/').any(|part| part == "..") {
                 return Err(format!("the name of its entry `{name}` leads out of it"));
             }
-            let local = long(bytes, place + 42)?;
-            let entry = entry(bytes, place, local)?;
+            let (entry, local) = entry(bytes, place)?;
             taken.push(local..entry.range.end);
             if entries.insert(name, entry).is_some() {
                 return Err(format!("it has several entries `{name}`"));
             }
-            place += 46 + name_len + short(bytes, place + 30)? + short(bytes, place + 32)?;
+            place = (place + 46 + name_len).saturating_add(short(bytes, place + 30)? + short(bytes, place + 32)?);
         }
         taken.sort_unstable_by_key(|range| range.start);
         if taken.windows(2).any(|pair| pair[0].end > pair[1].start) {
@@ -73,13 +76,21 @@ impl<'a> Archive<'a> {
     /// # Errors
     /// No such entry; a wrong checksum.
     pub(crate) fn entry(&self, name: &str) -> Result<&'a [u8], String> {
+        Ok(&self.bytes[self.place(name)?])
+    }
+
+    /// Where the bytes of an entry lie in the archive.
+    ///
+    /// # Errors
+    /// As [`Archive::entry`].
+    pub(crate) fn place(&self, name: &str) -> Result<Range<usize>, String> {
         let entry = self.entries.get(name).ok_or_else(|| format!("it has no entry `{name}`"))?;
         let bytes = self.bytes.get(entry.range.clone()).ok_or("an entry is cut short")?;
         let mut sum = Crc::new();
         sum.update(bytes);
         match sum.sum() as usize == entry.crc {
-            true => Ok(bytes),
-            false => Err("the checksum of an entry is wrong".into()),
+            true => Ok(entry.range.clone()),
+            false => Err(format!("the checksum of its entry `{name}` is wrong")),
         }
     }
 
@@ -97,10 +108,52 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// What the directory record at `place` describes, with its header at `local`.
-fn entry(bytes: &[u8], place: usize, local: usize) -> Result<Entry, String> {
+/// Number of records of the directory, and where it begins, by the end record at `end` or by that of zip64 in front of it.
+fn directory(bytes: &[u8], end: usize) -> Result<(usize, usize), String> {
+    let (count, place) = (short(bytes, end + 10)?, long(bytes, end + 16)?);
+    if count < 0xffff && place < FULL {
+        return Ok((count, place));
+    }
+    let locator = end.checked_sub(20).filter(|&place| bytes[place..].starts_with(LOCATOR64));
+    let end = wide(bytes, locator.ok_or("it has no zip64 directory")? + 8)?;
+    if !bytes.get(end..).is_some_and(|rest| rest.starts_with(END64)) {
+        return Err("its zip64 directory is damaged".into());
+    }
+    Ok((wide(bytes, end.saturating_add(32))?, wide(bytes, end.saturating_add(48))?))
+}
+
+/// The numbers of 64 bits in the record at `place` whose fields of 32 bits are full, in the order of the format.
+fn zip64(bytes: &[u8], place: usize) -> Result<impl FnMut(usize) -> Result<usize, String>, String> {
+    let start = place + 46 + short(bytes, place + 28)?;
+    let extra = bytes.get(start..start + short(bytes, place + 30)?).ok_or("its central directory is cut short")?;
+    let mut rest = extra;
+    let mut wides: &[u8] = &[];
+    while let Some((head, behind)) = rest.split_first_chunk::<4>() {
+        let [kind, len] = [[head[0], head[1]], [head[2], head[3]]].map(u16::from_le_bytes);
+        let (field, behind) = behind.split_at_checked(len.into()).ok_or("its central directory is damaged")?;
+        if kind == 1 {
+            wides = field;
+        }
+        rest = behind;
+    }
+    Ok(move |narrow| {
+        if narrow != FULL {
+            return Ok(narrow);
+        }
+        let (first, behind) = wides.split_first_chunk::<8>().ok_or("a size of zip64 is missing")?;
+        wides = behind;
+        usize::try_from(u64::from_le_bytes(*first)).map_err(|_| "an entry is cut short".to_owned())
+    })
+}
+
+/// What the directory record at `place` describes, and where its header begins.
+fn entry(bytes: &[u8], place: usize) -> Result<(Entry, usize), String> {
     let (flags, method, crc) = (short(bytes, place + 8)?, short(bytes, place + 10)?, long(bytes, place + 16)?);
-    let (packed, size) = (long(bytes, place + 20)?, long(bytes, place + 24)?);
+    let mut wider = zip64(bytes, place)?;
+    // The order of the format: size, packed size, header.
+    let size = wider(long(bytes, place + 24)?)?;
+    let packed = wider(long(bytes, place + 20)?)?;
+    let local = wider(long(bytes, place + 42)?)?;
     if flags & 1 != 0 {
         return Err("its entries are encrypted".into());
     }
@@ -110,15 +163,18 @@ fn entry(bytes: &[u8], place: usize, local: usize) -> Result<Entry, String> {
     if packed != size {
         return Err("an entry has two sizes".into());
     }
-    if size == u32::MAX as usize || local == u32::MAX as usize {
-        return Err("it is larger than 4 GiB".into());
-    }
     if !bytes.get(local..).is_some_and(|rest| rest.starts_with(LOCAL)) {
         return Err("an entry is not where the directory says".into());
     }
+    // The header is there, so that nothing overflows.
     let start = local + 30 + short(bytes, local + 26)? + short(bytes, local + 28)?;
     let end = start.checked_add(size).filter(|&end| end <= bytes.len()).ok_or("an entry is cut short")?;
-    Ok(Entry { range: start..end, crc })
+    Ok((Entry { range: start..end, crc }, local))
+}
+
+fn wide(archive: &[u8], place: usize) -> Result<usize, String> {
+    let bytes = archive.get(place..).and_then(|rest| rest.first_chunk::<8>()).ok_or("it is cut short")?;
+    usize::try_from(u64::from_le_bytes(*bytes)).map_err(|_| "it is cut short".into())
 }
 
 fn short(archive: &[u8], place: usize) -> Result<usize, String> {
@@ -165,7 +221,7 @@ pub(crate) mod tests {
         assert_eq!(Archive::open(&good).unwrap().ending("/version").unwrap_err(), "it has no entry `/version`");
         let mut bad = good.clone();
         bad[30 + 16] ^= 1;
-        assert_eq!(read(&bad).unwrap_err(), "the checksum of an entry is wrong");
+        assert_eq!(read(&bad).unwrap_err(), "the checksum of its entry `archive/data.pkl` is wrong");
         for cut in 0..good.len() {
             assert!(read(&good[..cut]).is_err(), "{cut}");
         }
