@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use flatness::analysis::check_outputs;
 use flatness::autodiff::{Saved, Tape};
 use flatness::checkpoint::{ARCH_KEY, Checkpoint, TensorFile, write_checkpoint};
 use flatness::curvature::{Curvature, CurvatureOperator};
@@ -230,4 +231,19 @@ fn training_runs_the_program_of_training() {
     assert!(relative_error(&loss, expected.get("loss").unwrap()) < 1e-12);
     // Analysis runs the other one.
     assert_ne!(objective.gradient(&theta, &mut ()).unwrap().evaluation.loss, report.evaluation.loss);
+}
+
+/// The same network written by two older releases, with pickled weights, against its outputs in PyTorch.
+#[test]
+fn archives_of_older_releases_are_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tensors");
+    for name in ["export-2.5", "export-2.8"] {
+        let checkpoint = Checkpoint::read(&folder.join(format!("{name}.pt2")), None).unwrap();
+        let names: Vec<&str> = checkpoint.network.space().tensors().iter().map(|tensor| tensor.name.as_str()).collect();
+        let expected = ["conv.weight", "conv.bias", "norm.weight", "norm.bias", "fc.weight", "fc.bias", "back.weight"];
+        assert_eq!(names, expected, "{name}");
+        let outputs = TensorFile::read(&folder.join(format!("{name}.safetensors"))).unwrap();
+        let finding = check_outputs(&checkpoint, &outputs).unwrap();
+        assert_eq!(finding.passed, Some(true), "{finding:?}");
+    }
 }

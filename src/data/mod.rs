@@ -25,7 +25,7 @@ mod spec;
 mod table;
 mod tensors;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod tokens;
 
 pub use augment::Augmentation;

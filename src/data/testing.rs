@@ -8,7 +8,7 @@ use super::draw::below;
 use crate::random::{Purpose, stream};
 
 /// The bytes cut short at every length (at most 200 of them), and with up to four bytes replaced at random.
-pub(super) fn damaged(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+pub(crate) fn damaged(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let mut rng = stream(bytes.len() as u64, Purpose::Check);
     let step = bytes.len() / 200 + 1;
     let cut = (0..bytes.len()).step_by(step).map(|len| bytes[..len].to_vec());
@@ -25,7 +25,7 @@ pub(super) fn damaged(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 
 /// A folder of real data beside the repository; says so and gives `None` where it is absent.
 #[expect(clippy::print_stderr, reason = "a test that did not run must say so")]
-pub(super) fn shared_data(name: &str) -> Option<PathBuf> {
+pub(crate) fn shared_data(name: &str) -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
     if folder.is_dir() {
         return Some(folder);

@@ -150,7 +150,7 @@ impl ModelError {
             Self::ParamOrder { .. } => Some("list every parameter once, or leave param_order out".into()),
             Self::ConflictingShapes { .. } => Some("give the tensors different names".into()),
             Self::Archive { .. } => {
-                Some("write it with torch.export.save in PyTorch 2.9 or later: earlier layouts are not read".into())
+                Some("write it again with torch.export.save, in PyTorch 2.5 or later".into())
             }
             Self::Outputs { .. } => Some("choose one with --output NAME; `flatness convert` keeps the choice".into()),
             Self::ScalarOutput => Some(

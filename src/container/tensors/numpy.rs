@@ -37,14 +37,13 @@ impl Parts {
         let sizes = pickle.items(self.shape).unwrap_or_default().iter();
         let shape: Option<Vec<usize>> = sizes.map(|&size| pickle.int(size)?.try_into().ok()).collect();
         let shape = shape.ok_or("its shape is damaged")?;
-        let decoded;
+        let decoded: Vec<u8>;
         let bytes = match (pickle.get(self.bytes), pickle.call(self.bytes)) {
             (Value::Bytes(bytes), _) => *bytes,
             // A text of ASCII that was pickled as bytes.
             (Value::Text(text), _) => text.as_bytes(),
             (_, Some((("_codecs", "encode"), arguments))) => {
                 let text = arguments.first().and_then(|&text| pickle.text(text)).ok_or("its numbers are damaged")?;
-                *left = left.checked_sub(text.len()).ok_or("it repeats its arrays")?;
                 let latin: Option<Vec<u8>> = text.chars().map(|letter| u8::try_from(letter).ok()).collect();
                 decoded = latin.ok_or("its numbers are damaged")?;
                 &decoded

@@ -39,7 +39,7 @@ enum Key<'a> {
 impl<'a> Rebuild<'a> {
     /// Of a pickle in a file of `len` bytes.
     pub(super) fn new(pickle: &'a Pickle<'a>, storages: HashMap<&'a str, Range<usize>>, len: usize) -> Self {
-        Self { pickle, storages, left: len, names_left: len.saturating_mul(4).saturating_add(1 << 20) }
+        Self { pickle, storages, left: len.saturating_mul(2), names_left: len.saturating_mul(4).saturating_add(1 << 20) }
     }
 
     /// All tensors, under the keys that lead to them, with dots between.

@@ -16,7 +16,7 @@ use candle_core::{DType, Tensor};
 use serde_json::Value;
 
 use self::graph::Reader;
-use self::schema::{Model, Symbols, TensorMeta, name, union};
+use self::schema::{Model, Symbols, TensorMeta, name, quoted, union};
 use self::tensors::{Loaded, Tensors};
 use super::ModelError;
 use crate::Result;
@@ -69,7 +69,7 @@ impl Exported {
         match archive {
             Some(Ok(archive)) => archive
                 .names()
-                .any(|name| name.ends_with("/models/model.json") || name.ends_with("serialized_exported_program.json")),
+                .any(|name| name.ends_with(GRAPH) || name.ends_with(OLD_GRAPH)),
             _ => false,
         }
     }
@@ -82,9 +82,10 @@ impl Exported {
     pub fn read(bytes: &[u8], origin: &str, output: Option<&str>) -> Result<Self> {
         let wrong = |reason: String| ModelError::Archive { origin: origin.into(), reason };
         let archive = Archive::open(bytes).map_err(wrong)?;
-        let (entry, weights, constants) = parts(&archive, bytes).map_err(wrong)?;
-        let text = archive.entry(entry).map_err(wrong)?;
-        let model: Model = serde_json::from_slice(text).map_err(|error| wrong(format!("{entry}: {error}")))?;
+        let entry = graph_entry(&archive).map_err(wrong)?;
+        let text = quoted(archive.entry(entry).map_err(wrong)?);
+        let model: Model = serde_json::from_slice(&text).map_err(|error| wrong(format!("{entry}: {error}")))?;
+        let [weights, constants] = tensors_of(&archive, bytes, entry).map_err(wrong)?;
         let tensor = |name: &str, kind: Kind| Ok(weights.get(name, kind)?.or(constants.get(name, kind)?));
         Building::of(&model, &tensor, false)
             .and_then(|analysis| analysis.exported(None, output))
@@ -95,18 +96,25 @@ impl Exported {
 /// A tensor by its name in the module and the kind that the graph says it has.
 type Lookup<'a> = &'a dyn Fn(&str, Kind) -> Result<Option<Loaded>, String>;
 
-/// Name of the graph's entry in the archive, its weights and its constants: in the layout of PyTorch 2.8 and newer, or in that
-/// of older ones.
-fn parts<'a>(archive: &'a Archive<'a>, bytes: &'a [u8]) -> Result<(&'a str, Tensors<'a>, Tensors<'a>), String> {
-    const OLD: &str = "serialized_exported_program.json";
-    if archive.names().any(|name| name == OLD) {
-        let pickled = |name: &str| Tensors::pickled(archive, name);
-        return Ok((OLD, pickled("serialized_state_dict.pt")?, pickled("serialized_constants.pt")?));
+/// The graph in the layout of PyTorch before 2.8.
+const OLD_GRAPH: &str = "serialized_exported_program.json";
+/// The graph in newer ones.
+const GRAPH: &str = "/models/model.json";
+
+/// Name of the entry that holds the graph.
+fn graph_entry<'a>(archive: &Archive<'a>) -> Result<&'a str, String> {
+    let old = archive.names().find(|name| name.ends_with(OLD_GRAPH));
+    old.map_or_else(|| archive.ending(GRAPH), Ok)
+}
+
+/// The weights and the constants beside the graph.
+fn tensors_of<'a>(archive: &'a Archive<'a>, bytes: &'a [u8], graph: &str) -> Result<[Tensors<'a>; 2], String> {
+    if let Some(top) = graph.strip_suffix(OLD_GRAPH) {
+        let pickled = |name: &str| Tensors::pickled(archive, &format!("{top}{name}"));
+        return Ok([pickled("serialized_state_dict.pt")?, pickled("serialized_constants.pt")?]);
     }
-    let entry = archive.ending("/models/model.json")?;
-    let top = entry.trim_end_matches("/models/model.json");
-    let open = |kind| Tensors::open((archive, bytes), top, kind);
-    Ok((entry, open("weights")?, open("constants")?))
+    let open = |kind| Tensors::open((archive, bytes), graph.trim_end_matches(GRAPH), kind);
+    Ok([open("weights")?, open("constants")?])
 }
 
 /// Why an archive cannot be read.

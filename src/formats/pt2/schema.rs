@@ -7,6 +7,25 @@ use serde_json::Value;
 
 use crate::program::{Kind, Size};
 
+/// JSON without the words for infinity and NaN that Python writes bare, and newer layouts in quotes.
+pub(super) fn quoted(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let (mut rest, mut in_string) = (text, false);
+    while let [byte, behind @ ..] = rest {
+        let bare = |word: &&&[u8]| !in_string && rest.starts_with(word);
+        if let Some(word) = [&b"Infinity"[..], b"-Infinity", b"NaN"].iter().find(bare) {
+            out.extend([b"\"", *word, b"\""].concat());
+            rest = &rest[word.len()..];
+            continue;
+        }
+        let len = if in_string && *byte == b'\\' && !behind.is_empty() { 2 } else { 1 };
+        in_string ^= *byte == b'"';
+        out.extend_from_slice(&rest[..len]);
+        rest = &rest[len..];
+    }
+    out
+}
+
 /// `models/model.json`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Model {

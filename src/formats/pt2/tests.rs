@@ -176,11 +176,20 @@ fn nesting_and_damage_end_in_an_error() {
 }
 
 #[test]
-fn older_layouts_name_what_writes_the_new_one() {
+fn older_layouts_are_known_and_their_parts_missed_by_name() {
     let bytes = archive(&[("net/serialized_exported_program.json", b"{}")]);
     assert!(Exported::is_one(&bytes));
     let failure = Exported::read(&bytes, "net.pt2", None).unwrap_err();
-    assert!(failure.to_string().contains("before 2.9") && failure.hint().unwrap().contains("torch.export.save"));
+    assert!(failure.to_string().contains("serialized_exported_program.json: missing field `graph_module`"), "{failure}");
+    assert!(failure.hint().unwrap().contains("torch.export.save"));
     let bytes = archive(&[("net/models/model.json", b"{\"schema_version\": {\"major\": 7}}")]);
     assert!(error(&bytes).contains("model.json"));
+}
+
+#[test]
+fn what_python_writes_bare_is_quoted() {
+    let text = br#"{"a": [Infinity, -Infinity, NaN], "NaN \" Infinity": "-Infinity"}"#;
+    let expected = br#"{"a": ["Infinity", "-Infinity", "NaN"], "NaN \" Infinity": "-Infinity"}"#;
+    assert_eq!(super::schema::quoted(text), expected);
+    assert_eq!(super::schema::quoted(b"\"\\"), b"\"\\");
 }
