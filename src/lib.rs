@@ -13,7 +13,7 @@
 //! | [`autodiff`] | values (plain or dual), the tape, parameters as one flat space |
 //! | [`program`] | a network as a flat list of operations, each of which answers every question about itself |
 //! | [`formats`] | archives of `torch.export`, layer lists and families as programs |
-//! | [`data`], [`checkpoint`] | rows in, weights in and out |
+//! | [`data`], [`checkpoint`] | rows in, weights in and out; `container` below them knows zip archives, pickles and raw numbers |
 //! | [`optim`], [`train`] | update rules; the loop |
 //! | [`workers`] | the one pool of threads of a run; sums whose order no thread decides |
 //! | [`objective`] | the mean loss over rows: shards, micro-batches, pieces |

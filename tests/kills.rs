@@ -36,7 +36,7 @@ const WORKS: [Work; 5] = [
     },
     Work {
         name: "landscape",
-        line: "landscape {model}/checkpoint.safetensors --plane-points 21 --threads 2",
+        line: "landscape {model}/checkpoint.safetensors --points 21 --save-every 0.02 --threads 2",
         resume: "--resume",
     },
     Work { name: "run", line: "run {folder}/e.toml --jobs 2", resume: "" },
