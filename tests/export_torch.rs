@@ -214,7 +214,7 @@ fn assert_same_outputs(path: &Path) -> Checkpoint {
     assert_eq!(expected.dtype(), DType::F64);
     assert_eq!(output.dims().unwrap(), expected.dims());
     let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-    let (got, expected) = (flat(output.value()), flat(expected));
+    let (got, expected) = (flat(output.value()), flat(&expected));
     let scale = expected.iter().fold(0.0f64, |max, value| max.max(value.abs()));
     let error = got.iter().zip(&expected).fold(0.0f64, |max, (a, b)| max.max((a - b).abs())) / scale;
     eprintln!("{}: relative error {error:.1e}", network.about.name);

@@ -87,7 +87,7 @@ impl Case {
         let mut tape = Tape::<Tensor>::new(Saved::Nothing);
         let params = network.space().split(&theta).unwrap();
         let output = network.forward_with_fixed(&mut tape, (&params, &[]), batch.inputs(), Mode::Eval).unwrap().output;
-        let block = objective.place(self.expected.get("v").unwrap()).unwrap();
+        let block = objective.place(&self.expected.get("v").unwrap()).unwrap();
         let product = |curvature| {
             let operator = CurvatureOperator::new(&objective, &self.checkpoint.theta, curvature).unwrap();
             operator.apply(&block, &mut ()).unwrap().block
@@ -102,7 +102,7 @@ impl Case {
         if self.loss != (Loss::Program {}) {
             found.push(("ggn_v", product(Curvature::Ggn)));
         }
-        found.into_iter().map(|(name, got)| (name, relative_error(&got, self.expected.get(name).unwrap()))).collect()
+        found.into_iter().map(|(name, got)| (name, relative_error(&got, &self.expected.get(name).unwrap()))).collect()
     }
 }
 
@@ -166,7 +166,7 @@ fn matvec_reads_archives() {
         let file = |name: &str| folder.join(case).join(name).display().to_string();
         let expected = TensorFile::read(&folder.join(case).join("expected.safetensors")).unwrap();
         let (vectors, products) = (out.path().join(format!("{case}-v")), out.path().join(format!("{case}-p")));
-        let tensors = [("vectors".to_owned(), expected.get("v").unwrap().clone())];
+        let tensors = [("vectors".to_owned(), expected.get("v").unwrap())];
         flatness::checkpoint::write_tensors(&vectors, &tensors, &Default::default()).unwrap();
         let (data, vectors, products) = (
             format!("tensors:{}", file("data.safetensors")),
@@ -182,7 +182,7 @@ fn matvec_reads_archives() {
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let got = TensorFile::read(Path::new(&products)).unwrap();
-        assert!(relative_error(got.get("products").unwrap(), expected.get("hv").unwrap()) < 1e-9);
+        assert!(relative_error(&got.get("products").unwrap(), &expected.get("hv").unwrap()) < 1e-9);
     }
 }
 
@@ -226,9 +226,9 @@ fn training_runs_the_program_of_training() {
     let draws = Some(ChaCha8Rng::seed_from_u64(1));
     let report = objective.training_gradient(&theta, &batch, Mode::Train { draws }).unwrap();
     let expected = TensorFile::read(&file("expected.safetensors")).unwrap();
-    assert!(relative_error(&report.gradient, expected.get("grad").unwrap()) < 1e-12);
+    assert!(relative_error(&report.gradient, &expected.get("grad").unwrap()) < 1e-12);
     let loss = Tensor::new(&[report.evaluation.loss], &Device::Cpu).unwrap();
-    assert!(relative_error(&loss, expected.get("loss").unwrap()) < 1e-12);
+    assert!(relative_error(&loss, &expected.get("loss").unwrap()) < 1e-12);
     // Analysis runs the other one.
     assert_ne!(objective.gradient(&theta, &mut ()).unwrap().evaluation.loss, report.evaluation.loss);
 }

@@ -48,7 +48,7 @@ impl Case {
     }
 
     fn expected(&self, name: &str) -> Vec<f64> {
-        values(self.expected.get(name).unwrap())
+        values(&self.expected.get(name).unwrap())
     }
 }
 
@@ -102,7 +102,7 @@ fn products_with_hessian_ggn_and_fisher() {
         for dtype in [DType::F64, DType::F32] {
             let case = Case::read(name);
             let objective = Objective::new(&case.checkpoint.network, &case.data, case.options(dtype)).unwrap();
-            let block = objective.place(case.expected.get("v").unwrap()).unwrap();
+            let block = objective.place(&case.expected.get("v").unwrap()).unwrap();
             for (curvature, expected) in
                 [(Curvature::Hessian, "hv"), (Curvature::Ggn, "ggn_v"), (Curvature::EmpiricalFisher, "fisher_v")]
             {
@@ -236,7 +236,7 @@ fn weight_decay_is_in_or_out_as_asked() {
     assert_close("loss with decay", &[report.evaluation.loss], &case.expected("loss_with_wd"), 1e-12);
     assert_close("grad with decay", &values(&report.gradient), &case.expected("grad_with_wd"), 1e-12);
     let operator = CurvatureOperator::new(&objective, &case.checkpoint.theta, Curvature::Hessian).unwrap();
-    let product = operator.apply(case.expected.get("v").unwrap(), &mut ()).unwrap();
+    let product = operator.apply(&case.expected.get("v").unwrap(), &mut ()).unwrap();
     assert_close("hv with decay", &values(&product.block), &case.expected("hv_with_wd"), 1e-12);
 }
 
@@ -255,7 +255,7 @@ fn a_product_that_is_not_finite_names_its_rows() {
 #[test]
 fn products_do_not_depend_on_threads_or_on_the_cut_into_shards() {
     let case = Case::read("resnet-tiny-optA");
-    let block = case.expected.get("v").unwrap();
+    let block = &case.expected.get("v").unwrap();
     let product = |threads: usize, num_shards: usize| {
         let mut options = ObjectiveOptions { num_shards, ..case.options(DType::F64) };
         options.execution.threads = threads;

@@ -7,6 +7,7 @@ use crate::analysis::SummaryRow;
 
 mod compare;
 
+pub(in crate::report) use compare::{effect, p_value};
 pub use compare::{group_means, pair_differences};
 
 /// Widest line.

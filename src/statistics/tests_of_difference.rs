@@ -1,5 +1,6 @@
 //! Differences of two groups, with intervals and tests.
 
+use libm::lgamma;
 use rand::Rng;
 
 use super::{Exact, Sample, permutation, sign_flip, student_quantile, student_two_sided};
@@ -16,7 +17,7 @@ pub struct Difference {
     /// Of all sign patterns, or splits.
     pub exact: Exact,
     /// Hedges' `g`: the difference over the deviation of the differences (paired) or the pooled one, times the
-    /// correction for few values (Hedges 1981).
+    /// correction for few values (Hedges 1981); NaN of one pair of differences alone, where there is no correction.
     pub effect: f64,
     /// Pairs, or values of the smaller group.
     pub count: usize,
@@ -73,8 +74,13 @@ fn two_sided(difference: f64, std_err: f64, degrees: f64) -> f64 {
     }
 }
 
+/// `Γ(m/2) / (√(m/2) Γ((m−1)/2))` for `m` degrees of freedom, which makes the effect unbiased; NaN for one, where its
+/// expectation does not exist.
 fn correction(degrees: f64) -> f64 {
-    1.0 - 3.0 / (4.0 * degrees - 1.0)
+    if degrees <= 1.0 {
+        return f64::NAN;
+    }
+    (lgamma(0.5 * degrees) - lgamma(0.5 * (degrees - 1.0))).exp() / (0.5 * degrees).sqrt()
 }
 
 #[cfg(test)]
@@ -83,31 +89,43 @@ mod tests {
     use crate::random::{Purpose, stream};
     use rand_distr::{Distribution, StandardNormal};
 
-    const A: [f64; 5] = [1.2, 0.8, 1.9, 1.1, 1.6];
-
+    /// `scipy.stats.ttest_rel`, `ttest_ind(…, equal_var=False)`, their `confidence_interval()`, and the effect with the
+    /// correction by `scipy.special.gammaln`: of the first `n` values.
     #[test]
     fn paired_and_welch_as_scipy_has_them() {
+        const A: [f64; 10] = [1.2, 0.8, 1.9, 1.1, 1.6, 2.2, 0.3, 1.45, 0.95, 1.7];
+        const B: [f64; 10] = [0.9, 0.7, 1.2, 1.2, 1.0, 1.9, 0.5, 1.15, 1.3, 1.1];
         let mut rng = stream(0, Purpose::Signs);
-        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-10 * (1.0 + b.abs()), "{a} {b}");
-        // scipy.stats.ttest_rel(a, b) and its confidence_interval().
-        let pairs = paired(&A, &[0.9, 0.7, 1.2, 1.2, 1.0], &mut rng).unwrap();
-        let [difference, half_width, p, effect] = PAIRED;
-        near(pairs.difference, difference);
-        near(pairs.half_width, half_width);
-        near(pairs.p_t, p);
-        near(pairs.effect, effect);
-        // scipy.stats.ttest_ind(a, c, equal_var=False).
-        let welch = unpaired(&A, &[2.0, 1.4, 1.1, 1.7], &mut rng).unwrap();
-        let [difference, half_width, p, effect] = WELCH;
-        near(welch.difference, difference);
-        near(welch.half_width, half_width);
-        near(welch.p_t, p);
-        near(welch.effect, effect);
+        let near = |got: f64, expected: f64| {
+            let same = (got - expected).abs() < 1e-10 * (1.0 + expected.abs()) || (got.is_nan() && expected.is_nan());
+            assert!(same, "{got} {expected}");
+        };
+        let mut compare = |found: Difference, [difference, half_width, p, effect]: [f64; 4]| {
+            near(found.difference, difference);
+            near(found.half_width, half_width);
+            near(found.p_t, p);
+            near(found.effect, effect);
+        };
+        for (n, pairs, welch) in SCIPY {
+            compare(paired(&A[..n], &B[..n], &mut rng).unwrap(), pairs);
+            compare(unpaired(&A[..n], &B[..n], &mut rng).unwrap(), welch);
+        }
+        compare(unpaired(&A[..5], &[2.0, 1.4, 1.1, 1.7], &mut rng).unwrap(), UNEQUAL);
         assert!(paired(&[1.0], &[2.0], &mut rng).is_none() && unpaired(&A, &[2.0], &mut rng).is_none());
     }
 
-    const PAIRED: [f64; 4] = [0.32, 0.41554025347342693, 0.09930068321372679, 0.7649463099740123];
-    const WELCH: [f64; 4] = [-0.23, 0.6499420121154572, 0.42901993019647344, -0.49419224329205746];
+    #[rustfmt::skip]
+    const SCIPY: [(usize, [f64; 4], [f64; 4]); 4] = [
+        (2, [0.2, 1.2706204736174684, 0.2951672353008663, f64::NAN],
+            [0.19999999999999996, 1.383704566014212, 0.4931327081208469, 0.5046265044040321]),
+        (3, [0.3666666666666667, 0.7589166067193518, 0.17318936919688827, 0.6771394333820302],
+            [0.3666666666666668, 1.17346176783803, 0.38032813466878046, 0.6771394333820302]),
+        (5, [0.32, 0.41554025347342693, 0.09930068321372679, 0.7629235632142339],
+            [0.32, 0.53106342306223, 0.18943670562399542, 0.8481370396129854]),
+        (10, [0.225, 0.25640553279937023, 0.07841563909206828, 0.5736733107019969],
+            [0.225, 0.4550460220849011, 0.3096637903980237, 0.4496536531258776]),
+    ];
+    const UNEQUAL: [f64; 4] = [-0.23, 0.649942012115457, 0.42901993019647344, -0.4938108608714908];
 
     #[test]
     fn under_the_null_the_tests_keep_their_level() {

@@ -21,7 +21,7 @@ fn families_take_the_classes_from_the_weights() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     succeed(&format!("train --model cnn:4 --data glyphs --rows 0..16 --epochs 0 --out {}", path("run")));
-    let trained = TensorFile::read(&folder.path().join("run/checkpoint.safetensors")).unwrap().into_tensors();
+    let trained = TensorFile::read(&folder.path().join("run/checkpoint.safetensors")).unwrap().into_tensors().unwrap();
     let tensors: Vec<(&str, &Tensor)> = trained.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     write(&folder.path().join("weights.safetensors"), &tensors);
     let labels = Tensor::new(&[0i64, 3, 8, 1], &Device::Cpu).unwrap();

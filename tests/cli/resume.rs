@@ -191,7 +191,7 @@ fn damaged_states_are_named_and_force_starts_again() {
     let sound = std::fs::read(&path).unwrap();
     let file = TensorFile::read(&path).unwrap();
     let metadata = file.metadata.clone();
-    let tensors = file.into_tensors();
+    let tensors = file.into_tensors().unwrap();
     let without = |left_out: &str| -> Vec<(String, Tensor)> {
         tensors.clone().into_iter().filter(|(name, _)| name != left_out).collect()
     };

@@ -37,7 +37,7 @@ fn a_transformer_is_trained_and_analyzed_and_read_through_its_family() {
         succeed(&format!("{line} --out {}", place("flat")));
     }
     // The tensors alone, as another program would leave them.
-    let tensors = TensorFile::read(trained.as_ref()).unwrap().into_tensors();
+    let tensors = TensorFile::read(trained.as_ref()).unwrap().into_tensors().unwrap();
     let tensors: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     let plain = folder.path().join("plain.safetensors");
     write(&plain, &tensors);

@@ -92,6 +92,11 @@ impl Entry {
         match self {
             Self::Stored(stored) => stored.element.name(),
             Self::Made(tensor) => match tensor.dtype() {
+                DType::U8 => Element::U8.name(),
+                DType::U32 => Element::U32.name(),
+                DType::I64 => Element::I64.name(),
+                DType::F16 => Element::F16.name(),
+                DType::BF16 => Element::BF16.name(),
                 DType::F32 => Element::F32.name(),
                 DType::F64 => Element::F64.name(),
                 other => other.as_str(),

@@ -57,7 +57,7 @@ fn damaged_files_of_pytorch_are_refused_or_read_as_before() {
 
 /// A tensor of PyTorch in a pickle, of 2 x 2 numbers of a storage of as many as `count` says.
 fn pickle(count: &[u8], shape: &[u8], strides: &[u8]) -> Vec<u8> {
-    let storage = [b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\00X\x03\0\0\0cpu", count, b"tQ"].concat();
+    let storage = [b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpu", count, b"tQ"].concat();
     [&b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n("[..], &storage, b"K\0", shape, strides, b"\x89NtR."].concat()
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Section;
 use crate::analysis::compare::{Comparison, GroupDifference, GroupNumbers};
-use crate::report::terminal::{measured, rounded};
+use crate::report::terminal::{effect, measured, p_value, rounded};
 
 /// Verdict, means, differences and figures of `comparison`, whose figures lie in `figures`.
 pub fn comparison_sections(comparison: &Comparison, figures: &Path) -> Vec<Section> {
@@ -55,7 +55,6 @@ fn means(comparison: &Comparison) -> Section {
 }
 
 fn differences(comparison: &Comparison) -> Section {
-    let p = |p: f64| if p < 5e-5 { "0.0000".to_owned() } else { format!("{p:.4}") };
     let row = |row: &GroupDifference| {
         let difference = &row.difference;
         let [value, half_width, _] = measured(difference.difference, [difference.half_width, f64::NAN]);
@@ -65,10 +64,10 @@ fn differences(comparison: &Comparison) -> Section {
             value,
             half_width.trim_start_matches("± ").to_owned(),
             format!("{:+.1}", 100.0 * row.relative),
-            p(difference.p_t),
-            p(row.p_holm),
-            p(difference.exact.p),
-            format!("{:+.2}", difference.effect),
+            p_value(difference.p_t),
+            p_value(row.p_holm),
+            p_value(difference.exact.p),
+            effect(difference.effect),
         ]
     };
     let columns = [

@@ -33,21 +33,26 @@ fn line(row: &GroupDifference) -> Vec<String> {
     let difference = &row.difference;
     let [value, half_width, _] = measured(difference.difference, [difference.half_width, f64::NAN]);
     let star = if row.is_significant() { "*" } else { " " };
-    let p = |p: f64| if p < 5e-5 { "<0.0001".to_owned() } else { format!("{p:.4}") };
     let relative = if row.relative.is_finite() { format!("{:+.1} %", 100.0 * row.relative) } else { String::new() };
-    let exact = format!(
-        "{}{}",
-        p(difference.exact.p),
-        if difference.exact.p <= difference.exact.least { " (least)" } else { "" }
-    );
+    let least = if difference.exact.p <= difference.exact.least { " (least)" } else { "" };
     vec![
         row.quantity.label.clone(),
         value,
         half_width,
         relative,
-        p(difference.p_t),
-        p(row.p_holm) + star,
-        exact,
-        format!("{:+.2}", difference.effect),
+        p_value(difference.p_t),
+        p_value(row.p_holm) + star,
+        p_value(difference.exact.p) + least,
+        effect(difference.effect),
     ]
+}
+
+/// With four digits.
+pub(in crate::report) fn p_value(p: f64) -> String {
+    if p < 5e-5 { "<0.0001".to_owned() } else { format!("{p:.4}") }
+}
+
+/// Hedges' `g`, or a dash where it is not defined.
+pub(in crate::report) fn effect(effect: f64) -> String {
+    if effect.is_nan() { "–".into() } else { format!("{effect:+.2}") }
 }
