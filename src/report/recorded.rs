@@ -166,7 +166,7 @@ mod tests {
         let [inner, outer] = ["inner", "outer"].map(|name| folder.path().join(name));
         std::fs::create_dir(&inner).unwrap();
         std::fs::write(&outer, b"x").unwrap();
-        write_run_json(&inner, &json!({}), &[outer.clone()]).unwrap();
+        write_run_json(&inner, &json!({}), std::slice::from_ref(&outer)).unwrap();
         let text = std::fs::read_to_string(inner.join("run.json")).unwrap();
         for name in ["../outer", "/etc/hostname"] {
             std::fs::write(inner.join("run.json"), text.replace(&name_in(&inner, &outer), name)).unwrap();
