@@ -127,6 +127,8 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
         ui.say(&format!("{} cells, {} runs, {} of them here", plan.cells.len(), plan.runs.len(), runs.len()));
         return Ok(0);
     }
+    // Until the last file is there, no run.json says what they are.
+    let _ = std::fs::remove_file(folder.join("run.json"));
     let mut written = Written { results: vec![save_experiment(&experiment, &folder)?], report: Vec::new() };
     let stop = ui.stop_flag();
     let pool = Pool {
@@ -139,8 +141,6 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     let mut progress = Tally::new(&runs, args.jobs);
     execute(&runs, &pool, &mut |ended| progress.tell(&ended, ui));
     let results = collect(&plan);
-    // Until the last file is there, no run.json says what they are.
-    let _ = std::fs::remove_file(folder.join("run.json"));
     written.results.extend(report::write_tables(&experiment, &plan, &results)?);
     print_means(&plan, &results, ui);
     ui.say(&format!("wrote {} (tables, experiment.toml, a folder for each run)", folder.display()));
