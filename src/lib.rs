@@ -41,6 +41,7 @@ pub mod cli;
 mod container;
 pub mod curvature;
 pub mod data;
+mod digest;
 pub mod error;
 pub mod experiment;
 pub mod formats;
@@ -58,6 +59,7 @@ pub mod sharpness;
 pub mod spectral;
 pub mod statistics;
 pub mod train;
+mod visible;
 pub mod workers;
 
 pub use error::{Error, Result};

@@ -4,20 +4,57 @@
 //! must give equal bytes.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value, json};
 
 use crate::Result;
+use crate::digest::{self, Hashing};
 use crate::report::write_atomic;
+
+/// Name of the tensor that seals a file: the SHA-256 of all bytes before it.
+const SEAL: &str = "sha256";
 
 /// Writes named f32 or f64 tensors and string metadata, atomically, in the given order.
 ///
 /// # Errors
 /// The folder cannot be written, or a tensor has another dtype.
 pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<()> {
+    let header = header(tensors, metadata, false);
+    write_atomic(path, |file| write(file, &header, tensors))?;
+    Ok(())
+}
+
+/// The same, sealed: the last 32 bytes are the SHA-256 of all before them, header included.
+pub(super) fn write_sealed(
+    path: &Path,
+    tensors: &[(String, Tensor)],
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let header = header(tensors, metadata, true);
+    write_atomic(path, |file| {
+        let mut hashing = Hashing::new(file);
+        write(&mut hashing, &header, tensors)?;
+        let (file, sum) = hashing.finish();
+        file.write_all(&sum)
+    })?;
+    Ok(())
+}
+
+/// Whether the seal of a file is that of the bytes before it.
+pub(super) fn is_sealed(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let mut seal = digest::Sum::default();
+    let Some(before) = file.metadata()?.len().checked_sub(seal.len() as u64) else { return Ok(false) };
+    let sum = digest::sum(&mut (&mut file).take(before))?;
+    file.read_exact(&mut seal)?;
+    Ok(seal == sum)
+}
+
+fn header(tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>, sealed: bool) -> String {
     let mut header = Map::new();
     header.insert("__metadata__".into(), json!(metadata));
     let mut end = 0;
@@ -28,15 +65,20 @@ pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &BTree
         let entry = json!({"dtype": dtype, "shape": tensor.dims(), "data_offsets": [start, end]});
         header.insert(name.clone(), entry);
     }
+    if sealed {
+        let len = digest::Sum::default().len();
+        header.insert(SEAL.into(), json!({"dtype": "U8", "shape": [len], "data_offsets": [end, end + len]}));
+    }
     let mut header = Value::Object(header).to_string();
     // The format wants tensors aligned to 8 bytes.
     header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
-    write_atomic(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(header.as_bytes())?;
-        tensors.iter().try_for_each(|(_, tensor)| file.write_all(&bytes(tensor).map_err(std::io::Error::other)?))
-    })?;
-    Ok(())
+    header
+}
+
+fn write(file: &mut impl Write, header: &str, tensors: &[(String, Tensor)]) -> io::Result<()> {
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(header.as_bytes())?;
+    tensors.iter().try_for_each(|(_, tensor)| file.write_all(&bytes(tensor).map_err(io::Error::other)?))
 }
 
 /// Little-endian f32 or f64: one tensor at a time, since all together may be as large as the memory.

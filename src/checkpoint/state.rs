@@ -1,11 +1,12 @@
-//! States of unfinished work: tensors, and the configuration that they belong to.
+//! States of unfinished work: tensors, the configuration that they belong to, and a hash over both.
 
 use std::path::Path;
 
 use candle_core::Tensor;
 use serde_json::Value;
 
-use super::{CheckpointError, TensorFile, write_tensors};
+use super::safetensors::{is_sealed, write_sealed};
+use super::{CheckpointError, TensorFile};
 use crate::Result;
 
 /// Metadata key of the configuration.
@@ -13,14 +14,15 @@ const CONFIGURATION: &str = "flatness.configuration";
 /// Metadata key of what is no tensor.
 const FACTS: &str = "flatness.state";
 
-/// Writes named tensors and `facts`, atomically, with the configuration of the work that they belong to.
+/// Writes named tensors and `facts`, atomically, with the configuration of the work that they belong to; the file ends
+/// in the SHA-256 of everything before.
 ///
 /// # Errors
 /// The folder cannot be written.
 pub fn write_state(path: &Path, tensors: &[(String, Tensor)], configuration: &Value, facts: &Value) -> Result<()> {
     let entries = [(CONFIGURATION, configuration.to_string()), (FACTS, facts.to_string())];
     let metadata = entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    write_tensors(path, tensors, &metadata)
+    write_sealed(path, tensors, &metadata)
 }
 
 /// The tensors and facts of a state that belongs to `configuration`.
@@ -30,6 +32,11 @@ pub fn write_state(path: &Path, tensors: &[(String, Tensor)], configuration: &Va
 /// keys that differ where it belongs to another configuration.
 pub fn read_state(path: &Path, configuration: &Value) -> Result<(TensorFile, Value)> {
     let unreadable = |reason| CheckpointError::UnreadableState { reason };
+    let sealed = is_sealed(path).map_err(|error| unreadable(format!("cannot read {}: {error}", path.display())))?;
+    if !sealed {
+        let reason = format!("{} is damaged, or of an earlier version: its SHA-256 is another", path.display());
+        return Err(unreadable(reason).into());
+    }
     // The hint for a damaged checkpoint, to copy it again, would be no help.
     let file = TensorFile::read(path).map_err(|error| unreadable(error.to_string()))?;
     let entry = |key: &str| file.metadata.get(key).and_then(|text| serde_json::from_str(text).ok());
@@ -90,8 +97,34 @@ mod tests {
         assert_eq!(file.get("a").unwrap().to_vec1::<f64>().unwrap()[0], 0.1);
         let error = read_state(&path, &json!({"seed": 3})).err().unwrap().to_string();
         assert!(error.contains("seed 1 there, 3 here"), "{error}");
-        std::fs::write(&path, b"no state").unwrap();
-        let error = read_state(&path, &json!({})).err().unwrap().to_string();
-        assert!(error.starts_with("cannot go on from the state: "), "{error}");
+    }
+
+    #[test]
+    fn a_bit_that_flipped_anywhere_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.safetensors");
+        let tensors = [("a", vec![0.1f64; 9]), ("empty", vec![])];
+        let tensors = tensors.map(|(name, values)| {
+            let tensor = Tensor::new(values.as_slice(), &candle_core::Device::Cpu).unwrap();
+            (name.to_owned(), tensor)
+        });
+        let configuration = json!({"seed": 1});
+        write_state(&path, &tensors, &configuration, &json!({"steps": 7})).unwrap();
+        let sound = std::fs::read(&path).unwrap();
+        let refused = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let error = read_state(&path, &configuration).err().unwrap().to_string();
+            assert!(error.starts_with("cannot go on from the state: ") && error.contains("is damaged"), "{error}");
+        };
+        for bit in 0..8 * sound.len() {
+            let mut damaged = sound.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            refused(&damaged);
+        }
+        (0..sound.len()).for_each(|len| refused(&sound[..len]));
+        refused(&[&sound[..], &[0]].concat());
+        // Nor is what an earlier version wrote without a hash.
+        crate::checkpoint::write_tensors(&path, &tensors, &Default::default()).unwrap();
+        refused(&std::fs::read(&path).unwrap());
     }
 }

@@ -47,16 +47,16 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     cut_counts(&mut options, session.checkpoint.network.space(), ui)?;
     let _claimed = claim_folder(&folder, force)?;
     ui.say(&format!("survey: {}", forecast(&session, &options, ui)?));
-    let destination = Destination { name: &name, folder: &folder, saving };
+    let destination = Destination { name: &name, written: Vec::new(), folder: &folder, saving };
     let (report, code) = analyze_session(&session, &options, destination, Provenance::new(arguments), ui)?;
     if args.json {
-        ui.print(&summary_json(&report));
+        ui.print_lines(&summary_json(&report));
     } else {
         let (whole, layers): (Vec<_>, Vec<_>) = report
             .summary
             .into_iter()
             .partition(|row| row.scope == options.scope.to_string() || row.operator.is_empty());
-        ui.print(&terminal::summary_table(&whole));
+        ui.print_lines(&terminal::summary_table(&whole));
         if !layers.is_empty() {
             ui.say(&format!("{} numbers of single layers are in summary.parquet", layers.len()));
         }
@@ -108,6 +108,8 @@ impl Provenance {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "command_line": self.command_line,
+            // Where relative paths begin.
+            "directory": std::env::current_dir().ok().map(|folder| folder.to_string_lossy().into_owned()),
             "unix_time_s": self.unix_time_s,
             "elapsed_s": self.started.elapsed().as_secs_f64(),
         })
@@ -118,6 +120,8 @@ impl Provenance {
 pub(super) struct Destination<'a> {
     /// Its name in titles.
     pub(super) name: &'a str,
+    /// What the command has written there before.
+    pub(super) written: Vec<PathBuf>,
     pub(super) folder: &'a Path,
     pub(super) saving: Saving,
 }
@@ -130,7 +134,7 @@ pub(super) fn analyze_session(
     provenance: Provenance,
     ui: &mut Ui,
 ) -> Result<(AnalysisReport, u8)> {
-    let Destination { name, folder, saving } = destination;
+    let Destination { name, written: earlier, folder, saving } = destination;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     let mut configuration = session.configuration(&objective);
     configuration["analysis"] = json!(options);
@@ -155,7 +159,9 @@ pub(super) fn analyze_session(
         written.push(save_eigenvectors(session, spectrum, folder)?);
     }
     remove_outdated(folder, &written);
-    analysis_page(&report, &folder.join("figures"), &provenance.command()).write(&folder.join("report.html"))?;
+    let page = folder.join("report.html");
+    analysis_page(&report, &folder.join("figures"), &provenance.command()).write(&page)?;
+    written.push(page);
     if code == 0 {
         states.remove();
     }
@@ -182,7 +188,8 @@ pub(super) fn analyze_session(
     run["stored_dtype"] = json!(session.checkpoint.stored_dtype.as_str());
     run["configuration"] = report.configuration.clone();
     run["surveys"] = report.spectra.iter().map(survey_json).collect();
-    write_run_json(folder, &run)?;
+    written.extend(earlier);
+    write_run_json(folder, &run, &written)?;
     Ok((report, code))
 }
 

@@ -18,6 +18,7 @@ use crate::report::figures::write_groups;
 use crate::report::page::{Page, comparison_sections, provenance};
 use crate::report::tables::write_comparison;
 use crate::report::{ReportError, latex, terminal, write_atomic, write_run_json};
+use crate::visible::visible;
 use crate::{Error, Result};
 
 mod members;
@@ -79,6 +80,10 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     for path in &args.paths {
         found.extend(members::find(path)?);
     }
+    let unknown = members::check_hashes(&found)?;
+    if unknown > 0 {
+        ui.say(&format!("note: results without hashes, whose tables may have been changed: {unknown}"));
+    }
     let origin = Provenance::new(arguments);
     let _claimed = claim_folder(&folder, args.force)?;
     for member in &mut found {
@@ -88,12 +93,14 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     }
     let comparison = compare(&found, &args.how)?;
     let _ = std::fs::remove_file(folder.join("run.json"));
-    save(&comparison, &args.how, &folder)?;
-    page(&comparison, &folder, &origin.command()).write(&folder.join("report.html"))?;
+    let mut written = save(&comparison, &args.how, &folder)?;
+    let report = folder.join("report.html");
+    page(&comparison, &folder, &origin.command()).write(&report)?;
+    written.push(report);
     let mut run = origin.json();
     run["complete"] = json!(true);
     run["members"] = members::provenance(&found);
-    write_run_json(&folder, &run)?;
+    write_run_json(&folder, &run, &written)?;
     print(&comparison, ui);
     ui.say(&format!("wrote {}", folder.display()));
     Ok(0)
@@ -171,20 +178,23 @@ impl HowArgs {
     }
 }
 
-/// Tables, LaTeX, verdict and figures.
-fn save(comparison: &Comparison, how: &HowArgs, folder: &Path) -> Result<()> {
+/// Tables, LaTeX, verdict and figures; returns their paths.
+fn save(comparison: &Comparison, how: &HowArgs, folder: &Path) -> Result<Vec<PathBuf>> {
     let configuration = how.configuration(&comparison.members);
-    write_comparison(comparison, &configuration, folder)?;
-    write_atomic(&folder.join("comparison.tex"), |file| {
-        file.write_all(latex::comparison_table(comparison).as_bytes())
-    })?;
-    let verdict =
-        comparison.verdicts.iter().chain(&comparison.notes).fold(String::new(), |text, line| text + line + "\n");
-    write_atomic(&folder.join("verdict.txt"), |file| file.write_all(verdict.as_bytes()))?;
+    let mut written = write_comparison(comparison, &configuration, folder)?;
+    let [table, words] = ["comparison.tex", "verdict.txt"].map(|name| folder.join(name));
+    write_atomic(&table, |file| file.write_all(latex::comparison_table(comparison).as_bytes()))?;
+    let verdict = comparison
+        .verdicts
+        .iter()
+        .chain(&comparison.notes)
+        .fold(String::new(), |text, line| text + &visible(line) + "\n");
+    write_atomic(&words, |file| file.write_all(verdict.as_bytes()))?;
     let figures = folder.join("figures");
     std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
-    write_groups(comparison, &statement(comparison), &figures)?;
-    Ok(())
+    written.extend([table, words]);
+    written.extend(write_groups(comparison, &statement(comparison), &figures)?);
+    Ok(written)
 }
 
 fn page(comparison: &Comparison, folder: &Path, command: &str) -> Page {
@@ -213,7 +223,7 @@ pub(super) fn statement(comparison: &Comparison) -> String {
 }
 
 fn print(comparison: &Comparison, ui: &mut Ui) {
-    ui.print(terminal::group_means(comparison).trim_end());
+    ui.print_lines(terminal::group_means(comparison).trim_end());
     ui.print("± is the standard deviation over the seeds");
     let mut pairs: Vec<(&str, &str)> = Vec::new();
     for row in &comparison.differences {
@@ -222,8 +232,9 @@ fn print(comparison: &Comparison, ui: &mut Ui) {
         }
     }
     for (group, baseline) in pairs {
-        ui.print(&format!("\n{group} − {baseline}"));
-        ui.print(terminal::pair_differences(comparison, group, baseline).trim_end());
+        ui.print("");
+        ui.print(&format!("{group} − {baseline}"));
+        ui.print_lines(terminal::pair_differences(comparison, group, baseline).trim_end());
     }
     ui.print("");
     comparison.verdicts.iter().chain(&comparison.notes).for_each(|words| ui.print(words));
@@ -249,17 +260,23 @@ impl HowArgs {
     }
 }
 
-/// The comparison of an experiment's results, written to `folder`; `None` where there are no two groups to compare.
-pub(super) fn of_experiment(results: &Path, how: &HowArgs, folder: &Path) -> Result<Option<Comparison>> {
+/// The comparison of an experiment's results and the files of it in `folder`; `None` where there are no two groups to
+/// compare.
+pub(super) fn of_experiment(
+    results: &Path,
+    how: &HowArgs,
+    folder: &Path,
+) -> Result<Option<(Comparison, Vec<PathBuf>)>> {
     let found = match members::find(results) {
         Ok(found) => found,
         Err(Error::Cli(CliError::NotComparable { .. })) => return Ok(None),
         Err(error) => return Err(error),
     };
+    members::check_hashes(&found)?;
     match compare(&found, how) {
         Ok(comparison) => {
-            save(&comparison, how, folder)?;
-            Ok(Some(comparison))
+            let written = save(&comparison, how, folder)?;
+            Ok(Some((comparison, written)))
         }
         Err(Error::Cli(CliError::OneGroup { .. })) => Ok(None),
         Err(error) => Err(error),

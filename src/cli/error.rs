@@ -78,6 +78,12 @@ pub enum CliError {
         /// Two members and their values.
         members: Box<[(String, String); 2]>,
     },
+    /// Results that are no longer what their `run.json` says.
+    #[error("not as run.json says: {}", differing.join("; "))]
+    Unverified {
+        /// Each result with what differs.
+        differing: Vec<String>,
+    },
     /// A run's configuration that cannot be read.
     #[error("{}: {reason}", path.display())]
     Plan {
@@ -123,6 +129,9 @@ impl CliError {
             Self::OutputExists { .. } | Self::FileExists { .. } => "choose another --out, or add --force".into(),
             Self::OtherSpace { .. } => "compare results of one architecture and one --scope".into(),
             Self::OutputIsFile { .. } | Self::OutputIsFolder { .. } => "choose another --out".into(),
+            Self::Unverified { .. } => {
+                "copy the results again from where they were made, or repeat the commands that made them".into()
+            }
             Self::Plan { .. } => "compare with config.toml in the folder of a run".into(),
             Self::NoModel => "name it, such as --model resnet-cifar:20".into(),
             Self::NoTrainingData => "name it, such as --data glyphs".into(),

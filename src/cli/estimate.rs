@@ -37,7 +37,7 @@ pub(super) fn run(args: &EstimateArgs, ui: &mut Ui) -> Result<u8> {
         report["num_params"] = json!(objective.dim());
         report["threads"] = json!(session.options.execution.threads);
         report["micro_batch"] = json!(objective.micro_batch(cost.block_size));
-        ui.print(&format!("{report:#}"));
+        ui.print_lines(&format!("{report:#}"));
     } else {
         print(&cost, &objective, &options, ui);
         ui.print(&session.statement());

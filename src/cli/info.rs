@@ -40,10 +40,12 @@ pub(super) fn run(args: &InfoArgs, ui: &mut Ui) -> Result<u8> {
             ui.print(&format!("{key:<13} {value}"));
         }
     }
-    ui.print("\nprogram");
+    ui.print("");
+    ui.print("program");
     print_program(checkpoint.network.program(), ui);
     let space = checkpoint.network.space();
-    ui.print(&format!("\nparameters    {}", space.dim()));
+    ui.print("");
+    ui.print(&format!("parameters    {}", space.dim()));
     let width = space.tensors().iter().map(|tensor| tensor.name.len()).max().unwrap_or(0);
     let theta = checkpoint.theta.to_vec1::<f64>()?;
     for tensor in space.tensors() {

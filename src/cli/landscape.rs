@@ -62,7 +62,7 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
     run["threads"] = json!(session.options.execution.threads);
     run["checkpoints"] = json!(args.checkpoints);
     run["configuration"] = report.configuration.clone();
-    write_run_json(&args.out, &run)?;
+    write_run_json(&args.out, &run, &written)?;
     points.remove();
     tell(&report, ui);
     ui.say(&format!("wrote {}", args.out.display()));
@@ -121,7 +121,7 @@ fn batch_norm(args: &LandscapeArgs, session: &Session) -> String {
 }
 
 fn tell(report: &LandscapeReport, ui: &mut Ui) {
-    ui.print(&terminal::summary_table(&report.summary));
+    ui.print_lines(&terminal::summary_table(&report.summary));
     if let Some(barrier) = &report.barrier {
         ui.print(&format!(
             "barrier {:.4} ± {:.4} (s.e. over the rows) at t = {:.3}, over the straight line from {:.4} to {:.4}",

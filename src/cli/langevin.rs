@@ -167,18 +167,18 @@ pub(super) fn run(args: &LangevinArgs, arguments: &[OsString], ui: &mut Ui) -> R
     let Plan { potential, kinds, dynamics, time, options } = plan;
     let report = LangevinReport::new(potential, &kinds, (dynamics, time), options, &mut ui.progress())?;
     let _ = std::fs::remove_file(folder.join("run.json"));
-    write_tables(&report, &configuration, &folder)?;
+    let mut written = write_tables(&report, &configuration, &folder)?;
     let figures = folder.join("figures");
     std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
-    write_figures(&report, &figures)?;
+    written.extend(write_figures(&report, &figures)?);
     let mut run = provenance.json();
     run["complete"] = json!(true);
     run["threads"] = json!(options.threads);
     run["configuration"] = configuration;
-    write_run_json(&folder, &run)?;
+    write_run_json(&folder, &run, &written)?;
     let rows: Vec<(&str, f64, f64)> =
         report.summary.iter().map(|row| (row.quantity.as_str(), row.value, row.half_width)).collect();
-    ui.print(terminal::interval_table(&rows).trim_end());
+    ui.print_lines(terminal::interval_table(&rows).trim_end());
     ui.say(&format!("wrote {}", folder.display()));
     Ok(0)
 }

@@ -82,7 +82,8 @@ pub(super) fn run(args: &MatvecArgs, ui: &mut Ui) -> Result<u8> {
     if !report.evaluation.accuracy.is_nan() {
         ui.print(&format!("accuracy {:.6}", report.evaluation.accuracy));
     }
-    ui.say(&format!("{}\nwrote {}", session.statement(), args.out.display()));
+    ui.say(&session.statement());
+    ui.say(&format!("wrote {}", args.out.display()));
     Ok(0)
 }
 

@@ -27,6 +27,7 @@ mod train;
 mod train_args;
 mod train_plan;
 mod ui;
+mod verify;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -77,6 +78,8 @@ enum Command {
     Overlap(overlap::OverlapArgs),
     /// Test gradients and Hessian products on your own model and data
     Check(check::CheckArgs),
+    /// Whether results are still what their run.json says: files, checkpoints, data
+    Verify(verify::VerifyArgs),
     /// Architecture, parameters and training facts of a checkpoint, without data
     Info(info::InfoArgs),
     /// Weights with their architecture or program as one .safetensors file
@@ -96,9 +99,13 @@ impl Command {
             Self::Langevin(args) => args.threads,
             Self::Matvec(args) => args.session.compute.threads,
             Self::Check(args) => args.session.compute.threads,
-            Self::Compare(_) | Self::Run(_) | Self::Status(_) | Self::Overlap(_) | Self::Info(_) | Self::Convert(_) => {
-                None
-            }
+            Self::Compare(_)
+            | Self::Run(_)
+            | Self::Status(_)
+            | Self::Overlap(_)
+            | Self::Verify(_)
+            | Self::Info(_)
+            | Self::Convert(_) => None,
         };
         threads.filter(|threads| (1..=MOST_THREADS).contains(threads)).unwrap_or(Execution::default().threads)
     }
@@ -124,8 +131,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> ExitCo
     }));
     let code = catch_unwind(AssertUnwindSafe(|| code(arguments, ui))).unwrap_or_else(|_| {
         let panics = panics.lock().unwrap_or_else(PoisonError::into_inner).join("; ");
-        ui.say(&format!("error: a fault of this program: {panics}"));
-        ui.say("hint: report it with the command line; no file was left half-written");
+        let hint = "report it with the command line; no file was left half-written";
+        ui.complain(&format!("a fault of this program: {panics}"), Some(hint));
         FAILED
     });
     ExitCode::from(code)
@@ -137,11 +144,11 @@ pub fn code(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            ui.say(error.render().to_string().trim_end());
+            ui.say_lines(error.render().to_string().trim_end());
             return FAILED;
         }
         Err(help) => {
-            ui.print(help.render().to_string().trim_end());
+            ui.print_lines(help.render().to_string().trim_end());
             return 0;
         }
     };
@@ -152,10 +159,7 @@ pub fn code(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     match ended {
         Ok(code) => code,
         Err(error) => {
-            ui.say(&format!("error: {error}"));
-            if let Some(hint) = error.hint() {
-                ui.say(&format!("hint: {hint}"));
-            }
+            ui.complain(&error.to_string(), error.hint().as_deref());
             if matches!(error, Error::Interrupted) { INTERRUPTED } else { FAILED }
         }
     }
@@ -170,11 +174,12 @@ fn dispatch(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8>
         Command::Estimate(args) => estimate::run(&args, ui),
         Command::Train(args) => train::run(&args, arguments, ui),
         Command::Quickstart(args) => quickstart::run(&args, arguments, ui),
-        Command::Run(args) => run::run(&args, ui),
+        Command::Run(args) => run::run(&args, arguments, ui),
         Command::Status(args) => status::run(&args, ui),
         Command::Langevin(args) => langevin::run(&args, arguments, ui),
         Command::Matvec(args) => matvec::run(&args, ui),
         Command::Overlap(args) => overlap::run(&args, ui),
+        Command::Verify(args) => verify::run(&args, ui),
         Command::Check(args) => check::run(&args, ui),
         Command::Info(args) => info::run(&args, ui),
         Command::Convert(args) => convert::run(&args, ui),

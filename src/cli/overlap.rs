@@ -50,7 +50,7 @@ pub(super) fn run(args: &OverlapArgs, ui: &mut Ui) -> Result<u8> {
         }
     }
     if args.json {
-        ui.print(&format!("{report:#}"));
+        ui.print_lines(&format!("{report:#}"));
     }
     Ok(0)
 }

@@ -72,13 +72,13 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
             100.0 * NOISE
         ));
         let outcome = train_one(&config, &spec, ui)?;
-        finish(&outcome, &spec, (&folder, None), &Provenance::new(arguments))?;
+        let written = finish(&outcome, &spec, (&folder, None, Vec::new()), &Provenance::new(arguments))?;
         if outcome.stop == TrainStop::Interrupted {
             return Err(Error::Interrupted);
         }
         let session = open(&folder, &spec, execution)?;
         let options = AnalysisOptions { seed: args.seed, ..AnalysisOptions::default() };
-        let destination = Destination { name, folder: &folder, saving: Saving::NEVER };
+        let destination = Destination { name, written, folder: &folder, saving: Saving::NEVER };
         let (report, code) = analyze_session(&session, &options, destination, Provenance::new(arguments), ui)?;
         if code == INTERRUPTED {
             return Err(Error::Interrupted);
@@ -92,13 +92,14 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
     }
     let figures = args.out.join("figures");
     std::fs::create_dir_all(&figures).map_err(|source| Error::Io { path: figures.clone(), source })?;
-    write_comparison(&runs, &statement, &figures)?;
+    let mut written = write_comparison(&runs, &statement, &figures)?;
     let curves: Vec<_> = outcomes.iter().map(TrainOutcome::curve).collect();
-    write_training_curves(&curves, &format!("{MODEL} on glyphs, {:.0} % wrong labels", 100.0 * NOISE), &figures)?;
+    let words = format!("{MODEL} on glyphs, {:.0} % wrong labels", 100.0 * NOISE);
+    written.extend(write_training_curves(&curves, &words, &figures)?);
     let mut run = provenance.json();
     run["complete"] = json!(true);
-    write_run_json(&args.out, &run)?;
-    ui.print(&terminal::comparison_table(&runs));
+    write_run_json(&args.out, &run, &written)?;
+    ui.print_lines(&terminal::comparison_table(&runs));
     ui.print(&statement);
     ui.say(&format!("wrote {} (tables, figures/*.svg|png|pdf, run.json)", args.out.display()));
     Ok(0)

@@ -1,12 +1,15 @@
 //! `flatness run`: many trainings and analyses from one file.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 
+use super::analyze::Provenance;
 use super::args::argument;
 use super::compare::HowArgs;
 use super::{CliError, INTERRUPTED, Ui};
@@ -14,7 +17,8 @@ use crate::experiment::{
     CellResult, Ended, Experiment, ExperimentError, Plan, Pool, Run, State, arguments, collect, execute,
     group_summaries,
 };
-use crate::report::{ReportError, terminal, write_atomic};
+use crate::report::{ReportError, terminal, write_atomic, write_run_json};
+use crate::visible::visible;
 use crate::{Error, Result};
 
 mod plan;
@@ -22,6 +26,7 @@ mod report;
 mod slurm;
 
 pub(super) use plan::plan;
+use report::Written;
 
 /// Which experiment, and where its results are.
 #[derive(Debug, Args)]
@@ -105,7 +110,8 @@ impl RunArgs {
     }
 }
 
-pub(super) fn run(args: &RunArgs, ui: &mut Ui) -> Result<u8> {
+pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
+    let provenance = Provenance::new(arguments);
     let ((part, parts), threads) = (args.part()?, args.threads()?);
     let (experiment, folder) = args.experiment.read()?;
     let how = comparison_options(&experiment)?;
@@ -113,15 +119,17 @@ pub(super) fn run(args: &RunArgs, ui: &mut Ui) -> Result<u8> {
     let numbers = plan.part(part, parts);
     let runs: Vec<&Run> = numbers.iter().filter_map(|number| plan.runs.get(*number)).collect();
     if args.emit == Some(EmitArg::Slurm) {
-        ui.print(slurm::script(&experiment, args, plan.runs.len()).trim_end());
+        ui.print_lines(slurm::script(&experiment, args, plan.runs.len()).trim_end());
         return Ok(0);
     }
     if args.dry_run {
-        runs.iter().for_each(|run| ui.print(&listed(run)));
+        runs.iter().for_each(|run| ui.print_lines(&listed(run)));
         ui.say(&format!("{} cells, {} runs, {} of them here", plan.cells.len(), plan.runs.len(), runs.len()));
         return Ok(0);
     }
-    save_experiment(&experiment, &folder)?;
+    // Until the last file is there, no run.json says what they are.
+    let _ = std::fs::remove_file(folder.join("run.json"));
+    let mut written = Written { results: vec![save_experiment(&experiment, &folder)?], report: Vec::new() };
     let stop = ui.stop_flag();
     let pool = Pool {
         program: std::env::current_exe().map_err(|source| Error::Io { path: "flatness".into(), source })?,
@@ -133,20 +141,26 @@ pub(super) fn run(args: &RunArgs, ui: &mut Ui) -> Result<u8> {
     let mut progress = Tally::new(&runs, args.jobs);
     execute(&runs, &pool, &mut |ended| progress.tell(&ended, ui));
     let results = collect(&plan);
-    report::write_tables(&experiment, &plan, &results)?;
+    written.results.extend(report::write_tables(&experiment, &plan, &results)?);
     print_means(&plan, &results, ui);
     ui.say(&format!("wrote {} (tables, experiment.toml, a folder for each run)", folder.display()));
     if parts == 1 && results.iter().any(|result| result.state == State::Finished) {
         let report = args.report_folder(&experiment);
-        let comparison = report::compare(&plan, &how, &report)?;
-        report::write_report(&experiment, &plan, &results, (comparison.as_ref(), &report))?;
+        let _ = std::fs::remove_file(report.join("run.json"));
+        let comparison = report::compare(&plan, &how, &report, &mut written)?;
+        report::write_report(&experiment, &plan, &results, (comparison.as_ref(), &report), &mut written)?;
         let notebook = report::notebook(&experiment, &plan)?;
+        written.results.push(notebook.clone());
+        write_run_json(&report, &provenance.json(), &written.report)?;
         for words in comparison.iter().flat_map(|comparison| comparison.verdicts.iter().chain(&comparison.notes)) {
             ui.print(words);
         }
         ui.say(&format!("wrote {} and {} (figures, report.html)", notebook.display(), report.display()));
     }
     let code = progress.close(ui);
+    let mut run = provenance.json();
+    run["complete"] = json!(parts == 1 && code == 0);
+    write_run_json(&folder, &run, &written.results)?;
     let stopped = stop.load(Ordering::SeqCst);
     Ok(if stopped && code != 0 { INTERRUPTED } else { code })
 }
@@ -170,16 +184,20 @@ fn listed(run: &Run) -> String {
     lines.join("\n")
 }
 
-fn save_experiment(experiment: &Experiment, folder: &Path) -> Result<()> {
+fn save_experiment(experiment: &Experiment, folder: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(folder).map_err(|source| ReportError::Write { path: folder.into(), source })?;
     let name = experiment.path.file_name().unwrap_or_default().to_string_lossy();
     let profile = experiment.profile.as_ref().map_or(String::new(), |profile| format!(" with profile {profile}"));
     let path = folder.join("experiment.toml");
     write_atomic(&path, |file| {
-        writeln!(file, "# {name}{profile}, as it was run; paths are relative to that file's folder.\n")?;
+        writeln!(
+            file,
+            "# {}, as it was run; paths are relative to that file's folder.\n",
+            visible(&(name + &*profile))
+        )?;
         write!(file, "{}", experiment.table)
     })?;
-    Ok(())
+    Ok(path)
 }
 
 /// Groups as columns; under numbers where their labels are too long for that.
@@ -193,7 +211,7 @@ fn print_means(plan: &Plan, results: &[CellResult], ui: &mut Ui) {
         ui.print(&format!("({}) {label}", number + 1));
         *label = format!("({})", number + 1);
     }
-    ui.print(terminal::comparison_table(&groups).trim_end());
+    ui.print_lines(terminal::comparison_table(&groups).trim_end());
     ui.print("± is the standard deviation over the finished seeds, n of them");
 }
 

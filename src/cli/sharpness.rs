@@ -123,17 +123,17 @@ pub(super) fn run(args: &SharpnessArgs, arguments: &[OsString], ui: &mut Ui) -> 
     configuration["sharpness"] = json!(options);
     // Until the last file is there, no run.json says that the result is complete.
     let _ = std::fs::remove_file(folder.join("run.json"));
-    write_tables(&report.rows, &configuration, &folder)?;
+    let mut written = vec![write_tables(&report.rows, &configuration, &folder)?];
     let figures = folder.join("figures");
     std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
-    write_figures(&report.rows, &session.statement(), &figures)?;
+    written.extend(write_figures(&report.rows, &session.statement(), &figures)?);
     let mut run = provenance.json();
     run["complete"] = json!(true);
     run["threads"] = json!(session.options.execution.threads);
     run["checkpoint"] = json!(session.checkpoint.path);
     run["configuration"] = configuration;
-    write_run_json(&folder, &run)?;
-    ui.print(&terminal::summary_table(&summary(&report)));
+    write_run_json(&folder, &run, &written)?;
+    ui.print_lines(&terminal::summary_table(&summary(&report)));
     ui.print("± numeric of a worst case is the spread over its ascents; its value is a lower bound");
     ui.print(&session.statement());
     ui.say(&format!("wrote {}", folder.display()));

@@ -8,6 +8,7 @@ use super::Ui;
 use super::run::{ExperimentArgs, duration, plan};
 use crate::Result;
 use crate::experiment::{CellResult, Plan, PlannedCell, State, StepKind, collect, held_since};
+use crate::visible::visible;
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -22,7 +23,7 @@ pub(super) fn run(args: &StatusArgs, ui: &mut Ui) -> Result<u8> {
     let results = collect(&plan);
     let header = ["cell", "state", "epoch", "test loss", "accuracy", "time", ""].map(str::to_owned);
     let rows = plan.cells.iter().zip(&results).map(|(cell, result)| row(&plan, cell, result));
-    ui.print(&table(&std::iter::once(header).chain(rows).collect::<Vec<_>>()));
+    ui.print_lines(&table(&std::iter::once(header).chain(rows).collect::<Vec<_>>()));
     let counts = ["finished", "running", "interrupted", "failed", "pending"].map(|name| {
         let count = results.iter().filter(|result| result.state.name() == name).count();
         (count > 0).then(|| format!("{count} {name}"))
@@ -67,6 +68,7 @@ fn running_for(plan: &Plan, cell: &PlannedCell) -> Option<f64> {
 
 /// Aligned columns; labels are not cut, since they differ at their ends.
 fn table(rows: &[[String; 7]]) -> String {
+    let rows: Vec<[String; 7]> = rows.iter().map(|row| row.each_ref().map(|cell| visible(cell).into_owned())).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let line = |row: &[String; 7]| {
         let cells = row.iter().enumerate().map(|(column, cell)| match column {

@@ -1,7 +1,7 @@
 //! `flatness train`: from data and an architecture to a checkpoint.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -65,7 +65,9 @@ pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Resu
             snapshots.clear();
         }
     })?;
-    finish(&outcome, &spec, (&args.out, states.resumed_from), &provenance)?;
+    let mut written = snapshots.files();
+    written.push(args.out.join(FILE));
+    finish(&outcome, &spec, (&args.out, states.resumed_from, written), &provenance)?;
     tell(&outcome, &states, ui);
     end(outcome, states, &args.out, ui)
 }
@@ -87,9 +89,9 @@ fn tell(outcome: &TrainOutcome, states: &StateFolder, ui: &mut Ui) {
     if !outcome.fresh.is_empty() {
         ui.say(&format!("note: not in --init in this shape, and begun anew: {}", outcome.fresh.join(", ")));
     }
-    ui.print(&epoch_table(outcome));
+    ui.print_lines(&epoch_table(outcome));
     if !outcome.evaluations.is_empty() {
-        ui.print(&evaluation_table(&outcome.evaluations));
+        ui.print_lines(&evaluation_table(&outcome.evaluations));
     }
 }
 
@@ -114,14 +116,15 @@ fn end(outcome: TrainOutcome, states: StateFolder, folder: &Path, ui: &mut Ui) -
     }
 }
 
-/// Writes checkpoints, tables, figures, and at the end `run.json`.
+/// Writes checkpoints, tables, figures, and at the end `run.json`, which lists them beside what was `written` before; returns
+/// all paths.
 pub(super) fn finish(
     outcome: &TrainOutcome,
     spec: &DataSpec,
-    (folder, resumed_from): (&Path, Option<usize>),
+    (folder, resumed_from, mut written): (&Path, Option<usize>, Vec<PathBuf>),
     provenance: &Provenance,
-) -> Result<()> {
-    save(outcome, spec, folder)?;
+) -> Result<Vec<PathBuf>> {
+    written.extend(save(outcome, spec, folder)?);
     let number =
         |value: fn(&crate::train::EpochSeconds) -> f64| Column::Number(outcome.seconds.iter().map(value).collect());
     let timings = [
@@ -130,6 +133,7 @@ pub(super) fn finish(
         ("training_seconds", number(|seconds| seconds.training)),
         ("waiting_seconds", number(|seconds| seconds.waiting)),
     ];
+    written.push(folder.join("timings.parquet"));
     write_table(&folder.join("timings.parquet"), &timings, &json!({}))?;
     let mut run = provenance.json();
     run["complete"] = json!(outcome.stop == TrainStop::Finished);
@@ -140,13 +144,11 @@ pub(super) fn finish(
     };
     run["resumed_from_step"] = json!(resumed_from);
     run["threads"] = json!(outcome.config.execution.threads);
-    // Where relative paths of the data begin.
-    run["directory"] = json!(std::env::current_dir().ok());
     run["train"] = json!(outcome.config);
     run["data"] = json!(spec.resolved());
     run["data_sha256"] = json!(outcome.data_sha256);
-    write_run_json(folder, &run)?;
-    Ok(())
+    write_run_json(folder, &run, &written)?;
+    Ok(written)
 }
 
 /// Refuses a model without parameters, and one whose training alone exceeds the memory to plan with: weights, gradient,

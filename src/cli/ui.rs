@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::visible::{visible, visible_lines};
 use crate::{Observer, Step};
 
 /// The two output streams, and whether the user has asked to stop.
@@ -40,13 +41,34 @@ impl Ui {
     }
 
     /// A line of results. A closed pipe is no error: the reader has seen enough.
+    ///
+    /// Names in it may come from strangers: what a terminal would obey is written out.
     pub fn print(&mut self, line: &str) {
-        let _ = writeln!(self.out, "{line}");
+        let _ = writeln!(self.out, "{}", visible(line));
     }
 
-    /// A line of words.
+    /// Several lines of results, such as a table.
+    pub fn print_lines(&mut self, lines: &str) {
+        let _ = writeln!(self.out, "{}", visible_lines(lines));
+    }
+
+    /// A line of words, as [`Ui::print`].
     pub fn say(&mut self, line: &str) {
-        let _ = writeln!(self.err, "{line}");
+        let _ = writeln!(self.err, "{}", visible(line));
+    }
+
+    /// Several lines of words.
+    pub fn say_lines(&mut self, lines: &str) {
+        let _ = writeln!(self.err, "{}", visible_lines(lines));
+    }
+
+    /// An error, with how to mend it. Further lines, as in what a reader of TOML says, stand in, so that a name cannot pass
+    /// for an error or a hint of its own.
+    pub fn complain(&mut self, error: &str, hint: Option<&str>) {
+        self.say_lines(&format!("error: {}", error.replace('\n', "\n  ")));
+        if let Some(hint) = hint {
+            self.say_lines(&format!("hint: {}", hint.replace('\n', "\n  ")));
+        }
     }
 
     /// Set once the user has asked to stop.
@@ -103,7 +125,7 @@ impl Progress {
         if let Some(bar) = &running.shown {
             bar.set_length(step.total as u64);
             bar.set_position(step.done as u64);
-            bar.set_message(step.message.clone());
+            bar.set_message(visible(&step.message).into_owned());
         }
         if step.done >= step.total {
             self.clear();

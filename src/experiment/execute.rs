@@ -13,6 +13,7 @@ use serde_json::json;
 use super::state::{has_content, is_complete};
 use super::{Failure, Held, Run, State, Step};
 use crate::report::write_atomic;
+use crate::visible::visible;
 use crate::{Error, Result};
 
 /// Who executes runs, and how many at a time.
@@ -144,7 +145,7 @@ impl Run {
         let arguments =
             || step.arguments.iter().map(|argument| argument.as_os_str()).chain(continuation.map(AsRef::as_ref));
         let line: Vec<_> = arguments().map(|argument| argument.to_string_lossy()).collect();
-        writeln!(log, "$ flatness {}", line.join(" ")).map_err(error)?;
+        writeln!(log, "$ flatness {}", visible(&line.join(" "))).map_err(error)?;
         let begin = log.metadata().map_err(error)?.len();
         let mut command = Command::new(&pool.program);
         command.args(arguments()).current_dir(&pool.directory);

@@ -21,7 +21,8 @@ fn delay(memory_bytes: usize) -> c_long {
 /// small network would spend a tenth of its time on fresh pages otherwise; where there is little, the process hardly exceeds
 /// it, for twice the time. `MIMALLOC_PURGE_DELAY` in the environment comes first.
 pub fn keep_freed_memory(memory_bytes: usize) {
-    // SAFETY: stores a number that later frees read.
+    // SAFETY: `PURGE_DELAY` is an option of this mimalloc. It is one word: a thread that frees meanwhile reads the old delay
+    // or the new one.
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, delay(memory_bytes)) }
 }
 
@@ -34,7 +35,7 @@ mod tests {
         if std::env::var_os("MIMALLOC_PURGE_DELAY").is_some() {
             return;
         }
-        // SAFETY: reads a number.
+        // SAFETY: `PURGE_DELAY` is an option of this mimalloc.
         let kept = || unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
         assert_eq!(kept(), delay(TIGHT), "another version of mimalloc has its options in other places");
         for (memory_bytes, milliseconds) in [(PLENTY, 100), (TIGHT - 1, 0), (TIGHT, 10)] {

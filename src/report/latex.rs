@@ -2,6 +2,7 @@
 
 use crate::analysis::compare::{Comparison, GroupNumbers, QuantityNumbers};
 use crate::report::terminal::rounded;
+use crate::visible::visible;
 
 /// Quantities as rows, groups as columns, `mean ± standard deviation` over the seeds. A dagger marks what differs from the
 /// first column's group after Holm's correction; a star, members that did not converge.
@@ -12,8 +13,10 @@ pub fn comparison_table(comparison: &Comparison) -> String {
     let seeds =
         comparison.quantities.iter().flat_map(|row| &row.groups).map(|group| group.sample.count).max().unwrap_or(0);
     let baseline = comparison.differences.first().map_or("", |row| &row.baseline);
-    let notes: Vec<String> = comparison.notes.iter().map(|note| format!("%   {note}\n")).collect();
-    let verdicts: Vec<String> = comparison.verdicts.iter().map(|verdict| format!("%   {verdict}\n")).collect();
+    // One line each: what follows a line's end would be no comment.
+    let comment = |line: &String| format!("%   {}\n", visible(line));
+    let notes: Vec<String> = comparison.notes.iter().map(comment).collect();
+    let verdicts: Vec<String> = comparison.verdicts.iter().map(comment).collect();
     format!(
         "% \\usepackage{{booktabs}}\n{}{}\\begin{{tabular}}{{l{columns}}}\n\\toprule\n & {} \\\\\n\\midrule\n{}\\bottomrule\n\
          \\end{{tabular}}\n% Caption: mean $\\pm$ standard deviation over {seeds} seeds; $\\dagger$: differs from {} at 95\\,\\% \
@@ -52,7 +55,7 @@ fn math(label: &str) -> String {
 
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
-    for letter in text.chars() {
+    for letter in visible(text).chars() {
         match letter {
             '\\' => escaped.push_str("\\textbackslash{}"),
             '~' => escaped.push_str("\\textasciitilde{}"),
@@ -68,6 +71,7 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::analysis::compare::{CompareOptions, Member, MemberNumber};
+    use crate::visible::HOSTILE;
 
     #[test]
     fn a_table_of_two_groups() {
@@ -95,6 +99,20 @@ mod tests {
             "{table}"
         );
         assert!(table.contains("%   a note") && table.contains("\\bottomrule"));
+    }
+
+    #[test]
+    fn a_hostile_name_gives_no_line_and_no_command() {
+        let member = |group: &str| Member { group: group.into(), ..Member::default() };
+        let options = CompareOptions { baseline: None, all_pairs: false, by_quantity: false, seed: 0 };
+        let mut comparison = Comparison::new(vec![member(HOSTILE), member("plain")], &options, vec![HOSTILE.into()]);
+        comparison.verdicts.push(HOSTILE.into());
+        let table = comparison_table(&comparison);
+        assert_eq!(table.matches("evil").count(), 4, "{table}");
+        // Live lines hold no command of the name; comments end where they should.
+        let live = table.lines().filter(|line| !line.starts_with('%'));
+        assert!(live.clone().all(|line| !line.contains("\\input")) && live.count() < 9, "{table}");
+        assert!(table.chars().all(|letter| letter == '\n' || !letter.is_control()), "{table}");
     }
 
     #[test]

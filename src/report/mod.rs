@@ -5,6 +5,7 @@ pub mod figures;
 pub mod latex;
 pub mod notebook;
 pub mod page;
+mod recorded;
 mod save;
 #[cfg(test)]
 mod synthetic;
@@ -14,6 +15,7 @@ pub mod terminal;
 use std::path::PathBuf;
 
 pub use atomic::{remove_leftovers, write_atomic};
+pub use recorded::Recorded;
 pub use save::{save_analysis, save_landscape, write_run_json};
 
 /// What can go wrong while writing results.
@@ -26,6 +28,22 @@ pub enum ReportError {
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
+    },
+    /// A file of a result could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A `run.json` that is none.
+    #[error("{} is damaged: {reason}", path.display())]
+    RunJson {
+        /// The file.
+        path: PathBuf,
+        /// What the reader met.
+        reason: String,
     },
     /// A table could not be encoded, or a file is no such table.
     #[error("table {}: {source}", path.display())]
@@ -49,6 +67,9 @@ impl ReportError {
     /// How to mend it.
     pub fn hint(&self) -> Option<String> {
         use std::io::ErrorKind;
+        if matches!(self, Self::RunJson { .. }) {
+            return Some("copy the result again, or repeat the command that made it".into());
+        }
         let Self::Write { source, .. } = self else { return None };
         Some(match source.kind() {
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{ReportError, write_atomic};
+use crate::visible::visible;
 
 /// A cell.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,8 +54,9 @@ pub fn experiment_cells(title: &str, tables: &[String]) -> Vec<NotebookCell> {
     let has = |name: &str| tables.iter().any(|table| table == name);
     let mut cells = vec![
         NotebookCell::Words(format!(
-            "# {title}\n\nTables of `flatness run`, opened with polars. It needs `polars` and `matplotlib`: \
-             `pip install polars matplotlib`."
+            "# {}\n\nTables of `flatness run`, opened with polars. It needs `polars` and `matplotlib`: \
+             `pip install polars matplotlib`.",
+            words(title)
         )),
         NotebookCell::Code(START.into()),
     ];
@@ -77,6 +79,18 @@ pub fn experiment_cells(title: &str, tables: &[String]) -> Vec<NotebookCell> {
         cells.push(NotebookCell::Code(code.into()));
     }
     cells
+}
+
+/// Text without a meaning for Markdown.
+fn words(text: &str) -> String {
+    let mut words = String::new();
+    for letter in visible(text).chars() {
+        if "\\`*_[]{}<>&$~|#!".contains(letter) {
+            words.push('\\');
+        }
+        words.push(letter);
+    }
+    words
 }
 
 const START: &str = r##"from pathlib import Path
@@ -185,6 +199,15 @@ ax.legend(frameon=False);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hostile_title_is_a_title() {
+        let cells = experiment_cells(crate::visible::HOSTILE, &[]);
+        let NotebookCell::Words(text) = &cells[0] else { panic!("{cells:?}") };
+        let title = text.lines().next().unwrap();
+        assert!(title.starts_with(r"# \\u001b\[2Jevil\\n\\input\{/etc/passwd\}\<script\>\\u007f"), "{title}");
+        assert!(text.chars().all(|letter| letter == '\n' || !letter.is_control()));
+    }
 
     #[test]
     fn a_notebook_is_json_of_its_format_and_holds_what_there_are_tables_for() {

@@ -3,6 +3,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
+use super::recorded::with_hashes;
 use super::{ReportError, figures, tables, write_atomic};
 use crate::analysis::AnalysisReport;
 use crate::landscape::LandscapeReport;
@@ -32,13 +35,14 @@ pub fn save_landscape(report: &LandscapeReport, folder: &Path) -> Result<Vec<Pat
     Ok(paths)
 }
 
-/// Writes `provenance` as `folder/run.json`, indented, and returns its path.
+/// Writes `provenance` as `folder/run.json`, indented, with the length and SHA-256 of each of `files`, which the command
+/// wrote into the folder, and a SHA-256 of its own; returns its path.
 ///
 /// # Errors
-/// [`ReportError::Write`] where the folder is missing or not writable.
-pub fn write_run_json(folder: &Path, provenance: &serde_json::Value) -> Result<PathBuf, ReportError> {
-    let path = folder.join("run.json");
-    write_atomic(&path, |file| writeln!(file, "{provenance:#}"))?;
+/// [`ReportError::Write`] where the folder is missing or not writable; [`ReportError::Read`] for a file that is not there.
+pub fn write_run_json(folder: &Path, provenance: &Value, files: &[PathBuf]) -> Result<PathBuf, ReportError> {
+    let (path, run) = (folder.join("run.json"), with_hashes(folder, provenance, files)?);
+    write_atomic(&path, |file| writeln!(file, "{run:#}"))?;
     Ok(path)
 }
 
@@ -64,9 +68,12 @@ mod tests {
     #[test]
     fn run_json_reads_back() {
         let folder = tempfile::tempdir().unwrap();
-        let provenance = serde_json::json!({"seed": 3, "threads": 2});
-        let path = write_run_json(folder.path(), &provenance).unwrap();
-        let read: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        assert_eq!(read, provenance);
+        let table = folder.path().join("table.bin");
+        std::fs::write(&table, b"abc").unwrap();
+        let path = write_run_json(folder.path(), &serde_json::json!({"seed": 3, "threads": 2}), &[table]).unwrap();
+        let read: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        assert_eq!((&read["seed"], &read["threads"]), (&3.into(), &2.into()));
+        let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(read["files"], serde_json::json!({"table.bin": {"sha256": sha256, "bytes": 3}}));
     }
 }

@@ -4,6 +4,7 @@
 //! larger decides, since digits below it carry nothing.
 
 use crate::analysis::SummaryRow;
+use crate::visible::visible;
 
 mod compare;
 
@@ -182,6 +183,8 @@ fn without_empty(mut lines: Vec<Vec<String>>, words: usize) -> (Vec<Vec<String>>
 
 /// Joins cells to lines; the first `words` columns stand left, numbers right. Words give way where a line is too long.
 fn aligned(lines: &[Vec<String>], words: usize) -> String {
+    let seen = |line: &Vec<String>| line.iter().map(|cell| visible(cell).into_owned()).collect();
+    let lines: Vec<Vec<String>> = lines.iter().map(seen).collect();
     let count = |cell: &String| cell.chars().count();
     let columns = lines.first().map_or(0, Vec::len);
     let mut widths: Vec<usize> =
@@ -192,7 +195,7 @@ fn aligned(lines: &[Vec<String>], words: usize) -> String {
         widths[widest] = widths[widest].saturating_sub(total.saturating_sub(WIDTH)).max(8);
     }
     let mut text = String::new();
-    for line in lines {
+    for line in &lines {
         let cells = line.iter().zip(&widths).enumerate().map(|(i, (cell, width))| {
             let cell = shorten(cell, *width);
             if i < words { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
@@ -231,6 +234,14 @@ mod tests {
         rows[3].scope = "params:a.very.long.glob.that.never.ends.*.weight.and.some.more".into();
         assert!(summary_table(&rows).lines().all(|line| line.chars().count() <= WIDTH), "{}", summary_table(&rows));
         assert_eq!(summary_table(&[]).lines().count(), 1);
+    }
+
+    #[test]
+    fn a_hostile_name_stays_in_its_line() {
+        let named = || vec![SummaryRow::exact(crate::visible::HOSTILE, 1.0), SummaryRow::exact("plain", 2.0)];
+        assert_eq!(summary_table(&named()).lines().count(), 3);
+        assert_eq!(comparison_table(&[(crate::visible::HOSTILE.into(), named())]).lines().count(), 3);
+        assert_eq!(interval_table(&[(crate::visible::HOSTILE, 1.0, 0.1)]).lines().count(), 2);
     }
 
     #[test]

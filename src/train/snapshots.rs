@@ -23,15 +23,20 @@ impl SnapshotFolder {
         Self { folder: folder.join("snapshots"), spec: json!(spec.resolved()) }
     }
 
+    /// What is there, of this run and of earlier ones.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let is_snapshot = |path: &PathBuf| {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let number = name.strip_prefix("epoch-").and_then(|rest| rest.strip_suffix(".safetensors"));
+            number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(is_snapshot).collect()
+    }
+
     /// Removes what an earlier run left.
     pub fn clear(&self) {
-        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let number = name.strip_prefix("epoch-").and_then(|rest| rest.strip_suffix(".safetensors"));
-            if number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())) {
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
+        self.files().into_iter().for_each(|path| _ = std::fs::remove_file(path));
         // Fails, as it should, on a folder that holds something.
         let _ = std::fs::remove_dir(&self.folder);
     }

@@ -279,6 +279,21 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_state_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut states = StateFolder::new(folder.path(), 1, true);
+        states.after_epoch(&state(9), &json!(1), false).unwrap();
+        let path = folder.path().join("state-9.safetensors");
+        let sound = std::fs::read(&path).unwrap();
+        for bit in (0..8 * sound.len()).step_by(61) {
+            let mut damaged = sound.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, damaged).unwrap();
+            assert!(states.load(&json!(1)).unwrap_err().to_string().contains("is damaged"), "bit {bit}");
+        }
+    }
+
+    #[test]
     fn states_are_as_rare_as_asked_for_and_a_full_disk_is_no_end() {
         let folder = tempfile::tempdir().unwrap();
         let mut states = StateFolder::new(folder.path(), 3, true);

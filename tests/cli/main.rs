@@ -23,3 +23,5 @@ mod support;
 mod threads;
 mod train_resume;
 mod training;
+mod verify;
+mod visible;

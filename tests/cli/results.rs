@@ -50,11 +50,11 @@ fn products_match_the_references() {
             // As in the library's own comparison: the references agree with a correct f64 program to a few 1e-15.
             for (got, wanted) in [("products", product), ("loss", loss), ("gradient", gradient)] {
                 let what = format!("{case} {operator} {wanted}");
-                assert_close(&what, result.get(got).unwrap(), expected.get(wanted).unwrap(), 1e-12);
+                assert_close(&what, &result.get(got).unwrap(), &expected.get(wanted).unwrap(), 1e-12);
             }
             let printed = outcome.out.lines().next().unwrap().strip_prefix("loss ").unwrap().parse::<f64>().unwrap();
             // Twelve decimals are printed.
-            assert!((printed - values(expected.get(loss).unwrap())[0]).abs() < 1e-11);
+            assert!((printed - values(&expected.get(loss).unwrap())[0]).abs() < 1e-11);
         }
     }
 }
@@ -69,16 +69,16 @@ fn checks_pass_and_compare_with_outputs_from_elsewhere() {
         let data = TensorFile::read(&fixture(case, "data.safetensors")).unwrap();
         let expected = TensorFile::read(&fixture(case, "expected.safetensors")).unwrap();
         let (x, logits) = (data.get("x").unwrap(), expected.get("output").unwrap());
-        write(&against, &[("x", x), ("logits", logits)]);
+        write(&against, &[("x", &x), ("logits", &logits)]);
         // Outputs of a network in batch mode are not those of `check`, which evaluates with stored statistics.
         let [weights, arch] = ["weights.safetensors", "model.json"].map(|file| fixture(case, file));
         let line = format!("check {} --arch {} --against {}", weights.display(), arch.display(), against.display());
         let outcome = succeed(&line);
         assert!(outcome.out.starts_with("pass  outputs equal the reference"), "{case}\n{}", outcome.out);
-        write(&against, &[("x", x), ("logits", &(logits + 0.1).unwrap())]);
+        write(&against, &[("x", &x), ("logits", &(&logits + 0.1).unwrap())]);
         let outcome = flatness(&line);
         assert!(outcome.code == 1 && outcome.out.starts_with("FAIL") && outcome.err.starts_with("error: 1 of 1"));
-        write(&against, &[("x", x)]);
+        write(&against, &[("x", &x)]);
         assert!(flatness(&line).err.contains("has no tensor `logits`"));
     }
 }
@@ -112,7 +112,7 @@ fn eigenvalues(folder: &std::path::Path, end: &str) -> Vec<f64> {
 fn the_smallest_fixture_is_analyzed_with_default_settings() {
     let folder = tempfile::tempdir().unwrap();
     let expected = TensorFile::read(&fixture("logistic-ce", "expected.safetensors")).unwrap();
-    let ascending = values(expected.get("hessian_eigenvalues").unwrap());
+    let ascending = values(&expected.get("hessian_eigenvalues").unwrap());
     for (name, settings, top, bottom) in [
         ("default", "", 5, 3),
         ("power", "--method power --max-matvecs 20000 --tolerance 1e-6", 5, 3),

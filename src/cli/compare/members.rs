@@ -1,5 +1,6 @@
 //! From arguments to members: checkpoints, folders of `train` and `analyze`, results of `flatness run`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -8,6 +9,7 @@ use crate::Result;
 use crate::analysis::compare::{Member, MemberNumber};
 use crate::checkpoint::{TRAIN_KEY, TensorFile};
 use crate::cli::CliError;
+use crate::report::Recorded;
 use crate::report::tables::{Column, Table, read_table};
 
 /// A network by its files; what is missing is found or made later.
@@ -15,6 +17,8 @@ use crate::report::tables::{Column, Table, read_table};
 pub(super) struct Found {
     /// Where the name comes from.
     pub(super) name: String,
+    /// The folder of the experiment that it is a cell of.
+    pub(super) experiment: Option<PathBuf>,
     /// Set where the argument says it: the variant of an experiment.
     pub(super) group: Option<String>,
     pub(super) seed: Option<u64>,
@@ -90,6 +94,7 @@ fn cells(path: &Path) -> Result<Vec<Found>> {
         let group: Vec<String> = variant.into_iter().chain(axes).collect();
         Some(Found {
             name: trains[index].split('/').next().unwrap_or_default().to_owned(),
+            experiment: Some(path.into()),
             group: Some(group.join("-")).filter(|group| !group.is_empty()),
             seed: Some(seeds[index] as u64),
             checkpoint: Some(train.join("checkpoint.safetensors")),
@@ -104,6 +109,25 @@ fn cells(path: &Path) -> Result<Vec<Found>> {
         return Err(CliError::NotComparable { path: path.into(), reason }.into());
     }
     Ok(found)
+}
+
+/// Refuses members whose tables are not those that their `run.json` lists; returns how many folders list none, as results
+/// of earlier versions do.
+pub(super) fn check_hashes(found: &[Found]) -> Result<usize> {
+    let folders = found.iter().flat_map(|found| [&found.experiment, &found.train, &found.analysis, &found.sharpness]);
+    let folders: BTreeSet<&PathBuf> = folders.flatten().collect();
+    let (mut differing, mut unknown) = (Vec::new(), 0);
+    for folder in folders {
+        match Recorded::read(folder).ok().filter(Recorded::has_hashes) {
+            None => unknown += 1,
+            Some(recorded) => {
+                let faults = recorded.faults(|name| name.ends_with(".parquet"));
+                let fault = || format!("{}: {}", folder.display(), faults.join(", "));
+                differing.extend((!faults.is_empty()).then(fault));
+            }
+        }
+    }
+    if differing.is_empty() { Ok(unknown) } else { Err(CliError::Unverified { differing }.into()) }
 }
 
 /// A value on an axis; `None` where the cell has none.

@@ -17,21 +17,31 @@ use crate::report::notebook::{experiment_cells, write_notebook};
 use crate::report::page::{Headline, Page, Section, comparison_sections};
 use crate::report::terminal::rounded;
 
-/// Writes the tables of all cells, and a notebook that opens them, into the folder of results.
-pub(super) fn write_tables(experiment: &Experiment, plan: &Plan, results: &[CellResult]) -> Result<()> {
+/// Files that were written.
+pub(super) struct Written {
+    /// Into the folder of results.
+    pub(super) results: Vec<PathBuf>,
+    /// Into that of figures and page.
+    pub(super) report: Vec<PathBuf>,
+}
+
+/// Writes the tables of all cells into the folder of results, and returns their paths.
+pub(super) fn write_tables(experiment: &Experiment, plan: &Plan, results: &[CellResult]) -> Result<Vec<PathBuf>> {
     let configuration = json!({"profile": experiment.profile, "experiment": experiment.table});
-    write_cells(plan, results, &plan.folder.join("cells.parquet"), &configuration)?;
-    write_means(plan, results, &configuration)?;
-    write_combined(plan, &configuration)?;
-    Ok(())
+    let cells = plan.folder.join("cells.parquet");
+    write_cells(plan, results, &cells, &configuration)?;
+    let mut written = vec![cells, write_means(plan, results, &configuration)?];
+    written.extend(write_combined(plan, &configuration)?);
+    Ok(written)
 }
 
 /// Compares the variants where there are two and analyses of them, with the tables beside the others.
-pub(super) fn compare(plan: &Plan, how: &HowArgs, folder: &Path) -> Result<Option<Comparison>> {
+pub(super) fn compare(plan: &Plan, how: &HowArgs, folder: &Path, written: &mut Written) -> Result<Option<Comparison>> {
     create(folder)?;
-    let Some(comparison) = of_experiment(&plan.folder, how, folder)? else { return Ok(None) };
+    let Some((comparison, files)) = of_experiment(&plan.folder, how, folder)? else { return Ok(None) };
+    written.report.extend(files);
     for name in ["members.parquet", "comparison.parquet", "differences.parquet"] {
-        copy(&folder.join(name), &plan.folder.join(name))?;
+        written.results.push(copy(&folder.join(name), &plan.folder.join(name))?);
     }
     Ok(Some(comparison))
 }
@@ -53,20 +63,22 @@ pub(super) fn write_report(
     plan: &Plan,
     results: &[CellResult],
     (comparison, folder): (Option<&Comparison>, &Path),
+    written: &mut Written,
 ) -> Result<()> {
     let figures = folder.join("figures");
     create(&figures)?;
-    write_sweep(&panels(&over_epochs(plan)), "epoch", ("epochs", STATEMENT), &figures)?;
+    let files = &mut written.report;
+    files.extend(write_sweep(&panels(&over_epochs(plan)), "epoch", ("epochs", STATEMENT), &figures)?);
     let sweeps = sweeps(plan, results);
     for sweep in &sweeps {
-        write_sweep(&panels(sweep), &words(&sweep.axis), (&along(sweep), STATEMENT), &figures)?;
+        files.extend(write_sweep(&panels(sweep), &words(&sweep.axis), (&along(sweep), STATEMENT), &figures)?);
     }
-    write_spectra(
+    files.extend(write_spectra(
         &spectra(plan),
         "Stochastic Lanczos quadrature; bands from the least to the most of the seeds.",
         &figures,
-    )?;
-    studies(plan, &figures)?;
+    )?);
+    files.extend(studies(plan, &figures)?);
     let mut sections = comparison.map(|comparison| comparison_sections(comparison, &figures)).unwrap_or_default();
     let drawn =
         |title: &str, name: &str, caption: &str| Section::figure(title, &figures, &[(name, title, title)], caption);
@@ -79,7 +91,9 @@ pub(super) fn write_report(
         sections.extend(drawn(title, name, ""));
     }
     sections.push(means(plan, results));
-    page(experiment, plan, results, (comparison, sections)).write(&folder.join("report.html"))?;
+    let report = folder.join("report.html");
+    page(experiment, plan, results, (comparison, sections)).write(&report)?;
+    files.push(report);
     Ok(())
 }
 
@@ -91,19 +105,20 @@ const STUDIES: [(&str, &str); 4] = [
     ("mass", "Mass on the flat side"),
 ];
 
-/// Copies the figures of the first complete study.
-fn studies(plan: &Plan, figures: &Path) -> Result<()> {
+/// Copies the figures of the first complete study; returns their new paths.
+fn studies(plan: &Plan, figures: &Path) -> Result<Vec<PathBuf>> {
+    let mut copies = Vec::new();
     let steps = plan.cells.iter().filter_map(|cell| plan.step(cell, StepKind::Langevin));
-    let Some(step) = steps.into_iter().find(|step| is_complete(&step.folder)) else { return Ok(()) };
+    let Some(step) = steps.into_iter().find(|step| is_complete(&step.folder)) else { return Ok(copies) };
     for (name, _) in STUDIES {
         for ending in ["svg", "png", "pdf"] {
             let from = step.folder.join("figures").join(format!("{name}.{ending}"));
             if from.exists() {
-                copy(&from, &figures.join(format!("{name}.{ending}")))?;
+                copies.push(copy(&from, &figures.join(format!("{name}.{ending}")))?);
             }
         }
     }
-    Ok(())
+    Ok(copies)
 }
 
 fn page(
@@ -177,10 +192,11 @@ fn create(folder: &Path) -> Result<(), ReportError> {
     std::fs::create_dir_all(folder).map_err(|source| ReportError::Write { path: folder.into(), source })
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), ReportError> {
+fn copy(from: &Path, to: &Path) -> Result<PathBuf, ReportError> {
     let error = |source| ReportError::Write { path: to.into(), source };
     let bytes = std::fs::read(from).map_err(error)?;
-    crate::report::write_atomic(to, |file| std::io::Write::write_all(file, &bytes))
+    crate::report::write_atomic(to, |file| std::io::Write::write_all(file, &bytes))?;
+    Ok(to.into())
 }
 
 const STATEMENT: &str = "mean over seeds ± 1 standard deviation";

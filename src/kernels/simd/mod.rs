@@ -82,7 +82,7 @@ pub trait Simd: Copy + 'static {
     ) {
         for row in 0..Self::LANES {
             for column in 0..Self::LANES {
-                // SAFETY: both indices are below `LANES`.
+                // SAFETY: the caller's promise, since both indices are below `LANES`.
                 unsafe { *target.add(column * target_step + row) = *source.add(row * source_step + column) };
             }
         }

@@ -27,7 +27,6 @@ macro_rules! vectors {
         #[derive(Clone, Copy, Debug)]
         pub struct $name;
 
-        // SAFETY, for every block below: the caller vouches for the features and the pointers (see `Simd`).
         impl Simd for $name {
             type Scalar = $scalar;
             type Vector = $vector;
@@ -36,41 +35,49 @@ macro_rules! vectors {
 
             #[inline(always)]
             unsafe fn splat(value: $scalar) -> $vector {
+                // SAFETY: the caller's promise (see `Simd`).
                 unsafe { $splat(value) }
             }
 
             #[inline(always)]
             unsafe fn load(source: *const $scalar) -> $vector {
+                // SAFETY: the caller's promise (see `Simd`).
                 unsafe { $load(source) }
             }
 
             #[inline(always)]
             unsafe fn store(target: *mut $scalar, vector: $vector) {
+                // SAFETY: the caller's promise (see `Simd`).
                 unsafe { $store(target, vector) }
             }
 
             #[inline(always)]
             unsafe fn add(a: $vector, b: $vector) -> $vector {
+                // SAFETY: the caller's promise (see `Simd`).
                 unsafe { $add(a, b) }
             }
 
             #[inline(always)]
             unsafe fn sub(a: $vector, b: $vector) -> $vector {
+                // SAFETY: the caller's promise (see `Simd`).
                 unsafe { $sub(a, b) }
             }
 
             #[inline(always)]
             unsafe fn mul(a: $vector, b: $vector) -> $vector {
+                // SAFETY: the caller's promise (see `Simd`).
                 unsafe { $mul(a, b) }
             }
 
             #[inline(always)]
             unsafe fn mul_add(a: $vector, b: $vector, c: $vector) -> $vector {
+                // SAFETY: the caller's promise (see `Simd`).
                 unsafe { $mul_add(a, b, c) }
             }
 
             #[inline(always)]
             unsafe fn reduce4(vectors: [$vector; 4]) -> [$scalar; 4] {
+                // SAFETY: the caller's promise (see `Simd`).
                 unsafe { $reduce4(vectors) }
             }
 
@@ -82,6 +89,7 @@ macro_rules! vectors {
                     target: *mut $scalar,
                     target_step: usize,
                 ) {
+                    // SAFETY: the caller's promise (see `Simd`).
                     unsafe { $transpose(source, source_step, target, target_step) }
                 }
             )?

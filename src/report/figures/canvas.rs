@@ -12,6 +12,7 @@ use plotters::style::{
 };
 
 use super::palette::INK;
+use crate::visible::visible;
 
 /// Width of one column of a paper, 3.3 inches, in points.
 pub const COLUMN: f64 = 3.3 * 72.0;
@@ -221,7 +222,7 @@ impl Canvas<'_> {
         let at = if align == Align::Upward { (at.0 + drop, at.1) } else { (at.0, at.1 + drop) };
         let style = TextStyle::from(font(size).transform(turn)).color(&color);
         let style = style.pos(Pos::new(horizontal, VPos::Center));
-        let drawn = self.area.draw(&Text::new(text, units(at), style));
+        let drawn = self.area.draw(&Text::new(visible(text), units(at), style));
         self.keep(drawn);
     }
 
@@ -239,7 +240,8 @@ fn font(size: f64) -> FontDesc<'static> {
 pub fn text_width(text: &str, size: f64) -> f64 {
     know_the_font();
     // plotters takes the size for the height of a line, which is 1.21 em in this font.
-    let measured = font(size).layout_box(text).map(|((left, _), (right, _))| f64::from(right - left));
+    let text = visible(text);
+    let measured = font(size).layout_box(&text).map(|((left, _), (right, _))| f64::from(right - left));
     measured.map_or(0.6 * size * text.chars().count() as f64, |width| width / UNITS * (1.21 / FONT_SCALE))
 }
 

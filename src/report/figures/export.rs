@@ -98,6 +98,16 @@ mod tests {
     }
 
     #[test]
+    fn a_hostile_name_is_drawn_as_text() {
+        let name = |canvas: &mut Canvas| canvas.text(crate::visible::HOSTILE, (20.0, 20.0), SMALL, Align::Left);
+        let svg = draw((COLUMN, 50.0), name).unwrap();
+        assert!(svg.contains("\\u001b[2Jevil\\n\\input{/etc/passwd}&lt;script&gt;\\u007f"), "{svg}");
+        let [svg, ..] = convert((COLUMN, 50.0), name).unwrap();
+        let svg = String::from_utf8(svg.1).unwrap();
+        assert!(svg.contains("<path") && !svg.contains("script"), "{svg}");
+    }
+
+    #[test]
     fn measured_text_is_as_wide_as_drawn_text() {
         let text = "cross-entropy, mean over 50 000 rows, f32";
         let svg = draw((COLUMN, 50.0), |canvas| canvas.text(text, (20.0, 20.0), SMALL, Align::Left)).unwrap();

@@ -12,6 +12,7 @@ pub use analysis::{analysis_page, provenance};
 pub use comparison::comparison_sections;
 
 use super::{ReportError, write_atomic};
+use crate::visible::visible;
 
 /// What a page shows, in its order.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -247,7 +248,7 @@ fn table(columns: &[(String, bool)], rows: &[Vec<String>], caption: &str) -> Str
 /// Text without a meaning for HTML.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
+    for letter in visible(text).chars() {
         match letter {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),

@@ -70,6 +70,14 @@ fn words_of_users_stay_words() {
 }
 
 #[test]
+fn what_a_reader_would_obey_is_written_out() {
+    let plain = page("plain").html();
+    let html = page(crate::visible::HOSTILE).html();
+    assert!(html.chars().all(|letter| letter == '\n' || crate::visible::visible(&letter.to_string()).len() < 6));
+    assert_eq!((html.matches("<script>").count(), html.lines().count()), (1, plain.lines().count()));
+}
+
+#[test]
 fn nothing_is_fetched() {
     let html = page("plain").html().replace("http://www.w3.org/2000/svg", "");
     assert!(!html.contains("http") && !html.contains("@import") && !html.contains(" src="));

@@ -95,9 +95,12 @@ impl<T: Element> SimdTask<T> for FilterTask<'_, T> {
                 for tap in (0..9).step_by(S::LANES) {
                     let weights = &weights[first + tap..];
                     if (S::LANES - 1) * distance + S::LANES <= weights.len() {
+                        // A pointer to row `tap` alone must not reach the rows after it.
+                        let rows = &mut taps.as_flattened_mut()[tap * MAX_LANES..];
+                        assert!(rows.len() >= S::LANES * MAX_LANES);
                         // SAFETY: `S` is the instruction set this task was dispatched to; the last filter has just been
-                        // seen to lie in `weights`, and `taps` has room for `LANES` rows from `tap` on.
-                        unsafe { S::transpose(weights.as_ptr(), distance, taps[tap].as_mut_ptr(), MAX_LANES) };
+                        // seen to lie in `weights`, and `rows` to hold `LANES` rows.
+                        unsafe { S::transpose(weights.as_ptr(), distance, rows.as_mut_ptr(), MAX_LANES) };
                         continue;
                     }
                     for lane in 0..S::LANES {

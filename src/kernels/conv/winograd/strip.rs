@@ -63,6 +63,7 @@ impl Strips {
         let place =
             |pixel: usize| ((rows.start + pixel / width) * self.columns + self.before[1] + pixel % width) * channels;
         assert!(image.len() >= self.image_len() && self.before[1] + width <= self.columns, "an image beside its strip");
+        assert!(channels.is_multiple_of(lanes), "channels of a strip");
         for channel in (0..channels).step_by(lanes) {
             for pixel in (0..whole).step_by(lanes) {
                 // SAFETY: the instruction set is the caller's promise. `lanes` channels of `lanes` pixels lie in the
@@ -109,6 +110,7 @@ impl Strips {
         let whole = pixels / lanes * lanes;
         let place = |pixel: usize| (pixel / width * self.columns + pixel % width) * channels;
         assert!(image.len() >= self.image_len() && width <= self.columns, "an image beside its strip");
+        assert!(channels.is_multiple_of(lanes), "channels of a strip");
         for channel in (0..channels).step_by(lanes) {
             for pixel in (0..whole).step_by(lanes) {
                 // SAFETY: as in `pack`, with the roles of the two changed.

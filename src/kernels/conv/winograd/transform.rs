@@ -62,11 +62,10 @@ pub(super) struct Filter;
 /// `Gᵀ`, the adjoint of [`Filter`].
 pub(super) struct FilterAdjoint;
 
-// SAFETY, for every block below: the instruction set is the caller's promise.
-
 impl Transform<4, 4> for Input {
     #[inline(always)]
     unsafe fn line<S: Simd<Scalar: Element>>([a, b, c, d]: [S::Vector; 4]) -> [S::Vector; 4] {
+        // SAFETY: the instruction set is the caller's promise.
         unsafe { [S::sub(a, c), S::add(b, c), S::sub(c, b), S::sub(b, d)] }
     }
 }
@@ -74,6 +73,7 @@ impl Transform<4, 4> for Input {
 impl Transform<4, 2> for Output {
     #[inline(always)]
     unsafe fn line<S: Simd<Scalar: Element>>([a, b, c, d]: [S::Vector; 4]) -> [S::Vector; 2] {
+        // SAFETY: the instruction set is the caller's promise.
         unsafe { [S::add(S::add(a, b), c), S::sub(S::sub(b, c), d)] }
     }
 }
@@ -81,6 +81,7 @@ impl Transform<4, 2> for Output {
 impl Transform<2, 4> for OutputAdjoint {
     #[inline(always)]
     unsafe fn line<S: Simd<Scalar: Element>>([a, b]: [S::Vector; 2]) -> [S::Vector; 4] {
+        // SAFETY: the instruction set is the caller's promise.
         unsafe { [a, S::add(a, b), S::sub(a, b), S::sub(S::splat(S::Scalar::ZERO), b)] }
     }
 }
@@ -88,6 +89,7 @@ impl Transform<2, 4> for OutputAdjoint {
 impl Transform<3, 4> for Filter {
     #[inline(always)]
     unsafe fn line<S: Simd<Scalar: Element>>([a, b, c]: [S::Vector; 3]) -> [S::Vector; 4] {
+        // SAFETY: the instruction set is the caller's promise.
         unsafe {
             let half = S::splat(S::Scalar::from_f64(0.5));
             let (ends, middle) = (S::mul(half, S::add(a, c)), S::mul(half, b));
@@ -99,6 +101,7 @@ impl Transform<3, 4> for Filter {
 impl Transform<4, 3> for FilterAdjoint {
     #[inline(always)]
     unsafe fn line<S: Simd<Scalar: Element>>([a, b, c, d]: [S::Vector; 4]) -> [S::Vector; 3] {
+        // SAFETY: the instruction set is the caller's promise.
         unsafe {
             let half = S::splat(S::Scalar::from_f64(0.5));
             let ends = S::mul(half, S::add(b, c));
@@ -122,10 +125,12 @@ pub(super) unsafe fn spread<S: Simd<Scalar: Element>, L: Transform<N, 4>, const 
 ) {
     assert!(strip.len() >= (2 * tile_rows + N - 2) * columns * channels && columns >= 2 * tile_columns + N - 2);
     assert!(out.len() >= 15 * frequency_len + tile_rows * tile_columns * channels);
+    assert!(channels.is_multiple_of(S::LANES));
     for row in 0..tile_rows {
         for column in 0..tile_columns {
             for channel in (0..channels).step_by(S::LANES) {
-                // SAFETY: the asserts above bound the last pixel of the last tile and the last frequency of it.
+                // SAFETY: the instruction set is the caller's promise; the asserts above bound the last vector of the last
+                // pixel of the last tile, and that of its last frequency.
                 unsafe {
                     let source = strip.as_ptr().add((2 * row * columns + 2 * column) * channels + channel);
                     let mut pixels = [[S::splat(S::Scalar::ZERO); N]; N];
@@ -160,6 +165,7 @@ pub(super) unsafe fn gather<S: Simd<Scalar: Element>>(
 ) {
     assert!(strip.len() >= 2 * tile_rows * columns * channels && columns >= 2 * tile_columns);
     assert!(tiles.len() >= 15 * frequency_len + tile_rows * tile_columns * channels);
+    assert!(channels.is_multiple_of(S::LANES));
     for row in 0..tile_rows {
         for column in 0..tile_columns {
             for channel in (0..channels).step_by(S::LANES) {

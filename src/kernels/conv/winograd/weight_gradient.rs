@@ -59,13 +59,14 @@ impl<T: Element> SimdTask<T> for ChunkTask<'_, T> {
             let sums = products.chunks_exact_mut(FREQUENCIES * sum_step);
             for ((k, direction), sums) in directions.clone().enumerate().zip(sums) {
                 for (index, (input, output)) in terms.iter().enumerate() {
-                    // SAFETY, for both: `S` is the instruction set this task was dispatched to.
                     if input.stacked || k == 0 {
                         let images = input.parts(direction, batch, samples, inputs.image_len());
+                        // SAFETY: `S` is the instruction set this task was dispatched to.
                         unsafe { input_tiles[index].read::<S, transform::Input, 4>(images, &block) };
                     }
                     if output.stacked || k == 0 {
                         let images = output.parts(direction, batch, samples, outputs.image_len());
+                        // SAFETY: as above.
                         unsafe { output_tiles[index].read::<S, transform::OutputAdjoint, 2>(images, &block) };
                     }
                 }
