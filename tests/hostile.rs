@@ -35,7 +35,8 @@ fn run(line: &str, folder: &Path) -> Ended {
     let mut peak = 0;
     let code = loop {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let kibibytes = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        let kibibytes =
+            text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
         peak = kibibytes.map_or(peak, |kibibytes: usize| peak.max(1024 * kibibytes));
         if let Some(status) = child.try_wait().unwrap() {
             break status.code();
@@ -73,7 +74,8 @@ fn each_ends_with_one_clear_error_or_works() {
     };
     prepare("train --model mlp:8 --data glyphs --rows 0..60 --epochs 1 --out model");
     let at = |name: &str| hostile.join(name).display().to_string();
-    let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).display().to_string();
+    let fixture =
+        |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).display().to_string();
     let arch = fixture("mlp-tanh-ce/model.json");
     let mut lines = Vec::new();
     for name in ["laughs.pth", "huge.pth", "emptyargs.pth", "escape.safetensors"] {
@@ -88,7 +90,9 @@ fn each_ends_with_one_clear_error_or_works() {
     lines.push(format!("train --model cnn:4 --data cifar10:{} --epochs 1", at("parquet-page")));
     for labels in ["l.parquet", "l.pt"] {
         let folder = at("labels-page");
-        lines.push(format!("train --model cnn:4 --data cifar10:{folder} --labels cifar10n:worse:{folder}/{labels} --epochs 1"));
+        lines.push(format!(
+            "train --model cnn:4 --data cifar10:{folder} --labels cifar10n:worse:{folder}/{labels} --epochs 1"
+        ));
     }
     let data = at("instance-noise.safetensors");
     lines.push(format!("train --model mlp:4 --data tensors:{data} --noise instance:0.2 --epochs 1"));
@@ -104,7 +108,11 @@ fn each_ends_with_one_clear_error_or_works() {
         .iter()
         .enumerate()
         .filter_map(|(number, line)| {
-            let out = if line.starts_with("train") || line.starts_with("landscape") { format!(" --out out{number}") } else { String::new() };
+            let out = if line.starts_with("train") || line.starts_with("landscape") {
+                format!(" --out out{number}")
+            } else {
+                String::new()
+            };
             let memory = if line.starts_with("info") { "" } else { " --memory 256MiB" };
             fault(&format!("{line}{memory}{out}"), folder.path())
         })

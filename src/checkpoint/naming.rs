@@ -38,7 +38,8 @@ impl TensorFile {
         }
         let buffers = architecture.buffers()?;
         let parameters: Vec<&str> = all.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
-        let names: Vec<&str> = parameters.iter().copied().chain(buffers.iter().map(|(name, _)| name.as_str())).collect();
+        let names: Vec<&str> =
+            parameters.iter().copied().chain(buffers.iter().map(|(name, _)| name.as_str())).collect();
         let prefix = self.prefix_of(&names)?;
         let ties = self.ties(&prefix, &parameters);
         let architecture = architecture.tied(&ties);

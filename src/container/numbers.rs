@@ -143,9 +143,12 @@ impl Stored {
         let raw = self.gather(storage);
         let device = Device::Cpu;
         let made = match self.element {
-            Element::Bool => Tensor::from_vec(raw.iter().map(|&byte| u8::from(byte != 0)).collect(), &*self.shape, &device),
+            Element::Bool => {
+                Tensor::from_vec(raw.iter().map(|&byte| u8::from(byte != 0)).collect(), &*self.shape, &device)
+            }
             Element::I8 | Element::U16 | Element::I16 | Element::I32 | Element::U64 => {
-                let wide: Option<Vec<i64>> = raw.chunks_exact(self.element.width()).map(|raw| self.whole(raw)).collect();
+                let wide: Option<Vec<i64>> =
+                    raw.chunks_exact(self.element.width()).map(|raw| self.whole(raw)).collect();
                 Tensor::from_vec(wide.ok_or("a whole number is too large")?, &*self.shape, &device)
             }
             Element::F8E4M3 | Element::F8E5M2 => {

@@ -100,7 +100,7 @@ mod tests {
             let same = (got - expected).abs() < 1e-10 * (1.0 + expected.abs()) || (got.is_nan() && expected.is_nan());
             assert!(same, "{got} {expected}");
         };
-        let mut compare = |found: Difference, [difference, half_width, p, effect]: [f64; 4]| {
+        let compare = |found: Difference, [difference, half_width, p, effect]: [f64; 4]| {
             near(found.difference, difference);
             near(found.half_width, half_width);
             near(found.p_t, p);

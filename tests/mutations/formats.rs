@@ -78,7 +78,7 @@ fn load(source: &str, folder: &Path, change: impl Fn(&mut DataSpec)) -> Result<(
 fn differentiate(checkpoint: &Checkpoint, data: &Path) -> Result<()> {
     let data = DataSpec::new(format!("tensors:{}", data.display()).parse()?).load()?;
     let loss = checkpoint.network.about.loss.clone().unwrap_or(Loss::Mse {});
-    let execution = Execution { threads: 1, memory_bytes: 256 << 20, ..Execution::default() };
+    let execution = Execution { threads: 1, memory_bytes: 256 << 20 };
     let options = ObjectiveOptions { execution, ..ObjectiveOptions::new(loss) };
     let objective = Objective::new(&checkpoint.network, &data, options)?;
     objective.gradient(&objective.place(&checkpoint.theta)?, &mut ())?;
@@ -106,8 +106,11 @@ fn weights() -> Vec<Format> {
     };
     vec![
         Format::new("torch", "weights", torch, every).once(&["laughs.pth", "huge.pth", "emptyargs.pth"]),
-        Format::new("safetensors", "weights", fixtures(&["mlp-tanh-ce/weights.safetensors"]), every)
-            .once(&["escape.safetensors", "scalar-vectors.safetensors", "nan-vectors.safetensors"]),
+        Format::new("safetensors", "weights", fixtures(&["mlp-tanh-ce/weights.safetensors"]), every).once(&[
+            "escape.safetensors",
+            "scalar-vectors.safetensors",
+            "nan-vectors.safetensors",
+        ]),
         Format::new("index", "model.safetensors.index.json", vec![index.to_vec()], |folder| {
             TensorFile::read(folder)?.into_tensors()?;
             Ok(())
@@ -122,19 +125,26 @@ fn networks() -> Vec<Format> {
         let checkpoint = Checkpoint::read(&folder.join("net.pt2"), None)?;
         differentiate(&checkpoint, &folder.join("data.safetensors"))
     };
-    let mut formats = vec![
-        Format::new("old-export", "net.pt2", fixtures(&["tensors/export-2.5.pt2", "tensors/export-2.8.pt2"]), |folder| {
+    let mut formats = vec![Format::new(
+        "old-export",
+        "net.pt2",
+        fixtures(&["tensors/export-2.5.pt2", "tensors/export-2.8.pt2"]),
+        |folder| {
             Checkpoint::read(&folder.join("net.pt2"), None)?;
             Ok(())
-        }),
-    ];
-    for (name, folder) in [("export-indices", "indices"), ("export-images", "images"), ("export-sequences", "sequences")] {
+        },
+    )];
+    for (name, folder) in
+        [("export-indices", "indices"), ("export-images", "images"), ("export-sequences", "sequences")]
+    {
         let seed = fixtures(&[&format!("programs/{folder}/net.pt2")]);
         let data = fixtures(&[&format!("programs/{folder}/data.safetensors")]).remove(0);
         formats.push(Format::new(name, "net.pt2", seed, read).beside("data.safetensors", data));
     }
-    for (name, folder) in [("layers-mlp", "mlp-tanh-ce"), ("layers-cnn", "cnn-bn-relu-ce"), ("layers-vit", "vit-tiny")] {
-        let [weights, data] = ["weights", "data"].map(|file| fixtures(&[&format!("{folder}/{file}.safetensors")]).remove(0));
+    for (name, folder) in [("layers-mlp", "mlp-tanh-ce"), ("layers-cnn", "cnn-bn-relu-ce"), ("layers-vit", "vit-tiny")]
+    {
+        let [weights, data] =
+            ["weights", "data"].map(|file| fixtures(&[&format!("{folder}/{file}.safetensors")]).remove(0));
         let read: fn(&Path) -> Result<()> = |folder| {
             let architecture = Architecture::read(&folder.join("model.json"))?;
             let checkpoint = Checkpoint::read(&folder.join("weights.safetensors"), Some(architecture))?;
@@ -151,7 +161,8 @@ fn networks() -> Vec<Format> {
 /// A picture in every format that is read.
 fn pictures() -> Vec<Vec<u8>> {
     use ImageFormat::*;
-    let picture = DynamicImage::ImageRgb8(image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8 * 7, y as u8, 9])));
+    let picture =
+        DynamicImage::ImageRgb8(image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8 * 7, y as u8, 9])));
     let written = [Png, Jpeg, WebP, Bmp, Tiff, Gif].into_iter().map(|format| {
         let mut file = std::io::Cursor::new(Vec::new());
         picture.write_to(&mut file, format).unwrap();
@@ -184,8 +195,7 @@ fn idx(packed: bool) -> [Vec<u8>; 2] {
 
 /// An array of NumPy: `[2, 3]` floats, or two classes.
 fn npy(classes: bool) -> Vec<u8> {
-    let (dtype, shape, numbers) =
-        if classes { ("<i8", "(2,)", vec![0; 16]) } else { ("<f4", "(2, 3)", vec![0; 24]) };
+    let (dtype, shape, numbers) = if classes { ("<i8", "(2,)", vec![0; 16]) } else { ("<f4", "(2, 3)", vec![0; 24]) };
     let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n");
     [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), &numbers].concat()
 }
@@ -195,9 +205,8 @@ fn data() -> Vec<Format> {
     let [packed, packed_labels] = idx(true);
     let mnist: fn(&Path) -> Result<()> = |folder| load("mnist", folder, |_| {});
     let images_folder: fn(&Path) -> Result<()> = |folder| load("images", folder, |spec| spec.image_size = Some(32));
-    let skipping: fn(&Path) -> Result<()> = |folder| {
-        load("images", folder, |spec| (spec.image_size, spec.skip_broken) = (Some(32), true))
-    };
+    let skipping: fn(&Path) -> Result<()> =
+        |folder| load("images", folder, |spec| (spec.image_size, spec.skip_broken) = (Some(32), true));
     let bytes = Series::new("bytes".into(), [&pictures()[0][..], &pictures()[0]].as_slice());
     let names = Series::new("path".into(), ["a.png", "b.png"]);
     let img = StructChunked::from_series("img".into(), 2, [bytes, names].iter()).unwrap().into_column();
@@ -215,7 +224,8 @@ fn data() -> Vec<Format> {
     vec![
         Format::new("idx-images", "train-images-idx3-ubyte", vec![images.clone()], mnist)
             .beside("train-labels-idx1-ubyte", labels.clone()),
-        Format::new("idx-labels", "train-labels-idx1-ubyte", vec![labels], mnist).beside("train-images-idx3-ubyte", images),
+        Format::new("idx-labels", "train-labels-idx1-ubyte", vec![labels], mnist)
+            .beside("train-images-idx3-ubyte", images),
         Format::new("gzip", "train-images-idx3-ubyte.gz", vec![packed], mnist)
             .beside("train-labels-idx1-ubyte.gz", packed_labels),
         Format::new("picture", "train/a/a.png", pictures(), images_folder)
@@ -236,7 +246,8 @@ fn data() -> Vec<Format> {
         Format::new("noisy-tensors", "data.safetensors", fixtures(&["mlp-tanh-ce/data.safetensors"]), noisy)
             .once(&["instance-noise.safetensors"]),
         Format::new("npz", "data.npz", vec![archive], |folder| load("tensors", &folder.join("data.npz"), |_| {})),
-        Format::new("npy", "x.npy", vec![npy(false)], |folder| load("tensors", folder, |_| {})).beside("y.npy", npy(true)),
+        Format::new("npy", "x.npy", vec![npy(false)], |folder| load("tensors", folder, |_| {}))
+            .beside("y.npy", npy(true)),
         Format::new("tokens", "tokens.npy", vec![npy(true)], |folder| {
             let source = format!("tokens:{},context=1", folder.join("tokens.npy").display());
             DataSpec { split: Split::Train, ..DataSpec::new(source.parse()?) }.load()?;
@@ -249,10 +260,12 @@ fn settings() -> Vec<Format> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
     let files = ["noisy-labels.toml", "coupling.toml", "wasserstein.toml"];
     let experiments: Vec<Vec<u8>> = files.iter().map(|name| std::fs::read(folder.join(name)).unwrap()).collect();
-    vec![Format::new("experiment", "e.toml", experiments, |folder| {
-        let experiment = Experiment::read(&folder.join("e.toml"), None)?;
-        let _ = experiment.cells();
-        Ok(())
-    })
-    .once(&["grid.toml"])]
+    vec![
+        Format::new("experiment", "e.toml", experiments, |folder| {
+            let experiment = Experiment::read(&folder.join("e.toml"), None)?;
+            let _ = experiment.cells();
+            Ok(())
+        })
+        .once(&["grid.toml"]),
+    ]
 }

@@ -10,7 +10,8 @@ fn text(pickle: &[u8]) -> String {
 fn describe(pickle: &Pickle<'_>, id: Id) -> String {
     let list = |items: &[Id]| items.iter().map(|&item| describe(pickle, item)).collect::<Vec<_>>().join(",");
     let dict = |entries: &[(Id, Id)]| {
-        let pairs = entries.iter().map(|&(key, value)| format!("{}:{}", describe(pickle, key), describe(pickle, value)));
+        let pairs =
+            entries.iter().map(|&(key, value)| format!("{}:{}", describe(pickle, key), describe(pickle, value)));
         pairs.collect::<Vec<_>>().join(",")
     };
     match pickle.get(id) {
@@ -45,7 +46,10 @@ fn all_protocols_give_the_same_values() {
 #[test]
 fn calls_are_described_and_not_made() {
     assert_eq!(text(b"\x80\x02cposix\nsystem\nX\x02\0\0\0ls\x85R."), "posix.system('ls')");
-    assert_eq!(text(b"\x80\x02ccollections\nOrderedDict\n)R(K\x01K\x02u}b."), "collections.OrderedDict()={}Int(1):Int(2)");
+    assert_eq!(
+        text(b"\x80\x02ccollections\nOrderedDict\n)R(K\x01K\x02u}b."),
+        "collections.OrderedDict()={}Int(1):Int(2)"
+    );
     assert_eq!(text(b"\x80\x04\x8c\x01m\x8c\x01C\x93)\x81."), "m.C()");
     assert_eq!(text(b"(I7\nim\nC\n."), "m.C(Int(7))");
     assert_eq!(text(b"\x80\x02X\x01\0\0\0k\x85Q."), "@('k')");
@@ -86,7 +90,10 @@ fn damaged_pickles_are_named_with_the_place() {
     assert_eq!(error(b""), "it ends too early (byte 0 of its pickle)");
     assert_eq!(error(b"\x80\x02X\xff\xff\xff\xffx"), "it ends too early (byte 2 of its pickle)");
     assert_eq!(error(b"\x80\x09N."), "it is of protocol 9, newer than 5 (byte 0 of its pickle)");
-    assert_eq!(error(b"\x80\x02\x82\x01."), "its opcode 0x82 is unknown or needs a running Python (byte 2 of its pickle)");
+    assert_eq!(
+        error(b"\x80\x02\x82\x01."),
+        "its opcode 0x82 is unknown or needs a running Python (byte 2 of its pickle)"
+    );
     for pickle in [&b"."[..], b"(e.", b"R.", b"b.", b"}(Nu.", b"Na.", b"h\x00.", b"(o.", b"N\x93.", b"e."] {
         assert!(Pickle::read(pickle).is_err(), "{pickle:?}");
     }

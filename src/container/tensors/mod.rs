@@ -2,8 +2,8 @@
 
 mod numpy;
 mod pytorch;
-mod recognise;
 mod rebuild;
+mod recognise;
 mod safetensors;
 #[cfg(test)]
 mod tests;

@@ -29,7 +29,10 @@ fn other_archive(archive: &Archive<'_>) -> Option<(&'static str, &'static str)> 
         return Some(("a TorchScript archive", remedy));
     }
     if any(&|name| name.ends_with(".npy")) {
-        return Some(("a NumPy archive", "it may serve as data (docs/data.md); save weights with torch.save or safetensors"));
+        return Some((
+            "a NumPy archive",
+            "it may serve as data (docs/data.md); save weights with torch.save or safetensors",
+        ));
     }
     if any(&|name| name == "model.weights.h5") {
         return Some(("a Keras archive", "save the weights with torch.save or safetensors"));

@@ -39,7 +39,12 @@ enum Key<'a> {
 impl<'a> Rebuild<'a> {
     /// Of a pickle in a file of `len` bytes.
     pub(super) fn new(pickle: &'a Pickle<'a>, storages: HashMap<&'a str, Range<usize>>, len: usize) -> Self {
-        Self { pickle, storages, left: len.saturating_mul(2), names_left: len.saturating_mul(4).saturating_add(1 << 20) }
+        Self {
+            pickle,
+            storages,
+            left: len.saturating_mul(2),
+            names_left: len.saturating_mul(4).saturating_add(1 << 20),
+        }
     }
 
     /// All tensors, under the keys that lead to them, with dots between.
@@ -67,7 +72,8 @@ impl<'a> Rebuild<'a> {
                     if *visits > MAX_VISITS || depth == MAX_DEPTH {
                         continue;
                     }
-                    let may_hold = |id| !matches!(self.pickle.get(id), Value::Text(_) | Value::Int(_) | Value::Float(_));
+                    let may_hold =
+                        |id| !matches!(self.pickle.get(id), Value::Text(_) | Value::Int(_) | Value::Float(_));
                     for (key, id) in self.children(id).into_iter().filter(|&(_, id)| may_hold(id)) {
                         waiting.push(steps.len());
                         steps.push(Step { id, above: place, key, depth: depth + 1 });
@@ -87,7 +93,8 @@ impl<'a> Rebuild<'a> {
             place = steps[place].above;
         }
         let len = keys.iter().map(|key| if let Key::Text(text) = key { text.len() } else { 20 }).sum();
-        self.names_left = self.names_left.checked_sub(len).ok_or("the names of its tensors are longer than the file")?;
+        self.names_left =
+            self.names_left.checked_sub(len).ok_or("the names of its tensors are longer than the file")?;
         let texts = keys.into_iter().rev().map(|key| match key {
             Key::Text(text) => text.to_owned(),
             Key::Index(index) => index.to_string(),
@@ -137,7 +144,9 @@ impl<'a> Rebuild<'a> {
         // A parameter is a call on a tensor, which is a call; a subclass names the call that it stands for.
         for _ in 0..MAX_DEPTH {
             ((_, name), arguments) = match (name, arguments) {
-                ("_rebuild_parameter" | "_rebuild_parameter_with_state" | "Parameter", &[data, ..]) => pickle.call(data)?,
+                ("_rebuild_parameter" | "_rebuild_parameter_with_state" | "Parameter", &[data, ..]) => {
+                    pickle.call(data)?
+                }
                 ("_rebuild_from_type_v2", &[function, _, inner, ..]) => (pickle.class(function)?, pickle.items(inner)?),
                 ("_rebuild_tensor" | "_rebuild_tensor_v2", &[storage, offset, shape, strides, ..]) => {
                     return Some(self.strided(None, [storage, offset, shape, strides]).map(Entry::Stored));

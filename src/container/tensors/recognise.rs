@@ -37,7 +37,10 @@ pub(super) fn foreign(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     }
     let text: String = bytes.iter().take(200).map(|&byte| char::from(byte).to_ascii_lowercase()).collect();
     if ["<!doctype", "<html", "<?xml"].iter().any(|tag| text.trim_start().starts_with(tag)) {
-        return Some(("a web page, not the file it was meant to be", "download it again: its address may ask for a login"));
+        return Some((
+            "a web page, not the file it was meant to be",
+            "download it again: its address may ask for a login",
+        ));
     }
     if bytes.get(257..262) == Some(b"ustar") {
         return Some(("a tar archive", "unpack it first; weights of PyTorch before 0.2 have to be saved again"));
@@ -46,7 +49,9 @@ pub(super) fn foreign(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         // A map of msgpack, and the first key, a short string.
         [0x81..=0x8f, 0xa1..=0xbf | 0xd9, ..] | [0xde | 0xdf, ..] => Some(("a msgpack file, as Flax writes", RESAVE)),
         // ONNX's version, then its producer's name.
-        [0x08, 1..=0x1f, 0x12, ..] => Some(("an ONNX model", "export the PyTorch module with torch.export (docs/models.md)")),
+        [0x08, 1..=0x1f, 0x12, ..] => {
+            Some(("an ONNX model", "export the PyTorch module with torch.export (docs/models.md)"))
+        }
         _ => None,
     }
 }

@@ -76,7 +76,10 @@ fn sizes_are_checked_against_the_file() {
         contents.unread[0].1.clone()
     };
     assert_eq!(unread(&pickle(b"K\x04", two, rows), &[0; 12]), "its storage `0` is cut short");
-    assert_eq!(unread(&pickle(b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", two, rows), &[0; 16]), "its storage `0` is cut short");
+    assert_eq!(
+        unread(&pickle(b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", two, rows), &[0; 16]),
+        "its storage `0` is cut short"
+    );
     assert!(unread(&pickle(b"K\x04", b"K\x02K\x03\x86", rows), &[0; 16]).contains("past the numbers"));
     let terabytes = b"J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86";
     assert!(unread(&pickle(b"K\x04", terabytes, b"K\0K\0\x86"), &[0; 16]).contains("past the numbers"));

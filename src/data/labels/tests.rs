@@ -36,7 +36,9 @@ fn dictionary(entries: &[(&str, &[i64])]) -> Vec<u8> {
         out.extend(text(key));
         out.extend(b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85C\x01b\x87R(K\x01K");
         out.extend([len, 0x85]);
-        out.extend(b"cnumpy\ndtype\nX\x02\0\0\0i8\x89\x88\x87R(K\x03X\x01\0\0\0<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb");
+        out.extend(
+            b"cnumpy\ndtype\nX\x02\0\0\0i8\x89\x88\x87R(K\x03X\x01\0\0\0<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb",
+        );
         out.extend([&b"\x89c_codecs\nencode\n"[..], &text(&data), &text("latin1"), b"\x86Rtb"].concat());
     }
     out.extend(b"u.");
@@ -72,7 +74,10 @@ fn what_does_not_fit_is_named() {
     assert!(order.contains("another order of rows") && order.ends_with("row 1 is of class 0 there, of class 9 here"));
     assert!(text(&pt(&[3, 9, 0], &[3, 10, 0])).ends_with("row 1: label 10 is not a class (0 to 9)"));
     assert!(text(&pt(&[3, 9, 0], &[3, -1, 0])).contains("label -1 is not a class"));
-    assert!(text(b"no labels").contains("is damaged or no a file of CIFAR-N labels") || text(b"no labels").contains("CIFAR-N"));
+    assert!(
+        text(b"no labels").contains("is damaged or no a file of CIFAR-N labels")
+            || text(b"no labels").contains("CIFAR-N")
+    );
     let evil = archive(&[("a/data.pkl", b"\x80\x02cposix\nsystem\nX\x02\0\0\0ls\x85R.")]);
     assert!(text(&evil).ends_with("it has no array `clean_label`"), "{}", text(&evil));
     let floats = archive(&[("a/data.pkl", &dictionary(&[("clean_label", &[1])])[..])]);

@@ -20,8 +20,8 @@ use self::schema::{Model, Symbols, TensorMeta, name, quoted, union};
 use self::tensors::{Loaded, Tensors};
 use super::ModelError;
 use crate::Result;
-use crate::container::{Archive, Stored};
 use crate::autodiff::{ParamKind, ParamSpace};
+use crate::container::{Archive, Stored};
 use crate::data::Normalisation;
 use crate::program::{Input, Kind, Loss, Op, Operand, Place, Program};
 
@@ -67,9 +67,7 @@ impl Exported {
     pub fn is_one(bytes: &[u8]) -> bool {
         let archive = bytes.starts_with(b"PK\x03\x04").then(|| Archive::open(bytes));
         match archive {
-            Some(Ok(archive)) => archive
-                .names()
-                .any(|name| name.ends_with(GRAPH) || name.ends_with(OLD_GRAPH)),
+            Some(Ok(archive)) => archive.names().any(|name| name.ends_with(GRAPH) || name.ends_with(OLD_GRAPH)),
             _ => false,
         }
     }

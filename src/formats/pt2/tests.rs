@@ -180,7 +180,10 @@ fn older_layouts_are_known_and_their_parts_missed_by_name() {
     let bytes = archive(&[("net/serialized_exported_program.json", b"{}")]);
     assert!(Exported::is_one(&bytes));
     let failure = Exported::read(&bytes, "net.pt2", None).unwrap_err();
-    assert!(failure.to_string().contains("serialized_exported_program.json: missing field `graph_module`"), "{failure}");
+    assert!(
+        failure.to_string().contains("serialized_exported_program.json: missing field `graph_module`"),
+        "{failure}"
+    );
     assert!(failure.hint().unwrap().contains("torch.export.save"));
     let bytes = archive(&[("net/models/model.json", b"{\"schema_version\": {\"major\": 7}}")]);
     assert!(error(&bytes).contains("model.json"));
