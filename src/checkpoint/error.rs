@@ -38,7 +38,7 @@ pub enum CheckpointError {
         remedy: &'static str,
     },
     /// Not a whole safetensors or zipped PyTorch file.
-    #[error("{} is damaged or no {format} file: {reason}", path.display())]
+    #[error("{} is damaged or not a {format} file: {reason}", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -111,6 +111,16 @@ pub enum CheckpointError {
         /// The file and what is wrong with it.
         reason: String,
     },
+    /// A tensor whose numbers are damaged.
+    #[error("{}: tensor `{name}` cannot be read: {reason}", path.display())]
+    Numbers {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What the reader met.
+        reason: String,
+    },
     /// A tensor that a command asked for.
     #[error("{} has no tensor `{name}`; it has {}", path.display(), grouped(present))]
     NoTensor {
@@ -157,12 +167,15 @@ impl CheckpointError {
             }
             Self::Index { .. } => "name the index beside its files, such as model.safetensors.index.json".into(),
             Self::Foreign { remedy, .. } => (*remedy).into(),
-            Self::Corrupt { .. } => "copy the file again, or save the weights again with torch.save or safetensors".into(),
+            Self::Corrupt { .. } | Self::Numbers { .. } => "copy the file again, or save the weights again with torch.save or safetensors".into(),
             Self::NoArchitecture { .. } => {
                 "name its network with --arch: a .json of layers, a .pt2 of torch.export or another checkpoint (docs/models.md)".into()
             }
             Self::NoWeightsKey { .. } => "leave --weights-key out: where several sets of weights fit, an error lists them".into(),
             Self::SeveralFit { .. } => "choose one with --weights-key KEY".into(),
+            Self::Tensors { path, .. } if path.to_string_lossy().contains("-of-") => {
+                "name the index of the shards, such as model.safetensors.index.json, or their folder".into()
+            }
             Self::Tensors { .. } => "compare with `flatness info`, or correct the names in --arch".into(),
             Self::NotFinite { .. } => {
                 "such weights are left by a training that diverged: use an earlier file, or replace the values".into()

@@ -154,12 +154,10 @@ impl TensorFile {
     /// The tensor `name` as it is in the file.
     ///
     /// # Errors
-    /// [`CheckpointError::NoTensor`] with the names that exist; [`CheckpointError::Corrupt`].
+    /// [`CheckpointError::NoTensor`] with the names that exist; [`CheckpointError::Numbers`].
     pub fn get(&self, name: &str) -> Result<Tensor> {
-        let found = self.tensor(name).map_err(|reason| {
-            let (path, reason) = (self.path.clone(), format!("tensor `{name}`: {reason}"));
-            CheckpointError::Corrupt { path, format: "file of tensors", reason }
-        })?;
+        let unread = |reason| CheckpointError::Numbers { path: self.path.clone(), name: name.into(), reason };
+        let found = self.tensor(name).map_err(unread)?;
         found.ok_or_else(|| {
             let present = self.entries.keys().cloned().collect();
             CheckpointError::NoTensor { path: self.path.clone(), name: name.into(), present }.into()

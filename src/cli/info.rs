@@ -66,13 +66,15 @@ fn print_tensors(file: &TensorFile, ui: &mut Ui) {
     for (key, value) in &file.metadata {
         ui.print(&format!("{key:<13} {value}"));
     }
-    ui.print(&format!("\ntensors       {}", tensors.len()));
+    ui.print("");
+    ui.print(&format!("tensors       {}", tensors.len()));
     let width = tensors.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
     for (name, shape, dtype) in tensors {
         ui.print(&format!("  {name:<width$}  {:<16} {dtype}", format!("{shape:?}")));
     }
     if !unread.is_empty() {
-        ui.print(&format!("\nnot read      {}", unread.len()));
+        ui.print("");
+        ui.print(&format!("not read      {}", unread.len()));
         unread.iter().for_each(|(name, reason)| ui.print(&format!("  {name}: {reason}")));
     }
 }

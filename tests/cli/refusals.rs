@@ -52,7 +52,7 @@ fn checkpoints_and_architectures() {
         (format!("{{long.safetensors}} {arch}"), "long.safetensors is damaged", "copy the file again"),
         (format!("{{header.safetensors}} {arch}"), "header.safetensors is damaged", "copy the file again"),
         (format!("{{text.safetensors}} {arch}"), "text.safetensors is damaged", "copy the file again"),
-        (format!("{{zip.pth}} {arch}"), "zip.pth is damaged or no PyTorch file", "zip form"),
+        (format!("{{zip.pth}} {arch}"), "zip.pth is damaged or not a PyTorch file", "copy the file again"),
         (weights.clone(), "does not say what network", "--arch"),
         (format!("{weights} {other}"), "missing: 2.weight, 2.bias, ", "flatness info"),
         (format!("{weights} {other}"), "0.weight: got [3, 6], expected [8, 10]", "flatness info"),

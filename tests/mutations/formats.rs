@@ -36,7 +36,7 @@ impl Format {
 
     /// With files that once broke the program, where they are there.
     fn once(mut self, names: &[&str]) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/hostile");
+        let folder = root().join("../shared/hostile");
         self.seeds.extend(names.iter().filter_map(|name| std::fs::read(folder.join(name)).ok()));
         self
     }
@@ -57,8 +57,14 @@ impl Format {
     }
 }
 
+/// The repository, also from within `fuzz`.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if here.ends_with("fuzz") { here.join("..") } else { here.into() }
+}
+
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    root().join("tests/fixtures").join(name)
 }
 
 fn fixtures(names: &[&str]) -> Vec<Vec<u8>> {
@@ -90,7 +96,7 @@ pub fn formats() -> Vec<Format> {
     [weights(), networks(), data(), settings()].into_iter().flatten().collect()
 }
 
-fn weights() -> Vec<Format> {
+pub fn weights() -> Vec<Format> {
     let every = |folder: &Path| {
         TensorFile::read(&folder.join("weights"))?.into_tensors()?;
         Ok(())
@@ -120,7 +126,7 @@ fn weights() -> Vec<Format> {
     ]
 }
 
-fn networks() -> Vec<Format> {
+pub fn networks() -> Vec<Format> {
     let read: fn(&Path) -> Result<()> = |folder| {
         let checkpoint = Checkpoint::read(&folder.join("net.pt2"), None)?;
         differentiate(&checkpoint, &folder.join("data.safetensors"))
@@ -200,7 +206,7 @@ fn npy(classes: bool) -> Vec<u8> {
     [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), &numbers].concat()
 }
 
-fn data() -> Vec<Format> {
+pub fn data() -> Vec<Format> {
     let [images, labels] = idx(false);
     let [packed, packed_labels] = idx(true);
     let mnist: fn(&Path) -> Result<()> = |folder| load("mnist", folder, |_| {});
@@ -256,8 +262,8 @@ fn data() -> Vec<Format> {
     ]
 }
 
-fn settings() -> Vec<Format> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
+pub fn settings() -> Vec<Format> {
+    let folder = root().join("experiments");
     let files = ["noisy-labels.toml", "coupling.toml", "wasserstein.toml"];
     let experiments: Vec<Vec<u8>> = files.iter().map(|name| std::fs::read(folder.join(name)).unwrap()).collect();
     vec![

@@ -157,7 +157,11 @@ impl<'a> Rebuild<'a> {
                 _ => break,
             };
         }
-        name.starts_with("_rebuild").then(|| Err(format!("tensors of `{name}` are not supported")))
+        let known = matches!(name, "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3" | "_rebuild_parameter");
+        name.starts_with("_rebuild").then(|| match known {
+            true => Err("its description is damaged".into()),
+            false => Err(format!("tensors of `{name}` are not supported")),
+        })
     }
 
     fn strided(&self, dtype: Option<Id>, [storage, offset, shape, strides]: [Id; 4]) -> Result<Stored, String> {

@@ -74,10 +74,7 @@ fn what_does_not_fit_is_named() {
     assert!(order.contains("another order of rows") && order.ends_with("row 1 is of class 0 there, of class 9 here"));
     assert!(text(&pt(&[3, 9, 0], &[3, 10, 0])).ends_with("row 1: label 10 is not a class (0 to 9)"));
     assert!(text(&pt(&[3, 9, 0], &[3, -1, 0])).contains("label -1 is not a class"));
-    assert!(
-        text(b"no labels").contains("is damaged or no a file of CIFAR-N labels")
-            || text(b"no labels").contains("CIFAR-N")
-    );
+    assert!(text(b"no labels").contains("a file of CIFAR-N labels"));
     let evil = archive(&[("a/data.pkl", b"\x80\x02cposix\nsystem\nX\x02\0\0\0ls\x85R.")]);
     assert!(text(&evil).ends_with("it has no array `clean_label`"), "{}", text(&evil));
     let floats = archive(&[("a/data.pkl", &dictionary(&[("clean_label", &[1])])[..])]);
