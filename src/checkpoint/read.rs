@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::error::ten;
 use super::{ARCH_KEY, CheckpointError};
-use crate::Result;
 use crate::formats::{Architecture, Exported};
+use crate::{Result, input};
 
 /// Named tensors of one file, on the CPU.
 pub struct TensorFile {
@@ -56,7 +56,7 @@ impl TensorFile {
         if path.is_dir() {
             return Err(CheckpointError::IsDirectory { path: path.into() }.into());
         }
-        let bytes = std::fs::read(path).map_err(|source| CheckpointError::Io { path: path.into(), source })?;
+        let bytes = input::read(path).map_err(|source| CheckpointError::Io { path: path.into(), source })?;
         let sha256 = sha256_hex(&bytes);
         if Exported::is_one(&bytes) {
             let exported = Exported::read(&bytes, &path.display().to_string(), output)?;
