@@ -1,6 +1,6 @@
 //! What the user sees: results on stdout, words and progress bars on stderr.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +17,8 @@ pub struct Ui {
     /// Whether stderr is a terminal: bars are drawn only there.
     interactive: bool,
     interrupted: Arc<AtomicBool>,
+    /// The first failure to write. A closed pipe is none: the reader has seen enough.
+    failure: Option<io::Error>,
 }
 
 impl Ui {
@@ -30,23 +32,44 @@ impl Ui {
                 std::process::exit(i32::from(super::INTERRUPTED));
             }
         });
-        let interactive = std::io::stderr().is_terminal();
-        Self { out: Box::new(std::io::stdout()), err: Box::new(std::io::stderr()), interactive, interrupted }
+        let interactive = io::stderr().is_terminal();
+        let (out, err) = (Box::new(io::stdout()), Box::new(io::stderr()));
+        Self { out, err, interactive, interrupted, failure: None }
     }
 
     /// Given streams and stop flag, no bars: for tests.
     pub fn captured(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>, interrupted: Arc<AtomicBool>) -> Self {
-        Self { out, err, interactive: false, interrupted }
+        Self { out, err, interactive: false, interrupted, failure: None }
     }
 
-    /// A line of results. A closed pipe is no error: the reader has seen enough.
+    /// A line of results.
     pub fn print(&mut self, line: &str) {
-        let _ = writeln!(self.out, "{line}");
+        let written = writeln!(self.out, "{line}");
+        self.keep(written);
     }
 
     /// A line of words.
     pub fn say(&mut self, line: &str) {
-        let _ = writeln!(self.err, "{line}");
+        let written = writeln!(self.err, "{line}");
+        self.keep(written);
+    }
+
+    fn keep(&mut self, written: io::Result<()>) {
+        if let Err(error) = written
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            self.failure.get_or_insert(error);
+        }
+    }
+
+    /// Sends out what still waits.
+    ///
+    /// # Errors
+    /// The first failure to write since the last call.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        let flushed = [self.out.flush(), self.err.flush()];
+        flushed.into_iter().for_each(|flushed| self.keep(flushed));
+        self.failure.take().map_or(Ok(()), Err)
     }
 
     /// Set once the user has asked to stop.
