@@ -29,6 +29,12 @@ pub enum CliError {
         /// The folder.
         path: PathBuf,
     },
+    /// The output path is a device, a pipe or a socket.
+    #[error("{} is no file", path.display())]
+    OutputIsDevice {
+        /// The path.
+        path: PathBuf,
+    },
     /// A program whose training mode is unknown.
     #[error("this program was exported in eval mode alone: what its module does in training only is not in it")]
     EvalExport,
@@ -122,7 +128,9 @@ impl CliError {
         Some(match self {
             Self::OutputExists { .. } | Self::FileExists { .. } => "choose another --out, or add --force".into(),
             Self::OtherSpace { .. } => "compare results of one architecture and one --scope".into(),
-            Self::OutputIsFile { .. } | Self::OutputIsFolder { .. } => "choose another --out".into(),
+            Self::OutputIsFile { .. } | Self::OutputIsFolder { .. } | Self::OutputIsDevice { .. } => {
+                "choose another --out".into()
+            }
             Self::Plan { .. } => "compare with config.toml in the folder of a run".into(),
             Self::NoModel => "name it, such as --model resnet-cifar:20".into(),
             Self::NoTrainingData => "name it, such as --data glyphs".into(),

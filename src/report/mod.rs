@@ -3,6 +3,7 @@
 mod atomic;
 pub mod figures;
 pub mod latex;
+mod lock;
 pub mod notebook;
 pub mod page;
 mod save;
@@ -14,7 +15,8 @@ pub mod terminal;
 use std::path::PathBuf;
 
 pub use atomic::{remove_leftovers, write_atomic};
-pub use save::{save_analysis, save_landscape, write_run_json};
+pub use lock::{FolderLock, Holder, Sharing, holder};
+pub use save::{is_complete, read_run_json, save_analysis, save_landscape, write_run_json};
 
 /// What can go wrong while writing results.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,14 @@ pub enum ReportError {
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
+    },
+    /// Another process writes into the folder.
+    #[error("{} is in use by {holder}", folder.display())]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+        /// Who has it.
+        holder: Holder,
     },
     /// A table could not be encoded, or a file is no such table.
     #[error("table {}: {source}", path.display())]
@@ -49,7 +59,11 @@ impl ReportError {
     /// How to mend it.
     pub fn hint(&self) -> Option<String> {
         use std::io::ErrorKind;
-        let Self::Write { source, .. } = self else { return None };
+        let source = match self {
+            Self::Write { source, .. } => source,
+            Self::InUse { .. } => return Some("wait for its end, or choose another --out".into()),
+            _ => return None,
+        };
         Some(match source.kind() {
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                 "choose another folder with --out, or make this one writable".into()

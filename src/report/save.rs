@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{ReportError, figures, tables, write_atomic};
 use crate::analysis::AnalysisReport;
+use crate::input;
 use crate::landscape::LandscapeReport;
 
 /// Writes the tables of `report` into `folder` and its figures into `folder/figures`, each file atomically; makes both
@@ -42,6 +43,16 @@ pub fn write_run_json(folder: &Path, provenance: &serde_json::Value) -> Result<P
     Ok(path)
 }
 
+/// What the `run.json` in `folder` holds, where there is one.
+pub fn read_run_json(folder: &Path) -> Option<serde_json::Value> {
+    serde_json::from_slice(&input::read(&folder.join("run.json")).ok()?).ok()
+}
+
+/// Whether `folder` holds a result that is complete, by its `run.json`.
+pub fn is_complete(folder: &Path) -> bool {
+    read_run_json(folder).is_some_and(|run| run["complete"] == true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,7 +77,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let provenance = serde_json::json!({"seed": 3, "threads": 2});
         let path = write_run_json(folder.path(), &provenance).unwrap();
-        let read: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        assert_eq!(read, provenance);
+        assert_eq!(path, folder.path().join("run.json"));
+        assert_eq!(read_run_json(folder.path()).unwrap(), provenance);
+        assert!(!is_complete(folder.path()));
+        write_run_json(folder.path(), &serde_json::json!({"complete": true})).unwrap();
+        assert!(is_complete(folder.path()) && !is_complete(&folder.path().join("absent")));
     }
 }
