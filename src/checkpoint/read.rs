@@ -7,9 +7,9 @@ use candle_core::Tensor;
 use sha2::{Digest, Sha256};
 
 use super::{ARCH_KEY, CheckpointError, locate};
-use crate::Result;
 use crate::container::{Contents, Entry, Failure};
 use crate::formats::{Architecture, Exported};
+use crate::{Result, input};
 
 /// Named tensors of one file, or of the shards that an index names. They are read when they are asked for.
 pub struct TensorFile {
@@ -172,5 +172,5 @@ impl TensorFile {
 
 /// The whole file at `path`.
 fn bytes_of(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| CheckpointError::Io { path: path.into(), source }.into())
+    input::read(path).map_err(|source| CheckpointError::Io { path: path.into(), source }.into())
 }

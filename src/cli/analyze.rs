@@ -8,9 +8,10 @@ use serde_json::json;
 
 use super::analyze_args::AnalyzeArgs;
 use super::args::DtypeArg;
-use super::output::{check_folder, claim_folder, is_unfinished, remove_outdated};
+use super::output::{Existing, claim, remove_outdated};
 use super::session::Session;
 use super::state::{Saving, StateFiles};
+use super::train::complete_already;
 use super::{INTERRUPTED, Ui};
 use crate::analysis::{AnalysisOptions, AnalysisReport, CostEstimate, SpectrumReport, Stores, analyze};
 use crate::autodiff::ParamSpace;
@@ -20,7 +21,7 @@ use crate::objective::Objective;
 use crate::report::page::analysis_page;
 use crate::report::{save_analysis, terminal, write_run_json};
 use crate::spectral::Stop;
-use crate::{Error, Observer, Result};
+use crate::{Error, Observer, Result, path_text};
 
 /// Cuts the numbers of eigenpairs to what the operator has, and says so.
 pub(super) fn cut_counts(options: &mut AnalysisOptions, space: &ParamSpace, ui: &mut Ui) -> Result<()> {
@@ -40,14 +41,20 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     let (mut options, saving) = (args.survey.options()?, args.saving()?);
     let name = checkpoint_name(&args.session.model.checkpoint);
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(&name));
-    let force = args.force || args.resume && is_unfinished(&folder);
-    check_folder(&folder, force)?;
+    let claim = claim(&folder, Existing::of(args.force, args.resume))?;
     let mut session = args.session.open(DtypeArg::F32, ui)?;
     session.options.seed = options.seed;
     cut_counts(&mut options, session.checkpoint.network.space(), ui)?;
-    let _claimed = claim_folder(&folder, force)?;
-    ui.say(&format!("survey: {}", forecast(&session, &options, ui)?));
-    let destination = Destination { name: &name, written: Vec::new(), folder: &folder, saving };
+    let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
+    if claim.is_complete() {
+        claim.same_configuration(&configuration(&session, &objective, &options))?;
+        ui.say(&complete_already(&folder));
+        return Ok(0);
+    }
+    let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?;
+    ui.say(&format!("survey: {}", super::estimate::summary(&cost)));
+    let output = claim.begin()?;
+    let destination = Destination { name: &name, written: Vec::new(), folder: output.path(), saving };
     let (report, code) = analyze_session(&session, &options, destination, Provenance::new(arguments), ui)?;
     if args.json {
         ui.print_lines(&summary_json(&report));
@@ -67,11 +74,11 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     Ok(code)
 }
 
-/// What the surveys will take, in a line.
-fn forecast(session: &Session, options: &AnalysisOptions, ui: &Ui) -> Result<String> {
-    let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
-    let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, options, &mut ui.progress())?;
-    Ok(super::estimate::summary(&cost))
+/// Everything that decides the numbers.
+fn configuration(session: &Session, objective: &Objective<'_>, options: &AnalysisOptions) -> serde_json::Value {
+    let mut configuration = session.configuration(objective);
+    configuration["analysis"] = json!(options);
+    configuration
 }
 
 /// Command line and start, for `run.json`.
@@ -109,12 +116,16 @@ impl Provenance {
             "version": env!("CARGO_PKG_VERSION"),
             "command_line": self.command_line,
             // Where relative paths begin.
-            "directory": std::env::current_dir().ok().map(|folder| folder.to_string_lossy().into_owned()),
+            "directory": std::env::current_dir().ok().map(path_text::to_text),
             "unix_time_s": self.unix_time_s,
             "elapsed_s": self.started.elapsed().as_secs_f64(),
         })
     }
 }
+
+/// Figures that are drawn where there is something to draw.
+const FIGURES: [&str; 7] =
+    ["spectrum", "density_linear", "density_signed_log", "density_log_abs", "subset_study", "slices", "plane"];
 
 /// Where a result goes.
 pub(super) struct Destination<'a> {
@@ -136,8 +147,7 @@ pub(super) fn analyze_session(
 ) -> Result<(AnalysisReport, u8)> {
     let Destination { name, written: earlier, folder, saving } = destination;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
-    let mut configuration = session.configuration(&objective);
-    configuration["analysis"] = json!(options);
+    let configuration = configuration(session, &objective, options);
     let mut report = AnalysisReport { statement: session.statement(), configuration, ..AnalysisReport::empty(name) };
     let memory_bytes = session.options.execution.memory_bytes;
     let mut states = StateFiles::new(folder, &report.configuration, memory_bytes, saving);
@@ -152,13 +162,11 @@ pub(super) fn analyze_session(
         }
         Err(error) => return Err(error),
     };
-    // Until the last file is there, no run.json says that the result is complete.
-    let _ = std::fs::remove_file(folder.join("run.json"));
     let mut written = save_analysis(&report, folder)?;
     if let Some(spectrum) = report.spectra.first() {
         written.push(save_eigenvectors(session, spectrum, folder)?);
     }
-    remove_outdated(folder, &written);
+    remove_outdated(folder, (&["eigenvectors.safetensors"], &FIGURES), &written);
     let page = folder.join("report.html");
     analysis_page(&report, &folder.join("figures"), &provenance.command()).write(&page)?;
     written.push(page);
@@ -184,7 +192,7 @@ pub(super) fn analyze_session(
     run["threads"] = json!(session.options.execution.threads);
     run["micro_batch"] = json!(objective.micro_batch(objective.block_size()));
     run["block_size"] = json!(objective.block_size());
-    run["checkpoint"] = json!(session.checkpoint.path);
+    run["checkpoint"] = json!(path_text::to_text(&session.checkpoint.path));
     run["stored_dtype"] = json!(session.checkpoint.stored_dtype.as_str());
     run["configuration"] = report.configuration.clone();
     run["surveys"] = report.spectra.iter().map(survey_json).collect();

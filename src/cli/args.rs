@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use candle_core::DType;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use super::CliError;
@@ -11,6 +12,7 @@ use crate::checkpoint::Choices;
 use crate::data::{DataSpec, LabelNoise, LabelSource, RowRange, Source, Split, Subset};
 use crate::kernels::keep_freed_memory;
 use crate::objective::Execution;
+use crate::path_text::to_text;
 use crate::program::BatchNormMode;
 
 /// f32 or f64.
@@ -85,7 +87,7 @@ impl ModelArgs {
 pub(super) struct DataArgs {
     /// glyphs, mnist:DIR, cifar10:DIR, cifar100:DIR, images:DIR, tensors:FILE (.safetensors, .npz, or a folder of .npy) or
     /// tokens:FILE,context=T [default: the checkpoint's training data]
-    #[arg(long, value_name = "SOURCE")]
+    #[arg(long, value_name = "SOURCE", value_parser = path_text())]
     pub(super) data: Option<String>,
     /// train or test
     #[arg(long, value_name = "SPLIT")]
@@ -101,7 +103,7 @@ pub(super) struct DataArgs {
     pub(super) subset_seed: u64,
     /// Human labels for the training rows: cifar10n:worse, aggre, random1, random2 or random3, cifar100n:noisy; with
     /// :FILE where they do not lie beside the data
-    #[arg(long, value_name = "SET[:FILE]")]
+    #[arg(long, value_name = "SET[:FILE]", value_parser = path_text())]
     pub(super) labels: Option<String>,
     /// Label noise: symmetric:P, asymmetric:P or instance:P
     #[arg(long, value_name = "KIND:P")]
@@ -175,6 +177,11 @@ impl ComputeArgs {
         keep_freed_memory(execution.memory_bytes);
         Ok(execution)
     }
+}
+
+/// Parses a text with a path in it, whose name may be no UTF-8.
+pub(super) fn path_text() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().map(to_text)
 }
 
 /// Bytes of `512MiB`, `2GiB`, `1GB` or a plain number.

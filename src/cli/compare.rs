@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 
 use super::analyze::Provenance;
 use super::args::argument;
-use super::output::{check_folder, claim_folder, is_unfinished};
+use super::output::{Existing, claim, remove_outdated};
 use super::{Cli, CliError, Ui, dispatch};
 use crate::analysis::compare::{CompareOptions, Comparison, Member};
 use crate::checkpoint::TensorFile;
-use crate::experiment::{identity, is_complete};
+use crate::experiment::identity;
 use crate::report::figures::write_groups;
 use crate::report::page::{Page, comparison_sections, provenance};
 use crate::report::tables::write_comparison;
-use crate::report::{ReportError, latex, terminal, write_atomic, write_run_json};
+use crate::report::{ReportError, is_complete, latex, terminal, write_atomic, write_run_json};
 use crate::visible::visible;
-use crate::{Error, Result};
+use crate::{Error, Result, path_text};
 
 mod members;
 
@@ -41,7 +41,7 @@ pub(super) struct CompareArgs {
     force: bool,
     /// Options of `flatness analyze` for networks that have no analysis yet, such as `-- --subset 500`
     #[arg(last = true, value_name = "OPTIONS")]
-    analyze: Vec<String>,
+    analyze: Vec<OsString>,
 }
 
 /// Groups and tests.
@@ -75,7 +75,7 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     let first = args.paths.first().and_then(|path| path.file_stem()).map(|name| name.to_string_lossy().into_owned());
     let name = format!("compare-{}", first.unwrap_or_default());
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(name));
-    check_folder(&folder, args.force)?;
+    let claim = claim(&folder, Existing::of(args.force, false))?;
     let mut found = Vec::new();
     for path in &args.paths {
         found.extend(members::find(path)?);
@@ -85,48 +85,48 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
         ui.say(&format!("note: results without hashes, whose tables may have been changed: {unknown}"));
     }
     let origin = Provenance::new(arguments);
-    let _claimed = claim_folder(&folder, args.force)?;
     for member in &mut found {
-        if let Some(code) = analyze(member, (&folder, &args.analyze), ui)? {
+        if let Some(code) = analyze(member, (&claim.inside("analyses"), &args.analyze), ui)? {
             return Ok(code);
         }
     }
     let comparison = compare(&found, &args.how)?;
-    let _ = std::fs::remove_file(folder.join("run.json"));
-    let mut written = save(&comparison, &args.how, &folder)?;
-    let report = folder.join("report.html");
-    page(&comparison, &folder, &origin.command()).write(&report)?;
+    let output = claim.begin()?;
+    let mut written = save(&comparison, &args.how, output.path())?;
+    let report = output.path().join("report.html");
+    page(&comparison, output.path(), &origin.command()).write(&report)?;
     written.push(report);
     let mut run = origin.json();
     run["complete"] = json!(true);
     run["members"] = members::provenance(&found);
-    write_run_json(&folder, &run, &written)?;
+    write_run_json(output.path(), &run, &written)?;
     print(&comparison, ui);
     ui.say(&format!("wrote {}", folder.display()));
     Ok(0)
 }
 
-/// Analyzes a member that has no analysis, under `analyses` in `folder`, unless that was done there before; an exit code
+/// Analyzes a member that has no analysis, in a folder of its own in `folder`, unless that was done there before; an exit code
 /// where it was interrupted.
-fn analyze(member: &mut Found, (folder, options): (&Path, &[String]), ui: &mut Ui) -> Result<Option<u8>> {
+fn analyze(member: &mut Found, (folder, options): (&Path, &[OsString]), ui: &mut Ui) -> Result<Option<u8>> {
     let (None, Some(checkpoint)) = (&member.analysis, &member.checkpoint) else { return Ok(None) };
     let sha256 = TensorFile::read(checkpoint)?.sha256;
-    let hash = identity(&json!({"checkpoint": sha256, "options": options}));
-    let out = folder.join("analyses").join(format!("{}-{hash}", member.name));
+    let words: Vec<String> = options.iter().map(path_text::to_text).collect();
+    let hash = identity(&json!({"checkpoint": sha256, "options": words}));
+    let out = folder.join(format!("{}-{hash}", member.name));
     if !is_complete(&out) {
         let mut line: Vec<OsString> = vec!["flatness".into(), "analyze".into(), checkpoint.into()];
         let own = ANALYSIS.into_iter().filter(|own| {
             let name = own.split('=').next().unwrap_or(own);
-            !options.iter().any(|option| option.split('=').next() == Some(name))
+            !words.iter().any(|option| option.split('=').next() == Some(name))
         });
         line.extend(own.map(OsString::from));
-        line.extend(options.iter().map(OsString::from));
-        line.extend(["--out".into(), out.clone().into()]);
-        line.extend(is_unfinished(&out).then(|| "--force".into()));
+        line.extend(options.iter().cloned());
+        // A part of one that a kill left is no result.
+        line.extend(["--force".into(), "--out".into(), out.clone().into()]);
         let cli = Cli::try_parse_from(&line).map_err(|error| {
-            let words = error.render().to_string();
-            let reason = words.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            argument("--", &options.join(" "), &reason)
+            let text = error.render().to_string();
+            let reason = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            argument("--", &words.join(" "), &reason)
         })?;
         ui.say(&format!("analyzing {}", member.name));
         let code = dispatch(cli.command, &line, ui)?;
@@ -192,8 +192,9 @@ fn save(comparison: &Comparison, how: &HowArgs, folder: &Path) -> Result<Vec<Pat
     write_atomic(&words, |file| file.write_all(verdict.as_bytes()))?;
     let figures = folder.join("figures");
     std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
-    written.extend([table, words]);
-    written.extend(write_groups(comparison, &statement(comparison), &figures)?);
+    let drawn = write_groups(comparison, &statement(comparison), &figures)?;
+    remove_outdated(folder, (&[], &["groups", "differences"]), &drawn);
+    written.extend([table, words].into_iter().chain(drawn));
     Ok(written)
 }
 

@@ -29,6 +29,12 @@ pub enum CliError {
         /// The folder.
         path: PathBuf,
     },
+    /// The output path is a device, a pipe or a socket.
+    #[error("{} is no file", path.display())]
+    OutputIsDevice {
+        /// The path.
+        path: PathBuf,
+    },
     /// A program whose training mode is unknown.
     #[error("this program was exported in eval mode alone: what its module does in training only is not in it")]
     EvalExport,
@@ -128,7 +134,9 @@ impl CliError {
         Some(match self {
             Self::OutputExists { .. } | Self::FileExists { .. } => "choose another --out, or add --force".into(),
             Self::OtherSpace { .. } => "compare results of one architecture and one --scope".into(),
-            Self::OutputIsFile { .. } | Self::OutputIsFolder { .. } => "choose another --out".into(),
+            Self::OutputIsFile { .. } | Self::OutputIsFolder { .. } | Self::OutputIsDevice { .. } => {
+                "choose another --out".into()
+            }
             Self::Unverified { .. } => {
                 "copy the results again from where they were made, or repeat the commands that made them".into()
             }

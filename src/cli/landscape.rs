@@ -12,24 +12,23 @@ use super::analyze::Provenance;
 use super::args::DtypeArg;
 use super::landscape_args::{LandscapeArgs, Shape};
 use super::landscape_frame::{Framed, fingerprint, framed, others};
-use super::output::{check_folder, claim_folder, is_unfinished};
+use super::output::{Existing, claim, remove_outdated};
 use super::session::Session;
 use super::state::Saving;
+use super::train::complete_already;
 use crate::checkpoint::{read_state, sha256_hex, write_state};
 use crate::landscape::{Grid, LandscapeReport, Mark, PointStore, Statistics, Surface, survey};
 use crate::objective::{Evaluation, Objective};
 use crate::report::{save_landscape, terminal, write_run_json};
-use crate::{Error, Result};
+use crate::{Error, Result, path_text};
 
 pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
     let (shape, saving) = (args.shape.shape(args.checkpoints.len())?, args.saving()?);
-    let replaces = args.force || args.resume && is_unfinished(&args.out);
-    check_folder(&args.out, replaces)?;
+    let claim = claim(&args.out, Existing::of(args.force, args.resume))?;
     let mut session = args.session(0).open(DtypeArg::F32, ui)?;
     session.options.seed = args.shape.seed;
     let others = others(args, &session.checkpoint)?;
-    let _claimed = claim_folder(&args.out, replaces)?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     let framed = framed(args, (&session, &others), &objective, shape, ui)?;
     let marks: Vec<f64> = framed.frame.marks.iter().map(|mark: &Mark| mark.at.0).collect();
@@ -37,6 +36,12 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
     let mut configuration = session.configuration(&objective);
     configuration["landscape"] = of_landscape(args, shape, &framed, &grid)?;
     configuration["inputs_sha256"] = json!(sha256_hex(configuration.to_string().as_bytes()));
+    if claim.is_complete() {
+        claim.same_configuration(&configuration)?;
+        ui.say(&complete_already(&args.out));
+        return Ok(0);
+    }
+    let output = claim.begin()?;
     let Framed { frame, path, words, .. } = framed;
     let mut report = LandscapeReport {
         directions: words + &batch_norm(args, &session),
@@ -45,7 +50,7 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
         configuration,
         ..LandscapeReport::empty(&name(args), &frame, grid)
     };
-    let mut points = PointsFile::new(&args.out, &report.configuration, saving);
+    let mut points = PointsFile::new(output.path(), &report.configuration, saving);
     let surface = Surface::new(&objective, &frame, args.batch_norm);
     let outcome = survey(&surface, &frame, &mut report, (&mut points, &mut ui.progress()));
     points.tell(ui);
@@ -53,16 +58,14 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
         ui.say("interrupted: the same command with --resume goes on");
     }
     outcome?;
-    // Until the last file is there, no run.json says that the result is complete.
-    let _ = std::fs::remove_file(args.out.join("run.json"));
-    let written = save_landscape(&report, &args.out)?;
-    remove_outdated(&args.out, &written);
+    let written = save_landscape(&report, output.path())?;
+    remove_outdated(output.path(), (&[], &["line", "contour", "surface"]), &written);
     let mut run = provenance.json();
     run["complete"] = json!(true);
     run["threads"] = json!(session.options.execution.threads);
-    run["checkpoints"] = json!(args.checkpoints);
+    run["checkpoints"] = args.checkpoints.iter().map(path_text::to_text).collect();
     run["configuration"] = report.configuration.clone();
-    write_run_json(&args.out, &run, &written)?;
+    write_run_json(output.path(), &run, &written)?;
     points.remove();
     tell(&report, ui);
     ui.say(&format!("wrote {}", args.out.display()));
@@ -80,15 +83,6 @@ fn of_landscape(args: &LandscapeArgs, shape: Shape, framed: &Framed, grid: &Grid
         "sources": framed.sources,
         "points_sha256": fingerprint(&framed.frame, &grid.points())?,
     }))
-}
-
-/// Removes figures of an earlier landscape of another shape.
-fn remove_outdated(folder: &Path, written: &[PathBuf]) {
-    let figures = ["line", "contour", "surface"].into_iter();
-    let figures = figures.flat_map(|name| ["svg", "png", "pdf"].map(|ending| format!("figures/{name}.{ending}")));
-    for file in figures.map(|name| folder.join(name)).filter(|file| !written.contains(file)) {
-        let _ = std::fs::remove_file(file);
-    }
 }
 
 /// The names of the checkpoints, for titles; of an experiment's `RUN/train` that of the run.

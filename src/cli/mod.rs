@@ -140,6 +140,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> ExitCo
 
 /// [`run`], with the code as a number.
 pub fn code(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
+    let code = ended(arguments, ui);
+    match ui.flush() {
+        Ok(()) => code,
+        Err(error) => {
+            ui.say(&format!("error: cannot write what the command says: {error}"));
+            ui.say("hint: send it to a place with free space; files of results are not affected");
+            FAILED
+        }
+    }
+}
+
+fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,

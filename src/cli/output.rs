@@ -1,82 +1,237 @@
-//! Where results go: refused before any work, made late, and gone again where nothing was written.
+//! Where results go: one process has a folder, an old result is withdrawn before the first file of a new one, and what was
+//! made for nothing goes again.
 
+use std::io;
 use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use super::CliError;
 use crate::Result;
-use crate::report::{ReportError, remove_leftovers};
+use crate::checkpoint::{CheckpointError, differences};
+use crate::report::{FolderLock, ReportError, Sharing, is_complete, read_run_json, remove_leftovers};
 
 /// Files that mark a folder as holding a result.
 const MARKS: [&str; 3] = ["run.json", "summary.parquet", "checkpoint.safetensors"];
+/// Says that a result is complete; it is the last file written.
+const RUN: &str = "run.json";
 
-/// Refuses a folder that holds a result (unless `force`) and a path that leads through a file; changes nothing.
-pub(super) fn check_folder(folder: &Path, force: bool) -> Result<()> {
-    if let Some(file) = folder.ancestors().find(|path| path.is_file()) {
-        return Err(CliError::OutputIsFile { path: file.into() }.into());
+/// What becomes of a result that is in the folder already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Existing {
+    /// It is refused.
+    Refuse,
+    /// A new one takes its place.
+    Replace,
+    /// Work goes on where it is unfinished; a complete one stays.
+    Resume,
+}
+
+impl Existing {
+    /// As the options say.
+    pub(super) fn of(force: bool, resume: bool) -> Self {
+        match (force, resume) {
+            (true, _) => Self::Replace,
+            (false, true) => Self::Resume,
+            (false, false) => Self::Refuse,
+        }
     }
-    if !force && MARKS.iter().any(|file| folder.join(file).exists()) {
-        return Err(CliError::OutputExists { folder: folder.into() }.into());
-    }
-    Ok(())
 }
 
-/// Whether `folder` holds a result that an interruption or a kill left incomplete.
-pub(super) fn is_unfinished(folder: &Path) -> bool {
-    let run = std::fs::read(folder.join("run.json")).ok();
-    let run: Option<serde_json::Value> = run.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    run.is_none_or(|run| run["complete"] == false)
-}
+/// Folders that were made for a result, innermost first; those that are still empty at the end are removed.
+struct Made(Vec<PathBuf>);
 
-/// A folder for results. Those of its folders that were made for it are removed at the end where they are still empty.
-pub(super) struct OutputFolder {
-    /// Innermost first.
-    made: Vec<PathBuf>,
-}
-
-/// [`check_folder`], then makes the folder and proves that one can write there: now, not after an hour of work.
-pub(super) fn claim_folder(folder: &Path, force: bool) -> Result<OutputFolder> {
-    check_folder(folder, force)?;
-    let missing = folder.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
-    let claimed = OutputFolder { made: missing.map(Path::to_owned).collect() };
-    let error = |source| ReportError::Write { path: folder.into(), source };
-    std::fs::create_dir_all(folder).map_err(error)?;
-    tempfile::tempfile_in(folder).map_err(error)?;
-    // Of a large state that was being written at a kill, for one.
-    [folder.to_owned(), folder.join("figures")].iter().for_each(|folder| remove_leftovers(folder));
-    Ok(claimed)
-}
-
-impl Drop for OutputFolder {
+impl Drop for Made {
     fn drop(&mut self) {
-        for folder in &self.made {
+        for folder in &self.0 {
             // Fails, as it should, on a folder that holds something.
             let _ = std::fs::remove_dir(folder);
         }
     }
 }
 
-/// Refuses an output file that exists (unless `force`), is a folder, or lies where one cannot write.
+/// A folder for a result, taken, and nothing in it changed yet.
+pub(super) struct Claim {
+    // Gone before the folders, which are empty only then.
+    _lock: FolderLock,
+    _made: Made,
+    /// Without links: where one leads may change.
+    folder: PathBuf,
+    existing: Existing,
+}
+
+/// A folder into which this process writes a result; no `run.json` says that one is complete.
+pub(super) struct OutputFolder(Claim);
+
+/// Takes `folder` for this process, and proves that one can write there: now, not after an hour of work.
+pub(super) fn claim(folder: &Path, existing: Existing) -> Result<Claim> {
+    take(folder, existing, Sharing::Alone)
+}
+
+/// The same beside others that share it.
+pub(super) fn share(folder: &Path) -> Result<Claim> {
+    take(folder, Existing::Replace, Sharing::Together)
+}
+
+fn take(folder: &Path, existing: Existing, sharing: Sharing) -> Result<Claim> {
+    check_place(folder)?;
+    let missing = folder.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+    let made = Made(missing.map(Path::to_owned).collect());
+    let lock = FolderLock::acquire(folder, sharing)?;
+    if existing == Existing::Refuse && MARKS.iter().any(|file| folder.join(file).exists()) {
+        return Err(CliError::OutputExists { folder: folder.into() }.into());
+    }
+    let resolved = folder.canonicalize().map_err(|source| ReportError::Write { path: folder.into(), source })?;
+    Ok(Claim { _lock: lock, _made: made, folder: resolved, existing })
+}
+
+/// Refuses a path that leads through a file.
+pub(super) fn check_place(folder: &Path) -> Result<()> {
+    match folder.ancestors().find(|path| path.exists() && !path.is_dir()) {
+        Some(file) => Err(CliError::OutputIsFile { path: file.into() }.into()),
+        None => Ok(()),
+    }
+}
+
+/// The absolute path of a folder, which may be missing, without links as far as it exists.
+pub(super) fn resolve(folder: &Path) -> io::Result<PathBuf> {
+    let folder = std::path::absolute(folder)?;
+    for ancestor in folder.ancestors() {
+        if let (Ok(found), Ok(rest)) = (ancestor.canonicalize(), folder.strip_prefix(ancestor)) {
+            return Ok(if rest.as_os_str().is_empty() { found } else { found.join(rest) });
+        }
+    }
+    Ok(folder)
+}
+
+impl Claim {
+    /// Whether a complete result is there that `--resume` leaves alone.
+    pub(super) fn is_complete(&self) -> bool {
+        self.existing == Existing::Resume && is_complete(&self.folder)
+    }
+
+    /// Refuses a complete result of another configuration.
+    pub(super) fn same_configuration(&self, configuration: &Value) -> Result<()> {
+        let run = read_run_json(&self.folder).unwrap_or_default();
+        let differing = differences(&run["configuration"], configuration);
+        if differing.is_empty() {
+            return Ok(());
+        }
+        Err(CheckpointError::OtherState { path: self.folder.join(RUN), differing }.into())
+    }
+
+    /// Whether the folder holds a file of that name.
+    pub(super) fn holds(&self, name: &str) -> bool {
+        self.folder.join(name).exists()
+    }
+
+    /// A folder in it for a result of its own.
+    pub(super) fn inside(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Withdraws the old `run.json`, removes what a kill left half-written, and gives the folder to write to.
+    pub(super) fn begin(self) -> Result<OutputFolder> {
+        if self.is_complete() {
+            return Err(CliError::OutputExists { folder: self.folder.clone() }.into());
+        }
+        let run = self.folder.join(RUN);
+        match std::fs::remove_file(&run) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(ReportError::Write { path: run, source }.into());
+            }
+            _ => {}
+        }
+        [self.folder.clone(), self.folder.join("figures")].iter().for_each(|folder| remove_leftovers(folder));
+        Ok(OutputFolder(self))
+    }
+}
+
+impl OutputFolder {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0.folder
+    }
+}
+
+/// Removes files and figures that a command writes under some settings only, an earlier result left in `folder`, and the
+/// new one, which wrote `written`, did not replace.
+pub(super) fn remove_outdated(folder: &Path, (files, figures): (&[&str], &[&str]), written: &[PathBuf]) {
+    let figures =
+        figures.iter().flat_map(|name| ["svg", "png", "pdf"].map(|ending| format!("figures/{name}.{ending}")));
+    for file in files.iter().map(|name| (*name).to_owned()).chain(figures).map(|name| folder.join(name)) {
+        if !written.contains(&file) {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+/// Refuses an output file that exists (unless `force`), is no file, or lies where one cannot write.
 pub(super) fn check_file(path: &Path, force: bool) -> Result<()> {
     if path.is_dir() {
         return Err(CliError::OutputIsFolder { path: path.into() }.into());
     }
-    if path.exists() && !force {
-        return Err(CliError::FileExists { path: path.into() }.into());
+    if let Ok(metadata) = path.symlink_metadata() {
+        if !metadata.is_file() && !metadata.is_symlink() {
+            return Err(CliError::OutputIsDevice { path: path.into() }.into());
+        }
+        if !force {
+            return Err(CliError::FileExists { path: path.into() }.into());
+        }
     }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     tempfile::tempfile_in(folder).map_err(|source| ReportError::Write { path: path.into(), source })?;
     Ok(())
 }
 
-/// Removes what an earlier analysis left in `folder` and a new one, which wrote `written`, did not replace.
-pub(super) fn remove_outdated(folder: &Path, written: &[PathBuf]) {
-    let figures =
-        ["spectrum", "density_linear", "density_signed_log", "density_log_abs", "subset_study", "slices", "plane"];
-    let figures =
-        figures.iter().flat_map(|name| ["svg", "png", "pdf"].map(|ending| format!("figures/{name}.{ending}")));
-    for file in figures.chain(["eigenvectors.safetensors".to_owned()]).map(|name| folder.join(name)) {
-        if !written.contains(&file) {
-            let _ = std::fs::remove_file(file);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_changes_before_the_beginning_and_then_no_result_is_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join(RUN);
+        let write = |complete: bool| std::fs::write(&run, format!(r#"{{"complete": {complete}}}"#)).unwrap();
+        write(true);
+        assert!(claim(folder.path(), Existing::Refuse).is_err());
+        let complete = claim(folder.path(), Existing::Resume).unwrap();
+        assert!(complete.is_complete() && complete.begin().is_err() && run.exists());
+        drop(claim(folder.path(), Existing::Replace).unwrap());
+        assert!(run.exists());
+        for existing in [Existing::Replace, Existing::Resume] {
+            write(existing == Existing::Replace);
+            let output = claim(folder.path(), existing).unwrap().begin().unwrap();
+            assert!(!run.exists() && output.path() == folder.path().canonicalize().unwrap());
         }
+        std::fs::create_dir(&run).unwrap();
+        let error = claim(folder.path(), Existing::Replace).unwrap().begin().err().unwrap().to_string();
+        assert!(error.starts_with("cannot write ") && error.contains(RUN), "{error}");
+    }
+
+    #[test]
+    fn empty_folders_go_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("a/b");
+        drop(claim(&place, Existing::Refuse).unwrap().begin().unwrap());
+        assert!(!folder.path().join("a").exists());
+        let output = claim(&place, Existing::Refuse).unwrap().begin().unwrap();
+        std::fs::write(output.path().join("file"), "").unwrap();
+        drop(output);
+        assert!(place.join("file").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_followed_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let [link, first, second] = ["link", "first", "second"].map(|name| folder.path().join(name));
+        [&first, &second].iter().for_each(|path| std::fs::create_dir(path).unwrap());
+        std::os::unix::fs::symlink(&first, &link).unwrap();
+        let output = claim(&link, Existing::Refuse).unwrap().begin().unwrap();
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(&second, &link).unwrap();
+        assert_eq!(output.path(), first.canonicalize().unwrap());
+        assert_eq!(resolve(&link.join("new")).unwrap(), second.canonicalize().unwrap().join("new"));
     }
 }

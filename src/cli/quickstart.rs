@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::analyze::{Destination, Provenance, analyze_session};
 use super::args::ComputeArgs;
-use super::output::{check_folder, claim_folder};
+use super::output::{Existing, claim};
 use super::session::Session;
 use super::state::Saving;
-use super::train::finish;
+use super::train::save_run;
 use super::{CliError, INTERRUPTED, Ui};
 use crate::analysis::{AnalysisOptions, SummaryRow};
 use crate::checkpoint::Checkpoint;
@@ -53,32 +53,39 @@ const ANALYZED_ROWS: usize = 500;
 pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
     let execution = args.compute.execution()?;
-    for method in METHODS {
-        check_folder(&args.out.join(config(method, args.seed, execution)?.optimizer.name()), args.force)?;
-    }
-    let _claimed = claim_folder(&args.out, args.force)?;
+    let existing = Existing::of(args.force, false);
+    let whole = claim(&args.out, existing)?;
+    let claimed = METHODS.map(|method| {
+        let config = config(method, args.seed, execution)?;
+        let claim = claim(&whole.inside(config.optimizer.name()), existing)?;
+        Ok((config, claim))
+    });
+    let claimed = claimed.into_iter().collect::<Result<Vec<_>>>()?;
+    let whole = whole.begin()?;
     let mut spec = DataSpec::new(Source::Glyphs);
     spec.noise = Some(LabelNoise::Symmetric { fraction: NOISE });
     spec.noise_seed = args.seed;
     spec.glyphs.count = Some(TRAIN_ROWS);
     let (mut outcomes, mut runs) = (Vec::new(), Vec::new());
     let mut statement = String::new();
-    for method in METHODS {
-        let config = config(method, args.seed, execution)?;
+    for (config, claim) in claimed {
         let name = config.optimizer.name();
-        let folder = args.out.join(name);
+        let output = claim.begin()?;
+        let folder = output.path();
         ui.say(&format!(
             "{name}: {MODEL}, {EPOCHS} epochs on {TRAIN_ROWS} glyphs, {:.0} % wrong labels",
             100.0 * NOISE
         ));
         let outcome = train_one(&config, &spec, ui)?;
-        let written = finish(&outcome, &spec, (&folder, None, Vec::new()), &Provenance::new(arguments))?;
-        if outcome.stop == TrainStop::Interrupted {
-            return Err(Error::Interrupted);
+        let written = save_run(&outcome, &spec, folder)?;
+        match &outcome.stop {
+            TrainStop::Finished => {}
+            TrainStop::Interrupted => return Err(Error::Interrupted),
+            TrainStop::NonFinite(error) => return Err(error.clone().into()),
         }
-        let session = open(&folder, &spec, execution)?;
+        let session = open(folder, &spec, execution)?;
         let options = AnalysisOptions { seed: args.seed, ..AnalysisOptions::default() };
-        let destination = Destination { name, written, folder: &folder, saving: Saving::NEVER };
+        let destination = Destination { name, written, folder, saving: Saving::NEVER };
         let (report, code) = analyze_session(&session, &options, destination, Provenance::new(arguments), ui)?;
         if code == INTERRUPTED {
             return Err(Error::Interrupted);
@@ -90,7 +97,7 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
         runs.push((name.to_owned(), rows));
         outcomes.push(outcome);
     }
-    let figures = args.out.join("figures");
+    let figures = whole.path().join("figures");
     std::fs::create_dir_all(&figures).map_err(|source| Error::Io { path: figures.clone(), source })?;
     let mut written = write_comparison(&runs, &statement, &figures)?;
     let curves: Vec<_> = outcomes.iter().map(TrainOutcome::curve).collect();
@@ -98,7 +105,7 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
     written.extend(write_training_curves(&curves, &words, &figures)?);
     let mut run = provenance.json();
     run["complete"] = json!(true);
-    write_run_json(&args.out, &run, &written)?;
+    write_run_json(whole.path(), &run, &written)?;
     ui.print_lines(&terminal::comparison_table(&runs));
     ui.print(&statement);
     ui.say(&format!("wrote {} (tables, figures/*.svg|png|pdf, run.json)", args.out.display()));

@@ -12,12 +12,13 @@ use serde_json::json;
 use super::analyze::Provenance;
 use super::args::argument;
 use super::compare::HowArgs;
-use super::{CliError, INTERRUPTED, Ui};
+use super::output::{Existing, check_place, claim, resolve, share};
+use super::{INTERRUPTED, Ui};
 use crate::experiment::{
     CellResult, Ended, Experiment, ExperimentError, Plan, Pool, Run, State, arguments, collect, execute,
     group_summaries,
 };
-use crate::report::{ReportError, terminal, write_atomic, write_run_json};
+use crate::report::{terminal, write_atomic, write_run_json};
 use crate::visible::visible;
 use crate::{Error, Result};
 
@@ -46,10 +47,8 @@ impl ExperimentArgs {
     pub(super) fn read(&self) -> Result<(Experiment, PathBuf)> {
         let experiment = Experiment::read(&self.file, self.profile.as_deref())?;
         let folder = self.out.clone().unwrap_or_else(|| Path::new("notebooks-out").join(experiment.folder_name()));
-        if let Some(file) = folder.ancestors().find(|path| path.is_file()) {
-            return Err(CliError::OutputIsFile { path: file.into() }.into());
-        }
-        let folder = std::path::absolute(&folder).map_err(|source| Error::Io { path: folder, source })?;
+        check_place(&folder)?;
+        let folder = resolve(&folder).map_err(|source| Error::Io { path: folder, source })?;
         Ok((experiment, folder))
     }
 }
@@ -96,10 +95,12 @@ impl RunArgs {
         }
     }
 
-    fn report_folder(&self, experiment: &Experiment) -> PathBuf {
+    /// Absolute.
+    fn report_folder(&self, experiment: &Experiment) -> Result<PathBuf> {
         let beside = || self.experiment.out.as_ref().map(|out| out.join("report"));
         let default = || Path::new("reports").join(experiment.folder_name());
-        self.report.clone().or_else(beside).unwrap_or_else(default)
+        let folder = self.report.clone().or_else(beside).unwrap_or_else(default);
+        resolve(&folder).map_err(|source| Error::Io { path: folder, source })
     }
 
     fn threads(&self) -> Result<usize> {
@@ -127,6 +128,11 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
         ui.say(&format!("{} cells, {} runs, {} of them here", plan.cells.len(), plan.runs.len(), runs.len()));
         return Ok(0);
     }
+    let report = args.report_folder(&experiment)?;
+    // Parts may run at a time: each of their runs has a lock of its own.
+    let _claimed = if parts == 1 { claim(&folder, Existing::Replace)? } else { share(&folder)? };
+    let reports = parts == 1 && report != folder;
+    let _report = reports.then(|| claim(&report, Existing::Replace)).transpose()?;
     // Until the last file is there, no run.json says what they are.
     let _ = std::fs::remove_file(folder.join("run.json"));
     let mut written = Written { results: vec![save_experiment(&experiment, &folder)?], report: Vec::new() };
@@ -145,7 +151,6 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     print_means(&plan, &results, ui);
     ui.say(&format!("wrote {} (tables, experiment.toml, a folder for each run)", folder.display()));
     if parts == 1 && results.iter().any(|result| result.state == State::Finished) {
-        let report = args.report_folder(&experiment);
         let _ = std::fs::remove_file(report.join("run.json"));
         let comparison = report::compare(&plan, &how, &report, &mut written)?;
         report::write_report(&experiment, &plan, &results, (comparison.as_ref(), &report), &mut written)?;
@@ -178,14 +183,13 @@ fn listed(run: &Run) -> String {
     let all: Vec<usize> = (0..run.steps.len()).collect();
     let mut lines = vec![format!("{}  {}", run.name, run.state(&all).name())];
     for step in &run.steps {
-        let words: Vec<_> = step.arguments.iter().map(|argument| slurm::quoted(&argument.to_string_lossy())).collect();
+        let words: Vec<_> = step.arguments.iter().map(slurm::quoted).collect();
         lines.push(format!("    flatness {}", words.join(" ")));
     }
     lines.join("\n")
 }
 
 fn save_experiment(experiment: &Experiment, folder: &Path) -> Result<PathBuf> {
-    std::fs::create_dir_all(folder).map_err(|source| ReportError::Write { path: folder.into(), source })?;
     let name = experiment.path.file_name().unwrap_or_default().to_string_lossy();
     let profile = experiment.profile.as_ref().map_or(String::new(), |profile| format!(" with profile {profile}"));
     let path = folder.join("experiment.toml");

@@ -9,12 +9,13 @@ use super::args::{BatchNormArg, ComputeArgs, DataArgs, DtypeArg, L2Arg, ModelArg
 use super::loss::LossArgs;
 use super::train_plan::{TrainPlan, is_architecture};
 use super::{CliError, Ui};
-use crate::Result;
 use crate::checkpoint::{Checkpoint, TensorFile, read_architecture};
 use crate::data::{DataSpec, Dataset, NormalisationChoice, RowRange, Split, Subset};
 use crate::formats::Architecture;
 use crate::objective::{Objective, ObjectiveOptions};
 use crate::program::{About, Loss};
+use crate::report::read_run_json;
+use crate::{Result, path_text};
 
 /// Arguments that define an objective.
 #[derive(Debug, Clone, Args)]
@@ -138,10 +139,9 @@ impl SessionArgs {
 /// The data that the trainer wrote down; relative places also as seen from where it ran.
 fn stored_data(checkpoint: &Checkpoint) -> Option<DataSpec> {
     let spec = checkpoint.data()?;
-    let run = std::fs::read(checkpoint.path.parent()?.join("run.json")).ok();
-    let run = run.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    let run = checkpoint.path.parent().and_then(read_run_json);
     Some(match run.as_ref().and_then(|run| run["directory"].as_str()) {
-        Some(directory) => spec.or_seen_from(Path::new(directory)),
+        Some(directory) => spec.or_seen_from(&path_text::from_text(directory)),
         None => spec,
     })
 }

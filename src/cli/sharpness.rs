@@ -9,15 +9,15 @@ use serde_json::json;
 use super::Ui;
 use super::analyze::{Provenance, checkpoint_name};
 use super::args::{DtypeArg, argument};
-use super::output::{check_folder, claim_folder};
+use super::output::{Existing, claim, remove_outdated};
 use super::session::SessionArgs;
-use crate::Result;
 use crate::analysis::SummaryRow;
 use crate::objective::Objective;
 use crate::report::figures::write_sharpness as write_figures;
 use crate::report::tables::write_sharpness as write_tables;
 use crate::report::{ReportError, terminal, write_run_json};
 use crate::sharpness::{SharpnessOptions, SharpnessReport, survey};
+use crate::{Result, path_text};
 
 /// Arguments of `sharpness`.
 #[derive(Debug, Args)]
@@ -112,27 +112,27 @@ pub(super) fn run(args: &SharpnessArgs, arguments: &[OsString], ui: &mut Ui) -> 
     let options = args.measures.options()?;
     let name = checkpoint_name(&args.session.model.checkpoint);
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(format!("{name}-sharpness")));
-    check_folder(&folder, args.force)?;
     let provenance = Provenance::new(arguments);
+    let claim = claim(&folder, Existing::of(args.force, false))?;
     let session = args.session.open(DtypeArg::F32, ui)?;
-    let _claimed = claim_folder(&folder, args.force)?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     let theta = &session.checkpoint.theta;
     let report = survey(&objective, (theta, &session.data), &options, &mut ui.progress())?;
     let mut configuration = session.configuration(&objective);
     configuration["sharpness"] = json!(options);
-    // Until the last file is there, no run.json says that the result is complete.
-    let _ = std::fs::remove_file(folder.join("run.json"));
-    let mut written = vec![write_tables(&report.rows, &configuration, &folder)?];
-    let figures = folder.join("figures");
+    let output = claim.begin()?;
+    let mut written = vec![write_tables(&report.rows, &configuration, output.path())?];
+    let figures = output.path().join("figures");
     std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
-    written.extend(write_figures(&report.rows, &session.statement(), &figures)?);
+    let drawn = write_figures(&report.rows, &session.statement(), &figures)?;
+    remove_outdated(output.path(), (&[], &["sharpness_ratio"]), &drawn);
+    written.extend(drawn);
     let mut run = provenance.json();
     run["complete"] = json!(true);
     run["threads"] = json!(session.options.execution.threads);
-    run["checkpoint"] = json!(session.checkpoint.path);
+    run["checkpoint"] = json!(path_text::to_text(&session.checkpoint.path));
     run["configuration"] = configuration;
-    write_run_json(&folder, &run, &written)?;
+    write_run_json(output.path(), &run, &written)?;
     ui.print_lines(&terminal::summary_table(&summary(&report)));
     ui.print("± numeric of a worst case is the spread over its ascents; its value is a lower bound");
     ui.print(&session.statement());

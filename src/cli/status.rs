@@ -7,7 +7,7 @@ use clap::Args;
 use super::Ui;
 use super::run::{ExperimentArgs, duration, plan};
 use crate::Result;
-use crate::experiment::{CellResult, Plan, PlannedCell, State, StepKind, collect, held_since};
+use crate::experiment::{CellResult, Plan, PlannedCell, State, StepKind, collect};
 use crate::visible::visible;
 
 /// Arguments of `status`.
@@ -61,7 +61,7 @@ fn row(plan: &Plan, cell: &PlannedCell, result: &CellResult) -> [String; 7] {
 }
 
 fn running_for(plan: &Plan, cell: &PlannedCell) -> Option<f64> {
-    let since = held_since(&plan.runs.get(cell.run)?.folder)?;
+    let since = plan.runs.get(cell.run)?.held_since()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
     Some(now.saturating_sub(since) as f64)
 }

@@ -7,32 +7,31 @@ use serde_json::json;
 
 use super::analyze::Provenance;
 use super::args::argument;
-use super::output::{check_folder, claim_folder, is_unfinished};
+use super::output::{Existing, claim, remove_outdated};
 use super::train_args::TrainArgs;
 use super::train_plan::{FILE, TrainPlan};
 use super::{CliError, INTERRUPTED, Ui};
-use crate::Result;
 use crate::checkpoint::{CheckpointError, TensorFile};
 use crate::data::{DataSpec, Dataset, Split};
 use crate::report::tables::{Column, write_table};
 use crate::report::write_run_json;
 use crate::train::{EvaluationRow, SnapshotFolder, StateFolder, TrainOutcome, TrainStop, Training, save, train};
+use crate::Result;
 
 pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
     let mut plan = args.plan()?;
     let spec = plan.data.clone().ok_or(CliError::NoTrainingData)?;
+    let claim = claim(&args.out, Existing::of(args.force, args.resume))?;
     let init = plan.init.as_deref().map(TensorFile::read).transpose()?;
     plan.init_sha256 = init.as_ref().map(|file| file.sha256.clone());
-    if args.resume && args.out.join(FILE).exists() {
+    if args.resume && claim.holds(FILE) {
         same_plan(&plan, &args.out)?;
-        if !is_unfinished(&args.out) {
-            ui.say(&format!("{} is complete already", args.out.display()));
+        if claim.is_complete() {
+            ui.say(&complete_already(&args.out));
             return Ok(0);
         }
     }
-    let replaces = args.force || args.resume && is_unfinished(&args.out);
-    check_folder(&args.out, replaces)?;
     let data = spec.load()?;
     if data.skipped > 0 {
         ui.say(&format!("note: image files left out because they do not decode: {}", data.skipped));
@@ -40,14 +39,15 @@ pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Resu
     let architecture = plan.network(&data, init.as_ref())?;
     check_size(plan.model_name(), architecture.param_space()?.dim(), plan.train.execution.memory_bytes)?;
     let test = test_rows(&spec)?;
-    let _claimed = claim_folder(&args.out, replaces)?;
-    let mut states = StateFolder::new(&args.out, args.save_every, args.resume);
-    let snapshots = SnapshotFolder::new(&args.out, &spec);
+    let output = claim.begin()?;
+    let folder = output.path();
+    let mut states = StateFolder::new(folder, args.save_every, args.resume);
+    let snapshots = SnapshotFolder::new(folder, &spec);
     if !args.resume {
         states.clear();
         snapshots.clear();
     }
-    plan.write(&args.out)?;
+    plan.write(folder)?;
     for warning in plan.train.optimizer.warnings() {
         ui.say(&format!("warning: {warning}"));
     }
@@ -61,15 +61,20 @@ pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Resu
     let outcome = train(training, &mut ui.progress()).inspect_err(|_| {
         // Before the first epoch is finished, nothing is worth keeping.
         if !states.holds_state() {
-            let _ = std::fs::remove_file(args.out.join(FILE));
+            let _ = std::fs::remove_file(folder.join(FILE));
             snapshots.clear();
         }
     })?;
     let mut written = snapshots.files();
-    written.push(args.out.join(FILE));
-    finish(&outcome, &spec, (&args.out, states.resumed_from, written), &provenance)?;
+    written.push(folder.join(FILE));
+    finish(&outcome, &spec, (folder, states.resumed_from, written), &provenance)?;
     tell(&outcome, &states, ui);
     end(outcome, states, &args.out, ui)
+}
+
+/// What `--resume` says of a result to which nothing is missing.
+pub(super) fn complete_already(folder: &Path) -> String {
+    format!("note: {} is complete already", folder.display())
 }
 
 /// Refuses to go on with other settings than those of the run in `folder`.
@@ -116,15 +121,10 @@ fn end(outcome: TrainOutcome, states: StateFolder, folder: &Path, ui: &mut Ui) -
     }
 }
 
-/// Writes checkpoints, tables, figures, and at the end `run.json`, which lists them beside what was `written` before; returns
-/// all paths.
-pub(super) fn finish(
-    outcome: &TrainOutcome,
-    spec: &DataSpec,
-    (folder, resumed_from, mut written): (&Path, Option<usize>, Vec<PathBuf>),
-    provenance: &Provenance,
-) -> Result<Vec<PathBuf>> {
-    written.extend(save(outcome, spec, folder)?);
+/// Writes everything but `run.json`: checkpoints, tables, figures; returns their paths.
+pub(super) fn save_run(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut written = save(outcome, spec, folder)?;
+    remove_outdated(folder, (&["best.safetensors", "ema.safetensors", "swa.safetensors"], &["curvature"]), &written);
     let number =
         |value: fn(&crate::train::EpochSeconds) -> f64| Column::Number(outcome.seconds.iter().map(value).collect());
     let timings = [
@@ -135,6 +135,17 @@ pub(super) fn finish(
     ];
     written.push(folder.join("timings.parquet"));
     write_table(&folder.join("timings.parquet"), &timings, &json!({}))?;
+    Ok(written)
+}
+
+/// [`save_run`], and at the end `run.json`, which lists the files beside what was `written` before.
+fn finish(
+    outcome: &TrainOutcome,
+    spec: &DataSpec,
+    (folder, resumed_from, mut written): (&Path, Option<usize>, Vec<PathBuf>),
+    provenance: &Provenance,
+) -> Result<()> {
+    written.extend(save_run(outcome, spec, folder)?);
     let mut run = provenance.json();
     run["complete"] = json!(outcome.stop == TrainStop::Finished);
     run["stop"] = match &outcome.stop {
@@ -148,7 +159,7 @@ pub(super) fn finish(
     run["data"] = json!(spec.resolved());
     run["data_sha256"] = json!(outcome.data_sha256);
     write_run_json(folder, &run, &written)?;
-    Ok(written)
+    Ok(())
 }
 
 /// Refuses a model without parameters, and one whose training alone exceeds the memory to plan with: weights, gradient,

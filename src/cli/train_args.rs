@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use super::args::{ComputeArgs, DataArgs, DtypeArg, argument};
+use super::args::{ComputeArgs, DataArgs, DtypeArg, argument, path_text};
 use super::loss::LossArgs;
 use super::train_plan::{FILE, TrainPlan};
 use crate::Result;
@@ -19,7 +19,7 @@ pub(super) struct TrainArgs {
     #[arg(value_name = "FILE", conflicts_with_all = ["init", "model"])]
     network: Option<PathBuf>,
     /// mlp:512-512, cnn:8-16, resnet-cifar:20, resnet18, vit:patch=4, or a .json, .toml or .pt2 file (docs/models.md)
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = path_text())]
     model: Option<String>,
     #[command(flatten)]
     data: DataArgs,

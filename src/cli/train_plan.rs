@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::CliError;
-use crate::Result;
 use crate::checkpoint::{TensorFile, differences, read_architecture};
 use crate::data::{DataSpec, Dataset, Targets};
 use crate::formats::{Architecture, Body, family};
 use crate::report::write_atomic;
 use crate::train::TrainConfig;
+use crate::{Result, input, path_text};
 
 /// Name of the file in a run folder.
 pub(super) const FILE: &str = "config.toml";
@@ -24,7 +24,7 @@ pub(super) struct TrainPlan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) model: Option<String>,
     /// File of the initial weights.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::path_text::optional")]
     pub(super) init: Option<PathBuf>,
     /// Its hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,7 +47,7 @@ impl TrainPlan {
     /// Reads `config.toml` of a run, or a file like it.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let bad = |reason: String| CliError::Plan { path: path.into(), reason };
-        let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+        let text = input::read_text(path).map_err(|error| bad(error.to_string()))?;
         Ok(toml::from_str(&text).map_err(|error| bad(error.to_string()))?)
     }
 
@@ -60,12 +60,12 @@ impl TrainPlan {
         Ok(write_atomic(&path, |file| std::io::Write::write_all(file, format!("{head}{text}").as_bytes()))?)
     }
 
-    /// Puts a family's short form, or the network in a file, in place of the model.
+    /// Puts a family's short form, or the network in a file (by its path as text), in place of the model.
     pub(super) fn set_model(&mut self, text: &str) -> Result<()> {
-        let path = Path::new(text);
+        let path = path_text::from_text(text);
         (self.model, self.architecture) = (None, None);
-        if is_architecture(path) {
-            let mut value = serde_json::json!(read_architecture(path)?);
+        if is_architecture(&path) {
+            let mut value = serde_json::json!(read_architecture(&path)?);
             remove_nulls(&mut value);
             self.architecture = Some(value);
         } else {

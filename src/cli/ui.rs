@@ -1,6 +1,6 @@
 //! What the user sees: results on stdout, words and progress bars on stderr.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +18,8 @@ pub struct Ui {
     /// Whether stderr is a terminal: bars are drawn only there.
     interactive: bool,
     interrupted: Arc<AtomicBool>,
+    /// The first failure to write. A closed pipe is none: the reader has seen enough.
+    failure: Option<io::Error>,
 }
 
 impl Ui {
@@ -31,35 +33,40 @@ impl Ui {
                 std::process::exit(i32::from(super::INTERRUPTED));
             }
         });
-        let interactive = std::io::stderr().is_terminal();
-        Self { out: Box::new(std::io::stdout()), err: Box::new(std::io::stderr()), interactive, interrupted }
+        let interactive = io::stderr().is_terminal();
+        let (out, err) = (Box::new(io::stdout()), Box::new(io::stderr()));
+        Self { out, err, interactive, interrupted, failure: None }
     }
 
     /// Given streams and stop flag, no bars: for tests.
     pub fn captured(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>, interrupted: Arc<AtomicBool>) -> Self {
-        Self { out, err, interactive: false, interrupted }
+        Self { out, err, interactive: false, interrupted, failure: None }
     }
 
-    /// A line of results. A closed pipe is no error: the reader has seen enough.
+    /// A line of results.
     ///
     /// Names in it may come from strangers: what a terminal would obey is written out.
     pub fn print(&mut self, line: &str) {
-        let _ = writeln!(self.out, "{}", visible(line));
+        let written = writeln!(self.out, "{}", visible(line));
+        self.keep(written);
     }
 
     /// Several lines of results, such as a table.
     pub fn print_lines(&mut self, lines: &str) {
-        let _ = writeln!(self.out, "{}", visible_lines(lines));
+        let written = writeln!(self.out, "{}", visible_lines(lines));
+        self.keep(written);
     }
 
     /// A line of words, as [`Ui::print`].
     pub fn say(&mut self, line: &str) {
-        let _ = writeln!(self.err, "{}", visible(line));
+        let written = writeln!(self.err, "{}", visible(line));
+        self.keep(written);
     }
 
     /// Several lines of words.
     pub fn say_lines(&mut self, lines: &str) {
-        let _ = writeln!(self.err, "{}", visible_lines(lines));
+        let written = writeln!(self.err, "{}", visible_lines(lines));
+        self.keep(written);
     }
 
     /// An error, with how to mend it. Further lines, as in what a reader of TOML says, stand in, so that a name cannot pass
@@ -69,6 +76,24 @@ impl Ui {
         if let Some(hint) = hint {
             self.say_lines(&format!("hint: {}", hint.replace('\n', "\n  ")));
         }
+    }
+
+    fn keep(&mut self, written: io::Result<()>) {
+        if let Err(error) = written
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            self.failure.get_or_insert(error);
+        }
+    }
+
+    /// Sends out what still waits.
+    ///
+    /// # Errors
+    /// The first failure to write since the last call.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        let flushed = [self.out.flush(), self.err.flush()];
+        flushed.into_iter().for_each(|flushed| self.keep(flushed));
+        self.failure.take().map_or(Ok(()), Err)
     }
 
     /// Set once the user has asked to stop.

@@ -11,7 +11,7 @@ use crate::checkpoint::TensorFile;
 use crate::data::{DataError, DataSpec};
 use crate::report::Recorded;
 use crate::report::tables::{Column, read_table};
-use crate::{Error, Result};
+use crate::{Error, Result, path_text};
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
@@ -125,9 +125,9 @@ struct Inputs {
 
 impl Inputs {
     fn look(&mut self, run: &Value, found: &mut Found) {
-        let directory = Path::new(run["directory"].as_str().unwrap_or("."));
+        let directory = &path_text::from_text(run["directory"].as_str().unwrap_or("."));
         for (path, expected) in checkpoints(run) {
-            let places = [path.to_owned(), directory.join(path)];
+            let places = [path.clone(), directory.join(&path)];
             let Some(place) = places.into_iter().find(|place| place.is_file()) else {
                 found.notes.push(format!("not checked: the checkpoint {} is not there", path.display()));
                 continue;
@@ -159,13 +159,13 @@ impl Found {
 }
 
 /// Paths of the checkpoints that went in, and their hashes.
-fn checkpoints(run: &Value) -> Vec<(&Path, &str)> {
+fn checkpoints(run: &Value) -> Vec<(PathBuf, &str)> {
     let configuration = &run["configuration"];
     let others = configuration["landscape"]["sources"]["other_checkpoints_sha256"].as_array();
     let hashes = std::iter::once(&configuration["checkpoint_sha256"]).chain(others.into_iter().flatten());
     let paths = std::iter::once(&run["checkpoint"]).chain(run["checkpoints"].as_array().into_iter().flatten());
     let known = paths.filter_map(Value::as_str).zip(hashes.filter_map(Value::as_str));
-    known.map(|(path, hash)| (Path::new(path), hash)).collect()
+    known.map(|(path, hash)| (path_text::from_text(path), hash)).collect()
 }
 
 /// The hash of the rows that `spec` describes; `None` where they are not there.

@@ -8,6 +8,7 @@ use safetensors::tensor::{SafeTensors, TensorView};
 use super::npy::{self, Array};
 use super::{DataError, DataResult, files};
 use crate::container::Archive;
+use crate::path_text::from_text;
 
 const EXPECTED: &str = "a .safetensors or .npz file with the inputs and `y`, or a folder of .npy files named so";
 
@@ -43,7 +44,7 @@ fn in_folder(folder: &Path) -> DataResult<Vec<(String, Array)>> {
     let mut arrays = Vec::new();
     for file in files::names(folder, EXPECTED)? {
         let Some(name) = file.strip_suffix(".npy") else { continue };
-        let path = folder.join(&file);
+        let path = folder.join(from_text(&file));
         let array = Array::parse(&files::read(&path, EXPECTED)?).map_err(|reason| npy::corrupt(&path, reason))?;
         arrays.push((name.to_owned(), array));
     }

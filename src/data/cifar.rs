@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::table::{RowInputs, Table};
 use super::{DataError, DataResult, Inputs, Split, Targets, files, parquet};
+use crate::path_text::from_text;
 
 /// Shape of an image.
 pub(super) const SHAPE: [usize; 3] = [3, 32, 32];
@@ -103,7 +104,7 @@ fn matching(folder: &Path, names: &[String], sub: &str, passes: impl Fn(&str) ->
             &inner
         }
     };
-    Ok(names.iter().filter(|name| passes(name)).map(|name| place.join(name)).collect())
+    Ok(names.iter().filter(|name| passes(name)).map(|name| place.join(from_text(name))).collect())
 }
 
 /// `train-00000-of-00003.parquet` announces three shards; with fewer, rows would be missing unnoticed.

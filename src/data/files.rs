@@ -4,16 +4,17 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::{DataError, DataResult};
+use crate::{input, path_text};
 
 /// The whole file; `expected` names what should be there.
 pub(super) fn read(path: &Path, expected: &str) -> DataResult<Vec<u8>> {
     if path.is_dir() {
         return Err(DataError::NotAFile { path: path.to_path_buf(), expected: expected.to_string() });
     }
-    std::fs::read(path).map_err(|source| failure(path, source, expected))
+    input::read(path).map_err(|source| failure(path, source, expected))
 }
 
-/// Names in a folder, sorted; `expected` names what should be there.
+/// Names in a folder as [`path_text`] writes them, sorted; `expected` names what should be there.
 pub(super) fn names(folder: &Path, expected: &str) -> DataResult<Vec<String>> {
     if folder.is_file() {
         return Err(DataError::NotAFolder { path: folder.to_path_buf(), expected: expected.to_string() });
@@ -21,10 +22,7 @@ pub(super) fn names(folder: &Path, expected: &str) -> DataResult<Vec<String>> {
     let fail = |source| failure(folder, source, expected);
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(fail)? {
-        // A name that is not UTF-8 is none of those looked for.
-        if let Ok(name) = entry.map_err(fail)?.file_name().into_string() {
-            names.push(name);
-        }
+        names.push(path_text::to_text(entry.map_err(fail)?.file_name()));
     }
     names.sort_unstable();
     Ok(names)

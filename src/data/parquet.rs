@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use super::cifar::{IMAGE_LEN, Layout, SHAPE, check_label};
 use super::table::{RowInputs, Table};
 use super::{DataError, DataResult, Targets};
+use crate::input;
 
 /// Image files of several shards, decoded when asked for.
 pub(super) struct EncodedImages {
@@ -59,7 +60,7 @@ pub(super) fn read_integers<const N: usize>(path: &Path, columns: [&'static str;
 /// The whole file, which has no more than `density` rows per byte.
 fn read(path: &Path, density: u64) -> DataResult<DataFrame> {
     let io = |source| DataError::Io { path: path.to_path_buf(), source };
-    let file = File::open(path).map_err(io)?;
+    let file = input::open(path).map_err(io)?;
     let length = file.metadata().map_err(io)?.len();
     let damaged = |reason| DataError::Corrupt { path: path.to_path_buf(), kind: "a Parquet file", reason };
     let read = || {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::{DataError, DataResult, Normalisation, TokenFile, cifar, glyphs};
+use crate::path_text::{from_text, to_text};
 
 /// The sources as a user writes them.
 pub(super) const FORMS: &str =
@@ -114,7 +115,7 @@ impl FromStr for Source {
             None => (text, None),
         };
         let syntax = |expected| DataError::Syntax { what: "source", text: text.to_string(), expected };
-        let at = |expected| place.filter(|place| !place.is_empty()).map(PathBuf::from).ok_or(syntax(expected));
+        let at = |expected| place.filter(|place| !place.is_empty()).map(from_text).ok_or(syntax(expected));
         match name {
             "glyphs" if place.is_none() => Ok(Self::Glyphs),
             "glyphs" => Err(syntax("`glyphs` alone: it is drawn and needs no place")),
@@ -141,17 +142,24 @@ fn nearest(name: &str) -> Option<&'static str> {
         .map(|(_, known)| known)
 }
 
+impl Source {
+    /// What a user writes, with places as `path` writes them.
+    fn written(&self, path: impl Fn(&Path) -> String) -> String {
+        match self {
+            Self::Glyphs => "glyphs".into(),
+            Self::Mnist(folder) => format!("mnist:{}", path(folder)),
+            Self::Cifar10(folder) => format!("cifar10:{}", path(folder)),
+            Self::Cifar100(folder) => format!("cifar100:{}", path(folder)),
+            Self::Images(folder) => format!("images:{}", path(folder)),
+            Self::Tensors(file) => format!("tensors:{}", path(file)),
+            Self::Tokens(tokens) => format!("tokens:{}", tokens.written(path)),
+        }
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Glyphs => f.write_str("glyphs"),
-            Self::Mnist(folder) => write!(f, "mnist:{}", folder.display()),
-            Self::Cifar10(folder) => write!(f, "cifar10:{}", folder.display()),
-            Self::Cifar100(folder) => write!(f, "cifar100:{}", folder.display()),
-            Self::Images(folder) => write!(f, "images:{}", folder.display()),
-            Self::Tensors(file) => write!(f, "tensors:{}", file.display()),
-            Self::Tokens(tokens) => write!(f, "tokens:{tokens}"),
-        }
+        f.write_str(&self.written(|path| path.display().to_string()))
     }
 }
 
@@ -165,7 +173,7 @@ impl TryFrom<String> for Source {
 
 impl From<Source> for String {
     fn from(source: Source) -> Self {
-        source.to_string()
+        source.written(|path| to_text(path))
     }
 }
 

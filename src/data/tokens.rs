@@ -10,6 +10,8 @@ use safetensors::tensor::Dtype;
 
 use super::npy::{self, Header, LONGEST_HEADER};
 use super::{DataError, DataResult, Inputs, Targets, files};
+use crate::input;
+use crate::path_text::from_text;
 
 const EXPECTED: &str = "`tokens:FILE,context=T` with a .bin of 16-bit numbers (`,dtype=u32` for 32 bits) or a .npy";
 
@@ -66,7 +68,7 @@ impl TokenFile {
         if self.file.is_dir() {
             return Err(DataError::NotAFile { path: self.file.clone(), expected: EXPECTED.into() });
         }
-        let mut file = File::open(&self.file).map_err(|source| files::failure(&self.file, source, EXPECTED))?;
+        let mut file = input::open(&self.file).map_err(|source| files::failure(&self.file, source, EXPECTED))?;
         let failure = |source| DataError::Io { path: self.file.clone(), source };
         let len = file.metadata().map_err(failure)?.len();
         let (start, dtype, big_endian) = if is_npy(&self.file) {
@@ -104,6 +106,12 @@ impl TokenFile {
             true => Ok(()),
             false => Err(DataError::WrongSize { path: self.file.clone(), found: len.min(announced + 1), announced }),
         }
+    }
+
+    /// What a user writes, with the file as `path` writes it.
+    pub(super) fn written(&self, path: impl Fn(&Path) -> String) -> String {
+        let dtype = if self.wide { ",dtype=u32" } else { "" };
+        format!("{},context={}{dtype}", path(&self.file), self.context)
     }
 
     /// The same with the file seen from `directory`.
@@ -148,14 +156,13 @@ impl FromStr for TokenFile {
         if file.is_empty() || wide.is_some() && is_npy(Path::new(file)) {
             return Err(syntax());
         }
-        Ok(Self { file: file.into(), context, wide: wide.unwrap_or(false) })
+        Ok(Self { file: from_text(file), context, wide: wide.unwrap_or(false) })
     }
 }
 
 impl fmt::Display for TokenFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let dtype = if self.wide { ",dtype=u32" } else { "" };
-        write!(f, "{},context={}{dtype}", self.file.display(), self.context)
+        f.write_str(&self.written(|path| path.display().to_string()))
     }
 }
 

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::state::{has_content, is_complete};
-use super::{Failure, Held, Run, State, Step};
-use crate::report::write_atomic;
+use super::state::has_content;
+use super::{Failure, Run, State, Step};
+use crate::report::{FolderLock, ReportError, Sharing, holder, is_complete, write_atomic};
 use crate::visible::visible;
 use crate::{Error, Result};
 
@@ -100,13 +100,18 @@ impl Run {
 
     /// Whether any step was started; `None` where another process holds the run.
     fn steps_left(&self, pool: &Pool<'_>) -> Result<Option<bool>> {
-        std::fs::create_dir_all(&self.folder).map_err(|source| Error::Io { path: self.folder.clone(), source })?;
-        let Some(held) = Held::acquire(&self.folder)? else { return Ok(None) };
+        let held = match FolderLock::acquire(&self.folder, Sharing::Alone) {
+            Err(ReportError::InUse { .. }) => return Ok(None),
+            held => held?,
+        };
         self.describe()?;
         let mut worked = false;
         for step in &self.steps {
             if is_complete(&step.folder) {
                 continue;
+            }
+            if holder(&step.folder).is_some() {
+                return Ok(None);
             }
             let failure = self.failure(step);
             let ended = if failure.is_some() && !pool.retry_failed {
@@ -125,7 +130,7 @@ impl Run {
     }
 
     /// Runs a step and keeps how it failed.
-    fn step_once(&self, step: &Step, failure: Option<Failure>, pool: &Pool<'_>, held: &Held) -> Result<StepEnd> {
+    fn step_once(&self, step: &Step, failure: Option<Failure>, pool: &Pool<'_>, held: &FolderLock) -> Result<StepEnd> {
         self.forget_failure(step);
         let begun = has_content(&step.folder);
         // Where going on has failed, what is there may be at fault.
@@ -138,9 +143,13 @@ impl Run {
         Ok(ended)
     }
 
-    fn process(&self, step: &Step, continuation: Option<&str>, pool: &Pool<'_>, held: &Held) -> Result<StepEnd> {
+    fn process(&self, step: &Step, continuation: Option<&str>, pool: &Pool<'_>, held: &FolderLock) -> Result<StepEnd> {
         let path = self.folder.join("log.txt");
         let error = |source| Error::Io { path: path.clone(), source };
+        if path.is_symlink() {
+            // Neither written through nor followed.
+            std::fs::remove_file(&path).map_err(error)?;
+        }
         let mut log = OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(error)?;
         let arguments =
             || step.arguments.iter().map(|argument| argument.as_os_str()).chain(continuation.map(AsRef::as_ref));
@@ -150,7 +159,7 @@ impl Run {
         let mut command = Command::new(&pool.program);
         command.args(arguments()).current_dir(&pool.directory);
         // Its copy of the lock lasts as long as it lives, should this process be killed.
-        command.stdin(Stdio::from(held.file.try_clone().map_err(error)?));
+        command.stdin(Stdio::from(held.handle().map_err(error)?));
         command.stdout(Stdio::from(log.try_clone().map_err(error)?));
         command.stderr(Stdio::from(log.try_clone().map_err(error)?));
         // Ctrl-C reaches this process alone, which passes it on once: a second one would end a step before it saves.

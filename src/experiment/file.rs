@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::ExperimentError;
+use crate::input;
 
 mod axes;
 
@@ -83,8 +84,7 @@ impl Experiment {
     /// # Errors
     /// [`ExperimentError`] for the first fault, with file and key.
     pub fn read(path: &Path, profile: Option<&str>) -> Result<Self, ExperimentError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ExperimentError::Read { path: path.into(), source })?;
+        let text = input::read_text(path).map_err(|source| ExperimentError::Read { path: path.into(), source })?;
         Self::parse(&text, path, profile)
     }
 

@@ -24,6 +24,6 @@ pub use identity::identity;
 pub use plan::{Plan, PlannedCell, ResolvedStep, Run, Step};
 pub use results::{CellResult, collect, group_summaries, write_cells};
 pub use spectra::spectra;
-pub use state::{Failure, Held, State, held_since, is_complete};
+pub use state::{Failure, State};
 pub use sweeps::{Sweep, over_epochs, sweeps};
 pub use tables::{write_combined, write_means};

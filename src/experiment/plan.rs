@@ -15,7 +15,7 @@ pub struct ResolvedStep {
     /// Everything that decides its numbers, and nothing else.
     pub configuration: Value,
     /// Of the command, without its result folder.
-    pub arguments: Vec<String>,
+    pub arguments: Vec<OsString>,
     /// To go on from what a killed one left.
     pub go_on: &'static str,
 }
@@ -151,7 +151,7 @@ impl Run {
         if kind.needs_checkpoint() {
             arguments.push(self.folder.join("train/checkpoint.safetensors").into());
         }
-        arguments.extend(resolved.arguments.into_iter().map(OsString::from));
+        arguments.extend(resolved.arguments);
         arguments.extend(["--out".into(), folder.clone().into()]);
         Step { kind, folder, arguments, go_on: resolved.go_on, configuration: resolved.configuration }
     }

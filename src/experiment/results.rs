@@ -4,12 +4,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::state::run_json;
 use super::tables::labels;
 use super::{Plan, PlannedCell, Run, State, Step, StepKind};
 use crate::analysis::SummaryRow;
-use crate::report::ReportError;
 use crate::report::tables::{Column, read_table, write_table};
+use crate::report::{ReportError, read_run_json};
 
 /// Numbers of an analysis that stand beside those of training.
 const QUANTITIES: [&str; 3] = ["lambda_max", "lambda_min", "trace"];
@@ -97,7 +96,7 @@ fn median(values: &[f64]) -> f64 {
 /// What `numbers` finds in the folder of `step`, and the time of its last process.
 fn with_seconds(step: &Step, numbers: impl Fn(&Path) -> Vec<(String, f64)>) -> Vec<(String, f64)> {
     let mut numbers = numbers(&step.folder);
-    let seconds = run_json(&step.folder).and_then(|run| run["elapsed_s"].as_f64());
+    let seconds = read_run_json(&step.folder).and_then(|run| run["elapsed_s"].as_f64());
     numbers.extend(seconds.map(|seconds| (format!("{}_s", step.kind.name()), seconds)));
     numbers
 }

@@ -1,8 +1,9 @@
 //! Spectra of the groups of an experiment, from the raw quadrature of their analyses.
 
 use super::results::names;
-use super::{Plan, PlannedCell, StepKind, is_complete};
+use super::{Plan, PlannedCell, StepKind};
 use crate::report::figures::GroupSpectrum;
+use crate::report::is_complete;
 use crate::report::tables::{Column, read_table};
 
 /// Places of a curve.

@@ -1,16 +1,14 @@
 //! What state a run is in, as its folder shows it, and who holds it.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Seek, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Run, Step};
-use crate::report::write_atomic;
-use crate::{Error, Result};
+use crate::report::{Holder, holder, is_complete, write_atomic};
+use crate::{Result, input};
 
 /// How far a run, or a cell's part of it, has come.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,16 +49,6 @@ pub struct Failure {
     pub resumed: bool,
 }
 
-/// Whether `folder` holds a result that is complete, by its `run.json`.
-pub fn is_complete(folder: &Path) -> bool {
-    run_json(folder).is_some_and(|run| run["complete"] == true)
-}
-
-/// What the `run.json` in `folder` holds.
-pub(super) fn run_json(folder: &Path) -> Option<Value> {
-    serde_json::from_slice(&std::fs::read(folder.join("run.json")).ok()?).ok()
-}
-
 /// Whether anything is in `folder`.
 pub(super) fn has_content(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
@@ -73,7 +61,7 @@ impl Run {
         if steps.iter().all(|step| is_complete(&step.folder)) {
             return State::Finished;
         }
-        if is_held(&self.folder) {
+        if self.holder(&steps).is_some() {
             return State::Running;
         }
         let failure = steps.iter().find_map(|step| self.failure(step));
@@ -84,9 +72,19 @@ impl Run {
         if begun { State::Interrupted } else { State::Pending }
     }
 
+    /// The process that has the run, or one of the `steps`.
+    fn holder(&self, steps: &[&Step]) -> Option<Holder> {
+        holder(&self.folder).or_else(|| steps.iter().find_map(|step| holder(&step.folder)))
+    }
+
+    /// Since when (seconds since 1970) a process has been at it.
+    pub fn held_since(&self) -> Option<u64> {
+        self.holder(&self.steps.iter().collect::<Vec<_>>())?.unix_time_s
+    }
+
     /// How `step` failed, where it did.
     pub(super) fn failure(&self, step: &Step) -> Option<Failure> {
-        serde_json::from_slice(&std::fs::read(self.failure_path(step)).ok()?).ok()
+        serde_json::from_slice(&input::read(&self.failure_path(step)).ok()?).ok()
     }
 
     pub(super) fn keep_failure(&self, step: &Step, failure: &Failure) -> Result<()> {
@@ -103,62 +101,13 @@ impl Run {
     }
 }
 
-/// Which process runs a folder, or ran it last. The system locks the file as long as that process, or a step that it
-/// started, lives: so no kill leaves a lock behind, and a number that another process has by now does not mislead.
-const HOLDER: &str = "runner.json";
-
-/// A run folder that this process alone may change.
-#[derive(Debug)]
-pub struct Held {
-    pub(super) file: File,
-}
-
-impl Held {
-    /// Holds `folder`, which exists; `None` where another process does.
-    ///
-    /// A file system without locks holds nobody back.
-    ///
-    /// # Errors
-    /// [`Error::Io`] where the folder is not writable.
-    pub fn acquire(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(HOLDER);
-        let error = |source| Error::Io { path: path.clone(), source };
-        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(error)?;
-        // A glance of `flatness status` holds it for an instant.
-        let mut locked = file.try_lock();
-        for _ in 0..5 {
-            if !matches!(locked, Err(TryLockError::WouldBlock)) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-            locked = file.try_lock();
-        }
-        if matches!(locked, Err(TryLockError::WouldBlock)) {
-            return Ok(None);
-        }
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let holder = json!({"pid": std::process::id(), "unix_time_s": now.map_or(0, |time| time.as_secs())});
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{holder}")).map_err(error)?;
-        Ok(Some(Self { file }))
-    }
-}
-
-/// Whether a process holds `folder`.
-fn is_held(folder: &Path) -> bool {
-    let file = File::open(folder.join(HOLDER));
-    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
-}
-
-/// Since when (seconds since 1970) the process that holds `folder` has been at it.
-pub fn held_since(folder: &Path) -> Option<u64> {
-    let holder: Value = serde_json::from_slice(&std::fs::read(folder.join(HOLDER)).ok()?).ok()?;
-    holder["unix_time_s"].as_u64()
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::experiment::StepKind;
+    use crate::report::{FolderLock, Sharing};
 
     fn run(folder: &Path) -> Run {
         let step = |kind, name| Step {
@@ -183,13 +132,14 @@ mod tests {
         let run = run(folder.path());
         let state = |steps: &[usize]| run.state(steps).name();
         assert_eq!(state(&[0, 1]), "pending");
-        let held = Held::acquire(folder.path()).unwrap().unwrap();
-        assert_eq!(state(&[0, 1]), "running");
-        assert!(held_since(folder.path()).unwrap() > 1_600_000_000);
-        // Another handle stands for another process: locks belong to the handle.
-        assert!(Held::acquire(folder.path()).unwrap().is_none());
-        drop(held);
-        assert_eq!(state(&[0, 1]), "pending");
+        for folder in [folder.path(), &run.steps[1].folder] {
+            // Another handle stands for another process: locks belong to the handle.
+            let held = FolderLock::acquire(folder, Sharing::Alone).unwrap();
+            assert_eq!(state(&[0, 1]), "running");
+            assert!(run.held_since().unwrap() > 1_600_000_000);
+            drop(held);
+            assert_eq!((state(&[0, 1]), run.held_since()), ("pending", None));
+        }
         put(&run.steps[0].folder, false);
         assert_eq!(state(&[0]), "interrupted");
         put(&run.steps[0].folder, true);

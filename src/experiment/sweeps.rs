@@ -1,8 +1,9 @@
 //! Numbers along an axis of the grid, as means over the seeds.
 
 use super::results::{Moments, names};
-use super::{CellResult, Plan, PlannedCell, State, StepKind, is_complete};
+use super::{CellResult, Plan, PlannedCell, State, StepKind};
 use crate::report::figures::SweepCurve;
+use crate::report::is_complete;
 use crate::report::tables::{Column, Table, read_table};
 
 /// Numbers that are worth a figure along an axis; the others are in `means.parquet`.

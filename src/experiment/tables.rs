@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::results::{Moments, names};
-use super::{CellResult, Plan, PlannedCell, State, StepKind, is_complete};
-use crate::report::ReportError;
+use super::{CellResult, Plan, PlannedCell, State, StepKind};
 use crate::report::tables::{Column, Table, read_table, write_table};
+use crate::report::{ReportError, is_complete};
 
 /// Step, table in its folder, table of the experiment.
 const COMBINED: [(StepKind, &str, &str); 9] = [

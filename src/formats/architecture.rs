@@ -101,7 +101,7 @@ impl Architecture {
     /// [`ModelError`] with the place of the fault.
     pub fn read(path: &Path) -> Result<Self> {
         let unreadable = |source| ModelError::Io { path: path.into(), source };
-        let bytes = std::fs::read(path).map_err(unreadable)?;
+        let bytes = crate::input::read(path).map_err(unreadable)?;
         let origin = path.display().to_string();
         if bytes.starts_with(b"PK\x03\x04") {
             let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());

@@ -6,9 +6,12 @@ use std::path::Path;
 
 use super::ReportError;
 
+/// The end of the names of temporary files, which tells them from those of other programs.
+const TEMPORARY: &str = ".flatness-tmp";
+
 /// Writes `path` through a temporary file in the same folder, flushed to the disk and then renamed.
 ///
-/// Whatever stood at `path` stays until the new bytes are safe; on any failure the temporary file is removed. The new
+/// A link at `path` is replaced, never written through. Whatever stood at `path` stays until the new bytes are safe; on any failure the temporary file is removed. The new
 /// file gets the usual permissions of the process (its `umask`), not those of a private temporary file.
 ///
 /// # Errors
@@ -32,7 +35,7 @@ where
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
     let prefix = format!(".{}.", name.to_string_lossy());
     let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".tmp");
+    builder.prefix(&prefix).suffix(TEMPORARY);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -62,13 +65,10 @@ pub fn remove_leftovers(folder: &Path) {
     }
 }
 
-/// Whether it is `.NAME.ENDING.RANDOM.tmp`, six letters or digits being random.
+/// Whether it is `.NAME.RANDOM.flatness-tmp`, six letters or digits being random.
 fn is_temporary(name: &str) -> bool {
-    let parts =
-        name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")).and_then(|name| name.rsplit_once('.'));
-    parts.is_some_and(|(name, random)| {
-        name.contains('.') && random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    })
+    let parts = name.strip_prefix('.').and_then(|name| name.strip_suffix(TEMPORARY)?.rsplit_once('.'));
+    parts.is_some_and(|(_, random)| random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 #[cfg(test)]
@@ -118,11 +118,23 @@ mod tests {
             file.write_all(b"whole")
         })
         .unwrap();
-        let others = [".hidden", ".notes.tmp", ".table.bin.short.tmp", "a.bin.abcdef.tmp"];
+        let others = [".hidden", ".notes.abcdef.tmp", ".table.bin.short.flatness-tmp", "a.bin.abcdef.flatness-tmp"];
         others.iter().for_each(|name| std::fs::write(folder.path().join(name), b"mine").unwrap());
         assert_eq!(names(folder.path()).len(), 6);
         remove_leftovers(folder.path());
         assert_eq!(names(folder.path()), [&others[..], &["table.bin"]].concat());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_replaced_and_what_it_leads_to_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("table.bin"), folder.path().join("other"));
+        std::fs::write(&other, b"mine").unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        write_atomic(&path, |file| file.write_all(b"new")).unwrap();
+        assert_eq!((std::fs::read(&other).unwrap(), std::fs::read(&path).unwrap()), (b"mine".into(), b"new".into()));
+        assert!(!path.is_symlink());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod atomic;
 pub mod figures;
 pub mod latex;
+mod lock;
 pub mod notebook;
 pub mod page;
 mod recorded;
@@ -15,8 +16,9 @@ pub mod terminal;
 use std::path::PathBuf;
 
 pub use atomic::{remove_leftovers, write_atomic};
+pub use lock::{FolderLock, Holder, Sharing, holder};
 pub use recorded::Recorded;
-pub use save::{save_analysis, save_landscape, write_run_json};
+pub use save::{is_complete, read_run_json, save_analysis, save_landscape, write_run_json};
 
 /// What can go wrong while writing results.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,14 @@ pub enum ReportError {
         /// What the reader met.
         reason: String,
     },
+    /// Another process writes into the folder.
+    #[error("{} is in use by {holder}", folder.display())]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+        /// Who has it.
+        holder: Holder,
+    },
     /// A table could not be encoded, or a file is no such table.
     #[error("table {}: {source}", path.display())]
     Table {
@@ -67,10 +77,12 @@ impl ReportError {
     /// How to mend it.
     pub fn hint(&self) -> Option<String> {
         use std::io::ErrorKind;
-        if matches!(self, Self::RunJson { .. }) {
-            return Some("copy the result again, or repeat the command that made it".into());
-        }
-        let Self::Write { source, .. } = self else { return None };
+        let source = match self {
+            Self::Write { source, .. } => source,
+            Self::InUse { .. } => return Some("wait for its end, or choose another --out".into()),
+            Self::RunJson { .. } => return Some("copy the result again, or repeat the command that made it".into()),
+            _ => return None,
+        };
         Some(match source.kind() {
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                 "choose another folder with --out, or make this one writable".into()

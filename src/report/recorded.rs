@@ -1,13 +1,12 @@
 //! What `run.json` says of the files of its result, and whether it is still so.
 
-use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
 use super::ReportError;
 use crate::checkpoint::sha256_hex;
-use crate::digest;
+use crate::{digest, input, path_text};
 
 /// Key of the files: name in the folder to `sha256` and `bytes`.
 const FILES: &str = "files";
@@ -31,12 +30,12 @@ pub(super) fn with_hashes(folder: &Path, provenance: &Value, files: &[PathBuf]) 
 /// With `/` between its parts, whatever the system.
 fn name_in(folder: &Path, path: &Path) -> String {
     let parts = path.strip_prefix(folder).unwrap_or(path).components();
-    parts.map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+    parts.map(path_text::to_text).collect::<Vec<_>>().join("/")
 }
 
 /// SHA-256 in hex, and length.
 fn hash(path: &Path) -> std::io::Result<(String, u64)> {
-    let mut file = File::open(path)?;
+    let mut file = input::open(path)?;
     Ok((digest::hex(&digest::sum(&mut file)?), file.metadata()?.len()))
 }
 
@@ -57,7 +56,7 @@ impl Recorded {
     /// JSON object.
     pub fn read(folder: &Path) -> Result<Self, ReportError> {
         let path = folder.join("run.json");
-        let bytes = std::fs::read(&path).map_err(|source| ReportError::Read { path: path.clone(), source })?;
+        let bytes = input::read(&path).map_err(|source| ReportError::Read { path: path.clone(), source })?;
         let run: Result<Map<String, Value>, _> = serde_json::from_slice(&bytes);
         let mut run = run.map_err(|error| ReportError::RunJson { path, reason: error.to_string() })?;
         let own = run.remove(OWN);
@@ -86,12 +85,12 @@ impl Recorded {
     }
 
     fn fault(&self, name: &str, said: &Value) -> Option<String> {
-        let path = Path::new(name);
+        let path = path_text::from_text(name);
         // A name may come from a stranger: it leads to nothing outside the folder.
         if path.components().any(|part| !matches!(part, Component::Normal(_))) {
             return Some(format!("{name} is no name of a file in the folder"));
         }
-        let path = self.folder.join(path);
+        let path = self.folder.join(&path);
         let Ok(about) = std::fs::metadata(&path) else { return Some(format!("{name} is missing")) };
         if !about.is_file() || said["bytes"] != about.len() {
             return Some(format!("{name} differs"));

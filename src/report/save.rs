@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::recorded::with_hashes;
 use super::{ReportError, figures, tables, write_atomic};
 use crate::analysis::AnalysisReport;
+use crate::input;
 use crate::landscape::LandscapeReport;
 
 /// Writes the tables of `report` into `folder` and its figures into `folder/figures`, each file atomically; makes both
@@ -46,6 +47,16 @@ pub fn write_run_json(folder: &Path, provenance: &Value, files: &[PathBuf]) -> R
     Ok(path)
 }
 
+/// What the `run.json` in `folder` holds, where there is one.
+pub fn read_run_json(folder: &Path) -> Option<serde_json::Value> {
+    serde_json::from_slice(&input::read(&folder.join("run.json")).ok()?).ok()
+}
+
+/// Whether `folder` holds a result that is complete, by its `run.json`.
+pub fn is_complete(folder: &Path) -> bool {
+    read_run_json(folder).is_some_and(|run| run["complete"] == true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,9 +82,13 @@ mod tests {
         let table = folder.path().join("table.bin");
         std::fs::write(&table, b"abc").unwrap();
         let path = write_run_json(folder.path(), &serde_json::json!({"seed": 3, "threads": 2}), &[table]).unwrap();
-        let read: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        assert_eq!(path, folder.path().join("run.json"));
+        let read = read_run_json(folder.path()).unwrap();
         assert_eq!((&read["seed"], &read["threads"]), (&3.into(), &2.into()));
         let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(read["files"], serde_json::json!({"table.bin": {"sha256": sha256, "bytes": 3}}));
+        assert!(!is_complete(folder.path()));
+        write_run_json(folder.path(), &serde_json::json!({"complete": true}), &[]).unwrap();
+        assert!(is_complete(folder.path()) && !is_complete(&folder.path().join("absent")));
     }
 }

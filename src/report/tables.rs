@@ -4,7 +4,6 @@
 //! carries the key-value metadata `flatness.schema` (an integer) and `flatness.configuration` (JSON). Equal input gives
 //! equal bytes.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -146,7 +145,7 @@ pub fn read_table(path: &Path) -> Result<Table, ReportError> {
 }
 
 fn decode(path: &Path) -> Result<Table, PolarsError> {
-    let mut reader = ParquetReader::new(File::open(path)?);
+    let mut reader = ParquetReader::new(crate::input::open(path)?);
     let metadata = reader.get_metadata()?.key_value_metadata.clone().unwrap_or_default();
     let schema = metadata.iter().find(|entry| entry.key == "flatness.schema").and_then(|entry| entry.value.clone());
     if schema.as_deref() != Some(&SCHEMA.to_string()) {

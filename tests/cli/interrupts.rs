@@ -103,31 +103,96 @@ fn a_training_keeps_its_last_finished_epoch() {
     assert!(!epochs.is_empty() && epochs.iter().copied().eq(1..=epochs.len()));
 }
 
+/// A process that takes far longer than any test.
 #[cfg(unix)]
-#[test]
-fn the_process_ends_with_130_at_sigint_and_prints_no_bars() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("out");
-    let line = format!(
-        "analyze {} --probes 100000 --steps 64 --max-matvecs 100000000 --threads 2 --out",
-        checkpoint().display()
-    );
-    let child = Command::new(env!("CARGO_BIN_EXE_flatness"))
+fn long(line: &str, out: &Path) -> std::process::Child {
+    Command::new(env!("CARGO_BIN_EXE_flatness"))
         .args(line.split_whitespace())
-        .arg(&out)
+        .arg("--out")
+        .arg(out)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+#[cfg(unix)]
+fn signal(name: &str, process: u32) {
+    assert!(Command::new("kill").args([name, &process.to_string()]).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn the_process_ends_with_130_at_a_signal_and_prints_no_bars() {
+    let folder = tempfile::tempdir().unwrap();
+    let line =
+        format!("analyze {} --probes 100000 --steps 64 --max-matvecs 100000000 --threads 2", checkpoint().display());
+    let started = ["-INT", "-TERM", "-HUP"].map(|name| (name, long(&line, &folder.path().join(name))));
     // Long enough for a bar, were this a terminal.
-    std::thread::sleep(Duration::from_millis(3_000));
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    let err = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(130), "{err}");
-    assert!(err.contains("interrupted: writing what is finished"), "{err}");
-    assert!(!err.contains('\r') && !err.contains('\x1b'), "{err:?}");
-    assert_eq!(read_all(&out)["complete"], false);
+    std::thread::sleep(Duration::from_millis(4_000));
+    for (name, child) in started {
+        signal(name, child.id());
+        let output = child.wait_with_output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{name}: {err}");
+        assert!(err.contains("interrupted: writing what is finished"), "{err}");
+        assert!(!err.contains('\r') && !err.contains('\x1b'), "{err:?}");
+        assert_eq!(read_all(&folder.path().join(name))["complete"], false);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_training_keeps_its_last_epoch_at_a_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = format!("train {}", TRAINING.replace("epochs 1", "epochs 100000000"));
+    for name in ["-TERM", "-HUP"] {
+        let out = folder.path().join(name);
+        let child = long(&line, &out);
+        while !out.join("metrics.parquet").exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        signal(name, child.id());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(read_all(&out)["stop"], "interrupted");
+        Checkpoint::read(&out.join("checkpoint.safetensors"), None).unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let mut child = long(&format!("train {}", TRAINING.replace("epochs 1", "epochs 100000000")), &out);
+    while !out.join("metrics.parquet").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Stopped, it cannot end at the first one before the second comes; each is seen, since they are different.
+    ["-STOP", "-INT", "-TERM", "-CONT"].into_iter().for_each(|name| signal(name, child.id()));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!out.join("run.json").exists(), "it took its time to write a result");
+}
+
+#[test]
+fn a_training_that_diverges_ends_with_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = |settings: &str, name: &str| {
+        let out = folder.path().join(name).display().to_string();
+        let line = format!("train {} {settings} --out {out}", TRAINING.replace("epochs 1", "epochs 60"));
+        with_flag(&line, Arc::default())
+    };
+    let outcome = train("--learning-rate 1e30", "at-once");
+    assert!(outcome.code == 2 && outcome.err.contains("not finite at epoch 1"), "{}", outcome.err);
+    assert!(!folder.path().join("at-once").exists());
+    // Each step takes three times the weights from them: they double, and are finite for some epochs.
+    let settings = "--learning-rate 1 --weight-decay 3 --momentum 0 --schedule constant";
+    let outcome = train(settings, "later");
+    assert!(outcome.code == 2 && outcome.err.contains("not finite at epoch"), "{}", outcome.err);
+    let run = read_all(&folder.path().join("later"));
+    assert!(run["complete"] == false && run["stop"].as_str().unwrap().contains("not finite"), "{run}");
+    Checkpoint::read(&folder.path().join("later/checkpoint.safetensors"), None).unwrap();
 }
 
 #[test]

@@ -11,6 +11,10 @@ mod landscape;
 mod langevin;
 #[cfg(target_os = "linux")]
 mod memory;
+#[cfg(unix)]
+mod owners;
+#[cfg(unix)]
+mod paths;
 mod programs;
 mod refusals;
 mod results;

@@ -66,8 +66,7 @@ impl Grid {
 
     /// Tables, checkpoints and figures by their places: all that has no time in it.
     fn results(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let timed =
-            ["run.json", "timings.parquet", "runner.json", "log.txt", "cells.parquet", "means.parquet", "report.html"];
+        let timed = ["run.json", "timings.parquet", "log.txt", "cells.parquet", "means.parquet", "report.html"];
         let kept = files(&self.out()).into_iter().filter(|path| !timed.iter().any(|name| path.ends_with(name)));
         kept.map(|path| (path.strip_prefix(self.out()).unwrap().to_owned(), std::fs::read(&path).unwrap())).collect()
     }

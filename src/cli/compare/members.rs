@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::Result;
 use crate::analysis::compare::{Member, MemberNumber};
 use crate::checkpoint::{TRAIN_KEY, TensorFile};
 use crate::cli::CliError;
-use crate::report::Recorded;
+use crate::report::{Recorded, read_run_json};
 use crate::report::tables::{Column, Table, read_table};
+use crate::{Result, path_text};
 
 /// A network by its files; what is missing is found or made later.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +44,7 @@ pub(super) fn find(path: &Path) -> Result<Vec<Found>> {
         return cells(path);
     }
     if path.join("summary.parquet").exists() {
-        let checkpoint = run_json(path).and_then(|run| run["checkpoint"].as_str().map(PathBuf::from));
+        let checkpoint = read_run_json(path).and_then(|run| run["checkpoint"].as_str().map(path_text::from_text));
         let train =
             checkpoint.as_ref().and_then(|path| path.parent()).filter(|folder| folder.join("metrics.parquet").exists());
         let found = Found {
@@ -140,10 +140,6 @@ fn shown(column: &Column, index: usize) -> Option<String> {
     }
 }
 
-fn run_json(folder: &Path) -> Option<Value> {
-    serde_json::from_slice(&std::fs::read(folder.join("run.json")).ok()?).ok()
-}
-
 impl Found {
     /// Reads the tables. `by` names a key of the training, or is `None` for the optimiser's name.
     pub(super) fn member(&self, by: Option<&str>) -> Result<Member> {
@@ -176,7 +172,7 @@ impl Found {
 
     /// The training facts, of the run or of the checkpoint's metadata; null where there are none.
     fn training(&self) -> Result<Value> {
-        if let Some(run) = self.train.as_deref().and_then(run_json).filter(|run| run["train"].is_object()) {
+        if let Some(run) = self.train.as_deref().and_then(read_run_json).filter(|run| run["train"].is_object()) {
             return Ok(run["train"].clone());
         }
         let Some(checkpoint) = &self.checkpoint else { return Ok(Value::Null) };
@@ -381,7 +377,7 @@ fn shares_seeds(members: &[&Member]) -> bool {
 
 /// What the file of members says of where numbers come from.
 pub(super) fn provenance(found: &[Found]) -> Value {
-    let path = |path: &Option<PathBuf>| json!(path.as_ref().map(|path| path.to_string_lossy()));
+    let path = |path: &Option<PathBuf>| json!(path.as_ref().map(path_text::to_text));
     let member = |found: &Found| {
         json!({"name": found.name, "checkpoint": path(&found.checkpoint), "train": path(&found.train),
                "analysis": path(&found.analysis), "sharpness": path(&found.sharpness)})

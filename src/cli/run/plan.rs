@@ -1,5 +1,6 @@
 //! From cells to command lines: every option is parsed as its command would, before anything runs.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser};
@@ -16,6 +17,7 @@ use crate::Result;
 use crate::checkpoint::TensorFile;
 use crate::data::{DataSpec, TokenFile};
 use crate::experiment::{Cell, Experiment, ExperimentError, Plan, ResolvedStep, Settings, StepKind, arguments};
+use crate::path_text::{from_text, to_text};
 
 /// Options that do not change a number, or that the configuration states in its own words. What is in neither list
 /// enters the hash as it is written.
@@ -152,7 +154,8 @@ impl Translator<'_> {
         let threads = toml::Value::Integer(i64::try_from(self.threads).unwrap_or(1));
         settings.entry("threads".into()).or_insert(threads);
         self.complete_paths(&mut settings);
-        let arguments = arguments(&settings);
+        let arguments: Vec<OsString> =
+            arguments(&settings).iter().map(|argument| from_text(argument).into_os_string()).collect();
         let (configuration, go_on) = match parse(kind, &arguments)? {
             Command::Train(args) => (self.training(&args, &settings, trained_on)?, "--resume"),
             Command::Analyze(mut args) => {
@@ -228,7 +231,7 @@ impl Translator<'_> {
             let Some(value) = settings.get_mut(key) else { continue };
             let path = value.as_str().map(Path::new).filter(|path| key != "model" || is_architecture(path));
             if let Some(path) = path.map(|path| self.directory.join(path)) {
-                *value = path.to_string_lossy().into_owned().into();
+                *value = to_text(path).into();
             }
         }
     }
@@ -241,7 +244,7 @@ impl Translator<'_> {
         };
         let file = match kind {
             "tokens" => place.parse::<TokenFile>().map_err(crate::Error::from)?.file,
-            _ => place.into(),
+            _ => from_text(place),
         };
         let path = self.directory.join(file);
         if path.exists() {
@@ -253,10 +256,10 @@ impl Translator<'_> {
 }
 
 /// The command as `flatness` reads it; folder and checkpoint stand for those that the runner adds.
-fn parse(kind: StepKind, arguments: &[String]) -> Result<Command, Refusal> {
+fn parse(kind: StepKind, arguments: &[OsString]) -> Result<Command, Refusal> {
     let checkpoint = kind.needs_checkpoint().then_some("checkpoint");
     let start = ["flatness", kind.name()].into_iter().chain(checkpoint).chain(["--out=folder"]);
-    let cli = Cli::try_parse_from(start.chain(arguments.iter().map(String::as_str))).map_err(|error| {
+    let cli = Cli::try_parse_from(start.map(OsString::from).chain(arguments.iter().cloned())).map_err(|error| {
         let text = error.render().to_string();
         // What follows is the usage.
         let words = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");

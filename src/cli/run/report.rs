@@ -8,14 +8,14 @@ use super::super::compare::{HowArgs, of_experiment, statement};
 use crate::Result;
 use crate::analysis::compare::Comparison;
 use crate::experiment::{
-    CellResult, Experiment, Plan, StepKind, Sweep, is_complete, over_epochs, spectra, sweeps, write_cells,
-    write_combined, write_means,
+    CellResult, Experiment, Plan, StepKind, Sweep, over_epochs, spectra, sweeps, write_cells, write_combined,
+    write_means,
 };
-use crate::report::ReportError;
 use crate::report::figures::{SweepPanel, write_spectra, write_sweep};
 use crate::report::notebook::{experiment_cells, write_notebook};
 use crate::report::page::{Headline, Page, Section, comparison_sections};
 use crate::report::terminal::rounded;
+use crate::report::{ReportError, is_complete};
 
 /// Files that were written.
 pub(super) struct Written {
@@ -194,7 +194,7 @@ fn create(folder: &Path) -> Result<(), ReportError> {
 
 fn copy(from: &Path, to: &Path) -> Result<PathBuf, ReportError> {
     let error = |source| ReportError::Write { path: to.into(), source };
-    let bytes = std::fs::read(from).map_err(error)?;
+    let bytes = crate::input::read(from).map_err(error)?;
     crate::report::write_atomic(to, |file| std::io::Write::write_all(file, &bytes))?;
     Ok(to.into())
 }

@@ -1,5 +1,7 @@
 //! A script for clusters.
 
+use std::ffi::OsStr;
+
 use super::RunArgs;
 use crate::experiment::Experiment;
 
@@ -12,12 +14,12 @@ const MAX_TASKS: usize = 1_000;
 /// goes on from there. `exec` makes the program itself the process that gets it.
 pub(super) fn script(experiment: &Experiment, args: &RunArgs, num_runs: usize) -> String {
     let tasks = num_runs.clamp(1, MAX_TASKS);
-    let mut command = format!("exec flatness run {}", quoted(&args.experiment.file.to_string_lossy()));
+    let mut command = format!("exec flatness run {}", quoted(&args.experiment.file));
     if let Some(profile) = &args.experiment.profile {
         command += &format!(" --profile {}", quoted(profile));
     }
     if let Some(out) = &args.experiment.out {
-        command += &format!(" --out {}", quoted(&out.to_string_lossy()));
+        command += &format!(" --out {}", quoted(out));
     }
     if args.jobs > 1 {
         command += &format!(" --jobs {}", args.jobs);
@@ -40,8 +42,12 @@ pub(super) fn script(experiment: &Experiment, args: &RunArgs, num_runs: usize) -
     )
 }
 
-/// For the shell: in single quotes where anything in it means something there.
-pub(super) fn quoted(text: &str) -> String {
+/// For bash: in single quotes where anything in it means something there, and in `$'…'` what is no UTF-8.
+pub(super) fn quoted(word: impl AsRef<OsStr>) -> String {
+    let bytes = word.as_ref().as_encoded_bytes();
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return format!("$'{}'", bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>());
+    };
     let plain = |c: char| c.is_ascii_alphanumeric() || "=._+-/:,@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();
@@ -62,5 +68,15 @@ mod tests {
             let Ok(output) = shell else { return eprintln!("no sh: quoting was not checked") };
             assert_eq!(String::from_utf8_lossy(&output.stdout), text);
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_that_are_no_utf8_pass_through_bash() {
+        let name = std::os::unix::ffi::OsStringExt::from_vec(b"caf\xe9's/a b".to_vec());
+        let name: std::ffi::OsString = name;
+        let shell = std::process::Command::new("bash").args(["-c", &format!("printf %s {}", quoted(&name))]).output();
+        let Ok(output) = shell else { return eprintln!("no bash: quoting was not checked") };
+        assert_eq!(output.stdout, name.as_encoded_bytes());
     }
 }

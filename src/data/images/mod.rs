@@ -4,7 +4,6 @@ mod error;
 mod picture;
 mod resize;
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -16,6 +15,8 @@ pub(super) use picture::Picture;
 
 use super::table::{RowInputs, Table};
 use super::{DataError, DataResult, Split, Targets, files};
+use crate::input;
+use crate::path_text::from_text;
 use crate::workers::may_share;
 
 /// Side of the images that a network sees, unless another is asked for.
@@ -41,7 +42,7 @@ pub struct ImageFiles {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ImageFile {
-    /// Below the root, such as `train/cat/0001.jpg`, with `/` on every system.
+    /// Below the root, such as `train/cat/0001.jpg`, with `/` on every system, as [`crate::path_text`] writes it.
     path: String,
     bytes: u64,
 }
@@ -75,7 +76,7 @@ pub(super) fn open(folder: &Path, split: Split, options: &ImageOptions) -> DataR
     let place = folder.join(name);
     let present = subfolders(&place)?;
     if let Some(class) = present.iter().find(|class| classes.binary_search(class).is_err()) {
-        return Err(ImageError::UnknownClass { folder: place.join(class) }.into());
+        return Err(ImageError::UnknownClass { folder: place.join(from_text(class)) }.into());
     }
     let (mut labels, mut found) = (Vec::new(), Vec::new());
     for (label, class) in classes.iter().enumerate().filter(|(_, class)| present.contains(class)) {
@@ -124,20 +125,20 @@ fn visible(folder: &Path) -> DataResult<Vec<String>> {
 
 fn subfolders(folder: &Path) -> DataResult<Vec<String>> {
     let mut names = visible(folder)?;
-    names.retain(|name| folder.join(name).is_dir());
+    names.retain(|name| folder.join(from_text(name)).is_dir());
     Ok(names)
 }
 
 /// Images of one class, sorted by name.
 fn list(root: &Path, class: String) -> DataResult<Vec<ImageFile>> {
     let mut images = Vec::new();
-    for name in visible(&root.join(&class))? {
+    for name in visible(&root.join(from_text(&class)))? {
         let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
         if !matches!(ending.as_deref(), Some("jpg" | "jpeg" | "png")) {
             continue;
         }
         let path = format!("{class}/{name}");
-        let place = root.join(&path);
+        let place = root.join(from_text(&path));
         let metadata = std::fs::metadata(&place).map_err(|source| DataError::Io { path: place, source })?;
         if metadata.is_file() {
             images.push(ImageFile { path, bytes: metadata.len() });
@@ -185,7 +186,7 @@ impl ImageFiles {
                 return Some("the file is empty".to_string());
             }
             let mut start = Vec::new();
-            let opened = File::open(self.root.join(&file.path));
+            let opened = input::open(&self.root.join(from_text(&file.path)));
             match opened.and_then(|file| file.take(8).read_to_end(&mut start)) {
                 Err(error) => Some(error.to_string()),
                 Ok(_) if !picture::has_magic(&start) => Some("it is neither a JPEG nor a PNG file".to_string()),
@@ -203,7 +204,7 @@ impl ImageFiles {
     /// The whole image of an existing row.
     pub(super) fn picture(&self, row: usize) -> DataResult<Picture> {
         let file = &self.files[row];
-        let picture = match std::fs::read(self.root.join(&file.path)) {
+        let picture = match input::read(&self.root.join(from_text(&file.path))) {
             // Else the hash would be that of other data.
             Ok(bytes) if bytes.len() as u64 != file.bytes => {
                 Err("its size has changed since it was listed".to_string())
@@ -244,7 +245,7 @@ impl ImageFiles {
     }
 
     fn unreadable(&self, row: usize, reason: String, others: usize) -> DataError {
-        ImageError::Unreadable { path: self.root.join(&self.files[row].path), reason, others }.into()
+        ImageError::Unreadable { path: self.root.join(from_text(&self.files[row].path)), reason, others }.into()
     }
 }
 

@@ -13,6 +13,7 @@ pub use error::LabelError;
 use super::cifar::check_label;
 use super::{DataError, DataResult, Source, files, parquet};
 use crate::container::{Contents, Entry, Failure};
+use crate::path_text::{from_text, to_text};
 
 const EXPECTED: &str = "the published `.pt` file of CIFAR-N, or a Parquet file with the same columns";
 
@@ -157,7 +158,7 @@ impl FromStr for LabelSource {
             let rest = text.strip_prefix(names.text)?;
             match rest.strip_prefix(':') {
                 None if rest.is_empty() => Some(Self { set: names.set, file: None }),
-                Some(file) if !file.is_empty() => Some(Self { set: names.set, file: Some(file.into()) }),
+                Some(file) if !file.is_empty() => Some(Self { set: names.set, file: Some(from_text(file)) }),
                 _ => None,
             }
         });
@@ -176,10 +177,17 @@ impl fmt::Display for LabelSet {
     }
 }
 
+impl LabelSource {
+    /// What a user writes, with the file as `path` writes it.
+    fn written(&self, path: impl Fn(&Path) -> String) -> String {
+        let file = self.file.as_ref().map_or(String::new(), |file| format!(":{}", path(file)));
+        self.set.to_string() + &file
+    }
+}
+
 impl fmt::Display for LabelSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.set.fmt(f)?;
-        self.file.as_ref().map_or(Ok(()), |file| write!(f, ":{}", file.display()))
+        f.write_str(&self.written(|path| path.display().to_string()))
     }
 }
 
@@ -193,7 +201,7 @@ impl TryFrom<String> for LabelSource {
 
 impl From<LabelSource> for String {
     fn from(source: LabelSource) -> Self {
-        source.to_string()
+        source.written(|path| to_text(path))
     }
 }
 

@@ -90,7 +90,7 @@ pub struct FigureView {
 impl FigureView {
     /// The figure `name` in `folder`; `None` where it was not drawn.
     pub fn read(folder: &Path, name: &str, label: &str, alt: &str) -> Option<Self> {
-        let svg = std::fs::read_to_string(folder.join(format!("{name}.svg"))).ok()?;
+        let svg = crate::input::read_text(&folder.join(format!("{name}.svg"))).ok()?;
         Some(Self { label: label.into(), svg, alt: alt.into() })
     }
 }
