@@ -51,6 +51,7 @@ pub mod objective;
 pub mod observer;
 pub mod operator;
 pub mod optim;
+mod parquet;
 pub mod program;
 pub mod random;
 pub mod report;

@@ -33,13 +33,14 @@ pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Resu
     }
     let replaces = args.force || args.resume && is_unfinished(&args.out);
     check_folder(&args.out, replaces)?;
-    let data = spec.load()?;
-    if data.skipped > 0 {
-        ui.say(&format!("note: image files left out because they do not decode: {}", data.skipped));
+    let memory_bytes = plan.train.execution.memory_bytes;
+    let data = spec.load_within(memory_bytes)?;
+    for note in &data.notes {
+        ui.say(&format!("note: {note}"));
     }
     let architecture = plan.network(&data, init.as_ref())?;
-    check_size(plan.model_name(), architecture.param_space()?.dim(), plan.train.execution.memory_bytes)?;
-    let test = test_rows(&spec)?;
+    check_size(plan.model_name(), architecture.param_space()?.dim(), memory_bytes)?;
+    let test = test_rows(&spec, memory_bytes)?;
     let _claimed = claim_folder(&args.out, replaces)?;
     let mut states = StateFolder::new(&args.out, args.save_every, args.resume);
     let snapshots = SnapshotFolder::new(&args.out, &spec);
@@ -163,12 +164,12 @@ fn check_size(model: &str, dim: usize, memory_bytes: usize) -> Result<()> {
 }
 
 /// The source's test rows with clean labels; none for a file of tensors or tokens.
-fn test_rows(spec: &DataSpec) -> Result<Option<Dataset>> {
+fn test_rows(spec: &DataSpec, memory_bytes: usize) -> Result<Option<Dataset>> {
     if !spec.source.has_test_split() || spec.split == Split::Test {
         return Ok(None);
     }
     let test = DataSpec { split: Split::Test, rows: None, subset: None, noise: None, ..spec.clone() };
-    test.load().map(Some)
+    test.load_within(memory_bytes).map(Some)
 }
 
 /// Epochs shown on the terminal at most; the table has them all.

@@ -46,7 +46,7 @@ fn table(path: &Path, tensors: &BTreeMap<String, TensorView<'_>>) -> DataResult<
         inputs: RowInputs::Ready(inputs),
         input_name: Some(x.name.into()),
         more,
-        skipped: 0,
+        notes: Vec::new(),
     })
 }
 
