@@ -27,6 +27,7 @@ mod train;
 mod train_args;
 mod train_plan;
 mod ui;
+mod vectors;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
