@@ -42,7 +42,7 @@ fn give_up(size: usize) -> ! {
     let mut words = Cursor::new([0u8; 256]);
     let said = writeln!(
         words,
-        "error: out of memory: the system refused {size} bytes\n\
+        "error: out of memory: {size} bytes were asked for, and the system has no more\n\
          hint: lower --memory, take fewer rows with --rows or --subset, or free memory of the machine"
     );
     let length = if said.is_ok() { words.position() as usize } else { 0 };

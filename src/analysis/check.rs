@@ -90,10 +90,12 @@ pub fn check(
         Ok(gradient)
     })?;
     let tolerance = if double { 1e-6 } else { 1e-2 };
-    let at = |step| differences(&theta, &v, step, |point| {
-        let mut replayed: Vec<Pattern> = patterns.iter().map(replay).collect();
-        objective.gradient_with_patterns(point, &mut replayed)
-    });
+    let at = |step| {
+        differences(&theta, &v, step, |point| {
+            let mut replayed: Vec<Pattern> = patterns.iter().map(replay).collect();
+            objective.gradient_with_patterns(point, &mut replayed)
+        })
+    };
     findings.push(against_differences(&hv, frozen, (step, tolerance), at)?);
     let free = differences(&theta, &v, step, |point| Ok(objective.gradient(point, &mut ())?.gradient))?;
     let error = distance(&free, &hv)? / norm(&hv)?.max(f64::MIN_POSITIVE);
@@ -188,7 +190,8 @@ fn against_differences(
     if error <= tolerance || at_surest > DECISIVE * change {
         return Ok(judged(what, if error <= tolerance { error } else { at_surest }, tolerance));
     }
-    let figure = format!("not judged: it is {at_surest:.1e} off, but the differences change by {change:.1e} with their step");
+    let figure =
+        format!("not judged: it is {at_surest:.1e} off, but the differences change by {change:.1e} with their step");
     Ok(Finding { what, figure, passed: None })
 }
 
@@ -249,4 +252,30 @@ fn distance(a: &Tensor, b: &Tensor) -> Result<f64> {
 
 fn differing(a: &Tensor, b: &Tensor) -> Result<usize> {
     Ok(a.ne(b)?.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()? as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn differences_judge_only_where_they_are_exact_enough() {
+        let vector = |entries: [f64; 2]| Tensor::new(&entries, &Device::Cpu).unwrap();
+        // The true product is (1, 0); differences are off by a multiple of the fourth power of their step.
+        let off_by = |factor: f64| move |step: f64| Ok(vector([1.0, factor * step.powi(4)]));
+        let judge = |hv, factor| {
+            let at = off_by(factor);
+            against_differences(&vector(hv), at(1.0).unwrap(), (1.0, 1e-6), at).unwrap()
+        };
+        assert_eq!(judge([1.0, 0.0], 1e-7).passed, Some(true));
+        // Wrong at the first step, right at a shorter one.
+        assert_eq!(judge([1.0, 0.0], 0.1).passed, Some(true));
+        // 4096 times smaller with each step, and still too large at the fifth: nobody knows.
+        let unknown = judge([1.0, 0.0], 1e12);
+        assert!(unknown.passed.is_none() && unknown.figure.starts_with("not judged"), "{unknown:?}");
+        // A product that is wrong by a hundredth stays wrong at every step.
+        let wrong = judge([1.01, 0.0], 0.1);
+        assert!(wrong.passed == Some(false) && wrong.figure.starts_with("9.9e-3"), "{wrong:?}");
+    }
 }

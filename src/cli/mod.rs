@@ -125,8 +125,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> ExitCo
     }));
     let code = catch_unwind(AssertUnwindSafe(|| code(arguments, ui))).unwrap_or_else(|_| {
         let panics = panics.lock().unwrap_or_else(PoisonError::into_inner).join("; ");
-        ui.say(&format!("error: a fault of this program: {panics}"));
-        ui.say("hint: report it with the command line; no file was left half-written");
+        // Libraries have no other way to say that a thread was refused.
+        if panics.contains("spawn thread") {
+            report(&Error::Threads { reason: "the system refused one".into() }, ui);
+        } else {
+            ui.say(&format!("error: a fault of this program: {panics}"));
+            ui.say("hint: report it with the command line; no file was left half-written");
+        }
         FAILED
     });
     ExitCode::from(code)
@@ -153,12 +158,17 @@ pub fn code(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     match ended {
         Ok(code) => code,
         Err(error) => {
-            ui.say(&format!("error: {error}"));
-            if let Some(hint) = error.hint() {
-                ui.say(&format!("hint: {hint}"));
-            }
+            report(&error, ui);
             if matches!(error, Error::Interrupted) { INTERRUPTED } else { FAILED }
         }
+    }
+}
+
+/// What went wrong, and how to mend it.
+fn report(error: &Error, ui: &mut Ui) {
+    ui.say(&format!("error: {error}"));
+    if let Some(hint) = error.hint() {
+        ui.say(&format!("hint: {hint}"));
     }
 }
 

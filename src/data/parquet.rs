@@ -155,12 +155,12 @@ fn image_error(path: &Path, row: usize, reason: String) -> DataError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
     use crate::data::cifar::{CIFAR10, CIFAR100};
     use crate::data::testing::{MEMORY, damaged, shared_data};
     use crate::data::{DataSpec, Dataset, Inputs, RowRange, Source, Split, cifar};
     use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
     use polars::prelude::{Column, IntoColumn, NamedFrom, ParquetWriter, Series, StructChunked};
+    use std::fs::File;
 
     fn png(side: u32, seed: u8) -> Vec<u8> {
         let pixels: Vec<u8> = (0..side * side * 3).map(|i| (i as u8).wrapping_mul(seed)).collect();

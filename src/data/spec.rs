@@ -179,7 +179,8 @@ impl DataSpec {
             let (seed, split, num_classes) = (self.noise_seed, self.split, *num_classes);
             let noise = InstanceNoise { fraction, seed, split, num_classes };
             if noise.memory_bytes(sample_shape.iter().product()) > memory_bytes {
-                let (path, what) = (self.source.to_string().into(), "noise that depends on the image, for so many classes,");
+                let (path, what) =
+                    (self.source.to_string().into(), "noise that depends on the image, for so many classes,");
                 return Err(DataError::Memory { path, what, memory_bytes }.into());
             }
             noise.apply(labels, &inputs, &rows)?;

@@ -245,7 +245,9 @@ impl Reader<'_> {
         let items = value.as_array().filter(|items| !items.is_empty());
         let items = items.ok_or_else(|| self.wrong(key, "must be a list with at least one entry"))?;
         if items.len() > MOST_CELLS {
-            return Err(self.wrong(key, format!("has {} entries: an experiment has {MOST_CELLS} cells at most", items.len())));
+            return Err(
+                self.wrong(key, format!("has {} entries: an experiment has {MOST_CELLS} cells at most", items.len()))
+            );
         }
         let mut seen = HashSet::new();
         match items.iter().find(|item| !seen.insert(item.to_string())) {

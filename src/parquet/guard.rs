@@ -155,7 +155,8 @@ impl Checker<'_> {
             let bytes = bytes_at(self.file, place, most.min(length))?;
             match Value::read(&bytes) {
                 Ok((header, size)) => {
-                    let page = Page::of(&header, size as u64).ok_or_else(|| damaged("the header of a page is damaged"))?;
+                    let page =
+                        Page::of(&header, size as u64).ok_or_else(|| damaged("the header of a page is damaged"))?;
                     if !ENCODINGS.contains(&page.encoding) {
                         return Err(damaged("its encoding is not read: plain values and dictionaries are"));
                     }

@@ -58,7 +58,8 @@ mod tests {
     /// Whole numbers, texts and nulls, a few hundred rows.
     fn write(path: &Path, compression: ParquetCompression) {
         let numbers: Vec<i64> = (0..300).map(|row| row * row).collect();
-        let texts: Vec<Option<String>> = (0..300).map(|row| (row % 7 > 0).then(|| format!("text {}", row % 11))).collect();
+        let texts: Vec<Option<String>> =
+            (0..300).map(|row| (row % 7 > 0).then(|| format!("text {}", row % 11))).collect();
         let columns = vec![Column::new("number".into(), numbers), Column::new("text".into(), texts)];
         let mut frame = DataFrame::new_infer_height(columns).unwrap();
         let writer = ParquetWriter::new(File::create(path).unwrap()).with_compression(compression);
@@ -92,7 +93,7 @@ mod tests {
             // Numbers of the format have several bytes with the highest bit set.
             for _ in 0..1 + rng.next_u32() % 3 {
                 let place = rng.next_u32() as usize % bytes.len();
-                bytes[place] = if rng.next_u32() % 2 == 0 { 0xff } else { rng.next_u32() as u8 };
+                bytes[place] = if rng.next_u32().is_multiple_of(2) { 0xff } else { rng.next_u32() as u8 };
             }
             std::fs::write(&path, &bytes).unwrap();
             refused += usize::from(read(&path, 1 << 20).is_err());

@@ -28,7 +28,8 @@ const MAX_SIZE: usize = 4096;
 /// each some hundred times.
 const KEPT_BYTES: usize = 1 << 29;
 
-const EXPECTED: &str = "`train/CLASS/*.jpg|jpeg|png|webp|bmp|tif|tiff|gif` and, with the same classes, `test/CLASS/…` or `val/CLASS/…`";
+const EXPECTED: &str =
+    "`train/CLASS/*.jpg|jpeg|png|webp|bmp|tif|tiff|gif` and, with the same classes, `test/CLASS/…` or `val/CLASS/…`";
 
 /// Endings of image files, in any case.
 const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];

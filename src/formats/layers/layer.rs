@@ -316,7 +316,9 @@ impl Layer {
                 let mut named: Vec<Named<'_>> = Vec::new();
                 named.extend(weight.as_deref().map(|name| (name, shape(), Some(ParamKind::Norm))));
                 named.extend(bias.as_deref().map(|name| (name, shape(), Some(ParamKind::Norm))));
-                named.extend([running_mean, running_var].into_iter().flatten().map(|name| (name.as_str(), shape(), None)));
+                named.extend(
+                    [running_mean, running_var].into_iter().flatten().map(|name| (name.as_str(), shape(), None)),
+                );
                 named
             }
             Self::PatchEmbedding { inputs, dim, patch, weight, bias } => {
