@@ -39,6 +39,9 @@ pub(super) fn check(file: &mut File, memory_bytes: u64) -> Result<Metadata, Faul
     for group in footer.list(4) {
         let in_group = group.count(3).ok_or_else(too_large)?;
         rows = rows.checked_add(in_group).ok_or_else(too_large)?;
+        if group.list(1).is_empty() && in_group > 0 {
+            return Err(too_large());
+        }
         for column in group.list(1) {
             let facts = column.field(3).ok_or_else(|| damaged("a column lacks its description"))?;
             checker.column(facts, in_group)?;
@@ -130,8 +133,8 @@ impl Checker<'_> {
         let start = facts.count(11).or(facts.count(9)).ok_or_else(too_large)?;
         let end = start.checked_add(length).filter(|&end| end <= self.end).ok_or_else(too_large)?;
         self.packed = self.packed.saturating_add(length);
-        // Columns that share their bytes would be decoded once for each.
-        if values > rows || self.packed > self.end {
+        // A row has a value or a null, of a list one for each entry. Columns that share their bytes would be decoded once for each.
+        if values < rows || self.packed > self.end {
             return Err(too_large());
         }
         self.need(values.saturating_mul(VALUE_BYTES))?;

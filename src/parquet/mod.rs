@@ -52,15 +52,17 @@ pub(crate) fn read(path: &Path, memory_bytes: u64) -> Result<Contents, Fault> {
 mod tests {
     use super::*;
     use crate::random::{Purpose, stream};
-    use polars::prelude::{Column, ParquetCompression, ParquetWriter};
+    use polars::prelude::{Column, NamedFrom, ParquetCompression, ParquetWriter, Series};
     use rand::Rng;
 
-    /// Whole numbers, texts and nulls, a few hundred rows.
+    /// Whole numbers, texts and nulls, and lists, a few hundred rows.
     fn write(path: &Path, compression: ParquetCompression) {
         let numbers: Vec<i64> = (0..300).map(|row| row * row).collect();
         let texts: Vec<Option<String>> =
             (0..300).map(|row| (row % 7 > 0).then(|| format!("text {}", row % 11))).collect();
-        let columns = vec![Column::new("number".into(), numbers), Column::new("text".into(), texts)];
+        let lists: Vec<Series> = (0..300).map(|row| Series::new("".into(), vec![row; row as usize % 4])).collect();
+        let lists = Column::new("lists".into(), lists);
+        let columns = vec![Column::new("number".into(), numbers), Column::new("text".into(), texts), lists];
         let mut frame = DataFrame::new_infer_height(columns).unwrap();
         let writer = ParquetWriter::new(File::create(path).unwrap()).with_compression(compression);
         writer.with_data_page_size(Some(512)).finish(&mut frame).unwrap();
@@ -74,7 +76,7 @@ mod tests {
         for compression in [Uncompressed, Snappy, Gzip(None), Brotli(None), Zstd(None), Lz4Raw] {
             write(&path, compression);
             let frame = read(&path, 1 << 20).unwrap().frame;
-            assert_eq!((frame.height(), frame.width()), (300, 2), "{compression:?}");
+            assert_eq!((frame.height(), frame.width()), (300, 3), "{compression:?}");
         }
         let error = read(&path, 1 << 12).err().unwrap().to_string();
         assert_eq!(error, "its pages unpack to more than 4096 bytes");
