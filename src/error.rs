@@ -125,6 +125,9 @@ impl Error {
             Self::VectorShape { .. } => {
                 Some("write the vectors as rows of that length, in the parameter order of `flatness info`".into())
             }
+            Self::Threads { .. } => {
+                Some("ask for fewer with --threads, or raise the limits of the system (ulimit -u, ulimit -v)".into())
+            }
             _ => None,
         }
     }

@@ -53,6 +53,7 @@ pub mod objective;
 pub mod observer;
 pub mod operator;
 pub mod optim;
+mod parquet;
 mod path_text;
 pub mod program;
 pub mod random;

@@ -1,7 +1,9 @@
 //! The command line: parses, calls `cli`, maps errors to exit codes.
 
+mod allocator;
+
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 fn main() -> std::process::ExitCode {
     const POLARS: &str = "POLARS_MAX_THREADS";

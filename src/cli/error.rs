@@ -46,6 +46,16 @@ pub enum CliError {
         /// What differs.
         what: &'static str,
     },
+    /// Vectors that have no direction.
+    #[error("{}: `{name}` {reason}", path.display())]
+    Vectors {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An argument of `compare` that holds nothing to compare.
     #[error("{}: {reason}", path.display())]
     NotComparable {
@@ -134,6 +144,7 @@ impl CliError {
         Some(match self {
             Self::OutputExists { .. } | Self::FileExists { .. } => "choose another --out, or add --force".into(),
             Self::OtherSpace { .. } => "compare results of one architecture and one --scope".into(),
+            Self::Vectors { .. } => "expected vectors as rows, [k, n], of finite values that are not all 0".into(),
             Self::OutputIsFile { .. } | Self::OutputIsFolder { .. } | Self::OutputIsDevice { .. } => {
                 "choose another --out".into()
             }

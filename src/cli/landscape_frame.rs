@@ -9,6 +9,7 @@ use super::Ui;
 use super::args::argument;
 use super::landscape_args::{LandscapeArgs, Shape};
 use super::session::Session;
+use super::vectors::checked;
 use crate::autodiff::Scope;
 use crate::checkpoint::{Checkpoint, TRAIN_KEY, TensorFile, differences, sha256_hex};
 use crate::curvature::{Curvature, CurvatureOperator};
@@ -198,7 +199,7 @@ fn stored_eigenvectors(
     }
     let values: Vec<f64> = serde_json::from_str(&entry("flatness.top_eigenvalues"))
         .map_err(|_| refuse("its eigenvalues are missing".into()))?;
-    let (space, top) = (checkpoint.network.space(), file.get("top")?);
+    let (space, top) = (checkpoint.network.space(), checked(&file, &path, "top")?);
     let (scope, operator) = (entry("flatness.scope"), entry("flatness.operator"));
     let ranges = scope.parse::<Scope>()?.resolve(space)?;
     let width: usize = ranges.iter().map(|range| range.len()).sum();

@@ -10,7 +10,8 @@ use super::Ui;
 use super::args::DtypeArg;
 use super::output::check_file;
 use super::session::SessionArgs;
-use crate::checkpoint::{CheckpointError, TensorFile, write_tensors};
+use super::vectors::checked;
+use crate::checkpoint::{TensorFile, write_tensors};
 use crate::curvature::{Curvature, CurvatureOperator};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
@@ -52,12 +53,7 @@ pub(super) fn run(args: &MatvecArgs, ui: &mut Ui) -> Result<u8> {
     if vectors.rank() != 2 || vectors.dims()[1] != objective.dim() || vectors.dims()[0] == 0 {
         return Err(Error::VectorShape { got: vectors.dims().to_vec(), dim: objective.dim() });
     }
-    let block = objective.place(&vectors)?;
-    let not_finite = count_not_finite(&block)?;
-    if not_finite.iter().any(|&count| count > 0) {
-        let (path, name, count) = (args.vectors.clone(), "vectors".into(), not_finite.iter().sum());
-        return Err(CheckpointError::NotFinite { path, name, count }.into());
-    }
+    let block = objective.place(&checked(&file, &args.vectors, "vectors")?)?;
     let curvature = match args.operator {
         OperatorArg::Hessian => Curvature::Hessian,
         OperatorArg::Ggn => Curvature::Ggn,

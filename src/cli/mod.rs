@@ -27,6 +27,7 @@ mod train;
 mod train_args;
 mod train_plan;
 mod ui;
+mod vectors;
 mod verify;
 
 use std::ffi::OsString;
@@ -131,8 +132,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> ExitCo
     }));
     let code = catch_unwind(AssertUnwindSafe(|| code(arguments, ui))).unwrap_or_else(|_| {
         let panics = panics.lock().unwrap_or_else(PoisonError::into_inner).join("; ");
-        let hint = "report it with the command line; no file was left half-written";
-        ui.complain(&format!("a fault of this program: {panics}"), Some(hint));
+        // Libraries have no other way to say that a thread was refused.
+        if panics.contains("spawn thread") {
+            report(&Error::Threads { reason: "the system refused one".into() }, ui);
+        } else {
+            let hint = "report it with the command line; no file was left half-written";
+            ui.complain(&format!("a fault of this program: {panics}"), Some(hint));
+        }
         FAILED
     });
     ExitCode::from(code)
@@ -171,10 +177,15 @@ fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     match ended {
         Ok(code) => code,
         Err(error) => {
-            ui.complain(&error.to_string(), error.hint().as_deref());
+            report(&error, ui);
             if matches!(error, Error::Interrupted) { INTERRUPTED } else { FAILED }
         }
     }
+}
+
+/// What went wrong, and how to mend it.
+fn report(error: &Error, ui: &mut Ui) {
+    ui.complain(&error.to_string(), error.hint().as_deref());
 }
 
 fn dispatch(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {

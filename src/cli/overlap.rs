@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
+use super::vectors::checked;
 use super::{CliError, Ui};
 use crate::Result;
 use crate::analysis::overlap;
@@ -35,7 +36,7 @@ pub(super) fn run(args: &OverlapArgs, ui: &mut Ui) -> Result<u8> {
     }
     let mut report = json!({});
     for end in ["top", "bottom"] {
-        let (a, b) = (first.get(end)?, second.get(end)?);
+        let (a, b) = (checked(&first, &args.first, end)?, checked(&second, &args.second, end)?);
         if a.dims()[0] == 0 || b.dims()[0] == 0 {
             continue;
         }

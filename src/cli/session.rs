@@ -66,7 +66,7 @@ impl SessionArgs {
         let spec = self.data.spec(None)?.ok_or_else(|| CliError::NoData { checkpoint: checkpoint() })?;
         let one = DataSpec { rows: Some(RowRange::new(0, 1)?), subset: None, ..spec };
         let plan = TrainPlan { model: Some(arch.to_string_lossy().into_owned()), ..TrainPlan::default() };
-        let architecture = plan.network(&one.load()?, None)?;
+        let architecture = plan.network(&one.load_within(self.compute.execution()?.memory_bytes)?, None)?;
         // Labels say only which classes occur among the rows.
         let space = architecture.param_space()?;
         let names: Vec<&str> = space.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
@@ -93,7 +93,7 @@ impl SessionArgs {
         let spec = self.data.spec(stored_data(&checkpoint))?.ok_or_else(|| CliError::NoData { checkpoint: path() })?;
         let about = &checkpoint.network.about;
         let loss = self.loss.loss(about.loss.clone())?;
-        let (spec, data) = self.load(spec, about, ui)?;
+        let (spec, data) = self.load(self.as_trained(spec, about), execution.memory_bytes, ui)?;
         let by_default = || {
             let loss = Loss::for_labels(&data.targets)?;
             ui.say(&format!(
@@ -113,13 +113,17 @@ impl SessionArgs {
         Ok(Session { checkpoint, spec, data, options })
     }
 
-    fn load(&self, mut spec: DataSpec, about: &About, ui: &mut Ui) -> Result<(DataSpec, Dataset)> {
+    /// The weights expect inputs as they were trained on, whatever the habit of a source that the arguments name.
+    fn as_trained(&self, mut spec: DataSpec, about: &About) -> DataSpec {
         if let (Some(_), Some(normalisation)) = (&self.data.data, &about.normalisation) {
-            // The weights expect inputs as they were trained on, whatever the source's own habit.
             spec.normalisation = NormalisationChoice::Custom(normalisation.clone());
         }
+        spec
+    }
+
+    fn load(&self, mut spec: DataSpec, memory_bytes: usize, ui: &mut Ui) -> Result<(DataSpec, Dataset)> {
         if self.data.rows.is_none() && self.data.subset.is_none() {
-            let available = spec.num_rows()?;
+            let available = spec.num_rows(memory_bytes)?;
             if available > DEFAULT_ROWS {
                 spec.subset = Some(Subset { count: DEFAULT_ROWS, seed: self.data.subset_seed });
                 ui.say(&format!(
@@ -128,9 +132,9 @@ impl SessionArgs {
                 ));
             }
         }
-        let data = spec.load()?;
-        if data.skipped > 0 {
-            ui.say(&format!("note: image files left out because they do not decode: {}", data.skipped));
+        let data = spec.load_within(memory_bytes)?;
+        for note in &data.notes {
+            ui.say(&format!("note: {note}"));
         }
         Ok((spec.resolved(), data))
     }

@@ -11,12 +11,12 @@ use super::output::{Existing, claim, remove_outdated};
 use super::train_args::TrainArgs;
 use super::train_plan::{FILE, TrainPlan};
 use super::{CliError, INTERRUPTED, Ui};
+use crate::Result;
 use crate::checkpoint::{CheckpointError, TensorFile};
 use crate::data::{DataSpec, Dataset, Split};
 use crate::report::tables::{Column, write_table};
 use crate::report::write_run_json;
 use crate::train::{EvaluationRow, SnapshotFolder, StateFolder, TrainOutcome, TrainStop, Training, save, train};
-use crate::Result;
 
 pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
@@ -32,13 +32,14 @@ pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Resu
             return Ok(0);
         }
     }
-    let data = spec.load()?;
-    if data.skipped > 0 {
-        ui.say(&format!("note: image files left out because they do not decode: {}", data.skipped));
+    let memory_bytes = plan.train.execution.memory_bytes;
+    let data = spec.load_within(memory_bytes)?;
+    for note in &data.notes {
+        ui.say(&format!("note: {note}"));
     }
     let architecture = plan.network(&data, init.as_ref())?;
-    check_size(plan.model_name(), architecture.param_space()?.dim(), plan.train.execution.memory_bytes)?;
-    let test = test_rows(&spec)?;
+    check_size(plan.model_name(), architecture.param_space()?.dim(), memory_bytes)?;
+    let test = test_rows(&spec, memory_bytes)?;
     let output = claim.begin()?;
     let folder = output.path();
     let mut states = StateFolder::new(folder, args.save_every, args.resume);
@@ -176,12 +177,12 @@ fn check_size(model: &str, dim: usize, memory_bytes: usize) -> Result<()> {
 }
 
 /// The source's test rows with clean labels; none for a file of tensors or tokens.
-fn test_rows(spec: &DataSpec) -> Result<Option<Dataset>> {
+fn test_rows(spec: &DataSpec, memory_bytes: usize) -> Result<Option<Dataset>> {
     if !spec.source.has_test_split() || spec.split == Split::Test {
         return Ok(None);
     }
     let test = DataSpec { split: Split::Test, rows: None, subset: None, noise: None, ..spec.clone() };
-    test.load().map(Some)
+    test.load_within(memory_bytes).map(Some)
 }
 
 /// Epochs shown on the terminal at most; the table has them all.

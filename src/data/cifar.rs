@@ -67,7 +67,7 @@ pub(super) fn next_in_coarse(class: u32) -> u32 {
 
 /// Opens a split: the first of the layout's folders with Parquet files of that split; else binary files. Several
 /// files are joined in the order of their names.
-pub(super) fn open(layout: &Layout, folder: &Path, split: Split) -> DataResult<Table> {
+pub(super) fn open(layout: &Layout, folder: &Path, split: Split, memory_bytes: usize) -> DataResult<Table> {
     let names = files::names(folder, layout.expected)?;
     for sub in layout.parquet {
         let shards = matching(folder, &names, sub, |name| {
@@ -75,7 +75,7 @@ pub(super) fn open(layout: &Layout, folder: &Path, split: Split) -> DataResult<T
         })?;
         if !shards.is_empty() {
             check_complete(folder, split, &shards)?;
-            return parquet::open(layout, &shards);
+            return parquet::open(layout, &shards, memory_bytes);
         }
     }
     let [train, test] = layout.batches;
@@ -144,7 +144,7 @@ fn open_binary(layout: &Layout, batches: &[PathBuf]) -> DataResult<Table> {
         sample_shape: SHAPE.to_vec(),
         targets: Targets::Classes { labels, num_classes: layout.num_classes },
         inputs: RowInputs::Ready(Inputs::Bytes(pixels)),
-        skipped: 0,
+        notes: Vec::new(),
     })
 }
 
@@ -162,6 +162,7 @@ pub(super) fn check_label(path: &Path, row: usize, label: i64, num_classes: usiz
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::testing::MEMORY;
 
     fn record(label: u8, value: u8) -> Vec<u8> {
         let mut record = vec![value; 1 + IMAGE_LEN];
@@ -176,11 +177,11 @@ mod tests {
         std::fs::create_dir(&inner).unwrap();
         std::fs::write(inner.join("data_batch_2.bin"), record(3, 30)).unwrap();
         std::fs::write(inner.join("data_batch_1.bin"), [record(9, 10), record(0, 20)].concat()).unwrap();
-        let table = open(&CIFAR10, folder.path(), Split::Train).unwrap();
+        let table = open(&CIFAR10, folder.path(), Split::Train, MEMORY).unwrap();
         assert_eq!(table.targets, Targets::Classes { labels: vec![9, 0, 3], num_classes: 10 });
         let Inputs::Bytes(pixels) = table.into_inputs(&[0, 1, 2]).unwrap() else { panic!("no bytes") };
         assert_eq!((pixels.len(), pixels[0], pixels[IMAGE_LEN], pixels[2 * IMAGE_LEN]), (3 * IMAGE_LEN, 10, 20, 30));
-        let error = open(&CIFAR10, folder.path(), Split::Test).err().unwrap();
+        let error = open(&CIFAR10, folder.path(), Split::Test, MEMORY).err().unwrap();
         assert!(error.to_string().starts_with("data: no Parquet or binary files of the test split in "));
         assert!(error.hint().unwrap().contains("test_batch.bin"));
     }
@@ -190,7 +191,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = |bytes: &[u8]| {
             std::fs::write(folder.path().join("test_batch.bin"), bytes).unwrap();
-            open(&CIFAR10, folder.path(), Split::Test).err().unwrap().to_string()
+            open(&CIFAR10, folder.path(), Split::Test, MEMORY).err().unwrap().to_string()
         };
         assert!(text(&record(0, 1)[1..]).contains("3072 bytes are no whole number of records of 3073 bytes"));
         assert!(text(&[record(0, 1), record(10, 1)].concat()).ends_with("row 1: label 10 is not a class (0 to 9)"));
@@ -201,7 +202,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("plain_text")).unwrap();
         std::fs::write(folder.path().join("plain_text/train-00001-of-00003.parquet"), "").unwrap();
-        let error = open(&CIFAR10, folder.path(), Split::Train).err().unwrap();
+        let error = open(&CIFAR10, folder.path(), Split::Train, MEMORY).err().unwrap();
         assert!(error.to_string().ends_with("holds 1 of 3 shards of the train split"), "{error}");
     }
 
@@ -211,14 +212,14 @@ mod tests {
         let records = [[&[11, 99][..], &[5; IMAGE_LEN]].concat(), [&[4, 0][..], &[6; IMAGE_LEN]].concat()].concat();
         std::fs::write(folder.path().join("train.bin"), &records).unwrap();
         std::fs::write(folder.path().join("test.bin"), [&[0, 100][..], &[5; IMAGE_LEN]].concat()).unwrap();
-        let table = open(&CIFAR100, folder.path(), Split::Train).unwrap();
+        let table = open(&CIFAR100, folder.path(), Split::Train, MEMORY).unwrap();
         assert_eq!(table.targets, Targets::Classes { labels: vec![99, 0], num_classes: 100 });
         let Inputs::Bytes(pixels) = table.into_inputs(&[1]).unwrap() else { panic!("no bytes") };
         assert_eq!(pixels, [6; IMAGE_LEN]);
-        let error = open(&CIFAR100, folder.path(), Split::Test).err().unwrap().to_string();
+        let error = open(&CIFAR100, folder.path(), Split::Test, MEMORY).err().unwrap().to_string();
         assert!(error.ends_with("row 0: label 100 is not a class (0 to 99)"), "{error}");
         std::fs::write(folder.path().join("test.bin"), record(0, 1)).unwrap();
-        let error = open(&CIFAR100, folder.path(), Split::Test).err().unwrap().to_string();
+        let error = open(&CIFAR100, folder.path(), Split::Test, MEMORY).err().unwrap().to_string();
         assert!(error.ends_with("3073 bytes are no whole number of records of 3074 bytes"), "{error}");
     }
 

@@ -23,8 +23,8 @@ pub struct Dataset {
     pub targets: Targets,
     /// The source's own labels, where label noise or labels of a file took their place; not part of the hash.
     pub clean_labels: Option<Vec<u32>>,
-    /// Broken image files of the split that were left out.
-    pub skipped: usize,
+    /// What is worth saying of how the rows were found: files that were left out.
+    pub notes: Vec<String>,
     /// Whether rows follow one another, as parts of one text: data shards are then blocks of neighbours.
     pub consecutive: bool,
     /// Applied when a batch is made; `None` leaves the values (bytes still become `b / 255`).
@@ -53,7 +53,7 @@ impl Dataset {
         normalisation: Option<Normalisation>,
     ) -> Result<Self> {
         let (input_name, sha256) = ("x".to_owned(), String::new());
-        let (columns, clean_labels, skipped) = (Vec::new(), None, 0);
+        let (columns, clean_labels, notes) = (Vec::new(), None, Vec::new());
         let mut dataset = Self {
             source,
             input_name,
@@ -62,7 +62,7 @@ impl Dataset {
             columns,
             targets,
             clean_labels,
-            skipped,
+            notes,
             consecutive: false,
             normalisation,
             sha256,
@@ -131,7 +131,7 @@ impl Dataset {
             picked = picked.with_columns(self.columns.iter().map(|column| column.take(rows)).collect())?;
         }
         picked.input_name.clone_from(&self.input_name);
-        picked.skipped = self.skipped;
+        picked.notes.clone_from(&self.notes);
         picked.consecutive = self.consecutive;
         picked.clean_labels = self.clean_labels.as_ref().map(|labels| take(labels, rows, 1));
         Ok(picked)

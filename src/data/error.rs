@@ -168,6 +168,16 @@ pub enum DataError {
         /// Bytes there should be.
         announced: u64,
     },
+    /// A file that would take more memory than there is to plan with.
+    #[error("data: {}: {what} would take more than {} MiB", path.display(), memory_bytes >> 20)]
+    Memory {
+        /// The file.
+        path: PathBuf,
+        /// What would not fit.
+        what: &'static str,
+        /// What there is to plan with.
+        memory_bytes: usize,
+    },
     /// Inputs and targets of different lengths.
     #[error("data: {} inputs but {targets} targets in {}", .inputs, path.display())]
     LengthMismatch {
@@ -311,6 +321,7 @@ impl DataError {
             Self::Corrupt { .. } | Self::WrongSize { .. } => {
                 "the file may be incomplete: compare its size or checksum with the original's".to_string()
             }
+            Self::Memory { .. } => "raise --memory where the file is meant to be so large".to_string(),
             Self::LengthMismatch { .. } => "inputs and targets need the same number of rows".to_string(),
             Self::NoColumn { .. } => {
                 "expected the layout of the Hugging Face data set: `img` (struct with `bytes`) and `label`, for CIFAR-100 \

@@ -59,7 +59,7 @@ pub(super) fn open(options: &GlyphOptions, split: Split) -> DataResult<Table> {
         sample_shape: vec![1, SIDE, SIDE],
         targets: Targets::Classes { labels, num_classes: NUM_CLASSES },
         inputs: RowInputs::Glyphs(options.clone(), split),
-        skipped: 0,
+        notes: Vec::new(),
     })
 }
 

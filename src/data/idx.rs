@@ -13,8 +13,8 @@ const EXPECTED: &str = "MNIST's files, such as `train-images-idx3-ubyte.gz`, `tr
                         `t10k-images-idx3-ubyte.gz`, `t10k-labels-idx1-ubyte.gz`, gzipped or not";
 
 /// Opens `train-images-idx3-ubyte[.gz]` and its labels (`t10k-…` for the test split) in `folder`; the spelling
-/// `train-images.idx3-ubyte` is read too. A plain file wins over a gzipped one.
-pub(super) fn open(folder: &Path, split: Split) -> DataResult<Table> {
+/// `train-images.idx3-ubyte` is read too. A plain file wins over a gzipped one, which unpacks to at most `memory_bytes`.
+pub(super) fn open(folder: &Path, split: Split, memory_bytes: usize) -> DataResult<Table> {
     let names = files::names(folder, EXPECTED)?;
     let prefix = match split {
         Split::Train => "train",
@@ -22,8 +22,8 @@ pub(super) fn open(folder: &Path, split: Split) -> DataResult<Table> {
     };
     let images_path = find(folder, &names, prefix, "images", 3)?;
     let labels_path = find(folder, &names, prefix, "labels", 1)?;
-    let (sizes, pixels) = read::<3>(&images_path)?;
-    let ([num_labels], labels) = read::<1>(&labels_path)?;
+    let (sizes, pixels) = read::<3>(&images_path, memory_bytes)?;
+    let ([num_labels], labels) = read::<1>(&labels_path, memory_bytes)?;
     let [num_images, height, width] = sizes;
     if num_images != num_labels {
         return Err(DataError::LengthMismatch { path: folder.to_path_buf(), inputs: num_images, targets: num_labels });
@@ -41,7 +41,7 @@ pub(super) fn open(folder: &Path, split: Split) -> DataResult<Table> {
         sample_shape: vec![1, height, width],
         targets: Targets::Classes { labels: labels.into_iter().map(u32::from).collect(), num_classes: NUM_CLASSES },
         inputs: RowInputs::Ready(Inputs::Bytes(pixels)),
-        skipped: 0,
+        notes: Vec::new(),
     })
 }
 
@@ -59,17 +59,22 @@ fn find(folder: &Path, names: &[String], prefix: &str, kind: &str, dims: usize) 
 }
 
 /// Sizes and bytes of a file of `DIMS` dimensions, all of them there and nothing behind them.
-fn read<const DIMS: usize>(path: &Path) -> DataResult<([usize; DIMS], Vec<u8>)> {
+fn read<const DIMS: usize>(path: &Path, memory_bytes: usize) -> DataResult<([usize; DIMS], Vec<u8>)> {
     let file = files::read(path, EXPECTED)?;
     // What a file is shows in its first two bytes; its name may say otherwise.
     if file.starts_with(&[0x1f, 0x8b]) {
-        parse(path, MultiGzDecoder::new(file.as_slice()))
+        parse(path, MultiGzDecoder::new(file.as_slice()), memory_bytes)
     } else {
-        parse(path, file.as_slice())
+        parse(path, file.as_slice(), usize::MAX)
     }
 }
 
-fn parse<const DIMS: usize>(path: &Path, mut reader: impl Read) -> DataResult<([usize; DIMS], Vec<u8>)> {
+/// The content behind `reader`, of at most `memory_bytes`.
+fn parse<const DIMS: usize>(
+    path: &Path,
+    mut reader: impl Read,
+    memory_bytes: usize,
+) -> DataResult<([usize; DIMS], Vec<u8>)> {
     let unreadable = |error: std::io::Error| corrupt::<DIMS>(path, error.to_string());
     let mut word = || -> DataResult<u32> {
         let mut bytes = [0; 4];
@@ -91,6 +96,10 @@ fn parse<const DIMS: usize>(path: &Path, mut reader: impl Read) -> DataResult<([
         .and_then(|length| length.checked_add(header + 1))
         .ok_or_else(|| corrupt::<DIMS>(path, format!("its sizes {sizes:?} are beyond any file")))?
         - 1;
+    if announced > memory_bytes as u64 {
+        let path = path.to_path_buf();
+        return Err(DataError::Memory { path, what: "what its header announces", memory_bytes });
+    }
     // One byte more than announced shows whether there is more; the buffer grows with what is really there.
     let mut bytes = Vec::new();
     reader.take(announced - header + 1).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -133,7 +142,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("train-images-idx3-ubyte"), images).unwrap();
         std::fs::write(folder.path().join("train-labels.idx1-ubyte.gz"), labels).unwrap();
-        open(folder.path(), Split::Train)
+        open(folder.path(), Split::Train, 1 << 16)
     }
 
     #[test]
@@ -157,9 +166,11 @@ mod tests {
         assert!(text(&images, b"").contains("train-labels.idx1-ubyte.gz is damaged"));
         let huge = [0x0803, u32::MAX, u32::MAX, u32::MAX].into_iter().flat_map(u32::to_be_bytes).collect::<Vec<_>>();
         assert!(text(&huge, &labels).contains("beyond any file"));
+        let large = gzip(&[0x0803, 1 << 16, 2, 3].into_iter().flat_map(u32::to_be_bytes).collect::<Vec<_>>());
+        assert!(text(&large, &labels).ends_with("what its header announces would take more than 0 MiB"));
         let wrong_label = [&labels[..12], &[11]].concat();
         assert!(text(&images, &wrong_label).ends_with("row 4: label 11 is not a class (0 to 9)"));
-        let nothing = open(tempfile::tempdir().unwrap().path(), Split::Test).err().unwrap();
+        let nothing = open(tempfile::tempdir().unwrap().path(), Split::Test, 1 << 16).err().unwrap();
         assert!(nothing.to_string().starts_with("data: no t10k-images-idx3-ubyte in "));
     }
 

@@ -22,6 +22,14 @@ pub(super) struct InstanceNoise {
 }
 
 impl InstanceNoise {
+    /// Bytes that [`InstanceNoise::apply`] takes for samples of `sample_len` values: a matrix and scores per thread, and the
+    /// places of each class.
+    pub(super) fn memory_bytes(&self, sample_len: usize) -> usize {
+        let matrix = self.num_classes.saturating_mul(sample_len.saturating_mul(size_of::<f32>()) + size_of::<f64>());
+        let places = self.num_classes.saturating_mul(size_of::<Vec<usize>>());
+        matrix.saturating_mul(rayon::current_num_threads()).saturating_add(places)
+    }
+
     /// Makes labels wrong in place. `rows` are the labels' rows in the split, `inputs` their values: a label depends on no
     /// other row. Floats are taken as they are, bytes divided by 255.
     ///

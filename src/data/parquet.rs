@@ -1,18 +1,19 @@
 //! Parquet files as Hugging Face stores images: `img` with the bytes of an image file, and a label.
 
-use std::fs::File;
-use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use image::{ColorType, ImageDecoder, ImageReader};
-use polars::prelude::{BinaryChunked, DataFrame, DataType, ParquetReader, PolarsResult, SerReader};
+use image::{ColorType, ImageDecoder};
+use polars::prelude::{BinaryChunked, DataFrame, DataType, PolarsResult};
 use rayon::prelude::*;
 
 use super::cifar::{IMAGE_LEN, Layout, SHAPE, check_label};
+use super::images::{contained, decoder};
 use super::table::{RowInputs, Table};
 use super::{DataError, DataResult, Targets};
-use crate::input;
+use crate::parquet;
+
+/// What decoding an image of 32x32 pixels may take.
+const MOST_BYTES: usize = 1 << 20;
 
 /// Image files of several shards, decoded when asked for.
 pub(super) struct EncodedImages {
@@ -25,12 +26,13 @@ struct Shard {
     images: BinaryChunked,
 }
 
-/// Reads labels and encoded images of all shards, in the given order.
-pub(super) fn open(layout: &Layout, paths: &[PathBuf]) -> DataResult<Table> {
+/// Reads labels and encoded images of all shards, in the given order; they unpack to at most `memory_bytes`.
+pub(super) fn open(layout: &Layout, paths: &[PathBuf], memory_bytes: usize) -> DataResult<Table> {
     let (mut labels, mut shards) = (Vec::new(), Vec::new());
+    let mut left = memory_bytes;
     for path in paths {
-        // Every row has an image of its own, so there are fewer rows than bytes.
-        let frame = read(path, 1)?;
+        let frame = read(path, left)?;
+        left = left.saturating_sub(frame.estimated_size());
         for (row, label) in integers(path, &frame, layout.label)?.into_iter().enumerate() {
             labels.push(check_label(path, row, label, layout.num_classes)?);
         }
@@ -42,14 +44,17 @@ pub(super) fn open(layout: &Layout, paths: &[PathBuf]) -> DataResult<Table> {
         sample_shape: SHAPE.to_vec(),
         targets: Targets::Classes { labels, num_classes: layout.num_classes },
         inputs: RowInputs::Encoded(EncodedImages { shards }),
-        skipped: 0,
+        notes: Vec::new(),
     })
 }
 
 /// The values of integer columns.
-pub(super) fn read_integers<const N: usize>(path: &Path, columns: [&'static str; N]) -> DataResult<[Vec<i64>; N]> {
-    // A column of few values takes a few bits per row.
-    let frame = read(path, 64)?;
+pub(super) fn read_integers<const N: usize>(
+    path: &Path,
+    columns: [&'static str; N],
+    memory_bytes: usize,
+) -> DataResult<[Vec<i64>; N]> {
+    let frame = read(path, memory_bytes)?;
     let mut values = std::array::from_fn(|_| Vec::new());
     for (values, column) in values.iter_mut().zip(columns) {
         *values = integers(path, &frame, column)?;
@@ -57,43 +62,17 @@ pub(super) fn read_integers<const N: usize>(path: &Path, columns: [&'static str;
     Ok(values)
 }
 
-/// The whole file, which has no more than `density` rows per byte.
-fn read(path: &Path, density: u64) -> DataResult<DataFrame> {
-    let io = |source| DataError::Io { path: path.to_path_buf(), source };
-    let file = input::open(path).map_err(io)?;
-    let length = file.metadata().map_err(io)?.len();
-    let damaged = |reason| DataError::Corrupt { path: path.to_path_buf(), kind: "a Parquet file", reason };
-    let read = || {
-        let mut reader = ParquetReader::new(file);
-        check_sizes(&mut reader, length, density)?;
-        reader.finish().map_err(|error| error.to_string())
-    };
-    // On some damaged files the reader panics instead of returning an error.
-    match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(frame) => frame.map_err(damaged),
-        Err(_) => Err(damaged("its pages cannot be decoded".to_string())),
-    }
-}
-
-/// Checks the sizes that the footer announces against the file's `length`: the reader reserves memory by them, and
-/// a reservation beyond all bounds ends the program. (Damage within a page header, a few bytes per megabyte, can still
-/// do that.)
-fn check_sizes(reader: &mut ParquetReader<File>, length: u64, density: u64) -> Result<(), String> {
-    let metadata = reader.get_metadata().map_err(|error| error.to_string())?;
-    let most = length.saturating_mul(density);
-    let mut too_large = metadata.num_rows as u64 > most;
-    for group in &metadata.row_groups {
-        too_large |= group.num_rows() as u64 > most;
-        for column in group.parquet_columns() {
-            let (count, range) = (column.num_values(), column.byte_range());
-            too_large |= range.end > length || u64::try_from(count).is_ok_and(|count| count > most) || count < 0;
+/// The whole file, unpacked within the memory.
+fn read(path: &Path, memory_bytes: usize) -> DataResult<DataFrame> {
+    let contents = parquet::read(path, memory_bytes as u64).map_err(|fault| {
+        let path = path.to_path_buf();
+        match fault {
+            parquet::Fault::Io(source) => DataError::Io { path, source },
+            parquet::Fault::Damaged(reason) => DataError::Corrupt { path, kind: "a Parquet file", reason },
+            parquet::Fault::TooLarge { .. } => DataError::Memory { path, what: "its unpacked pages", memory_bytes },
         }
-    }
-    let counted: usize = metadata.row_groups.iter().fold(0, |sum, group| sum.saturating_add(group.num_rows()));
-    match too_large || counted != metadata.num_rows {
-        true => Err("its footer announces more data than the file has".to_string()),
-        false => Ok(()),
-    }
+    })?;
+    Ok(contents.frame)
 }
 
 fn integers(path: &Path, frame: &DataFrame, name: &'static str) -> DataResult<Vec<i64>> {
@@ -140,7 +119,7 @@ impl EncodedImages {
             if row < shard.images.len() {
                 let file = shard.images.get(row).ok_or_else(|| "there is no image".to_string());
                 return file
-                    .and_then(|file| decode_image(file, out))
+                    .and_then(|file| contained(|| decode_image(file, out)))
                     .map_err(|reason| image_error(&shard.path, row, reason));
             }
             row -= shard.images.len();
@@ -151,16 +130,15 @@ impl EncodedImages {
 
 /// Decodes a 32x32 RGB image file into `[3, 32, 32]`; the error says what is wrong.
 fn decode_image(file: &[u8], out: &mut [u8]) -> Result<(), String> {
-    let unreadable = |error: image::ImageError| error.to_string();
-    let reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|error| error.to_string())?;
-    let decoder = reader.into_decoder().map_err(unreadable)?;
+    let format = image::guess_format(file).map_err(|error| error.to_string())?;
+    let decoder = decoder(file, format, MOST_BYTES)?;
     let (size, colour) = (decoder.dimensions(), decoder.color_type());
     // Before decoding, so that a small file cannot ask for a huge image.
     if size != (SHAPE[2] as u32, SHAPE[1] as u32) || colour != ColorType::Rgb8 {
         return Err(format!("the image is {}x{} of type {colour:?}, not 32x32 of type Rgb8", size.0, size.1));
     }
     let mut interleaved = [0; IMAGE_LEN];
-    decoder.read_image(&mut interleaved).map_err(unreadable)?;
+    decoder.read_image(&mut interleaved).map_err(|error| error.to_string())?;
     let plane = IMAGE_LEN / 3;
     for (place, pixel) in interleaved.chunks_exact(3).enumerate() {
         for (channel, &value) in pixel.iter().enumerate() {
@@ -178,10 +156,11 @@ fn image_error(path: &Path, row: usize, reason: String) -> DataError {
 mod tests {
     use super::*;
     use crate::data::cifar::{CIFAR10, CIFAR100};
-    use crate::data::testing::{damaged, shared_data};
+    use crate::data::testing::{MEMORY, damaged, shared_data};
     use crate::data::{DataSpec, Dataset, Inputs, RowRange, Source, Split, cifar};
     use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
     use polars::prelude::{Column, IntoColumn, NamedFrom, ParquetWriter, Series, StructChunked};
+    use std::fs::File;
 
     fn png(side: u32, seed: u8) -> Vec<u8> {
         let pixels: Vec<u8> = (0..side * side * 3).map(|i| (i as u8).wrapping_mul(seed)).collect();
@@ -208,7 +187,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write(&folder.path().join("train-00000-of-00002.parquet"), &[png(32, 1), png(16, 1)], &[3, 9]);
         write(&folder.path().join("train-00001-of-00002.parquet"), &[png(32, 7), b"no image".to_vec()], &[0, 1]);
-        let open = || cifar::open(&CIFAR10, folder.path(), Split::Train).unwrap();
+        let open = || cifar::open(&CIFAR10, folder.path(), Split::Train, MEMORY).unwrap();
         assert_eq!(open().targets, Targets::Classes { labels: vec![3, 9, 0, 1], num_classes: 10 });
         let Inputs::Bytes(pixels) = open().into_inputs(&[2, 0]).unwrap() else { panic!("no bytes") };
         // Byte i of channel c is byte 3 i + c of the interleaved image.
@@ -224,7 +203,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test-0.parquet");
         write(&path, &[png(32, 1)], &[-1]);
-        let text = || open(&CIFAR10, std::slice::from_ref(&path)).err().unwrap().to_string();
+        let text = || open(&CIFAR10, std::slice::from_ref(&path), MEMORY).err().unwrap().to_string();
         assert!(text().ends_with("row 0: label -1 is not a class (0 to 9)"));
         let mut frame = DataFrame::new(1, vec![Column::new("image".into(), [1i64])]).unwrap();
         ParquetWriter::new(File::create(&path).unwrap()).finish(&mut frame).unwrap();
@@ -238,9 +217,9 @@ mod tests {
         let path = folder.path().join("cifar100/train-00000-of-00001.parquet");
         let labels = vec![Column::new("fine_label".into(), [99i64]), Column::new("coarse_label".into(), [13i64])];
         write_labels(&path, &[png(32, 1)], labels);
-        let table = cifar::open(&CIFAR100, folder.path(), Split::Train).unwrap();
+        let table = cifar::open(&CIFAR100, folder.path(), Split::Train, MEMORY).unwrap();
         assert_eq!(table.targets, Targets::Classes { labels: vec![99], num_classes: 100 });
-        let text = open(&CIFAR10, std::slice::from_ref(&path)).err().unwrap();
+        let text = open(&CIFAR10, std::slice::from_ref(&path), MEMORY).err().unwrap();
         assert!(text.to_string().contains("has no column `label: integer`; its columns are `img`: struct"), "{text}");
         assert!(text.hint().unwrap().contains("`fine_label`"));
     }
@@ -252,13 +231,13 @@ mod tests {
         write(&path, &[png(32, 1), png(32, 2)], &[3, 4]);
         for bytes in damaged(&std::fs::read(&path).unwrap()) {
             std::fs::write(&path, bytes).unwrap();
-            if let Ok(table) = open(&CIFAR10, std::slice::from_ref(&path)) {
+            if let Ok(table) = open(&CIFAR10, std::slice::from_ref(&path), MEMORY) {
                 let rows: Vec<usize> = (0..table.targets.len()).collect();
                 let _ = table.into_inputs(&rows);
             }
         }
         for file in damaged(&png(32, 3)) {
-            let _ = decode_image(&file, &mut [0; IMAGE_LEN]);
+            let _ = contained(|| decode_image(&file, &mut [0; IMAGE_LEN]));
         }
     }
 

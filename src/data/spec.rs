@@ -14,6 +14,7 @@ use super::{
     Split, Subset, Targets, TokenFile, cifar, glyphs, idx, tensors,
 };
 use crate::Result;
+use crate::kernels::DEFAULT_MEMORY;
 use crate::random::{Purpose, substream};
 
 /// How values are normalised.
@@ -135,32 +136,40 @@ impl DataSpec {
     /// Rows that [`DataSpec::load`] would give.
     ///
     /// # Errors
-    /// As [`DataSpec::load`], as far as files need to be opened for counting.
-    pub fn num_rows(&self) -> Result<usize> {
+    /// As [`DataSpec::load_within`], as far as files need to be opened for counting.
+    pub fn num_rows(&self, memory_bytes: usize) -> Result<usize> {
         if let Source::Tokens(tokens) = &self.source {
             return Ok(self.select(tokens.num_rows()?)?.len());
         }
-        let table = self.open()?;
+        let table = self.open(memory_bytes)?;
         Ok(self.select(table.targets.len())?.len())
+    }
+
+    /// [`DataSpec::load_within`] as much memory as a computation plans with by default.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load(&self) -> Result<Dataset> {
+        self.load_within(DEFAULT_MEMORY)
     }
 
     /// Reads the rows. Only the images of selected rows are drawn or decoded.
     ///
     /// # Errors
     /// [`DataError`]: files that are missing, damaged or of another kind; rows that do not exist; label noise on
-    /// real targets; labels that do not fit.
-    pub fn load(&self) -> Result<Dataset> {
+    /// real targets; labels that do not fit; files that unpack to more than `memory_bytes`.
+    pub fn load_within(&self, memory_bytes: usize) -> Result<Dataset> {
         if let Source::Tokens(tokens) = &self.source {
             return self.load_tokens(tokens);
         }
-        let mut table = self.open()?;
+        let mut table = self.open(memory_bytes)?;
         let num_rows = table.targets.len();
         if num_rows == 0 {
             return Err(DataError::NoRows { source_name: self.source.to_string() }.into());
         }
-        let skipped = table.skipped;
+        let notes = std::mem::take(&mut table.notes);
         let (more, input_name) = (std::mem::take(&mut table.more), table.input_name.take());
-        let clean = self.replace_labels(&mut table.targets)?;
+        let clean = self.replace_labels(&mut table.targets, memory_bytes)?;
         let rows = self.select(num_rows)?;
         let (sample_shape, mut targets) = (table.sample_shape.clone(), table.targets.take(&rows));
         let inputs = table.into_inputs(&rows)?;
@@ -168,7 +177,13 @@ impl DataSpec {
             (self.noise, &mut targets)
         {
             let (seed, split, num_classes) = (self.noise_seed, self.split, *num_classes);
-            InstanceNoise { fraction, seed, split, num_classes }.apply(labels, &inputs, &rows)?;
+            let noise = InstanceNoise { fraction, seed, split, num_classes };
+            if noise.memory_bytes(sample_shape.iter().product()) > memory_bytes {
+                let (path, what) =
+                    (self.source.to_string().into(), "noise that depends on the image, for so many classes,");
+                return Err(DataError::Memory { path, what, memory_bytes }.into());
+            }
+            noise.apply(labels, &inputs, &rows)?;
         }
         let mut data = Dataset::new(self.source.to_string(), sample_shape, inputs, targets, self.normalisation())?;
         if !more.is_empty() {
@@ -176,7 +191,7 @@ impl DataSpec {
         }
         data.input_name = input_name.unwrap_or(data.input_name);
         data.clean_labels = clean.map(|labels| take(&labels, &rows, 1));
-        data.skipped = skipped;
+        data.notes = notes;
         Ok(data)
     }
 
@@ -202,15 +217,16 @@ impl DataSpec {
     }
 
     /// All rows of the split, images not yet drawn or decoded.
-    fn open(&self) -> DataResult<Table> {
+    fn open(&self, memory_bytes: usize) -> DataResult<Table> {
         match &self.source {
             Source::Glyphs => glyphs::open(&self.glyphs, self.split),
-            Source::Mnist(folder) => idx::open(folder, self.split),
-            Source::Cifar10(folder) => cifar::open(&cifar::CIFAR10, folder, self.split),
-            Source::Cifar100(folder) => cifar::open(&cifar::CIFAR100, folder, self.split),
+            Source::Mnist(folder) => idx::open(folder, self.split, memory_bytes),
+            Source::Cifar10(folder) => cifar::open(&cifar::CIFAR10, folder, self.split, memory_bytes),
+            Source::Cifar100(folder) => cifar::open(&cifar::CIFAR100, folder, self.split, memory_bytes),
             Source::Images(folder) => {
                 let size = self.image_size.unwrap_or(images::DEFAULT_SIZE);
-                images::open(folder, self.split, &ImageOptions { size, skip_broken: self.skip_broken })
+                let options = ImageOptions { size, skip_broken: self.skip_broken, memory_bytes };
+                images::open(folder, self.split, &options)
             }
             Source::Tensors(file) => match self.split {
                 Split::Train => tensors::open(file),
@@ -229,7 +245,7 @@ impl DataSpec {
     }
 
     /// Puts labels of a file and label noise in place of the source's own labels, which it returns where it did.
-    fn replace_labels(&self, targets: &mut Targets) -> DataResult<Option<Vec<u32>>> {
+    fn replace_labels(&self, targets: &mut Targets, memory_bytes: usize) -> DataResult<Option<Vec<u32>>> {
         let source = self.labels.as_ref().filter(|_| self.split == Split::Train);
         if source.is_none() && self.noise.is_none() {
             return Ok(None);
@@ -243,7 +259,7 @@ impl DataSpec {
         };
         let clean = labels.clone();
         if let Some(source) = source {
-            *labels = source.read(&self.source, &clean, num_classes)?;
+            *labels = source.read(&self.source, &clean, num_classes, memory_bytes)?;
         }
         if let Some(noise) = self.noise {
             if num_classes < 2 {

@@ -14,8 +14,8 @@ pub(super) struct Table {
     pub(super) input_name: Option<String>,
     /// Inputs beside the first.
     pub(super) more: Vec<Column>,
-    /// Broken image files that were left out.
-    pub(super) skipped: usize,
+    /// What was left out, in words.
+    pub(super) notes: Vec<String>,
 }
 
 /// Where the inputs of a row come from.

@@ -46,7 +46,7 @@ fn table(path: &Path, tensors: &BTreeMap<String, TensorView<'_>>) -> DataResult<
         inputs: RowInputs::Ready(inputs),
         input_name: Some(x.name.into()),
         more,
-        skipped: 0,
+        notes: Vec::new(),
     })
 }
 
@@ -87,7 +87,7 @@ impl<'a> Named<'a> {
         match self.view.dtype() {
             Dtype::U8 => Ok(Inputs::Bytes(self.view.data().to_vec())),
             Dtype::F64 => Ok(Inputs::Float64(self.finite(self.numbers(f64::from_le_bytes))?)),
-            _ if self.integers().is_some() => Ok(Inputs::Whole(self.whole()?)),
+            _ if self.is_whole() => Ok(Inputs::Whole(self.whole()?)),
             _ => Ok(Inputs::Float32(self.finite(self.floats().ok_or_else(|| self.wrong(expected))?)?)),
         }
     }
@@ -98,8 +98,9 @@ impl<'a> Named<'a> {
         if sample_shape.contains(&0) {
             return Err(self.wrong(expected));
         }
-        if let Some(labels) = self.integers() {
-            return if sample_shape.is_empty() { self.classes(&labels) } else { self.tokens() };
+        if self.is_whole() {
+            let labels = self.whole()?;
+            return Ok(if sample_shape.is_empty() { classes(labels) } else { tokens(labels, sample_shape) });
         }
         let values = self.reals().ok_or_else(|| self.wrong(expected))?;
         Ok(Targets::Values { values: self.finite(values)?, sample_shape: sample_shape.to_vec() })
@@ -109,32 +110,9 @@ impl<'a> Named<'a> {
     fn reals(&self) -> Option<Vec<f64>> {
         match self.view.dtype() {
             Dtype::F64 => Some(self.numbers(f64::from_le_bytes)),
-            _ => match self.integers() {
-                Some(values) => Some(values.into_iter().map(|value| value as f64).collect()),
-                None => Some(self.floats()?.into_iter().map(f64::from).collect()),
-            },
+            _ if self.is_whole() => Some(self.whole().ok()?.into_iter().map(|value| value as f64).collect()),
+            _ => Some(self.floats()?.into_iter().map(f64::from).collect()),
         }
-    }
-
-    /// Whole numbers that fit 64 bits.
-    fn whole(&self) -> DataResult<Vec<i64>> {
-        let fits = |value: i128| i64::try_from(value).map_err(|_| self.wrong("whole numbers below 2^63"));
-        self.integers().unwrap_or_default().into_iter().map(fits).collect()
-    }
-
-    /// Several labels for each row, or labels of which some are no classes.
-    fn tokens(&self) -> DataResult<Targets> {
-        let (labels, sample_shape) = (self.whole()?, self.view.shape()[1..].to_vec());
-        let num_classes = labels.iter().max().map_or(0, |&largest| largest.max(-1).saturating_add(1) as usize);
-        Ok(Targets::Tokens { labels, sample_shape, num_classes })
-    }
-
-    fn classes(&self, stored: &[i128]) -> DataResult<Targets> {
-        let Ok(labels) = stored.iter().map(|&label| u32::try_from(label)).collect::<Result<Vec<_>, _>>() else {
-            return self.tokens();
-        };
-        let num_classes = labels.iter().max().map_or(0, |&largest| largest as usize + 1);
-        Ok(Targets::Classes { labels, num_classes })
     }
 
     /// All entries, read with `convert` from their little-endian bytes.
@@ -142,18 +120,27 @@ impl<'a> Named<'a> {
         self.view.data().as_chunks().0.iter().map(|&bytes| convert(bytes)).collect()
     }
 
-    /// Entries of an integer tensor.
-    fn integers(&self) -> Option<Vec<i128>> {
-        Some(match self.view.dtype() {
+    fn is_whole(&self) -> bool {
+        use Dtype::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
+        [BOOL, U8, I8, U16, I16, U32, I32, U64, I64].contains(&self.view.dtype())
+    }
+
+    /// Whole numbers that fit 64 bits.
+    fn whole(&self) -> DataResult<Vec<i64>> {
+        let too_large = || self.wrong("whole numbers below 2^63");
+        Ok(match self.view.dtype() {
             Dtype::U8 | Dtype::BOOL => self.numbers(|bytes| u8::from_le_bytes(bytes).into()),
             Dtype::I8 => self.numbers(|bytes| i8::from_le_bytes(bytes).into()),
             Dtype::U16 => self.numbers(|bytes| u16::from_le_bytes(bytes).into()),
             Dtype::I16 => self.numbers(|bytes| i16::from_le_bytes(bytes).into()),
             Dtype::U32 => self.numbers(|bytes| u32::from_le_bytes(bytes).into()),
             Dtype::I32 => self.numbers(|bytes| i32::from_le_bytes(bytes).into()),
-            Dtype::U64 => self.numbers(|bytes| u64::from_le_bytes(bytes).into()),
-            Dtype::I64 => self.numbers(|bytes| i64::from_le_bytes(bytes).into()),
-            _ => return None,
+            Dtype::I64 => self.numbers(i64::from_le_bytes),
+            _ => {
+                let entries = self.view.data().as_chunks().0.iter();
+                let fits = |&bytes: &[u8; 8]| i64::try_from(u64::from_le_bytes(bytes)).map_err(|_| too_large());
+                entries.map(fits).collect::<DataResult<_>>()?
+            }
         })
     }
 
@@ -192,6 +179,22 @@ impl<'a> Named<'a> {
             shape: self.view.shape().to_vec(),
             expected,
         }
+    }
+}
+
+/// Several labels for each row, or labels of which some are no classes.
+fn tokens(labels: Vec<i64>, sample_shape: &[usize]) -> Targets {
+    let num_classes = labels.iter().max().map_or(0, |&largest| largest.max(-1).saturating_add(1) as usize);
+    Targets::Tokens { labels, sample_shape: sample_shape.to_vec(), num_classes }
+}
+
+fn classes(labels: Vec<i64>) -> Targets {
+    match labels.iter().map(|&label| u32::try_from(label)).collect::<Result<Vec<_>, _>>() {
+        Ok(labels) => {
+            let num_classes = labels.iter().max().map_or(0, |&largest| largest as usize + 1);
+            Targets::Classes { labels, num_classes }
+        }
+        Err(_) => tokens(labels, &[]),
     }
 }
 

@@ -7,6 +7,9 @@ use rand::Rng;
 use super::draw::below;
 use crate::random::{Purpose, stream};
 
+/// More memory than any test needs.
+pub(super) const MEMORY: usize = 1 << 30;
+
 /// The bytes cut short at every length (at most 200 of them), and with up to four bytes replaced at random.
 pub(crate) fn damaged(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let mut rng = stream(bytes.len() as u64, Purpose::Check);

@@ -1,6 +1,6 @@
 //! The experiment file: what it may hold, and how a profile changes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
@@ -73,6 +73,11 @@ pub struct Experiment {
     pub(super) axes: Vec<Axis>,
     pub(super) variants: Vec<Variant>,
 }
+
+/// Most cells of an experiment.
+const MOST_CELLS: usize = 10_000;
+/// Most axes of a grid, and most entries of an option that is a list.
+const MOST_ITEMS: usize = 1_000;
 
 const KEYS: [&str; 11] =
     ["name", "seeds", "steps", "train", "analyze", "sharpness", "langevin", "compare", "grid", "variant", "profile"];
@@ -151,12 +156,15 @@ impl Reader<'_> {
         let axes = self.axes(table.get("grid"), "grid", &steps)?;
         let variants = self.variants(table.get("variant"), &axes, &steps)?;
         let own = variants.iter().flat_map(|variant| &variant.axes);
-        axes.iter().chain(own).try_for_each(|axis| self.is_used(axis, &table))?;
+        let text = Value::Table(table.clone()).to_string();
+        axes.iter().chain(own).try_for_each(|axis| self.is_used(axis, &text))?;
+        let seeds = self.seeds(table.get("seeds"))?;
+        self.check_cells(&axes, &variants, seeds.len())?;
         Ok(Experiment {
             path: self.path.into(),
             profile,
             name: self.name(table.get("name"), "name")?,
-            seeds: self.seeds(table.get("seeds"))?,
+            seeds,
             compare: self.options(&table, "compare", "compare")?,
             steps,
             base,
@@ -164,6 +172,20 @@ impl Reader<'_> {
             variants,
             table,
         })
+    }
+
+    /// Counts the cells before any is made.
+    fn check_cells(&self, axes: &[Axis], variants: &[Variant], seeds: usize) -> Read<()> {
+        let product = |axes: &[Axis]| axes.iter().try_fold(1usize, |count, axis| count.checked_mul(axis.values.len()));
+        let cells = |variant: &Variant| product(axes)?.checked_mul(product(&variant.axes)?)?.checked_mul(seeds);
+        let count = variants.iter().try_fold(0usize, |sum, variant| sum.checked_add(cells(variant)?));
+        match count {
+            Some(count) if count <= MOST_CELLS => Ok(()),
+            count => {
+                let count = count.map_or("more cells than can be counted".to_owned(), |count| format!("{count} cells"));
+                Err(self.wrong("grid", format!("with variants and seeds makes {count}, more than {MOST_CELLS}")))
+            }
+        }
     }
 
     fn wrong(&self, key: &str, reason: impl Into<String>) -> ExperimentError {
@@ -222,8 +244,14 @@ impl Reader<'_> {
     fn array<'a>(&self, value: &'a Value, key: &str) -> Read<&'a [Value]> {
         let items = value.as_array().filter(|items| !items.is_empty());
         let items = items.ok_or_else(|| self.wrong(key, "must be a list with at least one entry"))?;
-        match items.iter().enumerate().find(|(index, item)| items[..*index].contains(item)) {
-            Some((_, item)) => Err(self.wrong(key, format!("holds {item} twice"))),
+        if items.len() > MOST_CELLS {
+            return Err(
+                self.wrong(key, format!("has {} entries: an experiment has {MOST_CELLS} cells at most", items.len()))
+            );
+        }
+        let mut seen = HashSet::new();
+        match items.iter().find(|item| !seen.insert(item.to_string())) {
+            Some(item) => Err(self.wrong(key, format!("holds {item} twice"))),
             None => Ok(items),
         }
     }
@@ -284,6 +312,9 @@ impl Reader<'_> {
 
     fn plain(&self, value: &Value, at: &str) -> Read<()> {
         match value {
+            Value::Array(items) if items.len() > MOST_ITEMS => {
+                Err(self.wrong(at, format!("has {} entries, more than {MOST_ITEMS}", items.len())))
+            }
             Value::Array(items) if items.iter().any(|item| item.is_array() || item.is_table()) => {
                 Err(self.wrong(at, "must be a list of numbers or texts"))
             }

@@ -1,5 +1,6 @@
 //! Which folders a grid needs: one for each training, with the analyses of its checkpoint in it.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -90,17 +91,17 @@ impl Plan {
     ) -> Result<Self> {
         let present = names_in(folder);
         let mut plan = Self { folder: folder.into(), cells: Vec::new(), runs: Vec::new() };
-        let mut hashes: Vec<String> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
         for cell in experiment.cells() {
             let resolved = resolve(&cell)?;
             let hash = identity(&resolved.first().map_or(Value::Null, |step| step.configuration.clone()));
-            let run = hashes.iter().position(|other| *other == hash).unwrap_or_else(|| {
+            let run = places.get(&hash).copied().unwrap_or_else(|| {
                 let ending = format!("-{hash}");
                 let name = present.iter().find(|name| name.ends_with(&ending)).cloned();
                 let name = name.unwrap_or_else(|| {
                     file_name(&cell.label(&experiment.steps[..experiment.steps.len().min(1)])) + &ending
                 });
-                hashes.push(hash);
+                places.insert(hash, plan.runs.len());
                 plan.runs.push(Run { folder: folder.join(&name), name, steps: Vec::new() });
                 plan.runs.len() - 1
             });

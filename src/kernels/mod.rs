@@ -34,7 +34,7 @@ pub use conv::ConvGeometry;
 pub use element::Element;
 pub use linear::Linear;
 pub use matmul::MatMul;
-pub use memory::keep_freed_memory;
+pub use memory::{DEFAULT_MEMORY, keep_freed_memory};
 pub use pointwise::Pointwise;
 pub use pool::{PoolGeometry, max_pool_indices};
 

@@ -1,5 +1,7 @@
 //! How much of the machine an objective may use.
 
+use crate::kernels::DEFAULT_MEMORY;
+
 /// How much of the machine a computation may use. Threads change no bit of any result; memory decides micro-batches and
 /// pieces of sums, and so the last digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +15,6 @@ pub struct Execution {
 impl Default for Execution {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, memory_bytes: 2 << 30 }
+        Self { threads, memory_bytes: DEFAULT_MEMORY }
     }
 }

@@ -4,11 +4,11 @@ use std::fmt;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Objective, SampleCost};
+use super::{Objective, ObjectiveError, SampleCost};
 use crate::Result;
 use crate::autodiff::{Saved, Tape};
 use crate::data::{Batch, DataError};
-use crate::program::{BatchNormMode, Mode, Place, Start};
+use crate::program::{BatchNormMode, Inferred, Mode, Place, Start};
 
 /// The operation through which the loss of a row depends on other rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,15 +35,16 @@ impl Objective<'_> {
         if self.data.is_empty() {
             return Err(DataError::NoRows { source_name: self.data.source.clone() }.into());
         }
-        let space = self.network.space();
+        let batch = self.batch(&[0])?;
+        let shapes: Vec<Vec<usize>> = batch.inputs().iter().map(|input| input.dims().to_vec()).collect();
+        let inferred = self.network.fused().infer(&shapes, false)?;
+        self.check_memory(&inferred)?;
+        let (space, cost) = (self.network.space(), inferred.cost);
         let zeros = Tensor::zeros(space.dim(), self.options.dtype, &self.options.device)?;
         let params = space.split(&zeros)?;
         let mut tape = Tape::<Tensor>::new(Saved::Nothing);
-        let batch = self.batch(&[0])?;
         let outcome = self.forward(&mut tape, &params, &batch, Mode::Eval)?;
         let output = &outcome.output;
-        let shapes: Vec<Vec<usize>> = batch.inputs().iter().map(|input| input.dims().to_vec()).collect();
-        let cost = self.network.fused().infer(&shapes, false)?.cost;
         self.options.loss.check_targets(output.dims()?, self.data)?;
         self.row_loss(&mut tape, &outcome, &batch)?;
         Ok(SampleCost {
@@ -52,6 +53,20 @@ impl Objective<'_> {
             largest_activation: cost.largest_activation,
             outputs: output.dims()?.iter().product(),
         })
+    }
+
+    /// Refuses a network of which a single row does not fit the memory: nothing can be cut further.
+    fn check_memory(&self, inferred: &Inferred) -> Result<(), ObjectiveError> {
+        let (size, memory_bytes) = (self.options.dtype.size_in_bytes(), self.options.execution.memory_bytes);
+        let (largest, place) = &inferred.largest;
+        let (elements, place) = match inferred.cost.activations {
+            all if all > *largest => (all, &Place::default()),
+            _ => (*largest, place),
+        };
+        match elements.saturating_mul(size) > memory_bytes {
+            true => Err(ObjectiveError::RowTooLarge { place: place.clone(), elements, memory_bytes }),
+            false => Ok(()),
+        }
     }
 
     /// The first operation that mixes rows in this objective's mode; `None` where none does. Where the operations say that

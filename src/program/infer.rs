@@ -14,6 +14,8 @@ pub struct Cost {
     pub activations: usize,
     /// Elements of the largest.
     pub largest_activation: usize,
+    /// Elements of the largest table that an operation makes for itself while it runs.
+    pub scratch: usize,
 }
 
 impl Cost {
@@ -23,7 +25,7 @@ impl Cost {
     }
 
     /// Of a view: the same numbers in another shape.
-    pub const VIEW: Self = Self { multiply_adds: 0, activations: 0, largest_activation: 0 };
+    pub const VIEW: Self = Self { multiply_adds: 0, activations: 0, largest_activation: 0, scratch: 0 };
 
     /// [`Cost::VIEW`], whatever the result.
     pub fn of_view(_result: &Fact) -> Self {
@@ -33,15 +35,21 @@ impl Cost {
     /// Of so many multiply-adds that leave activations of these sizes.
     pub fn with_activations(multiply_adds: usize, sizes: &[usize]) -> Self {
         let largest_activation = sizes.iter().copied().max().unwrap_or(0);
-        Self { multiply_adds, activations: sizes.iter().sum(), largest_activation }
+        Self { multiply_adds, activations: sizes.iter().sum(), largest_activation, scratch: 0 }
+    }
+
+    /// The same with a table of so many elements.
+    pub fn with_scratch(self, scratch: usize) -> Self {
+        Self { scratch, ..self }
     }
 
     /// Of both.
     pub fn and(self, other: Self) -> Self {
         Self {
-            multiply_adds: self.multiply_adds + other.multiply_adds,
-            activations: self.activations + other.activations,
+            multiply_adds: self.multiply_adds.saturating_add(other.multiply_adds),
+            activations: self.activations.saturating_add(other.activations),
             largest_activation: self.largest_activation.max(other.largest_activation),
+            scratch: self.scratch.max(other.scratch),
         }
     }
 }
@@ -53,6 +61,8 @@ pub struct Inferred {
     pub output: Vec<usize>,
     /// What a forward pass costs.
     pub cost: Cost,
+    /// Elements of the largest value or table, views included, and where it is made.
+    pub largest: (usize, Place),
     /// The first operation that mixes rows, and how; `None` where the rows do not touch one another.
     pub mixing: Option<(Place, String)>,
 }
@@ -65,7 +75,7 @@ impl Program {
     pub fn infer(&self, inputs: &[Vec<usize>], in_training: bool) -> Result<Inferred, ProgramError> {
         let rows = inputs.first().and_then(|shape| shape.first()).copied().unwrap_or(1);
         let mut facts = self.given(inputs)?;
-        let (mut cost, mut mixing) = (Cost::default(), None);
+        let (mut cost, mut mixing, mut largest) = (Cost::default(), None, (0, Place::default()));
         for node in &self.nodes {
             let misfit = |reason: String| ProgramError::misfit(&node.place, reason);
             let (scalar, whole) = (Fact::float(&[]), Fact { kind: Kind::Whole, ..Fact::default() });
@@ -93,7 +103,12 @@ impl Program {
                     mixing.get_or_insert((node.place.clone(), how));
                 }
             }
-            cost = cost.and(node.operation.cost(&operands, &result));
+            let own = node.operation.cost(&operands, &result);
+            let size = result.len().max(own.scratch);
+            if size > largest.0 {
+                largest = (size, node.place.clone());
+            }
+            cost = cost.and(own);
             if facts.insert(&node.name, result).is_some() {
                 return Err(ProgramError::DuplicateName { name: node.name.clone() });
             }
@@ -115,7 +130,7 @@ impl Program {
             return Err(ProgramError::misfit(&place, reason));
         }
         let output = facts.remove(self.output.as_str()).unwrap_or_default().shape;
-        Ok(Inferred { output, cost, mixing })
+        Ok(Inferred { output, cost, largest, mixing })
     }
 
     /// Inputs, parameters, buffers and constants by name.

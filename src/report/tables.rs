@@ -9,11 +9,12 @@ use std::path::Path;
 
 use polars::error::PolarsError;
 use polars::prelude::{
-    DataFrame, DataType, IntoColumn, KeyValueMetadata, NamedFrom, ParquetCompression, ParquetReader, ParquetWriter,
-    SerReader, Series,
+    DataFrame, DataType, IntoColumn, KeyValueMetadata, NamedFrom, ParquetCompression, ParquetWriter, Series,
+    StringChunked,
 };
 
 use super::{ReportError, write_atomic};
+use crate::parquet::{self, Contents, Fault};
 
 mod analysis;
 mod comparison;
@@ -29,6 +30,9 @@ pub use sharpness::write_sharpness;
 
 /// Version of the columns, in `flatness.schema`.
 pub const SCHEMA: u32 = 1;
+
+/// Most memory of a table that is read.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// One column; all columns of a table have the same length.
 #[derive(Debug, Clone, PartialEq)]
@@ -145,22 +149,24 @@ pub fn read_table(path: &Path) -> Result<Table, ReportError> {
 }
 
 fn decode(path: &Path) -> Result<Table, PolarsError> {
-    let mut reader = ParquetReader::new(crate::input::open(path)?);
-    let metadata = reader.get_metadata()?.key_value_metadata.clone().unwrap_or_default();
-    let schema = metadata.iter().find(|entry| entry.key == "flatness.schema").and_then(|entry| entry.value.clone());
-    if schema.as_deref() != Some(&SCHEMA.to_string()) {
+    let Contents { frame, metadata } = parquet::read(path, MOST_BYTES).map_err(|fault| match fault {
+        Fault::Io(error) => error.into(),
+        fault => PolarsError::ComputeError(fault.to_string().into()),
+    })?;
+    let entry = |key| metadata.iter().find(|(own, _)| own == key).map(|(_, value)| value.as_str());
+    let schema = entry("flatness.schema");
+    if schema != Some(&SCHEMA.to_string()) {
         let found = schema.map_or("none".to_owned(), |schema| format!("version {schema}"));
         let text = format!("its tables are of {found}, this program reads version {SCHEMA}: make the result again");
         return Err(PolarsError::ComputeError(text.into()));
     }
-    let entry = metadata.into_iter().find(|entry| entry.key == "flatness.configuration").and_then(|entry| entry.value);
-    let configuration = entry.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let configuration = entry("flatness.configuration").and_then(|text| serde_json::from_str(text).ok());
     let configuration =
         configuration.ok_or_else(|| PolarsError::ComputeError("no flatness.configuration in its metadata".into()))?;
-    let frame = reader.finish()?;
+    let mut left = MOST_BYTES;
     let columns = frame.columns().iter().map(|column| {
         let values = match column.dtype() {
-            DataType::String => Column::Text(column.str()?.iter().map(|v| v.unwrap_or("").to_owned()).collect()),
+            DataType::String => Column::Text(texts(column.str()?, &mut left)?),
             DataType::Boolean => Column::Flag(column.bool()?.iter().map(|v| v.unwrap_or(false)).collect()),
             DataType::Int64 => Column::Count(column.i64()?.iter().map(|v| v.unwrap_or(0) as usize).collect()),
             _ => Column::Number(column.f64()?.iter().map(|v| v.unwrap_or(f64::NAN)).collect()),
@@ -170,9 +176,17 @@ fn decode(path: &Path) -> Result<Table, PolarsError> {
     Ok(Table { columns: columns.collect::<Result<_, PolarsError>>()?, configuration })
 }
 
+/// The texts, each with its own memory; the file may hold one text once for many rows.
+fn texts(column: &StringChunked, left: &mut u64) -> Result<Vec<String>, PolarsError> {
+    let needed = column.iter().flatten().fold(0u64, |sum, text| sum.saturating_add(text.len() as u64));
+    *left = left.checked_sub(needed).ok_or_else(|| PolarsError::ComputeError("its texts are too long".into()))?;
+    Ok(column.iter().map(|text| text.unwrap_or("").to_owned()).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use polars::prelude::{ParquetReader, SerReader};
     use serde_json::json;
 
     fn metrics() -> Vec<(&'static str, Column)> {

@@ -13,7 +13,7 @@ use crate::Result;
 pub(super) fn finish(run: Run<'_>, state: State, stop: TrainStop, fresh: Vec<String>) -> Result<TrainOutcome> {
     let complete = stop == TrainStop::Finished && !state.epochs.is_empty();
     let network = run.objective.network();
-    let reestimates = complete && network.program().has_batch_norm();
+    let reestimates = complete && !network.program().running_statistics().is_empty();
     let mut kept: Vec<(&'static str, Tensor, Option<HashMap<_, _>>)> =
         vec![("last", state.weights.theta, Some(state.weights.buffers))];
     if complete {

@@ -61,7 +61,7 @@ pub(super) fn reestimate(
     config: &TrainConfig,
     theta: &Tensor,
 ) -> Result<HashMap<String, Tensor>> {
-    if !objective.network().program().has_batch_norm() {
+    if objective.network().program().running_statistics().is_empty() {
         return Ok(HashMap::new());
     }
     let mut order: Vec<usize> = (0..data.len()).collect();

@@ -5,6 +5,7 @@ mod compare;
 mod curvatures;
 mod estimate;
 mod experiments;
+mod hostile;
 mod inputs;
 mod interrupts;
 mod landscape;

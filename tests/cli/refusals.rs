@@ -325,6 +325,17 @@ fn outputs_that_cannot_be_written() {
 }
 
 #[test]
+fn running_statistics_come_in_pairs() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = std::fs::read_to_string(fixture("cnn-bn-relu-ce", "model.json")).unwrap();
+    let model = serde_json::from_str::<serde_json::Value>(&model).unwrap().to_string();
+    std::fs::write(folder.path().join("half.json"), model.replace(r#","running_var":"1.running_var""#, "")).unwrap();
+    let weights = fixture("cnn-bn-relu-ce", "weights.safetensors");
+    let line = at(folder.path(), &format!("info {} --arch {{half.json}}", weights.display()));
+    assert_refused(&line, "`running_mean` and `running_var` belong together", "compare the layer's fields");
+}
+
+#[test]
 fn vectors_of_matvec() {
     let folder = tempfile::tempdir().unwrap();
     let nan = (counting(&[2, 21]) / 0.0).unwrap();

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::analysis::compare::{Member, MemberNumber};
 use crate::checkpoint::{TRAIN_KEY, TensorFile};
 use crate::cli::CliError;
-use crate::report::{Recorded, read_run_json};
 use crate::report::tables::{Column, Table, read_table};
+use crate::report::{Recorded, read_run_json};
 use crate::{Result, path_text};
 
 /// A network by its files; what is missing is found or made later.

@@ -157,7 +157,8 @@ impl<'a> Rebuild<'a> {
                 _ => break,
             };
         }
-        let known = matches!(name, "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3" | "_rebuild_parameter");
+        let known =
+            matches!(name, "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3" | "_rebuild_parameter");
         name.starts_with("_rebuild").then(|| match known {
             true => Err("its description is damaged".into()),
             false => Err(format!("tensors of `{name}` are not supported")),

@@ -3,7 +3,9 @@
 mod error;
 mod picture;
 mod resize;
+mod share;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -11,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use rayon::prelude::*;
 
 pub use error::ImageError;
-pub(super) use picture::Picture;
+pub(super) use picture::{Picture, contained, decoder};
 
 use super::table::{RowInputs, Table};
 use super::{DataError, DataResult, Split, Targets, files};
@@ -27,7 +29,13 @@ const MAX_SIZE: usize = 4096;
 /// each some hundred times.
 const KEPT_BYTES: usize = 1 << 29;
 
-const EXPECTED: &str = "`train/CLASS/*.jpg|jpeg|png` and, with the same classes, `test/CLASS/…` or `val/CLASS/…`";
+const EXPECTED: &str =
+    "`train/CLASS/*.jpg|jpeg|png|webp|bmp|tif|tiff|gif` and, with the same classes, `test/CLASS/…` or `val/CLASS/…`";
+
+/// Endings of image files, in any case.
+const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
+/// Kinds of other files that a note counts one by one.
+const NAMED_KINDS: usize = 8;
 
 /// Rows that are image files; decoded when they are asked for.
 #[derive(Debug, Clone)]
@@ -36,6 +44,8 @@ pub struct ImageFiles {
     /// Side of the squares that they become.
     size: usize,
     files: Vec<ImageFile>,
+    /// What decoding may take.
+    memory_bytes: usize,
     /// Squares by row, once read; `None` where there are too many.
     kept: Option<Arc<[OnceLock<Vec<u8>>]>>,
 }
@@ -58,10 +68,12 @@ pub(super) struct ImageOptions {
     pub(super) size: usize,
     /// Leaves out files that do not decode.
     pub(super) skip_broken: bool,
+    /// What decoding may take.
+    pub(super) memory_bytes: usize,
 }
 
 /// Lists a split of `folder`. Classes are the folders of the training split, sorted by name; rows are sorted by class
-/// and name. Hidden entries and other endings than `.jpg`, `.jpeg`, `.png` (in any case) are no images.
+/// and name. Hidden entries and other endings than those of image files are no images; a note counts them.
 pub(super) fn open(folder: &Path, split: Split, options: &ImageOptions) -> DataResult<Table> {
     if !(1..=MAX_SIZE).contains(&options.size) {
         return Err(ImageError::Size { size: options.size }.into());
@@ -78,18 +90,23 @@ pub(super) fn open(folder: &Path, split: Split, options: &ImageOptions) -> DataR
     if let Some(class) = present.iter().find(|class| classes.binary_search(class).is_err()) {
         return Err(ImageError::UnknownClass { folder: place.join(from_text(class)) }.into());
     }
-    let (mut labels, mut found) = (Vec::new(), Vec::new());
+    let (mut labels, mut found, mut others) = (Vec::new(), Vec::new(), BTreeMap::new());
+    count_loose(&place, &mut others)?;
     for (label, class) in classes.iter().enumerate().filter(|(_, class)| present.contains(class)) {
-        let images = list(folder, format!("{name}/{class}"))?;
+        let images = list(folder, format!("{name}/{class}"), &mut others)?;
         labels.extend(std::iter::repeat_n(label as u32, images.len()));
         found.extend(images);
     }
-    let mut images = ImageFiles { root: folder.to_path_buf(), size: options.size, files: found, kept: None };
-    let mut skipped = 0;
+    let &ImageOptions { size, memory_bytes, .. } = options;
+    let mut images = ImageFiles { root: folder.to_path_buf(), size, files: found, memory_bytes, kept: None };
+    let mut notes: Vec<String> = left_out(others).into_iter().collect();
     if options.skip_broken {
         let whole: Vec<bool> = (0..images.files.len()).into_par_iter().map(|row| images.picture(row).is_ok()).collect();
         let rows: Vec<usize> = (0..whole.len()).filter(|&row| whole[row]).collect();
-        skipped = whole.len() - rows.len();
+        if rows.len() < whole.len() {
+            let broken = whole.len() - rows.len();
+            notes.push(format!("image files left out because they do not decode: {broken}"));
+        }
         labels = rows.iter().map(|&row| labels[row]).collect();
         images = images.take(&rows);
     }
@@ -99,7 +116,7 @@ pub(super) fn open(folder: &Path, split: Split, options: &ImageOptions) -> DataR
         sample_shape: vec![3, options.size, options.size],
         targets: Targets::Classes { labels, num_classes: classes.len() },
         inputs: RowInputs::Files(images),
-        skipped,
+        notes,
     })
 }
 
@@ -129,22 +146,61 @@ fn subfolders(folder: &Path) -> DataResult<Vec<String>> {
     Ok(names)
 }
 
-/// Images of one class, sorted by name.
-fn list(root: &Path, class: String) -> DataResult<Vec<ImageFile>> {
+/// Images of one class, sorted by name; everything else is counted in `others`.
+fn list(root: &Path, class: String, others: &mut BTreeMap<String, usize>) -> DataResult<Vec<ImageFile>> {
     let mut images = Vec::new();
-    for name in visible(&root.join(from_text(&class)))? {
-        let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
-        if !matches!(ending.as_deref(), Some("jpg" | "jpeg" | "png")) {
-            continue;
-        }
+    for name in files::names(&root.join(from_text(&class)), EXPECTED)? {
         let path = format!("{class}/{name}");
         let place = root.join(from_text(&path));
+        let kind = kind(&name);
+        if !ENDINGS.contains(&kind.trim_start_matches('.')) {
+            let kind = if place.is_dir() { "folders".to_owned() } else { kind };
+            *others.entry(kind).or_default() += 1;
+            continue;
+        }
         let metadata = std::fs::metadata(&place).map_err(|source| DataError::Io { path: place, source })?;
         if metadata.is_file() {
             images.push(ImageFile { path, bytes: metadata.len() });
+        } else {
+            *others.entry("no plain files".to_owned()).or_default() += 1;
         }
     }
     Ok(images)
+}
+
+/// Counts the files beside the class folders.
+fn count_loose(split: &Path, others: &mut BTreeMap<String, usize>) -> DataResult<()> {
+    for name in files::names(split, EXPECTED)? {
+        if !split.join(&name).is_dir() {
+            *others.entry("beside the class folders".to_owned()).or_default() += 1;
+        } else if name.starts_with('.') {
+            *others.entry("hidden".to_owned()).or_default() += 1;
+        }
+    }
+    Ok(())
+}
+
+/// `.txt`, `hidden` or `without an ending`.
+fn kind(name: &str) -> String {
+    match name.rsplit_once('.') {
+        _ if name.starts_with('.') => "hidden".to_owned(),
+        Some((_, ending)) => format!(".{}", ending.to_ascii_lowercase()),
+        None => "without an ending".to_owned(),
+    }
+}
+
+/// The note on what is not read, the most frequent kinds first; none where there is nothing.
+fn left_out(others: BTreeMap<String, usize>) -> Option<String> {
+    let mut kinds: Vec<(String, usize)> = others.into_iter().collect();
+    kinds.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let total: usize = kinds.iter().map(|(_, count)| count).sum();
+    let mut named: Vec<String> =
+        kinds.iter().take(NAMED_KINDS).map(|(kind, count)| format!("{count} {kind}")).collect();
+    if kinds.len() > NAMED_KINDS {
+        let rest: usize = kinds[NAMED_KINDS..].iter().map(|(_, count)| count).sum();
+        named.push(format!("{rest} of other kinds"));
+    }
+    (total > 0).then(|| format!("files left out because they are no images by their names: {}", named.join(", ")))
 }
 
 impl ImageFiles {
@@ -173,7 +229,7 @@ impl ImageFiles {
         let files: Vec<ImageFile> = rows.iter().map(|&row| self.files[row].clone()).collect();
         let fits = files.len().saturating_mul(self.sample_len()) <= KEPT_BYTES;
         let kept = fits.then(|| files.iter().map(|_| OnceLock::new()).collect());
-        Self { root: self.root.clone(), size: self.size, files, kept }
+        Self { files, kept, root: self.root.clone(), ..*self }
     }
 
     /// Looks at the size and the first bytes of every file.
@@ -187,9 +243,9 @@ impl ImageFiles {
             }
             let mut start = Vec::new();
             let opened = input::open(&self.root.join(from_text(&file.path)));
-            match opened.and_then(|file| file.take(8).read_to_end(&mut start)) {
+            match opened.and_then(|file| file.take(picture::MAGIC_LEN as u64).read_to_end(&mut start)) {
                 Err(error) => Some(error.to_string()),
-                Ok(_) if !picture::has_magic(&start) => Some("it is neither a JPEG nor a PNG file".to_string()),
+                Ok(_) if picture::format(&start).is_none() => Some(format!("it is no {} file", picture::KINDS)),
                 Ok(_) => None,
             }
         };
@@ -204,12 +260,15 @@ impl ImageFiles {
     /// The whole image of an existing row.
     pub(super) fn picture(&self, row: usize) -> DataResult<Picture> {
         let file = &self.files[row];
+        if file.bytes > self.memory_bytes as u64 {
+            return Err(self.unreadable(row, "the file is larger than --memory".into(), 0));
+        }
         let picture = match input::read(&self.root.join(from_text(&file.path))) {
             // Else the hash would be that of other data.
             Ok(bytes) if bytes.len() as u64 != file.bytes => {
                 Err("its size has changed since it was listed".to_string())
             }
-            Ok(bytes) => picture::decode(&bytes),
+            Ok(bytes) => picture::decode(&bytes, self.memory_bytes),
             Err(error) => Err(error.to_string()),
         };
         picture.map_err(|reason| self.unreadable(row, reason, 0))

@@ -1,8 +1,11 @@
 //! An image as bytes, channel by channel, and what may be done to it.
 
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use image::{ImageFormat, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+
+use super::share::Share;
 
 /// `[channels, height, width]` bytes, row-major.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,27 +16,64 @@ pub(in crate::data) struct Picture {
     pub(in crate::data) bytes: Vec<u8>,
 }
 
-/// Whether a file starts like a JPEG or PNG file.
-pub(super) fn has_magic(file: &[u8]) -> bool {
-    file.starts_with(b"\xff\xd8\xff") || file.starts_with(b"\x89PNG\r\n\x1a\n")
+/// Kinds of files that are read.
+pub(super) const KINDS: &str = "JPEG, PNG, WebP, BMP, TIFF or GIF";
+/// The first bytes that tell one from another.
+pub(super) const MAGIC_LEN: usize = 12;
+/// Most pixels of an image that is decoded; the largest photograph of ImageNet has half as many.
+const MAX_PIXELS: u64 = 1 << 27;
+/// Bytes that a pixel takes beside the decoder's own: coefficients within it, the channels in order and apart.
+const PIXEL_BYTES: u64 = 12;
+
+/// The kind of a file, by its first bytes.
+pub(super) fn format(file: &[u8]) -> Option<ImageFormat> {
+    use ImageFormat::{Bmp, Gif, Jpeg, Png, Tiff, WebP};
+    image::guess_format(file).ok().filter(|format| [Jpeg, Png, WebP, Bmp, Tiff, Gif].contains(format))
 }
 
-/// Decodes a JPEG or PNG file to three channels: grey is repeated, transparency dropped, 16 bits rounded to 8. The
-/// orientation that a camera noted is not applied (torchvision's `ImageFolder` does not either).
-pub(super) fn decode(file: &[u8]) -> Result<Picture, String> {
+/// Decodes an image file to three channels, the first frame of an animated one: grey is repeated, transparency dropped, 16 bits
+/// rounded to 8. The orientation that a camera noted is not applied (torchvision's `ImageFolder` does not either).
+pub(super) fn decode(file: &[u8], memory_bytes: usize) -> Result<Picture, String> {
     if file.is_empty() {
         return Err("the file is empty".into());
     }
-    let format = match has_magic(file) {
-        true if file.starts_with(b"\xff") => ImageFormat::Jpeg,
-        true => ImageFormat::Png,
-        false => return Err("it is neither a JPEG nor a PNG file".into()),
-    };
+    let format = format(file).ok_or_else(|| format!("it is no {KINDS} file"))?;
     if format == ImageFormat::Jpeg && !is_whole(file) {
         return Err("the JPEG file is cut short".into());
     }
-    let image = ImageReader::with_format(Cursor::new(file), format).decode().map_err(|error| error.to_string())?;
-    let image = image.into_rgb8();
+    contained(|| {
+        let decoder = decoder(file, format, memory_bytes)?;
+        let (width, height) = decoder.dimensions();
+        let pixels = u64::from(width) * u64::from(height);
+        let needed = decoder.total_bytes().saturating_add(pixels.saturating_mul(PIXEL_BYTES));
+        if pixels > MAX_PIXELS || needed > memory_bytes as u64 {
+            return Err(format!("it claims {width}x{height} pixels, which do not fit --memory or are above 2^27"));
+        }
+        let _share = Share::wait(needed as usize, memory_bytes);
+        let image = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
+        planes(&image.into_rgb8())
+    })
+}
+
+/// What reads the file, within limits; nothing is decoded yet.
+pub(in crate::data) fn decoder(
+    file: &[u8],
+    format: ImageFormat,
+    memory_bytes: usize,
+) -> Result<impl ImageDecoder + '_, String> {
+    let mut reader = ImageReader::with_format(Cursor::new(file), format);
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(memory_bytes as u64);
+    reader.limits(limits);
+    reader.into_decoder().map_err(|error| error.to_string())
+}
+
+/// Calls `decode`; a panic of a decoder becomes an error.
+pub(in crate::data) fn contained<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err("it is damaged: its decoder fails".into()))
+}
+
+fn planes(image: &RgbImage) -> Result<Picture, String> {
     let (width, height) = (image.width() as usize, image.height() as usize);
     if width == 0 || height == 0 {
         return Err("the image has no pixels".into());
@@ -123,7 +163,7 @@ impl Picture {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::testing::damaged;
+    use crate::data::testing::{MEMORY, damaged};
     use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
 
     fn picture(height: usize, width: usize) -> Picture {
@@ -149,7 +189,7 @@ mod tests {
         let png = |pixels: &[u8], colour| {
             let mut file = Vec::new();
             PngEncoder::new(&mut file).write_image(pixels, 2, 1, colour).unwrap();
-            decode(&file).unwrap().bytes
+            decode(&file, MEMORY).unwrap().bytes
         };
         assert_eq!(png(&[10, 20], ExtendedColorType::L8), [10, 20, 10, 20, 10, 20]);
         assert_eq!(png(&[1, 2, 3, 0, 4, 5, 6, 9], ExtendedColorType::Rgba8), [1, 4, 2, 5, 3, 6]);
@@ -160,19 +200,49 @@ mod tests {
         let pixels: Vec<u8> = (0..48 * 48 * 3).map(|i| (i * 7 % 251) as u8).collect();
         let mut jpeg = Vec::new();
         JpegEncoder::new(&mut jpeg).write_image(&pixels, 48, 48, ExtendedColorType::Rgb8).unwrap();
-        assert_eq!(decode(&jpeg).unwrap().width, 48);
+        assert_eq!(decode(&jpeg, MEMORY).unwrap().width, 48);
         // Bytes behind the image do not matter; a missing end does.
-        assert!(decode(&[jpeg.as_slice(), b"more"].concat()).is_ok());
+        assert!(decode(&[jpeg.as_slice(), b"more"].concat(), MEMORY).is_ok());
         for cut in 0..jpeg.len() {
-            assert!(decode(&jpeg[..cut]).is_err(), "{cut} of {}", jpeg.len());
+            assert!(decode(&jpeg[..cut], MEMORY).is_err(), "{cut} of {}", jpeg.len());
         }
         let mut png = Vec::new();
         PngEncoder::new(&mut png).write_image(&pixels, 48, 48, ExtendedColorType::Rgb8).unwrap();
-        assert!(decode(&png).is_ok() && decode(&png[..png.len() / 2]).is_err());
-        assert_eq!(decode(b"").unwrap_err(), "the file is empty");
-        assert_eq!(decode(b"GIF89a").unwrap_err(), "it is neither a JPEG nor a PNG file");
+        assert!(decode(&png, MEMORY).is_ok() && decode(&png[..png.len() / 2], MEMORY).is_err());
+        assert_eq!(decode(b"", MEMORY).unwrap_err(), "the file is empty");
+        assert_eq!(decode(b"%PDF-1.4", MEMORY).unwrap_err(), "it is no JPEG, PNG, WebP, BMP, TIFF or GIF file");
         for file in damaged(&jpeg).chain(damaged(&png)) {
-            let _ = decode(&file);
+            let _ = decode(&file, MEMORY);
         }
+    }
+
+    #[test]
+    fn every_kind_is_read_and_its_damage_is_contained() {
+        let image = RgbImage::from_fn(24, 16, |x, y| image::Rgb([x as u8 / 2 * 20, y as u8 * 15, 7]));
+        for format in [ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::Gif, ImageFormat::Png] {
+            let mut file = Cursor::new(Vec::new());
+            image.write_to(&mut file, format).unwrap();
+            let file = file.into_inner();
+            let picture = decode(&file, MEMORY).unwrap();
+            assert_eq!((picture.height, picture.width), (16, 24), "{format:?}");
+            // 192 colours, which a GIF holds as they are.
+            assert_eq!(picture.bytes, planes(&image).unwrap().bytes, "{format:?}");
+            for file in damaged(&file) {
+                let _ = decode(&file, 1 << 20);
+            }
+        }
+    }
+
+    #[test]
+    fn what_an_image_claims_is_held_against_the_memory() {
+        let mut file = Cursor::new(Vec::new());
+        RgbImage::new(100, 100).write_to(&mut file, ImageFormat::Bmp).unwrap();
+        let mut file = file.into_inner();
+        assert!(decode(&file, 15 * 100 * 100).is_ok());
+        let error = decode(&file, 15 * 100 * 100 - 1).unwrap_err();
+        assert!(error.starts_with("it claims 100x100 pixels"), "{error}");
+        // Width and height of the header.
+        file[18..26].copy_from_slice(&[0xff, 0xff, 0, 0, 0xff, 0xff, 0, 0]);
+        assert!(decode(&file, usize::MAX).unwrap_err().contains("65535x65535"));
     }
 }

@@ -91,7 +91,7 @@ mod tests {
     /// Pictures that `tools/make_image_fixtures.py` made with Pillow and torchvision.
     fn fixture(name: &str) -> Picture {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images").join(name);
-        decode(&std::fs::read(path).unwrap()).unwrap()
+        decode(&std::fs::read(path).unwrap(), 1 << 30).unwrap()
     }
 
     #[test]

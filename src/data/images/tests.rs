@@ -1,4 +1,5 @@
 use super::*;
+use crate::data::testing::MEMORY;
 use crate::data::{Augmentation, DataSpec, Dataset, EpochPlan, Inputs, Source, TargetBatch, with_batches};
 use candle_core::{DType, Device};
 use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
@@ -63,7 +64,7 @@ fn classes_and_rows_are_sorted_and_the_test_split_has_the_same_classes() {
     );
     let test = DataSpec { split: Split::Test, ..spec(folder.path()) }.load().unwrap();
     assert_eq!((labels(&test), test.num_classes()), (&[1][..], Some(2)));
-    assert_eq!(spec(folder.path()).num_rows().unwrap(), 43);
+    assert_eq!(spec(folder.path()).num_rows(MEMORY).unwrap(), 43);
 }
 
 #[test]
@@ -76,7 +77,7 @@ fn batches_are_the_decoded_middles() {
     let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
     for (part, path) in x.chunks(3 * 784).zip(["train/dog/a.JPEG", "train/cat/1.PNG"]) {
         let bytes = std::fs::read(folder.path().join(path)).unwrap();
-        let expected = picture::decode(&bytes).unwrap().centre(28).bytes;
+        let expected = picture::decode(&bytes, MEMORY).unwrap().centre(28).bytes;
         let value = |i: usize| (f64::from(expected[i]) / 255.0 - mean[i / 784]) / std[i / 784];
         assert!(part.iter().enumerate().all(|(i, &x)| x == value(i)));
     }
@@ -133,7 +134,9 @@ fn broken_files_are_named_or_left_out() {
     // What starts well is noticed when it is decoded.
     put(folder.path(), "train/cat/short.jpg", &whole[..whole.len() / 2]);
     let data = skipping.load().unwrap();
-    assert_eq!((data.len(), data.skipped, skipping.num_rows().unwrap()), (43, 3, 43));
+    assert_eq!((data.len(), skipping.num_rows(MEMORY).unwrap()), (43, 43));
+    let others = "files left out because they are no images by their names: 1 .txt, 1 hidden";
+    assert_eq!(data.notes, [others, "image files left out because they do not decode: 3"]);
     assert!(data.batch(&(0..43).collect::<Vec<_>>(), DType::F32, &Device::Cpu).is_ok());
     for name in ["cat/empty.jpg", "dog/text.png"] {
         std::fs::remove_file(folder.path().join("train").join(name)).unwrap();

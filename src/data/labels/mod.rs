@@ -84,9 +84,15 @@ impl LabelSource {
     /// # Errors
     /// [`LabelError`] where the file is missing or refused, has another number of rows, or does not agree with `own`
     /// on what the clean labels are; [`DataError::Label`] for one that is not below `num_classes`.
-    pub(super) fn read(&self, source: &Source, own: &[u32], num_classes: usize) -> DataResult<Vec<u32>> {
+    pub(super) fn read(
+        &self,
+        source: &Source,
+        own: &[u32],
+        num_classes: usize,
+        memory_bytes: usize,
+    ) -> DataResult<Vec<u32>> {
         let path = self.find(source)?;
-        let [clean, labels] = self.columns(&path)?;
+        let [clean, labels] = self.columns(&path, memory_bytes)?;
         let source_name = source.to_string();
         if labels.len() != own.len() || clean.len() != own.len() {
             return Err(LabelError::Count { path, labels: labels.len(), source_name, rows: own.len() }.into());
@@ -100,11 +106,11 @@ impl LabelSource {
     }
 
     /// Clean labels and those of the set, as they are in the file.
-    fn columns(&self, path: &Path) -> DataResult<[Vec<i64>; 2]> {
+    fn columns(&self, path: &Path, memory_bytes: usize) -> DataResult<[Vec<i64>; 2]> {
         let names = self.set.names();
         let file = files::read(path, EXPECTED)?;
         if file.starts_with(b"PAR1") {
-            return parquet::read_integers(path, ["clean", names.column]);
+            return parquet::read_integers(path, ["clean", names.column], memory_bytes);
         }
         let damaged =
             |reason| DataError::Corrupt { path: path.to_path_buf(), kind: "a file of CIFAR-N labels", reason };

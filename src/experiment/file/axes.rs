@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use toml::{Table, Value};
+use toml::Value;
 
-use super::{Read, Reader, Settings, StepKind};
+use super::{MOST_ITEMS, Read, Reader, Settings, StepKind};
 
 /// An option, or a word that texts hold in braces, and the values that it takes.
 #[derive(Debug, Clone)]
@@ -54,15 +54,18 @@ impl Reader<'_> {
                     return Err(self.wrong(&at, "is there twice"));
                 }
                 axes.push(Axis { step, key, values });
+                if axes.len() > MOST_ITEMS {
+                    return Err(self.wrong(place, format!("has more than {MOST_ITEMS} axes")));
+                }
             }
         }
         Ok(axes)
     }
 
-    /// Refuses a word that no text holds: its runs would be the same.
-    pub(super) fn is_used(&self, axis: &Axis, table: &Table) -> Read<()> {
+    /// Refuses a word that no text of the file holds: its runs would be the same.
+    pub(super) fn is_used(&self, axis: &Axis, text: &str) -> Read<()> {
         let word = format!("{{{}}}", axis.name());
-        if axis.step.is_some() || Value::Table(table.clone()).to_string().contains(&word) {
+        if axis.step.is_some() || text.contains(&word) {
             return Ok(());
         }
         Err(self.wrong(&format!("grid.{}", axis.name()), format!("is in no text as {word}; options are STEP.OPTION")))

@@ -110,8 +110,8 @@ fn batch_norm(name: &str, channels: usize) -> Layer {
         momentum: 0.1,
         weight: Some(format!("{name}.weight")),
         bias: Some(format!("{name}.bias")),
-        running_mean: format!("{name}.running_mean"),
-        running_var: format!("{name}.running_var"),
+        running_mean: Some(format!("{name}.running_mean")),
+        running_var: Some(format!("{name}.running_var")),
     }
 }
 

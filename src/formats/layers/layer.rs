@@ -106,7 +106,8 @@ pub enum Layer {
         #[serde(default)]
         bias: Option<String>,
     },
-    /// Batch normalisation over `N, H, W` (or over `N` for `[N, C]`): stored statistics in eval mode.
+    /// Batch normalisation over `N, H, W` (or over `N` for `[N, C]`): stored statistics in eval mode, or the batch's where
+    /// none are named.
     #[serde(alias = "batch_norm1d")]
     BatchNorm2d {
         channels: usize,
@@ -118,8 +119,10 @@ pub enum Layer {
         weight: Option<String>,
         #[serde(default)]
         bias: Option<String>,
-        running_mean: String,
-        running_var: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        running_mean: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        running_var: Option<String>,
     },
     /// Normalisation over the channels of a group and all positions.
     GroupNorm {
@@ -313,8 +316,9 @@ impl Layer {
                 let mut named: Vec<Named<'_>> = Vec::new();
                 named.extend(weight.as_deref().map(|name| (name, shape(), Some(ParamKind::Norm))));
                 named.extend(bias.as_deref().map(|name| (name, shape(), Some(ParamKind::Norm))));
-                named.push((running_mean, shape(), None));
-                named.push((running_var, shape(), None));
+                named.extend(
+                    [running_mean, running_var].into_iter().flatten().map(|name| (name.as_str(), shape(), None)),
+                );
                 named
             }
             Self::PatchEmbedding { inputs, dim, patch, weight, bias } => {
@@ -347,9 +351,7 @@ impl Layer {
                 bias.iter_mut().for_each(f);
             }
             Self::BatchNorm2d { weight, bias, running_mean, running_var, .. } => {
-                weight.iter_mut().chain(bias).for_each(f);
-                f(running_mean);
-                f(running_var);
+                weight.iter_mut().chain(bias).chain(running_mean).chain(running_var).for_each(f);
             }
             Self::GroupNorm { weight, bias, .. } | Self::LayerNorm { weight, bias, .. } => {
                 weight.iter_mut().chain(bias).for_each(f);

@@ -120,10 +120,13 @@ impl Lowering {
                 self.push(at, conv, vec![name(x), name(weight), optional(bias)])
             }
             Layer::BatchNorm2d { eps, momentum, weight, bias, running_mean, running_var, .. } => {
-                let statistics = [name(running_mean), name(running_var)];
-                let [mean, var] = statistics;
-                let operands = vec![name(x), optional(weight), optional(bias), mean, var];
-                self.push(at, BatchNorm { momentum: *momentum, eps: *eps }, operands)
+                if running_mean.is_some() != running_var.is_some() {
+                    return Err(at.misfit("`running_mean` and `running_var` belong together: name both, or neither"));
+                }
+                let own_statistics = running_mean.is_none();
+                let statistics = [optional(running_mean), optional(running_var)];
+                let operands = [vec![name(x), optional(weight), optional(bias)], statistics.to_vec()].concat();
+                self.push(at, BatchNorm { momentum: *momentum, eps: *eps, own_statistics }, operands)
             }
             Layer::GroupNorm { groups, channels, eps, weight, bias } => {
                 let text = format!("expects [N, {channels}, …], but its input is {{}}");

@@ -187,11 +187,37 @@ impl Symbols {
         }
     }
 
-    /// What sympy writes: `Mul(Integer(2), Symbol('s77', positive=True, integer=True))`.
+    /// What sympy writes: `Mul(Integer(2), Symbol('s77', positive=True, integer=True))`, and before PyTorch 2.6 `2*s0 + 1`.
     pub(super) fn expression(&mut self, text: &str) -> Result<Size, String> {
         let mut rest = text;
-        let size = self.term(&mut rest, 0)?;
+        let size = self.sum(&mut rest, 0)?;
         if rest.trim().is_empty() { Ok(size) } else { Err(format!("the size `{text}` cannot be read")) }
+    }
+
+    fn sum(&mut self, rest: &mut &str, depth: usize) -> Result<Size, String> {
+        let mut sum = self.product(rest, depth)?;
+        loop {
+            sum = if take(rest, "+") {
+                sum + self.product(rest, depth)?
+            } else if take(rest, "-") {
+                sum - self.product(rest, depth)?
+            } else {
+                return Ok(sum);
+            };
+        }
+    }
+
+    fn product(&mut self, rest: &mut &str, depth: usize) -> Result<Size, String> {
+        let mut product = self.term(rest, depth)?;
+        loop {
+            product = if take(rest, "//") {
+                divided(&product, &self.term(rest, depth)?)?
+            } else if take(rest, "*") {
+                product * self.term(rest, depth)?
+            } else {
+                return Ok(product);
+            };
+        }
     }
 
     fn term(&mut self, rest: &mut &str, depth: usize) -> Result<Size, String> {
@@ -200,37 +226,36 @@ impl Symbols {
         if depth > DEEPEST {
             return Err("a size is nested too deeply".into());
         }
+        if take(rest, "-") {
+            return Ok(Size::fixed(0) - self.term(rest, depth + 1)?);
+        }
+        if take(rest, "(") {
+            let inside = self.sum(rest, depth + 1)?;
+            return if take(rest, ")") { Ok(inside) } else { Err(unknown(rest)) };
+        }
         let trimmed = rest.trim_start();
-        let end = trimmed.find(['(', ',', ')']).unwrap_or(trimmed.len());
+        let end = trimmed.find(|letter: char| !(letter.is_alphanumeric() || letter == '_')).unwrap_or(trimmed.len());
         let (head, after) = trimmed.split_at(end);
-        if let Ok(number) = head.trim().parse::<i64>() {
-            *rest = after;
+        *rest = after;
+        if let Ok(number) = head.parse::<i64>() {
             return Ok(Size::fixed(number));
         }
-        *rest = after.strip_prefix('(').ok_or_else(|| unknown(head))?;
+        if !take(rest, "(") {
+            return if head.is_empty() { Err(unknown(trimmed)) } else { self.symbol(head) };
+        }
         if head == "Symbol" {
             let (inside, behind) = rest.split_once(')').ok_or_else(|| unknown(head))?;
             *rest = behind;
-            let symbol = inside.split(',').next().unwrap_or_default().trim().trim_matches(['\'', '"']).to_owned();
-            return match &self.rows {
-                Some(rows) if *rows != symbol => Err("more than one size is dynamic: only the rows may be".into()),
-                _ => {
-                    self.rows = Some(symbol);
-                    Ok(Size::rows())
-                }
-            };
+            return self.symbol(inside.split(',').next().unwrap_or_default().trim().trim_matches(['\'', '"']));
         }
         let mut terms = Vec::new();
         loop {
-            terms.push(self.term(rest, depth + 1)?);
-            let trimmed = rest.trim_start();
-            match trimmed.chars().next() {
-                Some(',') => *rest = &trimmed[1..],
-                Some(')') => {
-                    *rest = &trimmed[1..];
-                    break;
-                }
-                _ => return Err(unknown(head)),
+            terms.push(self.sum(rest, depth + 1)?);
+            if take(rest, ")") {
+                break;
+            }
+            if !take(rest, ",") {
+                return Err(unknown(head));
             }
         }
         let mut terms = terms.into_iter();
@@ -239,13 +264,32 @@ impl Symbols {
             "Integer" => Ok(first),
             "Add" => Ok(terms.fold(first, |sum, term| sum + term)),
             "Mul" => Ok(terms.fold(first, |product, term| product * term)),
-            "FloorDiv" | "CleanDiv" | "IntTrueDiv" => {
-                let divisor = terms.next().ok_or_else(|| unknown(head))?;
-                first.divided_by(&divisor).ok_or_else(|| "a size does not divide evenly".into())
-            }
+            "FloorDiv" | "CleanDiv" | "IntTrueDiv" => divided(&first, &terms.next().ok_or_else(|| unknown(head))?),
             _ => Err(unknown(head)),
         }
     }
+
+    /// The one symbol that there may be.
+    fn symbol(&mut self, symbol: &str) -> Result<Size, String> {
+        match &self.rows {
+            Some(rows) if rows != symbol => Err("more than one size is dynamic: only the rows may be".into()),
+            _ => {
+                self.rows = Some(symbol.to_owned());
+                Ok(Size::rows())
+            }
+        }
+    }
+}
+
+fn divided(size: &Size, divisor: &Size) -> Result<Size, String> {
+    size.divided_by(divisor).ok_or_else(|| "a size does not divide evenly".into())
+}
+
+/// Takes `token` off the front, blanks before it too, where it is there.
+fn take(rest: &mut &str, token: &str) -> bool {
+    let behind = rest.trim_start().strip_prefix(token);
+    *rest = behind.unwrap_or(rest);
+    behind.is_some()
 }
 
 #[cfg(test)]
@@ -260,9 +304,15 @@ mod tests {
         assert_eq!(read("Mul(Integer(17), Symbol('s7', positive=True))").unwrap(), "17·N");
         assert_eq!(read("Add(Mul(Integer(2), Symbol('s7')), Integer(-3))").unwrap(), "2·N + -3");
         assert_eq!(read("FloorDiv(Mul(Integer(4), Symbol('s7')), Integer(2))").unwrap(), "2·N");
-        for wrong in ["", "Mul(", "Symbol('s8')", "Pow(Symbol('s7'), Integer(2))", "Integer(3) 4", "Mul()", "x"] {
+        assert_eq!(read("2*s7 + 1").unwrap(), "2·N + 1");
+        assert_eq!(read("-3 + (4*s7)//2").unwrap(), "2·N + -3");
+        for wrong in
+            ["", "Mul(", "Symbol('s8')", "Pow(Symbol('s7'), Integer(2))", "Integer(3) 4", "Mul()", "x", "s7**2", "(s7"]
+        {
             assert!(read(wrong).is_err(), "{wrong}");
         }
-        assert!(read(&"Mul(".repeat(100_000)).unwrap_err().contains("deeply"));
+        for deep in ["Mul(", "(", "-"] {
+            assert!(read(&deep.repeat(100_000)).unwrap_err().contains("deeply"));
+        }
     }
 }

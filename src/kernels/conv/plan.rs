@@ -92,7 +92,11 @@ impl Axis {
         let (stride, dilation, padding) = (geometry.stride[axis], geometry.dilation[axis], geometry.padding[axis]);
         let target = geometry.input[axis];
         let reach = geometry.kernel[axis].saturating_sub(1) * dilation / stride;
-        let outputs: Vec<Outputs> = (0..stride)
+        // No more than there are targets: a stride may be far longer than the image.
+        let mut residues: Vec<usize> = (0..stride.min(target)).map(|u| (u + padding) % stride).collect();
+        residues.sort_unstable();
+        let outputs: Vec<Outputs> = residues
+            .into_iter()
             .map(|residue| {
                 let first = padding.saturating_sub(residue).div_ceil(stride);
                 let end = (target + padding).saturating_sub(residue).div_ceil(stride);

@@ -16,7 +16,7 @@ use crate::program::run::{BatchStatistics, Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
 
 /// `(x − mean) / √(var + eps)` per channel over `N, H, W` (or over `N` for `[N, C]`), then scale and shift: stored
-/// statistics in eval mode, the batch's in training.
+/// statistics in eval mode, the batch's in training and where none are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BatchNorm {
@@ -24,6 +24,9 @@ pub struct BatchNorm {
     pub momentum: f64,
     /// Added to the variance.
     pub eps: f64,
+    /// Whether the batch's own statistics are taken in eval mode too, as PyTorch does with `track_running_stats=False`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_statistics: bool,
 }
 
 /// Reads a call of this family.
@@ -40,7 +43,7 @@ fn batch_norm(call: &mut Call<'_>) -> Results {
         call.only("training", operands.split_off(3), vec![Operand::None; 2])?;
         return own_statistics(call, &operands, eps);
     }
-    call.gives(BatchNorm { momentum, eps }, operands)
+    call.gives(BatchNorm { momentum, eps, own_statistics: false }, operands)
 }
 
 /// With the operand's own statistics in analysis too, as of weights that are standardised.
@@ -76,11 +79,11 @@ impl BatchNorm {
         let (x, weight, bias) = (run.var(operands, 0)?, run.optional(operands, 1)?, run.optional(operands, 2)?);
         let dims = x.dims()?.to_vec();
         let small = channel_shape(dims[1], dims.len());
-        if !run.mode.is_training() {
+        if !run.mode.is_training() && !self.own_statistics {
             return self.with_stored(run, &x, operands, (weight, bias), finish);
         }
         let count = dims.iter().product::<usize>() / dims[1];
-        if count < 2 {
+        if count < 2 && run.mode.is_training() {
             return Err(run.misfit("batch statistics need more than one value per channel"));
         }
         let affine = run.shaped((weight, bias), &small)?;
@@ -195,13 +198,14 @@ impl Operation for BatchNorm {
     }
 
     fn affinity(&self, in_training: bool) -> Affinity {
-        Affinity { products: &[(0, 1)], smooth: if in_training { &[0] } else { &[] } }
+        let mixes = in_training || self.own_statistics;
+        Affinity { products: &[(0, 1)], smooth: if mixes { &[0] } else { &[] } }
     }
 
     fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, in_training: bool) -> Tracked {
         let rows = rows::per_row(operands)?;
         match rows {
-            Some(_) if in_training => Err("its statistics are those of the whole batch".into()),
+            Some(_) if in_training || self.own_statistics => Err("its statistics are those of the whole batch".into()),
             rows => Ok(rows),
         }
     }

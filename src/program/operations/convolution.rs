@@ -43,6 +43,16 @@ pub struct ConvTranspose2d {
     pub groups: usize,
 }
 
+/// Longest side, and longest step, whose products with one another still fit 64 bits.
+const LONGEST: usize = 1 << 31;
+
+/// Elements of the images with the zeros around them, which kernels lay out in memory.
+fn packed(operands: &[Option<&Fact>], padding: [usize; 2]) -> usize {
+    let Some(&[n, channels, height, width]) = operands[0].map(|x| x.shape.as_slice()) else { return 0 };
+    let [height, width] = [height + 2 * padding[0], width + 2 * padding[1]];
+    [channels, height, width].into_iter().fold(n, usize::saturating_mul)
+}
+
 /// Reads a call of this family.
 pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
@@ -130,7 +140,7 @@ impl Conv2d {
             return Err(format!("expects a weight [out, in/groups, h, w], but it is {weight:?}"));
         };
         let Self { stride, padding, dilation, groups } = *self;
-        let (in_channels, kernel) = (per_group * groups, [kernel_height, kernel_width]);
+        let (in_channels, kernel) = (per_group.saturating_mul(groups), [kernel_height, kernel_width]);
         if groups == 0 || out_channels % groups != 0 {
             return Err(format!("{groups} groups do not divide {in_channels} and {out_channels} channels"));
         }
@@ -141,6 +151,9 @@ impl Conv2d {
         for (axis, size) in [height, width].into_iter().enumerate() {
             if kernel[axis] == 0 || stride[axis] == 0 || dilation[axis] == 0 {
                 return Err("kernel, stride and dilation must be at least 1".into());
+            }
+            if [stride[axis], padding[axis], dilation[axis], kernel[axis], size].iter().any(|&size| size > LONGEST) {
+                return Err("stride, padding, dilation and sizes may be at most 2^31".into());
             }
             let reach = dilation[axis].saturating_mul(kernel[axis] - 1).saturating_add(1);
             if size.saturating_add(padding[axis].saturating_mul(2)) < reach {
@@ -227,7 +240,8 @@ impl Operation for Conv2d {
 
     fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
         let window: usize = operands[1].map_or(0, |weight| weight.shape[1..].iter().product());
-        Cost::with_activations(result.len().saturating_mul(window), &[result.len()])
+        let cost = Cost::with_activations(result.len().saturating_mul(window), &[result.len()]);
+        cost.with_scratch(packed(operands, self.padding))
     }
 
     fn start(&self, _place: usize, shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
@@ -291,7 +305,7 @@ impl Operation for ConvTranspose2d {
     fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
         let window: usize = operands[1].map_or(0, |weight| weight.shape[1..].iter().product());
         let products = operands[0].map_or(0, |x| x.len()).saturating_mul(window);
-        Cost::with_activations(products, &[result.len()])
+        Cost::with_activations(products, &[result.len()]).with_scratch(packed(&[Some(result)], self.padding))
     }
 
     fn start(&self, _place: usize, shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::resampling::Map;
+use super::resampling::{Map, copied_maps};
+use super::windows::MOST_TABLE;
 use crate::Result;
 use crate::autodiff::Value;
 use crate::program::infer::Cost;
@@ -107,7 +108,7 @@ impl Upsample {
             (None, Some(factor)) => ((from as f64 * factor).floor() as usize, 1.0 / factor),
             (None, None) => return Err("neither its sizes nor its factors are given".into()),
         };
-        if to == 0 || from == 0 || to.saturating_mul(from) > 1 << 28 {
+        if to == 0 || from == 0 || to.saturating_mul(from) > MOST_TABLE {
             return Err(format!("a grid of {to} points out of {from} is not possible"));
         }
         let ratio = match self.align_corners {
@@ -198,8 +199,9 @@ impl Operation for Upsample {
         Ok(Fact::float(&sizes.collect::<Vec<_>>()))
     }
 
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::with_activations(2 * self.axes * result.len(), &[result.len()])
+    fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
+        let cost = Cost::with_activations(2 * self.axes * result.len(), &[result.len()]);
+        cost.with_scratch(operands[0].map_or(0, |x| copied_maps(&x.shape, &result.shape, self.axes)))
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {

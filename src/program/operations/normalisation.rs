@@ -87,7 +87,7 @@ fn instance_norm(call: &mut Call<'_>) -> Results {
         // Running statistics are written and not read.
         return call.gives(InstanceNorm { eps }, operands);
     }
-    call.gives(BatchNorm { momentum: 0.1, eps }, [operands, running.to_vec()].concat())
+    call.gives(BatchNorm { momentum: 0.1, eps, own_statistics: false }, [operands, running.to_vec()].concat())
 }
 
 fn layer_norm(call: &mut Call<'_>) -> Results {

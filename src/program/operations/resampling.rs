@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::AvgPool2d;
-use super::windows::Windows;
+use super::windows::{MOST_TABLE, Windows};
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{self, Bilinear};
@@ -79,6 +79,14 @@ impl Map {
     }
 }
 
+/// Elements of the matrices that map the last `axes` of `from` to those of `to`, one after the other, as [`Run::along`] copies
+/// them: for each combination of the entries in front, but along the last axis.
+pub(super) fn copied_maps(from: &[usize], to: &[usize], axes: usize) -> usize {
+    let last = from.len().saturating_sub(1);
+    let copies = |axis: usize| to[..=axis].iter().fold(from[axis], |product, &size| product.saturating_mul(size));
+    (from.len().saturating_sub(axes)..last).map(copies).max().unwrap_or(0)
+}
+
 /// Entry `i` is the mean of entries `⌊i·from/to⌋` to `⌈(i+1)·from/to⌉ − 1`.
 fn windows(to: usize, from: usize) -> Map {
     let mut entries = vec![0.0; to * from];
@@ -97,6 +105,9 @@ impl AdaptiveAvgPool {
         };
         if dims[first..].contains(&0) || self.output_size.contains(&0) {
             return Err("it averages over nothing".into());
+        }
+        if dims[first..].iter().zip(&self.output_size).any(|(from, to)| from.saturating_mul(*to) > MOST_TABLE) {
+            return Err(format!("means of {:?} entries into {:?} are too many", &dims[first..], self.output_size));
         }
         Ok((first, [&dims[..first], &self.output_size].concat()))
     }
@@ -122,7 +133,11 @@ impl Operation for AdaptiveAvgPool {
     }
 
     fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        Cost::with_activations(operands[0].map_or(0, |x| x.len()), &[result.len()])
+        let cost = Cost::with_activations(operands[0].map_or(0, |x| x.len()), &[result.len()]);
+        if self.output_size.iter().all(|&size| size == 1) {
+            return cost;
+        }
+        cost.with_scratch(operands[0].map_or(0, |x| copied_maps(&x.shape, &result.shape, self.output_size.len())))
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
@@ -148,6 +163,9 @@ impl AvgPool {
     /// The mean over the window of each place along one of the pooled axes.
     fn map(&self, place: usize, from: usize) -> Result<Map, String> {
         let spans = self.windows.spans(place, from)?;
+        if spans.len().saturating_mul(from) > MOST_TABLE {
+            return Err(format!("{} windows on {from} entries are too many", spans.len()));
+        }
         let mut entries = vec![0.0; spans.len() * from];
         for (to, span) in spans.iter().enumerate() {
             let count = match (self.divisor_override, self.count_include_pad) {
@@ -164,7 +182,6 @@ impl AvgPool {
 impl Operation for AvgPool {
     columns! {
         operands: &["input"],
-        cost: Cost::of_result,
         start: Start::Constant(0.0),
         affinity: Affinity::AFFINE,
     }
@@ -175,6 +192,12 @@ impl Operation for AvgPool {
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
         Ok(Fact::float(&self.windows.shape(&fact(operands, 0)?.shape)?))
+    }
+
+    fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
+        let axes = self.windows.kernel_size.len();
+        let maps = operands[0].map_or(0, |x| copied_maps(&x.shape, &result.shape, axes));
+        Cost::of_result(result).with_scratch(maps)
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {

@@ -31,6 +31,8 @@ pub struct Windows {
 
 /// Entries of an axis or a window, at most.
 const MOST: usize = 1 << 28;
+/// Entries of all windows along one axis, and of a matrix between two axes, at most.
+pub(super) const MOST_TABLE: usize = 1 << 25;
 
 /// One window along one axis.
 pub(super) struct Span {
@@ -154,6 +156,9 @@ impl Windows {
         if self.ceil_mode && (count - 1) * stride >= end {
             count -= 1;
         }
+        if count.saturating_mul(kernel) > MOST_TABLE {
+            return Err(format!("{count} windows of {kernel} entries are too many"));
+        }
         let span = |start: usize| {
             let taps = (0..kernel).map(|tap| start + tap * dilation).take_while(|&at| at < end);
             let entries = taps.filter_map(|at| at.checked_sub(padding)).collect();
@@ -212,7 +217,6 @@ macro_rules! answers {
     ($names:expr) => {
         columns! {
             operands: &["input"],
-            cost: Cost::of_result,
             start: Start::Constant(0.0),
             affinity: Affinity::AFFINE,
         }
@@ -224,6 +228,14 @@ macro_rules! answers {
         fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
             let (_, shape) = self.covered(&fact(operands, 0)?.shape)?;
             Ok(Fact { kind: if self.places { Kind::Whole } else { Kind::Float }, ..Fact::float(&shape) })
+        }
+
+        fn cost(&self, operands: &[Option<&Fact>], result: &Fact) -> Cost {
+            let covered = operands[0].and_then(|x| self.covered(&x.shape).ok());
+            let entries = |windows: &Vec<Vec<usize>>| windows.iter().map(Vec::len).sum::<usize>();
+            let all = covered.iter().flat_map(|(covered, _)| covered).map(entries);
+            // Places of 64 bits take as much as two floats.
+            Cost::of_result(result).with_scratch(all.fold(2, usize::saturating_mul))
         }
 
         fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
@@ -279,6 +291,9 @@ impl AdaptiveMaxPool {
         let sizes = || dims[first..].iter().zip(&self.output_size);
         if sizes().any(|(&from, &to)| from == 0 || to == 0) {
             return Err("it takes the maximum of nothing".into());
+        }
+        if let Some((from, to)) = sizes().find(|(from, to)| from.saturating_add(**to) > MOST_TABLE) {
+            return Err(format!("{to} windows on {from} entries are too many"));
         }
         let windows = |(&from, &to): (&usize, &usize)| {
             (0..to).map(|i| (i * from / to..((i + 1) * from).div_ceil(to)).collect()).collect()
