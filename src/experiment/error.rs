@@ -84,9 +84,10 @@ impl ExperimentError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { .. } => Some("check the path".into()),
-            Self::Syntax { .. } => Some("docs/experiments.md shows a file".into()),
+            Self::Syntax { .. } | Self::Setting { .. } => {
+                Some("docs/experiments.md shows what an experiment may hold".into())
+            }
             Self::UnknownKey { hint, .. } => Some(hint.clone()),
-            Self::Setting { .. } => None,
             Self::UnknownProfile { known, .. } if known.is_empty() => {
                 Some("leave out --profile, or add a table such as [profile.smoke]".into())
             }

@@ -35,8 +35,8 @@ fn input(format: &Format, number: usize) -> Vec<u8> {
     }
 }
 
-/// What went wrong with an input, if anything did.
-fn fault(format: &Format, number: usize, folder: &std::path::Path) -> Option<String> {
+/// Whether an input was read, or what went wrong with it.
+fn attempt(format: &Format, number: usize, folder: &std::path::Path) -> Result<bool, String> {
     let bytes = input(format, number);
     let path = folder.join(format.file);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -48,11 +48,11 @@ fn fault(format: &Format, number: usize, folder: &std::path::Path) -> Option<Str
         Err(_) => "a panic".to_owned(),
         Ok(Err(error)) if error.to_string().is_empty() => "an error without words".to_owned(),
         Ok(_) if took > MOST => format!("{took:?}"),
-        Ok(_) => return None,
+        Ok(ended) => return Ok(ended.is_ok()),
     };
     let kept = std::env::temp_dir().join(format!("flatness-{}-{number}", format.name));
     std::fs::write(&kept, &bytes).unwrap();
-    Some(format!("{} {number}: {text}; kept as {}", format.name, kept.display()))
+    Err(format!("{} {number}: {text}; kept as {}", format.name, kept.display()))
 }
 
 #[test]
@@ -60,6 +60,7 @@ fn damaged_files_are_read_or_refused() {
     let count = std::env::var("FLATNESS_FUZZ").map_or(INPUTS, |text| text.parse().unwrap());
     let formats = formats();
     let (next, faults) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let read: Vec<AtomicUsize> = formats.iter().map(|_| AtomicUsize::new(0)).collect();
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -70,12 +71,22 @@ fn damaged_files_are_read_or_refused() {
                         break;
                     }
                     let place = number % formats.len();
-                    faults.lock().unwrap().extend(fault(&formats[place], number, folders[place].path()));
+                    match attempt(&formats[place], number, folders[place].path()) {
+                        Ok(well) => _ = read[place].fetch_add(usize::from(well), Ordering::Relaxed),
+                        Err(fault) => faults.lock().unwrap().push(fault),
+                    }
                 }
             });
         }
     });
-    println!("{count} inputs over {} formats", formats.len());
+    for (format, read) in formats.iter().zip(&read) {
+        println!(
+            "{}: {} of {} read, the rest refused",
+            format.name,
+            read.load(Ordering::Relaxed),
+            count / formats.len()
+        );
+    }
     let faults = faults.into_inner().unwrap();
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }

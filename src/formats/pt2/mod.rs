@@ -191,26 +191,25 @@ impl<'a> Building<'a> {
                     let Loaded { tensor, dtype, requires_grad, place } = loaded;
                     let requires_grad = requires_grad.unwrap_or(meta.requires_grad);
                     let trainable = kind == "parameter" && requires_grad && tensor.dtype() == DType::F64;
-                    // Two names of one storage are one parameter, under the first name.
-                    let first = if kind == "parameter" {
-                        places.entry(place).or_insert_with(|| own.into()).clone()
-                    } else {
-                        own.into()
-                    };
-                    self.given.names.push((graph_name, first.clone()));
-                    if first != own {
+                    // Two names of one storage are one parameter, under the first name. Older releases give both the same one.
+                    let tied = if kind == "parameter" { places.get(&place).cloned() } else { None };
+                    self.given.names.push((graph_name, tied.clone().unwrap_or_else(|| own.into())));
+                    if tied.is_some() {
                         continue;
+                    }
+                    if kind == "parameter" {
+                        places.insert(place, own.into());
                     }
                     if tensor.dtype() == DType::F64 {
                         self.given.dtypes.push(dtype);
                     }
                     let persistent = content["persistent"].as_bool().unwrap_or(true);
                     match (trainable, kind, tensor.dtype()) {
-                        (true, ..) => self.given.parameters.push((first, tensor)),
+                        (true, ..) => self.given.parameters.push((own.into(), tensor)),
                         (false, "parameter" | "buffer", DType::F64) if persistent => {
-                            self.given.buffers.push((first, tensor));
+                            self.given.buffers.push((own.into(), tensor));
                         }
-                        _ => self.given.constants.push((first, tensor)),
+                        _ => self.given.constants.push((own.into(), tensor)),
                     }
                 }
                 other => return Err(format!("an input of the kind `{other}` is not supported").into()),
