@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::{DType, Device};
 use flatness::Result;
 use flatness::checkpoint::{Checkpoint, TensorFile};
 use flatness::data::{DataSpec, LabelNoise, RowRange, Split};
@@ -76,7 +77,9 @@ fn load(source: &str, folder: &Path, change: impl Fn(&mut DataSpec)) -> Result<(
     let mut spec = DataSpec::new(format!("{source}:{}", folder.display()).parse()?);
     spec.rows = Some(RowRange::new(0, 2)?);
     change(&mut spec);
-    spec.load()?;
+    let data = spec.load()?;
+    // Images are decoded when they are asked for.
+    data.batch(&(0..data.len().min(2)).collect::<Vec<_>>(), DType::F32, &Device::Cpu)?;
     Ok(())
 }
 
