@@ -12,7 +12,7 @@ use serde_json::json;
 use super::analyze::Provenance;
 use super::args::argument;
 use super::compare::HowArgs;
-use super::output::{Existing, check_place, claim, resolve, share};
+use super::output::{Claim, Existing, check_place, claim, resolve, share};
 use super::{INTERRUPTED, Ui};
 use crate::experiment::{
     CellResult, Ended, Experiment, ExperimentError, Plan, Pool, Run, State, arguments, collect, execute,
@@ -130,9 +130,10 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     }
     let report = args.report_folder(&experiment)?;
     // Parts may run at a time: each of their runs has a lock of its own.
-    let _claimed = if parts == 1 { claim(&folder, Existing::Replace)? } else { share(&folder)? };
+    let _alone = (parts == 1).then(|| claim(&folder, Existing::Replace)?.begin()).transpose()?;
+    let _shared = (parts > 1).then(|| share(&folder)).transpose()?;
     let reports = parts == 1 && report != folder;
-    let _report = reports.then(|| claim(&report, Existing::Replace)).transpose()?;
+    let claimed_report = reports.then(|| claim(&report, Existing::Replace)).transpose()?;
     // Until the last file is there, no run.json says what they are.
     let _ = std::fs::remove_file(folder.join("run.json"));
     let mut written = Written { results: vec![save_experiment(&experiment, &folder)?], report: Vec::new() };
@@ -151,7 +152,7 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     print_means(&plan, &results, ui);
     ui.say(&format!("wrote {} (tables, experiment.toml, a folder for each run)", folder.display()));
     if parts == 1 && results.iter().any(|result| result.state == State::Finished) {
-        let _ = std::fs::remove_file(report.join("run.json"));
+        let _report = claimed_report.map(Claim::begin).transpose()?;
         let comparison = report::compare(&plan, &how, &report, &mut written)?;
         report::write_report(&experiment, &plan, &results, (comparison.as_ref(), &report), &mut written)?;
         let notebook = report::notebook(&experiment, &plan)?;
