@@ -109,8 +109,9 @@ fn results(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
-/// Files that say when and how long.
-const TIMED: [&str; 6] = ["run.json", "timings.parquet", "cells.parquet", "means.parquet", "log.txt", "report.html"];
+/// Files that say when and how long, and the lock, which a child of a killed process may hold to its own end.
+const TIMED: [&str; 7] =
+    ["run.json", "timings.parquet", "cells.parquet", "means.parquet", "log.txt", "report.html", ".flatness.lock"];
 
 fn is_whole(folder: &Path) -> bool {
     let run = std::fs::read(folder.join("run.json")).ok().map(|bytes| serde_json::from_slice::<Value>(&bytes).unwrap());

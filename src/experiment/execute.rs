@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::state::has_content;
 use super::{Failure, Run, State, Step};
-use crate::report::{FolderLock, ReportError, Sharing, holder, is_complete, write_atomic};
+use crate::report::{FolderLock, ReportError, Sharing, holder, is_complete, sweep, write_atomic};
 use crate::visible::visible;
 use crate::{Error, Result};
 
@@ -83,6 +83,9 @@ enum StepEnd {
 
 impl Run {
     fn execute(&self, pool: &Pool<'_>) -> (State, Option<f64>) {
+        std::iter::once(&self.folder)
+            .chain(self.steps.iter().map(|step| &step.folder))
+            .for_each(|folder| sweep(folder));
         let all: Vec<usize> = (0..self.steps.len()).collect();
         if self.state(&all) == State::Finished {
             return (State::Finished, None);

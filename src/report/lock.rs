@@ -116,6 +116,13 @@ pub fn holder(folder: &Path) -> Option<Holder> {
     matches!(locked, Err(TryLockError::WouldBlock)).then(|| written(&path).unwrap_or_default())
 }
 
+/// Removes what the lock of a killed process left in `folder`; that of a living one stays.
+pub fn sweep(folder: &Path) {
+    if folder.join(FILE).exists() {
+        drop(FolderLock::acquire(folder, Sharing::Alone));
+    }
+}
+
 fn written(path: &Path) -> Option<Holder> {
     serde_json::from_slice(&input::read(path).ok()?).ok()
 }

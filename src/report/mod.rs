@@ -16,7 +16,7 @@ pub mod terminal;
 use std::path::PathBuf;
 
 pub use atomic::{remove_leftovers, write_atomic};
-pub use lock::{FolderLock, Holder, Sharing, holder};
+pub use lock::{FolderLock, Holder, Sharing, holder, sweep};
 pub use recorded::Recorded;
 pub use save::{is_complete, read_run_json, save_analysis, save_landscape, write_run_json};
 
