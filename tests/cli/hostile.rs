@@ -59,7 +59,11 @@ fn grids_are_counted_before_they_are_made() {
     let refuse = |head: &str, axes: &str, words: &str, named: &str| {
         let train = format!("[train]\nmodel = \"mlp:4\"\ndata = \"glyphs\"\noptimizer = \"{words}\"");
         std::fs::write(&path, format!("name = \"g\"\nsteps = [\"train\"]\n{head}\n{train}\n[grid]\n{axes}")).unwrap();
-        assert_refused(&format!("run {} --out {}", path.display(), folder.path().join("out").display()), named, "");
+        assert_refused(
+            &format!("run {} --out {}", path.display(), folder.path().join("out").display()),
+            named,
+            "docs/experiments.md",
+        );
     };
     refuse("", &axes, &words, "makes more cells than can be counted, more than 10000");
     refuse("", &axes[..5 * (ten.len() + 6)], &words[..20], "makes 100000 cells, more than 10000");
