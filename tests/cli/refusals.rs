@@ -46,14 +46,13 @@ fn checkpoints_and_architectures() {
     for (arguments, named, hint) in [
         (format!("{{absent.safetensors}} {arch}"), "absent.safetensors", "check the path"),
         (format!("{{}} {arch}"), "is a folder", "checkpoint.safetensors"),
-        (format!("{{empty.safetensors}} {arch}"), "empty.safetensors is damaged", "copy the file again"),
+        (format!("{{empty.safetensors}} {arch}"), "empty.safetensors is an empty file", "copy or download it again"),
         (format!("{{half.safetensors}} {arch}"), "half.safetensors is damaged", "copy the file again"),
         (format!("{{short.safetensors}} {arch}"), "short.safetensors is damaged", "copy the file again"),
         (format!("{{long.safetensors}} {arch}"), "long.safetensors is damaged", "copy the file again"),
         (format!("{{header.safetensors}} {arch}"), "header.safetensors is damaged", "copy the file again"),
         (format!("{{text.safetensors}} {arch}"), "text.safetensors is damaged", "copy the file again"),
         (format!("{{zip.pth}} {arch}"), "zip.pth is damaged or not a PyTorch file", "copy the file again"),
-        (weights.clone(), "does not say what network", "--arch"),
         (format!("{weights} {other}"), "missing: 2.weight, 2.bias, ", "flatness info"),
         (format!("{weights} {other}"), "0.weight: got [3, 6], expected [8, 10]", "flatness info"),
         (format!("{{none.safetensors}} {arch}"), "missing: 0.weight, 0.bias", "flatness info"),
@@ -71,6 +70,7 @@ fn checkpoints_and_architectures() {
     ] {
         assert_refused(&at(folder.path(), &format!("info {arguments}")), named, hint);
     }
+    assert_refused(&format!("check {weights} --data glyphs"), "does not say what network", "--arch");
 }
 
 /// idx bytes: magic number, sizes, then zeros and `last`.
