@@ -13,7 +13,6 @@ use super::session::Session;
 use super::state::{Saving, StateFiles};
 use super::{INTERRUPTED, Ui};
 use crate::analysis::{AnalysisOptions, AnalysisReport, CostEstimate, SpectrumReport, Stores, analyze};
-use crate::autodiff::ParamSpace;
 use crate::autodiff::Scope;
 use crate::checkpoint::write_tensors;
 use crate::objective::Objective;
@@ -21,20 +20,6 @@ use crate::report::page::analysis_page;
 use crate::report::{save_analysis, terminal, write_run_json};
 use crate::spectral::Stop;
 use crate::{Error, Observer, Result};
-
-/// Cuts the numbers of eigenpairs to what the operator has, and says so.
-pub(super) fn cut_counts(options: &mut AnalysisOptions, space: &ParamSpace, ui: &mut Ui) -> Result<()> {
-    let dim = options.scope.resolve(space)?.into_iter().map(|range| range.len()).sum();
-    if options.top.saturating_add(options.bottom) > dim {
-        options.top = options.top.min(dim);
-        options.bottom = options.bottom.min(dim - options.top);
-        let (top, bottom) = (options.top, options.bottom);
-        ui.say(&format!(
-            "note: there are {dim} eigenvalues in all: the largest {top} and the smallest {bottom} are taken"
-        ));
-    }
-    Ok(())
-}
 
 pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let (mut options, saving) = (args.survey.options()?, args.saving()?);
@@ -44,7 +29,7 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     check_folder(&folder, force)?;
     let mut session = args.session.open(DtypeArg::F32, ui)?;
     session.options.seed = options.seed;
-    cut_counts(&mut options, session.checkpoint.network.space(), ui)?;
+    args.survey.fit(&mut options, &session, ui)?;
     let _claimed = claim_folder(&folder, force)?;
     ui.say(&format!("survey: {}", forecast(&session, &options, ui)?));
     let destination = Destination { name: &name, written: Vec::new(), folder: &folder, saving };

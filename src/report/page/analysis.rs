@@ -19,7 +19,7 @@ pub fn analysis_page(report: &AnalysisReport, figures: &Path, command: &str) -> 
                 ("density_signed_log", "signed log", "Spectral density over a signed logarithmic axis"),
                 ("density_log_abs", "log |λ|", "Spectral density over the logarithm of the absolute eigenvalue"),
             ],
-            "Stochastic Lanczos quadrature; bands of one standard error over the probes.",
+            density_caption(report),
         ),
         Section::figure("Eigenvalues", figures, &[("spectrum", "spectrum", "Largest and smallest eigenvalues")], ""),
         Section::figure(
@@ -47,6 +47,14 @@ pub fn analysis_page(report: &AnalysisReport, figures: &Path, command: &str) -> 
         sections: sections.into_iter().flatten().collect(),
         provenance: provenance(&report.configuration),
         command: command.into(),
+    }
+}
+
+fn density_caption(report: &AnalysisReport) -> &'static str {
+    if report.spectra.iter().all(|spectrum| spectrum.slq.source.is_spectrum()) {
+        "All eigenvalues of the matrix, each drawn as wide as the kernel."
+    } else {
+        "Stochastic Lanczos quadrature; bands of one standard error over the probes."
     }
 }
 
