@@ -16,7 +16,7 @@ pub(super) const SHARE_OF_LARGEST: f64 = 1e-3;
 /// measure by chance, so its own change would say too little.
 const LEFT_OPEN: f64 = 3.0;
 /// Share of a value that the quadrature may leave open.
-const CONVERGED: f64 = 0.1;
+pub(super) const CONVERGED: f64 = 0.1;
 
 /// Loss, accuracy, likelihood and norms.
 pub(super) fn at_the_point(

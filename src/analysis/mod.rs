@@ -12,6 +12,7 @@ mod run;
 mod spectrum;
 mod subset_study;
 mod trace;
+mod unresolved;
 mod vectors;
 
 pub use check::{CheckOptions, Finding, check, check_inputs, check_outputs};
@@ -22,6 +23,7 @@ pub use run::analyze;
 pub(crate) use run::reach;
 pub(crate) use spectrum::matrix_fits;
 pub use subset_study::{SubsetQuantity, SubsetRow, SubsetStudy};
+pub use unresolved::unresolved;
 
 use crate::spectral::{DensityReport, EigenReport, End, SlqReport, Store, SurveyOutcome};
 
@@ -222,6 +224,12 @@ pub struct SummaryRow {
 }
 
 impl SummaryRow {
+    /// Whether the value only bounds the quantity: the outermost eigenvalue found, from the inside, where it has not
+    /// converged.
+    pub fn is_bound(&self) -> bool {
+        !self.converged && ["lambda_max", "lambda_min"].contains(&self.quantity.as_str())
+    }
+
     /// A number without operator and estimation error.
     pub fn exact(quantity: &str, value: f64) -> Self {
         Self {

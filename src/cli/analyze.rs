@@ -12,7 +12,7 @@ use super::output::{check_folder, claim_folder, is_unfinished, remove_outdated};
 use super::session::Session;
 use super::state::{Saving, StateFiles};
 use super::{INTERRUPTED, Ui};
-use crate::analysis::{AnalysisOptions, AnalysisReport, CostEstimate, SpectrumReport, Stores, analyze};
+use crate::analysis::{AnalysisOptions, AnalysisReport, CostEstimate, SpectrumReport, Stores, analyze, unresolved};
 use crate::autodiff::Scope;
 use crate::checkpoint::write_tensors;
 use crate::objective::Objective;
@@ -37,11 +37,14 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     if args.json {
         ui.print_lines(&summary_json(&report));
     } else {
-        let (whole, layers): (Vec<_>, Vec<_>) = report
+        let lacking = unresolved(&report);
+        let (mut whole, layers): (Vec<_>, Vec<_>) = report
             .summary
             .into_iter()
             .partition(|row| row.scope == options.scope.to_string() || row.operator.is_empty());
+        whole.retain(|row| row.converged || row.is_bound());
         ui.print_lines(&terminal::summary_table(&whole));
+        lacking.iter().for_each(|words| ui.print(words));
         if !layers.is_empty() {
             ui.say(&format!("{} numbers of single layers are in summary.parquet", layers.len()));
         }

@@ -1,17 +1,17 @@
 //! The whole spectrum of a small operator from its matrix, product by product.
 
 use candle_core::{DType, Device, Tensor};
-use nalgebra::{DMatrix, DVector, SymmetricTridiagonal};
+use nalgebra::DVector;
 use rand::Rng;
 
 use super::closing::Accepted;
 use super::data_error::{join, mean_data_std_error};
 use super::eigenpairs::check_counts;
 use super::guard::guard;
+use super::householder::Reduced;
 use super::krylov_schur::asymmetry_allowed;
 use super::state::{Store, SurveyState, damaged};
-use super::tridiagonal::Tridiagonal;
-use super::vectors::epsilon;
+use super::vectors::{epsilon, row_dots};
 use super::{
     EigenpairsReport, Quadrature, RuleSource, SlqReport, SpectralError, Stop, SurveyOutcome, SurveyReport, TraceReport,
 };
@@ -45,7 +45,7 @@ pub struct DenseReport {
 }
 
 impl DenseReport {
-    /// Bytes of the two matrices that [`dense`] holds at a time in dimension `dim`.
+    /// What [`dense`] holds at most in dimension `dim`: two matrices in f64, while rows are saved.
     pub fn memory_bytes(dim: usize) -> usize {
         dim.saturating_mul(dim).saturating_mul(2 * size_of::<f64>())
     }
@@ -56,8 +56,8 @@ impl DenseReport {
 /// products; those with the vectors found measure residuals and data errors.
 ///
 /// Before anything, `A` is applied twice to one vector, as in [`super::survey`]. The rows found so far go to `store` when
-/// it wants them, and a run that finds some there goes on from them. Cost: `n + 2` products and one per pair, about `3 n³`
-/// multiplications, and `2 n²` numbers in memory.
+/// it wants them, and a run that finds some there goes on from them. Cost: `n + 2` products and one per pair, about `2 n³`
+/// multiplications, and memory for `2 n²` numbers.
 ///
 /// # Errors
 /// [`SpectralError::TooMany`] for more pairs than dimensions; [`SpectralError::NonFinite`],
@@ -73,22 +73,16 @@ pub fn dense(
     let dim = operator.dim();
     check_counts(METHOD, params.top, params.bottom, dim)?;
     let num_matvecs = guard(METHOD, operator, rng, observer)? + dim;
-    let Rows { entries, shards } = Rows::of(operator, store, observer)?;
-    let mut matrix = DMatrix::from_vec(dim, dim, entries);
-    symmetrise(&mut matrix, asymmetry_allowed(operator.dtype()))?;
-    let diagonal: Vec<f64> = matrix.diagonal().iter().copied().collect();
-    let reduced = SymmetricTridiagonal::new(matrix);
-    let tridiagonal = Tridiagonal::new(reduced.diagonal().data.into(), reduced.off_diagonal().data.into());
-    let values = tridiagonal.eigenvalues();
+    let Rows { blocks, shards } = Rows::of(operator, store, observer)?;
+    let mut entries = entries(blocks, dim)?;
+    symmetrise(&mut entries, dim, asymmetry_allowed(operator.dtype()))?;
+    let diagonal: Vec<f64> = entries.iter().step_by(dim + 1).copied().collect();
+    let reduced = Reduced::of(entries, dim);
+    let values = reduced.tridiagonal.eigenvalues();
     let ends: Vec<f64> =
         values[..params.bottom].iter().chain(values[dim - params.top..].iter().rev()).copied().collect();
-    let vectors = if ends.is_empty() {
-        None
-    } else {
-        let basis = reduced.q();
-        let vectors = tridiagonal.eigenvectors(&ends, rng).into_iter().map(|vector| &basis * vector);
-        Some(rows_of(vectors.collect(), operator)?)
-    };
+    let vectors = reduced.tridiagonal.eigenvectors(&ends, rng).into_iter().map(|vector| reduced.turn(vector));
+    let vectors = if ends.is_empty() { None } else { Some(rows_of(vectors.collect(), operator)?) };
     // The matrix goes before the closing products take their memory.
     drop(reduced);
     let rounding = epsilon(operator.dtype()) * values.iter().fold(0.0, |scale: f64, value| scale.max(value.abs()));
@@ -129,9 +123,9 @@ pub fn dense(
 
 /// The rows of the matrix so far.
 struct Rows {
-    /// One after the other.
-    entries: Vec<f64>,
-    /// `eᵢᵀA_s eᵢ` of each.
+    /// As the products came, in host memory.
+    blocks: Vec<Tensor>,
+    /// `eᵢᵀA_s eᵢ` of each row.
     shards: Option<ShardForms>,
 }
 
@@ -139,23 +133,22 @@ impl Rows {
     /// All of them, those that `store` has first.
     fn of(operator: &dyn LinearOperator, store: &mut dyn Store, observer: &mut dyn Observer) -> Result<Self> {
         let dim = operator.dim();
-        let mut rows = Self { entries: Vec::new(), shards: None };
-        if let Some(state) = store.load()? {
-            rows = Self::restore(&state, dim)?;
-        }
-        rows.entries.reserve_exact(dim * dim - rows.entries.len());
-        while rows.count(dim) < dim {
+        let mut rows = match store.load()? {
+            Some(state) => Self::restore(&state, operator)?,
+            None => Self { blocks: Vec::new(), shards: None },
+        };
+        while rows.count() < dim {
             let stopped = match rows.extend(operator, observer) {
                 Err(Error::Interrupted) => true,
                 added => {
                     added?;
-                    let done = rows.count(dim);
+                    let done = rows.count();
                     observer.on_step(&Step { task: METHOD, done, total: dim, message: String::new() }).is_break()
                 }
             };
-            // The last time before the matrix takes their place.
-            let last = stopped || rows.count(dim) == dim;
-            if store.wants(rows.entries.len() * size_of::<f64>(), last) {
+            // The last time is before the decomposition, which takes a while and saves nothing.
+            let last = stopped || rows.count() == dim;
+            if store.wants(rows.count() * dim * operator.dtype().size_in_bytes(), last) {
                 store.save(&rows.state()?);
             }
             if stopped {
@@ -165,58 +158,70 @@ impl Rows {
         Ok(rows)
     }
 
-    fn count(&self, dim: usize) -> usize {
-        self.entries.len() / dim
+    fn count(&self) -> usize {
+        self.blocks.iter().map(|block| block.dims()[0]).sum()
     }
 
     /// The rows of one block product more.
     fn extend(&mut self, operator: &dyn LinearOperator, observer: &mut dyn Observer) -> Result<()> {
-        let (dim, first) = (operator.dim(), self.count(operator.dim()));
+        let (dim, first) = (operator.dim(), self.count());
         let count = operator.block_size().clamp(1, dim - first);
         let mut block = vec![0.0; count * dim];
         (0..count).for_each(|row| block[row * dim + first + row] = 1.0);
         let block = Tensor::from_vec(block, (count, dim), &Device::Cpu)?;
-        let block = block.to_dtype(operator.dtype())?.to_device(operator.device())?;
-        let product = operator.apply(&block, observer)?;
-        let entries = product.block.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?;
-        let entries = entries.to_vec1::<f64>()?;
-        if let Some(place) = entries.iter().position(|entry| !entry.is_finite()) {
-            return Err(SpectralError::NonFinite { method: METHOD, matvec: first + place / dim + 1 }.into());
+        let product = operator.apply(&block.to_dtype(operator.dtype())?.to_device(operator.device())?, observer)?;
+        if let Some(row) = row_dots(&product.block, &product.block)?.iter().position(|square| !square.is_finite()) {
+            return Err(SpectralError::NonFinite { method: METHOD, matvec: first + row + 1 }.into());
         }
-        self.entries.extend(entries);
+        self.blocks.push(product.block.to_device(&Device::Cpu)?);
         self.shards = if first == 0 { product.shards } else { join(vec![self.shards.take(), product.shards]) };
         Ok(())
     }
 
     fn state(&self) -> Result<SurveyState> {
         let mut state = SurveyState::default();
-        state.put_numbers("rows", &self.entries)?;
+        for (index, block) in self.blocks.iter().enumerate() {
+            state.tensors.insert(format!("rows.{index}"), block.clone());
+        }
         if let Some(shards) = &self.shards {
             state.put_forms(shards)?;
         }
         Ok(state)
     }
 
-    fn restore(state: &SurveyState, dim: usize) -> Result<Self> {
-        let entries = state.numbers("rows")?;
-        if !entries.len().is_multiple_of(dim) || entries.len() > dim * dim {
-            return Err(damaged("rows"));
+    fn restore(state: &SurveyState, operator: &dyn LinearOperator) -> Result<Self> {
+        let mut rows = Self { blocks: Vec::new(), shards: None };
+        while let Some(block) = state.tensors.get(&format!("rows.{}", rows.blocks.len())) {
+            let fits = matches!(block.dims(), [count, dim] if *dim == operator.dim() && rows.count() + count <= *dim);
+            if !fits || block.dtype() != operator.dtype() {
+                return Err(damaged(&format!("rows.{}", rows.blocks.len())));
+            }
+            rows.blocks.push(block.clone());
         }
-        let shards = state.forms(entries.len() / dim)?;
-        Ok(Self { entries, shards })
+        rows.shards = state.forms(rows.count())?;
+        Ok(rows)
     }
 }
 
+/// All rows, one after the other, in f64.
+fn entries(blocks: Vec<Tensor>, dim: usize) -> Result<Vec<f64>> {
+    let mut entries = Vec::with_capacity(dim * dim);
+    for block in blocks {
+        entries.extend(block.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?);
+    }
+    Ok(entries)
+}
+
 /// `(A + Aᵀ)/2`, in place.
-fn symmetrise(matrix: &mut DMatrix<f64>, tolerance: f64) -> Result<()> {
-    let (dim, norm) = (matrix.nrows(), matrix.norm().max(f64::MIN_POSITIVE));
+fn symmetrise(entries: &mut [f64], dim: usize, tolerance: f64) -> Result<()> {
+    let norm = entries.iter().map(|entry| entry * entry).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
     let mut asymmetry: f64 = 0.0;
-    for column in 0..dim {
-        for row in column + 1..dim {
-            let (below, above) = (matrix[(row, column)], matrix[(column, row)]);
-            asymmetry = asymmetry.max((below - above).abs() / norm);
-            let mean = 0.5 * (below + above);
-            (matrix[(row, column)], matrix[(column, row)]) = (mean, mean);
+    for row in 0..dim {
+        for column in 0..row {
+            let (below, above) = (row * dim + column, column * dim + row);
+            asymmetry = asymmetry.max((entries[below] - entries[above]).abs() / norm);
+            let mean = 0.5 * (entries[below] + entries[above]);
+            (entries[below], entries[above]) = (mean, mean);
         }
     }
     if asymmetry > tolerance {
@@ -240,6 +245,7 @@ mod tests {
     use crate::random::{Purpose, stream};
     use crate::spectral::testing::{Breaking, Failing, assert_pairs, clustered_spectrum, with_spectrum};
     use crate::spectral::{SpectralMeasure, SurveyParams, survey};
+    use nalgebra::DMatrix;
 
     const PARAMS: DenseParams = DenseParams { top: 4, bottom: 3, eigen_tolerance: 1e-4 };
 
@@ -359,9 +365,9 @@ mod tests {
         // Once complete it is taken as it is; a damaged one is refused.
         assert_eq!(go(&mut ()).unwrap().diagonal, whole.diagonal);
         if let Some(state) = &mut store.0 {
-            state.put_numbers("rows", &[1.0; 31]).unwrap();
+            state.put_numbers("rows.1", &[1.0; 31]).unwrap();
         }
         let error = dense(&operator, &PARAMS, &mut stream(1, Purpose::Survey), &mut store, &mut ()).unwrap_err();
-        assert!(error.to_string().contains("damaged") && error.to_string().contains("rows"), "{error}");
+        assert!(error.to_string().contains("damaged") && error.to_string().contains("rows.1"), "{error}");
     }
 }

@@ -10,6 +10,7 @@ mod diagonal;
 mod eigenpairs;
 mod functions;
 mod guard;
+mod householder;
 mod hutchpp;
 mod krylov_schur;
 mod lanczos;
