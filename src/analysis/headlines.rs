@@ -16,7 +16,7 @@ pub(super) const SHARE_OF_LARGEST: f64 = 1e-3;
 /// measure by chance, so its own change would say too little.
 const LEFT_OPEN: f64 = 3.0;
 /// Share of a value that the quadrature may leave open.
-const CONVERGED: f64 = 0.1;
+pub(super) const CONVERGED: f64 = 0.1;
 
 /// Loss, accuracy, likelihood and norms.
 pub(super) fn at_the_point(
@@ -87,9 +87,10 @@ pub(super) fn of_spectrum(spectrum: &SpectrumReport) -> Vec<SummaryRow> {
     if !spectrum.slq.interrupted {
         let measure = SpectralMeasure::of(&spectrum.slq);
         let open = LEFT_OPEN * spectrum.slq.change();
+        let method = spectrum.slq.source.name();
         let estimate = |quantity: &str, estimate: Estimate, quadrature: f64| SummaryRow {
             std_err_numeric: estimate.std_err_numeric.hypot(quadrature),
-            method: "slq".into(),
+            method: method.into(),
             converged: quadrature <= CONVERGED * estimate.value.abs(),
             num_matvecs: estimate.num_matvecs,
             ..row(quantity, estimate.value)
@@ -98,7 +99,9 @@ pub(super) fn of_spectrum(spectrum: &SpectrumReport) -> Vec<SummaryRow> {
         // Two steps are exact for squares.
         rows.push(estimate("frobenius_norm", measure.frobenius_norm(), 0.0));
         rows.push(estimate("nuclear_norm", nuclear, open * nuclear.value));
-        rows.push(estimate("negative_mass", measure.negative_mass(), open));
+        if !spectrum.positive {
+            rows.push(estimate("negative_mass", measure.negative_mass(), open));
+        }
         if let Some(&largest) = spectrum.top.ritz_values.first().filter(|largest| **largest > 0.0) {
             let threshold = SHARE_OF_LARGEST * largest;
             // λ/(λ + c) has slope 1/c at most.

@@ -12,15 +12,18 @@ mod run;
 mod spectrum;
 mod subset_study;
 mod trace;
+mod unresolved;
 mod vectors;
 
 pub use check::{CheckOptions, Finding, check, check_inputs, check_outputs};
 pub use cost::{CostEstimate, typical_matvecs};
-pub use options::{AnalysisOptions, EigenMethod};
+pub use options::{AnalysisOptions, DENSE_DIM, EigenMethod};
 pub use overlap::{Overlap, overlap};
 pub use run::analyze;
 pub(crate) use run::reach;
+pub(crate) use spectrum::matrix_fits;
 pub use subset_study::{SubsetQuantity, SubsetRow, SubsetStudy};
+pub use unresolved::unresolved;
 
 use crate::spectral::{DensityReport, EigenReport, End, SlqReport, Store, SurveyOutcome};
 
@@ -87,6 +90,8 @@ pub struct SpectrumReport {
     pub densities: Vec<DensityReport>,
     /// How the survey went.
     pub outcome: SurveyOutcome,
+    /// By its making no eigenvalue is negative.
+    pub positive: bool,
     /// An interruption left the trace, or trace and density, unknown.
     pub interrupted: bool,
 }
@@ -102,7 +107,7 @@ pub struct TraceSummary {
     pub std_err_data: f64,
     /// One sample per probe; empty where no probes were drawn.
     pub samples: Vec<f64>,
-    /// `exact`, `random_columns`, `exact_ggn+hutchinson`, `hutchinson_deflated` or `hutchinson`.
+    /// `dense`, `exact`, `random_columns`, `exact_ggn+hutchinson`, `hutchinson_deflated` or `hutchinson`.
     pub method: &'static str,
     /// Whether the numeric error is within its tolerance.
     pub converged: bool,
@@ -219,6 +224,12 @@ pub struct SummaryRow {
 }
 
 impl SummaryRow {
+    /// Whether the value only bounds the quantity: the outermost eigenvalue found, from the inside, where it has not
+    /// converged.
+    pub fn is_bound(&self) -> bool {
+        !self.converged && ["lambda_max", "lambda_min"].contains(&self.quantity.as_str())
+    }
+
     /// A number without operator and estimation error.
     pub fn exact(quantity: &str, value: f64) -> Self {
         Self {

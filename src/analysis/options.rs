@@ -3,7 +3,8 @@
 use serde::{Serialize, Serializer};
 
 use super::OperatorKind;
-use crate::autodiff::Scope;
+use crate::Result;
+use crate::autodiff::{ParamSpace, Scope};
 use crate::spectral::Stop;
 
 /// How eigenpairs are found.
@@ -14,7 +15,12 @@ pub enum EigenMethod {
     Lanczos,
     /// Power iteration with deflation.
     Power,
+    /// The matrix itself, by as many products as it has rows: all eigenvalues.
+    Dense,
 }
+
+/// Largest dimension at which the matrix is made unless a method is asked for.
+pub const DENSE_DIM: usize = 4_096;
 
 /// What to compute, and how well.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -87,6 +93,14 @@ impl Default for AnalysisOptions {
 }
 
 impl AnalysisOptions {
+    /// Parameters of the scope.
+    ///
+    /// # Errors
+    /// A scope that holds none.
+    pub fn dim(&self, space: &ParamSpace) -> Result<usize> {
+        Ok(self.scope.resolve(space)?.into_iter().map(|range| range.len()).sum())
+    }
+
     /// For what follows a survey that ended by `stop`. One that ran out of time leaves only what the number of products
     /// that ends it at the same step would have left: so that number gives all the same results.
     pub(super) fn after(&self, stop: Stop) -> Self {

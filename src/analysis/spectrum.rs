@@ -3,16 +3,17 @@
 use candle_core::Tensor;
 
 use super::options::{AnalysisOptions, EigenMethod};
-use super::trace::TraceTask;
+use super::trace::{TraceTask, trace_of_diagonal};
 use super::{OperatorKind, SpectrumReport, Stores, TraceSummary};
 use crate::autodiff::Scope;
 use crate::curvature::{Curvature, CurvatureOperator};
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted};
+use crate::program::Loss;
 use crate::random::{Purpose, stream};
 use crate::spectral::{
-    Axis, DensityParams, EigenpairsReport, PowerParams, SlqParams, SlqReport, Stop, SurveyOutcome, SurveyParams,
-    SurveyReport, density, power, slq, survey,
+    Axis, DenseParams, DenseReport, DensityParams, EigenpairsReport, PowerParams, SlqParams, SlqReport, Stop,
+    SurveyOutcome, SurveyParams, SurveyReport, dense, density, power, slq, survey,
 };
 use crate::{Error, Observer, Result};
 
@@ -26,6 +27,15 @@ impl OperatorKind {
             Self::EmpiricalFisher => Curvature::EmpiricalFisher,
             Self::McFisher => Curvature::MonteCarloFisher { seed },
             Self::GradientCovariance => Curvature::GradientCovariance,
+        }
+    }
+
+    /// Whether it is a sum of outer products: as the GGN is, where the loss is convex in the outputs.
+    fn is_positive(self, loss: &Loss) -> bool {
+        match self {
+            Self::Hessian | Self::Residual => false,
+            Self::Ggn => !matches!(loss, Loss::Program {}),
+            Self::EmpiricalFisher | Self::McFisher | Self::GradientCovariance => true,
         }
     }
 }
@@ -48,30 +58,34 @@ pub(super) fn spectrum(
         }
     };
     let memory_bytes = basis_bytes(objective);
-    let found = match options.method {
+    let mut rng = stream(options.seed, Purpose::Survey);
+    let (found, known) = match options.method {
         EigenMethod::Lanczos => {
-            let store = &mut *stores.store(kind.name());
-            survey(
-                operator,
-                &survey_params(options, memory_bytes),
-                &mut stream(options.seed, Purpose::Survey),
-                store,
-                observer,
-            )?
+            let (params, store) = (survey_params(options, memory_bytes), &mut *stores.store(kind.name()));
+            (survey(operator, &params, &mut rng, store, observer)?, None)
         }
-        EigenMethod::Power => by_power(operator, options, memory_bytes, observer)?,
+        EigenMethod::Power => (by_power(operator, options, memory_bytes, observer)?, None),
+        EigenMethod::Dense => {
+            let AnalysisOptions { top, bottom, eigen_tolerance, .. } = *options;
+            let (params, store) = (DenseParams { top, bottom, eigen_tolerance }, &mut *stores.store(kind.name()));
+            let found = dense(operator, &params, &mut rng, store, observer)?;
+            let trace = trace_of_diagonal(&found, &options.scope, objective.network().space())?;
+            (found.survey, Some(trace))
+        }
     };
     // Power iteration knows nothing yet of the pairs that it has not finished.
     if found.pairs.top.interrupted && options.method == EigenMethod::Power {
         return Err(Error::Interrupted);
     }
-    let interrupted = found.outcome.stop == Stop::Interrupted;
+    // Where the closing products of a matrix are cut short, its spectrum is known all the same.
+    let interrupted = known.is_none() && found.outcome.stop == Stop::Interrupted;
     let options = &options.after(found.outcome.stop);
     let budget = options.max_matvecs.saturating_sub(found.outcome.num_matvecs);
-    let trace = TraceTask { objective, theta, kind, options, budget };
-    let trace = match interrupted {
-        true => None,
-        false => match trace.run(operator, &found.pairs, observer) {
+    let task = TraceTask { objective, theta, kind, options, budget };
+    let trace = match known {
+        Some(trace) => Some(trace),
+        None if interrupted => None,
+        None => match task.run(operator, &found.pairs, observer) {
             Err(Error::Interrupted) => None,
             trace => Some(trace?),
         },
@@ -89,13 +103,23 @@ pub(super) fn spectrum(
         slq: found.slq,
         densities,
         outcome: found.outcome,
+        positive: kind.is_positive(&objective.options().loss),
     })
 }
 
 /// Memory for Krylov bases with their copies: 3/8 of what there is to plan with. A block product takes up to half, and
 /// what the allocator keeps in reserve, different from run to run, the rest.
 pub(super) fn basis_bytes(objective: &Objective<'_>) -> usize {
-    objective.options().execution.memory_bytes / 8 * 3
+    share_of(objective.options().execution.memory_bytes)
+}
+
+fn share_of(memory_bytes: usize) -> usize {
+    memory_bytes / 8 * 3
+}
+
+/// Whether that share of `memory_bytes` has room for a matrix of dimension `dim` and its decomposition.
+pub(crate) fn matrix_fits(dim: usize, memory_bytes: usize) -> bool {
+    DenseReport::memory_bytes(dim) <= share_of(memory_bytes)
 }
 
 fn survey_params(options: &AnalysisOptions, memory_bytes: usize) -> SurveyParams {

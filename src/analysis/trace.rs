@@ -3,12 +3,17 @@
 use candle_core::Tensor;
 
 use super::options::AnalysisOptions;
+use super::vectors::spans;
 use super::{OperatorKind, TracePart, TraceSummary};
+use crate::autodiff::{ParamSpace, Scope};
 use crate::curvature::{Curvature, CurvatureOperator, ExactParams};
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted, ShardForms};
 use crate::random::{Purpose, stream};
-use crate::spectral::{DeflatedTraceParams, Deflation, EigenReport, EigenpairsReport, TraceStop, deflated_trace};
+use crate::spectral::{
+    DeflatedTraceParams, Deflation, DenseReport, EigenReport, EigenpairsReport, TraceStop, data_std_errors,
+    deflated_trace,
+};
 use crate::{Error, Observer, Result};
 
 /// What the trace of `kind` is computed from.
@@ -118,6 +123,38 @@ impl TraceTask<'_> {
             layers: Vec::new(),
         })
     }
+}
+
+/// The trace from the diagonal of the matrix, and by layer too.
+pub(super) fn trace_of_diagonal(report: &DenseReport, scope: &Scope, space: &ParamSpace) -> Result<TraceSummary> {
+    let mut layers: Vec<(&str, Vec<usize>)> = Vec::new();
+    let mut start = 0;
+    for (layer, len) in spans(scope, space)? {
+        match layers.iter_mut().find(|(name, _)| *name == layer) {
+            Some((_, entries)) => entries.extend(start..start + len),
+            None => layers.push((layer, (start..start + len).collect())),
+        }
+        start += len;
+    }
+    let groups: Vec<Vec<usize>> = layers.iter().map(|(_, entries)| entries.clone()).collect();
+    let errors = report.shard_diagonals.as_ref().map(|shards| data_std_errors(&shards.sums(&groups)));
+    let part = |(index, (name, entries)): (usize, &(&str, Vec<usize>))| TracePart {
+        scope: format!("layer:{name}"),
+        trace: entries.iter().map(|&entry| report.diagonal[entry]).sum(),
+        std_err_numeric: 0.0,
+        std_err_data: errors.as_ref().map_or(f64::NAN, |errors| errors[index]),
+    };
+    let whole = &report.survey.slq.trace;
+    Ok(TraceSummary {
+        trace: whole.trace,
+        std_err_numeric: whole.std_err_numeric,
+        std_err_data: whole.std_err_data,
+        samples: Vec::new(),
+        method: "dense",
+        converged: true,
+        num_matvecs: whole.num_matvecs,
+        layers: if groups.len() > 1 { layers.iter().enumerate().map(part).collect() } else { Vec::new() },
+    })
 }
 
 /// The declared set: the converged ones of the pairs asked for.

@@ -24,7 +24,7 @@ pub(super) fn eigenvectors(
 }
 
 /// Layers of the scope with the length of each of their tensors, in order.
-fn spans<'a>(scope: &Scope, space: &'a ParamSpace) -> Result<Vec<(&'a str, usize)>> {
+pub(super) fn spans<'a>(scope: &Scope, space: &'a ParamSpace) -> Result<Vec<(&'a str, usize)>> {
     let tensors = scope.tensors(space)?.into_iter().map(|index| &space.tensors()[index]);
     Ok(tensors.map(|tensor| (tensor.layer(), tensor.len())).collect())
 }

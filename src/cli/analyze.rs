@@ -13,8 +13,7 @@ use super::session::Session;
 use super::state::{Saving, StateFiles};
 use super::train::complete_already;
 use super::{INTERRUPTED, Ui};
-use crate::analysis::{AnalysisOptions, AnalysisReport, CostEstimate, SpectrumReport, Stores, analyze};
-use crate::autodiff::ParamSpace;
+use crate::analysis::{AnalysisOptions, AnalysisReport, CostEstimate, SpectrumReport, Stores, analyze, unresolved};
 use crate::autodiff::Scope;
 use crate::checkpoint::write_tensors;
 use crate::objective::Objective;
@@ -23,20 +22,6 @@ use crate::report::{save_analysis, terminal, write_run_json};
 use crate::spectral::Stop;
 use crate::{Error, Observer, Result, path_text};
 
-/// Cuts the numbers of eigenpairs to what the operator has, and says so.
-pub(super) fn cut_counts(options: &mut AnalysisOptions, space: &ParamSpace, ui: &mut Ui) -> Result<()> {
-    let dim = options.scope.resolve(space)?.into_iter().map(|range| range.len()).sum();
-    if options.top.saturating_add(options.bottom) > dim {
-        options.top = options.top.min(dim);
-        options.bottom = options.bottom.min(dim - options.top);
-        let (top, bottom) = (options.top, options.bottom);
-        ui.say(&format!(
-            "note: there are {dim} eigenvalues in all: the largest {top} and the smallest {bottom} are taken"
-        ));
-    }
-    Ok(())
-}
-
 pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let (mut options, saving) = (args.survey.options()?, args.saving()?);
     let name = checkpoint_name(&args.session.model.checkpoint);
@@ -44,7 +29,7 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     let claim = claim(&folder, Existing::of(args.force, args.resume))?;
     let mut session = args.session.open(DtypeArg::F32, ui)?;
     session.options.seed = options.seed;
-    cut_counts(&mut options, session.checkpoint.network.space(), ui)?;
+    args.survey.fit(&mut options, &session, ui)?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     if claim.is_complete() {
         claim.same_configuration(&configuration(&session, &objective, &options))?;
@@ -59,11 +44,14 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     if args.json {
         ui.print_lines(&summary_json(&report));
     } else {
-        let (whole, layers): (Vec<_>, Vec<_>) = report
+        let lacking = unresolved(&report);
+        let (mut whole, layers): (Vec<_>, Vec<_>) = report
             .summary
             .into_iter()
             .partition(|row| row.scope == options.scope.to_string() || row.operator.is_empty());
+        whole.retain(|row| row.converged || row.is_bound());
         ui.print_lines(&terminal::summary_table(&whole));
+        lacking.iter().for_each(|words| ui.print(words));
         if !layers.is_empty() {
             ui.say(&format!("{} numbers of single layers are in summary.parquet", layers.len()));
         }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::Ui;
 use super::args::argument;
-use super::session::SessionArgs;
+use super::session::{Session, SessionArgs};
 use super::state::Saving;
 use crate::Result;
-use crate::analysis::{AnalysisOptions, EigenMethod, OperatorKind};
+use crate::analysis::{AnalysisOptions, DENSE_DIM, EigenMethod, OperatorKind, matrix_fits};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OperatorArg {
@@ -45,7 +46,11 @@ impl OperatorArg {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum MethodArg {
+    /// All eigenvalues of the matrix, by a product for each parameter
+    Dense,
+    /// A survey of both ends and the density
     Lanczos,
+    /// Power iteration for the ends
     Power,
 }
 
@@ -67,9 +72,10 @@ pub(super) struct SurveyArgs {
     /// Smallest eigenvalues: the most negative ones, where there are any
     #[arg(long, value_name = "K", default_value_t = AnalysisOptions::default().bottom)]
     bottom: usize,
-    /// How eigenpairs are found
-    #[arg(long, value_enum, default_value_t = MethodArg::Lanczos)]
-    method: MethodArg,
+    /// How eigenvalues are found [default: dense up to 4096 parameters where --max-matvecs, --max-time and --memory allow
+    /// it, else lanczos]
+    #[arg(long, value_enum)]
+    method: Option<MethodArg>,
     /// Residual over largest |eigenvalue| at which a pair has converged
     #[arg(long, alias = "tolerance", value_name = "R", default_value_t = AnalysisOptions::default().eigen_tolerance)]
     #[arg(allow_negative_numbers = true)]
@@ -82,10 +88,10 @@ pub(super) struct SurveyArgs {
     #[arg(long, value_name = "R", default_value_t = AnalysisOptions::default().density_tolerance)]
     #[arg(allow_negative_numbers = true)]
     density_tol: f64,
-    /// Products spent at most on each survey and its trace; each layer, subset and half has as many
-    #[arg(long, value_name = "N", default_value_t = AnalysisOptions::default().max_matvecs)]
-    max_matvecs: usize,
-    /// Seconds spent at most on each survey (not with --method power)
+    /// Products spent at most on each survey and its trace; each layer, subset and half has as many [default: 1000]
+    #[arg(long, value_name = "N")]
+    max_matvecs: Option<usize>,
+    /// Seconds spent at most on each survey (--method lanczos)
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     max_time: Option<f64>,
     /// Start vectors of the survey, in lock-step
@@ -160,8 +166,14 @@ impl SurveyArgs {
             }
         }
         self.max_time.map_or(Ok(()), |seconds| check_seconds("--max-time", seconds))?;
-        if self.max_time.is_some() && self.method == MethodArg::Power {
-            return Err(argument("--max-time", "with --method power", "only lanczos watches the time"));
+        match self.method {
+            Some(MethodArg::Power) if self.max_time.is_some() => {
+                return Err(argument("--max-time", "with --method power", "only lanczos watches the time"));
+            }
+            Some(MethodArg::Dense) if self.max_time.is_some() => {
+                return Err(argument("--max-time", "with --method dense", "only lanczos watches the time"));
+            }
+            _ => {}
         }
         if self.steps == 0 {
             return Err(argument("--steps", "0", "at least one Lanczos step is needed"));
@@ -181,13 +193,14 @@ impl SurveyArgs {
             top: self.top,
             bottom: self.bottom,
             method: match self.method {
-                MethodArg::Lanczos => EigenMethod::Lanczos,
-                MethodArg::Power => EigenMethod::Power,
+                Some(MethodArg::Dense) => EigenMethod::Dense,
+                Some(MethodArg::Lanczos) | None => EigenMethod::Lanczos,
+                Some(MethodArg::Power) => EigenMethod::Power,
             },
             eigen_tolerance: self.eig_tol,
             trace_tolerance: self.trace_tol,
             density_tolerance: self.density_tol,
-            max_matvecs: self.max_matvecs,
+            max_matvecs: self.max_matvecs.unwrap_or(AnalysisOptions::default().max_matvecs),
             max_time_s: self.max_time,
             num_probes: self.probes,
             num_steps: self.steps,
@@ -202,12 +215,53 @@ impl SurveyArgs {
     }
 }
 
+impl SurveyArgs {
+    /// Fits `options` to a network: the numbers of eigenpairs are cut to what the operator has, and where no method was
+    /// asked for, the matrix is made if it is small. Says what it changes.
+    ///
+    /// # Errors
+    /// `--method dense` without the memory or the products for it.
+    pub(super) fn fit(&self, options: &mut AnalysisOptions, session: &Session, ui: &mut Ui) -> Result<()> {
+        let dim = options.dim(session.checkpoint.network.space())?;
+        if options.top.saturating_add(options.bottom) > dim {
+            options.top = options.top.min(dim);
+            options.bottom = options.bottom.min(dim - options.top);
+            let (top, bottom) = (options.top, options.bottom);
+            ui.say(&format!(
+                "note: there are {dim} eigenvalues in all: the largest {top} and the smallest {bottom} are taken"
+            ));
+        }
+        let pays = self.max_matvecs.is_none_or(|most| most >= dim);
+        let fits = matrix_fits(dim, session.options.execution.memory_bytes);
+        let size = format!("a matrix of {dim} × {dim}");
+        match self.method {
+            Some(MethodArg::Dense) if !pays => {
+                let wanted = format!("with --method dense must be {dim} or more: {size} takes a product for each row");
+                return Err(argument("--max-matvecs", &self.max_matvecs.unwrap_or(0).to_string(), &wanted));
+            }
+            Some(MethodArg::Dense) if !fits => {
+                let wanted = format!("takes more memory than --memory has for it: {size}, twice; use lanczos");
+                return Err(argument("--method", "dense", &wanted));
+            }
+            None if dim <= DENSE_DIM && pays && self.max_time.is_none() => {
+                if fits {
+                    options.method = EigenMethod::Dense;
+                } else {
+                    ui.say(&format!("note: --memory has no room for {size}, twice: a survey estimates its spectrum"));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
 impl AnalyzeArgs {
     /// When states are written and taken up.
     pub(super) fn saving(&self) -> Result<Saving> {
         check_seconds("--save-every", self.save_every)?;
-        if self.resume && self.survey.method == MethodArg::Power {
-            return Err(argument("--resume", "with --method power", "only lanczos keeps states"));
+        if self.resume && self.survey.method == Some(MethodArg::Power) {
+            return Err(argument("--resume", "with --method power", "only dense and lanczos keep states"));
         }
         Ok(Saving { every: Duration::from_secs_f64(self.save_every), resume: self.resume })
     }

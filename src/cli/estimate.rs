@@ -4,12 +4,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::Ui;
-use super::analyze::cut_counts;
 use super::analyze_args::SurveyArgs;
 use super::args::DtypeArg;
 use super::session::SessionArgs;
 use crate::Result;
-use crate::analysis::{AnalysisOptions, CostEstimate};
+use crate::analysis::{AnalysisOptions, CostEstimate, EigenMethod};
 use crate::objective::Objective;
 
 /// Arguments of `estimate`.
@@ -28,7 +27,7 @@ pub(super) fn run(args: &EstimateArgs, ui: &mut Ui) -> Result<u8> {
     let mut options = args.survey.options()?;
     let mut session = args.session.open(DtypeArg::F32, ui)?;
     session.options.seed = options.seed;
-    cut_counts(&mut options, session.checkpoint.network.space(), ui)?;
+    args.survey.fit(&mut options, &session, ui)?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?;
     if args.json {
@@ -50,12 +49,14 @@ fn print(cost: &CostEstimate, objective: &Objective<'_>, options: &AnalysisOptio
     let (pairs, dim) = (options.top + options.bottom, objective.dim());
     ui.print(&format!("survey       {}", summary(cost)));
     ui.print(&format!("parameters   {dim}"));
-    ui.print(&format!(
-        "products     {} for {pairs} eigenpairs and a density from {} start vectors, {} steps at most",
-        cost.matvecs,
-        options.num_probes,
-        options.num_steps.min(dim)
-    ));
+    let density = match options.method {
+        EigenMethod::Dense => "all eigenvalues from the matrix".to_owned(),
+        _ => {
+            let steps = options.num_steps.min(dim);
+            format!("a density from {} start vectors, {steps} steps at most", options.num_probes)
+        }
+    };
+    ui.print(&format!("products     {} for {pairs} eigenpairs and {density}", cost.matvecs));
     ui.print(&format!("evaluations  {} for slices and plane", cost.evaluations));
     ui.print(&format!(
         "timed        {} a product (one block of {}), {} a gradient, {} an evaluation, on {threads} threads",

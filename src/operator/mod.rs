@@ -84,6 +84,13 @@ impl ShardForms {
         Self { rows: self.rows.clone(), weights: self.weights.clone(), forms }
     }
 
+    /// For each group of vectors, the sum of their forms.
+    pub fn sums(&self, groups: &[Vec<usize>]) -> Self {
+        let sum = |forms: &Vec<f64>, group: &Vec<usize>| group.iter().map(|&i| forms[i]).sum();
+        let forms = self.forms.iter().map(|forms| groups.iter().map(|group| sum(forms, group)).collect()).collect();
+        self.with_forms(forms)
+    }
+
     /// The forms of vectors number `which`, in that order.
     pub fn select(&self, which: &[usize]) -> Self {
         let forms = self.forms.iter().map(|forms| which.iter().map(|&i| forms[i]).collect()).collect();

@@ -5,11 +5,13 @@ use crate::report::terminal::rounded;
 use crate::visible::visible;
 
 /// Quantities as rows, groups as columns, `mean ± standard deviation` over the seeds. A dagger marks what differs from the
-/// first column's group after Holm's correction; a star, members that did not converge.
+/// first column's group after Holm's correction. Quantities that did not converge for every member are named in a comment.
 pub fn comparison_table(comparison: &Comparison) -> String {
     let columns = "r".repeat(comparison.groups.len());
     let heads: Vec<String> = comparison.groups.iter().map(|group| escaped(group)).collect();
-    let rows: Vec<String> = comparison.quantities.iter().map(|row| line(comparison, row)).collect();
+    let (resolved, open): (Vec<&QuantityNumbers>, Vec<_>) =
+        comparison.quantities.iter().partition(|row| row.groups.iter().all(|group| group.num_unconverged == 0));
+    let rows: Vec<String> = resolved.into_iter().map(|row| line(comparison, row)).collect();
     let seeds =
         comparison.quantities.iter().flat_map(|row| &row.groups).map(|group| group.sample.count).max().unwrap_or(0);
     let baseline = comparison.differences.first().map_or("", |row| &row.baseline);
@@ -17,12 +19,14 @@ pub fn comparison_table(comparison: &Comparison) -> String {
     let comment = |line: &String| format!("%   {}\n", visible(line));
     let notes: Vec<String> = comparison.notes.iter().map(comment).collect();
     let verdicts: Vec<String> = comparison.verdicts.iter().map(comment).collect();
+    let open = open.iter().map(|row| comment(&format!("left out, not converged: {}", row.quantity.label)));
     format!(
-        "% \\usepackage{{booktabs}}\n{}{}\\begin{{tabular}}{{l{columns}}}\n\\toprule\n & {} \\\\\n\\midrule\n{}\\bottomrule\n\
+        "% \\usepackage{{booktabs}}\n{}{}{}\\begin{{tabular}}{{l{columns}}}\n\\toprule\n & {} \\\\\n\\midrule\n{}\\bottomrule\n\
          \\end{{tabular}}\n% Caption: mean $\\pm$ standard deviation over {seeds} seeds; $\\dagger$: differs from {} at 95\\,\\% \
-         ($t$ test, Holm); $\\ast$: not converged.\n",
+         ($t$ test, Holm).\n",
         notes.concat(),
         verdicts.concat(),
+        open.collect::<String>(),
         heads.join(" & "),
         rows.concat(),
         escaped(baseline),
@@ -39,10 +43,8 @@ fn line(comparison: &Comparison, row: &QuantityNumbers) -> String {
         let differs = comparison.differences.iter().any(|difference| {
             difference.quantity == row.quantity && difference.group == *name && difference.is_significant()
         });
-        let marks = [(differs, "\\dagger"), (group.num_unconverged > 0, "\\ast")];
-        let marks: String = marks.into_iter().filter(|(is, _)| *is).map(|(_, mark)| mark).collect();
-        let marks = if marks.is_empty() { marks } else { format!("^{{{marks}}}") };
-        format!("${value}{spread}{marks}$")
+        let mark = if differs { "^{\\dagger}" } else { "" };
+        format!("${value}{spread}{mark}$")
     };
     let cells: Vec<String> = comparison.groups.iter().zip(&row.groups).map(cell).collect();
     format!("{} & {} \\\\\n", math(&escaped(&row.quantity.label)), cells.join(" & "))
@@ -78,13 +80,15 @@ mod tests {
         let member = |group: &str, seed: u64, value: f64| Member {
             group: group.into(),
             seed,
-            numbers: vec![MemberNumber {
-                quantity: "lambda_max".into(),
-                value,
-                std_err_numeric: 0.0,
-                std_err_data: f64::NAN,
-                converged: seed > 0,
-            }],
+            numbers: [("lambda_max", true), ("nuclear_norm", seed > 0)]
+                .map(|(quantity, converged)| MemberNumber {
+                    quantity: quantity.into(),
+                    value,
+                    std_err_numeric: 0.0,
+                    std_err_data: f64::NAN,
+                    converged,
+                })
+                .into(),
             ..Member::default()
         };
         let members = (0..3).flat_map(|seed| {
@@ -94,10 +98,8 @@ mod tests {
         let options = CompareOptions { baseline: None, all_pairs: false, by_quantity: false, seed: 0 };
         let table = comparison_table(&Comparison::new(members.collect(), &options, vec!["a note".into()]));
         assert!(table.contains("\\begin{tabular}{lrr}") && table.contains(" & sam\\_1 & fsgld \\\\"), "{table}");
-        assert!(
-            table.contains("$\\lambda_1$ & $11.0 \\pm 1.0^{\\ast}$ & $5.99 \\pm 0.99^{\\dagger\\ast}$ \\\\"),
-            "{table}"
-        );
+        assert!(table.contains("$\\lambda_1$ & $11.0 \\pm 1.0$ & $5.99 \\pm 0.99^{\\dagger}$ \\\\"), "{table}");
+        assert!(table.contains("%   left out, not converged: ") && table.matches(" \\pm ").count() == 2, "{table}");
         assert!(table.contains("%   a note") && table.contains("\\bottomrule"));
     }
 

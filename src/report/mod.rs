@@ -9,7 +9,7 @@ pub mod page;
 mod recorded;
 mod save;
 #[cfg(test)]
-mod synthetic;
+pub(crate) mod synthetic;
 pub mod tables;
 pub mod terminal;
 

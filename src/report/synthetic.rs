@@ -6,7 +6,8 @@ use crate::analysis::{
     AnalysisReport, OperatorKind, SliceKind, SliceReport, SpectrumReport, SubsetStudy, SummaryRow, TraceSummary,
 };
 use crate::spectral::{
-    Axis, DensityParams, EigenReport, End, Quadrature, SlqReport, Stop, SurveyOutcome, TraceReport, density as smoothed,
+    Axis, DensityParams, EigenReport, End, Quadrature, RuleSource, SlqReport, Stop, SurveyOutcome, TraceReport,
+    density as smoothed,
 };
 
 const DIM: usize = 272_474;
@@ -100,7 +101,7 @@ fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumRepo
         num_steps: 80,
         num_matvecs: 800,
         trace: trace.clone(),
-        full_orthogonality: true,
+        source: RuleSource::Lanczos,
         interrupted: false,
     };
     let density = |axis, sigma| {
@@ -120,6 +121,7 @@ fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumRepo
             num_restarts: 0,
             num_matvecs: 122,
         },
+        positive: operator == OperatorKind::Ggn,
         interrupted: false,
         trace: TraceSummary {
             trace: trace.trace,

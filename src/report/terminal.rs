@@ -15,21 +15,33 @@ pub use compare::{group_means, pair_differences};
 const WIDTH: usize = 80;
 
 /// The summary as a table: quantity, operator, scope, value, numeric error, error from the choice of data rows. Columns
-/// that would be empty in every row are left out; a star marks what did not converge.
+/// that would be empty in every row are left out; a star marks what did not converge, but for an outermost eigenvalue,
+/// which is then a bound.
 pub fn summary_table(rows: &[SummaryRow]) -> String {
     let header = ["quantity", "operator", "scope", "value", "± numeric", "± data"].map(str::to_owned);
     let mut lines = vec![header.to_vec()];
+    let open = |row: &SummaryRow| !row.converged && !row.is_bound();
     lines.extend(rows.iter().map(|row| {
-        let star = if row.converged { " " } else { "*" };
-        let [value, numeric, data] = measured(row.value, [row.std_err_numeric, row.std_err_data]);
+        let star = if open(row) { "*" } else { " " };
+        let [value, numeric, data] = headline(row);
         vec![row.quantity.clone(), row.operator.clone(), row.scope.clone(), value + star, numeric, data]
     }));
     let (lines, words) = without_empty(lines, 3);
     let mut text = aligned(&lines, words);
-    if rows.iter().any(|row| !row.converged) {
+    if rows.iter().any(open) {
         text.push_str(NOT_CONVERGED);
     }
     text
+}
+
+/// The value of a row with its two errors; `≥ 1930`, without errors, where it is only a bound.
+pub(super) fn headline(row: &SummaryRow) -> [String; 3] {
+    let [value, numeric, data] = measured(row.value, [row.std_err_numeric, row.std_err_data]);
+    if !row.is_bound() {
+        return [value, numeric, data];
+    }
+    let sign = if row.quantity == "lambda_max" { '≥' } else { '≤' };
+    [format!("{sign} {value}"), "not converged".into(), String::new()]
 }
 
 /// `value` and its `spread`, both to the place of the spread's second digit; without it where it is not known.
@@ -228,9 +240,12 @@ mod tests {
         let mut rows = synthetic::summary(1.0);
         let text = summary_table(&rows);
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        // The smallest eigenvalue found lies above the smallest.
         let line = text.lines().find(|line| line.starts_with("lambda_min")).unwrap();
-        assert!(line.contains('*'), "{text}");
-        assert!(text.ends_with("* not converged\n"));
+        assert!(line.contains("≤ -38.0 ") && line.contains("not converged") && !line.contains('±'), "{text}");
+        assert!(!text.contains('*'), "{text}");
+        rows[5].converged = false;
+        assert!(summary_table(&rows).ends_with("* not converged\n"), "{}", summary_table(&rows));
         rows[3].scope = "params:a.very.long.glob.that.never.ends.*.weight.and.some.more".into();
         assert!(summary_table(&rows).lines().all(|line| line.chars().count() <= WIDTH), "{}", summary_table(&rows));
         assert_eq!(summary_table(&[]).lines().count(), 1);

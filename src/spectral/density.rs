@@ -2,7 +2,6 @@
 
 use std::f64::consts::PI;
 
-use super::trace::mean_and_std_error;
 use super::{Axis, DensityReport, MassShares, Quadrature, Share, SlqReport};
 
 /// Kernel widths of margin beyond the outermost nodes: the curve of a million eigenvalues falls below a single one's,
@@ -94,7 +93,7 @@ pub fn density(slq: &SlqReport, params: &DensityParams) -> DensityReport {
     for (part, probes) in parts.iter().zip(&kernels) {
         let Some((low, high)) = ends(probes) else { continue };
         let grid = grid(low, high, sigma, params.min_points);
-        let (density, std_err): (Vec<f64>, Vec<f64>) = smooth(probes, &grid, sigma).unzip();
+        let (density, std_err): (Vec<f64>, Vec<f64>) = smooth(slq, probes, &grid, sigma).unzip();
         report.mass += trapezoid(&grid, &density);
         report.values.extend(grid.iter().map(|&t| part.eigenvalue(t, threshold)));
         report.density.extend(density);
@@ -156,10 +155,10 @@ fn ends(probes: &[Kernels]) -> Option<(f64, f64)> {
 }
 
 /// Mean and standard error over probes at each grid point.
-fn smooth(probes: &[Kernels], grid: &[f64], sigma: f64) -> impl Iterator<Item = (f64, f64)> {
+fn smooth(slq: &SlqReport, probes: &[Kernels], grid: &[f64], sigma: f64) -> impl Iterator<Item = (f64, f64)> {
     grid.iter().map(move |&t| {
         let at = |kernels: &Kernels| kernels.iter().map(|(node, weight)| weight * gaussian(t - node, sigma)).sum();
-        mean_and_std_error(&probes.iter().map(at).collect::<Vec<f64>>())
+        slq.over_probes(&probes.iter().map(at).collect::<Vec<f64>>())
     })
 }
 
@@ -175,7 +174,7 @@ fn shares(slq: &SlqReport, threshold: f64) -> MassShares {
             // Not `sum`, which makes −0 of nothing.
             nodes.filter(|(node, _)| sign(**node, threshold) == wanted).fold(0.0, |sum, (_, weight)| sum + weight)
         };
-        let (value, std_err) = mean_and_std_error(&slq.probes.iter().map(weight).collect::<Vec<_>>());
+        let (value, std_err) = slq.over_probes(&slq.probes.iter().map(weight).collect::<Vec<_>>());
         Share { value, std_err }
     };
     MassShares { negative: share(-1), near_zero: share(0), positive: share(1) }
@@ -221,7 +220,7 @@ fn grid(low: f64, high: f64, sigma: f64, min_points: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spectral::{Quadrature, TraceReport};
+    use crate::spectral::{Quadrature, RuleSource, TraceReport};
 
     type Rule<'a> = (&'a [f64], &'a [f64]);
 
@@ -236,7 +235,7 @@ mod tests {
             num_steps: rules.iter().map(|(nodes, _)| nodes.len()).max().unwrap_or(0),
             num_matvecs: 0,
             trace,
-            full_orthogonality: true,
+            source: RuleSource::Lanczos,
             interrupted: false,
         }
     }

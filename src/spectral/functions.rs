@@ -1,6 +1,5 @@
 //! Sums `tr f(A) = Σ f(λᵢ)` over a spectrum, and the measures of curvature that are such sums.
 
-use super::trace::mean_and_std_error;
 use super::{Quadrature, SlqReport};
 
 /// A number read off a spectrum.
@@ -8,7 +7,7 @@ use super::{Quadrature, SlqReport};
 pub struct Estimate {
     /// The number.
     pub value: f64,
-    /// Standard error from the random probes; NaN with fewer than two. It does not hold the error of rules that are too
+    /// Standard error from the random probes; 0 of a spectrum that is known, else NaN with fewer than two. It does not hold the error of rules that are too
     /// short for `f`: see [`SpectralMeasure`].
     pub std_err_numeric: f64,
     /// Products with the operator that the rules took.
@@ -76,7 +75,7 @@ impl<'a> SpectralMeasure<'a> {
 
     /// `Σ f(λᵢ)`, in the unit of `f`. With rules that miss values near a pole of `f` the result is that of the nodes.
     pub fn trace_of(&self, f: impl Fn(f64) -> f64) -> Estimate {
-        let (value, std_err) = mean_and_std_error(&self.sums(f));
+        let (value, std_err) = self.slq.over_probes(&self.sums(f));
         self.estimate(value, std_err)
     }
 
@@ -109,13 +108,13 @@ impl<'a> SpectralMeasure<'a> {
     /// of a ratio of means over the same probes (Cochran 1977, section 6.3).
     pub fn negative_mass(&self) -> Estimate {
         let (negative, total) = (self.sums(|value| (-value).max(0.0)), self.sums(f64::abs));
-        let mean_total = mean_and_std_error(&total).0;
+        let mean_total = self.slq.over_probes(&total).0;
         if mean_total == 0.0 {
             return self.estimate(0.0, 0.0);
         }
-        let ratio = mean_and_std_error(&negative).0 / mean_total;
+        let ratio = self.slq.over_probes(&negative).0 / mean_total;
         let rests: Vec<f64> = negative.iter().zip(&total).map(|(part, whole)| part - ratio * whole).collect();
-        self.estimate(ratio, mean_and_std_error(&rests).1 / mean_total)
+        self.estimate(ratio, self.slq.over_probes(&rests).1 / mean_total)
     }
 
     /// How many eigenvalues are larger than `threshold`. Rules have few nodes: read it with its range.
@@ -173,11 +172,11 @@ impl<'a> SpectralMeasure<'a> {
 
 impl SlqReport {
     /// How far the last quarter of the steps moved the mean measure over the probes: `∫ |F − G| dλ` (the Wasserstein
-    /// distance of order 1) over the mean `|λ|`; NaN where no shorter rules are known.
+    /// distance of order 1) over the mean `|λ|`; 0 of a spectrum that is known, NaN where no shorter rules are.
     ///
     /// Where errors fall like `1/m`, as for measures with mass near a point, three times as much is left.
     pub fn change(&self) -> f64 {
-        change(&self.shorter, &self.probes)
+        if self.source.is_spectrum() { 0.0 } else { change(&self.shorter, &self.probes) }
     }
 }
 

@@ -267,7 +267,7 @@ impl<'a> KrylovSchur<'a> {
 
 /// `|uᵀAv − vᵀAu|` over `‖A‖` beyond which an operator does not pass as symmetric: far above the rounding of products,
 /// far below any fault.
-fn asymmetry_allowed(dtype: DType) -> f64 {
+pub(super) fn asymmetry_allowed(dtype: DType) -> f64 {
     if dtype == DType::F64 { 1e-6 } else { 1e-3 }
 }
 

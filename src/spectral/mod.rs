@@ -4,10 +4,13 @@ mod closing;
 mod cross_fit;
 mod data_error;
 mod deflated_trace;
+mod dense;
 mod density;
 mod diagonal;
 mod eigenpairs;
 mod functions;
+mod guard;
+mod householder;
 mod hutchpp;
 mod krylov_schur;
 mod lanczos;
@@ -22,17 +25,20 @@ mod survey;
 #[cfg(test)]
 mod testing;
 mod trace;
+mod tridiagonal;
 mod vector_kernels;
 mod vectors;
 mod xtrace;
 
 use candle_core::Tensor;
 
+use self::trace::mean_and_std_error;
 use crate::operator::ShardForms;
 
 pub use cross_fit::{CrossFitParams, CrossFitReport, cross_fit};
 pub use data_error::data_std_errors;
 pub use deflated_trace::{DeflatedTraceParams, DeflatedTraceReport, Deflation, TraceStop, deflated_trace};
+pub use dense::{DenseParams, DenseReport, dense};
 pub use density::{DensityParams, density};
 pub use diagonal::{DiagonalReport, hutchinson_diagonal};
 pub use eigenpairs::{EigenParams, EigenpairsReport, eigenpairs};
@@ -185,7 +191,7 @@ pub struct EigenReport {
     pub std_err_data: Vec<f64>,
     /// `yᵀA_s y` of each shard and vector, where the operator has shards.
     pub shard_forms: Option<ShardForms>,
-    /// `lanczos` or `power`.
+    /// `lanczos`, `power` or `dense`.
     pub method: &'static str,
     /// Products with the operator, shared by both ends of one run.
     pub num_matvecs: usize,
@@ -209,7 +215,35 @@ pub struct TraceReport {
     pub num_matvecs: usize,
 }
 
-/// Gauss quadrature of the spectral measure seen from each probe (stochastic Lanczos quadrature).
+/// Where the rules of a spectral measure come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleSource {
+    /// Lanczos recurrences whose bases were kept and orthogonalised in full.
+    Lanczos,
+    /// Too little memory for one basis: the recurrence ran on the last few vectors alone. Nodes may repeat, weights
+    /// still add up.
+    ThreeTerm,
+    /// The matrix: one rule, whose nodes are all its eigenvalues.
+    Dense,
+}
+
+impl RuleSource {
+    /// The word in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lanczos => "slq",
+            Self::ThreeTerm => "slq_three_term",
+            Self::Dense => "dense",
+        }
+    }
+
+    /// Whether the one rule is the spectrum itself: nothing was drawn, and nothing is left open.
+    pub fn is_spectrum(self) -> bool {
+        self == Self::Dense
+    }
+}
+
+/// Gauss quadrature of the spectral measure seen from each probe (stochastic Lanczos quadrature), or all eigenvalues.
 #[derive(Debug, Clone)]
 pub struct SlqReport {
     /// One rule per probe.
@@ -225,9 +259,8 @@ pub struct SlqReport {
     pub num_matvecs: usize,
     /// `zᵀAz` per probe comes free with the first Lanczos step: Hutchinson's trace.
     pub trace: TraceReport,
-    /// Whether each basis was kept and orthogonalised in full. If not (too little memory for one basis), the
-    /// recurrence ran on the last few vectors alone: nodes may repeat, weights still add up.
-    pub full_orthogonality: bool,
+    /// Where the rules come from.
+    pub source: RuleSource,
     /// The observer ended the run early: fewer probes or shorter rules than asked for.
     pub interrupted: bool,
 }
@@ -243,9 +276,15 @@ impl SlqReport {
             num_steps: 0,
             num_matvecs: 0,
             trace: TraceReport { trace, std_err_numeric, std_err_data, samples: Vec::new(), num_matvecs: 0 },
-            full_orthogonality: true,
+            source: RuleSource::Lanczos,
             interrupted: true,
         }
+    }
+
+    /// Mean and standard error of a number with one sample per probe; a spectrum that is known has no error.
+    fn over_probes(&self, samples: &[f64]) -> (f64, f64) {
+        let (mean, std_err) = mean_and_std_error(samples);
+        (mean, if self.source.is_spectrum() { 0.0 } else { std_err })
     }
 }
 
@@ -282,7 +321,7 @@ pub struct DensityReport {
     /// Density at each position. It integrates to 1 along the axis coordinate; on [`Axis::LogAbs`] each curve to the
     /// share of its sign.
     pub density: Vec<f64>,
-    /// Standard error of the density over the probes, same length.
+    /// Standard error of the density over the probes, same length; 0 of a spectrum that is known.
     pub std_err: Vec<f64>,
     /// Standard deviation of the Gaussian kernel, in the axis coordinate.
     pub sigma: f64,
@@ -301,7 +340,7 @@ pub struct DensityReport {
 pub struct Share {
     /// In 0..=1; NaN without nodes.
     pub value: f64,
-    /// NaN below two probes.
+    /// 0 of a spectrum that is known, else NaN below two probes.
     pub std_err: f64,
 }
 

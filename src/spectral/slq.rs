@@ -6,7 +6,7 @@ use super::data_error::{join, mean_data_std_error};
 use super::lanczos::{Krylov, Reach, lanczos};
 use super::trace::mean_and_std_error;
 use super::vectors::rademacher_block;
-use super::{Quadrature, SlqReport, SpectralError, TraceReport};
+use super::{Quadrature, RuleSource, SlqReport, SpectralError, TraceReport};
 use crate::observer::Observer;
 use crate::operator::symmetric_eigen;
 use crate::operator::{LinearOperator, ShardForms};
@@ -22,7 +22,7 @@ pub struct SlqParams {
     /// Lanczos steps per probe, from 1 to the dimension: the rule is exact for polynomials of degree `2·num_steps − 1`.
     pub num_steps: usize,
     /// Bound on the Krylov bases held at a time. Probes that do not fit run in a later group; where not even one
-    /// basis fits, see [`SlqReport::full_orthogonality`].
+    /// basis fits, see [`RuleSource::ThreeTerm`].
     pub memory_bytes: usize,
 }
 
@@ -101,7 +101,8 @@ pub fn slq(
     // A break at the very last step cost nothing.
     let complete = |rule: &Quadrature| rule.exact || rule.nodes.len() == num_steps;
     report.interrupted &= report.probes.len() < params.num_probes || !report.probes.iter().all(complete);
-    Ok(report.finish(dim, num_steps, window >= num_steps))
+    let source = if window >= num_steps { RuleSource::Lanczos } else { RuleSource::ThreeTerm };
+    Ok(report.finish(dim, num_steps, source))
 }
 
 #[derive(Default)]
@@ -115,14 +116,14 @@ struct Collected {
 }
 
 impl Collected {
-    fn finish(self, dim: usize, num_steps: usize, full_orthogonality: bool) -> SlqReport {
+    fn finish(self, dim: usize, num_steps: usize, source: RuleSource) -> SlqReport {
         let (trace, std_err_numeric) = mean_and_std_error(&self.samples);
         let num_matvecs = self.samples.len();
         // Forms of unit vectors: the trace is `dim` times their mean.
         let std_err_data = dim as f64 * mean_data_std_error(join(self.shards).as_ref());
         let trace = TraceReport { trace, std_err_numeric, std_err_data, samples: self.samples, num_matvecs };
         let Self { probes, shorter, num_matvecs, interrupted, .. } = self;
-        SlqReport { probes, shorter, dim, num_steps, num_matvecs, trace, full_orthogonality, interrupted }
+        SlqReport { probes, shorter, dim, num_steps, num_matvecs, trace, source, interrupted }
     }
 }
 
@@ -213,7 +214,7 @@ mod tests {
         let (all, single, short) = (with(1 << 20), with(12 * 64 * 4), with(4 * 64 * 4));
         assert_eq!(all.probes, single.probes);
         assert_eq!(all.trace.samples, single.trace.samples);
-        assert!(single.full_orthogonality && !short.full_orthogonality);
+        assert_eq!([single.source, short.source], [RuleSource::Lanczos, RuleSource::ThreeTerm]);
         // Without the basis copies of converged nodes appear, but the largest stays the largest.
         let top = |report: &SlqReport| report.probes[0].nodes.last().copied().unwrap();
         assert!((top(&all) - top(&short)).abs() < 1e-4 * 100.0);

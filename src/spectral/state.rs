@@ -7,6 +7,7 @@ use nalgebra::DMatrix;
 use rand_chacha::ChaCha8Rng;
 
 use super::SpectralError;
+use crate::operator::ShardForms;
 use crate::{Error, Result};
 
 /// Everything that a survey needs to go on: tensors by name, which a file can hold.
@@ -70,6 +71,27 @@ impl SurveyState {
 
     pub(super) fn tensor(&self, name: &str) -> Result<&Tensor> {
         self.tensors.get(name).ok_or_else(|| damaged(name))
+    }
+
+    /// The forms of some vectors by shard.
+    pub(super) fn put_forms(&mut self, shards: &ShardForms) -> Result<()> {
+        self.put_numbers("shards.weights", &shards.weights)?;
+        self.put_numbers("shards.rows", &shards.rows.iter().map(|&rows| rows as f64).collect::<Vec<_>>())?;
+        self.put_numbers("shards.forms", &shards.forms.concat())
+    }
+
+    /// Those of `count` vectors, where there are any.
+    pub(super) fn forms(&self, count: usize) -> Result<Option<ShardForms>> {
+        if !self.tensors.contains_key("shards.rows") {
+            return Ok(None);
+        }
+        let rows: Vec<usize> = self.numbers("shards.rows")?.into_iter().map(|rows| rows as usize).collect();
+        let (weights, forms) = (self.numbers("shards.weights")?, self.numbers("shards.forms")?);
+        if rows.is_empty() || count == 0 || weights.len() != rows.len() || forms.len() != rows.len() * count {
+            return Err(damaged("shards.forms"));
+        }
+        let forms = forms.chunks(count).map(<[f64]>::to_vec).collect();
+        Ok(Some(ShardForms { rows, weights, forms }))
     }
 
     /// The random stream's position.

@@ -1,4 +1,5 @@
-//! The two inner loops of block algebra on host memory: many dot products, and linear combinations of rows.
+//! The inner loops of algebra on host memory: many dot products, linear combinations of rows, and what a step of
+//! Householder's reduction does to a column.
 //!
 //! Plain Rust over fixed lanes, compiled twice, for AVX2 and for the baseline; the choice is made at run time.
 //! Products and sums are never fused, so both versions give equal bits.
@@ -70,6 +71,16 @@ pub(crate) fn add_combination<T: Scalar>(
     add_combination_plain(base, coefficients, rows, first, out);
 }
 
+/// `column −= c₀ a₀ + c₁ a₁`, and then `column · u`; all as long as `u`.
+pub(crate) fn update_and_dot(column: &mut [f64], vectors: [&[f64]; 2], coefficients: [f64; 2], u: &[f64]) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { update_and_dot_avx2(column, vectors, coefficients, u) };
+    }
+    update_and_dot_plain(column, vectors, coefficients, u)
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn add_dots_avx2<T: Scalar>(a: &[&[T]], b: &[&[T]], range: Range<usize>, sums: &mut [f64]) {
@@ -86,6 +97,12 @@ fn add_combination_avx2<T: Scalar>(
     out: &mut [&mut [T]],
 ) {
     add_combination_plain(base, coefficients, rows, first, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn update_and_dot_avx2(column: &mut [f64], vectors: [&[f64]; 2], coefficients: [f64; 2], u: &[f64]) -> f64 {
+    update_and_dot_plain(column, vectors, coefficients, u)
 }
 
 #[inline(always)]
@@ -178,6 +195,28 @@ fn accumulate<T: Scalar, const G: usize>(sums: &mut [f64], rows: [&[T]; G], coef
     }
 }
 
+#[inline(always)]
+fn update_and_dot_plain(column: &mut [f64], vectors: [&[f64]; 2], coefficients: [f64; 2], u: &[f64]) -> f64 {
+    let length = u.len();
+    let (column, [a, b], [along_a, along_b]) =
+        (&mut column[..length], vectors.map(|vector| &vector[..length]), coefficients);
+    let mut lanes = [0.0; LANES];
+    let whole = length / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            let i = start + lane;
+            column[i] -= along_a * a[i] + along_b * b[i];
+            *sum += column[i] * u[i];
+        }
+    }
+    let mut sum: f64 = lanes.iter().sum();
+    for i in whole..length {
+        column[i] -= along_a * a[i] + along_b * b[i];
+        sum += column[i] * u[i];
+    }
+    sum
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,5 +241,14 @@ mod tests {
         let fast = combined(&|out| add_combination(&rows[..2], &coefficients, &rows, 5, out));
         let plain = combined(&|out| add_combination_plain(&rows[..2], &coefficients, &rows, 5, out));
         assert_eq!(fast, plain);
+
+        let wide: Vec<Vec<f64>> = data.iter().map(|row| row[..1_003].iter().map(|x| f64::from(*x)).collect()).collect();
+        let (mut fast, mut plain) = (wide[0].clone(), wide[0].clone());
+        let (vectors, coefficients) = ([&wide[1][..], &wide[2][..]], [0.3, -1.7]);
+        let dots = [
+            update_and_dot(&mut fast, vectors, coefficients, &wide[3]),
+            update_and_dot_plain(&mut plain, vectors, coefficients, &wide[3]),
+        ];
+        assert!(fast == plain && dots[0] == dots[1]);
     }
 }

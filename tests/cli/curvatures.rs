@@ -12,7 +12,7 @@ use crate::support::{assert_refused, fixture, fixture_arguments, succeed, values
 const REST: &str = "--dtype f64 --eig-tol 1e-8 --plane-points 0 --slice-points 3 --threads 2";
 
 /// A matrix of the fixture.
-fn dense(case: &str, name: &str) -> DMatrix<f64> {
+pub fn dense(case: &str, name: &str) -> DMatrix<f64> {
     let file = TensorFile::read(&fixture(case, "expected.safetensors")).unwrap();
     let tensor = file.get(name).unwrap();
     let (rows, columns) = tensor.dims2().unwrap();
@@ -38,12 +38,12 @@ fn places(case: &str, wanted: impl Fn(&str) -> bool) -> (Vec<String>, Vec<usize>
     (names, places)
 }
 
-fn numbers(table: &Table, name: &str) -> Vec<f64> {
+pub fn numbers(table: &Table, name: &str) -> Vec<f64> {
     let Some(Column::Number(values)) = table.column(name) else { panic!("no numbers {name}") };
     values.clone()
 }
 
-fn words(table: &Table, name: &str) -> Vec<String> {
+pub fn words(table: &Table, name: &str) -> Vec<String> {
     let Some(Column::Text(words)) = table.column(name) else { panic!("no words {name}") };
     words.clone()
 }

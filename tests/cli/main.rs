@@ -3,6 +3,7 @@
 mod budgets;
 mod compare;
 mod curvatures;
+mod dense;
 mod estimate;
 mod experiments;
 mod hostile;

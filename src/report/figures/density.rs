@@ -149,11 +149,14 @@ fn sides(axis: Axis, curves: &[Curve]) -> Vec<Side> {
 }
 
 fn legend(curves: &[Curve]) -> Vec<(Sample, String)> {
-    let name = |curve: &Curve| format!("{} ± 1 s.e. (probes)", operator_name(curve.spectrum));
+    let known = |curve: &Curve| curve.spectrum.slq.source.is_spectrum();
+    let error = |curve: &Curve| if known(curve) { "" } else { " ± 1 s.e. (probes)" };
+    let name = |curve: &Curve| format!("{}{}", operator_name(curve.spectrum), error(curve));
     let mut legend: Vec<(Sample, String)> =
         curves.iter().map(|curve| (Sample::Band(curve.pen()), name(curve))).collect();
     if let Some(curve) = curves.iter().find(|curve| !curve.nodes().is_empty()) {
-        legend.push((Sample::Tick(Pen { dash: Dash::Solid, ..curve.pen() }), "Ritz nodes".into()));
+        let nodes = if curves.iter().all(known) { "all eigenvalues" } else { "Ritz nodes" };
+        legend.push((Sample::Tick(Pen { dash: Dash::Solid, ..curve.pen() }), nodes.into()));
     }
     if let Some(curve) = curves.iter().find(|curve| !curve.outliers().is_empty()) {
         legend.push((Sample::Stem(stem(curve)), "converged eigenvalues, weight 1/n".into()));

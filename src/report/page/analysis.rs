@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Headline, Page, Section};
-use crate::analysis::{AnalysisReport, SummaryRow};
-use crate::report::terminal::measured;
+use crate::analysis::{AnalysisReport, SummaryRow, unresolved};
+use crate::report::terminal::{headline, measured};
 
 /// The page of `report`, whose figures lie in `figures`; `command` is the line that made it.
 pub fn analysis_page(report: &AnalysisReport, figures: &Path, command: &str) -> Page {
@@ -19,7 +19,7 @@ pub fn analysis_page(report: &AnalysisReport, figures: &Path, command: &str) -> 
                 ("density_signed_log", "signed log", "Spectral density over a signed logarithmic axis"),
                 ("density_log_abs", "log |λ|", "Spectral density over the logarithm of the absolute eigenvalue"),
             ],
-            "Stochastic Lanczos quadrature; bands of one standard error over the probes.",
+            density_caption(report),
         ),
         Section::figure("Eigenvalues", figures, &[("spectrum", "spectrum", "Largest and smallest eigenvalues")], ""),
         Section::figure(
@@ -38,6 +38,7 @@ pub fn analysis_page(report: &AnalysisReport, figures: &Path, command: &str) -> 
             "",
         ),
         layers(report),
+        not_resolved(report),
         Some(summary(report)),
     ];
     Page {
@@ -50,9 +51,26 @@ pub fn analysis_page(report: &AnalysisReport, figures: &Path, command: &str) -> 
     }
 }
 
+/// What the cards leave out.
+fn not_resolved(report: &AnalysisReport) -> Option<Section> {
+    let paragraphs = unresolved(report);
+    (!paragraphs.is_empty()).then(|| Section::Text { title: "Not resolved".into(), paragraphs })
+}
+
+fn density_caption(report: &AnalysisReport) -> &'static str {
+    if report.spectra.iter().all(|spectrum| spectrum.slq.source.is_spectrum()) {
+        "All eigenvalues of the matrix, each drawn as wide as the kernel."
+    } else {
+        "Stochastic Lanczos quadrature; bands of one standard error over the probes."
+    }
+}
+
 /// Value and errors in words.
 fn words(row: &SummaryRow) -> (String, String) {
-    let [value, numeric, data] = measured(row.value, [row.std_err_numeric, row.std_err_data]);
+    let [value, numeric, data] = headline(row);
+    if row.is_bound() {
+        return (value, String::new());
+    }
     let parts = [(numeric, "numeric"), (data, "rows")];
     let parts = parts.into_iter().filter(|(error, _)| !error.is_empty());
     (value, parts.map(|(error, of)| format!("{error} ({of})")).collect::<Vec<_>>().join(", "))
@@ -71,7 +89,7 @@ fn headlines(report: &AnalysisReport) -> Vec<Headline> {
     ];
     let headline = |(quantity, label): (&str, &str)| {
         let own = |row: &&SummaryRow| row.quantity == quantity && (row.operator == first || row.operator.is_empty());
-        let row = report.summary.iter().filter(whole).find(own)?;
+        let row = report.summary.iter().filter(whole).find(own).filter(|row| row.converged || row.is_bound())?;
         let (value, error) = words(row);
         let operator =
             if row.operator.is_empty() { String::new() } else { format!(", {}", row.operator.replace('_', " ")) };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Column, write_table};
 use crate::analysis::{AnalysisReport, EigenvectorReport, SliceReport, SpectrumReport, SubsetStudy, SummaryRow};
 use crate::report::ReportError;
-use crate::spectral::{Axis, DensityReport, EigenReport, End, Quadrature, SlqReport};
+use crate::spectral::{Axis, DensityReport, EigenReport, End, Quadrature};
 
 type Columns = Vec<(&'static str, Column)>;
 
@@ -147,15 +147,11 @@ fn density(spectra: &[SpectrumReport]) -> Columns {
         ("linear_threshold", number(&rows, threshold)),
         ("std_err_numeric", number(&rows, |(_, d, i)| d.std_err.get(*i).copied().unwrap_or(f64::NAN))),
         ("std_err_data", number(&rows, |_| f64::NAN)),
-        ("method", text(&rows, |(s, ..)| slq_method(&s.slq))),
+        ("method", text(&rows, |(s, ..)| s.slq.source.name())),
         ("converged", flag(&rows, |(s, ..)| s.outcome.density_converged)),
         ("num_matvecs", count(&rows, |(s, ..)| s.slq.num_matvecs)),
         ("interrupted", flag(&rows, |(s, ..)| s.slq.interrupted)),
     ]
-}
-
-fn slq_method(slq: &SlqReport) -> &'static str {
-    if slq.full_orthogonality { "slq" } else { "slq_three_term" }
 }
 
 fn density_nodes(spectra: &[SpectrumReport]) -> Columns {
@@ -169,7 +165,7 @@ fn density_nodes(spectra: &[SpectrumReport]) -> Columns {
         ("node", number(&rows, |(_, _, rule, i)| rule.nodes[*i])),
         ("weight", number(&rows, |(_, _, rule, i)| rule.weights[*i])),
         ("exact", flag(&rows, |(_, _, rule, _)| rule.exact)),
-        ("method", text(&rows, |(s, ..)| slq_method(&s.slq))),
+        ("method", text(&rows, |(s, ..)| s.slq.source.name())),
         ("interrupted", flag(&rows, |(s, ..)| s.slq.interrupted)),
     ]
 }

@@ -11,11 +11,11 @@ use rand_chacha::ChaCha8Rng;
 use self::rules::Rules;
 use super::data_error::mean_data_std_error;
 use super::eigenpairs::{EigenParams, SPARE_ROWS, check_counts};
+use super::guard::guard;
 use super::search::{Limits, METHOD, Search};
-use super::state::{Store, SurveyState, damaged};
+use super::state::{Store, SurveyState};
 use super::trace::mean_and_std_error;
-use super::vectors::{normal_block, norms};
-use super::{EigenpairsReport, SlqParams, SlqReport, SpectralError, TraceReport, slq};
+use super::{EigenpairsReport, RuleSource, SlqParams, SlqReport, SpectralError, TraceReport, slq};
 use crate::observer::Observer;
 use crate::operator::{LinearOperator, ShardForms};
 use crate::{Error, Result};
@@ -109,8 +109,6 @@ pub struct SurveyOutcome {
 
 /// Steps of a density of its own that a small budget buys before it buys probes.
 const FEWEST_STEPS: usize = 8;
-/// Products of the guard.
-const GUARD_MATVECS: usize = 2;
 
 /// Both ends of the spectrum of `A` and its density, from one block Krylov space of `num_probes` random start vectors.
 ///
@@ -140,7 +138,7 @@ pub fn survey(
     check(operator, params)?;
     let started = Instant::now();
     let eigen = params.eigen();
-    let guard = guard(operator, rng, observer)?;
+    let guard = guard(METHOD, operator, rng, observer)?;
     let mut search =
         Search::new(operator, &eigen, SPARE_ROWS.max(params.num_probes.saturating_mul(params.num_steps)), None, rng)?;
     // The guard, a basis that holds all pairs, and a closing product for each.
@@ -214,22 +212,6 @@ fn check(operator: &dyn LinearOperator, params: &SurveyParams) -> Result<()> {
     Ok(())
 }
 
-/// Two products of one vector, which must agree bit for bit; the number of products.
-fn guard(operator: &dyn LinearOperator, rng: &mut ChaCha8Rng, observer: &mut dyn Observer) -> Result<usize> {
-    let vector = normal_block((1, operator.dim()), operator.dtype(), operator.device(), rng)?;
-    let [first, second] = [operator.multiply(&vector, observer)?, operator.multiply(&vector, observer)?];
-    let size = norms(&first)?[0];
-    if !size.is_finite() {
-        return Err(SpectralError::NonFinite { method: METHOD, matvec: 1 }.into());
-    }
-    // NaN would pass as unequal to itself, and −0 as equal to 0, which no later step can tell apart.
-    let difference = norms(&(first - second)?)?[0];
-    if difference != 0.0 {
-        return Err(SpectralError::NotDeterministic { method: METHOD, difference: difference / size }.into());
-    }
-    Ok(GUARD_MATVECS)
-}
-
 /// What the start vectors have seen so far.
 struct Run<'a> {
     params: &'a SurveyParams,
@@ -292,9 +274,7 @@ impl Run<'_> {
             state.put_numbers("trace", samples)?;
         }
         if let Some(shards) = &self.shards {
-            state.put_numbers("shards.weights", &shards.weights)?;
-            state.put_numbers("shards.rows", &shards.rows.iter().map(|&rows| rows as f64).collect::<Vec<_>>())?;
-            state.put_numbers("shards.forms", &shards.forms.concat())?;
+            state.put_forms(shards)?;
         }
         state.put_numbers("settled", &[f64::from(u8::from(self.settled))])?;
         if let Some(rules) = &self.rules {
@@ -306,18 +286,7 @@ impl Run<'_> {
 
     fn restore(&mut self, search: &Search<'_>, state: &SurveyState) -> Result<()> {
         self.trace = Some(state.numbers("trace")?);
-        if state.tensors.contains_key("shards.rows") {
-            let rows: Vec<usize> = state.numbers("shards.rows")?.into_iter().map(|rows| rows as usize).collect();
-            let (weights, forms) = (state.numbers("shards.weights")?, state.numbers("shards.forms")?);
-            if rows.is_empty()
-                || weights.len() != rows.len()
-                || forms.len() != rows.len() * self.block(search).min(search.limits.block)
-            {
-                return Err(damaged("shards.forms"));
-            }
-            let forms = forms.chunks(forms.len() / rows.len()).map(<[f64]>::to_vec).collect();
-            self.shards = Some(ShardForms { rows, weights, forms });
-        }
+        self.shards = state.forms(self.block(search).min(search.limits.block))?;
         self.settled = state.numbers("settled")? == [1.0];
         self.rules = state.rules()?;
         Ok(())
@@ -351,7 +320,7 @@ impl Run<'_> {
                     num_steps: rules.num_steps,
                     num_matvecs: basis_matvecs,
                     trace,
-                    full_orthogonality: true,
+                    source: RuleSource::Lanczos,
                     interrupted: stop == Stop::Interrupted,
                 }
             }
