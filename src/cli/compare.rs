@@ -1,5 +1,6 @@
 //! `flatness compare`: groups of minima over their seeds.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -57,7 +58,11 @@ pub(super) struct HowArgs {
     /// Compare every pair of groups
     #[arg(long)]
     all_pairs: bool,
-    /// Correct for the tests of one quantity, not for those of the whole table
+    /// Quantities that decide, with a correction of their own; all others are exploratory [default:
+    /// lambda_max,trace,test_accuracy]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    primary: Option<Vec<String>>,
+    /// Correct for the tests of one quantity, not for those of all that decide, or of all others
     #[arg(long)]
     by_quantity: bool,
     /// Compare in spite of other rows, losses or precisions
@@ -153,6 +158,12 @@ fn compare(found: &[Found], how: &HowArgs) -> Result<Comparison> {
         let reason = format!("no such group; there are {}", groups.join(", "));
         return Err(argument("--baseline", baseline, &reason));
     }
+    let names: BTreeSet<&str> =
+        members.iter().flat_map(|member| &member.numbers).map(|number| number.quantity.as_str()).collect();
+    if let Some(name) = how.primary.iter().flatten().find(|name| !names.contains(name.as_str())) {
+        let reason = format!("no such quantity; there are {}", names.into_iter().collect::<Vec<_>>().join(", "));
+        return Err(argument("--primary", name, &reason));
+    }
     Ok(Comparison::new(members, &how.options(), notes))
 }
 
@@ -161,9 +172,14 @@ impl HowArgs {
         CompareOptions {
             baseline: self.baseline.clone(),
             all_pairs: self.all_pairs,
+            primary: self.primary(),
             by_quantity: self.by_quantity,
             seed: self.seed,
         }
+    }
+
+    fn primary(&self) -> Vec<String> {
+        self.primary.clone().unwrap_or_else(|| CompareOptions::default().primary)
     }
 
     /// Everything that decides the numbers, beside the members.
@@ -171,7 +187,7 @@ impl HowArgs {
         let conditions = members.iter().find(|member| !member.conditions.is_null());
         json!({
             "by": self.by, "baseline": self.baseline, "all_pairs": self.all_pairs,
-            "family": if self.by_quantity { "quantity" } else { "table" }, "seed": self.seed,
+            "primary": self.primary(), "family": if self.by_quantity { "quantity" } else { "role" }, "seed": self.seed,
             "conditions": conditions.map(|member| &member.conditions),
             "checkpoints": members.iter().map(|member| &member.checkpoint_sha256).collect::<Vec<_>>(),
         })
@@ -235,7 +251,13 @@ fn print(comparison: &Comparison, ui: &mut Ui) {
     for (group, baseline) in pairs {
         ui.print("");
         ui.print(&format!("{group} − {baseline}"));
-        ui.print_lines(terminal::pair_differences(comparison, group, baseline).trim_end());
+        for (words, is_primary) in [("primary", true), ("exploratory", false)] {
+            let table = terminal::pair_differences(comparison, (group, baseline), is_primary);
+            if !table.is_empty() {
+                ui.print(words);
+                ui.print_lines(table.trim_end());
+            }
+        }
     }
     ui.print("");
     comparison.verdicts.iter().chain(&comparison.notes).for_each(|words| ui.print(words));

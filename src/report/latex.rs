@@ -95,7 +95,7 @@ mod tests {
             let value = 10.0 + seed as f64;
             [member("sam_1", seed, value), member("fsgld", seed, value - 5.0 - 0.01 * seed as f64)]
         });
-        let options = CompareOptions { baseline: None, all_pairs: false, by_quantity: false, seed: 0 };
+        let options = CompareOptions::default();
         let table = comparison_table(&Comparison::new(members.collect(), &options, vec!["a note".into()]));
         assert!(table.contains("\\begin{tabular}{lrr}") && table.contains(" & sam\\_1 & fsgld \\\\"), "{table}");
         assert!(table.contains("$\\lambda_1$ & $11.0 \\pm 1.0$ & $5.99 \\pm 0.99^{\\dagger}$ \\\\"), "{table}");
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_hostile_name_gives_no_line_and_no_command() {
         let member = |group: &str| Member { group: group.into(), ..Member::default() };
-        let options = CompareOptions { baseline: None, all_pairs: false, by_quantity: false, seed: 0 };
+        let options = CompareOptions::default();
         let mut comparison = Comparison::new(vec![member(HOSTILE), member("plain")], &options, vec![HOSTILE.into()]);
         comparison.verdicts.push(HOSTILE.into());
         let table = comparison_table(&comparison);

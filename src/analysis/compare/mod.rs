@@ -57,10 +57,19 @@ pub struct CompareOptions {
     pub baseline: Option<String>,
     /// Every pair, not just those with the baseline.
     pub all_pairs: bool,
-    /// Holm's correction within each quantity, not over the whole table.
+    /// Names of the quantities that decide: Holm's correction of their tests is over them alone. All others are exploratory.
+    pub primary: Vec<String>,
+    /// Holm's correction within each quantity.
     pub by_quantity: bool,
     /// Of bootstrap and drawn rearrangements.
     pub seed: u64,
+}
+
+impl Default for CompareOptions {
+    fn default() -> Self {
+        let primary = ["lambda_max", "trace", "test_accuracy"].map(str::to_owned).to_vec();
+        Self { baseline: None, all_pairs: false, primary, by_quantity: false, seed: 0 }
+    }
 }
 
 /// One group's numbers of one quantity.
@@ -100,8 +109,12 @@ pub struct GroupDifference {
     pub group: String,
     /// The group that is subtracted.
     pub baseline: String,
+    /// Whether it is one of those that decide.
+    pub is_primary: bool,
     /// Whether members were paired by seed.
     pub is_paired: bool,
+    /// Means of both groups over the members compared, the baseline's second.
+    pub means: (f64, f64),
     /// Difference, interval, tests.
     pub difference: Difference,
     /// `p` of the `t` test after Holm's correction.
@@ -130,7 +143,7 @@ pub struct Comparison {
     pub quantities: Vec<QuantityNumbers>,
     /// Pair by pair.
     pub differences: Vec<GroupDifference>,
-    /// In words, a text for each pair.
+    /// In words, pair by pair.
     pub verdicts: Vec<String>,
     /// What was left out and why, and how the numbers were made.
     pub notes: Vec<String>,
@@ -192,11 +205,14 @@ impl Comparison {
                 let found = if is_paired { paired(&left, &right, &mut rng) } else { unpaired(&left, &right, &mut rng) };
                 let Some(difference) = found else { continue };
                 let size = second.sample.mean.abs();
+                let means = (Sample::of(&left).mean, Sample::of(&right).mean);
                 self.differences.push(GroupDifference {
                     quantity: row.quantity.clone(),
                     group: self.groups[*a].clone(),
                     baseline: self.groups[*b].clone(),
+                    is_primary: options.primary.contains(&row.quantity.name),
                     is_paired,
+                    means,
                     difference,
                     p_holm: f64::NAN,
                     relative: difference.difference / size,
@@ -206,17 +222,19 @@ impl Comparison {
         }
         self.correct(options.by_quantity);
         self.notes.extend(verdict::least(self));
-        self.verdicts = pairs.iter().map(|(a, b)| verdict::words(self, &self.groups[*a], &self.groups[*b])).collect();
+        let verdicts = pairs.iter().flat_map(|(a, b)| verdict::words(self, &self.groups[*a], &self.groups[*b]));
+        self.verdicts = verdicts.collect();
     }
 
-    /// Holm's correction over the table, or within each quantity.
+    /// Holm's correction over the quantities that decide and over the others, or within each quantity.
     fn correct(&mut self, by_quantity: bool) {
-        let families: Vec<String> = match by_quantity {
-            true => self.quantities.iter().map(|row| row.quantity.name.clone()).collect(),
-            false => vec![String::new()],
+        let family = |row: &GroupDifference| match by_quantity {
+            true => row.quantity.name.clone(),
+            false => row.is_primary.to_string(),
         };
-        for family in families {
-            let own = |row: &GroupDifference| !by_quantity || row.quantity.name == family;
+        let families: BTreeSet<String> = self.differences.iter().map(family).collect();
+        for name in families {
+            let own = |row: &GroupDifference| family(row) == name;
             let p_values: Vec<f64> =
                 self.differences.iter().filter(|row| own(row)).map(|row| row.difference.p_t).collect();
             for (row, p) in self.differences.iter_mut().filter(|row| own(row)).zip(holm(&p_values)) {

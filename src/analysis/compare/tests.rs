@@ -18,7 +18,7 @@ fn member(group: &str, seed: u64, values: &[(&str, f64)]) -> Member {
 }
 
 fn options() -> CompareOptions {
-    CompareOptions { baseline: None, all_pairs: false, by_quantity: false, seed: 0 }
+    CompareOptions::default()
 }
 
 /// Two groups over five seeds: a common part that moves with the seed, and what the second has less.
@@ -45,14 +45,21 @@ fn differences_are_paired_by_seed_and_the_verdict_keeps_its_conditions() {
     // Mean of −1 (three seeds) and −1.01 (two), far below the spread of 4.7 over the seeds.
     assert!((trace.difference.difference + 1.004).abs() < 1e-12 && trace.difference.half_width < 0.01);
     assert_eq!(trace.difference.exact.p, 0.0625);
-    let verdict = &comparison.verdicts[0];
-    for words in [
-        "fsgld against sam: flatter in trace",
-        "test accuracy is not distinguishable",
-        "weight norms differ by +20.0",
-        "not comparable without normalisation",
+    // 16 and 14.996; the half-width is that of five differences, −1, −1.01, −1, −1.01, −1: 0.0068.
+    assert_eq!(
+        comparison.verdicts[1],
+        "fsgld's trace is lower than sam's: 14.9960 against 16.0000, difference −1.0040 (95 % −1.0108 to −0.9972, adjusted p < \
+         0.001, 5 pairs; exact p 0.062 of at least 0.0625)"
+    );
+    for (verdict, words) in [
+        (
+            0,
+            "fsgld's test accuracy is not distinguishable from sam's: 50.20 % against 50.20 %, difference +0.00 points",
+        ),
+        (2, "fsgld against sam: weight norms differ by +20.0"),
+        (2, "not comparable without normalisation"),
     ] {
-        assert!(verdict.contains(words), "{words}: {verdict}");
+        assert!(comparison.verdicts[verdict].contains(words), "{words}: {:?}", comparison.verdicts);
     }
     assert!(comparison.notes[0].contains("0.0625 at best"), "{:?}", comparison.notes);
 }
@@ -62,7 +69,8 @@ fn no_difference_is_called_none() {
     let comparison = Comparison::new(members(0.0), &options(), Vec::new());
     let trace = comparison.difference("trace", "fsgld", "sam").unwrap();
     assert_eq!((trace.difference.difference, trace.difference.p_t), (0.0, 1.0));
-    assert!(comparison.verdicts[0].contains("not distinguishable in trace"), "{}", comparison.verdicts[0]);
+    let verdict = &comparison.verdicts[1];
+    assert!(verdict.contains("trace is not distinguishable from sam's: 16.000 against 16.000"), "{verdict}");
 }
 
 #[test]
@@ -98,7 +106,7 @@ fn other_seeds_are_compared_unpaired() {
     let comparison = Comparison::new(members, &options(), Vec::new());
     let trace = comparison.difference("trace", "fsgld", "sam").unwrap();
     assert!(!trace.is_paired && !trace.is_significant());
-    assert!(comparison.verdicts[0].contains("Welch t"));
+    assert!(comparison.verdicts[1].contains("Welch's test, 5 or more seeds each"), "{:?}", comparison.verdicts);
 }
 
 #[test]
@@ -109,6 +117,20 @@ fn of_other_architectures_only_performance_is_compared() {
     let names: Vec<&str> = comparison.quantities.iter().map(|row| row.quantity.name.as_str()).collect();
     assert_eq!(names, ["test_accuracy"]);
     assert!(comparison.notes[0].contains("not compared are weight norm, trace"), "{:?}", comparison.notes);
+}
+
+#[test]
+fn what_decides_is_corrected_by_itself_and_the_rest_is_exploratory() {
+    let options = CompareOptions { primary: vec!["test_accuracy".into()], ..options() };
+    let comparison = Comparison::new(members(1.0), &options, Vec::new());
+    let row = |quantity: &str| comparison.difference(quantity, "fsgld", "sam").unwrap();
+    // Alone in its family; trace and weight norm are two in the other.
+    assert_eq!(row("test_accuracy").p_holm, row("test_accuracy").difference.p_t);
+    let smallest = row("trace").difference.p_t.min(row("parameter_norm").difference.p_t);
+    let adjusted = row("trace").p_holm.min(row("parameter_norm").p_holm);
+    assert!((adjusted - 2.0 * smallest).abs() < 1e-15);
+    let last = comparison.verdicts.last().unwrap();
+    assert_eq!(last, "fsgld against sam, exploratory, corrected among themselves: flatter in trace");
 }
 
 #[test]

@@ -5,30 +5,75 @@ use super::{Comparison, GroupDifference, QuantityKind};
 /// Weights whose norms differ by more than this share are of different scale.
 const SAME_SCALE: f64 = 0.02;
 
-/// What may be said of `group` against `baseline`, and under which conditions.
-pub(super) fn words(comparison: &Comparison, group: &str, baseline: &str) -> String {
+/// What may be said of `group` against `baseline`: a sentence for each quantity that decides, the weight norms, and what the
+/// exploratory tests found.
+pub(super) fn words(comparison: &Comparison, group: &str, baseline: &str) -> Vec<String> {
     let rows: Vec<&GroupDifference> =
         comparison.differences.iter().filter(|row| row.group == group && row.baseline == baseline).collect();
-    let head = format!("{group} against {baseline}");
     if rows.is_empty() {
-        return format!("{head}: no tests, since a group has one seed; differences between single runs say nothing");
+        let why = "no tests, since a group has one seed; differences between single runs say nothing";
+        return vec![format!("{group} against {baseline}: {why}")];
     }
-    let mut parts = Vec::new();
-    let (flatter, sharper, open) = sorted(&rows);
-    if !flatter.is_empty() {
-        parts.push(format!("flatter in {}", list(&flatter)));
+    let (primary, others): (Vec<&GroupDifference>, Vec<_>) = rows.iter().copied().partition(|row| row.is_primary);
+    let mut words: Vec<String> = primary.iter().map(|row| sentence(row)).collect();
+    let scale = scale(&rows);
+    if let Some((text, true)) = &scale {
+        // What does not change when layers are rescaled stands beside.
+        let scaled = others.iter().filter(|row| row.quantity.kind == QuantityKind::ScaledSharpness);
+        words.extend(scaled.take(1).map(|row| sentence(row)));
+        words.push(format!("{group} against {baseline}: {text}"));
+    } else {
+        words.extend(scale.map(|(text, _)| format!("{group} against {baseline}: {text}")));
     }
-    if !sharper.is_empty() {
-        parts.push(format!("sharper in {}", list(&sharper)));
+    let (flatter, sharper) = sorted(&others);
+    let found = [("flatter in", flatter), ("sharper in", sharper)].into_iter().filter(|(_, labels)| !labels.is_empty());
+    let found: Vec<String> = found.map(|(what, labels)| format!("{what} {}", list(&labels))).collect();
+    if !found.is_empty() {
+        let kind = "exploratory, corrected among themselves";
+        words.push(format!("{group} against {baseline}, {kind}: {}", found.join("; ")));
     }
-    if !open.is_empty() {
-        parts.push(format!("not distinguishable in {}", list(&open)));
-    }
-    parts.extend(performance(&rows));
-    parts.extend(scale(&rows));
-    let pairs = rows.iter().map(|row| row.difference.count).min().unwrap_or(0);
-    let kind = if rows.iter().all(|row| row.is_paired) { "paired t" } else { "Welch t" };
-    format!("{head}: {} (95 %, {kind}, Holm, {pairs} seeds)", parts.join("; "))
+    words
+}
+
+/// One quantity in a sentence that can stand alone: means, difference, its unadjusted 95 % interval, `p` after correction, and
+/// the exact `p` with the least that it can reach.
+fn sentence(row: &GroupDifference) -> String {
+    let is_share = row.quantity.name.ends_with("accuracy");
+    let (factor, percent, points) = if is_share { (100.0, " %", " points") } else { (1.0, "", "") };
+    let GroupDifference { difference, group, baseline, .. } = row;
+    let label = &row.quantity.label;
+    let relation = match (row.is_significant(), difference.difference < 0.0) {
+        (false, _) => "is not distinguishable from",
+        (true, true) => "is lower than",
+        (true, false) => "is higher than",
+    };
+    // Two digits of the half-width.
+    let half = factor * difference.half_width;
+    let decimals =
+        if half > 0.0 && half.is_finite() { (1.0 - half.log10().floor()).clamp(0.0, 12.0) as usize } else { 3 };
+    let number = |value: f64| format!("{value:.decimals$}").replace('-', "−");
+    let signed = |value: f64| format!("{value:+.decimals$}").replace('-', "−");
+    let (own, other) = (factor * row.means.0, factor * row.means.1);
+    let middle = factor * difference.difference;
+    let count = difference.count;
+    let members =
+        if row.is_paired { format!("{count} pairs") } else { format!("Welch's test, {count} or more seeds each") };
+    format!(
+        "{group}'s {label} {relation} {baseline}'s: {}{percent} against {}{percent}, difference {}{points} (95 % {} to {}, adjusted {}, \
+         {members}; exact {} of at least {:.4})",
+        number(own),
+        number(other),
+        signed(middle),
+        signed(middle - half),
+        signed(middle + half),
+        p(row.p_holm),
+        p(difference.exact.p),
+        difference.exact.least,
+    )
+}
+
+fn p(p: f64) -> String {
+    if p < 0.001 { "p < 0.001".into() } else { format!("p {p:.3}") }
 }
 
 /// Which tests so few seeds leave powerless; `None` where there are enough.
@@ -38,41 +83,30 @@ pub(super) fn least(comparison: &Comparison) -> Option<String> {
     (least > 0.05).then(|| format!("{words} {least:.4} at best with so few seeds: verdicts rest on normal differences"))
 }
 
-/// Labels of the measures of flatness in which the group is flatter, sharper, or neither.
-fn sorted(rows: &[&GroupDifference]) -> (Vec<String>, Vec<String>, Vec<String>) {
-    let (mut flatter, mut sharper, mut open) = (Vec::new(), Vec::new(), Vec::new());
-    for row in rows {
+/// Labels of the measures of flatness in which the group is flatter, and sharper.
+fn sorted(rows: &[&GroupDifference]) -> (Vec<String>, Vec<String>) {
+    let (mut flatter, mut sharper) = (Vec::new(), Vec::new());
+    for row in rows.iter().filter(|row| row.is_significant()) {
         let Some(less) = row.quantity.less_is_flatter else { continue };
-        let list = match (row.is_significant(), (row.difference.difference < 0.0) == less) {
-            (false, _) => &mut open,
-            (true, true) => &mut flatter,
-            (true, false) => &mut sharper,
-        };
+        let list = if (row.difference.difference < 0.0) == less { &mut flatter } else { &mut sharper };
         list.push(row.quantity.label.clone());
     }
-    (flatter, sharper, open)
+    (flatter, sharper)
 }
 
-fn performance(rows: &[&GroupDifference]) -> Option<String> {
-    let row = rows.iter().find(|row| row.quantity.name == "test_accuracy")?;
-    let points = 100.0 * row.difference.difference;
-    let half = 100.0 * row.difference.half_width;
-    let words = if row.is_significant() { "differs" } else { "is not distinguishable" };
-    Some(format!("test accuracy {words} ({points:+.2} ± {half:.2} points)"))
-}
-
-/// Whether raw curvature may be compared at all.
-fn scale(rows: &[&GroupDifference]) -> Option<String> {
+/// Whether raw curvature may be compared at all, in words, and whether the norms differ.
+fn scale(rows: &[&GroupDifference]) -> Option<(String, bool)> {
     let row = rows.iter().find(|row| row.quantity.kind == QuantityKind::Scale)?;
     let (relative, half) = (100.0 * row.relative, 100.0 * row.relative_half_width);
     if !row.is_significant() && row.relative.abs() <= SAME_SCALE {
-        return Some(format!("weight norms agree ({relative:+.1} ± {half:.1} %)"));
+        return Some((format!("weight norms agree ({relative:+.1} ± {half:.1} %)"), false));
     }
     let scaled = rows.iter().any(|row| row.quantity.kind == QuantityKind::ScaledSharpness);
     let advice = if scaled { "the scaled measures decide" } else { "measure `flatness sharpness` too" };
-    Some(format!(
+    let words = format!(
         "weight norms differ by {relative:+.1} ± {half:.1} %, so raw curvature is not comparable without normalisation: {advice}"
-    ))
+    );
+    Some((words, true))
 }
 
 /// `a, b and c`.

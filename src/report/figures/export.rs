@@ -5,9 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder};
-use resvg::tiny_skia::{Pixmap, Transform};
+use resvg::tiny_skia::{Color, Pixmap, Transform};
 use resvg::usvg::{Indent, Options, Tree, WriteOptions, fontdb};
 
 use super::canvas::{Canvas, FONT, FONT_FAMILY, draw};
@@ -64,13 +62,21 @@ fn rasterize(tree: &Tree) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
     let dots = |length: f32| (length * scale).round() as u32;
     let (width, height) = (dots(tree.size().width()), dots(tree.size().height()));
     let mut pixels = Pixmap::new(width, height).ok_or("the figure has no size")?;
+    // The sheet ends within the last row of dots, which would be grey.
+    pixels.fill(Color::WHITE);
     resvg::render(tree, Transform::from_scale(scale, scale), &mut pixels.as_mut());
     // The sheet is opaque, so three channels hold it all; line art shrinks to a fifth when the encoder may search.
     let colors: Vec<u8> = pixels.pixels().iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]).collect();
-    let mut png = Vec::new();
-    let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Default, FilterType::Adaptive);
-    encoder.write_image(&colors, width, height, ExtendedColorType::Rgb8)?;
-    Ok(png)
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_deflate_compression(png::DeflateCompression::Level(6));
+    encoder.set_filter(png::Filter::Adaptive);
+    let per_metre = (PNG_DPI / 0.0254).round() as u32;
+    encoder.set_pixel_dims(Some(png::PixelDimensions { xppu: per_metre, yppu: per_metre, unit: png::Unit::Meter }));
+    encoder.write_header()?.write_image_data(&colors)?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -92,6 +98,14 @@ mod tests {
         let picture = Pixmap::decode_png(&png.1).unwrap();
         assert_eq!(picture.width(), 1980);
         assert!(picture.pixels().iter().any(|pixel| pixel.red() < 100), "nothing was drawn");
+        let last = picture.pixels().len() - 1980;
+        assert!(
+            picture.pixels()[last..].iter().all(|pixel| pixel.red() == 255),
+            "the last row is no part of the sheet"
+        );
+        let decoder = png::Decoder::new(std::io::Cursor::new(&png.1)).read_info().unwrap();
+        // 600 dots per inch.
+        assert_eq!(decoder.info().pixel_dims.map(|dims| dims.xppu), Some(23_622));
         assert!(pdf.1.starts_with(b"%PDF-") && pdf.1.ends_with(b"%%EOF"));
         // 3.3 inches in points.
         assert!(String::from_utf8_lossy(&pdf.1).contains("/MediaBox [0 0 237.6"));

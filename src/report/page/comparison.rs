@@ -27,8 +27,12 @@ pub fn comparison_sections(comparison: &Comparison, figures: &Path) -> Vec<Secti
         "",
     ));
     sections.push(means(comparison));
-    if !comparison.differences.is_empty() {
-        sections.push(differences(comparison));
+    for (title, is_primary) in [("Tests of the primary quantities", true), ("Exploratory tests", false)] {
+        let rows: Vec<&GroupDifference> =
+            comparison.differences.iter().filter(|row| row.is_primary == is_primary).collect();
+        if !rows.is_empty() {
+            sections.push(differences(title, &rows));
+        }
     }
     sections
 }
@@ -54,8 +58,8 @@ fn means(comparison: &Comparison) -> Section {
     }
 }
 
-fn differences(comparison: &Comparison) -> Section {
-    let row = |row: &GroupDifference| {
+fn differences(title: &str, rows: &[&GroupDifference]) -> Section {
+    let row = |row: &&GroupDifference| {
         let difference = &row.difference;
         let [value, half_width, _] = measured(difference.difference, [difference.half_width, f64::NAN]);
         vec![
@@ -81,14 +85,15 @@ fn differences(comparison: &Comparison) -> Section {
         ("p (exact)", true),
         ("Hedges' g", true),
     ];
-    let paired = comparison.differences.iter().all(|row| row.is_paired);
-    let least = comparison.differences.iter().map(|row| row.difference.exact.least).fold(0.0, f64::max);
+    let paired = rows.iter().all(|row| row.is_paired);
+    let least = rows.iter().map(|row| row.difference.exact.least).fold(0.0, f64::max);
     Section::Table {
-        title: "Tests".into(),
+        title: title.into(),
         columns: columns.map(|(name, number)| (name.to_owned(), number)).to_vec(),
-        rows: comparison.differences.iter().map(row).collect(),
+        rows: rows.iter().map(row).collect(),
         caption: format!(
-            "{}; the exact p can reach {least:.4} at best with so few seeds.",
+            "{}; Holm's correction is over this table, if not over each quantity; the exact p can reach {least:.4} at best with so few \
+             seeds.",
             if paired { "t tests of pairs with equal seeds" } else { "Welch's t tests where seeds differ" }
         ),
     }

@@ -16,7 +16,7 @@ type Columns = Vec<(&'static str, Column)>;
 /// |---|---|---|
 /// | `members` | member and quantity | every number that went in, with its own errors |
 /// | `comparison` | group and quantity | over the seeds: `mean`, `std_dev`, the 95 % `t` interval `mean ± half_width`, bootstrap interval; the mean's `std_err_numeric` (averaged down) and `std_err_data` (not, since all saw the same rows) |
-/// | `differences` | pair of groups and quantity | `difference ± half_width` (95 %), `p_t`, `p_holm`, `p_exact` and the least that it can reach, `effect` (Hedges' g), `relative` to the baseline's mean |
+/// | `differences` | pair of groups and quantity | whether it is `primary`, `difference ± half_width` (95 %), `p_t`, `p_holm` over the primary ones or over the others, `p_exact` and the least that it can reach, `effect` (Hedges' g), `relative` to the baseline's mean |
 ///
 /// # Errors
 /// [`ReportError`] for the first table that fails.
@@ -99,6 +99,7 @@ fn differences(rows: &[GroupDifference]) -> Columns {
         ("group", text(rows, |row| &row.group)),
         ("baseline", text(rows, |row| &row.baseline)),
         ("quantity", text(rows, |row| &row.quantity.name)),
+        ("primary", flag(rows, |row| row.is_primary)),
         ("paired", flag(rows, |row| row.is_paired)),
         ("num_seeds", count(rows, |row| row.difference.count)),
         ("difference", number(rows, |row| row.difference.difference)),

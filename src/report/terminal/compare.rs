@@ -21,10 +21,11 @@ pub fn group_means(comparison: &Comparison) -> String {
     comparison_table(&comparison.groups.iter().enumerate().map(group).collect::<Vec<_>>())
 }
 
-/// Differences of one pair of groups, a line per quantity.
-pub fn pair_differences(comparison: &Comparison, group: &str, baseline: &str) -> String {
+/// Differences of one pair of groups, a line per quantity: of those that decide, or of the others.
+pub fn pair_differences(comparison: &Comparison, (group, baseline): (&str, &str), primary: bool) -> String {
     let header = ["", "difference", "± 95 %", "relative", "p (t)", "Holm", "p exact", "g"].map(str::to_owned);
-    let own = comparison.differences.iter().filter(|row| row.group == group && row.baseline == baseline);
+    let own = comparison.differences.iter();
+    let own = own.filter(|row| row.group == group && row.baseline == baseline && row.is_primary == primary);
     let lines: Vec<Vec<String>> = std::iter::once(header.to_vec()).chain(own.map(line)).collect();
     if lines.len() == 1 { String::new() } else { aligned(&lines, 1) }
 }
