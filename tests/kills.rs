@@ -56,6 +56,7 @@ rows = "0..80"
 epochs = 2
 
 [analyze]
+method = "lanczos"
 top = 2
 bottom = 1
 plane_points = 0
@@ -149,8 +150,11 @@ fn whatever_ends_a_process_nothing_is_lost() {
     succeed(&format!("{MODEL} --out {}", at("other").display()).replace("--seed 1", "--seed 2"));
     for model in ["model", "other"] {
         let analysis = at(model).join("analysis");
-        let line =
-            format!("analyze {}/checkpoint.safetensors --top 2 --out {}", at(model).display(), analysis.display());
+        let line = format!(
+            "analyze {}/checkpoint.safetensors --method lanczos --top 2 --out {}",
+            at(model).display(),
+            analysis.display()
+        );
         succeed(&line);
     }
     let line = |work: &Work, out: &Path| {

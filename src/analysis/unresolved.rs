@@ -2,6 +2,7 @@
 
 use super::headlines::CONVERGED;
 use super::{AnalysisReport, SpectrumReport, SummaryRow};
+use crate::spectral::Stop;
 
 /// A line for each set of numbers of an operator that has not converged and would with the same setting. Eigenvalues at
 /// the ends are not among them: what is found of these is a bound.
@@ -40,10 +41,13 @@ fn remedy(spectrum: &SpectrumReport, row: &SummaryRow) -> String {
     let factor = if open.is_nan() { 2.0 } else { open.max(2.0) };
     let steps = 2f64.powf((factor * slq.num_steps as f64).log2().ceil());
     let products = steps * slq.probes.len() as f64;
-    if products < slq.dim as f64 {
-        format!("--steps {steps} would take about {products} products")
-    } else {
-        format!("--method dense would take {} products", slq.dim)
+    if products >= slq.dim as f64 {
+        return format!("--method dense would take {} products", slq.dim);
+    }
+    match spectrum.outcome.stop {
+        Stop::Converged | Stop::MaxSteps => format!("--steps {steps} would take about {products} products"),
+        // The steps allowed were not even taken.
+        _ => format!("about {products} products would do, see --max-matvecs"),
     }
 }
 
@@ -78,6 +82,8 @@ mod tests {
         assert_eq!(steps, &format!("hessian: nuclear norm, negative mass not resolved: {expected}"));
         let expected = "effective dimension not resolved: --method dense would take 272474 products";
         assert_eq!(dense, &format!("hessian: {expected}"));
+        report.spectra[0].outcome.stop = Stop::MaxMatvecs;
+        assert!(unresolved(&report)[1].ends_with("about 2560 products would do, see --max-matvecs"));
         report.summary.iter_mut().for_each(|row| row.converged = true);
         assert!(unresolved(&report).is_empty());
     }

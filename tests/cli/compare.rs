@@ -23,7 +23,7 @@ fn train(folder: &Path, seeds: &[u64]) -> Vec<PathBuf> {
 
 fn line(folders: &[PathBuf], out: &Path, options: &str) -> String {
     let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
-    let analysis = "--rows 0..24 --probes 2 --steps 6 --slice-points 0 --threads 2 --no-cross-fit";
+    let analysis = "--rows 0..24 --probes 2 --steps 6 --slice-points 0 --threads 2 --no-cross-fit --method lanczos";
     format!("compare {} --out {} {options} -- {analysis}", folders.join(" "), out.display())
 }
 
