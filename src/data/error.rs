@@ -178,6 +178,16 @@ pub enum DataError {
         /// What there is to plan with.
         memory_bytes: usize,
     },
+    /// More classes than noise that depends on the image can be drawn for.
+    #[error(
+        "data: noise that depends on the image is for at most {most} classes of such samples, but there are {num_classes}"
+    )]
+    NoiseClasses {
+        /// Classes, one more than the largest label.
+        num_classes: usize,
+        /// The most that is possible.
+        most: usize,
+    },
     /// Inputs and targets of different lengths.
     #[error("data: {} inputs but {targets} targets in {}", .inputs, path.display())]
     LengthMismatch {
@@ -322,6 +332,7 @@ impl DataError {
                 "the file may be incomplete: compare its size or checksum with the original's".to_string()
             }
             Self::Memory { .. } => "raise --memory where the file is meant to be so large".to_string(),
+            Self::NoiseClasses { .. } => "the largest label says how many classes there are: check it, or take other noise".to_string(),
             Self::LengthMismatch { .. } => "inputs and targets need the same number of rows".to_string(),
             Self::NoColumn { .. } => {
                 "expected the layout of the Hugging Face data set: `img` (struct with `bytes`) and `label`, for CIFAR-100 \

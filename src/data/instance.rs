@@ -4,13 +4,16 @@ use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
 use super::draw::unit;
-use super::{DataResult, ImageError, Inputs, Split};
+use super::{DataError, DataResult, ImageError, Inputs, Split};
 use crate::random::{Purpose, substream};
 
 /// Standard deviation of the rows' probabilities before truncation.
 const STD: f64 = 0.1;
 /// Index of the first row of the training split within the seed's sub-streams, above any class.
 const FIRST_ROW: u64 = 1 << 40;
+
+/// Normals for one class, the size of a class's matrix.
+const MOST_DRAWS: usize = 1 << 26;
 
 /// What the noise of a row depends on, beside its image and its label.
 pub(super) struct InstanceNoise {
@@ -43,6 +46,10 @@ impl InstanceNoise {
             return Ok(());
         }
         let sample_len = inputs.len() / labels.len();
+        let (most, num_classes) = (MOST_DRAWS / sample_len.max(1), self.num_classes);
+        if num_classes > most {
+            return Err(DataError::NoiseClasses { num_classes, most });
+        }
         let values = |place: usize| -> Vec<f32> {
             let range = place * sample_len..(place + 1) * sample_len;
             match inputs {

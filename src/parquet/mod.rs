@@ -6,7 +6,7 @@ mod thrift;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use polars::prelude::{DataFrame, ParquetReader, SerReader};
+use polars::prelude::{DataFrame, ParquetReader, PolarsError, SerReader};
 
 use crate::input;
 
@@ -41,8 +41,13 @@ pub(crate) struct Contents {
 pub(crate) fn read(path: &Path, memory_bytes: u64) -> Result<Contents, Fault> {
     let mut file = input::open(path)?;
     let metadata = guard::check(&mut file, memory_bytes)?;
-    // On some damaged pages polars panics instead of returning an error.
-    match catch_unwind(AssertUnwindSafe(|| ParquetReader::new(file).finish())) {
+    // On some damaged pages polars panics instead of returning an error, some only where a column is first used.
+    let whole = || {
+        let frame = ParquetReader::new(file).finish()?;
+        frame.columns().iter().for_each(|column| _ = column.as_materialized_series());
+        Ok::<_, PolarsError>(frame)
+    };
+    match catch_unwind(AssertUnwindSafe(whole)) {
         Ok(Ok(frame)) => Ok(Contents { frame, metadata }),
         Ok(Err(error)) => Err(Fault::Damaged(error.to_string())),
         Err(_) => Err(Fault::Damaged("its pages cannot be decoded".into())),
