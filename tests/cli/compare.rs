@@ -47,7 +47,21 @@ fn groups_are_compared_by_seed_and_analyses_are_kept() {
     let runs = train(folder.path(), &[0, 1, 2]);
     let out = folder.path().join("out");
     let outcome = succeed(&line(&runs, &out, "--baseline sgd"));
-    assert!(outcome.out.contains("sam against sgd:") && outcome.out.contains("3 seeds"), "{}", outcome.out);
+    for words in [
+        "sam's trace is ",
+        " sgd's: ",
+        ", 3 pairs; exact p ",
+        "least possible 0.2500)",
+        "sam against sgd: weight norms",
+    ] {
+        assert!(outcome.out.contains(words), "{words}: {}", outcome.out);
+    }
+    let unknown = flatness(&line(&runs, &out, "--primary trace,mass --force"));
+    assert!(
+        unknown.code == 2 && unknown.err.contains("--primary mass: no such quantity; there are "),
+        "{}",
+        unknown.err
+    );
     for file in
         ["comparison.tex", "verdict.txt", "report.html", "figures/groups.svg", "figures/differences.pdf", "run.json"]
     {

@@ -49,7 +49,7 @@ fn differences_are_paired_by_seed_and_the_verdict_keeps_its_conditions() {
     assert_eq!(
         comparison.verdicts[1],
         "fsgld's trace is lower than sam's: 14.9960 against 16.0000, difference −1.0040 (95 % −1.0108 to −0.9972, adjusted p < \
-         0.001, 5 pairs; exact p 0.062 of at least 0.0625)"
+         0.001, 5 pairs; exact p 0.0625, least possible 0.0625)"
     );
     for (verdict, words) in [
         (

@@ -60,14 +60,14 @@ fn sentence(row: &GroupDifference) -> String {
         if row.is_paired { format!("{count} pairs") } else { format!("Welch's test, {count} or more seeds each") };
     format!(
         "{group}'s {label} {relation} {baseline}'s: {}{percent} against {}{percent}, difference {}{points} (95 % {} to {}, adjusted {}, \
-         {members}; exact {} of at least {:.4})",
+         {members}; exact p {:.4}, least possible {:.4})",
         number(own),
         number(other),
         signed(middle),
         signed(middle - half),
         signed(middle + half),
         p(row.p_holm),
-        p(difference.exact.p),
+        difference.exact.p,
         difference.exact.least,
     )
 }

@@ -35,7 +35,6 @@ fn line(row: &GroupDifference) -> Vec<String> {
     let [value, half_width, _] = measured(difference.difference, [difference.half_width, f64::NAN]);
     let star = if row.is_significant() { "*" } else { " " };
     let relative = if row.relative.is_finite() { format!("{:+.1} %", 100.0 * row.relative) } else { String::new() };
-    let least = if difference.exact.p <= difference.exact.least { " (least)" } else { "" };
     vec![
         row.quantity.label.clone(),
         value,
@@ -43,7 +42,7 @@ fn line(row: &GroupDifference) -> Vec<String> {
         relative,
         p_value(difference.p_t),
         p_value(row.p_holm) + star,
-        p_value(difference.exact.p) + least,
+        p_value(difference.exact.p),
         effect(difference.effect),
     ]
 }
