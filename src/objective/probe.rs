@@ -10,6 +10,9 @@ use crate::autodiff::{Saved, Tape};
 use crate::data::{Batch, DataError};
 use crate::program::{BatchNormMode, Inferred, Mode, Place, Start};
 
+/// Bytes that one row may take whatever the memory to plan with: less cannot be promised.
+const LEAST_ROW: usize = 64 << 20;
+
 /// The operation through which the loss of a row depends on other rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coupling {
@@ -37,6 +40,8 @@ impl Objective<'_> {
         }
         let batch = self.batch(&[0])?;
         let shapes: Vec<Vec<usize>> = batch.inputs().iter().map(|input| input.dims().to_vec()).collect();
+        // What does not fit together is said in the words of the description, which fusion leaves out.
+        self.network.program().infer(&shapes, false)?;
         let inferred = self.network.fused().infer(&shapes, false)?;
         self.check_memory(&inferred)?;
         let (space, cost) = (self.network.space(), inferred.cost);
@@ -57,7 +62,8 @@ impl Objective<'_> {
 
     /// Refuses a network of which a single row does not fit the memory: nothing can be cut further.
     fn check_memory(&self, inferred: &Inferred) -> Result<(), ObjectiveError> {
-        let (size, memory_bytes) = (self.options.dtype.size_in_bytes(), self.options.execution.memory_bytes);
+        let size = self.options.dtype.size_in_bytes();
+        let memory_bytes = self.options.execution.memory_bytes.max(LEAST_ROW);
         let (largest, place) = &inferred.largest;
         let (elements, place) = match inferred.cost.activations {
             all if all > *largest => (all, &Place::default()),
