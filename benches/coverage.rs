@@ -3,12 +3,11 @@
 //! `cargo bench --bench coverage`; prints the table of `RESULTS-coverage.md`. Everything is seeded: equal tables, always.
 
 use candle_core::{DType, Device, Tensor};
-use flatness::operator::DenseOperator;
-use flatness::operator::LinearOperator;
+use flatness::operator::{DenseOperator, LinearOperator};
 use flatness::random::{Purpose, substream};
 use flatness::spectral::{
-    CrossFitParams, DeflatedTraceParams, Deflation, EigenParams, TraceParams, cross_fit, deflated_trace, eigenpairs,
-    hutchinson,
+    CrossFitParams, DeflatedTraceParams, Deflation, EigenParams, SpectralMeasure, SurveyParams, cross_fit,
+    deflated_trace, eigenpairs, survey,
 };
 use flatness::statistics::student_quantile;
 use nalgebra::{DMatrix, DVector};
@@ -29,6 +28,7 @@ fn main() -> flatness::Result<()> {
     println!("| what | case | interval | coverage % | too low % | too high % | mean half width, % of truth |");
     println!("| --- | --- | --- | --: | --: | --: | --: |");
     probes()?;
+    norms()?;
     shards()?;
     top_eigenvalue()
 }
@@ -80,6 +80,9 @@ fn normal_matrix(rows: usize, columns: usize, rng: &mut impl Rng) -> DMatrix<f64
     DMatrix::from_fn(rows, columns, |_, _| StandardNormal.sample(rng))
 }
 
+/// Standard normal quantile of a 95 % interval.
+const NORMAL: f64 = 1.959_963_984_540_054;
+
 /// Trace intervals from the random probes, at a fixed operator.
 fn probes() -> flatness::Result<()> {
     let spectra: [(&str, Vec<f64>); 4] = [
@@ -90,25 +93,13 @@ fn probes() -> flatness::Result<()> {
     ];
     for (name, spectrum) in &spectra {
         let operator = DenseOperator::new(with_spectrum(spectrum), DType::F64);
-        let truth = operator.matrix().trace();
-        for num_probes in [4, 8, 32] {
-            let (mut student, mut normal) = (Tally::default(), Tally::default());
-            for repeat in 0..REPEATS {
-                let mut rng = substream(SEED, Purpose::Probes, repeat);
-                let report = hutchinson(&operator, &TraceParams { num_probes }, &mut rng, &mut ())?;
-                let quantile = student_quantile(0.975, num_probes as f64 - 1.0);
-                student.add(around(report.trace, quantile * report.std_err_numeric), truth);
-                normal.add(around(report.trace, 1.96 * report.std_err_numeric), truth);
-            }
-            let case = format!("{name}, {num_probes} probes");
-            student.print("trace, probes", &case, "t");
-            if num_probes == 4 {
-                normal.print("trace, probes", &case, "1.96 SE, for comparison");
-            }
-        }
+        traces("trace, probes", name, &operator, None)?;
     }
     for (name, spectrum) in &spectra[2..] {
-        deflated(name, spectrum)?;
+        let operator = DenseOperator::new(with_spectrum(spectrum), DType::F64);
+        let params = EigenParams { top: 3, bottom: 0, ..EigenParams::default() };
+        let pairs = eigenpairs(&operator, &params, &mut substream(SEED, Purpose::Eigenpairs, 0), &mut ())?.top;
+        traces("trace, deflated", name, &operator, Some((&pairs.vectors, &pairs.ritz_values)))?;
     }
     Ok(())
 }
@@ -117,24 +108,60 @@ fn outliers(dim: usize) -> Vec<f64> {
     (0..dim).map(|i| [10.0, 6.0, 4.0, -3.0, -1.0].get(i).copied().unwrap_or(0.02 * i as f64)).collect()
 }
 
-/// As [`probes`] with the three largest eigenpairs taken out, at a fixed number of probes and with a stopping rule.
-fn deflated(name: &str, spectrum: &[f64]) -> flatness::Result<()> {
-    let operator = DenseOperator::new(with_spectrum(spectrum), DType::F64);
+/// With the first round of the program, and with its stopping rule.
+fn traces(what: &str, name: &str, operator: &DenseOperator, known: Option<(&Tensor, &[f64])>) -> flatness::Result<()> {
     let truth = operator.matrix().trace();
-    let params = EigenParams { top: 3, bottom: 0, ..EigenParams::default() };
-    let pairs = eigenpairs(&operator, &params, &mut substream(SEED, Purpose::Eigenpairs, 0), &mut ())?.top;
-    let deflation = Deflation { vectors: &pairs.vectors, values: &pairs.ritz_values, forms: None };
+    let nothing = Tensor::zeros((0, operator.dim()), DType::F64, &Device::Cpu)?;
+    let (vectors, values) = known.unwrap_or((&nothing, &[]));
+    let deflation = Deflation { vectors, values, forms: None };
     let fixed = DeflatedTraceParams { num_probes: 8, trace_tol: 0.0, max_matvecs: 8 };
     let stopping = DeflatedTraceParams { num_probes: 8, trace_tol: 0.02, max_matvecs: 128 };
     for (rule, params) in [("8 probes", fixed), ("doubled from 8 until SE is 2 %", stopping)] {
-        let mut tally = Tally::default();
+        let (mut spread, mut student) = (Tally::default(), Tally::default());
         for repeat in 0..REPEATS {
             let mut rng = substream(SEED, Purpose::Probes, repeat);
-            let report = deflated_trace(&operator, &deflation, &params, &mut rng, &mut ())?;
-            let quantile = student_quantile(0.975, report.num_matvecs as f64 - 1.0);
-            tally.add(around(report.trace, quantile * report.std_err_numeric), truth);
+            let report = deflated_trace(operator, &deflation, &params, &mut rng, &mut ())?;
+            spread.add(around(report.trace, NORMAL * report.std_err_numeric), truth);
+            let count = report.samples.len() as f64;
+            let mean = report.samples.iter().sum::<f64>() / count;
+            let squares: f64 = report.samples.iter().map(|sample| (sample - mean).powi(2)).sum();
+            let std_err = (squares / (count * (count - 1.0))).sqrt();
+            student.add(around(report.trace, student_quantile(0.975, count - 1.0) * std_err), truth);
         }
-        tally.print("trace, deflated", &format!("{name}, {rule}"), "t");
+        spread.print(what, &format!("{name}, {rule}"), "1.96 SE");
+        if params.trace_tol == 0.0 {
+            student.print(what, &format!("{name}, {rule}"), "t from the samples, for comparison");
+        }
+    }
+    Ok(())
+}
+
+/// Norms read off a survey with its default steps and start vectors; all that converges is known.
+fn norms() -> flatness::Result<()> {
+    // Outliers, a bulk over four decades, a negative tail, a third zero.
+    let bulk = |i: usize| 10f64.powf(-4.0 * (0.618 * i as f64).fract());
+    let value = |i: usize| match i {
+        0..8 => 40.0 * 0.7f64.powi(i as i32),
+        8..200 => 2.0 * bulk(i),
+        200..260 => -0.5 * bulk(i),
+        _ => 0.0,
+    };
+    let spectrum: Vec<f64> = (0..400).map(value).collect();
+    // As good as any other matrix: the start vectors of a survey are uniform on the sphere.
+    let operator = DenseOperator::new(DMatrix::from_diagonal(&spectrum.clone().into()), DType::F64);
+    let truths = [spectrum.iter().map(|v| v.abs()).sum(), spectrum.iter().map(|v| v * v).sum::<f64>().sqrt()];
+    let mut tallies = [Tally::default(), Tally::default()];
+    for repeat in 0..REPEATS / 4 {
+        let mut rng = substream(SEED, Purpose::Survey, repeat);
+        let params = SurveyParams { top: 5, bottom: 3, ..SurveyParams::default() };
+        let found = survey(&operator, &params, &mut rng, &mut (), &mut ())?;
+        let measure = SpectralMeasure::of(&found.slq);
+        for (index, estimate) in [measure.nuclear_norm(), measure.frobenius_norm()].into_iter().enumerate() {
+            tallies[index].add(around(estimate.value, NORMAL * estimate.std_err_numeric), truths[index]);
+        }
+    }
+    for (name, tally) in ["nuclear norm", "Frobenius norm"].iter().zip(&tallies) {
+        tally.print(name, "as of a network, n = 400, default survey", "1.96 SE (probes)");
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ pub(crate) use spectrum::matrix_fits;
 pub use subset_study::{SubsetQuantity, SubsetRow, SubsetStudy};
 pub use unresolved::unresolved;
 
-use crate::spectral::{DensityReport, EigenReport, End, SlqReport, Store, SurveyOutcome};
+use crate::spectral::{DensityReport, DistributionReport, EigenReport, End, SlqReport, Store, SurveyOutcome};
 
 /// Which curvature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -88,6 +88,8 @@ pub struct SpectrumReport {
     pub slq: SlqReport,
     /// Smoothed densities on all axes.
     pub densities: Vec<DensityReport>,
+    /// How many eigenvalues lie below places along the log axis.
+    pub distribution: DistributionReport,
     /// How the survey went.
     pub outcome: SurveyOutcome,
     /// By its making no eigenvalue is negative.

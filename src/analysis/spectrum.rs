@@ -12,8 +12,8 @@ use crate::operator::{LinearOperator, Restricted};
 use crate::program::Loss;
 use crate::random::{Purpose, stream};
 use crate::spectral::{
-    Axis, DenseParams, DenseReport, DensityParams, EigenpairsReport, PowerParams, SlqParams, SlqReport, Stop,
-    SurveyOutcome, SurveyParams, SurveyReport, dense, density, power, slq, survey,
+    Axis, DenseParams, DenseReport, DensityParams, DensityReport, EigenpairsReport, PowerParams, SlqParams, SlqReport,
+    Stop, SurveyOutcome, SurveyParams, SurveyReport, dense, density, distribution, power, slq, survey,
 };
 use crate::{Error, Observer, Result};
 
@@ -92,7 +92,7 @@ pub(super) fn spectrum(
     };
     let axes = if interrupted { &[][..] } else { &[Axis::Linear, Axis::SignedLog, Axis::LogAbs][..] };
     let params = |axis| DensityParams { axis, ..DensityParams::default() };
-    let densities = axes.iter().map(|&axis| density(&found.slq, &params(axis))).collect();
+    let densities: Vec<DensityReport> = axes.iter().map(|&axis| density(&found.slq, &params(axis))).collect();
     Ok(SpectrumReport {
         operator: kind,
         scope: options.scope.to_string(),
@@ -100,11 +100,26 @@ pub(super) fn spectrum(
         trace: trace.unwrap_or_else(TraceSummary::unknown),
         top: found.pairs.top,
         bottom: found.pairs.bottom,
+        distribution: distribution(&found.slq, &places(&densities)),
         slq: found.slq,
         densities,
         outcome: found.outcome,
         positive: kind.is_positive(&objective.options().loss),
     })
+}
+
+/// Where the distribution is looked at: along the log axis.
+fn places(densities: &[DensityReport]) -> Vec<f64> {
+    const EVERY: usize = 4;
+    let Some(density) = densities.iter().find(|density| density.axis == Axis::LogAbs) else { return Vec::new() };
+    let [below, above] = [-density.linear_threshold, density.linear_threshold];
+    let sides = [density.values.partition_point(|value| *value < 0.0), density.values.len()];
+    let negative = density.values[..sides[0]].iter().step_by(EVERY).copied();
+    let positive = density.values[sides[0]..].iter().rev().step_by(EVERY).copied();
+    let mut places: Vec<f64> = negative.chain(positive).chain([below, above]).collect();
+    places.sort_by(f64::total_cmp);
+    places.dedup();
+    places
 }
 
 /// Memory for Krylov bases with their copies: 3/8 of what there is to plan with. A block product takes up to half, and
@@ -154,7 +169,7 @@ fn by_power(
         Ok(slq) if slq.interrupted => SlqReport::none(operator.dim()),
         slq => slq?,
     };
-    let density_converged = slq.change() <= options.density_tolerance;
+    let density_converged = slq.is_settled(options.density_tolerance);
     let all_pairs = [&pairs.top, &pairs.bottom].into_iter().flat_map(|end| &end.converged).all(|converged| *converged);
     let stop = match (slq.interrupted, all_pairs, density_converged) {
         (true, ..) => Stop::Interrupted,

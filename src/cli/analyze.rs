@@ -112,8 +112,16 @@ impl Provenance {
 }
 
 /// Figures that are drawn where there is something to draw.
-const FIGURES: [&str; 7] =
-    ["spectrum", "density_linear", "density_signed_log", "density_log_abs", "subset_study", "slices", "plane"];
+const FIGURES: [&str; 8] = [
+    "spectrum",
+    "density_linear",
+    "density_signed_log",
+    "density_log_abs",
+    "distribution",
+    "subset_study",
+    "slices",
+    "plane",
+];
 
 /// Where a result goes.
 pub(super) struct Destination<'a> {

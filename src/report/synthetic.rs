@@ -7,11 +7,10 @@ use crate::analysis::{
 };
 use crate::spectral::{
     Axis, DensityParams, EigenReport, End, Quadrature, RuleSource, SlqReport, Stop, SurveyOutcome, TraceReport,
-    density as smoothed,
+    density as smoothed, distribution,
 };
 
 const DIM: usize = 272_474;
-const THRESHOLD: f64 = 1e-3;
 
 /// A Hessian and a GGN, lines, a plane, a summary.
 pub fn report() -> AnalysisReport {
@@ -97,6 +96,7 @@ fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumRepo
     let slq = SlqReport {
         probes,
         shorter: Vec::new(),
+        known: [0, 0],
         dim: DIM,
         num_steps: 80,
         num_matvecs: 800,
@@ -104,15 +104,15 @@ fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumRepo
         source: RuleSource::Lanczos,
         interrupted: false,
     };
-    let density = |axis, sigma| {
-        smoothed(&slq, &DensityParams { axis, sigma: Some(sigma), linear_threshold: Some(THRESHOLD), min_points: 512 })
-    };
+    let density = |axis| smoothed(&slq, &DensityParams { axis, ..DensityParams::default() });
+    let places: Vec<f64> = (-8..=8).map(|i| f64::from(i) * 250.0).collect();
     SpectrumReport {
         operator,
         scope: "all".into(),
         top: eigen(End::Top, top),
         bottom: eigen(End::Bottom, bottom),
-        densities: vec![density(Axis::Linear, 18.0), density(Axis::SignedLog, 0.12), density(Axis::LogAbs, 0.12)],
+        densities: [Axis::Linear, Axis::SignedLog, Axis::LogAbs].map(density).into(),
+        distribution: distribution(&slq, &places),
         outcome: SurveyOutcome {
             stop: Stop::Converged,
             density_converged: true,

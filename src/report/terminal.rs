@@ -63,7 +63,8 @@ pub fn interval_table(rows: &[(&str, f64, f64)]) -> String {
 }
 
 /// The summaries of several runs side by side: a line per quantity, a column per run, `value ± error`. The error holds
-/// both sources, `sqrt(numeric² + data²)`. Runs that do not fit into 80 columns go to a further table below.
+/// both sources, `sqrt(numeric² + data²)`; a number that has not converged is not given. Runs that do not fit into 80 columns go to
+/// a further table below.
 pub fn comparison_table(runs: &[(String, Vec<SummaryRow>)]) -> String {
     let mut quantities: Vec<[&str; 3]> = Vec::new();
     for row in runs.iter().flat_map(|(_, rows)| rows) {
@@ -100,11 +101,7 @@ pub fn comparison_table(runs: &[(String, Vec<SummaryRow>)]) -> String {
             |i: usize| std::iter::once(labels[i].clone()).chain(block.iter().map(move |column| column[i].clone()));
         aligned(&(0..labels.len()).map(|i| line(i).collect()).collect::<Vec<_>>(), 1)
     };
-    let mut text = blocks.iter().map(table).collect::<Vec<_>>().join("\n");
-    if runs.iter().flat_map(|(_, rows)| rows).any(|row| !row.converged) {
-        text.push_str(NOT_CONVERGED);
-    }
-    text
+    blocks.iter().map(table).collect::<Vec<_>>().join("\n")
 }
 
 const GAP: usize = 2;
@@ -121,12 +118,17 @@ fn label([quantity, operator, scope]: &[&str; 3]) -> String {
 }
 
 fn cell(row: &SummaryRow) -> String {
+    if row.is_bound() {
+        return headline(row)[0].clone();
+    }
+    if !row.converged {
+        return "not resolved".into();
+    }
     let known = [row.std_err_numeric, row.std_err_data].into_iter().filter(|error| error.is_finite());
     let total = known.map(|error| error * error).reduce(|a, b| a + b).map_or(f64::NAN, f64::sqrt);
-    let star = if row.converged { " " } else { "*" };
     match measured(row.value, [total, f64::NAN]) {
-        [value, error, _] if error.is_empty() => value + star,
-        [value, error, _] => format!("{value} {error}{star}"),
+        [value, error, _] if error.is_empty() => value,
+        [value, error, _] => format!("{value} {error}"),
     }
 }
 

@@ -6,8 +6,7 @@ use rand::Rng;
 use super::SpectralError;
 use super::hutchpp::{off, split_data_std_error};
 use super::sketch::Products;
-use super::trace::mean_and_std_error;
-use super::vectors::rademacher_block;
+use super::vectors::{normal_block, norms, row_dots, scale_rows};
 use crate::observer::Observer;
 use crate::operator::{LinearOperator, ShardForms};
 use crate::{Error, Result};
@@ -58,12 +57,13 @@ pub enum TraceStop {
 pub struct DeflatedTraceReport {
     /// `Σ qᵀAq` plus the mean of the samples.
     pub trace: f64,
-    /// Standard error from the probes, which see only what is not deflated.
+    /// Standard error from the probes, which see only what is not deflated. The products tell it, not the spread of the samples:
+    /// an interval is `± 1.96` of it.
     pub std_err_numeric: f64,
     /// Standard error from the choice of data rows, of both parts together; NaN where the operator has no shards, or
     /// the vectors come without their forms.
     pub std_err_data: f64,
-    /// `zᵀPAPz` per probe.
+    /// `zᵀAz` per probe.
     pub samples: Vec<f64>,
     /// Products made here, one per probe; those that made the vectors are not among them.
     pub num_matvecs: usize,
@@ -71,11 +71,12 @@ pub struct DeflatedTraceReport {
     pub stop: TraceStop,
 }
 
-/// `tr(A) = Σ qᵀAq + E[zᵀPAPz]` with `P = I − QQᵀ` and random signs `z` (Girard 1989; deflation: Gambhir, Stathopoulos &
-/// Orginos 2017).
+/// `tr(A) = Σ qᵀAq + E[zᵀAz]` over probes `z` that are uniform on the sphere of radius `√(n − k)` off the `k` rows `q` of `Q`
+/// (Girard 1989; deflation: Gambhir, Stathopoulos & Orginos 2017).
 ///
-/// The identity holds for *any* orthonormal `Q`, converged or not; a sample has variance `2(‖PAP‖_F² − Σ (PAP)ᵢᵢ²)`. The
-/// probes must be fresh: a probe that started the Krylov space from which `Q` came lies largely in the span of `Q`, its
+/// The identity holds for *any* orthonormal `Q`, converged or not. On that sphere a sample has the variance
+/// `2 E‖PAz − (zᵀAz/(n − k)) z‖²` with `P = I − QQᵀ`, exactly: the standard error comes from these norms, which scatter far
+/// less than squares of few samples do. The probes must be fresh: a probe that started the Krylov space from which `Q` came lies largely in the span of `Q`, its
 /// `Pz` is nearly nothing, and the mean comes out too small. For the same reason the set is declared before the first
 /// sample is seen: vectors added because a sample was large would bias it too.
 ///
@@ -102,39 +103,83 @@ pub fn deflated_trace(
     let budget = params.max_matvecs.max(params.num_probes);
     let mut products = Products { method: METHOD, operator, total: budget, num_matvecs: 0 };
     let exact: f64 = deflation.values.iter().sum();
-    let mut samples: Vec<f64> = Vec::new();
+    let mut probes =
+        Probes { dim: (operator.dim() - known.min(operator.dim())) as f64, samples: vec![], spreads: vec![] };
     let mut shards: Vec<Option<ShardForms>> = if known > 0 { vec![deflation.forms.cloned()] } else { Vec::new() };
     let stop = loop {
         // As many again as there are: the number doubles.
-        let round = if samples.is_empty() { params.num_probes } else { samples.len() };
-        let target = (samples.len() + round).min(budget);
+        let done = probes.samples.len();
+        let target = (done + if done == 0 { params.num_probes } else { done }).min(budget);
         let mut interrupted = false;
-        while samples.len() < target && !interrupted {
-            let rows = operator.block_size().clamp(1, target - samples.len());
-            let probes = rademacher_block((rows, operator.dim()), operator.dtype(), operator.device(), rng)?;
-            match products.of(&off(range, &probes)?, observer) {
-                Err(Error::Interrupted) if samples.len() >= 2 => interrupted = true,
+        while probes.samples.len() < target && !interrupted {
+            let rows = operator.block_size().clamp(1, target - probes.samples.len());
+            let block = probes.draw(operator, range, rows, rng)?;
+            match products.of(&block, observer) {
+                Err(Error::Interrupted) if probes.samples.len() >= 2 => interrupted = true,
                 images => {
                     let images = images?;
-                    samples.extend(images.forms);
+                    probes.take(&block, &off(range, &images.block)?, images.forms)?;
                     shards.push(images.shards);
                 }
             }
         }
-        let (mean, std_err) = mean_and_std_error(&samples);
+        let (mean, std_err) = probes.mean();
         if interrupted {
             break TraceStop::Interrupted;
         }
         if std_err <= params.trace_tol * (exact + mean).abs() {
             break TraceStop::Tolerance;
         }
-        if samples.len() >= budget {
+        if probes.samples.len() >= budget {
             break TraceStop::Budget;
         }
     };
-    let (mean, std_err_numeric) = mean_and_std_error(&samples);
+    let (mean, std_err_numeric) = probes.mean();
+    let samples = probes.samples;
     let (std_err_data, num_matvecs) = (split_data_std_error(known, shards), samples.len());
     Ok(DeflatedTraceReport { trace: exact + mean, std_err_numeric, std_err_data, samples, num_matvecs, stop })
+}
+
+/// What the probes have seen.
+struct Probes {
+    /// Dimensions that are not deflated.
+    dim: f64,
+    /// `zᵀAz` of each.
+    samples: Vec<f64>,
+    /// `‖PAz − (zᵀAz/dim) z‖²` of each.
+    spreads: Vec<f64>,
+}
+
+impl Probes {
+    fn draw(
+        &self,
+        operator: &dyn LinearOperator,
+        range: Option<&Tensor>,
+        rows: usize,
+        rng: &mut impl Rng,
+    ) -> Result<Tensor> {
+        let block = normal_block((rows, operator.dim()), operator.dtype(), operator.device(), rng)?;
+        let block = off(range, &block)?;
+        let lengths = norms(&block)?;
+        // Where everything is deflated, nothing is left of a probe.
+        let to_sphere = lengths.iter().map(|length| if *length > 0.0 { self.dim.sqrt() / length } else { 0.0 });
+        scale_rows(&block, &to_sphere.collect::<Vec<_>>())
+    }
+
+    fn take(&mut self, block: &Tensor, images: &Tensor, forms: Vec<f64>) -> Result<()> {
+        let along: Vec<f64> = forms.iter().map(|form| form / self.dim.max(1.0)).collect();
+        let rests = (images - scale_rows(block, &along)?)?;
+        self.spreads.extend(row_dots(&rests, &rests)?);
+        self.samples.extend(forms);
+        Ok(())
+    }
+
+    /// With its standard error.
+    fn mean(&self) -> (f64, f64) {
+        let count = self.samples.len() as f64;
+        let mean = |numbers: &[f64]| numbers.iter().sum::<f64>() / count;
+        (mean(&self.samples), (2.0 * mean(&self.spreads) / count).sqrt())
+    }
 }
 
 /// The number of vectors.
@@ -162,6 +207,7 @@ mod tests {
     use crate::operator::DenseOperator;
     use crate::random::{Purpose, stream};
     use crate::spectral::testing::{Breaking, Failing, clustered_spectrum, with_spectrum};
+    use crate::spectral::vectors::rademacher_block;
     use crate::spectral::{EigenParams, EigenpairsReport, eigenpairs};
     use candle_core::{DType, Device};
     use nalgebra::DMatrix;
@@ -195,9 +241,10 @@ mod tests {
             let known = wide(&pairs.top.vectors);
             let off = DMatrix::identity(50, 50) - known.transpose() * &known;
             let rest = &off * operator.matrix() * &off;
-            let exact = (2.0 * (rest.norm_squared() - rest.diagonal().norm_squared()) / 200.0).sqrt();
+            let spread = rest.norm_squared() - rest.trace().powi(2) / 48.0;
+            let exact = (2.0 * 48.0 / 50.0 * spread / 200.0).sqrt();
             assert!((report.trace - operator.matrix().trace()).abs() <= 4.0 * exact, "{report:?}");
-            // Relative deviation of s about 1/√(2·199).
+            // The spreads are those of one square of a normal number, the −30: relative deviation √2/√200, half in the root.
             assert!((report.std_err_numeric / exact - 1.0).abs() <= 4.0 * 0.05);
             assert!(report.std_err_data.is_nan());
             assert_eq!((report.num_matvecs, report.stop), (200, TraceStop::Tolerance));
@@ -248,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_data_error_joins_both_parts() {
-        // Shards c·diag(8, 1, 1, 1): with e₁ deflated both parts scale with c, and probes of a diagonal are exact.
+        // Shards c·diag(8, 1, 1, 1): with e₁ deflated both parts scale with c, and a multiple of the identity is left.
         let shard = |c: f64| (10, DMatrix::from_diagonal(&vec![8.0 * c, c, c, c].into()));
         let operator = DenseOperator::from_shards(vec![shard(1.0), shard(2.0), shard(6.0)], DType::F64);
         let vectors = Tensor::new(&[[1.0, 0.0, 0.0, 0.0]], &Device::Cpu).unwrap();

@@ -110,6 +110,7 @@ pub fn dense(
     let slq = SlqReport {
         probes: vec![rule],
         shorter: Vec::new(),
+        known: [0, dim],
         dim,
         num_steps: dim,
         num_matvecs,

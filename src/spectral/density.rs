@@ -1,48 +1,101 @@
 //! Smoothed spectral densities from quadrature nodes, on a linear, a signed logarithmic or a logarithmic axis.
 
-use std::f64::consts::PI;
+use std::f64::consts::{LN_10, PI};
 
-use super::{Axis, DensityReport, MassShares, Quadrature, Share, SlqReport};
+use super::SlqReport;
+use super::distribution::{bounds, chi_square_interval};
+use super::resolution::Resolution;
 
-/// Kernel widths of margin beyond the outermost nodes: the curve of a million eigenvalues falls below a single one's,
-/// and 10⁻⁹ of a kernel at the very end falls outside.
+/// Kernel widths of margin beyond the outermost nodes: the curve of a million eigenvalues falls below a single one's.
 const MARGIN_SIGMAS: f64 = 6.0;
-/// Grid points per kernel width: sums over the grid then equal integrals to 10 digits and more.
+/// Grid points per kernel of least width.
 const POINTS_PER_SIGMA: f64 = 3.0;
-/// Range over kernel width where every node is an eigenvalue, and the kernel only draws it.
-const EXACT_RESOLUTION: f64 = 100.0;
-/// A range below this share of the largest coordinate is the rounding of one eigenvalue.
+/// Least width of a kernel on logarithmic axes, in decades.
+const LEAST_DECADES: f64 = 0.05;
+/// Least width of a kernel on the linear axis, as a share of the range of the nodes.
+const LEAST_SHARE: f64 = 0.005;
+/// A range below this share of the largest `|λ|` is the rounding of one eigenvalue.
 const ROUNDING: f64 = 1e-6;
+
+/// The eigenvalue axis of a density.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Axis {
+    /// Eigenvalue `λ` itself; density per unit of `λ`.
+    Linear,
+    /// `sign(λ)·log10(1 + |λ|/λ0)` with the threshold [`DensityReport::linear_threshold`]; density per unit of that coordinate.
+    SignedLog,
+    /// `log10|λ|`, one curve for negative and one for positive `λ`; density per decade.
+    LogAbs,
+}
+
+/// A smoothed spectral density on a grid, and the mass near zero that has no place on it.
+#[derive(Debug, Clone)]
+pub struct DensityReport {
+    /// Which axis.
+    pub axis: Axis,
+    /// Grid positions as eigenvalues, ascending, none of them nearer to zero than [`Self::linear_threshold`].
+    pub values: Vec<f64>,
+    /// `(1/n) Σᵢ N(t; tᵢ, σ²)` at each position, per unit of the axis coordinate `t`.
+    pub density: Vec<f64>,
+    /// Standard error of the density from the probes, same length; 0 of a spectrum that is known.
+    pub std_err: Vec<f64>,
+    /// 95 % interval of the density from the probes, same length.
+    pub range: Vec<[f64; 2]>,
+    /// Standard deviation `σ` of the Gaussian kernel at each position, in the axis coordinate.
+    pub sigma: Vec<f64>,
+    /// Up to this `|λ|`, in the unit of the eigenvalues, a mass is known and not its place: nodes are further apart there than
+    /// a quarter of a decade, or `|λ|` is below 10⁻⁵ of the largest. Also `λ0` of the signed-log axis.
+    pub linear_threshold: f64,
+    /// How the mass divides.
+    pub shares: MassShares,
+}
+
+/// A share of the eigenvalues.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    /// In 0..=1; NaN without nodes.
+    pub value: f64,
+    /// From the probes; 0 of a spectrum that is known.
+    pub std_err: f64,
+    /// 95 % interval for the probes about what the quadrature leaves open: see [`super::DistributionReport::range`].
+    pub range: [f64; 2],
+}
+
+/// The eigenvalues below, within and above `±`[`DensityReport::linear_threshold`]; the three shares add up to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MassShares {
+    /// Below.
+    pub negative: Share,
+    /// Zero, or too near it to be located.
+    pub near_zero: Share,
+    /// Above.
+    pub positive: Share,
+}
 
 /// How to draw a density.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DensityParams {
     /// Which axis.
     pub axis: Axis,
-    /// Standard deviation of the Gaussian kernel in the axis coordinate; `None`: `π R / (4 m)` for nodes of range `R`
-    /// and `m` steps, half the widest spacing of the nodes of a smooth density. On [`Axis::LogAbs`] `R` is the range of
-    /// both curves together, and `m` counts the nodes beyond the threshold.
-    pub sigma: Option<f64>,
-    /// `λ0` of [`Axis::SignedLog`], and what counts as near zero on [`Axis::LogAbs`]; `None`: 10⁻⁵ of the largest
-    /// `|node|`, about the rounding of an f32 spectrum.
-    pub linear_threshold: Option<f64>,
-    /// Fewest grid points of a curve; there are more where the kernel needs them (three per `sigma`).
+    /// Fewest grid points of a curve; there are more where the kernel needs them (three per least width).
     pub min_points: usize,
 }
 
 impl Default for DensityParams {
     fn default() -> Self {
-        Self { axis: Axis::SignedLog, sigma: None, linear_threshold: None, min_points: 512 }
+        Self { axis: Axis::SignedLog, min_points: 512 }
     }
 }
 
-/// `(1/p) Σ_probes Σ_nodes w · N(t; t_node, σ²)` on a uniform grid of the axis coordinate `t` (Lin, Saad & Yang 2016).
+/// The density of a spectrum, smoothed no finer than the rules see it (Lin, Saad & Yang 2016).
 ///
-/// Each kernel is normalised on the whole axis and nothing is rescaled afterwards: the grid covers the nodes of *all*
-/// probes and 6 `σ` more, so the integral is 1 within 10⁻⁸ ([`DensityReport::mass`]). On [`Axis::LogAbs`] negative and
-/// positive nodes have a curve and a grid each, and the rest is counted in [`MassShares::near_zero`]. Standard errors
-/// are those of the mean over probes. Cost: probes × nodes × grid points, no matvecs. An empty report gives an empty
-/// density.
+/// At each position the kernel is as wide as the nodes of a probe are apart there, and at least 0.05 decades or 0.5 % of the
+/// range: a rule of `m` steps integrates it nearly exactly, so that the curve is what the same kernel makes of all
+/// eigenvalues, but for the probes. Their interval takes the density for a sum of squares, which it is, with as many degrees of
+/// freedom as eigenvalues lie under the kernel, times probes. Near zero, where on a log axis no kernel of a quarter of a
+/// decade is wide enough, there is no curve but a mass: [`MassShares::near_zero`].
+///
+/// Cost: probes × nodes × grid points, no matvecs. An empty report gives an empty density.
 ///
 /// ```
 /// use candle_core::DType;
@@ -58,293 +111,249 @@ impl Default for DensityParams {
 /// let nodes = slq(&saddle, &params, &mut stream(0, Purpose::Probes), &mut ())?;
 /// let report = density(&nodes, &DensityParams { axis: Axis::LogAbs, ..DensityParams::default() });
 /// assert!((report.shares.negative.value - 1.0 / 3.0).abs() < 1e-12);
-/// assert!((report.mass - 1.0).abs() < 1e-8);
 /// # Ok(())
 /// # }
 /// ```
 pub fn density(slq: &SlqReport, params: &DensityParams) -> DensityReport {
-    let largest =
-        slq.probes.iter().flat_map(|rule| &rule.nodes).fold(0.0, |largest: f64, node| largest.max(node.abs()));
-    let threshold = match params.axis {
-        Axis::Linear => 0.0,
-        _ => params.linear_threshold.unwrap_or(if largest > 0.0 { 1e-5 * largest } else { 1.0 }),
-    };
-    let parts: &[Part] = match params.axis {
-        Axis::Linear => &[Part::Linear],
-        Axis::SignedLog => &[Part::SignedLog],
-        Axis::LogAbs => &[Part::Negative, Part::Positive],
-    };
-    let kernels: Vec<Vec<Kernels>> = parts
-        .iter()
-        .map(|part| slq.probes.iter().map(|rule| kernels(rule, |node| part.coordinate(node, threshold))).collect())
-        .collect();
-    let sigma = params.sigma.unwrap_or_else(|| default_sigma(slq, &kernels, params.axis));
-    let shares = shares(slq, threshold);
+    let resolution = Resolution::of(slq);
+    let threshold = resolution.threshold();
     let mut report = DensityReport {
         axis: params.axis,
         values: Vec::new(),
         density: Vec::new(),
         std_err: Vec::new(),
-        sigma,
+        range: Vec::new(),
+        sigma: Vec::new(),
         linear_threshold: threshold,
-        mass: if params.axis == Axis::LogAbs && !slq.probes.is_empty() { shares.near_zero.value } else { 0.0 },
-        shares,
+        shares: shares(slq, &resolution, threshold),
     };
-    for (part, probes) in parts.iter().zip(&kernels) {
-        let Some((low, high)) = ends(probes) else { continue };
-        let grid = grid(low, high, sigma, params.min_points);
-        let (density, std_err): (Vec<f64>, Vec<f64>) = smooth(slq, probes, &grid, sigma).unzip();
-        report.mass += trapezoid(&grid, &density);
-        report.values.extend(grid.iter().map(|&t| part.eigenvalue(t, threshold)));
-        report.density.extend(density);
-        report.std_err.extend(std_err);
+    for part in Part::of(params.axis, slq, threshold) {
+        for t in part.grid(params.min_points) {
+            let value = part.eigenvalue(t);
+            let sigma = part.least_sigma.max(resolution.gap(value) / part.slope(value));
+            let (density, std_err, range) =
+                smooth(slq, |node| part.coordinate(node).map_or(0.0, |place| gaussian(t - place, sigma)));
+            report.values.push(value);
+            report.density.push(density);
+            report.std_err.push(std_err);
+            report.range.push(range);
+            report.sigma.push(sigma);
+        }
     }
     report
 }
 
-/// Axis coordinates and weights of a probe's nodes.
-type Kernels = Vec<(f64, f64)>;
-
-/// A stretch of an axis with a curve of its own; coordinates ascend with eigenvalues.
+/// A stretch of an axis beyond the threshold on one side; coordinates ascend with eigenvalues.
 #[derive(Debug, Clone, Copy)]
-enum Part {
-    Linear,
-    SignedLog,
-    /// `−log10|λ|` of negative eigenvalues.
-    Negative,
-    /// `log10 λ` of positive ones.
-    Positive,
+struct Part {
+    axis: Axis,
+    /// 1 or −1.
+    sign: f64,
+    threshold: f64,
+    /// The eigenvalue that lies furthest out.
+    end: f64,
+    least_sigma: f64,
 }
 
 impl Part {
-    /// `None` where the eigenvalue has no place here.
-    fn coordinate(self, value: f64, threshold: f64) -> Option<f64> {
-        match self {
-            Self::Linear => Some(value),
-            Self::SignedLog => Some(value.signum() * (value.abs() / threshold).ln_1p() / f64::ln(10.0)),
-            Self::Negative => (sign(value, threshold) < 0).then(|| -value.abs().log10()),
-            Self::Positive => (sign(value, threshold) > 0).then(|| value.log10()),
-        }
-    }
-
-    fn eigenvalue(self, t: f64, threshold: f64) -> f64 {
-        match self {
-            Self::Linear => t,
-            Self::SignedLog => t.signum() * threshold * (t.abs() * f64::ln(10.0)).exp_m1(),
-            Self::Negative => -10f64.powf(-t),
-            Self::Positive => 10f64.powf(t),
-        }
-    }
-}
-
-/// −1, 0 or 1: zero up to `threshold`.
-fn sign(value: f64, threshold: f64) -> i32 {
-    // `max` also makes zero of a threshold that is no number.
-    i32::from(value > threshold.max(0.0)) - i32::from(value < -threshold.max(0.0))
-}
-
-fn kernels(rule: &Quadrature, coordinate: impl Fn(f64) -> Option<f64>) -> Kernels {
-    rule.nodes.iter().zip(&rule.weights).filter_map(|(&node, &weight)| Some((coordinate(node)?, weight))).collect()
-}
-
-/// First and last coordinate of all probes.
-fn ends(probes: &[Kernels]) -> Option<(f64, f64)> {
-    let coordinates = || probes.iter().flatten().map(|(t, _)| *t);
-    let (low, high) = (coordinates().fold(f64::INFINITY, f64::min), coordinates().fold(f64::NEG_INFINITY, f64::max));
-    (low <= high).then_some((low, high))
-}
-
-/// Mean and standard error over probes at each grid point.
-fn smooth(slq: &SlqReport, probes: &[Kernels], grid: &[f64], sigma: f64) -> impl Iterator<Item = (f64, f64)> {
-    grid.iter().map(move |&t| {
-        let at = |kernels: &Kernels| kernels.iter().map(|(node, weight)| weight * gaussian(t - node, sigma)).sum();
-        slq.over_probes(&probes.iter().map(at).collect::<Vec<f64>>())
-    })
-}
-
-fn trapezoid(grid: &[f64], density: &[f64]) -> f64 {
-    let steps = grid.windows(2).zip(density.windows(2));
-    steps.map(|(t, d)| 0.5 * (t[1] - t[0]) * (d[0] + d[1])).sum()
-}
-
-fn shares(slq: &SlqReport, threshold: f64) -> MassShares {
-    let share = |wanted: i32| {
-        let weight = |rule: &Quadrature| -> f64 {
-            let nodes = rule.nodes.iter().zip(&rule.weights);
-            // Not `sum`, which makes −0 of nothing.
-            nodes.filter(|(node, _)| sign(**node, threshold) == wanted).fold(0.0, |sum, (_, weight)| sum + weight)
+    /// Those with nodes, the negative one first.
+    fn of(axis: Axis, slq: &SlqReport, threshold: f64) -> Vec<Self> {
+        let nodes = || slq.probes.iter().flat_map(|rule| &rule.nodes).copied();
+        let (low, high) = (nodes().fold(f64::INFINITY, f64::min), nodes().fold(f64::NEG_INFINITY, f64::max));
+        let size = low.abs().max(high.abs());
+        let least_sigma = match axis {
+            Axis::Linear if high - low > ROUNDING * size => LEAST_SHARE * (high - low),
+            Axis::Linear => LEAST_SHARE * size,
+            _ => LEAST_DECADES,
         };
-        let (value, std_err) = slq.over_probes(&slq.probes.iter().map(weight).collect::<Vec<_>>());
-        Share { value, std_err }
-    };
-    MassShares { negative: share(-1), near_zero: share(0), positive: share(1) }
+        let ends = [(-1.0, low), (1.0, high)].into_iter().filter(|(sign, end)| sign * end > threshold);
+        ends.map(|(sign, end)| Self { axis, sign, threshold, end, least_sigma }).collect()
+    }
+
+    /// `None` where the eigenvalue has no place on the axis.
+    fn coordinate(&self, value: f64) -> Option<f64> {
+        match self.axis {
+            Axis::Linear => Some(value),
+            Axis::SignedLog => Some(value.signum() * (value.abs() / self.threshold).ln_1p() / LN_10),
+            Axis::LogAbs => (self.sign * value > 0.0).then(|| self.sign * value.abs().log10()),
+        }
+    }
+
+    fn eigenvalue(&self, t: f64) -> f64 {
+        match self.axis {
+            Axis::Linear => t,
+            Axis::SignedLog => self.sign * self.threshold * (t.abs() * LN_10).exp_m1(),
+            Axis::LogAbs => self.sign * 10f64.powf(self.sign * t),
+        }
+    }
+
+    /// `dλ/dt`
+    fn slope(&self, value: f64) -> f64 {
+        match self.axis {
+            Axis::Linear => 1.0,
+            Axis::SignedLog => LN_10 * (self.threshold + value.abs()),
+            Axis::LogAbs => LN_10 * value.abs(),
+        }
+    }
+
+    /// From the threshold to beyond the last node, ascending.
+    fn grid(&self, min_points: usize) -> Vec<f64> {
+        let place = |value| self.coordinate(value).unwrap_or(0.0);
+        let (near, far) =
+            (place(self.sign * self.threshold), place(self.end) + self.sign * MARGIN_SIGMAS * self.least_sigma);
+        let (start, end) = (near.min(far), near.max(far));
+        let points = (((end - start) / self.least_sigma * POINTS_PER_SIGMA).ceil() as usize + 1).max(min_points).max(2);
+        (0..points).map(|i| start + (end - start) * i as f64 / (points - 1) as f64).collect()
+    }
+}
+
+/// `Σ f(λᵢ)/n` of a kernel `f`: value, standard error, and 95 % interval.
+fn smooth(slq: &SlqReport, kernel: impl Fn(f64) -> f64) -> (f64, f64, [f64; 2]) {
+    let (value, std_err) = slq.mean_of(&kernel);
+    let known: f64 = slq.known().map(|(node, weight)| weight * kernel(node)).sum();
+    let seen = (value - known).max(0.0);
+    let [low, high] = chi_square_interval(seen, 2.0 * (seen / std_err).powi(2));
+    (value, std_err, if std_err > 0.0 { [known + low, known + high] } else { [value; 2] })
+}
+
+fn shares(slq: &SlqReport, resolution: &Resolution, threshold: f64) -> MassShares {
+    let share = |within: &dyn Fn(f64) -> bool| slq.mean_of(|node| f64::from(u8::from(within(node))));
+    let (below, above) = (share(&|node| node < -threshold), share(&|node| node > threshold));
+    let between = share(&|node| node.abs() <= threshold);
+    // Down to the bits: a node at the very threshold belongs within.
+    let [low, high] = bounds(slq, resolution, -threshold * (1.0 + f64::EPSILON)).1;
+    let [least, most] = bounds(slq, resolution, threshold).1;
+    let as_share = |(value, std_err): (f64, f64), range| Share { value, std_err, range };
+    MassShares {
+        negative: as_share(below, [low, high]),
+        near_zero: as_share(between, [(least - high).max(0.0), (most - low).min(1.0)]),
+        positive: as_share(above, [1.0 - most, 1.0 - least]),
+    }
 }
 
 fn gaussian(distance: f64, sigma: f64) -> f64 {
     (-0.5 * (distance / sigma).powi(2)).exp() / (sigma * (2.0 * PI).sqrt())
 }
 
-fn default_sigma(slq: &SlqReport, parts: &[Vec<Kernels>], axis: Axis) -> f64 {
-    let ends: Vec<(f64, f64)> = parts.iter().filter_map(|probes| ends(probes)).collect();
-    let range: f64 = ends.iter().map(|(low, high)| high - low).sum();
-    let size = match axis {
-        // A decade is a decade, whatever the unit of the eigenvalues.
-        Axis::LogAbs => 1.0,
-        _ => ends.iter().fold(0.0, |size: f64, (low, high)| size.max(low.abs()).max(high.abs())),
-    };
-    let steps = |probe: usize| parts.iter().map(|probes| probes[probe].len()).sum::<usize>();
-    let steps = (0..slq.probes.len()).map(steps).max().unwrap_or(1) as f64;
-    // A rule from a block has more nodes than steps, but no finer resolution than the steps give.
-    let nodes = slq.probes.iter().map(|rule| rule.nodes.len()).max().unwrap_or(1).max(1) as f64;
-    let steps = (steps * slq.num_steps as f64 / nodes).max(1.0);
-    let sigma = if slq.probes.iter().all(|rule| rule.exact) {
-        range / EXACT_RESOLUTION
-    } else {
-        // Nodes of a smooth density crowd at the ends like Chebyshev's; in the middle they are π R / (2 m) apart.
-        PI * range / (4.0 * steps)
-    };
-    match (range > ROUNDING * size, size > 0.0) {
-        (true, _) => sigma,
-        // One eigenvalue only: narrow against its size.
-        (false, true) => size / EXACT_RESOLUTION,
-        (false, false) => 1.0,
-    }
-}
-
-fn grid(low: f64, high: f64, sigma: f64, min_points: usize) -> Vec<f64> {
-    let (start, end) = (low - MARGIN_SIGMAS * sigma, high + MARGIN_SIGMAS * sigma);
-    let points = (((end - start) / sigma * POINTS_PER_SIGMA).ceil() as usize + 1).max(min_points).max(2);
-    (0..points).map(|i| start + (end - start) * i as f64 / (points - 1) as f64).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spectral::{Quadrature, RuleSource, TraceReport};
+    use crate::operator::DenseOperator;
+    use crate::random::{Purpose, stream};
+    use crate::spectral::{RuleSource, SurveyParams, survey};
+    use candle_core::DType;
+    use nalgebra::DMatrix;
 
-    type Rule<'a> = (&'a [f64], &'a [f64]);
+    const AXES: [Axis; 3] = [Axis::Linear, Axis::SignedLog, Axis::LogAbs];
 
-    fn report(rules: &[Rule], exact: bool) -> SlqReport {
-        let rule = |(nodes, weights): &Rule| Quadrature { nodes: nodes.to_vec(), weights: weights.to_vec(), exact };
-        let trace =
-            TraceReport { trace: 0.0, std_err_numeric: 0.0, std_err_data: f64::NAN, samples: vec![], num_matvecs: 0 };
-        SlqReport {
-            probes: rules.iter().map(rule).collect(),
-            shorter: Vec::new(),
-            dim: 9,
-            num_steps: rules.iter().map(|(nodes, _)| nodes.len()).max().unwrap_or(0),
-            num_matvecs: 0,
-            trace,
-            source: RuleSource::Lanczos,
-            interrupted: false,
+    fn along(axis: Axis) -> DensityParams {
+        DensityParams { axis, ..DensityParams::default() }
+    }
+
+    /// Every eigenvalue as a node.
+    fn known(values: &[f64]) -> SlqReport {
+        let mut values = values.to_vec();
+        values.sort_by(f64::total_cmp);
+        let weights = vec![1.0 / values.len() as f64; values.len()];
+        let rule = crate::spectral::Quadrature { nodes: values, weights, exact: true };
+        let known = [0, rule.nodes.len()];
+        let dim = rule.nodes.len();
+        SlqReport { probes: vec![rule], known, source: RuleSource::Dense, ..SlqReport::none(dim) }
+    }
+
+    /// As of a trained network: outliers, a bulk over five decades, half of it zero.
+    fn spectrum() -> Vec<f64> {
+        let bulk = |i: usize, size: f64| size * 10f64.powf(-5.0 * (i as f64 * 0.618).fract());
+        let outliers = (0..9).map(|i| 260.0 * 0.6f64.powi(i));
+        let positive = (0..700).map(|i| bulk(i, 8.0));
+        let negative = (0..200).map(|i| -bulk(i, 2.0));
+        outliers.chain(positive).chain(negative).chain((0..900).map(|_| 0.0)).collect()
+    }
+
+    #[test]
+    fn the_curve_is_what_the_same_kernels_make_of_all_eigenvalues() {
+        let values = spectrum();
+        // The start vectors of a survey are uniform on the sphere: a diagonal matrix is as good as any other.
+        let operator = DenseOperator::new(DMatrix::from_diagonal(&values.clone().into()), DType::F64);
+        let params = SurveyParams { top: 5, bottom: 3, ..SurveyParams::default() };
+        let slq = survey(&operator, &params, &mut stream(2, Purpose::Survey), &mut (), &mut ()).unwrap().slq;
+        for axis in AXES {
+            let density = density(&slq, &along(axis));
+            assert!(density.linear_threshold < 0.01 * 260.0, "{}", density.linear_threshold);
+            let parts = Part::of(axis, &slq, density.linear_threshold);
+            let (mut held, mut count) = (0, 0);
+            for (index, (&value, &sigma)) in density.values.iter().zip(&density.sigma).enumerate() {
+                let part = parts.iter().find(|part| part.sign == value.signum()).unwrap();
+                let t = part.coordinate(value).unwrap();
+                let kernel = |node: &f64| part.coordinate(*node).map_or(0.0, |place| gaussian(t - place, sigma));
+                let truth = values.iter().map(kernel).sum::<f64>() / values.len() as f64;
+                let [low, high] = density.range[index];
+                let single = gaussian(0.0, sigma) / values.len() as f64;
+                if truth > 0.1 * single {
+                    count += 1;
+                    // Known eigenvalues are off by 1e-4 of themselves at most.
+                    held += usize::from((1.0 - 1e-3) * low <= truth && truth <= (1.0 + 1e-3) * high);
+                }
+            }
+            assert!(held as f64 >= 0.9 * count as f64, "{axis:?}: {held} of {count}");
         }
-    }
-
-    fn linear() -> DensityParams {
-        DensityParams { axis: Axis::Linear, ..DensityParams::default() }
-    }
-
-    /// Trapezoid sum along the axis coordinate.
-    fn integral(density: &DensityReport, coordinate: impl Fn(f64) -> f64) -> f64 {
-        let t: Vec<f64> = density.values.iter().map(|&value| coordinate(value)).collect();
-        (1..t.len()).map(|i| 0.5 * (t[i] - t[i - 1]) * (density.density[i] + density.density[i - 1])).sum()
-    }
-
-    #[test]
-    fn outliers_of_a_single_probe_stay_on_the_grid_and_keep_their_mass() {
-        let slq = report(&[(&[0.0, 5_000.0], &[0.999, 0.001]), (&[-20.0, 0.0], &[0.5, 0.5])], false);
-        let density = density(&slq, &DensityParams { sigma: Some(10.0), ..linear() });
-        assert!(density.values[0] < -20.0 && density.values[density.values.len() - 1] > 5_000.0);
-        assert!(density.values[1] - density.values[0] <= density.sigma / 3.0 * (1.0 + 1e-9));
-        // Outside 6σ lie 10⁻⁹ of the end kernels; the trapezoid rule itself is exact to 10 digits.
-        assert!((integral(&density, |value| value) - 1.0).abs() < 1e-8);
-        let nearest = |value: f64| density.values.iter().position(|&position| position >= value).unwrap();
-        // Half of the first probe's 0.001 sits there, at most a third of σ from a grid point: exp(−1/18) = 0.946.
-        let peak = 0.5 * 0.001 / (density.sigma * (2.0 * PI).sqrt());
-        assert!((density.density[nearest(5_000.0)] / peak - 1.0).abs() < 0.06);
-    }
-
-    #[test]
-    fn the_signed_log_axis_is_odd_and_normalised() {
-        let rule: Rule = (&[-100.0, 0.0, 100.0], &[0.25, 0.5, 0.25]);
-        let slq = report(&[rule; 2], false);
-        let density = density(&slq, &DensityParams { linear_threshold: Some(0.01), ..DensityParams::default() });
-        assert_eq!((density.axis, density.linear_threshold), (Axis::SignedLog, 0.01));
-        let log = |value: f64| value.signum() * (1.0 + value.abs() / 0.01).log10();
-        assert!((integral(&density, log) - 1.0).abs() < 1e-8);
-        let count = density.values.len();
-        for i in 0..count {
-            // Positions: 10^|t| magnifies the rounding of |t| ≤ 13 by ln(10)·13.
-            let size = density.values[i].abs();
-            assert!((density.values[i] + density.values[count - 1 - i]).abs() < 1e-13 * size + 1e-15);
-            assert!((density.density[i] - density.density[count - 1 - i]).abs() < 1e-9);
-        }
-        assert!(density.values.is_sorted());
-        assert!(density.std_err.iter().all(|&error| error < 1e-15));
-    }
-
-    #[test]
-    fn the_standard_error_is_that_of_the_mean_over_probes() {
-        let slq = report(&[(&[0.0, 1.0], &[0.2, 0.8]), (&[0.0, 1.0], &[0.6, 0.4])], false);
-        let density = density(&slq, &DensityParams { sigma: Some(0.05), ..linear() });
-        let at_zero = density.values.iter().position(|&value| value.abs() < 0.01).unwrap();
-        // Samples 0.2 g and 0.6 g: mean 0.4 g, standard error 0.2 g.
-        assert!((density.std_err[at_zero] / density.density[at_zero] - 0.5).abs() < 1e-9);
-    }
-
-    #[test]
-    fn a_spectrum_of_one_value_can_be_drawn() {
-        for value in [0.0, 3.0, -1e-9] {
-            let rule: Rule = (&[value], &[1.0]);
-            let density = density(&report(&[rule; 2], true), &linear());
-            assert!(density.sigma > 0.0);
-            assert!((integral(&density, |value| value) - 1.0).abs() < 1e-8);
-            assert!((density.mass - integral(&density, |value| value)).abs() < 1e-12);
-        }
-        for axis in [Axis::Linear, Axis::SignedLog, Axis::LogAbs] {
-            let empty = density(&report(&[], true), &DensityParams { axis, ..DensityParams::default() });
-            assert!(empty.values.is_empty() && empty.mass == 0.0 && empty.shares.near_zero.value.is_nan());
+        let shares = density(&slq, &along(Axis::LogAbs)).shares;
+        let threshold = density(&slq, &along(Axis::LogAbs)).linear_threshold;
+        for (share, truth) in [
+            (shares.negative, values.iter().filter(|value| **value < -threshold).count()),
+            (shares.near_zero, values.iter().filter(|value| value.abs() <= threshold).count()),
+            (shares.positive, values.iter().filter(|value| **value > threshold).count()),
+        ] {
+            let truth = truth as f64 / values.len() as f64;
+            assert!(share.range[0] <= truth && truth <= share.range[1], "{share:?} {truth}");
         }
     }
 
     #[test]
-    fn the_log_axis_has_a_curve_for_each_sign_and_counts_the_rest() {
-        let rules: [Rule; 2] =
-            [(&[-10.0, 1e-4, 100.0], &[0.2, 0.5, 0.3]), (&[-1.0, -1e-3, 0.0, 1e3], &[0.1, 0.1, 0.2, 0.6])];
-        let params = DensityParams { axis: Axis::LogAbs, linear_threshold: Some(1e-3), ..DensityParams::default() };
-        let density = density(&report(&rules, false), &params);
-        // Means and half the differences of 0.2 and 0.1, of 0.5 and 0.3, of 0.3 and 0.6.
-        let shares = [density.shares.negative, density.shares.near_zero, density.shares.positive];
-        for (share, (value, std_err)) in shares.iter().zip([(0.15, 0.05), (0.4, 0.1), (0.45, 0.15)]) {
-            assert!((share.value - value).abs() < 1e-15 && (share.std_err - std_err).abs() < 1e-15, "{share:?}");
-        }
-        assert!(density.values.is_sorted() && density.values.iter().all(|value| *value != 0.0));
-        let negative = density.values.iter().filter(|value| **value < 0.0).count();
-        let area = |from: usize, to: usize| -> f64 {
-            let log = |i: usize| density.values[i].abs().log10();
-            (from + 1..to)
-                .map(|i| 0.5 * (log(i) - log(i - 1)).abs() * (density.density[i] + density.density[i - 1]))
-                .sum()
-        };
+    fn a_known_spectrum_is_drawn_with_the_least_kernel_and_without_errors() {
+        let density = density(&known(&[-10.0, -1e-5, 0.0, 0.5, 100.0]), &along(Axis::LogAbs));
+        assert!(density.std_err.iter().all(|error| *error == 0.0));
+        assert!(density.range.iter().zip(&density.density).all(|([low, high], d)| low == d && high == d));
+        assert!(density.sigma.iter().all(|sigma| *sigma == LEAST_DECADES));
+        // Within 10⁻⁵ of the largest lies what an f32 rounds to zero.
+        assert!((density.linear_threshold - 1e-3).abs() < 1e-12);
+        let MassShares { negative, near_zero, positive } = density.shares;
+        assert_eq!([negative, near_zero, positive].map(|share| share.value), [0.2, 0.4, 0.4]);
+        let positive: Vec<(f64, f64)> = std::iter::zip(&density.values, &density.density)
+            .filter(|(value, _)| **value > 0.0)
+            .map(|(value, density)| (value.log10(), *density))
+            .collect();
+        let area: f64 = positive.windows(2).map(|w| 0.5 * (w[1].0 - w[0].0) * (w[0].1 + w[1].1)).sum();
         // 10⁻⁹ of each end kernel falls outside.
-        assert!((area(0, negative) - 0.15).abs() < 1e-8 && (area(negative, density.values.len()) - 0.45).abs() < 1e-8);
-        assert!((density.mass - 1.0).abs() < 1e-8);
-        // A decade on either side, and two nodes of a probe beyond the threshold: π·2/(4·2).
-        assert!((density.sigma - PI * 2.0 / (4.0 * 2.0)).abs() < 1e-12, "{}", density.sigma);
+        assert!((area - 0.4).abs() < 1e-8, "{area}");
     }
 
     #[test]
-    fn a_spectrum_of_one_sign_has_one_curve() {
-        let params = DensityParams { axis: Axis::LogAbs, ..DensityParams::default() };
-        for value in [1.0, -1e-7, 3e5] {
-            let rule: Rule = (&[value], &[1.0]);
-            let density = density(&report(&[rule; 2], true), &params);
-            assert!(density.values.iter().all(|position| position.signum() == value.signum()));
-            assert_eq!(density.sigma, 0.01);
-            assert!((density.mass - 1.0).abs() < 1e-8);
+    fn one_eigenvalue_and_none_are_not_special() {
+        for axis in AXES {
+            for value in [1.0, -1e-7, 3e5] {
+                let density = density(&known(&[value; 2]), &along(axis));
+                assert!(density.values.iter().all(|position| position.signum() == value.signum()));
+                assert!(density.values.is_sorted() && density.density.iter().all(|d| d.is_finite()));
+            }
+            let zero = density(&known(&[0.0; 3]), &along(axis));
+            assert!(zero.values.is_empty() && zero.shares.near_zero.value == 1.0);
+            let none = density(&SlqReport::none(7), &along(axis));
+            assert!(none.values.is_empty() && none.shares.near_zero.value.is_nan());
         }
-        let rule: Rule = (&[0.0], &[1.0]);
-        let zero = density(&report(&[rule; 2], true), &params);
-        assert!(zero.values.is_empty() && zero.mass == 1.0 && zero.shares.near_zero.value == 1.0);
+    }
+
+    #[test]
+    fn copies_of_zero_are_a_mass_and_not_known_eigenvalues() {
+        // As a Gauss-Newton matrix of few rows: two thirds of the eigenvalues are zero, and the lowest pairs converge there.
+        let values: Vec<f64> = (0..900).map(|i| if i < 300 { 50.0 * 0.97f64.powi(i) } else { 0.0 }).collect();
+        let operator = DenseOperator::new(DMatrix::from_diagonal(&values.into()), DType::F64);
+        let params = SurveyParams { top: 3, bottom: 3, ..SurveyParams::default() };
+        let slq = survey(&operator, &params, &mut stream(2, Purpose::Survey), &mut (), &mut ()).unwrap().slq;
+        let near_zero = density(&slq, &along(Axis::LogAbs)).shares.near_zero;
+        assert!(near_zero.range[0] <= 2.0 / 3.0 + 0.1 && near_zero.value > 0.6, "{near_zero:?}");
+        let sum = slq.mean_of(f64::abs);
+        let truth = (0..300).map(|i| 50.0 * 0.97f64.powi(i)).sum::<f64>() / 900.0;
+        assert!((sum.0 - truth).abs() < 4.0 * sum.1 + 0.02 * truth, "{sum:?} {truth}");
     }
 }

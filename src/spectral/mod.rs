@@ -7,14 +7,18 @@ mod deflated_trace;
 mod dense;
 mod density;
 mod diagonal;
+mod distribution;
 mod eigenpairs;
 mod functions;
+mod gauss;
 mod guard;
 mod householder;
 mod hutchpp;
 mod krylov_schur;
 mod lanczos;
+mod measure;
 mod power;
+mod resolution;
 mod search;
 mod sketch;
 mod slq;
@@ -32,18 +36,19 @@ mod xtrace;
 
 use candle_core::Tensor;
 
-use self::trace::mean_and_std_error;
 use crate::operator::ShardForms;
 
 pub use cross_fit::{CrossFitParams, CrossFitReport, cross_fit};
 pub use data_error::data_std_errors;
 pub use deflated_trace::{DeflatedTraceParams, DeflatedTraceReport, Deflation, TraceStop, deflated_trace};
 pub use dense::{DenseParams, DenseReport, dense};
-pub use density::{DensityParams, density};
+pub use density::{Axis, DensityParams, DensityReport, MassShares, Share, density};
 pub use diagonal::{DiagonalReport, hutchinson_diagonal};
+pub use distribution::{DistributionReport, distribution};
 pub use eigenpairs::{EigenParams, EigenpairsReport, eigenpairs};
-pub use functions::{Count, Estimate, SpectralMeasure, trace_of};
+pub use functions::{Estimate, SpectralMeasure, trace_of};
 pub use hutchpp::hutchpp;
+pub use measure::{Quadrature, RuleSource, SlqReport};
 pub use power::{PowerParams, power};
 pub use sketch::{SketchParams, SketchReport};
 pub use slq::{SlqParams, slq};
@@ -213,144 +218,4 @@ pub struct TraceReport {
     pub samples: Vec<f64>,
     /// Products with the operator.
     pub num_matvecs: usize,
-}
-
-/// Where the rules of a spectral measure come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RuleSource {
-    /// Lanczos recurrences whose bases were kept and orthogonalised in full.
-    Lanczos,
-    /// Too little memory for one basis: the recurrence ran on the last few vectors alone. Nodes may repeat, weights
-    /// still add up.
-    ThreeTerm,
-    /// The matrix: one rule, whose nodes are all its eigenvalues.
-    Dense,
-}
-
-impl RuleSource {
-    /// The word in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Lanczos => "slq",
-            Self::ThreeTerm => "slq_three_term",
-            Self::Dense => "dense",
-        }
-    }
-
-    /// Whether the one rule is the spectrum itself: nothing was drawn, and nothing is left open.
-    pub fn is_spectrum(self) -> bool {
-        self == Self::Dense
-    }
-}
-
-/// Gauss quadrature of the spectral measure seen from each probe (stochastic Lanczos quadrature), or all eigenvalues.
-#[derive(Debug, Clone)]
-pub struct SlqReport {
-    /// One rule per probe.
-    pub probes: Vec<Quadrature>,
-    /// The rules of three quarters of the steps, which tell how much the steps still matter: see [`SlqReport::change`].
-    pub shorter: Vec<Quadrature>,
-    /// Dimension of the operator.
-    pub dim: usize,
-    /// Steps: each rule is exact for polynomials of degree `2·num_steps − 1`. A rule from a block of start vectors has
-    /// more nodes than steps.
-    pub num_steps: usize,
-    /// Products with the operator.
-    pub num_matvecs: usize,
-    /// `zᵀAz` per probe comes free with the first Lanczos step: Hutchinson's trace.
-    pub trace: TraceReport,
-    /// Where the rules come from.
-    pub source: RuleSource,
-    /// The observer ended the run early: fewer probes or shorter rules than asked for.
-    pub interrupted: bool,
-}
-
-impl SlqReport {
-    /// What an interruption before the first rule leaves.
-    pub(crate) fn none(dim: usize) -> Self {
-        let (trace, std_err_numeric, std_err_data) = (f64::NAN, f64::NAN, f64::NAN);
-        Self {
-            probes: Vec::new(),
-            shorter: Vec::new(),
-            dim,
-            num_steps: 0,
-            num_matvecs: 0,
-            trace: TraceReport { trace, std_err_numeric, std_err_data, samples: Vec::new(), num_matvecs: 0 },
-            source: RuleSource::Lanczos,
-            interrupted: true,
-        }
-    }
-
-    /// Mean and standard error of a number with one sample per probe; a spectrum that is known has no error.
-    fn over_probes(&self, samples: &[f64]) -> (f64, f64) {
-        let (mean, std_err) = mean_and_std_error(samples);
-        (mean, if self.source.is_spectrum() { 0.0 } else { std_err })
-    }
-}
-
-/// Nodes (Ritz values) and weights (squared first components; sum 1) of one probe.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Quadrature {
-    /// Ascending.
-    pub nodes: Vec<f64>,
-    /// Same order and length as `nodes`.
-    pub weights: Vec<f64>,
-    /// Whether the Krylov space closed (breakdown): the rule is then exact for this probe.
-    pub exact: bool,
-}
-
-/// The eigenvalue axis of a density.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Axis {
-    /// Eigenvalue `λ` itself; density per unit of `λ`.
-    Linear,
-    /// `sign(λ)·log10(1 + |λ|/λ0)` with the threshold [`DensityReport::linear_threshold`]; density per unit of that coordinate.
-    SignedLog,
-    /// `log10|λ|`, one curve for negative and one for positive `λ`; density per decade. What is no larger than
-    /// [`DensityReport::linear_threshold`] has no place on this axis: see [`MassShares::near_zero`].
-    LogAbs,
-}
-
-/// A smoothed spectral density on a grid.
-#[derive(Debug, Clone)]
-pub struct DensityReport {
-    /// Which axis.
-    pub axis: Axis,
-    /// Grid positions as eigenvalues, ascending. On [`Axis::LogAbs`] the curve of negative eigenvalues comes first.
-    pub values: Vec<f64>,
-    /// Density at each position. It integrates to 1 along the axis coordinate; on [`Axis::LogAbs`] each curve to the
-    /// share of its sign.
-    pub density: Vec<f64>,
-    /// Standard error of the density over the probes, same length; 0 of a spectrum that is known.
-    pub std_err: Vec<f64>,
-    /// Standard deviation of the Gaussian kernel, in the axis coordinate.
-    pub sigma: f64,
-    /// `λ0` of the signed-log axis, or the largest `|λ|` that counts as near zero on the log axis, in the unit of the
-    /// eigenvalues; 0 for the linear axis.
-    pub linear_threshold: f64,
-    /// What the grid holds, by the trapezoid rule, with the share near zero where that is left out of the curves: 1 but
-    /// for the kernels' tails (10⁻⁸). 0 without nodes.
-    pub mass: f64,
-    /// How the mass divides by sign.
-    pub shares: MassShares,
-}
-
-/// A share of the spectral mass: mean and standard error over the probes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Share {
-    /// In 0..=1; NaN without nodes.
-    pub value: f64,
-    /// 0 of a spectrum that is known, else NaN below two probes.
-    pub std_err: f64,
-}
-
-/// The weight of negative, tiny and positive nodes; the three add up to 1.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct MassShares {
-    /// Nodes below `−`[`DensityReport::linear_threshold`].
-    pub negative: Share,
-    /// Nodes of no larger magnitude: zero, as far as the precision of the products tells.
-    pub near_zero: Share,
-    /// Nodes above the threshold.
-    pub positive: Share,
 }

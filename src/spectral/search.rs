@@ -22,6 +22,8 @@ const SMALL_BASIS: usize = 170;
 const LOOKS_PER_DOUBLING: usize = 16;
 /// The recurrence does not see the rounding of products; a little below the tolerance the closing product confirms.
 const MARGIN: f64 = 0.7;
+/// Residual over `|λ|` from which on a Ritz value at an end stands for one eigenvalue.
+const CERTAIN: f64 = 0.01;
 
 /// How many products a run will have taken, for progress bars: on spectra like those of networks about five per pair and
 /// twenty more, and later about three for each pair still open.
@@ -120,11 +122,13 @@ impl<'a> Search<'a> {
         self.ritz.residuals[index] <= MARGIN * self.params.tolerance * self.scale()
     }
 
-    /// Pairs at the bottom and at the top that have converged with all wanted ones further out.
-    pub(super) fn converged_at_ends(&self) -> [usize; 2] {
-        let ends = self.ends();
-        let (bottom, top) = ends.split_at(self.params.bottom.min(ends.len()));
-        [bottom, top].map(|end| end.iter().take_while(|&&i| self.is_converged(i)).count())
+    /// How many Ritz values at the bottom and at the top are eigenvalues for certain: converged, with all further out, and
+    /// within 1 % of themselves. (The last keeps out the many copies of zero, whose residuals are small beside the largest.)
+    pub(super) fn known_at_ends(&self) -> [usize; 2] {
+        let Ritz { values, residuals, .. } = &self.ritz;
+        let is_known = |i: &usize| self.is_converged(*i) && residuals[*i] <= CERTAIN * values[*i].abs();
+        let bottom = (0..values.len()).take_while(is_known).count();
+        [bottom, (bottom..values.len()).rev().take_while(is_known).count()]
     }
 
     /// Whether the pairs at both ends have converged; to be asked once after each step.

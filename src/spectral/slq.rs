@@ -123,7 +123,7 @@ impl Collected {
         let std_err_data = dim as f64 * mean_data_std_error(join(self.shards).as_ref());
         let trace = TraceReport { trace, std_err_numeric, std_err_data, samples: self.samples, num_matvecs };
         let Self { probes, shorter, num_matvecs, interrupted, .. } = self;
-        SlqReport { probes, shorter, dim, num_steps, num_matvecs, trace, source, interrupted }
+        SlqReport { probes, shorter, known: [0, 0], dim, num_steps, num_matvecs, trace, source, interrupted }
     }
 }
 

@@ -19,6 +19,8 @@ const RUG: f64 = 4.0;
 const LINE: f64 = 9.0;
 /// Width of a stem's cap in points.
 const CAP: f64 = 2.4;
+/// Distance of hatching lines in points.
+const HATCH: f64 = 5.0;
 /// Where a kernel holds more eigenvalues than these, it is the bulk, and single ones say nothing.
 const BULK: f64 = 10.0;
 
@@ -38,14 +40,15 @@ impl Curve<'_> {
         Pen { color: self.color(), width: 1.0, dash: dash(self.index) }
     }
 
-    /// Peak that a single eigenvalue makes: `1/(n σ √(2π))`.
-    fn single(&self) -> f64 {
-        1.0 / (self.spectrum.slq.dim.max(1) as f64 * self.density.sigma * std::f64::consts::TAU.sqrt())
+    /// Peak that a single eigenvalue at `value` makes: `1/(n σ √(2π))`.
+    fn single(&self, value: f64) -> f64 {
+        let sigma = self.density.sigma.get(self.index_of(value)).copied().unwrap_or(f64::NAN);
+        1.0 / (self.spectrum.slq.dim.max(1) as f64 * sigma * std::f64::consts::TAU.sqrt())
     }
 
-    /// Whether the axis has a place for `value`: near zero, the log axis has none.
+    /// Whether `value` is located: near zero only a mass is known.
     fn shows(&self, value: f64) -> bool {
-        self.density.axis != Axis::LogAbs || value.abs() > self.density.linear_threshold
+        value.abs() > self.density.linear_threshold
     }
 
     /// Nodes of all probes, ascending.
@@ -61,13 +64,17 @@ impl Curve<'_> {
         let ends = [&self.spectrum.top, &self.spectrum.bottom];
         let pairs = ends.into_iter().flat_map(|end| end.ritz_values.iter().zip(&end.converged));
         let converged = pairs.filter(|(_, converged)| **converged).map(|(value, _)| *value);
-        converged.filter(|value| self.shows(*value) && self.at(*value) <= BULK * self.single()).collect()
+        converged.filter(|value| self.shows(*value) && self.at(*value) <= BULK * self.single(*value)).collect()
     }
 
-    /// Density at the grid point next to `value`; 0 outside the grid.
+    /// Density at the grid point next to `value`.
     fn at(&self, value: f64) -> f64 {
-        let above = self.density.values.partition_point(|position| *position < value);
-        self.density.density.get(above).copied().unwrap_or(0.0)
+        self.density.density.get(self.index_of(value)).copied().unwrap_or(0.0)
+    }
+
+    fn index_of(&self, value: f64) -> usize {
+        let values = &self.density.values;
+        values.partition_point(|position| *position < value).min(values.len().saturating_sub(1))
     }
 }
 
@@ -95,7 +102,8 @@ impl Side {
 ///
 /// The density axis is logarithmic and ends a decade below the peak that a single eigenvalue makes, `1/(n σ √(2π))`
 /// for dimension `n` and kernel width `σ`: what is lower is the kernel's tail. The other axis holds every node, and
-/// every converged eigenvalue outside the bulk has a stem as high as its weight `1/n`.
+/// every converged eigenvalue outside the bulk has a stem as high as its weight `1/n`. Near zero, where eigenvalues are
+/// counted and not located, there is a hatched block and no curve.
 ///
 /// # Errors
 /// As [`super::write_figures`].
@@ -150,10 +158,11 @@ fn sides(axis: Axis, curves: &[Curve]) -> Vec<Side> {
 
 fn legend(curves: &[Curve]) -> Vec<(Sample, String)> {
     let known = |curve: &Curve| curve.spectrum.slq.source.is_spectrum();
-    let error = |curve: &Curve| if known(curve) { "" } else { " ± 1 s.e. (probes)" };
-    let name = |curve: &Curve| format!("{}{}", operator_name(curve.spectrum), error(curve));
-    let mut legend: Vec<(Sample, String)> =
-        curves.iter().map(|curve| (Sample::Band(curve.pen()), name(curve))).collect();
+    let name = |curve: &Curve| match known(curve) {
+        true => (Sample::Line(curve.pen()), operator_name(curve.spectrum)),
+        false => (Sample::Band(curve.pen()), format!("{}, 95 % (probes)", operator_name(curve.spectrum))),
+    };
+    let mut legend: Vec<(Sample, String)> = curves.iter().map(name).collect();
     if let Some(curve) = curves.iter().find(|curve| !curve.nodes().is_empty()) {
         let nodes = if curves.iter().all(known) { "all eigenvalues" } else { "Ritz nodes" };
         legend.push((Sample::Tick(Pen { dash: Dash::Solid, ..curve.pen() }), nodes.into()));
@@ -168,57 +177,45 @@ fn stem(curve: &Curve) -> Pen {
     Pen::solid(curve.color(), 0.6)
 }
 
-/// What the kernel's width is, what the axis leaves out, and which density has not converged.
+/// What lies near zero, and how wide the kernels are: a line for each operator.
 fn notes(axis: Axis, curves: &[Curve]) -> Vec<String> {
-    let open = curves.iter().filter(|curve| !curve.spectrum.outcome.density_converged);
-    let open = open.map(|curve| {
-        let change = curve.spectrum.slq.change();
-        let moved = if change.is_finite() {
-            format!(", last steps moved {} % of mean |λ|", significant(100.0 * change, 2))
-        } else {
-            String::new()
-        };
-        format!("{}: not converged near 0{moved}", operator_name(curve.spectrum))
-    });
-    widths(axis, curves).into_iter().chain(open).collect()
+    curves
+        .iter()
+        .map(|curve| format!("{}: {}; {}", operator_name(curve.spectrum), near_zero(curve), widths(axis, curve)))
+        .collect()
 }
 
-fn widths(axis: Axis, curves: &[Curve]) -> Vec<String> {
-    let width = |curve: &Curve| significant(curve.density.sigma, 2);
-    let threshold = |curve: &Curve| significant(curve.density.linear_threshold, 2);
-    if axis == Axis::LogAbs {
-        let line = |curve: &Curve| {
-            let (name, zero) = (operator_name(curve.spectrum), percent(curve.density.shares.near_zero));
-            format!("{name}: kernel σ = {} decades; |λ| ≤ {}: {zero}", width(curve), threshold(curve))
-        };
-        return curves.iter().map(line).collect();
+/// `|λ| ≤ 0.013: 71 % (68–73 %), not located, --steps 64 would locate more`.
+fn near_zero(curve: &Curve) -> String {
+    let DensityReport { linear_threshold, shares, .. } = curve.density;
+    let share = format!("|λ| ≤ {}: {}", significant(*linear_threshold, 2), percent(shares.near_zero));
+    let slq = &curve.spectrum.slq;
+    if slq.source.is_spectrum() {
+        return share;
     }
-    let each = |text: &dyn Fn(&Curve) -> String| {
-        let mut all: Vec<String> = curves.iter().map(text).collect();
-        all.dedup();
-        all.join(", ")
-    };
-    let widths = each(&width);
-    vec![match axis {
-        Axis::SignedLog => format!("kernel σ = {widths} decades; axis linear within ±{}", each(&threshold)),
-        _ => format!("kernel σ = {widths} in λ"),
-    }]
+    format!("{share}, not located (fewer with --steps {})", 2 * slq.num_steps)
 }
 
-/// `20.3 ± 0.9 %`.
+fn widths(axis: Axis, curve: &Curve) -> String {
+    let ends = curve.density.sigma.iter().fold((f64::INFINITY, 0.0f64), |(low, high), s| (low.min(*s), high.max(*s)));
+    let (low, high) = (significant(ends.0, 2), significant(ends.1, 2));
+    let range = if low == high { low } else { format!("{low} to {high}") };
+    format!("kernel σ = {range} {}", if axis == Axis::Linear { "in λ" } else { "decades" })
+}
+
+/// `20.3 %`, and the interval where there is one.
 fn percent(share: Share) -> String {
+    let [low, high] = share.range.map(|end| significant(100.0 * end, 3));
     let value = significant(100.0 * share.value, 3);
-    if share.std_err > 0.0 {
-        format!("{value} ± {} %", significant(100.0 * share.std_err, 1))
-    } else {
-        format!("{value} %")
-    }
+    if low == high { format!("{value} %") } else { format!("{value} % ({low}–{high} %)") }
 }
 
 fn axes(axis: Axis, sides: &[Side], curves: &[Curve]) -> (PanelAxis, PanelAxis) {
     let peaks = curves.iter().flat_map(|curve| &curve.density.density).copied().filter(|d| d.is_finite());
     let peak = peaks.fold(0.0, f64::max);
-    let floors = curves.iter().map(|curve| 0.1 * curve.single());
+    let sigmas = curves.iter().map(|curve| curve.density.sigma.iter().copied().fold(0.0, f64::max));
+    let singles = curves.iter().zip(sigmas).map(|(c, sigma)| (c.spectrum.slq.dim.max(1) as f64 * sigma * 2.5).recip());
+    let floors = singles.map(|single| 0.1 * single);
     let floor = floors.filter(|floor| *floor > 0.0 && floor.is_finite()).fold(f64::INFINITY, f64::min);
     let floor = if floor < 0.1 * peak { floor } else { 1e-6 * peak };
     let title = if axis == Axis::Linear { "density per unit of λ" } else { "density per decade" };
@@ -228,6 +225,10 @@ fn axes(axis: Axis, sides: &[Side], curves: &[Curve]) -> (PanelAxis, PanelAxis) 
     let mut seen: Vec<f64> = grid.filter(|(_, density)| **density >= floor).map(|(value, _)| *value).collect();
     seen.extend(curves.iter().flat_map(|curve| [curve.nodes(), curve.outliers()]).flatten());
     let threshold = curves.iter().map(|curve| curve.density.linear_threshold).fold(f64::NAN, f64::max);
+    // Room for the hatched block, whose end is at the threshold.
+    if axis == Axis::LogAbs {
+        seen.extend(sides.iter().map(|side| if *side == Side::Negative { -0.5 * threshold } else { 0.5 * threshold }));
+    }
     let x = match axis {
         Axis::Linear => PanelAxis::new(Scale::linear(seen.into_iter()), "eigenvalue λ"),
         Axis::SignedLog => PanelAxis::new(Scale::signed_log(&seen, threshold), "eigenvalue λ (signed log axis)"),
@@ -240,21 +241,25 @@ fn axes(axis: Axis, sides: &[Side], curves: &[Curve]) -> (PanelAxis, PanelAxis) 
 }
 
 fn draw_side(canvas: &mut Canvas, panel: &Panel, side: Side, curves: &[Curve]) {
-    let points = |curve: &Curve| -> Vec<(f64, f64, f64)> {
-        let errors = curve.density.values.iter().zip(&curve.density.density).zip(&curve.density.std_err);
-        errors.filter_map(|((value, d), error)| Some((side.place(*value)?, *d, *error))).collect()
-    };
     for curve in curves {
-        let band: Vec<(f64, f64, f64)> = points(curve).into_iter().map(|(x, d, e)| (x, d - e, d + e)).collect();
-        panel.band(canvas, &band, tint(curve.color()));
+        for negative in [true, false] {
+            let ranges = curve.density.values.iter().zip(&curve.density.range).filter(|(v, _)| (**v < 0.0) == negative);
+            let band = ranges.filter_map(|(value, [low, high])| Some((side.place(*value)?, *low, *high)));
+            panel.band(canvas, &band.collect::<Vec<_>>(), tint(curve.color()));
+        }
     }
     for curve in curves {
-        panel.curve(canvas, points(curve).into_iter().map(|(x, d, _)| (x, d)), curve.pen());
+        draw_block(canvas, panel, side, curve);
+        for negative in [true, false] {
+            let points =
+                curve.density.values.iter().zip(&curve.density.density).filter(|(v, _)| (**v < 0.0) == negative);
+            panel.curve(canvas, points.filter_map(|(value, d)| Some((side.place(*value)?, *d))), curve.pen());
+        }
         draw_rug(canvas, panel, side, curve);
     }
     for curve in curves {
-        for x in curve.outliers().into_iter().filter_map(|value| side.place(value)) {
-            panel.stem(canvas, (x, curve.single()), CAP, stem(curve));
+        for (x, value) in curve.outliers().into_iter().filter_map(|value| Some((side.place(value)?, value))) {
+            panel.stem(canvas, (x, curve.single(value)), CAP, stem(curve));
         }
     }
     panel.draw_axes(canvas);
@@ -266,6 +271,28 @@ fn draw_side(canvas: &mut Canvas, panel: &Panel, side: Side, curves: &[Curve]) {
             let share = if side == Side::Positive { shares.positive } else { shares.negative };
             canvas.text_in(&percent(share), at(row + 1), (SMALL, Align::Right), curve.color());
         }
+    }
+}
+
+/// Hatching over what is near zero.
+fn draw_block(canvas: &mut Canvas, panel: &Panel, side: Side, curve: &Curve) {
+    let threshold = curve.density.linear_threshold;
+    let floor = panel.y_ends().0;
+    let ends = if side == Side::Both { [-threshold, threshold] } else { [panel.x_ends().0, threshold] };
+    let [Some((left, _)), Some((right, _))] = ends.map(|end| panel.place((end, floor))) else { return };
+    let Area { top, bottom, left: first, right: last } = panel.inner;
+    let (left, right) = (left.max(first), right.min(last));
+    let pen = Pen::solid(curve.color(), 0.3);
+    let mut start = left - (bottom - top) + HATCH * (0.5 + 0.5 * curve.index as f64);
+    while start < right && right - left > HATCH {
+        // From the foot upwards to the right, cut off at both sides.
+        let at = |x: f64| (x, bottom - (x - start));
+        canvas.line(&[at(start.max(left)), at((start + bottom - top).min(right))], pen);
+        start += HATCH;
+    }
+    canvas.line(&[(right, bottom), (right, top)], pen);
+    if side == Side::Both {
+        canvas.line(&[(left, bottom), (left, top)], pen);
     }
 }
 

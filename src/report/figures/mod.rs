@@ -14,6 +14,7 @@ mod canvas;
 mod comparison;
 mod contour;
 mod density;
+mod distribution;
 mod export;
 mod field;
 mod groups;
@@ -50,7 +51,7 @@ pub use training::{TrainingCurve, write_training_curves};
 const MAX_SPECTRA: usize = 4;
 
 /// Writes every figure that `report` has numbers for into `folder`, which exists; returns the paths: `spectrum`,
-/// `density_linear`, `density_signed_log`, `density_log_abs`, `slices`, `plane`, each as `.svg`, `.png` and `.pdf`.
+/// `density_linear`, `density_signed_log`, `density_log_abs`, `distribution`, `slices`, `plane`, each as `.svg`, `.png` and `.pdf`.
 ///
 /// Spectra of the whole network (scope `all`) are drawn; where there are none, the first four of the report.
 ///
@@ -67,6 +68,7 @@ pub fn write_figures(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathB
     paths.extend(density::write(report, &spectra, Axis::Linear, folder)?);
     paths.extend(density::write(report, &spectra, Axis::SignedLog, folder)?);
     paths.extend(density::write(report, &spectra, Axis::LogAbs, folder)?);
+    paths.extend(distribution::write(report, &spectra, folder)?);
     paths.extend(subset_study::write_subset_study(&report.subset_study, folder)?);
     paths.extend(slices::write(report, folder)?);
     paths.extend(plane::write(report, folder)?);

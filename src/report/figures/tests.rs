@@ -34,7 +34,8 @@ fn assert_are_figures(paths: &[PathBuf], names: &[&str]) {
     }
 }
 
-const ALL: [&str; 6] = ["spectrum", "density_linear", "density_signed_log", "density_log_abs", "slices", "plane"];
+const ALL: [&str; 7] =
+    ["spectrum", "density_linear", "density_signed_log", "density_log_abs", "distribution", "slices", "plane"];
 
 #[test]
 fn a_realistic_report_has_all_figures() {
@@ -116,7 +117,9 @@ fn awkward_numbers_never_stop_a_figure() {
             for density in &mut spectrum.densities {
                 density.density.fill(number);
                 density.std_err.fill(number);
-                density.sigma = number;
+                density.sigma.fill(number);
+                density.range.fill([number; 2]);
+                density.linear_threshold = number;
             }
         }
         for slice in &mut report.slices {

@@ -22,7 +22,8 @@ type Columns = Vec<(&'static str, Column)>;
 /// | `eigenvector_layers` | eigenvector and layer | `mass` is `Σ yᵢ²` over the layer; `inverse_participation` is `Σ yᵢ⁴` of the whole vector |
 /// | `trace` | operator and scope | `converged`: `std_err_numeric` is within its tolerance; `num_probes` is 0 where it is exact |
 /// | `trace_samples` | probe | `sample` is `zᵀAz` of what was left to probes: the residual, or the operator off the converged pairs |
-/// | `density` | grid position | `value` is an eigenvalue; `density` is per unit of `axis` (`linear`: λ; `log_abs`: a decade of |λ|, two curves by the sign of `value` that integrate to their shares; `signed_log`: `sign(λ)·log10(1 + \|λ\|/linear_threshold)`) and smoothed by a Gaussian of standard deviation `kernel_sigma` in that unit; `std_err_numeric` over probes; `converged`: the last quarter of the steps moved the density by no more than its tolerance |
+/// | `density` | grid position | `value` is an eigenvalue; `density` is per unit of `axis` (`linear`: λ; `log_abs`: a decade of |λ|, two curves by the sign of `value`; `signed_log`: `sign(λ)·log10(1 + \|λ\|/linear_threshold)`) and smoothed by a Gaussian of standard deviation `kernel_sigma` in that unit, which varies with the position; `low` to `high`: 95 % interval for the probes; nothing within ±`linear_threshold`, where eigenvalues are not located; `converged`: the last quarter of the steps moved the density by no more than its tolerance, and all beyond 1 % of the largest is located |
+/// | `distribution` | eigenvalue `value` | `share`: of all eigenvalues, those up to `value`, and `num_above`: how many are larger; `quadrature_low`, `quadrature_high`: what the moments allow (Chebyshev, Markov and Stieltjes); `low`, `high`: that and, outside it, a 95 % interval for the probes; a pair of neighbouring rows with opposite signs encloses what lies too near zero to be located |
 /// | `density_nodes` | Ritz value of a probe | raw quadrature: the weights of one probe sum to 1; `exact`: the Krylov space closed |
 /// | `subset_study` | quantity and size of subset | `value` is the mean over `num_subsets` subsets without common rows, `std_err_data` the error of one; empty unless asked for |
 /// | `slices` | point of a line or plane | `curvature` is the eigenvalue along an eigenvector, else null |
@@ -37,6 +38,7 @@ pub fn write_tables(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathBu
         ("trace", trace(&report.spectra)),
         ("trace_samples", trace_samples(&report.spectra)),
         ("density", density(&report.spectra)),
+        ("distribution", distribution(&report.spectra)),
         ("density_nodes", density_nodes(&report.spectra)),
         ("subset_study", subset_study(&report.subset_study)),
         ("slices", slices(&report.slices)),
@@ -136,21 +138,43 @@ fn density(spectra: &[SpectrumReport]) -> Columns {
         Axis::SignedLog => "signed_log",
         Axis::LogAbs => "log_abs",
     };
-    let threshold = |(_, d, _): &Row| if d.axis == Axis::Linear { f64::NAN } else { d.linear_threshold };
     vec![
         ("operator", text(&rows, |(s, ..)| s.operator.name())),
         ("scope", text(&rows, |(s, ..)| &s.scope)),
         ("axis", text(&rows, |(_, d, _)| axis(d.axis))),
         ("value", number(&rows, |(_, d, i)| d.values[*i])),
         ("density", number(&rows, |(_, d, i)| d.density[*i])),
-        ("kernel_sigma", number(&rows, |(_, d, _)| d.sigma)),
-        ("linear_threshold", number(&rows, threshold)),
-        ("std_err_numeric", number(&rows, |(_, d, i)| d.std_err.get(*i).copied().unwrap_or(f64::NAN))),
+        ("low", number(&rows, |(_, d, i)| d.range[*i][0])),
+        ("high", number(&rows, |(_, d, i)| d.range[*i][1])),
+        ("kernel_sigma", number(&rows, |(_, d, i)| d.sigma[*i])),
+        ("linear_threshold", number(&rows, |(_, d, _)| d.linear_threshold)),
+        ("std_err_numeric", number(&rows, |(_, d, i)| d.std_err[*i])),
         ("std_err_data", number(&rows, |_| f64::NAN)),
         ("method", text(&rows, |(s, ..)| s.slq.source.name())),
         ("converged", flag(&rows, |(s, ..)| s.outcome.density_converged)),
         ("num_matvecs", count(&rows, |(s, ..)| s.slq.num_matvecs)),
         ("interrupted", flag(&rows, |(s, ..)| s.slq.interrupted)),
+    ]
+}
+
+fn distribution(spectra: &[SpectrumReport]) -> Columns {
+    type Row<'a> = (&'a SpectrumReport, usize);
+    let rows: Vec<Row> =
+        spectra.iter().flat_map(|s| (0..s.distribution.values.len()).map(move |index| (s, index))).collect();
+    let share = |(s, i): &Row| s.distribution.shares[*i];
+    vec![
+        ("operator", text(&rows, |(s, _)| s.operator.name())),
+        ("scope", text(&rows, |(s, _)| &s.scope)),
+        ("value", number(&rows, |(s, i)| s.distribution.values[*i])),
+        ("share", number(&rows, share)),
+        ("quadrature_low", number(&rows, |(s, i)| s.distribution.quadrature[*i][0])),
+        ("quadrature_high", number(&rows, |(s, i)| s.distribution.quadrature[*i][1])),
+        ("low", number(&rows, |(s, i)| s.distribution.range[*i][0])),
+        ("high", number(&rows, |(s, i)| s.distribution.range[*i][1])),
+        ("num_above", number(&rows, |row| row.0.slq.dim as f64 * (1.0 - share(row)))),
+        ("method", text(&rows, |(s, _)| s.slq.source.name())),
+        ("num_matvecs", count(&rows, |(s, _)| s.slq.num_matvecs)),
+        ("interrupted", flag(&rows, |(s, _)| s.slq.interrupted)),
     ]
 }
 

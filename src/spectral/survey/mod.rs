@@ -15,7 +15,7 @@ use super::guard::guard;
 use super::search::{Limits, METHOD, Search};
 use super::state::{Store, SurveyState};
 use super::trace::mean_and_std_error;
-use super::{EigenpairsReport, RuleSource, SlqParams, SlqReport, SpectralError, TraceReport, slq};
+use super::{EigenpairsReport, SlqParams, SlqReport, SpectralError, TraceReport, slq};
 use crate::observer::Observer;
 use crate::operator::{LinearOperator, ShardForms};
 use crate::{Error, Result};
@@ -33,7 +33,8 @@ pub struct SurveyParams {
     pub num_probes: usize,
     /// Block steps of the density at most.
     pub num_steps: usize,
-    /// The density has settled when [`SlqReport::change`] is at most this.
+    /// The density has settled when [`SlqReport::change`] is at most this, and eigenvalues beyond 1 % of the largest `|λ|` can
+    /// be located.
     pub density_tolerance: f64,
     /// Products to spend at most, those of the guard and the closing ones included.
     pub max_matvecs: usize,
@@ -95,7 +96,7 @@ pub struct SurveyReport {
 pub struct SurveyOutcome {
     /// Why it ended.
     pub stop: Stop,
-    /// Whether [`SlqReport::change`] is within the tolerance.
+    /// Whether the density has settled: see [`SurveyParams::density_tolerance`].
     pub density_converged: bool,
     /// The most vectors that the basis was allowed; 0 for a method that keeps none.
     pub basis_rows: usize,
@@ -254,8 +255,8 @@ impl Run<'_> {
             return;
         }
         search.refresh();
-        let change = Rules::of(search, block).change();
-        self.settled = change <= self.params.density_tolerance || num_steps >= self.params.num_steps;
+        self.settled = num_steps >= self.params.num_steps
+            || Rules::of(search, block).report(search.operator.dim()).is_settled(self.params.density_tolerance);
     }
 
     /// Whether nothing is left to learn about the density from this basis.
@@ -313,16 +314,8 @@ impl Run<'_> {
                 let (trace, std_err_numeric) = mean_and_std_error(&samples);
                 let std_err_data = dim as f64 * mean_data_std_error(self.shards.as_ref());
                 let trace = TraceReport { trace, std_err_numeric, std_err_data, num_matvecs: samples.len(), samples };
-                SlqReport {
-                    probes: rules.probes,
-                    shorter: rules.shorter,
-                    dim,
-                    num_steps: rules.num_steps,
-                    num_matvecs: basis_matvecs,
-                    trace,
-                    source: RuleSource::Lanczos,
-                    interrupted: stop == Stop::Interrupted,
-                }
+                let interrupted = stop == Stop::Interrupted;
+                SlqReport { num_matvecs: basis_matvecs, trace, interrupted, ..rules.report(dim) }
             }
             None => {
                 let left = params.max_matvecs.saturating_sub(num_matvecs);
@@ -340,7 +333,7 @@ impl Run<'_> {
                 slq
             }
         };
-        let density_converged = slq.change() <= params.density_tolerance;
+        let density_converged = slq.is_settled(params.density_tolerance);
         if stop == Stop::Converged && !density_converged {
             stop = Stop::MaxSteps;
         }

@@ -4,8 +4,8 @@ use nalgebra::DMatrix;
 
 use crate::Result;
 use crate::operator::symmetric_eigen;
-use crate::spectral::Quadrature;
-use crate::spectral::functions::change;
+use crate::spectral::{Quadrature, SlqReport};
+
 use crate::spectral::search::Search;
 use crate::spectral::state::{SurveyState, damaged};
 
@@ -17,6 +17,8 @@ pub(super) struct Rules {
     pub(super) probes: Vec<Quadrature>,
     /// Those of three quarters of the steps; empty where these are too few.
     pub(super) shorter: Vec<Quadrature>,
+    /// Lowest and highest nodes that are known eigenvalues: see [`SlqReport::known`].
+    pub(super) known: [usize; 2],
     /// Block steps: each rule is exact for polynomials of degree `2·num_steps − 1` at least.
     pub(super) num_steps: usize,
 }
@@ -37,7 +39,7 @@ impl Rules {
     /// Of the present basis, which has not restarted (Golub & Meurant 2010, chapter 6, for blocks): nodes are its Ritz
     /// values, weights the squared components of the Ritz vectors on each start vector.
     ///
-    /// Converged pairs at the ends count with their exact weight `1/n` each, and the weights of the others are scaled to
+    /// Known eigenvalues at the ends count with their exact weight `1/n` each, and the weights of the others are scaled to
     /// the rest: the part of a start vector in the complement of known eigenvectors is uniform there, so this removes
     /// the probe noise of the outliers, which is most of it.
     pub(super) fn of(search: &Search<'_>, num_probes: usize) -> Self {
@@ -48,7 +50,7 @@ impl Rules {
         let known = if search.state.is_complete() {
             Known { bottom: 0, top: rows }
         } else {
-            let [bottom, top] = search.converged_at_ends();
+            let [bottom, top] = search.known_at_ends();
             Known { bottom, top }
         };
         let probes = rules(&ritz.values, &ritz.vectors, (num_probes, dim), known, exact);
@@ -56,7 +58,7 @@ impl Rules {
         let before = (3 * num_steps / 4) * num_probes;
         let shorter = if exact {
             probes.clone()
-        } else if num_steps < STEPS_BETWEEN_CHECKS || before < known.bottom + known.top {
+        } else if num_steps < STEPS_BETWEEN_CHECKS {
             Vec::new()
         } else {
             let (values, vectors) = symmetric_eigen(projected.view((0, 0), (before, before)).into_owned());
@@ -66,21 +68,23 @@ impl Rules {
             let bottom = pairs.take_while(|(a, b)| near(**a, **b)).count();
             let pairs = values.iter().rev().zip(ritz.values.iter().rev()).take(known.top);
             let top = pairs.take_while(|(a, b)| near(**a, **b)).count();
-            rules(&values, &vectors, (num_probes, dim), Known { bottom, top }, false)
+            rules(&values, &vectors, (num_probes, dim), Known { bottom, top: top.min(before - bottom) }, false)
         };
-        Self { probes, shorter, num_steps }
+        Self { probes, shorter, known: [known.bottom, known.top], num_steps }
     }
 
-    /// How far the last quarter of the steps moved the mean measure.
-    pub(super) fn change(&self) -> f64 {
-        change(&self.shorter, &self.probes)
+    /// In the form of a report, without a trace.
+    pub(super) fn report(self, dim: usize) -> SlqReport {
+        let Self { probes, shorter, known, num_steps } = self;
+        SlqReport { probes, shorter, known, num_steps, interrupted: false, ..SlqReport::none(dim) }
     }
 }
 
 /// In files.
 impl SurveyState {
     pub(super) fn put_rules(&mut self, rules: &Rules) -> Result<()> {
-        self.put_numbers("rules", &[rules.num_steps as f64])?;
+        let [bottom, top] = rules.known;
+        self.put_numbers("rules", &[rules.num_steps, bottom, top].map(|count| count as f64))?;
         for (name, rules) in [("rules", &rules.probes), ("shorter", &rules.shorter)] {
             for (index, rule) in rules.iter().enumerate() {
                 self.put_numbers(&format!("{name}.{index}.nodes"), &rule.nodes)?;
@@ -95,9 +99,13 @@ impl SurveyState {
         if !self.tensors.contains_key("rules") {
             return Ok(None);
         }
-        let &[num_steps] = self.numbers("rules")?.as_slice() else { return Err(damaged("rules")) };
+        let &[num_steps, bottom, top] = self.numbers("rules")?.as_slice() else { return Err(damaged("rules")) };
         let (probes, shorter) = (self.quadratures("rules")?, self.quadratures("shorter")?);
-        Ok(Some(Rules { probes, shorter, num_steps: num_steps as usize }))
+        let known = [bottom as usize, top as usize];
+        if probes.iter().any(|rule| rule.nodes.len() < known[0].saturating_add(known[1])) {
+            return Err(damaged("rules"));
+        }
+        Ok(Some(Rules { probes, shorter, known, num_steps: num_steps as usize }))
     }
 
     fn quadratures(&self, name: &str) -> Result<Vec<Quadrature>> {
