@@ -9,6 +9,7 @@ mod density;
 mod diagonal;
 mod eigenpairs;
 mod functions;
+mod gram;
 mod guard;
 mod householder;
 mod hutchpp;
@@ -43,6 +44,7 @@ pub use density::{DensityParams, density};
 pub use diagonal::{DiagonalReport, hutchinson_diagonal};
 pub use eigenpairs::{EigenParams, EigenpairsReport, eigenpairs};
 pub use functions::{Count, Estimate, SpectralMeasure, trace_of};
+pub use gram::{GramParams, GramReport, RowBlocks, gram};
 pub use hutchpp::hutchpp;
 pub use power::{PowerParams, power};
 pub use sketch::{SketchParams, SketchReport};
@@ -191,7 +193,7 @@ pub struct EigenReport {
     pub std_err_data: Vec<f64>,
     /// `yᵀA_s y` of each shard and vector, where the operator has shards.
     pub shard_forms: Option<ShardForms>,
-    /// `lanczos`, `power` or `dense`.
+    /// `lanczos`, `power`, `dense` or `gram`.
     pub method: &'static str,
     /// Products with the operator, shared by both ends of one run.
     pub num_matvecs: usize,
@@ -225,6 +227,8 @@ pub enum RuleSource {
     ThreeTerm,
     /// The matrix: one rule, whose nodes are all its eigenvalues.
     Dense,
+    /// The Gram matrix of the rows that the matrix is made of: the same, with one node for all zeros that need no row.
+    Gram,
 }
 
 impl RuleSource {
@@ -234,12 +238,13 @@ impl RuleSource {
             Self::Lanczos => "slq",
             Self::ThreeTerm => "slq_three_term",
             Self::Dense => "dense",
+            Self::Gram => "gram",
         }
     }
 
     /// Whether the one rule is the spectrum itself: nothing was drawn, and nothing is left open.
     pub fn is_spectrum(self) -> bool {
-        self == Self::Dense
+        matches!(self, Self::Dense | Self::Gram)
     }
 }
 
