@@ -11,8 +11,8 @@ use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted, ShardForms};
 use crate::random::{Purpose, stream};
 use crate::spectral::{
-    DeflatedTraceParams, Deflation, DenseReport, EigenReport, EigenpairsReport, TraceStop, data_std_errors,
-    deflated_trace,
+    DeflatedTraceParams, Deflation, DenseReport, EigenReport, EigenpairsReport, TraceReport, TraceStop,
+    data_std_errors, deflated_trace,
 };
 use crate::{Error, Observer, Result};
 
@@ -127,34 +127,50 @@ impl TraceTask<'_> {
 
 /// The trace from the diagonal of the matrix, and by layer too.
 pub(super) fn trace_of_diagonal(report: &DenseReport, scope: &Scope, space: &ParamSpace) -> Result<TraceSummary> {
+    let groups = by_layer(spans(scope, space)?.into_iter());
+    let (whole, shards) = (&report.survey.slq.trace, report.shard_diagonals.as_ref());
+    Ok(trace_of_parts(whole, "dense", (&report.diagonal, shards), &groups))
+}
+
+/// Layers with the numbers of their parts, where each brings some after the other.
+pub(super) fn by_layer<'a>(counts: impl Iterator<Item = (&'a str, usize)>) -> Vec<(&'a str, Vec<usize>)> {
     let mut layers: Vec<(&str, Vec<usize>)> = Vec::new();
     let mut start = 0;
-    for (layer, len) in spans(scope, space)? {
+    for (layer, count) in counts {
         match layers.iter_mut().find(|(name, _)| *name == layer) {
-            Some((_, entries)) => entries.extend(start..start + len),
-            None => layers.push((layer, (start..start + len).collect())),
+            Some((_, parts)) => parts.extend(start..start + count),
+            None => layers.push((layer, (start..start + count).collect())),
         }
-        start += len;
+        start += count;
     }
-    let groups: Vec<Vec<usize>> = layers.iter().map(|(_, entries)| entries.clone()).collect();
-    let errors = report.shard_diagonals.as_ref().map(|shards| data_std_errors(&shards.sums(&groups)));
-    let part = |(index, (name, entries)): (usize, &(&str, Vec<usize>))| TracePart {
+    layers
+}
+
+/// An exact trace with its layers, each a sum of some of its parts, which may be known by data shard.
+pub(super) fn trace_of_parts(
+    whole: &TraceReport,
+    method: &'static str,
+    (parts, shards): (&[f64], Option<&ShardForms>),
+    layers: &[(&str, Vec<usize>)],
+) -> TraceSummary {
+    let groups: Vec<Vec<usize>> = layers.iter().map(|(_, own)| own.clone()).collect();
+    let errors = shards.map(|shards| data_std_errors(&shards.sums(&groups)));
+    let part = |(index, (name, own)): (usize, &(&str, Vec<usize>))| TracePart {
         scope: format!("layer:{name}"),
-        trace: entries.iter().map(|&entry| report.diagonal[entry]).sum(),
+        trace: own.iter().map(|&part| parts[part]).sum(),
         std_err_numeric: 0.0,
         std_err_data: errors.as_ref().map_or(f64::NAN, |errors| errors[index]),
     };
-    let whole = &report.survey.slq.trace;
-    Ok(TraceSummary {
+    TraceSummary {
         trace: whole.trace,
         std_err_numeric: whole.std_err_numeric,
         std_err_data: whole.std_err_data,
         samples: Vec::new(),
-        method: "dense",
+        method,
         converged: true,
         num_matvecs: whole.num_matvecs,
         layers: if groups.len() > 1 { layers.iter().enumerate().map(part).collect() } else { Vec::new() },
-    })
+    }
 }
 
 /// The declared set: the converged ones of the pairs asked for.

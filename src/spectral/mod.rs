@@ -116,6 +116,14 @@ pub enum SpectralError {
         /// Products needed.
         needed: usize,
     },
+    /// A Gram matrix that the memory does not hold.
+    #[error("gram: {} MiB hold no Gram matrix of {rows} rows, twice, and two of the rows", memory_bytes >> 20)]
+    NoRoom {
+        /// Its rows.
+        rows: usize,
+        /// What there is to plan with.
+        memory_bytes: usize,
+    },
     /// Vectors that came with another number of values or forms.
     #[error("{method}: {values} values or forms for {vectors} vectors")]
     Unpaired {
@@ -158,6 +166,9 @@ impl SpectralError {
             }
             Self::DamagedState { .. } => "start again without --resume".into(),
             Self::BudgetTooSmall { needed, .. } => format!("allow {needed} products or more"),
+            Self::NoRoom { .. } => {
+                "allow more memory, take fewer data rows, or let a survey estimate the spectrum".into()
+            }
             Self::Unpaired { .. } => "give one value and one form of each shard per vector".into(),
             Self::TooFewMatvecs { least, .. } => format!("set num_matvecs to {least} or more"),
             Self::TooFewProbes { .. } => "ask for 2 probes or more".into(),
