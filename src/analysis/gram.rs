@@ -5,15 +5,13 @@ use std::ops::Range;
 use rand::Rng;
 
 use super::spectrum::basis_bytes;
-use super::trace::{by_layer, trace_of_parts};
+use super::trace::{by_layer, known_trace};
 use super::vectors::spans;
 use super::{AnalysisOptions, OperatorKind, TraceSummary};
 use crate::curvature::{CurvatureError, CurvatureOperator, OuterRows};
 use crate::objective::Objective;
-use crate::operator::{LinearOperator, OuterProducts};
-use crate::spectral::{
-    GramParams, GramReport, RowBlocks, SpectralError, Store, SurveyReport, TraceReport, data_std_errors, gram,
-};
+use crate::operator::LinearOperator;
+use crate::spectral::{GramParams, GramReport, RowBlocks, SpectralError, Store, SurveyReport, gram};
 use crate::{Observer, Result};
 
 /// Most rows of the Gram matrix that is made unless a method is asked for.
@@ -70,15 +68,11 @@ pub(super) fn by_gram(
     let &AnalysisOptions { top, bottom, eigen_tolerance, .. } = options;
     let params = GramParams { top, bottom, eigen_tolerance, spans: lens.clone(), blocks };
     let GramReport { survey, squares } = gram(operator, &rows, &params, rng, (store, observer))?;
-    let of_span = |(span, len): (usize, &usize)| {
-        squares.iter().map(|squares| squares[span]).sum::<f64>() + rows.shift() * *len as f64
-    };
-    let traces: Vec<f64> = lens.iter().enumerate().map(of_span).collect();
-    let shards = rows.shard_traces(&squares, &lens);
-    let all = [(0..lens.len()).collect()];
-    let std_err_data = shards.as_ref().map_or(f64::NAN, |shards| data_std_errors(&shards.sums(&all))[0]);
-    let whole = TraceReport { std_err_data, ..survey.slq.trace.clone() };
-    let groups = by_layer(spans.into_iter().map(|(layer, _)| (layer, 1)));
-    let trace = trace_of_parts(&whole, "gram", (&traces, shards.as_ref()), &groups);
+    let layers = by_layer(spans.into_iter().map(|(layer, _)| (layer, 1)));
+    let groups: Vec<Vec<usize>> = layers.iter().map(|(_, spans)| spans.clone()).collect();
+    let parts = rows.traces(&squares, &lens, &groups);
+    let whole = rows.traces(&squares, &lens, &[groups.concat()]);
+    let names = layers.into_iter().map(|(layer, _)| layer);
+    let trace = known_trace("gram", (whole[0], survey.slq.num_matvecs), names.zip(parts).collect());
     Ok((survey, trace))
 }

@@ -11,8 +11,8 @@ use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted, ShardForms};
 use crate::random::{Purpose, stream};
 use crate::spectral::{
-    DeflatedTraceParams, Deflation, DenseReport, EigenReport, EigenpairsReport, TraceReport, TraceStop,
-    data_std_errors, deflated_trace,
+    DeflatedTraceParams, Deflation, DenseReport, EigenReport, EigenpairsReport, TraceStop, data_std_errors,
+    deflated_trace,
 };
 use crate::{Error, Observer, Result};
 
@@ -127,9 +127,16 @@ impl TraceTask<'_> {
 
 /// The trace from the diagonal of the matrix, and by layer too.
 pub(super) fn trace_of_diagonal(report: &DenseReport, scope: &Scope, space: &ParamSpace) -> Result<TraceSummary> {
-    let groups = by_layer(spans(scope, space)?.into_iter());
-    let (whole, shards) = (&report.survey.slq.trace, report.shard_diagonals.as_ref());
-    Ok(trace_of_parts(whole, "dense", (&report.diagonal, shards), &groups))
+    let layers = by_layer(spans(scope, space)?.into_iter());
+    let groups: Vec<Vec<usize>> = layers.iter().map(|(_, entries)| entries.clone()).collect();
+    let errors = report.shard_diagonals.as_ref().map(|shards| data_std_errors(&shards.sums(&groups)));
+    let part = |(index, (layer, entries)): (usize, &(_, Vec<usize>))| {
+        let trace = entries.iter().map(|&entry| report.diagonal[entry]).sum();
+        (*layer, (trace, errors.as_ref().map_or(f64::NAN, |errors| errors[index])))
+    };
+    let whole = &report.survey.slq.trace;
+    let known = ((whole.trace, whole.std_err_data), whole.num_matvecs);
+    Ok(known_trace("dense", known, layers.iter().enumerate().map(part).collect()))
 }
 
 /// Layers with the numbers of their parts, where each brings some after the other.
@@ -146,30 +153,27 @@ pub(super) fn by_layer<'a>(counts: impl Iterator<Item = (&'a str, usize)>) -> Ve
     layers
 }
 
-/// An exact trace with its layers, each a sum of some of its parts, which may be known by data shard.
-pub(super) fn trace_of_parts(
-    whole: &TraceReport,
+/// An exact trace and those of its layers, each with its data error.
+pub(super) fn known_trace(
     method: &'static str,
-    (parts, shards): (&[f64], Option<&ShardForms>),
-    layers: &[(&str, Vec<usize>)],
+    ((trace, std_err_data), num_matvecs): ((f64, f64), usize),
+    layers: Vec<(&str, (f64, f64))>,
 ) -> TraceSummary {
-    let groups: Vec<Vec<usize>> = layers.iter().map(|(_, own)| own.clone()).collect();
-    let errors = shards.map(|shards| data_std_errors(&shards.sums(&groups)));
-    let part = |(index, (name, own)): (usize, &(&str, Vec<usize>))| TracePart {
-        scope: format!("layer:{name}"),
-        trace: own.iter().map(|&part| parts[part]).sum(),
+    let part = |(layer, (trace, std_err_data))| TracePart {
+        scope: format!("layer:{layer}"),
+        trace,
         std_err_numeric: 0.0,
-        std_err_data: errors.as_ref().map_or(f64::NAN, |errors| errors[index]),
+        std_err_data,
     };
     TraceSummary {
-        trace: whole.trace,
-        std_err_numeric: whole.std_err_numeric,
-        std_err_data: whole.std_err_data,
+        trace,
+        std_err_numeric: 0.0,
+        std_err_data,
         samples: Vec::new(),
         method,
         converged: true,
-        num_matvecs: whole.num_matvecs,
-        layers: if groups.len() > 1 { layers.iter().enumerate().map(part).collect() } else { Vec::new() },
+        num_matvecs,
+        layers: if layers.len() > 1 { layers.into_iter().map(part).collect() } else { Vec::new() },
     }
 }
 

@@ -9,8 +9,9 @@ use super::{Curvature, CurvatureOperator};
 use crate::autodiff::{Dual, Saved, Tape, Value};
 use crate::data::Batch;
 use crate::objective::Objective;
-use crate::operator::{OuterProducts, ShardForms, restrict};
+use crate::operator::{OuterProducts, restrict};
 use crate::program::{Loss, PlaceColumns, ProgramError, counted_outputs, row_weights};
+use crate::statistics::Ratio;
 use crate::{Observer, Result};
 
 /// The rows of `F`. With `W` the sum of the rows' weights `w_n`:
@@ -86,27 +87,22 @@ impl<'a> OuterRows<'a> {
         Ok(Some(Self { operator, params, ranges, data_rows, weights, starts, mean }))
     }
 
-    /// For sums of squares of the rows by groups of columns, `[rows][groups]`, the groups' traces by data shard, the shift on
-    /// `lens[group]` columns included; `None` for a single shard.
-    pub fn shard_traces(&self, squares: &[Vec<f64>], lens: &[usize]) -> Option<ShardForms> {
-        let shards = &self.operator.objective.shards;
-        let (total, mut first) = (self.total_weight(), 0);
-        let (mut weights, mut forms) = (Vec::new(), Vec::new());
-        for shard in shards {
-            let own = first..first + shard.len();
-            let weight: f64 = self.weights[own.clone()].iter().sum();
-            // A shard in which nothing counts has no mean.
-            let scale = if weight > 0.0 { total / weight } else { 0.0 };
-            let rows = &squares[self.starts[own.start]..self.starts[own.end]];
-            let trace = |(group, len): (usize, &usize)| {
-                scale * rows.iter().map(|row| row[group]).sum::<f64>() + self.shift() * *len as f64
+    /// The trace of each group of columns and its standard error from the choice of data rows, that of a ratio, as in
+    /// [`Objective::exact_trace`]: from the rows' sums of squares by span of columns, `[rows][spans]`. A group holds the
+    /// numbers of its spans, whose lengths are `lens`.
+    pub fn traces(&self, squares: &[Vec<f64>], lens: &[usize], groups: &[Vec<usize>]) -> Vec<(f64, f64)> {
+        let total = self.total_weight();
+        let trace = |group: &Vec<usize>| {
+            let of_row = |place: usize| {
+                let own = squares[self.starts[place]..self.starts[place + 1]].iter();
+                let sum: f64 = own.map(|squares| group.iter().map(|&span| squares[span]).sum::<f64>()).sum();
+                Ratio::of(total * sum, self.weights[place])
             };
-            forms.push(lens.iter().enumerate().map(trace).collect());
-            weights.push(weight);
-            first = own.end;
-        }
-        let rows = shards.iter().map(Vec::len).collect();
-        (shards.len() > 1).then_some(ShardForms { rows, weights, forms })
+            let mean = (0..self.data_rows.len()).map(of_row).fold(Ratio::default(), Ratio::merge);
+            let len: usize = group.iter().map(|&span| lens[span]).sum();
+            (mean.value() + self.shift() * len as f64, mean.std_err())
+        };
+        groups.iter().map(trace).collect()
     }
 
     fn total_weight(&self) -> f64 {

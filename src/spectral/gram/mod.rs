@@ -158,19 +158,8 @@ fn eigenvectors(
     let values: Vec<f64> = ends.iter().copied().filter(|value| !is_null(value)).collect();
     let found = reduced.tridiagonal.eigenvectors(&values, rng).into_iter().map(|vector| reduced.turn(vector));
     let mut found = found.zip(&values).map(|(vector, value)| vector / value.sqrt());
-    let nulls = ends.len() - values.len();
-    let starts = normal_block((nulls, dim), DType::F64, &Device::Cpu, rng)?;
-    let images = if nulls > 0 { rows.images(&starts, observer)?.to_vec2::<f64>()? } else { Vec::new() };
-    // `δ (T + δ I)⁻¹` shrinks: nothing overflows.
-    let solved = |image: Vec<f64>| match floor {
-        0.0 => DVector::zeros(count),
-        floor => {
-            let image = reduced.turn_back(DVector::from_vec(image)) * floor;
-            reduced.turn(DVector::from_vec(reduced.tridiagonal.solve(-floor, image.data.into()))) / -floor
-        }
-    };
-    let mut solved = images.into_iter().map(solved);
-    let mut starts = starts.to_vec2::<f64>()?.into_iter();
+    let (starts, solved) = free_vectors(rows, reduced, (floor, ends.len() - values.len()), rng, observer)?;
+    let (mut starts, mut solved) = (starts.into_iter(), solved.into_iter());
     let mut base: Vec<f64> = Vec::with_capacity(ends.len() * dim);
     let mut coefficients: Vec<f64> = Vec::with_capacity(ends.len() * count);
     for value in ends {
@@ -181,16 +170,46 @@ fn eigenvectors(
     let base = Tensor::from_vec(base, (ends.len(), dim), &Device::Cpu)?;
     let coefficients = Tensor::from_vec(coefficients, (ends.len(), count), &Device::Cpu)?;
     let combined = rows.combine(&base, &coefficients, observer)?.to_vec2::<f64>()?;
-    let mut vectors: Vec<DVector<f64>> = Vec::with_capacity(ends.len());
-    for vector in combined {
-        let mut vector = DVector::from_vec(vector);
-        vector.normalize_mut();
-        // Twice, since what is left of a vector near the others is mostly rounding.
-        for other in vectors.iter().chain(&vectors) {
-            let along = other.dot(&vector);
-            vector.axpy(-along, other, 1.0);
-        }
-        vectors.push(vector.normalize());
-    }
+    let mut vectors: Vec<DVector<f64>> = combined.into_iter().map(DVector::from_vec).collect();
+    orthonormalise(&mut vectors, ends.iter().map(is_null));
     Ok(vectors)
+}
+
+/// Random vectors `z`, and what of the rows of `F` to add to each so that it leaves their span: `−(F Fᵀ + δ I)⁻¹ F z`.
+fn free_vectors(
+    rows: &Rows<'_>,
+    reduced: &Reduced,
+    (delta, count): (f64, usize),
+    rng: &mut impl Rng,
+    observer: &mut dyn Observer,
+) -> Result<(Vec<Vec<f64>>, Vec<DVector<f64>>)> {
+    if count == 0 {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let starts = normal_block((count, rows.dim()), DType::F64, &Device::Cpu, rng)?;
+    let images = rows.images(&starts, observer)?.to_vec2::<f64>()?;
+    let solved = |image: Vec<f64>| {
+        if delta == 0.0 {
+            return DVector::zeros(rows.count());
+        }
+        // `δ (T + δ I)⁻¹` shrinks: nothing overflows.
+        let image = reduced.turn_back(DVector::from_vec(image)) * delta;
+        reduced.turn(DVector::from_vec(reduced.tridiagonal.solve(-delta, image.data.into()))) / -delta
+    };
+    Ok((starts.to_vec2()?, images.into_iter().map(solved).collect()))
+}
+
+/// Makes vectors orthonormal that are nearly orthogonal: those that are known less well, marked in `last`, to the others.
+fn orthonormalise(vectors: &mut [DVector<f64>], last: impl Iterator<Item = bool>) {
+    let (well, less): (Vec<_>, Vec<_>) = last.enumerate().partition(|(_, last)| !last);
+    let order: Vec<usize> = well.into_iter().chain(less).map(|(index, _)| index).collect();
+    for (place, &index) in order.iter().enumerate() {
+        let mut vector = std::mem::replace(&mut vectors[index], DVector::zeros(0)).normalize();
+        // Twice, since what is left of a vector near the others is mostly rounding.
+        for &other in order[..place].iter().chain(&order[..place]) {
+            let along = vectors[other].dot(&vector);
+            vector.axpy(-along, &vectors[other], 1.0);
+        }
+        vectors[index] = vector.normalize();
+    }
 }
