@@ -46,7 +46,7 @@ impl GramSize {
     /// where the rows are no longer in memory.
     pub(super) fn gradients(&self, num_rows: usize) -> f64 {
         let Some(blocks) = self.blocks else { return 0.0 };
-        let for_vectors = if blocks.count == 1 { 0 } else { 2 * self.rows };
+        let for_vectors = if blocks.kept { 0 } else { 2 * self.rows };
         (blocks.passing(self.rows) + for_vectors) as f64 / num_rows as f64
     }
 }

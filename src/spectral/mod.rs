@@ -117,7 +117,7 @@ pub enum SpectralError {
         needed: usize,
     },
     /// A Gram matrix that the memory does not hold.
-    #[error("gram: {} MiB hold no Gram matrix of {rows} rows, twice, and two of the rows", memory_bytes >> 20)]
+    #[error("gram: {} MiB do not hold a Gram matrix of {rows} rows twice, or not two of these rows beside it", memory_bytes >> 20)]
     NoRoom {
         /// Its rows.
         rows: usize,

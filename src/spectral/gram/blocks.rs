@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::{DType, Device, Tensor};
 
 use super::METHOD;
-use crate::kernels::{add, matrix_product, row_dots};
+use crate::kernels::{Slice, add, matrix_product, row_dots};
 use crate::observer::{Observer, Step};
 use crate::operator::OuterProducts;
 use crate::spectral::SpectralError;
@@ -26,22 +26,29 @@ pub struct RowBlocks {
     pub(super) held: usize,
     /// Rows that pass by at a time.
     pub(super) piece: usize,
+    /// Whether the rows stay, all of them, until the eigenvectors are made.
+    pub kept: bool,
     /// What everything takes together.
     pub memory_bytes: usize,
 }
 
 impl RowBlocks {
-    /// The largest blocks that fit beside two Gram matrices in f64 and the eigenvectors; `None` where not even single rows
-    /// do.
+    /// The largest blocks that fit beside a Gram matrix in f64, where this fits twice, and beside the eigenvectors of so many
+    /// pairs; `None` where not even single rows do.
     pub fn fit((rows, dim): (usize, usize), dtype: DType, pairs: usize, memory_bytes: usize) -> Option<Self> {
-        let matrices = rows.saturating_mul(rows).saturating_mul(2 * size_of::<f64>());
+        let matrix = rows.saturating_mul(rows).saturating_mul(size_of::<f64>());
         let vectors = 2 * pairs * dim * size_of::<f64>();
         let row = dim * dtype.size_in_bytes() + COLUMNS.min(dim) * size_of::<f64>();
-        let fitting = memory_bytes.checked_sub(matrices)?.checked_sub(vectors)? / row.max(1);
-        let piece = (fitting / 8).clamp(1, STRIP).min(rows);
-        let count = rows.div_ceil(fitting.checked_sub(piece).filter(|&held| held > 0)?);
+        let decomposed = matrix.saturating_mul(2).saturating_add(vectors);
+        let left = memory_bytes.checked_sub(decomposed)?;
+        let (fitting, passing) = ((memory_bytes - matrix) / row.max(1), (left + matrix) / row.max(1));
+        let piece = (fitting / 8).min(passing).clamp(1, STRIP).min(rows);
+        let count = rows.div_ceil(fitting.checked_sub(piece).filter(|&held| held > 0 && passing > 0)?);
         let held = rows.div_ceil(count.max(1));
-        Some(Self { count, held, piece, memory_bytes: matrices + vectors + (held + piece) * row })
+        let kept = count == 1 && rows * row <= left;
+        let at_the_end = decomposed + if kept { rows * row } else { 0 };
+        let memory_bytes = at_the_end.max(matrix + (held + piece) * row);
+        Some(Self { count, held, piece, kept, memory_bytes })
     }
 
     /// How many of `rows` rows are computed for the matrix: each again for every earlier block.
@@ -118,14 +125,14 @@ impl<'a> Rows<'a> {
 
 /// `G = F Fᵀ` so far.
 pub(super) struct Gram {
-    /// Row-major, `[rows, rows]`; of the rows that are done, what stands on the diagonal and right of it.
-    pub(super) entries: Vec<f64>,
+    /// Of consecutive blocks of rows what stands on the diagonal of `G` and right of it, with zeros below: `[rows, columns]`.
+    strips: Vec<Tensor>,
     /// The squares of each row that is done, summed over spans of columns.
     pub(super) squares: Vec<Vec<f64>>,
 }
 
 impl Gram {
-    /// The whole matrix; the rows of it that `store` has come from there.
+    /// The whole matrix; what `store` has of it comes from there.
     pub(super) fn of(
         rows: &mut Rows<'_>,
         spans: &[usize],
@@ -135,7 +142,7 @@ impl Gram {
         let count = rows.count();
         let mut gram = match store.load()? {
             Some(state) => Self::restore(&state, count, spans.len())?,
-            None => Self { entries: vec![0.0; count * count], squares: Vec::new() },
+            None => Self { strips: Vec::new(), squares: Vec::new() },
         };
         while gram.squares.len() < count {
             let stopped = match gram.extend(rows, spans, observer) {
@@ -146,78 +153,107 @@ impl Gram {
                     observer.on_step(&Step { task: METHOD, done, total: count, message: String::new() }).is_break()
                 }
             };
-            let done = gram.squares.len();
+            let numbers = gram.strips.iter().map(Tensor::elem_count).sum::<usize>() + gram.squares.len() * spans.len();
             // The last time is before the decomposition, which takes a while and saves nothing.
-            if done > 0 && store.wants(8 * done * (count + spans.len()), stopped || done == count) {
-                store.save(&gram.state(count)?);
+            if numbers > 0 && store.wants(8 * numbers, stopped || gram.squares.len() == count) {
+                store.save(&gram.state()?);
             }
             if stopped {
                 return Err(Error::Interrupted);
             }
         }
-        for row in 0..count {
-            (0..row).for_each(|column| gram.entries[row * count + column] = gram.entries[column * count + row]);
+        if !rows.blocks.kept {
+            rows.held = None;
         }
         Ok(gram)
     }
 
+    /// All entries of the matrix, row by row, and the squares.
+    pub(super) fn finish(self) -> Result<(Vec<f64>, Vec<Vec<f64>>)> {
+        let count = self.squares.len();
+        let (mut entries, mut start) = (vec![0.0; count * count], 0);
+        for strip in self.strips {
+            let (rows, width) = strip.dims2()?;
+            for (row, own) in Slice::<f64>::of(&strip)?.chunks(width).enumerate() {
+                for (column, &entry) in own.iter().enumerate().skip(row) {
+                    entries[(start + row) * count + start + column] = entry;
+                    entries[(start + column) * count + start + row] = entry;
+                }
+            }
+            start += rows;
+        }
+        Ok((entries, self.squares))
+    }
+
     /// The rows of one block more.
     fn extend(&mut self, rows: &mut Rows<'_>, spans: &[usize], observer: &mut dyn Observer) -> Result<()> {
-        let start = self.squares.len();
-        let end = (start + rows.blocks.held).min(rows.count());
+        let (start, count) = (self.squares.len(), rows.count());
+        let end = (start + rows.blocks.held).min(count);
         rows.held = None;
         let held = rows.get(start..end, observer)?;
         let squares = squares(&held, spans)?;
         if let Some(row) = squares.iter().position(|squares| !squares.iter().sum::<f64>().is_finite()) {
             return Err(SpectralError::NonFinite { method: METHOD, matvec: start + row + 1 }.into());
         }
-        self.add((start, &held), (start, &held), rows.count())?;
+        let mut strip = vec![0.0; (end - start) * (count - start)];
+        add_products(&mut strip, &held, (0, &held))?;
         for range in rows.pieces(end) {
             let piece = rows.get(range.clone(), observer)?;
-            self.add((start, &held), (range.start, &piece), rows.count())?;
+            add_products(&mut strip, &held, (range.start - start, &piece))?;
         }
+        self.strips.push(Tensor::from_vec(strip, (end - start, count - start), &Device::Cpu)?);
         rows.held = Some((start, held));
         self.squares.extend(squares);
         Ok(())
     }
 
-    /// Adds the products of two blocks, each with its first row; of a block with itself, one half and little more.
-    fn add(&mut self, (start, a): (usize, &Tensor), (other, b): (usize, &Tensor), count: usize) -> Result<()> {
-        let (rows, itself) = (a.dims()[0], start == other);
-        for columns in columns(a.dims()[1]) {
-            let a = widened(a, &columns)?;
-            let b = if itself { a.clone() } else { widened(b, &columns)? };
-            for strip in (0..rows).step_by(STRIP) {
-                let first = if itself { strip } else { 0 };
-                let own = a.narrow(0, strip, STRIP.min(rows - strip))?;
-                let others = b.narrow(0, first, b.dims()[0] - first)?;
-                for (row, products) in matrix_product(&own, &others, true)?.to_vec2::<f64>()?.iter().enumerate() {
-                    let entries = &mut self.entries[(start + strip + row) * count + other + first..];
-                    entries.iter_mut().zip(products).for_each(|(entry, product)| *entry += product);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn state(&self, count: usize) -> Result<SurveyState> {
-        let done = self.squares.len();
+    fn state(&self) -> Result<SurveyState> {
         let mut state = SurveyState::default();
-        state.put_numbers("gram", &self.entries[..done * count])?;
+        for (index, strip) in self.strips.iter().enumerate() {
+            state.tensors.insert(format!("gram.{index}"), strip.clone());
+        }
         state.put_numbers("squares", &self.squares.concat())?;
         Ok(state)
     }
 
     fn restore(state: &SurveyState, count: usize, spans: usize) -> Result<Self> {
-        let (mut entries, squares) = (state.numbers("gram")?, state.numbers("squares")?);
-        let done = entries.len() / count.max(1);
-        if entries.len() != done * count || done > count || squares.len() != done * spans {
-            return Err(damaged("gram"));
+        let (mut strips, mut done): (Vec<Tensor>, usize) = (Vec::new(), 0);
+        while let Some(strip) = state.tensors.get(&format!("gram.{}", strips.len())) {
+            match *strip.dims() {
+                [rows, columns] if rows <= columns && done + columns == count && strip.dtype() == DType::F64 => {
+                    done += rows;
+                }
+                _ => return Err(damaged(&format!("gram.{}", strips.len()))),
+            }
+            strips.push(strip.clone());
         }
-        entries.resize(count * count, 0.0);
-        let squares = squares.chunks(spans.max(1)).map(<[f64]>::to_vec).collect();
-        Ok(Self { entries, squares })
+        let squares = state.numbers("squares")?;
+        if squares.len() != done * spans {
+            return Err(damaged("squares"));
+        }
+        Ok(Self { strips, squares: squares.chunks(spans.max(1)).map(<[f64]>::to_vec).collect() })
     }
+}
+
+/// Adds to the rows of `strip`, one for each row of `held`, the products with the rows of `others`, which begin at a column;
+/// with those of `held` itself one half and little more.
+fn add_products(strip: &mut [f64], held: &Tensor, (column, others): (usize, &Tensor)) -> Result<()> {
+    let (rows, itself) = (held.dims()[0], column == 0);
+    let width = strip.len() / rows;
+    for columns in columns(held.dims()[1]) {
+        let held = widened(held, &columns)?;
+        let others = if itself { held.clone() } else { widened(others, &columns)? };
+        for start in (0..rows).step_by(STRIP) {
+            let first = if itself { start } else { 0 };
+            let own = held.narrow(0, start, STRIP.min(rows - start))?;
+            let others = others.narrow(0, first, others.dims()[0] - first)?;
+            for (row, products) in matrix_product(&own, &others, true)?.to_vec2::<f64>()?.iter().enumerate() {
+                let entries = &mut strip[(start + row) * width + column + first..];
+                entries.iter_mut().zip(products).for_each(|(entry, product)| *entry += product);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn columns(dim: usize) -> impl Iterator<Item = Range<usize>> {

@@ -78,7 +78,7 @@ pub fn gram(
     check_counts(METHOD, top, bottom, dim)?;
     let num_matvecs = guard(METHOD, operator, rng, observer)?;
     let mut rows = Rows::new(factor, params.blocks);
-    let Gram { entries, squares } = Gram::of(&mut rows, &params.spans, store, observer)?;
+    let (entries, squares) = Gram::of(&mut rows, &params.spans, store, observer)?.finish()?;
     let reduced = Reduced::of(entries, rows.count());
     let spectrum = Spectrum::new(reduced.tridiagonal.eigenvalues(), dim);
     let ends: Vec<usize> = (0..bottom).chain((dim - top..dim).rev()).collect();

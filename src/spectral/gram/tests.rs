@@ -68,7 +68,7 @@ fn random(rows: usize, dim: usize, rank: usize) -> DMatrix<f64> {
 }
 
 fn params(held: usize, piece: usize, dim: usize) -> GramParams {
-    let blocks = RowBlocks { count: 0, held, piece, memory_bytes: 0 };
+    let blocks = RowBlocks { count: 0, held, piece, kept: held > 20, memory_bytes: 0 };
     GramParams { top: 4, bottom: 3, eigen_tolerance: 1e-4, spans: vec![2, dim - 2], blocks }
 }
 
@@ -145,11 +145,11 @@ fn an_interrupted_matrix_goes_on_where_it_was() {
     assert_eq!(resumed.squares, whole.squares);
     assert_eq!(resumed.survey.pairs.top.ritz_values, whole.survey.pairs.top.ritz_values);
     if let Some(state) = &mut store.0 {
-        state.put_numbers("gram", &[1.0; 31]).unwrap();
+        state.put_numbers("gram.1", &[1.0; 31]).unwrap();
     }
     let mut rng = stream(1, Purpose::Survey);
     let error = gram(&sum.operator, &sum, &params, &mut rng, (&mut store, &mut ())).unwrap_err();
-    assert!(error.to_string().contains("damaged") && error.to_string().contains("gram"), "{error}");
+    assert!(error.to_string().contains("damaged") && error.to_string().contains("gram.1"), "{error}");
 }
 
 #[test]
@@ -163,18 +163,21 @@ fn rows_that_are_not_finite_are_refused() {
 
 #[test]
 fn blocks_are_the_largest_that_fit() {
-    // 100 rows of 2,000 numbers in f32, 8 KB each, and 8 KB of them in f64; two matrices of 80 KB.
+    // 100 rows of 2,000 numbers in f32, 8 KB each, and 8 KB of them in f64; a matrix of 80 KB, which must fit twice.
     let row = 2_000 * 4 + 1_024 * 8;
-    let fit = |memory_bytes| RowBlocks::fit((100, 2_000), DType::F32, 0, memory_bytes);
-    let all = fit(160_000 + 200 * row).unwrap();
-    assert_eq!((all.count, all.held, all.piece), (1, 100, 25));
-    assert_eq!((all.passing(100), all.memory_bytes), (100, 160_000 + 125 * row));
-    let some = fit(160_000 + 40 * row).unwrap();
-    assert_eq!((some.count, some.held, some.piece), (3, 34, 5));
+    let fit = |pairs, memory_bytes| RowBlocks::fit((100, 2_000), DType::F32, pairs, memory_bytes);
+    let all = fit(0, 80_000 + 200 * row).unwrap();
+    assert_eq!((all.count, all.held, all.piece, all.kept), (1, 100, 25, true));
+    assert_eq!((all.passing(100), all.memory_bytes), (100, 80_000 + 125 * row));
+    let some = fit(0, 80_000 + 40 * row).unwrap();
+    assert_eq!((some.count, some.held, some.piece, some.kept), (3, 34, 5, false));
     assert_eq!(some.passing(100), 100 + 66 + 32);
-    let least = fit(160_000 + 2 * row).unwrap();
-    assert_eq!((least.count, least.held, least.piece), (100, 1, 1));
-    assert!(fit(160_000 + row).is_none() && fit(159_999).is_none());
-    // Pairs take two vectors of 16 KB each.
-    assert_eq!(RowBlocks::fit((100, 2_000), DType::F32, 3, 160_000 + 96_000 + 40 * row).unwrap().held, some.held);
+    let least = fit(0, 160_000).unwrap();
+    assert_eq!((least.count, least.held, least.piece, least.memory_bytes), (34, 3, 1, 160_000));
+    assert!(fit(0, 159_999).is_none());
+    // Three pairs take two vectors of 16 KB each, beside both matrices but not beside the blocks.
+    assert_eq!(fit(3, 80_000 + 40 * row), Some(RowBlocks { memory_bytes: 256_000.max(some.memory_bytes), ..some }));
+    assert!(fit(3, 255_999).is_none());
+    // Two matrices of 32 bytes, but not two rows.
+    assert!(RowBlocks::fit((2, 1_000_000), DType::F32, 0, 5_000_000).is_none());
 }
