@@ -2,11 +2,11 @@
 //! `tools/loss_fixture.py` made them.
 
 use candle_core::{DType, Device, Tensor};
-use flatness::curvature::{Curvature, CurvatureOperator, ExactParams};
+use flatness::curvature::{Curvature, CurvatureOperator, ExactParams, OuterRows};
 use flatness::data::{Dataset, Inputs, Targets};
 use flatness::formats::Architecture;
 use flatness::objective::{Execution, Objective, ObjectiveOptions};
-use flatness::operator::LinearOperator;
+use flatness::operator::{LinearOperator, OuterProducts};
 use flatness::program::{Loss, Network};
 use serde_json::{Value, json};
 
@@ -105,6 +105,40 @@ fn values_are_those_of_pytorch_however_rows_are_cut() {
                     let error = error(&got, &expected);
                     assert!(error <= tolerance, "{}: {name} in {dtype:?}: {error:.1e}", case.value["name"]);
                 }
+            }
+        }
+    }
+}
+
+/// The outer products of a row for each output or sample that counts add up to the matrices: PyTorch's Gauss-Newton products,
+/// and the operators' own.
+#[test]
+fn rows_of_outputs_and_samples_square_to_the_matrices() {
+    for case in Case::all() {
+        for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 1e-5)] {
+            let objective = case.objective(dtype, Execution { threads: 2, ..Execution::default() });
+            let theta = objective.place(&case.theta()).unwrap();
+            let n = theta.elem_count();
+            let v = Tensor::from_vec(numbers(&case.value["v"]), (2, n), &Device::Cpu).unwrap();
+            let fishers =
+                [Curvature::EmpiricalFisher, Curvature::GradientCovariance, Curvature::MonteCarloFisher { seed: 3 }];
+            for curvature in [Curvature::Ggn].into_iter().chain(fishers) {
+                // The loss may have no labels to draw.
+                let Ok(operator) = CurvatureOperator::new(&objective, &theta, curvature) else { continue };
+                let rows = OuterRows::new(&operator, vec![0..n]).unwrap().unwrap();
+                let count = rows.num_rows();
+                let all = rows.rows(0..count, &mut ()).unwrap();
+                let factor = all.to_dtype(DType::F64).unwrap();
+                let found = v.matmul(&factor.t().unwrap()).unwrap().matmul(&factor).unwrap();
+                let expected = match curvature {
+                    Curvature::Ggn => numbers(&case.value["ggn_v"]),
+                    _ => flat(&operator.multiply(&objective.place(&v).unwrap(), &mut ()).unwrap()),
+                };
+                let error = error(&flat(&found), &expected);
+                assert!(error <= tolerance, "{}: {curvature:?} in {dtype:?}: {error:.1e}", case.value["name"]);
+                // A part of the rows, which may begin and end among those of one sample, has the same bits.
+                let some = rows.rows(1..count - 1, &mut ()).unwrap();
+                assert_eq!(flat(&some), flat(&all.narrow(0, 1, count - 2).unwrap()));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use candle_core::{DType, Tensor};
 
 use super::spectrum::basis_bytes;
-use super::{AnalysisOptions, EigenMethod, OperatorKind};
+use super::{AnalysisOptions, EigenMethod, GramSize, OperatorKind};
 use crate::curvature::{Curvature, CurvatureOperator, ExactParams};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
@@ -70,8 +70,9 @@ impl CostEstimate {
         let seconds_per_matvec = seconds / block_size as f64;
         let matvecs = typical_matvecs(options, dim);
         let evaluations = evaluations(options);
-        let gradients = 1 + exact_traces(options) * ExactParams::default().max_columns.min(objective.cost().outputs);
-        let decompositions = if options.method == EigenMethod::Dense { options.operators.len() } else { 0 };
+        let grams = gram_sizes(objective, options)?;
+        let backward = 1 + exact_traces(options) * ExactParams::default().max_columns.min(objective.cost().outputs);
+        let gradients = backward as f64 + grams.iter().map(|size| size.gradients(objective.num_rows())).sum::<f64>();
         Ok(Self {
             matvecs,
             seconds_per_matvec,
@@ -79,12 +80,12 @@ impl CostEstimate {
             seconds_per_gradient,
             evaluations,
             seconds_per_evaluation,
-            seconds: seconds_per_gradient * gradients as f64
-                + decomposition_seconds(dim) * decompositions as f64
+            seconds: seconds_per_gradient * gradients
+                + algebra_seconds(options, &grams, dim)
                 + seconds_per_matvec * matvecs as f64
                 + seconds_per_evaluation * evaluations as f64,
             measuring_seconds: started.elapsed().as_secs_f64(),
-            memory_bytes: memory_bytes(objective, options, dim),
+            memory_bytes: memory_bytes(objective, (options, &grams), dim),
         })
     }
 }
@@ -94,31 +95,53 @@ impl CostEstimate {
 /// A survey ends when both its pairs and its density are done: `6 (top + bottom) + 30` products for the pairs where the
 /// spectrum is like a network's, `num_probes · num_steps` for the density, whichever is more; then a closing product for
 /// each pair, and two before everything for the guard. Never more than `max_matvecs`; power iteration takes what it may. The
-/// matrix itself takes `dim` products in place of those for pairs and density.
+/// matrix itself takes `dim` products in place of those for pairs and density, a Gram matrix none.
 /// Cross-fitting and each size of a subset study are counted with what they took on a ResNet-20.
 pub fn typical_matvecs(options: &AnalysisOptions, dim: usize) -> usize {
     let wanted = options.top.saturating_add(options.bottom).min(dim);
     let pairs = if wanted == 0 { 0 } else { 6 * wanted + 30 };
     let density = options.num_probes.saturating_mul(options.num_steps);
-    let survey = match options.method {
+    let by_method = match options.method {
         EigenMethod::Lanczos => (2 + pairs.max(density).min(dim)).saturating_add(wanted).min(options.max_matvecs),
         EigenMethod::Power => options.max_matvecs.saturating_add(density),
         EigenMethod::Dense => 2 + dim + wanted,
     };
     let crossed = if options.cross_fit && options.top > 0 { CROSS_FIT } else { 0 };
     let studied = if options.subset_study { SUBSET_STUDY } else { 0 };
-    (survey.saturating_add(crossed)).saturating_mul(options.operators.len()).saturating_add(studied)
+    let of = |kind| if options.gram.contains(kind) { 2 + wanted } else { by_method };
+    let each = options.operators.iter().map(|kind| of(kind).saturating_add(crossed));
+    each.fold(studied, usize::saturating_add)
+}
+
+/// The Gram matrices that will be made.
+fn gram_sizes(objective: &Objective<'_>, options: &AnalysisOptions) -> Result<Vec<GramSize>> {
+    let sizes = options.gram.iter().map(|&kind| GramSize::of(objective, kind, options));
+    Ok(sizes.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// Exact traces: with the matrix at hand, its diagonal serves.
 fn exact_traces(options: &AnalysisOptions) -> usize {
-    let exact = |kind: &&OperatorKind| matches!(kind, OperatorKind::Hessian | OperatorKind::Ggn);
+    let exact = |kind: &&OperatorKind| {
+        matches!(kind, OperatorKind::Hessian | OperatorKind::Ggn) && !options.gram.contains(kind)
+    };
     if options.method == EigenMethod::Dense { 0 } else { options.operators.iter().filter(exact).count() }
+}
+
+/// Of what is done with matrices once their rows are there.
+fn algebra_seconds(options: &AnalysisOptions, grams: &[GramSize], dim: usize) -> f64 {
+    let matrices = if options.method == EigenMethod::Dense { options.operators.len() - grams.len() } else { 0 };
+    let of_gram = |size: &GramSize| decomposition_seconds(size.rows) + product_seconds(size.rows, dim);
+    decomposition_seconds(dim) * matrices as f64 + grams.iter().map(of_gram).sum::<f64>()
 }
 
 /// All eigenvalues of a matrix in memory: 0.3 s for a dimension of 1,000, 20 s for 4,096, on one thread.
 fn decomposition_seconds(dim: usize) -> f64 {
     3e-10 * (dim as f64).powi(3)
+}
+
+/// The products of all pairs of `rows` vectors: 40 s for 5,000 of 270,000 numbers, on one thread.
+fn product_seconds(rows: usize, dim: usize) -> f64 {
+    6e-12 * (rows as f64).powi(2) * dim as f64
 }
 
 /// Products with all rows that equal those with the halves.
@@ -150,18 +173,24 @@ fn timed<R>(work: impl FnOnce() -> Result<R>) -> Result<(f64, R)> {
 }
 
 /// Parameters and gradient, the basis of a survey with its copy at a restart, and a block product.
-fn memory_bytes(objective: &Objective<'_>, options: &AnalysisOptions, dim: usize) -> usize {
+fn memory_bytes(objective: &Objective<'_>, (options, grams): (&AnalysisOptions, &[GramSize]), dim: usize) -> usize {
     let element = objective.options().dtype.size_in_bytes();
+    let gram = grams.iter().filter_map(|size| size.blocks).map(|blocks| blocks.memory_bytes).max().unwrap_or(0);
+    if grams.len() == options.operators.len() {
+        return 2 * objective.dim() * element + gram + objective.product_bytes(1);
+    }
     if options.method == EigenMethod::Dense {
         let block = objective.block_size();
-        return 2 * objective.dim() * element + DenseReport::memory_bytes(dim) + objective.product_bytes(block);
+        return 2 * objective.dim() * element
+            + DenseReport::memory_bytes(dim).max(gram)
+            + objective.product_bytes(block);
     }
     let for_bases = basis_bytes(objective) / (dim * element).max(1);
     let wanted = options.top + options.bottom;
-    let basis = typical_matvecs(&AnalysisOptions { operators: vec![OperatorKind::Hessian], ..options.clone() }, dim);
-    let basis = basis.min(dim).min(for_bases.max(wanted + options.num_probes));
+    let one = AnalysisOptions { operators: vec![OperatorKind::Hessian], gram: Vec::new(), ..options.clone() };
+    let basis = typical_matvecs(&one, dim).min(dim).min(for_bases.max(wanted + options.num_probes));
     let block = objective.block_size().min(options.num_probes);
-    (2 + basis) * dim * element + objective.product_bytes(block)
+    2 * dim * element + (basis * dim * element).max(gram) + objective.product_bytes(block)
 }
 
 #[cfg(test)]
@@ -186,6 +215,9 @@ mod tests {
         // As many as the matrix has rows, whatever the budget of a survey.
         let dense = AnalysisOptions { method: EigenMethod::Dense, ..options.clone() };
         assert_eq!(typical_matvecs(&dense, 2_000), 2 + 2_000 + 8);
+        // A Gram matrix takes the guard's products and those that measure the pairs.
+        let gram = AnalysisOptions { gram: vec![OperatorKind::Ggn], ..both };
+        assert_eq!(typical_matvecs(&gram, 1_000_000), 138 + 10);
         let power = AnalysisOptions { method: EigenMethod::Power, ..options };
         assert_eq!(typical_matvecs(&power, 1_000_000), 1_000 + 128);
     }

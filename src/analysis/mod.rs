@@ -4,6 +4,7 @@ mod check;
 pub mod compare;
 mod cost;
 mod cross;
+mod gram;
 mod headlines;
 mod layers;
 mod options;
@@ -17,6 +18,7 @@ mod vectors;
 
 pub use check::{CheckOptions, Finding, check, check_inputs, check_outputs};
 pub use cost::{CostEstimate, typical_matvecs};
+pub use gram::{GRAM_BLOCKS, GRAM_ROWS, GramSize};
 pub use options::{AnalysisOptions, DENSE_DIM, EigenMethod};
 pub use overlap::{Overlap, overlap};
 pub use run::analyze;
@@ -109,7 +111,7 @@ pub struct TraceSummary {
     pub std_err_data: f64,
     /// One sample per probe; empty where no probes were drawn.
     pub samples: Vec<f64>,
-    /// `dense`, `exact`, `random_columns`, `exact_ggn+hutchinson`, `hutchinson_deflated` or `hutchinson`.
+    /// `dense`, `gram`, `exact`, `random_columns`, `exact_ggn+hutchinson`, `hutchinson_deflated` or `hutchinson`.
     pub method: &'static str,
     /// Whether the numeric error is within its tolerance.
     pub converged: bool,

@@ -36,6 +36,9 @@ pub struct AnalysisOptions {
     pub bottom: usize,
     /// How to find them.
     pub method: EigenMethod,
+    /// Operators whose Gram matrix is made instead: sums of outer products.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gram: Vec<OperatorKind>,
     /// Residual norm over the largest `|λ|` at which a pair counts as converged.
     pub eigen_tolerance: f64,
     /// Numeric standard error of a trace over its value that is small enough.
@@ -74,6 +77,7 @@ impl Default for AnalysisOptions {
             top: 5,
             bottom: 3,
             method: EigenMethod::Lanczos,
+            gram: Vec::new(),
             eigen_tolerance: 1e-4,
             trace_tolerance: 0.01,
             density_tolerance: 0.05,

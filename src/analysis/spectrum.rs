@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::gram::by_gram;
 use super::options::{AnalysisOptions, EigenMethod};
 use super::trace::{TraceTask, trace_of_diagonal};
 use super::{OperatorKind, SpectrumReport, Stores, TraceSummary};
@@ -60,6 +61,13 @@ pub(super) fn spectrum(
     let memory_bytes = basis_bytes(objective);
     let mut rng = stream(options.seed, Purpose::Survey);
     let (found, known) = match options.method {
+        _ if options.gram.contains(&kind) => {
+            let (ranges, store) =
+                (options.scope.resolve(objective.network().space())?, &mut *stores.store(kind.name()));
+            let task = (objective, kind, options);
+            let (found, trace) = by_gram((&whole, operator), ranges, task, &mut rng, (store, observer))?;
+            (found, Some(trace))
+        }
         EigenMethod::Lanczos => {
             let (params, store) = (survey_params(options, memory_bytes), &mut *stores.store(kind.name()));
             (survey(operator, &params, &mut rng, store, observer)?, None)
@@ -74,7 +82,7 @@ pub(super) fn spectrum(
         }
     };
     // Power iteration knows nothing yet of the pairs that it has not finished.
-    if found.pairs.top.interrupted && options.method == EigenMethod::Power {
+    if found.pairs.top.interrupted && known.is_none() && options.method == EigenMethod::Power {
         return Err(Error::Interrupted);
     }
     // Where the closing products of a matrix are cut short, its spectrum is known all the same.

@@ -127,34 +127,54 @@ impl TraceTask<'_> {
 
 /// The trace from the diagonal of the matrix, and by layer too.
 pub(super) fn trace_of_diagonal(report: &DenseReport, scope: &Scope, space: &ParamSpace) -> Result<TraceSummary> {
-    let mut layers: Vec<(&str, Vec<usize>)> = Vec::new();
-    let mut start = 0;
-    for (layer, len) in spans(scope, space)? {
-        match layers.iter_mut().find(|(name, _)| *name == layer) {
-            Some((_, entries)) => entries.extend(start..start + len),
-            None => layers.push((layer, (start..start + len).collect())),
-        }
-        start += len;
-    }
+    let layers = by_layer(spans(scope, space)?.into_iter());
     let groups: Vec<Vec<usize>> = layers.iter().map(|(_, entries)| entries.clone()).collect();
     let errors = report.shard_diagonals.as_ref().map(|shards| data_std_errors(&shards.sums(&groups)));
-    let part = |(index, (name, entries)): (usize, &(&str, Vec<usize>))| TracePart {
-        scope: format!("layer:{name}"),
-        trace: entries.iter().map(|&entry| report.diagonal[entry]).sum(),
-        std_err_numeric: 0.0,
-        std_err_data: errors.as_ref().map_or(f64::NAN, |errors| errors[index]),
+    let part = |(index, (layer, entries)): (usize, &(_, Vec<usize>))| {
+        let trace = entries.iter().map(|&entry| report.diagonal[entry]).sum();
+        (*layer, (trace, errors.as_ref().map_or(f64::NAN, |errors| errors[index])))
     };
     let whole = &report.survey.slq.trace;
-    Ok(TraceSummary {
-        trace: whole.trace,
-        std_err_numeric: whole.std_err_numeric,
-        std_err_data: whole.std_err_data,
+    let known = ((whole.trace, whole.std_err_data), whole.num_matvecs);
+    Ok(known_trace("dense", known, layers.iter().enumerate().map(part).collect()))
+}
+
+/// Layers with the numbers of their parts, where each brings some after the other.
+pub(super) fn by_layer<'a>(counts: impl Iterator<Item = (&'a str, usize)>) -> Vec<(&'a str, Vec<usize>)> {
+    let mut layers: Vec<(&str, Vec<usize>)> = Vec::new();
+    let mut start = 0;
+    for (layer, count) in counts {
+        match layers.iter_mut().find(|(name, _)| *name == layer) {
+            Some((_, parts)) => parts.extend(start..start + count),
+            None => layers.push((layer, (start..start + count).collect())),
+        }
+        start += count;
+    }
+    layers
+}
+
+/// An exact trace and those of its layers, each with its data error.
+pub(super) fn known_trace(
+    method: &'static str,
+    ((trace, std_err_data), num_matvecs): ((f64, f64), usize),
+    layers: Vec<(&str, (f64, f64))>,
+) -> TraceSummary {
+    let part = |(layer, (trace, std_err_data))| TracePart {
+        scope: format!("layer:{layer}"),
+        trace,
+        std_err_numeric: 0.0,
+        std_err_data,
+    };
+    TraceSummary {
+        trace,
+        std_err_numeric: 0.0,
+        std_err_data,
         samples: Vec::new(),
-        method: "dense",
+        method,
         converged: true,
-        num_matvecs: whole.num_matvecs,
-        layers: if groups.len() > 1 { layers.iter().enumerate().map(part).collect() } else { Vec::new() },
-    })
+        num_matvecs,
+        layers: if layers.len() > 1 { layers.into_iter().map(part).collect() } else { Vec::new() },
+    }
 }
 
 /// The declared set: the converged ones of the pairs asked for.

@@ -29,8 +29,8 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     let claim = claim(&folder, Existing::of(args.force, args.resume))?;
     let mut session = args.session.open(DtypeArg::F32, ui)?;
     session.options.seed = options.seed;
-    args.survey.fit(&mut options, &session, ui)?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
+    args.survey.fit(&mut options, &objective, ui)?;
     if claim.is_complete() {
         claim.same_configuration(&configuration(&session, &objective, &options))?;
         ui.say(&complete_already(&folder));

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::Ui;
 use super::args::argument;
-use super::session::{Session, SessionArgs};
+use super::session::SessionArgs;
 use super::state::Saving;
 use crate::Result;
-use crate::analysis::{AnalysisOptions, DENSE_DIM, EigenMethod, OperatorKind, matrix_fits};
+use crate::analysis::{AnalysisOptions, EigenMethod, OperatorKind};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OperatorArg {
@@ -45,9 +44,11 @@ impl OperatorArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum MethodArg {
+pub(super) enum MethodArg {
     /// All eigenvalues of the matrix, by a product for each parameter
     Dense,
+    /// All eigenvalues of a sum of outer products, by a backward pass for each
+    Gram,
     /// A survey of both ends and the density
     Lanczos,
     /// Power iteration for the ends
@@ -72,10 +73,10 @@ pub(super) struct SurveyArgs {
     /// Smallest eigenvalues: the most negative ones, where there are any
     #[arg(long, value_name = "K", default_value_t = AnalysisOptions::default().bottom)]
     bottom: usize,
-    /// How eigenvalues are found [default: dense up to 4096 parameters where --max-matvecs, --max-time and --memory allow
-    /// it, else lanczos]
+    /// How eigenvalues are found [default: gram for ggn, Fisher matrices and covariance up to 5000 counted outputs or rows,
+    /// dense up to 4096 parameters, where --max-matvecs, --max-time and --memory allow it, else lanczos]
     #[arg(long, value_enum)]
-    method: Option<MethodArg>,
+    pub(super) method: Option<MethodArg>,
     /// Residual over largest |eigenvalue| at which a pair has converged
     #[arg(long, alias = "tolerance", value_name = "R", default_value_t = AnalysisOptions::default().eigen_tolerance)]
     #[arg(allow_negative_numbers = true)]
@@ -90,10 +91,10 @@ pub(super) struct SurveyArgs {
     density_tol: f64,
     /// Products spent at most on each survey and its trace; each layer, subset and half has as many [default: 1000]
     #[arg(long, value_name = "N")]
-    max_matvecs: Option<usize>,
+    pub(super) max_matvecs: Option<usize>,
     /// Seconds spent at most on each survey (--method lanczos)
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
-    max_time: Option<f64>,
+    pub(super) max_time: Option<f64>,
     /// Start vectors of the survey, in lock-step
     #[arg(long, value_name = "P", default_value_t = AnalysisOptions::default().num_probes)]
     probes: usize,
@@ -173,6 +174,9 @@ impl SurveyArgs {
             Some(MethodArg::Dense) if self.max_time.is_some() => {
                 return Err(argument("--max-time", "with --method dense", "only lanczos watches the time"));
             }
+            Some(MethodArg::Gram) if self.max_time.is_some() => {
+                return Err(argument("--max-time", "with --method gram", "only lanczos watches the time"));
+            }
             _ => {}
         }
         if self.steps == 0 {
@@ -194,7 +198,7 @@ impl SurveyArgs {
             bottom: self.bottom,
             method: match self.method {
                 Some(MethodArg::Dense) => EigenMethod::Dense,
-                Some(MethodArg::Lanczos) | None => EigenMethod::Lanczos,
+                Some(MethodArg::Lanczos | MethodArg::Gram) | None => EigenMethod::Lanczos,
                 Some(MethodArg::Power) => EigenMethod::Power,
             },
             eigen_tolerance: self.eig_tol,
@@ -215,53 +219,12 @@ impl SurveyArgs {
     }
 }
 
-impl SurveyArgs {
-    /// Fits `options` to a network: the numbers of eigenpairs are cut to what the operator has, and where no method was
-    /// asked for, the matrix is made if it is small. Says what it changes.
-    ///
-    /// # Errors
-    /// `--method dense` without the memory or the products for it.
-    pub(super) fn fit(&self, options: &mut AnalysisOptions, session: &Session, ui: &mut Ui) -> Result<()> {
-        let dim = options.dim(session.checkpoint.network.space())?;
-        if options.top.saturating_add(options.bottom) > dim {
-            options.top = options.top.min(dim);
-            options.bottom = options.bottom.min(dim - options.top);
-            let (top, bottom) = (options.top, options.bottom);
-            ui.say(&format!(
-                "note: there are {dim} eigenvalues in all: the largest {top} and the smallest {bottom} are taken"
-            ));
-        }
-        let pays = self.max_matvecs.is_none_or(|most| most >= dim);
-        let fits = matrix_fits(dim, session.options.execution.memory_bytes);
-        let size = format!("a matrix of {dim} × {dim}");
-        match self.method {
-            Some(MethodArg::Dense) if !pays => {
-                let wanted = format!("with --method dense must be {dim} or more: {size} takes a product for each row");
-                return Err(argument("--max-matvecs", &self.max_matvecs.unwrap_or(0).to_string(), &wanted));
-            }
-            Some(MethodArg::Dense) if !fits => {
-                let wanted = format!("takes more memory than --memory has for it: {size}, twice; use lanczos");
-                return Err(argument("--method", "dense", &wanted));
-            }
-            None if dim <= DENSE_DIM && pays && self.max_time.is_none() => {
-                if fits {
-                    options.method = EigenMethod::Dense;
-                } else {
-                    ui.say(&format!("note: --memory has no room for {size}, twice: a survey estimates its spectrum"));
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
 impl AnalyzeArgs {
     /// When states are written and taken up.
     pub(super) fn saving(&self) -> Result<Saving> {
         check_seconds("--save-every", self.save_every)?;
         if self.resume && self.survey.method == Some(MethodArg::Power) {
-            return Err(argument("--resume", "with --method power", "only dense and lanczos keep states"));
+            return Err(argument("--resume", "with --method power", "only dense, gram and lanczos keep states"));
         }
         Ok(Saving { every: Duration::from_secs_f64(self.save_every), resume: self.resume })
     }

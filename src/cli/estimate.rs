@@ -27,8 +27,8 @@ pub(super) fn run(args: &EstimateArgs, ui: &mut Ui) -> Result<u8> {
     let mut options = args.survey.options()?;
     let mut session = args.session.open(DtypeArg::F32, ui)?;
     session.options.seed = options.seed;
-    args.survey.fit(&mut options, &session, ui)?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
+    args.survey.fit(&mut options, &objective, ui)?;
     let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?;
     if args.json {
         let mut report = json!(cost);
@@ -50,6 +50,7 @@ fn print(cost: &CostEstimate, objective: &Objective<'_>, options: &AnalysisOptio
     ui.print(&format!("survey       {}", summary(cost)));
     ui.print(&format!("parameters   {dim}"));
     let density = match options.method {
+        _ if options.gram.len() == options.operators.len() => "all eigenvalues from the Gram matrix".to_owned(),
         EigenMethod::Dense => "all eigenvalues from the matrix".to_owned(),
         _ => {
             let steps = options.num_steps.min(dim);

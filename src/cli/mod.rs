@@ -2,6 +2,7 @@
 
 mod analyze;
 mod analyze_args;
+mod analyze_fit;
 mod args;
 mod check;
 mod compare;

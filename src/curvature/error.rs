@@ -27,6 +27,12 @@ pub enum CurvatureError {
         /// Outputs of the network.
         outputs: usize,
     },
+    /// A matrix that is not, or may not be, a sum of outer products of vectors of its own rows.
+    #[error("gram: the matrix {matrix} is not a sum of outer products that belong to single outputs or rows")]
+    NoOuterProducts {
+        /// Its name.
+        matrix: &'static str,
+    },
 }
 
 impl CurvatureError {
@@ -36,6 +42,11 @@ impl CurvatureError {
             Self::NoLabelModel { .. } => "use the GGN, which needs no labels, or the empirical Fisher matrix".into(),
             Self::CoupledRows { .. } => "use stored batch-norm statistics, or estimate it from random probes".into(),
             Self::TooFewColumns { outputs, .. } => format!("allow 2 columns, or all {outputs}"),
+            Self::NoOuterProducts { .. } => {
+                "such sums are the Fisher matrices, the covariance of gradients, and the GGN of a loss that is known to be \
+                 convex in the outputs, where no row depends on the others"
+                    .into()
+            }
         })
     }
 }

@@ -5,6 +5,7 @@ use rand::Rng;
 
 use super::CurvatureError;
 use crate::autodiff::{Dual, ParamTensor, Saved, Tape, Value};
+use crate::data::Batch;
 use crate::kernels::{Accumulator, column_dots, row_dots};
 use crate::objective::Objective;
 use crate::program::{Factor, ProgramError};
@@ -191,44 +192,61 @@ impl Objective<'_> {
         let weight = self.weights(&batch).iter().sum();
         for start in (0..columns.count).step_by(columns.at_once) {
             let width = columns.at_once.min(columns.count - start);
-            let mut tape = Tape::<Dual>::new(Saved::Primals);
-            let output = self.forward(&mut tape, &columns.params, &batch, self.mode())?.output;
-            let Some(primal) = output.value().primal().cloned() else { return Ok(weight) };
-            let outputs = primal.flatten_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-            if outputs.iter().any(|output| !output.is_finite()) {
-                return Err(ProgramError::NonFinite { row }.into());
-            }
-            let factor = Factor::new(&self.options.loss, (&outputs, primal.dims()), &batch.targets)?;
-            let columns: Vec<f64> = (start..start + width)
-                .flat_map(|column| {
+            let mut paired = false;
+            let gradients = self.pulled_back(&columns.params, &batch, |primal, outputs| {
+                let factor = Factor::new(&self.options.loss, (outputs, primal.dims()), &batch.targets)?;
+                let columns = (start..start + width).map(|column| {
                     let z = match &mut signs {
                         Some(signs) => signs.next(outputs.len()),
                         None => unit(column, outputs.len()),
                     };
                     factor.as_ref().map_or_else(|| z.clone(), |factor| factor.times(&z))
-                })
-                .collect();
-            let shape: Vec<usize> = [width].iter().chain(primal.dims()).copied().collect();
-            let columns = Tensor::from_vec(columns, shape, primal.device())?.to_dtype(primal.dtype())?;
-            let cotangents = match factor {
-                Some(_) => columns,
-                None => {
-                    let along = Dual::new(Some(primal.clone()), Some(columns.clone()));
-                    let (_, curved) = self.loss_curvature(&along, &batch)?;
-                    let zeros = || columns.zeros_like();
-                    Tensor::cat(&[&columns, &curved.tangents().cloned().map_or_else(zeros, Ok)?], 0)?
+                });
+                let columns = stacked(columns, primal)?;
+                if factor.is_some() {
+                    return Ok(columns);
                 }
-            };
-            let paired = cotangents.dims()[0] > width;
-            let gradients = tape.backward(&output, Dual::new(None, Some(cotangents)))?;
-            let pairs = gradients.into_iter().map(|gradient| match gradient.as_ref().and_then(Dual::tangents) {
+                paired = true;
+                let along = Dual::new(Some(primal.clone()), Some(columns.clone()));
+                let (_, curved) = self.loss_curvature(&along, &batch)?;
+                let zeros = || columns.zeros_like();
+                Ok(Tensor::cat(&[&columns, &curved.tangents().cloned().map_or_else(zeros, Ok)?], 0)?)
+            })?;
+            let pairs = gradients.into_iter().map(|gradient| match gradient {
                 None => Ok(None),
                 Some(block) if paired => Ok(Some((block.narrow(0, 0, width)?, block.narrow(0, width, width)?))),
-                Some(block) => Ok(Some((block.clone(), block.clone()))),
+                Some(block) => Ok(Some((block.clone(), block))),
             });
             visit(width, pairs.collect::<candle_core::Result<_>>()?)?;
         }
         Ok(weight)
+    }
+
+    /// `J_nᵀ z` for the cotangents `z`, `[k, 1, …]`, that `cotangents` makes of the outputs of a batch of one row: per
+    /// parameter tensor, `[k, …shape]`, or `None` where nothing flows.
+    pub(super) fn pulled_back(
+        &self,
+        params: &[Dual],
+        batch: &Batch,
+        cotangents: impl FnOnce(&Tensor, &[f64]) -> Result<Tensor>,
+    ) -> Result<Vec<Option<Tensor>>> {
+        let mut tape = Tape::<Dual>::new(Saved::Primals);
+        let output = self.forward(&mut tape, params, batch, self.mode())?.output;
+        let Some(primal) = output.value().primal() else { return Ok(Vec::new()) };
+        let outputs = primal.flatten_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        if outputs.iter().any(|output| !output.is_finite()) {
+            let row = batch.rows.first().copied().unwrap_or(0);
+            return Err(ProgramError::NonFinite { row }.into());
+        }
+        let cotangents = cotangents(primal, &outputs)?;
+        let gradients = tape.backward(&output, Dual::new(None, Some(cotangents)))?;
+        Ok(gradients.into_iter().map(|gradient| gradient.and_then(|dual| dual.tangents().cloned())).collect())
+    }
+
+    /// How many columns one backward pass carries at most, where each takes so many cotangents of the outputs.
+    pub(super) fn columns_at_once(&self, cotangents: usize) -> usize {
+        let each = cotangents * self.options.dtype.size_in_bytes() * (self.dim() + self.cost.activations);
+        (self.options.execution.memory_bytes / 4 / each.max(1)).max(1)
     }
 
     fn columns(&self, what: &'static str, theta: &Tensor, params: &ExactParams) -> Result<Columns> {
@@ -246,12 +264,10 @@ impl Objective<'_> {
         if random && count < 2 {
             return Err(CurvatureError::TooFewColumns { what, got: count, outputs }.into());
         }
-        let each = self.options.dtype.size_in_bytes() * (self.dim() + self.cost.activations);
         // Where no factor is known, each column is two.
         let zeros = vec![0.0; outputs];
         let factor = Factor::new(&self.options.loss, (&zeros, output.dims()?), &first.targets)?;
-        let each = if factor.is_none() { 2 * each } else { each };
-        let at_once = (self.options.execution.memory_bytes / 4 / each.max(1)).clamp(1, count.max(1));
+        let at_once = self.columns_at_once(if factor.is_none() { 2 } else { 1 }).min(count.max(1));
         Ok(Columns { params: tensors, count, at_once, seed: random.then_some(params.seed) })
     }
 }
@@ -296,6 +312,14 @@ impl<R: Rng> Signs<R> {
     fn next(&mut self, len: usize) -> Vec<f64> {
         (0..len).map(|_| if self.0.next_u32() >> 31 == 0 { 1.0 } else { -1.0 }).collect()
     }
+}
+
+/// Columns as cotangents of `outputs` `[1, …]`, `[k, 1, …]`.
+pub(super) fn stacked(columns: impl Iterator<Item = Vec<f64>>, outputs: &Tensor) -> Result<Tensor> {
+    let columns: Vec<f64> = columns.flatten().collect();
+    let count = columns.len() / outputs.elem_count().max(1);
+    let shape: Vec<usize> = [count].iter().chain(outputs.dims()).copied().collect();
+    Ok(Tensor::from_vec(columns, shape, outputs.device())?.to_dtype(outputs.dtype())?)
 }
 
 fn unit(index: usize, len: usize) -> Vec<f64> {

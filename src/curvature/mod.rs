@@ -5,6 +5,7 @@ mod error;
 mod exact;
 mod finite_difference;
 mod operators;
+mod outer_rows;
 mod pass;
 mod var_gradient;
 
@@ -12,4 +13,5 @@ pub use error::CurvatureError;
 pub use exact::{ExactParams, ExactPart, ExactTrace};
 pub use finite_difference::FiniteDifferenceHessian;
 pub use operators::{Curvature, CurvatureOperator};
+pub use outer_rows::OuterRows;
 pub use var_gradient::{GradientError, VarGradient};

@@ -48,11 +48,11 @@ pub enum Curvature {
 
 /// Curvature of an objective at `theta`.
 pub struct CurvatureOperator<'a> {
-    objective: &'a Objective<'a>,
-    params: Vec<Tensor>,
-    curvature: Curvature,
+    pub(super) objective: &'a Objective<'a>,
+    pub(super) params: Vec<Tensor>,
+    pub(super) curvature: Curvature,
     /// `[1, n]`, for the covariance alone.
-    mean_gradient: Option<Tensor>,
+    pub(super) mean_gradient: Option<Tensor>,
 }
 
 impl<'a> CurvatureOperator<'a> {

@@ -116,13 +116,13 @@ impl Objective<'_> {
     }
 
     /// The per-sample loss whose gradients make a Fisher matrix: at the data's targets, or at labels that the model draws.
-    fn fisher_loss(
+    pub(super) fn fisher_loss<V: Value>(
         &self,
-        tape: &mut Tape<Dual>,
-        outcome: &Outcome<Dual>,
+        tape: &mut Tape<V>,
+        outcome: &Outcome<V>,
         batch: &Batch,
         curvature: Curvature,
-    ) -> Result<Var<Dual>> {
+    ) -> Result<Var<V>> {
         match (curvature, &self.options.loss) {
             (Curvature::MonteCarloFisher { seed }, Loss::CrossEntropy(loss)) => {
                 drawn_labels_loss(tape, loss, (&outcome.output, &batch.targets), (&batch.rows, seed))

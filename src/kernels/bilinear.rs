@@ -147,6 +147,17 @@ fn with_second<'a>(terms: &[(&'a Tensor, &'a Tensor)]) -> Vec<(&'a Tensor, Optio
     terms.iter().map(|&(a, b)| (a, Some(b))).collect()
 }
 
+/// `a bᵀ` or `a b` of two matrices. No number of threads changes its sums.
+///
+/// # Errors
+/// Operands that are not such matrices.
+pub fn matrix_product(a: &Tensor, b: &Tensor, transpose_b: bool) -> Result<Tensor> {
+    let ((m, k), (rows, columns)) = (a.dims2()?, b.dims2()?);
+    let n = if transpose_b { rows } else { columns };
+    let product = MatMul { batch: 1, m, k, n, transpose_a: false, transpose_b };
+    Bilinear::MatMul(product).apply(&[(&a.unsqueeze(0)?, &b.unsqueeze(0)?)])?.squeeze(0)
+}
+
 /// `a + b`, equal shapes. On the CPU not by candle, whose elementwise operations wake a thread pool of their own.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.device().is_cpu() { combine(a.dims(), &[(a, None), (b, None)]) } else { a + b }

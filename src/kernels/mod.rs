@@ -28,7 +28,7 @@ pub mod scratch;
 mod simd;
 
 pub use accumulate::{Accumulator, column_dots, row_dots};
-pub use bilinear::{Bilinear, Side, add, affine};
+pub use bilinear::{Bilinear, Side, add, affine, matrix_product};
 pub use channels::{AffineCotangents, AffineOperands, Channels, Parts};
 pub use conv::ConvGeometry;
 pub use element::Element;

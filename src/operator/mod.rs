@@ -4,6 +4,8 @@ mod dense;
 mod error;
 mod wrappers;
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, Tensor};
 
 pub use dense::DenseOperator;
@@ -40,6 +42,23 @@ pub trait LinearOperator {
     fn block_size(&self) -> usize {
         8
     }
+}
+
+/// A matrix `FᵀF + c I` on R^n by the rows of `F`: a sum of their outer products, and a shift.
+pub trait OuterProducts {
+    /// `n`.
+    fn dim(&self) -> usize;
+    /// The dtype of the rows: f32 or f64.
+    fn dtype(&self) -> DType;
+    /// How many there are.
+    fn num_rows(&self) -> usize;
+    /// `c`.
+    fn shift(&self) -> f64;
+    /// Some of the rows, `[range.len(), n]` in host memory. Equal range, equal rows, bit for bit.
+    ///
+    /// # Errors
+    /// A row that cannot be computed, or [`crate::Error::Interrupted`].
+    fn rows(&self, range: Range<usize>, observer: &mut dyn Observer) -> Result<Tensor>;
 }
 
 /// The result of [`LinearOperator::apply`].

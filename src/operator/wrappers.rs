@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::{DType, Device, Tensor};
 
 use super::{LinearOperator, OperatorError, Product, ShardForms};
-use crate::kernels::{Bilinear, MatMul, row_dots};
+use crate::kernels::{matrix_product, row_dots};
 use crate::{Observer, Result};
 
 /// Passes on what a wrapper does not change.
@@ -285,7 +285,7 @@ impl<'a> Deflated<'a> {
         let basis = basis.to_dtype(DType::F64)?.contiguous()?;
         let epsilon = if operator.dtype() == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
         let tolerance = epsilon.sqrt();
-        let gram = product(&basis, &basis, true)?;
+        let gram = matrix_product(&basis, &basis, true)?;
         let off = (gram - Tensor::eye(count, DType::F64, basis.device())?)?;
         let deviation = off.abs()?.max_all()?.to_scalar::<f64>()?;
         // Not `>`: a NaN is no orthonormal vector either.
@@ -300,8 +300,8 @@ impl<'a> Deflated<'a> {
         check(block, self.operator.dim())?;
         let mut projected = block.to_dtype(DType::F64)?.contiguous()?;
         for _ in 0..2 {
-            let coefficients = product(&projected, &self.basis, true)?;
-            projected = (projected - product(&coefficients, &self.basis, false)?)?;
+            let coefficients = matrix_product(&projected, &self.basis, true)?;
+            projected = (projected - matrix_product(&coefficients, &self.basis, false)?)?;
         }
         Ok(projected.to_dtype(block.dtype())?)
     }
@@ -318,14 +318,6 @@ impl LinearOperator for Deflated<'_> {
     fn multiply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
         self.project(&self.operator.multiply(&self.project(block)?, observer)?)
     }
-}
-
-/// `a bᵀ` or `a b` of two matrices, by the kernels whose sums no number of threads changes.
-fn product(a: &Tensor, b: &Tensor, transpose_b: bool) -> Result<Tensor> {
-    let ((m, k), (rows, columns)) = (a.dims2()?, b.dims2()?);
-    let n = if transpose_b { rows } else { columns };
-    let product = MatMul { batch: 1, m, k, n, transpose_a: false, transpose_b };
-    Ok(Bilinear::MatMul(product).apply(&[(&a.unsqueeze(0)?, &b.unsqueeze(0)?)])?.squeeze(0)?)
 }
 
 fn not_orthonormal(deviation: f64, tolerance: f64) -> crate::Error {

@@ -3,8 +3,8 @@
 use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 
-use super::Loss;
-use super::loss::masses;
+use super::loss::{Classes, Given, counted, masses};
+use super::{CrossEntropy, Loss};
 use crate::Result;
 use crate::data::TargetBatch;
 use crate::random::{Purpose, substream};
@@ -59,6 +59,51 @@ impl Factor {
     }
 }
 
+/// The columns of `S = diag(r) − p rᵀ` at every place of one row that counts, one for each of its classes; zero at the other
+/// outputs. So the columns' outer products add up to `∂²ℓ/∂y²` of cross-entropy.
+pub(crate) struct PlaceColumns {
+    places: Vec<PlaceColumn>,
+    classes: usize,
+    outputs: usize,
+}
+
+/// A place: where its classes stand among the outputs, `r`, `p`.
+struct PlaceColumn {
+    outputs: Vec<usize>,
+    roots: Vec<f64>,
+    probabilities: Vec<f64>,
+}
+
+impl PlaceColumns {
+    /// Of the outputs of one row, of shape `[1, …]`.
+    ///
+    /// # Errors
+    /// Targets that do not fit them.
+    pub(crate) fn new(loss: &CrossEntropy, (outputs, shape): (&[f64], &[usize]), target: &TargetBatch) -> Result<Self> {
+        let (classes, counted) = (Classes::find(loss, shape, Given::of(target))?, counted(loss, target));
+        let masses = masses(loss, shape, target)?;
+        let counts = |place: &usize| counted.as_ref().is_none_or(|counted| counted[*place]);
+        let column = |place: usize| {
+            let own: Vec<usize> = classes.of_place(place).collect();
+            let probabilities = softmax(&own.iter().map(|&output| outputs[output]).collect::<Vec<_>>());
+            let roots = probabilities.iter().map(|p| (masses[place] * p).sqrt()).collect();
+            PlaceColumn { outputs: own, roots, probabilities }
+        };
+        let places = (0..masses.len()).filter(counts).map(column).collect();
+        Ok(Self { places, classes: classes.count, outputs: outputs.len() })
+    }
+
+    /// Column number `index`, one number for each output.
+    pub(crate) fn column(&self, index: usize) -> Vec<f64> {
+        let (place, class) = (&self.places[index / self.classes], index % self.classes);
+        let mut column = vec![0.0; self.outputs];
+        for (own, (&output, p)) in place.outputs.iter().zip(&place.probabilities).enumerate() {
+            column[output] = place.roots[class] * (f64::from(u8::from(own == class)) - p);
+        }
+        column
+    }
+}
+
 /// One label per place of `outputs` `[rows · places, C]`, from its softmax; the draws are keyed by `seed` and the row's
 /// position in the data, so that they do not depend on the batch that the row is in.
 pub(super) fn draw_labels(outputs: &Tensor, places: usize, rows: &[usize], seed: u64) -> Result<Vec<u32>> {
@@ -93,7 +138,7 @@ fn softmax(outputs: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::CrossEntropy;
+    use crate::program::counted_outputs;
 
     /// `Σ_c (S e_c)(S e_c)ᵀ`, row-major.
     fn square(loss: &Loss, outputs: &[f64], target: &TargetBatch) -> Vec<f64> {
@@ -136,6 +181,29 @@ mod tests {
             for (index, got) in square(&loss, &outputs, &target).into_iter().enumerate() {
                 // Numbers below 4, three terms each.
                 assert!((got - entry(index / 3, index % 3)).abs() <= 16.0 * f64::EPSILON, "{loss:?} {index}: {got}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_columns_of_places_that_count_square_to_the_loss_hessian() {
+        // Three classes at two places, classes first or last; one label is ignored.
+        let outputs: [f64; 6] = [0.3, -1.2, 2.0, 0.1, 0.7, -0.4];
+        for (shape, place) in [([1, 3, 2], [0, 2, 4]), ([1, 2, 3], [0, 1, 2])] {
+            let loss = CrossEntropy { weight: Some(vec![0.5, 4.0, 1.0]), ignore_index: 7, ..CrossEntropy::default() };
+            let target = TargetBatch::Tokens { labels: vec![1, 7], sample_shape: vec![2] };
+            assert_eq!(counted_outputs(&Loss::CrossEntropy(loss.clone()), 6, 1, &target), [3]);
+            let columns = PlaceColumns::new(&loss, (&outputs, &shape), &target).unwrap();
+            let p = softmax(&place.map(|output| outputs[output]));
+            for (i, j) in (0..36).map(|entry| (entry / 6, entry % 6)) {
+                let got: f64 = (0..3).map(|c| columns.column(c)).map(|column| column[i] * column[j]).sum();
+                let at = |output| place.iter().position(|own| *own == output);
+                let expected = match (at(i), at(j)) {
+                    (Some(a), Some(b)) => 4.0 * (if a == b { p[a] } else { 0.0 } - p[a] * p[b]),
+                    _ => 0.0,
+                };
+                // Numbers below 4, three terms each.
+                assert!((got - expected).abs() <= 16.0 * f64::EPSILON, "{shape:?} ({i}, {j}): {got} {expected}");
             }
         }
     }

@@ -5,7 +5,8 @@ use candle_core::{DType, Tensor};
 use super::data_error::{join, std_errors_or_nan};
 use super::trace::finite_forms;
 use super::vectors::{norms, scale_rows, select_rows};
-use super::{EigenReport, End};
+use super::{EigenReport, EigenpairsReport, End, Quadrature, RuleSource, SlqReport, Stop};
+use super::{SurveyOutcome, SurveyReport, TraceReport};
 use crate::observer::Observer;
 use crate::operator::{LinearOperator, ShardForms};
 use crate::{Error, Result};
@@ -102,6 +103,48 @@ impl Accepted {
         };
         let split = bottom.min(self.values.len());
         Ok((report(End::Top, split..self.values.len())?, report(End::Bottom, 0..split)?))
+    }
+}
+
+/// A spectrum that is known.
+pub(super) struct Whole {
+    pub(super) source: RuleSource,
+    /// All eigenvalues.
+    pub(super) rule: Quadrature,
+    pub(super) trace: TraceReport,
+    pub(super) dim: usize,
+}
+
+impl Whole {
+    /// In the form of a survey, with the pairs at its ends.
+    pub(super) fn survey(
+        self,
+        accepted: &Accepted,
+        operator: &dyn LinearOperator,
+        (method, bottom, tolerance): (&'static str, usize, f64),
+    ) -> Result<SurveyReport> {
+        let (top, bottom) = accepted.reports(method, operator, bottom, tolerance)?;
+        let outcome = SurveyOutcome {
+            stop: if accepted.interrupted { Stop::Interrupted } else { Stop::Converged },
+            density_converged: true,
+            basis_rows: 0,
+            memory_bound: false,
+            num_restarts: 0,
+            num_matvecs: top.num_matvecs,
+        };
+        let Self { source, rule, trace, dim } = self;
+        let slq = SlqReport {
+            probes: vec![rule],
+            shorter: Vec::new(),
+            known: [0, 0],
+            dim,
+            num_steps: dim,
+            num_matvecs: trace.num_matvecs,
+            trace,
+            source,
+            interrupted: false,
+        };
+        Ok(SurveyReport { pairs: EigenpairsReport { top, bottom }, slq, outcome })
     }
 }
 

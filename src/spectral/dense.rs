@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use nalgebra::DVector;
 use rand::Rng;
 
-use super::closing::Accepted;
+use super::closing::{Accepted, Whole};
 use super::data_error::{join, mean_data_std_error};
 use super::eigenpairs::check_counts;
 use super::guard::guard;
@@ -12,9 +12,7 @@ use super::householder::Reduced;
 use super::krylov_schur::asymmetry_allowed;
 use super::state::{Store, SurveyState, damaged};
 use super::vectors::{epsilon, row_dots};
-use super::{
-    EigenpairsReport, Quadrature, RuleSource, SlqReport, SpectralError, Stop, SurveyOutcome, SurveyReport, TraceReport,
-};
+use super::{Quadrature, RuleSource, SpectralError, SurveyReport, TraceReport};
 use crate::observer::{Observer, Step};
 use crate::operator::{LinearOperator, ShardForms};
 use crate::{Error, Result};
@@ -89,15 +87,6 @@ pub fn dense(
     let residuals = vec![rounding; ends.len()];
     let mut accepted = Accepted::new(vectors, ends, residuals, num_matvecs)?;
     accepted.measure(METHOD, operator, observer)?;
-    let (top, bottom) = accepted.reports(METHOD, operator, params.bottom, params.eigen_tolerance)?;
-    let outcome = SurveyOutcome {
-        stop: if accepted.interrupted { Stop::Interrupted } else { Stop::Converged },
-        density_converged: true,
-        basis_rows: 0,
-        memory_bound: false,
-        num_restarts: 0,
-        num_matvecs: top.num_matvecs,
-    };
     let whole = shards.as_ref().map(|shards| shards.sums(&[(0..dim).collect()]));
     let trace = TraceReport {
         trace: diagonal.iter().sum(),
@@ -107,18 +96,8 @@ pub fn dense(
         num_matvecs,
     };
     let rule = Quadrature { weights: vec![1.0 / dim as f64; dim], nodes: values, exact: true };
-    let slq = SlqReport {
-        probes: vec![rule],
-        shorter: Vec::new(),
-        known: [0, dim],
-        dim,
-        num_steps: dim,
-        num_matvecs,
-        trace,
-        source: RuleSource::Dense,
-        interrupted: false,
-    };
-    let survey = SurveyReport { pairs: EigenpairsReport { top, bottom }, slq, outcome };
+    let whole = Whole { source: RuleSource::Dense, rule, trace, dim };
+    let survey = whole.survey(&accepted, operator, (METHOD, params.bottom, params.eigen_tolerance))?;
     Ok(DenseReport { survey, diagonal, shard_diagonals: shards })
 }
 
@@ -232,7 +211,7 @@ fn symmetrise(entries: &mut [f64], dim: usize, tolerance: f64) -> Result<()> {
 }
 
 /// Vectors as rows, in the operator's dtype and on its device.
-fn rows_of(vectors: Vec<DVector<f64>>, operator: &dyn LinearOperator) -> Result<Tensor> {
+pub(super) fn rows_of(vectors: Vec<DVector<f64>>, operator: &dyn LinearOperator) -> Result<Tensor> {
     let shape = (vectors.len(), operator.dim());
     let entries: Vec<f64> = vectors.iter().flat_map(|vector| vector.iter().copied()).collect();
     let rows = Tensor::from_vec(entries, shape, &Device::Cpu)?;
@@ -244,8 +223,8 @@ mod tests {
     use super::*;
     use crate::operator::DenseOperator;
     use crate::random::{Purpose, stream};
-    use crate::spectral::testing::{Breaking, Failing, assert_pairs, clustered_spectrum, with_spectrum};
-    use crate::spectral::{SpectralMeasure, SurveyParams, survey};
+    use crate::spectral::testing::{Breaking, Failing, Kept, assert_pairs, clustered_spectrum, with_spectrum};
+    use crate::spectral::{SpectralMeasure, Stop, SurveyParams, survey};
     use nalgebra::DMatrix;
 
     const PARAMS: DenseParams = DenseParams { top: 4, bottom: 3, eigen_tolerance: 1e-4 };
@@ -330,22 +309,6 @@ mod tests {
         let mut skew = DMatrix::identity(20, 20);
         skew[(3, 5)] = 0.5;
         assert!(fail(&DenseOperator::new(skew, DType::F64), 2).starts_with("dense: the operator is not symmetric"));
-    }
-
-    /// Keeps the state at the end of a run.
-    #[derive(Default)]
-    struct Kept(Option<SurveyState>);
-
-    impl Store for Kept {
-        fn load(&mut self) -> Result<Option<SurveyState>> {
-            Ok(self.0.clone())
-        }
-        fn wants(&mut self, _bytes: usize, last: bool) -> bool {
-            last
-        }
-        fn save(&mut self, state: &SurveyState) {
-            self.0 = Some(state.clone());
-        }
     }
 
     #[test]

@@ -55,14 +55,21 @@ impl Reduced {
 
     /// `Q x`
     pub(super) fn turn(&self, mut x: DVector<f64>) -> DVector<f64> {
-        let dim = x.len();
-        for k in (0..dim.saturating_sub(1)).rev() {
-            let (reflection, rest) =
-                (&self.reflections[k * dim + k + 1..(k + 1) * dim], &mut x.as_mut_slice()[k + 1..]);
-            let along: f64 = reflection.iter().zip(&*rest).map(|(u, entry)| u * entry).sum();
-            rest.iter_mut().zip(reflection).for_each(|(entry, u)| *entry -= 2.0 * along * u);
-        }
+        (0..x.len().saturating_sub(1)).rev().for_each(|k| self.mirror(k, &mut x));
         x
+    }
+
+    /// `Qᵀ x`
+    pub(super) fn turn_back(&self, mut x: DVector<f64>) -> DVector<f64> {
+        (0..x.len().saturating_sub(1)).for_each(|k| self.mirror(k, &mut x));
+        x
+    }
+
+    fn mirror(&self, k: usize, x: &mut DVector<f64>) {
+        let dim = x.len();
+        let (reflection, rest) = (&self.reflections[k * dim + k + 1..(k + 1) * dim], &mut x.as_mut_slice()[k + 1..]);
+        let along: f64 = reflection.iter().zip(&*rest).map(|(u, entry)| u * entry).sum();
+        rest.iter_mut().zip(reflection).for_each(|(entry, u)| *entry -= 2.0 * along * u);
     }
 }
 
@@ -102,6 +109,8 @@ mod tests {
             let vector = reduced.turn(x);
             assert!((vector.norm() - 1.0).abs() <= 16.0 * dim as f64 * f64::EPSILON);
             assert!((matrix * &vector - &vector * *value).norm() <= rounding, "{dim}: {value}");
+            let back = reduced.turn_back(vector.clone());
+            assert!((reduced.turn(back) - vector).norm() <= 16.0 * dim as f64 * f64::EPSILON);
         }
     }
 

@@ -12,6 +12,8 @@ pub enum RuleSource {
     ThreeTerm,
     /// The matrix: one rule, whose nodes are all its eigenvalues.
     Dense,
+    /// The Gram matrix of the rows that the matrix is made of: the same, with one node for all zeros that need no row.
+    Gram,
 }
 
 impl RuleSource {
@@ -21,12 +23,13 @@ impl RuleSource {
             Self::Lanczos => "slq",
             Self::ThreeTerm => "slq_three_term",
             Self::Dense => "dense",
+            Self::Gram => "gram",
         }
     }
 
     /// Whether the one rule is the spectrum itself: nothing was drawn, and nothing is left open.
     pub fn is_spectrum(self) -> bool {
-        self == Self::Dense
+        matches!(self, Self::Dense | Self::Gram)
     }
 }
 
@@ -37,8 +40,8 @@ pub struct SlqReport {
     pub probes: Vec<Quadrature>,
     /// The rules of three quarters of the steps, which tell how much the steps still matter: see [`SlqReport::change`].
     pub shorter: Vec<Quadrature>,
-    /// How many of the lowest and of the highest nodes are eigenvalues that are known: the same in all rules, each with the
-    /// weight `1/n`.
+    /// How many of the lowest and of the highest nodes of a survey are eigenvalues that are known: the same in all rules, each
+    /// with the weight `1/n`.
     pub known: [usize; 2],
     /// Dimension of the operator.
     pub dim: usize,

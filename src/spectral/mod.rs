@@ -11,6 +11,7 @@ mod distribution;
 mod eigenpairs;
 mod functions;
 mod gauss;
+mod gram;
 mod guard;
 mod householder;
 mod hutchpp;
@@ -47,6 +48,7 @@ pub use diagonal::{DiagonalReport, hutchinson_diagonal};
 pub use distribution::{DistributionReport, distribution};
 pub use eigenpairs::{EigenParams, EigenpairsReport, eigenpairs};
 pub use functions::{Estimate, SpectralMeasure, trace_of};
+pub use gram::{GramParams, GramReport, RowBlocks, gram};
 pub use hutchpp::hutchpp;
 pub use measure::{Quadrature, RuleSource, SlqReport};
 pub use power::{PowerParams, power};
@@ -119,6 +121,14 @@ pub enum SpectralError {
         /// Products needed.
         needed: usize,
     },
+    /// A Gram matrix that the memory does not hold.
+    #[error("gram: {} MiB do not hold a Gram matrix of {rows} rows twice, or not two of these rows beside it", memory_bytes >> 20)]
+    NoRoom {
+        /// Its rows.
+        rows: usize,
+        /// What there is to plan with.
+        memory_bytes: usize,
+    },
     /// Vectors that came with another number of values or forms.
     #[error("{method}: {values} values or forms for {vectors} vectors")]
     Unpaired {
@@ -161,6 +171,9 @@ impl SpectralError {
             }
             Self::DamagedState { .. } => "start again without --resume".into(),
             Self::BudgetTooSmall { needed, .. } => format!("allow {needed} products or more"),
+            Self::NoRoom { .. } => {
+                "allow more memory, take fewer data rows, or let a survey estimate the spectrum".into()
+            }
             Self::Unpaired { .. } => "give one value and one form of each shard per vector".into(),
             Self::TooFewMatvecs { least, .. } => format!("set num_matvecs to {least} or more"),
             Self::TooFewProbes { .. } => "ask for 2 probes or more".into(),
@@ -196,7 +209,7 @@ pub struct EigenReport {
     pub std_err_data: Vec<f64>,
     /// `yᵀA_s y` of each shard and vector, where the operator has shards.
     pub shard_forms: Option<ShardForms>,
-    /// `lanczos`, `power` or `dense`.
+    /// `lanczos`, `power`, `dense` or `gram`.
     pub method: &'static str,
     /// Products with the operator, shared by both ends of one run.
     pub num_matvecs: usize,

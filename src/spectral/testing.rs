@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use nalgebra::{DMatrix, DVector};
 use rand_distr::{Distribution, StandardNormal};
 
-use super::{EigenpairsReport, End};
+use super::{EigenpairsReport, End, Store, SurveyState};
 use crate::observer::{Observer, Step};
 use crate::operator::DenseOperator;
 use crate::operator::{LinearOperator, Product};
@@ -46,6 +46,22 @@ impl Observer for Breaking {
     fn on_step(&mut self, _step: &Step) -> ControlFlow<()> {
         self.left = self.left.saturating_sub(1);
         if self.left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// Keeps the state at the end of a run.
+#[derive(Default)]
+pub(crate) struct Kept(pub(crate) Option<SurveyState>);
+
+impl Store for Kept {
+    fn load(&mut self) -> Result<Option<SurveyState>> {
+        Ok(self.0.clone())
+    }
+    fn wants(&mut self, _bytes: usize, last: bool) -> bool {
+        last
+    }
+    fn save(&mut self, state: &SurveyState) {
+        self.0 = Some(state.clone());
     }
 }
 

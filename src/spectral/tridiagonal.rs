@@ -84,7 +84,7 @@ impl Tridiagonal {
     }
 
     /// A multiple of `(T − shift·I)⁻¹ b`, by elimination with row exchanges; pivots are kept away from zero.
-    fn solve(&self, shift: f64, mut b: Vec<f64>) -> Vec<f64> {
+    pub(super) fn solve(&self, shift: f64, mut b: Vec<f64>) -> Vec<f64> {
         let dim = b.len();
         let least = (f64::EPSILON * self.norm).max(f64::MIN_POSITIVE / f64::EPSILON);
         let off = |i: usize| self.beside.get(i).copied().unwrap_or(0.0);

@@ -6,6 +6,7 @@ mod curvatures;
 mod dense;
 mod estimate;
 mod experiments;
+mod gram;
 mod hostile;
 mod inputs;
 mod interrupts;

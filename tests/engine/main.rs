@@ -7,6 +7,7 @@ mod exact;
 mod fixed;
 mod layers;
 mod loops;
+mod outer;
 mod peer;
 mod plans;
 mod primitives;

@@ -76,6 +76,12 @@ impl Classes {
         })
     }
 
+    /// Where the classes of a place stand among the outputs of a row.
+    pub(in crate::program) fn of_place(&self, place: usize) -> impl Iterator<Item = usize> + use<> {
+        let &Self { count, places, first } = self;
+        (0..count).map(move |class| if first { class * places + place } else { place * count + class })
+    }
+
     /// The sum over each row's places, `[N, 1]`, of a number for each place, `[N · places, 1]`.
     pub(super) fn sum<V: Value>(&self, tape: &mut Tape<V>, each: &Var<V>) -> Result<Var<V>> {
         let from = each.dims()?.to_vec();

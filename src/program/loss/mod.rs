@@ -16,7 +16,7 @@ use crate::data::{Dataset, TargetBatch, Targets};
 
 pub(super) use classes::Classes;
 pub(crate) use softmax::drawn_labels_loss;
-pub(super) use softmax::masses;
+pub(super) use softmax::{counted, masses};
 
 /// The loss of one row; the objective is its mean, as with PyTorch's `reduction="mean"`: `Σ s_n / Σ w_n` with the sums `s_n`
 /// that [`per_sample_loss`] gives and the weights `w_n` of [`row_weights`].
@@ -241,6 +241,15 @@ pub fn row_weights(loss: &Loss, count: usize, target: &TargetBatch) -> Vec<f64> 
         Loss::CrossEntropy(cross_entropy) => softmax::row_weights(cross_entropy, count, target),
         _ => vec![1.0; count],
     }
+}
+
+/// How many of the `outputs` of each of `count` rows its loss counts: under cross-entropy those at places that count.
+pub(crate) fn counted_outputs(loss: &Loss, outputs: usize, count: usize, target: &TargetBatch) -> Vec<usize> {
+    let Loss::CrossEntropy(cross_entropy) = loss else { return vec![outputs; count] };
+    let Some(counted) = softmax::counted(cross_entropy, target) else { return vec![outputs; count] };
+    let places = (counted.len() / count.max(1)).max(1);
+    let of_row = |row: &[bool]| row.iter().filter(|counts| **counts).count() * (outputs / places);
+    counted.chunks(places).map(of_row).collect()
 }
 
 /// The error of targets that do not fit the outputs.

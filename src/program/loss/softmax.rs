@@ -127,6 +127,14 @@ pub(crate) fn drawn_labels_loss<V: Value>(
     classes.sum(tape, &each)
 }
 
+/// The places of a batch that count, as [`row_weights`] and the Hessian see them; of probabilities all, `None`.
+pub(in crate::program) fn counted(loss: &CrossEntropy, target: &TargetBatch) -> Option<Vec<bool>> {
+    let labels = labels(target)?;
+    let counts =
+        |&label: &i64| label != loss.ignore_index && (loss.label_smoothing > 0.0 || label_weight(loss, label) > 0.0);
+    Some(labels.iter().map(counts).collect())
+}
+
 /// The weights of rows in the mean: of labels, what those that count weigh; of probabilities, the places.
 pub(super) fn row_weights(loss: &CrossEntropy, count: usize, target: &TargetBatch) -> Vec<f64> {
     let Some(labels) = labels(target) else {
