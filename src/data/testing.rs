@@ -26,6 +26,11 @@ pub(crate) fn damaged(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     cut.chain(flipped)
 }
 
+/// A file that `tools/make_image_fixtures.py` made with Pillow and torchvision.
+pub(super) fn image_fixture(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images").join(name)).unwrap()
+}
+
 /// A folder of real data beside the repository; says so and gives `None` where it is absent.
 #[expect(clippy::print_stderr, reason = "a test that did not run must say so")]
 pub(crate) fn shared_data(name: &str) -> Option<PathBuf> {

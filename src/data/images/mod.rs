@@ -1,6 +1,7 @@
 //! Folders of image files, one folder per class, read and decoded when a batch is made.
 
 mod error;
+mod jpeg;
 mod picture;
 mod resize;
 mod share;

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
+use super::jpeg::JpegDecoder;
 use super::share::Share;
 
 /// `[channels, height, width]` bytes, row-major.
@@ -38,9 +39,6 @@ pub(super) fn decode(file: &[u8], memory_bytes: usize) -> Result<Picture, String
         return Err("the file is empty".into());
     }
     let format = format(file).ok_or_else(|| format!("it is no {KINDS} file"))?;
-    if format == ImageFormat::Jpeg && !is_whole(file) {
-        return Err("the JPEG file is cut short".into());
-    }
     contained(|| {
         let decoder = decoder(file, format, memory_bytes)?;
         let (width, height) = decoder.dimensions();
@@ -60,12 +58,15 @@ pub(in crate::data) fn decoder(
     file: &[u8],
     format: ImageFormat,
     memory_bytes: usize,
-) -> Result<impl ImageDecoder + '_, String> {
+) -> Result<Box<dyn ImageDecoder + '_>, String> {
+    if format == ImageFormat::Jpeg {
+        return Ok(Box::new(JpegDecoder::new(file, memory_bytes)?));
+    }
     let mut reader = ImageReader::with_format(Cursor::new(file), format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(memory_bytes as u64);
     reader.limits(limits);
-    reader.into_decoder().map_err(|error| error.to_string())
+    Ok(Box::new(reader.into_decoder().map_err(|error| error.to_string())?))
 }
 
 /// Calls `decode`; a panic of a decoder becomes an error.
@@ -86,23 +87,6 @@ fn planes(image: &RgbImage) -> Result<Picture, String> {
         (*red, *green, *blue) = (r, g, b);
     }
     Ok(Picture { channels: 3, height, width, bytes })
-}
-
-/// Whether a JPEG file reaches its end-of-image marker. The decoder fills what is missing with grey and says nothing.
-fn is_whole(file: &[u8]) -> bool {
-    let mut place = 2;
-    loop {
-        match file.get(place..).unwrap_or_default() {
-            [0xff, 0xd9, ..] => return true,
-            // Stuffed bytes and restart markers within a scan; markers without content.
-            [0xff, 0x00 | 0x01 | 0xd0..=0xd8, ..] => place += 2,
-            [0xff, 0xff, ..] => place += 1,
-            // A segment says its length, so that the thumbnail within one is passed over.
-            [0xff, _, high, low, ..] => place += 2 + usize::from(u16::from_be_bytes([*high, *low])),
-            [0xff, ..] | [] => return false,
-            [_, ..] => place += 1,
-        }
-    }
 }
 
 impl Picture {
