@@ -120,7 +120,8 @@ fn label([quantity, operator, scope]: &[&str; 3]) -> String {
     shorten(&words.join(" "), 36)
 }
 
-fn cell(row: &SummaryRow) -> String {
+/// `value ± error`, where the error holds both sources; a star where it has not converged.
+pub(super) fn cell(row: &SummaryRow) -> String {
     let known = [row.std_err_numeric, row.std_err_data].into_iter().filter(|error| error.is_finite());
     let total = known.map(|error| error * error).reduce(|a, b| a + b).map_or(f64::NAN, f64::sqrt);
     let star = if row.converged { " " } else { "*" };
