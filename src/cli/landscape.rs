@@ -19,6 +19,7 @@ use super::train::complete_already;
 use crate::checkpoint::{read_state, sha256_hex, write_state};
 use crate::landscape::{Grid, LandscapeReport, Mark, PointStore, Statistics, Surface, survey};
 use crate::objective::{Evaluation, Objective};
+use crate::report::page::landscape_page;
 use crate::report::{save_landscape, terminal, write_run_json};
 use crate::{Error, Result, path_text};
 
@@ -58,8 +59,11 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
         ui.say("interrupted: the same command with --resume goes on");
     }
     outcome?;
-    let written = save_landscape(&report, output.path())?;
+    let mut written = save_landscape(&report, output.path())?;
     remove_outdated(output.path(), (&[], &["line", "contour", "surface"]), &written);
+    let page = landscape_page(&report, &output.path().join("figures"), &provenance.command());
+    written.push(output.path().join("report.html"));
+    page.write(&output.path().join("report.html"))?;
     let mut run = provenance.json();
     run["complete"] = json!(true);
     run["threads"] = json!(session.options.execution.threads);

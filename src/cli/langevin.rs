@@ -14,6 +14,7 @@ use crate::Result;
 use crate::langevin::{Dynamics, LangevinReport, Potential, StudyKind, StudyOptions};
 use crate::objective::Execution;
 use crate::report::figures::write_langevin as write_figures;
+use crate::report::page::langevin_page;
 use crate::report::tables::write_langevin as write_tables;
 use crate::report::{ReportError, terminal, write_run_json};
 
@@ -172,6 +173,8 @@ pub(super) fn run(args: &LangevinArgs, arguments: &[OsString], ui: &mut Ui) -> R
     let drawn = write_figures(&report, &figures)?;
     remove_outdated(output.path(), (&[], &["rate", "coupling", "mass", "laws"]), &drawn);
     written.extend(drawn);
+    written.push(output.path().join("report.html"));
+    langevin_page(&report, &name, &figures, &provenance.command()).write(&output.path().join("report.html"))?;
     let mut run = provenance.json();
     run["complete"] = json!(true);
     run["threads"] = json!(options.threads);

@@ -19,6 +19,7 @@ use crate::data::{DataSpec, LabelNoise, Source, Split, Subset};
 use crate::formats::family;
 use crate::objective::{Execution, ObjectiveOptions};
 use crate::report::figures::{write_comparison, write_training_curves};
+use crate::report::page::{Card, Figure, Page, Part, Section, runs_table};
 use crate::report::{terminal, write_run_json};
 use crate::train::{TrainConfig, TrainOutcome, TrainStop, Training, train};
 use crate::{Error, Result};
@@ -103,12 +104,14 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
     let curves: Vec<_> = outcomes.iter().map(TrainOutcome::curve).collect();
     let words = format!("{MODEL} on glyphs, {:.0} % wrong labels", 100.0 * NOISE);
     written.extend(write_training_curves(&curves, &words, &figures)?);
+    written.push(whole.path().join("report.html"));
+    page((&runs, &statement), &figures, &provenance.command()).write(&whole.path().join("report.html"))?;
     let mut run = provenance.json();
     run["complete"] = json!(true);
     write_run_json(whole.path(), &run, &written)?;
     ui.print_lines(&terminal::comparison_table(&runs));
     ui.print(&statement);
-    ui.say(&format!("wrote {} (tables, figures/*.svg|png|pdf, run.json)", args.out.display()));
+    ui.say(&format!("wrote {} (report.html, tables, figures/*.svg|png|pdf, run.json)", args.out.display()));
     Ok(0)
 }
 
@@ -153,4 +156,38 @@ const HEADLINES: [&str; 8] =
 fn test_rows(outcome: &TrainOutcome) -> Vec<SummaryRow> {
     let Some(last) = outcome.epochs.last() else { return Vec::new() };
     vec![SummaryRow::exact("test_loss", last.test.loss), SummaryRow::exact("test_accuracy", last.test.accuracy)]
+}
+
+/// Everything on a page, and the pages of the three networks.
+fn page((runs, statement): (&[(String, Vec<SummaryRow>)], &str), figures: &Path, command: &str) -> Page {
+    let compared = "Numbers of the three networks; whiskers: one standard error from the choice of the rows. One seed of each \
+                    method says little about the method: flatness run takes several.";
+    let links = runs.iter().map(|(name, _)| (format!("Everything about {name}"), format!("{name}/report.html")));
+    let sections = [
+        Section::new(
+            "Three optimisers",
+            [
+                Figure::one(figures, "comparison", "Comparison", compared),
+                Figure::one(figures, "training", "Training", "Loss and accuracy over the epochs."),
+                Some(Part::Links(links.collect())),
+            ],
+        ),
+        Section::new("Numbers", [runs_table(runs)]),
+    ];
+    let card = |(name, rows): &(String, Vec<SummaryRow>)| {
+        let row = rows.iter().find(|row| row.quantity == "lambda_max")?;
+        Card::of(format!("λ₁, {name}"), row)
+    };
+    Page {
+        title: "quickstart".into(),
+        subtitle: statement.into(),
+        cards: runs.iter().filter_map(card).collect(),
+        sections: sections.into_iter().flatten().collect(),
+        provenance: vec![
+            ("version".into(), env!("CARGO_PKG_VERSION").into()),
+            ("model".into(), MODEL.into()),
+            ("data".into(), format!("{TRAIN_ROWS} glyphs, {:.0} % wrong labels", 100.0 * NOISE)),
+        ],
+        command: command.into(),
+    }
 }

@@ -11,12 +11,12 @@ use super::analyze::{Provenance, checkpoint_name};
 use super::args::{DtypeArg, argument};
 use super::output::{Existing, claim, remove_outdated};
 use super::session::SessionArgs;
-use crate::analysis::SummaryRow;
 use crate::objective::Objective;
 use crate::report::figures::write_sharpness as write_figures;
+use crate::report::page::sharpness_page;
 use crate::report::tables::write_sharpness as write_tables;
 use crate::report::{ReportError, terminal, write_run_json};
-use crate::sharpness::{SharpnessOptions, SharpnessReport, survey};
+use crate::sharpness::{SharpnessOptions, SharpnessRow, survey};
 use crate::{Result, path_text};
 
 /// Arguments of `sharpness`.
@@ -127,27 +127,20 @@ pub(super) fn run(args: &SharpnessArgs, arguments: &[OsString], ui: &mut Ui) -> 
     let drawn = write_figures(&report.rows, &session.statement(), &figures)?;
     remove_outdated(output.path(), (&[], &["sharpness_ratio"]), &drawn);
     written.extend(drawn);
+    let (words, command) = (session.statement(), provenance.command());
+    let page = sharpness_page(&report, (&name, &words), &figures, (&configuration, &command));
+    written.push(output.path().join("report.html"));
+    page.write(&output.path().join("report.html"))?;
     let mut run = provenance.json();
     run["complete"] = json!(true);
     run["threads"] = json!(session.options.execution.threads);
     run["checkpoint"] = json!(path_text::to_text(&session.checkpoint.path));
     run["configuration"] = configuration;
     write_run_json(output.path(), &run, &written)?;
-    ui.print_lines(&terminal::summary_table(&summary(&report)));
+    let summary: Vec<_> = report.rows.iter().map(SharpnessRow::summary).collect();
+    ui.print_lines(&terminal::summary_table(&summary));
     ui.print("± numeric of a worst case is the spread over its ascents; its value is a lower bound");
     ui.print(&session.statement());
     ui.say(&format!("wrote {}", folder.display()));
     Ok(0)
-}
-
-fn summary(report: &SharpnessReport) -> Vec<SummaryRow> {
-    let row = |row: &crate::sharpness::SharpnessRow| SummaryRow {
-        scope: String::new(),
-        std_err_numeric: row.std_err_numeric,
-        std_err_data: row.std_err_data,
-        method: row.method.into(),
-        converged: row.converged,
-        ..SummaryRow::exact(&row.quantity, row.value)
-    };
-    report.rows.iter().map(row).collect()
 }

@@ -139,7 +139,7 @@ pub(super) fn save_run(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path) -
     Ok(written)
 }
 
-/// [`save_run`], and at the end `run.json`, which lists the files beside what was `written` before.
+/// [`save_run`], then the page, and at the end `run.json`, which lists the files beside what was `written` before.
 fn finish(
     outcome: &TrainOutcome,
     spec: &DataSpec,
@@ -147,6 +147,10 @@ fn finish(
     provenance: &Provenance,
 ) -> Result<()> {
     written.extend(save_run(outcome, spec, folder)?);
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let page = outcome.page((&name, &spec.source_name()), &folder.join("figures"), &provenance.command());
+    written.push(folder.join("report.html"));
+    page.write(&folder.join("report.html"))?;
     let mut run = provenance.json();
     run["complete"] = json!(outcome.stop == TrainStop::Finished);
     run["stop"] = match &outcome.stop {

@@ -117,7 +117,8 @@ fn label([quantity, operator, scope]: &[&str; 3]) -> String {
     shorten(&words.join(" "), 36)
 }
 
-fn cell(row: &SummaryRow) -> String {
+/// `value ± error`, where the error holds both sources; words where it has not converged.
+pub(super) fn cell(row: &SummaryRow) -> String {
     if row.is_bound() {
         return headline(row)[0].clone();
     }

@@ -8,6 +8,7 @@ use super::norms::{fisher_rao, relative_flatness};
 use super::pac_bayes::{PacBayesParams, width};
 use super::point::Point;
 use super::worst::{Ball, Worst, WorstParams, worst};
+use crate::analysis::SummaryRow;
 use crate::autodiff::ParamKind;
 use crate::curvature::ExactParams;
 use crate::data::{Dataset, Targets};
@@ -79,6 +80,20 @@ pub struct SharpnessRow {
     pub num_evaluations: usize,
     /// Whether comparisons take it, among the many that differ in the radius alone.
     pub is_headline: bool,
+}
+
+impl SharpnessRow {
+    /// As a headline number, whose name says everything else.
+    pub fn summary(&self) -> SummaryRow {
+        SummaryRow {
+            scope: String::new(),
+            std_err_numeric: self.std_err_numeric,
+            std_err_data: self.std_err_data,
+            method: self.method.into(),
+            converged: self.converged,
+            ..SummaryRow::exact(&self.quantity, self.value)
+        }
+    }
 }
 
 /// All measures, and how they were defined.

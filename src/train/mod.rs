@@ -8,6 +8,7 @@ mod evaluate;
 mod finish;
 mod initialise;
 mod metrics;
+mod page;
 mod part;
 mod running;
 mod save;

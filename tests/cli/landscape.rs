@@ -70,9 +70,9 @@ fn quantity(folder: &Path, name: &str) -> (f64, f64) {
     (numbers(&summary, "value")[place], numbers(&summary, "std_err_data")[place])
 }
 
-/// All files but `run.json`, which holds times.
+/// All files but `run.json` and `report.html`, which hold times and the command.
 fn results(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let kept = files(folder).into_iter().filter(|path| !path.ends_with("run.json"));
+    let kept = files(folder).into_iter().filter(|path| !path.ends_with("run.json") && !path.ends_with("report.html"));
     kept.map(|path| (path.strip_prefix(folder).unwrap().to_owned(), std::fs::read(&path).unwrap())).collect()
 }
 

@@ -16,6 +16,7 @@ mod langevin;
 mod memory;
 #[cfg(unix)]
 mod owners;
+mod pages;
 #[cfg(unix)]
 mod paths;
 mod programs;

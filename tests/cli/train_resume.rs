@@ -23,10 +23,10 @@ fn spawn(line: &str) -> Child {
     command.args(line.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// All files without times.
+/// All files without times and without the command.
 fn results(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let kept =
-        files(folder).into_iter().filter(|path| !path.ends_with("run.json") && !path.ends_with("timings.parquet"));
+    let other = ["run.json", "timings.parquet", "report.html"];
+    let kept = files(folder).into_iter().filter(|path| !other.iter().any(|name| path.ends_with(name)));
     kept.map(|path| (path.strip_prefix(folder).unwrap().to_owned(), std::fs::read(&path).unwrap())).collect()
 }
 

@@ -13,7 +13,7 @@ use crate::experiment::{
 };
 use crate::report::figures::{SweepPanel, write_spectra, write_sweep};
 use crate::report::notebook::{experiment_cells, write_notebook};
-use crate::report::page::{Headline, Page, Section, comparison_sections};
+use crate::report::page::{Card, Figure, Page, Part, Row, Section, Table, comparison_sections, langevin_figures};
 use crate::report::terminal::rounded;
 use crate::report::{ReportError, is_complete};
 
@@ -80,37 +80,32 @@ pub(super) fn write_report(
     )?);
     files.extend(studies(plan, &figures)?);
     let mut sections = comparison.map(|comparison| comparison_sections(comparison, &figures)).unwrap_or_default();
-    let drawn =
-        |title: &str, name: &str, caption: &str| Section::figure(title, &figures, &[(name, title, title)], caption);
-    sections.extend(drawn("Spectra", "spectra", "Number of eigenvalues of the Hessian above λ."));
-    sections.extend(drawn("Over the epochs", "epochs", STATEMENT));
-    for sweep in &sweeps {
-        sections.extend(drawn(&format!("Along {}", words(&sweep.axis)), &along(sweep), STATEMENT));
-    }
-    for (name, title) in STUDIES {
-        sections.extend(drawn(title, name, ""));
-    }
-    sections.push(means(plan, results));
+    let drawn = |name: &str, title: &str, caption: &str| Figure::one(&figures, name, title, caption);
+    let mut parts = vec![
+        drawn("epochs", "Over the epochs", STATEMENT),
+        drawn("spectra", "Spectra", "Number of eigenvalues of the Hessian above λ."),
+    ];
+    parts.extend(sweeps.iter().map(|sweep| drawn(&along(sweep), &format!("Along {}", words(&sweep.axis)), STATEMENT)));
+    parts.extend(langevin_figures(&figures));
+    let shown = [Section::new("Figures", parts), Section::new("Means of every group", [means(plan, results)])];
+    // After the verdict, before what is folded.
+    let place = usize::from(!sections.is_empty());
+    sections.splice(place..place, shown.into_iter().flatten());
     let report = folder.join("report.html");
     page(experiment, plan, results, (comparison, sections)).write(&report)?;
     files.push(report);
     Ok(())
 }
 
-/// Figures that `flatness langevin` leaves, and what they show.
-const STUDIES: [(&str, &str); 4] = [
-    ("laws", "Laws and samples"),
-    ("rate", "Error against the step size"),
-    ("coupling", "The law against β"),
-    ("mass", "Mass on the flat side"),
-];
+/// Figures that `flatness langevin` leaves.
+const STUDIES: [&str; 4] = ["laws", "rate", "coupling", "mass"];
 
 /// Copies the figures of the first complete study; returns their new paths.
 fn studies(plan: &Plan, figures: &Path) -> Result<Vec<PathBuf>> {
     let mut copies = Vec::new();
     let steps = plan.cells.iter().filter_map(|cell| plan.step(cell, StepKind::Langevin));
     let Some(step) = steps.into_iter().find(|step| is_complete(&step.folder)) else { return Ok(copies) };
-    for (name, _) in STUDIES {
+    for name in STUDIES {
         for ending in ["svg", "png", "pdf"] {
             let from = step.folder.join("figures").join(format!("{name}.{ending}"));
             if from.exists() {
@@ -128,19 +123,17 @@ fn page(
     (comparison, sections): (Option<&Comparison>, Vec<Section>),
 ) -> Page {
     let finished = results.iter().filter(|result| result.state.name() == "finished").count();
-    let count =
-        |label: &str, value: String| Headline { label: label.into(), value, error: String::new(), converged: true };
     let profile = experiment.profile.as_ref().map_or(String::new(), |profile| format!(" --profile {profile}"));
     let file = experiment.path.file_name().unwrap_or_default().to_string_lossy();
-    let mut headlines = vec![
-        count("cells finished", format!("{finished} of {}", plan.cells.len())),
-        count("seeds", experiment.seeds.len().to_string()),
+    let mut cards = vec![
+        Card::new("cells finished", format!("{finished} of {}", plan.cells.len())),
+        Card::new("seeds", experiment.seeds.len().to_string()),
     ];
-    headlines.extend(best(plan, results));
+    cards.extend(best(plan, results));
     Page {
         title: experiment.folder_name(),
         subtitle: comparison.map_or(String::new(), |comparison| format!("Curvature of {}", statement(comparison))),
-        headlines,
+        cards,
         sections,
         provenance: vec![
             ("experiment".into(), file.clone().into_owned()),
@@ -151,7 +144,7 @@ fn page(
 }
 
 /// The group with the highest mean test accuracy.
-fn best(plan: &Plan, results: &[CellResult]) -> Option<Headline> {
+fn best(plan: &Plan, results: &[CellResult]) -> Option<Card> {
     let groups = crate::experiment::group_summaries(plan, results);
     let accuracies = groups
         .iter()
@@ -159,11 +152,11 @@ fn best(plan: &Plan, results: &[CellResult]) -> Option<Headline> {
     let (label, row) = accuracies.max_by(|a, b| a.1.value.total_cmp(&b.1.value))?;
     let (value, spread) = rounded(row.value, row.std_err_numeric);
     let error = spread.map_or(label.clone(), |spread| format!("± {spread} (seeds), {label}"));
-    Some(Headline { label: "best test accuracy".into(), value, error, converged: true })
+    Some(Card { label: "best test accuracy".into(), value, error })
 }
 
 /// Means of every group.
-fn means(plan: &Plan, results: &[CellResult]) -> Section {
+fn means(plan: &Plan, results: &[CellResult]) -> Option<Part> {
     let groups = crate::experiment::group_summaries(plan, results);
     let mut quantities: Vec<&str> = Vec::new();
     for row in groups.iter().flat_map(|(_, rows)| rows) {
@@ -177,15 +170,13 @@ fn means(plan: &Plan, results: &[CellResult]) -> Section {
             let (value, spread) = rounded(row.value, row.std_err_numeric);
             format!("{value}{}", spread.map_or(String::new(), |spread| format!(" ± {spread}")))
         };
-        std::iter::once(label.clone()).chain(quantities.iter().map(cell)).collect()
+        Row::new(std::iter::once(label.clone()).chain(quantities.iter().map(cell)))
     };
-    let columns = std::iter::once(("group".to_owned(), false));
-    Section::Table {
-        title: "Means of every group".into(),
-        columns: columns.chain(quantities.iter().map(|name| (words(name), true))).collect(),
-        rows: groups.iter().map(row).collect(),
-        caption: "Over the finished seeds, n of them; ± is their standard deviation.".into(),
-    }
+    let names: Vec<String> = quantities.iter().map(|name| words(name)).collect();
+    let columns: Vec<(&str, bool)> =
+        std::iter::once(("group", false)).chain(names.iter().map(|name| (name.as_str(), true))).collect();
+    let caption = "Over the finished seeds, n of them; ± is their standard deviation.";
+    Table::new(&columns, groups.iter().map(row).collect(), caption).part()
 }
 
 fn create(folder: &Path) -> Result<(), ReportError> {

@@ -11,6 +11,7 @@ use plotters::style::{
     Color, FontDesc, FontFamily, FontStyle, FontTransform, RGBColor, ShapeStyle, TextStyle, register_font,
 };
 
+use super::hints::Hints;
 use super::palette::INK;
 use crate::visible::visible;
 
@@ -105,6 +106,8 @@ pub enum Align {
 pub struct Canvas<'a> {
     area: DrawingArea<SVGBackend<'a>, Shift>,
     failure: Option<Box<dyn Error + Send + Sync>>,
+    /// Values to be seen where one points.
+    pub hints: Hints,
 }
 
 fn know_the_font() {
@@ -115,30 +118,30 @@ fn know_the_font() {
     });
 }
 
-/// Draws on a sheet of `width × height` points and returns its SVG, with text as text.
+/// Draws on a sheet of `width × height` points and returns its SVG, with text as text, and what it says where one points.
 ///
 /// # Errors
 /// What the backend says.
 pub fn draw(
     (width, height): (f64, f64),
     picture: impl FnOnce(&mut Canvas),
-) -> Result<String, Box<dyn Error + Send + Sync>> {
+) -> Result<(String, Hints), Box<dyn Error + Send + Sync>> {
     know_the_font();
     let size = ((width * UNITS).round() as u32, (height * UNITS).round() as u32);
     let mut svg = String::new();
     let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-    let mut canvas = Canvas { area, failure: None };
+    let mut canvas = Canvas { area, failure: None, hints: Hints::default() };
     canvas.rectangle((0.0, 0.0), (width, height), RGBColor(255, 255, 255));
     picture(&mut canvas);
     let presented = canvas.area.present();
-    let failure = canvas.failure.take();
+    let (failure, hints) = (canvas.failure.take(), std::mem::take(&mut canvas.hints));
     drop(canvas);
     failure.map_or(Ok(()), Err)?;
     presented?;
     // Physical size, and joints that do not spike where a curve turns sharply.
     let plain = format!("width=\"{}\" height=\"{}\"", size.0, size.1);
     let sized = format!("width=\"{width:.3}pt\" height=\"{height:.3}pt\" stroke-linejoin=\"round\"");
-    Ok(svg.replacen(&plain, &sized, 1))
+    Ok((svg.replacen(&plain, &sized, 1), hints))
 }
 
 fn units((x, y): Point) -> (i32, i32) {
@@ -266,7 +269,8 @@ mod tests {
 
     #[test]
     fn the_sheet_has_its_size_in_points_and_escapes_text() {
-        let svg = draw((COLUMN, 100.0), |canvas| canvas.text("a < b & λ₁", (10.0, 10.0), SMALL, Align::Left)).unwrap();
+        let (svg, _) =
+            draw((COLUMN, 100.0), |canvas| canvas.text("a < b & λ₁", (10.0, 10.0), SMALL, Align::Left)).unwrap();
         assert!(svg.contains("width=\"237.600pt\" height=\"100.000pt\""), "{svg}");
         assert!(svg.contains("a &lt; b &amp; λ₁"), "{svg}");
     }

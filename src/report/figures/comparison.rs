@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::canvas::{Align, Canvas, Marker, Pen, SMALL, shorten, text_width};
-use super::number::power_of_ten;
+use super::number::{power_of_ten, significant};
 use super::palette::{GREY, PALE, series, tint};
 use super::panel::{Area, Axis, level_axis};
 use super::scale::Scale;
@@ -139,6 +139,7 @@ fn draw_quantity(canvas: &mut Canvas, area: Area, runs: &[(String, Vec<SummaryRo
             }
         }
         canvas.marker((place(row.value), y), Marker::series(index), color, !row.converged);
+        canvas.hints.add((place(row.value), y), color, format!("{}: {}", runs[index].0, significant(row.value, 4)));
     }
     let title = match level_axis(canvas, inner, &Axis::new(x, "")) {
         0 => title(*quantity),

@@ -39,12 +39,13 @@ pub fn write_figure(
 type Files = [(&'static str, Vec<u8>); 3];
 
 fn convert(size: (f64, f64), picture: impl FnOnce(&mut Canvas)) -> Result<Files, Box<dyn Error + Send + Sync>> {
-    let svg = outline(&draw(size, picture)?)?;
+    let (drawing, hints) = draw(size, picture)?;
+    let svg = outline(&drawing)?;
     let tree = Tree::from_str(&svg, &Options::default())?;
     let png = rasterize(&tree)?;
     let page = svg2pdf::PageOptions { dpi: SVG_DPI };
     let pdf = svg2pdf::to_pdf(&tree, svg2pdf::ConversionOptions::default(), page).map_err(|error| error.to_string())?;
-    Ok([("svg", svg.into_bytes()), ("png", png), ("pdf", pdf)])
+    Ok([("svg", hints.attach(&svg).into_bytes()), ("png", png), ("pdf", pdf)])
 }
 
 /// The same picture with every letter as a path, so that it needs no font wherever it is opened.
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn a_hostile_name_is_drawn_as_text() {
         let name = |canvas: &mut Canvas| canvas.text(crate::visible::HOSTILE, (20.0, 20.0), SMALL, Align::Left);
-        let svg = draw((COLUMN, 50.0), name).unwrap();
+        let (svg, _) = draw((COLUMN, 50.0), name).unwrap();
         assert!(svg.contains("\\u001b[2Jevil\\n\\input{/etc/passwd}&lt;script&gt;\\u007f"), "{svg}");
         let [svg, ..] = convert((COLUMN, 50.0), name).unwrap();
         let svg = String::from_utf8(svg.1).unwrap();
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn measured_text_is_as_wide_as_drawn_text() {
         let text = "cross-entropy, mean over 50 000 rows, f32";
-        let svg = draw((COLUMN, 50.0), |canvas| canvas.text(text, (20.0, 20.0), SMALL, Align::Left)).unwrap();
+        let (svg, _) = draw((COLUMN, 50.0), |canvas| canvas.text(text, (20.0, 20.0), SMALL, Align::Left)).unwrap();
         let tree = Tree::from_str(&outline(&svg).unwrap(), &Options::default()).unwrap();
         // One group scales the sheet; in it, the white ground comes first and the text last.
         let Some(Node::Group(sheet)) = tree.root().children().last() else { panic!("{svg}") };

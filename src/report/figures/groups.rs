@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::canvas::{Align, Canvas, Marker, Pen, SMALL, shorten, text_width};
-use super::number::power_of_ten;
+use super::number::{power_of_ten, significant};
 use super::palette::{GREY, PALE, optimizer, series};
 use super::panel::{Area, Axis, level_axis};
 use super::scale::Scale;
@@ -105,6 +105,7 @@ fn draw_group(canvas: &mut Canvas, group: &GroupNumbers, (index, y): (usize, f64
     let color = series(index);
     for (_, value) in &group.values {
         canvas.marker((place(*value), y), Marker::Circle, color, true);
+        canvas.hints.add((place(*value), y), color, format!("a seed: {}", significant(*value, 4)));
     }
     if group.half_width.is_finite() {
         let ends = [group.sample.mean - group.half_width, group.sample.mean + group.half_width].map(place);
@@ -113,6 +114,8 @@ fn draw_group(canvas: &mut Canvas, group: &GroupNumbers, (index, y): (usize, f64
             canvas.line(&[(end, y - 2.5), (end, y + 2.5)], Pen::solid(color, 0.8));
         }
         canvas.marker((place(group.sample.mean), y), Marker::series(index), color, false);
+        let [mean, half] = [group.sample.mean, group.half_width].map(|value| significant(value, 4));
+        canvas.hints.add((place(group.sample.mean), y), color, format!("mean: {mean} ± {half}"));
     }
 }
 
@@ -188,4 +191,6 @@ fn draw_difference(canvas: &mut Canvas, row: &GroupDifference, (index, y): (usiz
         canvas.line(&[(place(value - half), y), (place(value + half), y)], Pen::solid(color, 0.7));
     }
     canvas.marker((place(value), y), Marker::series(index), color, !row.is_significant());
+    let [words, half] = [value, half].map(|value| significant(value, 3));
+    canvas.hints.add((place(value), y), color, format!("{}: {words} ± {half} %", row.quantity.label));
 }

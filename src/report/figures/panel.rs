@@ -1,6 +1,7 @@
 //! One pair of axes and what can be drawn between them.
 
 use super::canvas::{Align, Canvas, LARGE, Marker, Pen, Point, SMALL, text_width};
+use super::hints::{MOST_ALONG, words};
 use super::number::power_of_ten;
 use super::palette::INK;
 use super::scale::{Scale, Ticks};
@@ -190,6 +191,11 @@ impl Panel {
 
     /// A curve through data points, cut at the panel's edges, broken where a point has no place.
     pub fn curve(&self, canvas: &mut Canvas, points: impl Iterator<Item = (f64, f64)>, pen: Pen) {
+        let points: Vec<(f64, f64)> = points.collect();
+        // A straight line is a guide, no data.
+        for point in points.iter().step_by(points.len().div_ceil(MOST_ALONG).max(1)).filter(|_| points.len() > 2) {
+            self.hint(canvas, *point, pen.color);
+        }
         let mut run: Vec<Point> = Vec::new();
         let mut last: Option<Point> = None;
         for point in points {
@@ -231,10 +237,20 @@ impl Panel {
         }
     }
 
+    /// Says a data point's coordinates to those who point at it, if it lies inside.
+    fn hint(&self, canvas: &mut Canvas, at: (f64, f64), color: RGBColor) {
+        if let (Some(place), true) = (self.place(at), self.holds(at)) {
+            // Points of one count stand beside each other.
+            let x = if matches!(self.x.scale, Scale::Counts { .. }) { at.0.round() } else { at.0 };
+            canvas.hints.add(place, color, words((x, at.1), [&self.x.title, &self.y.title]));
+        }
+    }
+
     /// A data point, if it lies inside.
     pub fn mark(&self, canvas: &mut Canvas, at: (f64, f64), (marker, color, hollow): (Marker, RGBColor, bool)) {
         if let (Some(place), true) = (self.place(at), self.holds(at)) {
             canvas.marker(place, marker, color, hollow);
+            self.hint(canvas, at, color);
         }
     }
 

@@ -37,6 +37,13 @@ impl Sample {
             Self::Mark(..) | Self::Bar(_) | Self::Stem(_) => 5.0,
         }
     }
+
+    fn color(self) -> RGBColor {
+        match self {
+            Self::Line(pen) | Self::Band(pen) | Self::Tick(pen) | Self::Bar(pen) | Self::Stem(pen) => pen.color,
+            Self::Patch(color) | Self::Mark(_, color, _) => color,
+        }
+    }
 }
 
 /// A figure of one column, or of both: `body_height` points for panels, legend and statement around them.
@@ -128,6 +135,7 @@ impl Sheet {
 fn draw_row(canvas: &mut Canvas, entries: &[(f64, Sample, String)], y: f64) {
     for (left, sample, words) in entries {
         let right = left + sample.width();
+        canvas.hints.name(sample.color(), words);
         let middle = 0.5 * (left + right);
         match *sample {
             Sample::Line(pen) => canvas.line(&[(*left, y), (right, y)], pen),

@@ -4,79 +4,101 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Headline, Page, Section};
+use super::table::plain;
+use super::{Card, Figure, Page, Part, Row, Section, Table};
 use crate::analysis::{AnalysisReport, SummaryRow, unresolved};
-use crate::report::terminal::{headline, measured};
+use crate::report::terminal::measured;
+use crate::spectral::EigenReport;
 
 /// The page of `report`, whose figures lie in `figures`; `command` is the line that made it.
 pub fn analysis_page(report: &AnalysisReport, figures: &Path, command: &str) -> Page {
     let sections = [
-        Section::figure(
-            "Spectral density",
-            figures,
-            &[
-                ("density_linear", "linear", "Spectral density over a linear axis of eigenvalues"),
-                ("density_signed_log", "signed log", "Spectral density over a signed logarithmic axis"),
-                ("density_log_abs", "log |λ|", "Spectral density over the logarithm of the absolute eigenvalue"),
-            ],
-            density_caption(report),
-        ),
-        Section::figure("Eigenvalues", figures, &[("spectrum", "spectrum", "Largest and smallest eigenvalues")], ""),
-        Section::figure(
-            "Slices of the loss",
-            figures,
-            &[
-                ("slices", "lines", "Loss along eigenvectors and random directions"),
-                ("plane", "plane", "Loss over a plane of two random directions"),
-            ],
-            "Random directions are scaled filter by filter (Li et al. 2018).",
-        ),
-        Section::figure(
-            "Size of the subset",
-            figures,
-            &[("subset_study", "rows", "Curvature against the number of rows")],
-            "",
-        ),
-        layers(report),
+        Section::new("Spectrum", [density(report, figures), spectrum(figures), eigenvalues(report)]),
+        Section::new("Loss around the checkpoint", slices(figures)),
+        Section::new("Size of the subset", subset_study(report, figures)),
+        Section::folded("Layers", [layers(report)]),
+        Section::new("All numbers", [summary(report, true)]),
         not_resolved(report),
-        Some(summary(report)),
     ];
     Page {
         title: report.name.clone(),
         subtitle: report.statement.clone(),
-        headlines: headlines(report),
+        cards: cards(report),
         sections: sections.into_iter().flatten().collect(),
         provenance: provenance(&report.configuration),
         command: command.into(),
     }
 }
 
-/// What the cards leave out.
-fn not_resolved(report: &AnalysisReport) -> Option<Section> {
-    let paragraphs = unresolved(report);
-    (!paragraphs.is_empty()).then(|| Section::Text { title: "Not resolved".into(), paragraphs })
-}
-
-fn density_caption(report: &AnalysisReport) -> &'static str {
-    if report.spectra.iter().all(|spectrum| spectrum.slq.source.is_spectrum()) {
+fn density(report: &AnalysisReport, figures: &Path) -> Option<Part> {
+    let caption = if report.spectra.iter().all(|spectrum| spectrum.slq.source.is_spectrum()) {
         "All eigenvalues of the matrix, each drawn as wide as the kernel."
     } else {
         "Stochastic Lanczos quadrature; bands of one standard error over the probes."
-    }
+    };
+    let views = [
+        ("density_linear", "linear", caption),
+        ("density_signed_log", "signed log", caption),
+        ("density_log_abs", "log |λ|", caption),
+    ];
+    Figure::part("Spectral density", figures, &views)
 }
 
-/// Value and errors in words.
-fn words(row: &SummaryRow) -> (String, String) {
-    let [value, numeric, data] = headline(row);
-    if row.is_bound() {
-        return (value, String::new());
-    }
-    let parts = [(numeric, "numeric"), (data, "rows")];
-    let parts = parts.into_iter().filter(|(error, _)| !error.is_empty());
-    (value, parts.map(|(error, of)| format!("{error} ({of})")).collect::<Vec<_>>().join(", "))
+fn spectrum(figures: &Path) -> Option<Part> {
+    Figure::one(
+        figures,
+        "spectrum",
+        "Eigenvalues",
+        "The largest and the smallest; hollow where they have not converged.",
+    )
 }
 
-fn headlines(report: &AnalysisReport) -> Vec<Headline> {
+/// Both ends of every spectrum.
+fn eigenvalues(report: &AnalysisReport) -> Option<Part> {
+    let several = report.spectra.len() > 1;
+    let mut rows = Vec::new();
+    for spectrum in &report.spectra {
+        let operator = if several { spectrum.operator.name().replace('_', " ") } else { String::new() };
+        for (end, eigen) in [("top", &spectrum.top), ("bottom", &spectrum.bottom)] {
+            rows.extend((0..eigen.ritz_values.len()).map(|index| eigenvalue(&operator, end, eigen, index)));
+        }
+    }
+    let columns = [
+        ("operator", false),
+        ("end", false),
+        ("index", true),
+        ("eigenvalue", true),
+        ("residual", true),
+        ("± rows", true),
+        ("converged", false),
+    ];
+    let caption = "Eigenvalues. residual: some eigenvalue is at most so far away; ± rows: standard error from the choice of \
+                   the data rows.";
+    Table::new(&columns, rows, caption).part()
+}
+
+fn eigenvalue(operator: &str, end: &str, eigen: &EigenReport, index: usize) -> Row {
+    let of = |list: &[f64]| list.get(index).copied().unwrap_or(f64::NAN);
+    let converged = eigen.converged.get(index).copied().unwrap_or(false);
+    let [value, residual, rows] =
+        measured(of(&eigen.ritz_values), [of(&eigen.residual_norms), of(&eigen.std_err_data)]);
+    let words = if converged { "yes" } else { "no" };
+    let cells = [operator, end, &index.to_string(), &value, &plain(&residual), &plain(&rows), words];
+    Row { cells: cells.map(str::to_owned).to_vec(), converged }
+}
+
+fn slices(figures: &Path) -> [Option<Part>; 2] {
+    let line = "Along eigenvectors and random directions; those are scaled filter by filter (Li et al. 2018).";
+    let plane = "Over the plane of two random directions, scaled filter by filter (Li et al. 2018).";
+    [Figure::one(figures, "slices", "Lines", line), Figure::one(figures, "plane", "Plane", plane)]
+}
+
+fn subset_study(report: &AnalysisReport, figures: &Path) -> [Option<Part>; 2] {
+    let caption = "Numbers against the number of rows.";
+    [Figure::one(figures, "subset_study", "Subsets", caption), Part::text(report.subset_study.verdict())]
+}
+
+fn cards(report: &AnalysisReport) -> Vec<Card> {
     let whole = |row: &&SummaryRow| row.scope == "all" || row.operator.is_empty();
     let first = report.summary.iter().find(|row| !row.operator.is_empty()).map_or("", |row| &row.operator);
     let shown = [
@@ -87,89 +109,63 @@ fn headlines(report: &AnalysisReport) -> Vec<Headline> {
         ("accuracy", "accuracy"),
         ("parameter_norm", "weight norm"),
     ];
-    let headline = |(quantity, label): (&str, &str)| {
+    let card = |(quantity, label): (&str, &str)| {
         let own = |row: &&SummaryRow| row.quantity == quantity && (row.operator == first || row.operator.is_empty());
-        let row = report.summary.iter().filter(whole).find(own).filter(|row| row.converged || row.is_bound())?;
-        let (value, error) = words(row);
+        let row = report.summary.iter().filter(whole).find(own)?;
         let operator =
             if row.operator.is_empty() { String::new() } else { format!(", {}", row.operator.replace('_', " ")) };
-        Some(Headline { label: format!("{label}{operator}"), value, error, converged: row.converged })
+        Card::of(format!("{label}{operator}"), row)
     };
-    shown.into_iter().filter_map(headline).collect()
+    shown.into_iter().filter_map(card).collect()
 }
 
-/// Traces of single layers.
-fn layers(report: &AnalysisReport) -> Option<Section> {
-    let trace = |row: &&SummaryRow| row.quantity == "trace" && row.scope.starts_with("layer:");
+/// Traces and largest eigenvalues of single layers.
+fn layers(report: &AnalysisReport) -> Option<Part> {
+    let of_layer = |row: &&SummaryRow| row.scope.starts_with("layer:");
     let total = |operator: &str| {
-        let own =
-            |row: &&SummaryRow| row.quantity == "trace" && row.operator == operator && !row.scope.starts_with("layer:");
+        let own = |row: &&SummaryRow| row.quantity == "trace" && row.operator == operator && !of_layer(row);
         report.summary.iter().find(own).map_or(f64::NAN, |row| row.value)
     };
     let row = |row: &SummaryRow| {
         let [value, numeric, data] = measured(row.value, [row.std_err_numeric, row.std_err_data]);
-        let plain = |error: String| error.trim_start_matches("± ").to_owned();
-        let share = format!("{:.2}", 100.0 * row.value / total(&row.operator));
-        vec![
-            row.scope.trim_start_matches("layer:").to_owned(),
-            row.operator.clone(),
-            value,
-            plain(numeric),
-            plain(data),
-            share,
-        ]
+        let share = if row.quantity == "trace" { 100.0 * row.value / total(&row.operator) } else { f64::NAN };
+        let share = if share.is_nan() { String::new() } else { format!("{share:.2}") };
+        let layer = row.scope.trim_start_matches("layer:").to_owned();
+        let quantity = if row.quantity == "lambda_max" { "λ₁".into() } else { row.quantity.replace('_', " ") };
+        let operator = row.operator.replace('_', " ");
+        Row {
+            cells: vec![layer, quantity, operator, value, plain(&numeric), plain(&data), share],
+            converged: row.converged,
+        }
     };
-    let rows: Vec<Vec<String>> = report.summary.iter().filter(trace).map(row).collect();
     let columns = [
         ("layer", false),
+        ("quantity", false),
         ("operator", false),
-        ("trace", true),
+        ("value", true),
         ("± numeric", true),
         ("± rows", true),
         ("share in %", true),
     ];
-    (!rows.is_empty()).then(|| Section::Table {
-        title: "Layers".into(),
-        columns: columns.map(|(name, number)| (name.to_owned(), number)).to_vec(),
-        rows,
-        caption: "Traces of the layers' blocks; they add up to the trace of the whole.".into(),
-    })
+    let rows = report.summary.iter().filter(of_layer).map(row).collect();
+    let caption = "The layers' blocks. Their traces add up to the trace of the whole; in italics: not converged.";
+    Table::new(&columns, rows, caption).part()
 }
 
-fn summary(report: &AnalysisReport) -> Section {
-    let rows = report.summary.iter().filter(|row| !row.scope.starts_with("layer:")).map(|row| {
-        let [value, numeric, data] = measured(row.value, [row.std_err_numeric, row.std_err_data]);
-        let plain = |error: String| error.trim_start_matches("± ").to_owned();
-        let converged = if row.converged { "yes" } else { "no" };
-        vec![
-            row.quantity.replace('_', " "),
-            row.operator.clone(),
-            row.scope.clone(),
-            value,
-            plain(numeric),
-            plain(data),
-            row.method.clone(),
-            converged.to_owned(),
-            row.num_matvecs.to_string(),
-        ]
-    });
-    let columns = [
-        ("quantity", false),
-        ("operator", false),
-        ("scope", false),
-        ("value", true),
-        ("± numeric", true),
-        ("± rows", true),
-        ("method", false),
-        ("converged", false),
-        ("products", true),
-    ];
-    Section::Table {
-        title: "All numbers".into(),
-        columns: columns.map(|(name, number)| (name.to_owned(), number)).to_vec(),
-        rows: rows.collect(),
-        caption: "± numeric: error of the computation; ± rows: standard error from the choice of the data rows.".into(),
-    }
+/// Headline numbers that have converged, or those that have not.
+fn summary(report: &AnalysisReport, converged: bool) -> Option<Part> {
+    let kept = |row: &&SummaryRow| !row.scope.starts_with("layer:") && row.converged == converged;
+    let caption = if converged {
+        "What has converged. ± numeric: error of the computation; ± rows: standard error from the choice of the data rows."
+    } else {
+        "Not converged, as far as the computation came; ≥ and ≤: a bound."
+    };
+    Table::of_summary(report.summary.iter().filter(kept), caption).part()
+}
+
+/// What the cards leave out, and how to get it.
+fn not_resolved(report: &AnalysisReport) -> Option<Section> {
+    Section::folded("Not resolved", [Part::text(unresolved(report)), summary(report, false)])
 }
 
 /// Hashes, rows, seeds and definitions of a configuration.

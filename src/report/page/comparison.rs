@@ -2,42 +2,38 @@
 
 use std::path::Path;
 
-use super::Section;
-use crate::analysis::compare::{Comparison, GroupDifference, GroupNumbers};
-use crate::report::terminal::{effect, measured, p_value, rounded};
+use super::{Figure, Part, Row, Section, Table};
+use crate::analysis::SummaryRow;
+use crate::analysis::compare::{Comparison, GroupDifference, GroupNumbers, QuantityNumbers};
+use crate::report::terminal::{self, effect, measured, p_value, rounded};
 
-/// Verdict, means, differences and figures of `comparison`, whose figures lie in `figures`.
+/// The verdict, all differences in a figure and the tests of what decides, then, folded, everything else: means, exploratory
+/// tests, all seeds. The figures of `comparison` lie in `figures`.
 pub fn comparison_sections(comparison: &Comparison, figures: &Path) -> Vec<Section> {
     let paragraphs = comparison.verdicts.iter().chain(&comparison.notes).cloned().collect();
-    let mut sections = vec![Section::Text { title: "Verdict".into(), paragraphs }];
-    sections.extend(Section::figure(
+    let differences = Figure::one(
+        figures,
+        "differences",
         "Differences",
+        "Relative differences from the baseline with 95 % intervals, a row per quantity. Filled: significant at 95 % after \
+         Holm's correction.",
+    );
+    let seeds = Figure::one(
         figures,
-        &[(
-            "differences",
-            "differences",
-            "Relative differences from the baseline with 95 % intervals, a row per quantity",
-        )],
-        "Filled: significant at 95 % after Holm's correction.",
-    ));
-    sections.extend(Section::figure(
-        "Groups",
-        figures,
-        &[("groups", "groups", "Every seed of every group, means with 95 % intervals, a panel per quantity")],
-        "",
-    ));
-    sections.push(means(comparison));
-    for (title, is_primary) in [("Tests of the primary quantities", true), ("Exploratory tests", false)] {
-        let rows: Vec<&GroupDifference> =
-            comparison.differences.iter().filter(|row| row.is_primary == is_primary).collect();
-        if !rows.is_empty() {
-            sections.push(differences(title, &rows));
-        }
-    }
-    sections
+        "groups",
+        "Seeds",
+        "Every seed of every group, means with 95 % intervals, a panel per quantity.",
+    );
+    let sections = [
+        Section::new("Verdict", [Part::text(paragraphs), differences, tests(comparison, true)]),
+        Section::folded("Means over the seeds", [means(comparison)]),
+        Section::folded("Exploratory tests", [tests(comparison, false)]),
+        Section::folded("Every seed", [seeds]),
+    ];
+    sections.into_iter().flatten().collect()
 }
 
-fn means(comparison: &Comparison) -> Section {
+fn means(comparison: &Comparison) -> Option<Part> {
     let cell = |group: &GroupNumbers| {
         if group.sample.count == 0 {
             return String::new();
@@ -46,33 +42,34 @@ fn means(comparison: &Comparison) -> Section {
         let star = if group.num_unconverged > 0 { "*" } else { "" };
         format!("{value}{}{star}", spread.map_or(String::new(), |spread| format!(" ± {spread}")))
     };
-    let row = |row: &crate::analysis::compare::QuantityNumbers| {
-        std::iter::once(row.quantity.label.clone()).chain(row.groups.iter().map(cell)).collect()
+    let row = |row: &QuantityNumbers| {
+        Row::new(std::iter::once(row.quantity.label.clone()).chain(row.groups.iter().map(cell)))
     };
-    let columns = std::iter::once(("quantity".to_owned(), false));
-    Section::Table {
-        title: "Means over the seeds".into(),
-        columns: columns.chain(comparison.groups.iter().map(|group| (group.clone(), true))).collect(),
-        rows: comparison.quantities.iter().map(row).collect(),
-        caption: "± is the standard deviation over the seeds; * some numbers did not converge.".into(),
-    }
+    let columns: Vec<(&str, bool)> = std::iter::once(("quantity", false))
+        .chain(comparison.groups.iter().map(|group| (group.as_str(), true)))
+        .collect();
+    let caption = "Means; ± is the standard deviation over the seeds; * some numbers did not converge.";
+    Table::new(&columns, comparison.quantities.iter().map(row).collect(), caption).part()
 }
 
-fn differences(title: &str, rows: &[&GroupDifference]) -> Section {
+/// Tests of the quantities that decide, or of all others.
+fn tests(comparison: &Comparison, is_primary: bool) -> Option<Part> {
+    let rows: Vec<&GroupDifference> =
+        comparison.differences.iter().filter(|row| row.is_primary == is_primary).collect();
     let row = |row: &&GroupDifference| {
         let difference = &row.difference;
         let [value, half_width, _] = measured(difference.difference, [difference.half_width, f64::NAN]);
-        vec![
+        Row::new([
             format!("{} − {}", row.group, row.baseline),
             row.quantity.label.clone(),
             value,
-            half_width.trim_start_matches("± ").to_owned(),
+            super::table::plain(&half_width),
             format!("{:+.1}", 100.0 * row.relative),
             p_value(difference.p_t),
             p_value(row.p_holm),
             p_value(difference.exact.p),
             effect(difference.effect),
-        ]
+        ])
     };
     let columns = [
         ("pair", false),
@@ -87,14 +84,33 @@ fn differences(title: &str, rows: &[&GroupDifference]) -> Section {
     ];
     let paired = rows.iter().all(|row| row.is_paired);
     let least = rows.iter().map(|row| row.difference.exact.least).fold(0.0, f64::max);
-    Section::Table {
-        title: title.into(),
-        columns: columns.map(|(name, number)| (name.to_owned(), number)).to_vec(),
-        rows: rows.iter().map(row).collect(),
-        caption: format!(
-            "{}; Holm's correction is over this table, if not over each quantity; the exact p can reach {least:.4} at best with so few \
-             seeds.",
-            if paired { "t tests of pairs with equal seeds" } else { "Welch's t tests where seeds differ" }
-        ),
+    let caption = format!(
+        "{}: {}; Holm's correction is over this table, if not over each quantity; the exact p can reach {least:.4} at best \
+         with so few seeds.",
+        if is_primary { "The primary quantities" } else { "All other quantities" },
+        if paired { "t tests of pairs with equal seeds" } else { "Welch's t tests where seeds differ" }
+    );
+    Table::new(&columns, rows.iter().map(row).collect(), &caption).part()
+}
+
+/// The summaries of several runs side by side: a row per quantity, `value ± error` from both sources.
+pub fn runs_table(runs: &[(String, Vec<SummaryRow>)]) -> Option<Part> {
+    let mut keys: Vec<(&str, &str)> = Vec::new();
+    for row in runs.iter().flat_map(|(_, rows)| rows) {
+        if !keys.contains(&(&row.quantity, &row.operator)) {
+            keys.push((&row.quantity, &row.operator));
+        }
     }
+    let row = |key: &(&str, &str)| {
+        let cells = runs.iter().map(|(_, rows)| {
+            let own = rows.iter().find(|row| (row.quantity.as_str(), row.operator.as_str()) == *key);
+            own.map_or(String::new(), |row| terminal::cell(row).trim_end().to_owned())
+        });
+        let label = [key.0, key.1].map(|word| word.replace('_', " "));
+        Row::new([label.join(" ").trim_end().to_owned()].into_iter().chain(cells))
+    };
+    let columns: Vec<(&str, bool)> =
+        std::iter::once(("quantity", false)).chain(runs.iter().map(|(name, _)| (name.as_str(), true))).collect();
+    let caption = "Numbers of each run; ± holds the errors of computation and rows; * not converged.";
+    Table::new(&columns, keys.iter().map(row).collect(), caption).part()
 }

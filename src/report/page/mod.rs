@@ -1,17 +1,33 @@
 //! A report as one HTML file: nothing is fetched, and it can be read on a phone, in the dark, on paper and aloud.
+//!
+//! A page has a title, cards with the numbers that matter, and sections, of which those that not everybody needs are folded. A
+//! section holds figures, tables and words side by side, as many as fit the width.
 
 mod analysis;
 mod comparison;
+mod dark;
+mod figure;
+mod landscape;
+mod langevin;
+mod sharpness;
 mod svg;
+mod table;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
 pub use analysis::{analysis_page, provenance};
-pub use comparison::comparison_sections;
+pub use comparison::{comparison_sections, runs_table};
+pub use figure::{Figure, View};
+pub use landscape::landscape_page;
+pub use langevin::{langevin_figures, langevin_page};
+pub use sharpness::sharpness_page;
+pub use table::{Row, Table};
 
+use super::terminal::headline;
 use super::{ReportError, write_atomic};
+use crate::analysis::SummaryRow;
 use crate::visible::visible;
 
 /// What a page shows, in its order.
@@ -22,8 +38,8 @@ pub struct Page {
     /// One line below.
     pub subtitle: String,
     /// Numbers in large letters.
-    pub headlines: Vec<Headline>,
-    /// Figures, tables, words.
+    pub cards: Vec<Card>,
+    /// The rest.
     pub sections: Vec<Section>,
     /// Names and values: hashes, seeds, versions.
     pub provenance: Vec<(String, String)>,
@@ -33,74 +49,109 @@ pub struct Page {
 
 /// A number in large letters.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Headline {
+pub struct Card {
     /// What it is.
     pub label: String,
     /// Its value, rounded.
     pub value: String,
-    /// Its errors in words, such as `± 0.3 (data)`; may be empty.
+    /// Its errors in words, such as `± 0.3 (rows)`; may be empty.
     pub error: String,
-    /// Whether its estimate met its tolerance.
-    pub converged: bool,
 }
 
-/// A part of a page.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Section {
-    /// One figure, or several views of the same thing to choose from.
-    Figure {
-        /// Its heading.
-        title: String,
-        /// At most four.
-        views: Vec<FigureView>,
-        /// Below it.
-        caption: String,
-    },
-    /// A table that can be sorted by any column.
-    Table {
-        /// Its heading.
-        title: String,
-        /// Names; whether they hold numbers.
-        columns: Vec<(String, bool)>,
-        /// As many cells as columns.
-        rows: Vec<Vec<String>>,
-        /// Below it.
-        caption: String,
-    },
-    /// Paragraphs.
-    Text {
-        /// Its heading.
-        title: String,
-        /// Each a paragraph.
-        paragraphs: Vec<String>,
-    },
-}
+impl Card {
+    /// Without an error.
+    pub fn new(label: &str, value: impl Into<String>) -> Self {
+        Self { label: label.into(), value: value.into(), error: String::new() }
+    }
 
-/// A picture.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FigureView {
-    /// What tells it from the other views.
-    pub label: String,
-    /// The file's content.
-    pub svg: String,
-    /// What it shows, for those who do not see it.
-    pub alt: String,
-}
-
-impl FigureView {
-    /// The figure `name` in `folder`; `None` where it was not drawn.
-    pub fn read(folder: &Path, name: &str, label: &str, alt: &str) -> Option<Self> {
-        let svg = crate::input::read_text(&folder.join(format!("{name}.svg"))).ok()?;
-        Some(Self { label: label.into(), svg, alt: alt.into() })
+    /// Of a number with its errors, which may be a bound; `None` where it has not converged.
+    pub fn of(label: String, row: &SummaryRow) -> Option<Self> {
+        if !row.converged && !row.is_bound() {
+            return None;
+        }
+        let [value, numeric, rows] = headline(row);
+        let error = match row.is_bound() {
+            true => "a bound".to_owned(),
+            false => {
+                let parts = [(numeric, "numeric"), (rows, "rows")].into_iter().filter(|(error, _)| !error.is_empty());
+                parts.map(|(error, of)| format!("{error} ({of})")).collect::<Vec<_>>().join(", ")
+            }
+        };
+        Some(Self { label, value, error })
     }
 }
 
+/// A part of a page under a heading.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    /// Its heading.
+    pub title: String,
+    /// Whether one must ask for it.
+    pub folded: bool,
+    /// Side by side, as many as fit.
+    pub parts: Vec<Part>,
+}
+
+/// What a section holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part {
+    /// A picture.
+    Figure(Figure),
+    /// A table that can be sorted by any column.
+    Table(Table),
+    /// Paragraphs.
+    Text(Vec<String>),
+    /// Words that lead to other pages of the same result, by paths from this one.
+    Links(Vec<(String, String)>),
+}
+
 impl Section {
-    /// The views that were drawn, of `(name, label, alternative text)`; `None` where none was.
-    pub fn figure(title: &str, folder: &Path, views: &[(&str, &str, &str)], caption: &str) -> Option<Self> {
-        let views: Vec<FigureView> =
-            views.iter().filter_map(|(name, label, alt)| FigureView::read(folder, name, label, alt)).collect();
-        (!views.is_empty()).then(|| Self::Figure { title: title.into(), views, caption: caption.into() })
+    /// With the parts that are there; `None` where none is.
+    pub fn new(title: &str, parts: impl IntoIterator<Item = Option<Part>>) -> Option<Self> {
+        let parts: Vec<Part> = parts.into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| Self { title: title.into(), folded: false, parts })
+    }
+
+    /// The same, folded.
+    pub fn folded(title: &str, parts: impl IntoIterator<Item = Option<Part>>) -> Option<Self> {
+        Self::new(title, parts).map(|section| Self { folded: true, ..section })
+    }
+
+    fn html(&self, index: usize) -> String {
+        let parts: String =
+            self.parts.iter().enumerate().map(|(part, own)| own.html(&format!("{index}-{part}"))).collect();
+        let heading = format!("<h2 id=\"s{index}\">{}</h2>", escaped(&self.title));
+        let parts = format!("<div class=\"parts\">\n{parts}</div>\n");
+        let inner = match self.folded {
+            true => format!("<details>\n<summary>{heading}</summary>\n{parts}</details>\n"),
+            false => format!("{heading}\n{parts}"),
+        };
+        format!("<section aria-labelledby=\"s{index}\">\n{inner}</section>\n")
+    }
+}
+
+impl Part {
+    /// Paragraphs, where there are any.
+    pub fn text(paragraphs: Vec<String>) -> Option<Self> {
+        (!paragraphs.is_empty()).then_some(Self::Text(paragraphs))
+    }
+
+    /// `name` tells its identifiers from those of all other parts.
+    fn html(&self, name: &str) -> String {
+        match self {
+            Self::Figure(figure) => figure.html(name),
+            Self::Table(table) => table.html(),
+            Self::Text(paragraphs) => {
+                let paragraphs = paragraphs.iter().map(|text| format!("<p>{}</p>\n", escaped(text)));
+                format!("<div class=\"text\">\n{}</div>\n", paragraphs.collect::<String>())
+            }
+            Self::Links(links) => {
+                let link = |(words, path): &(String, String)| {
+                    format!("<li><a href=\"{}\">{}</a></li>\n", escaped(path), escaped(words))
+                };
+                format!("<ul class=\"text\">\n{}</ul>\n", links.iter().map(link).collect::<String>())
+            }
+        }
     }
 }
 
@@ -115,134 +166,57 @@ impl Page {
 
     /// The page as text.
     pub fn html(&self) -> String {
-        let mut html = String::new();
-        let (title, subtitle) = (escaped(&self.title), escaped(&self.subtitle));
-        html.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+        let mut html = String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
         html.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
-        html.push_str(&format!(
-            "<title>{title} – flatness</title>\n<style>\n{}</style>\n</head>\n<body>\n",
-            include_str!("style.css")
-        ));
+        let (title, subtitle) = (escaped(&self.title), escaped(&self.subtitle));
+        let (style, dark) = (include_str!("style.css"), dark::rules());
+        let _ = write!(html, "<title>{title} – flatness</title>\n<style>\n{style}{dark}</style>\n</head>\n<body>\n");
         html.push_str("<a class=\"skip\" href=\"#content\">Skip to the content</a>\n");
-        html.push_str(&format!(
-            "<header>\n<h1>{title}</h1>\n<p class=\"soft\">{subtitle}</p>\n</header>\n<main id=\"content\">\n"
-        ));
-        if !self.headlines.is_empty() {
-            html.push_str(
-                "<section aria-labelledby=\"numbers\">\n<h2 id=\"numbers\">Numbers</h2>\n<dl class=\"numbers\">\n",
-            );
-            self.headlines.iter().for_each(|headline| html.push_str(&headline.html()));
-            html.push_str("</dl>\n</section>\n");
-        }
-        for (index, section) in self.sections.iter().enumerate() {
-            html.push_str(&section.html(index));
-        }
-        html.push_str(
-            "</main>\n<footer>\n<section aria-labelledby=\"origin\">\n<h2 id=\"origin\">Where it comes from</h2>\n",
+        let origin = format!("<a href=\"#origin\">flatness {}</a>", env!("CARGO_PKG_VERSION"));
+        let line = if subtitle.is_empty() { origin } else { format!("{subtitle} · {origin}") };
+        let _ = write!(
+            html,
+            "<header>\n<h1>{title}</h1>\n<p class=\"soft\">{line}</p>\n</header>\n<main id=\"content\">\n"
         );
-        html.push_str(&self.origin());
-        html.push_str(&format!(
-            "</section>\n</footer>\n<script>\n{}</script>\n</body>\n</html>\n",
-            include_str!("script.js")
-        ));
+        if !self.cards.is_empty() {
+            html.push_str("<section aria-labelledby=\"numbers\">\n<h2 id=\"numbers\" class=\"unseen\">In short</h2>\n");
+            let cards = self.cards.iter().map(Card::html).collect::<String>();
+            let _ = write!(html, "<dl class=\"numbers\">\n{cards}</dl>\n</section>\n");
+        }
+        self.sections.iter().enumerate().for_each(|(index, section)| html.push_str(&section.html(index)));
+        let _ = write!(html, "</main>\n{}<div id=\"tip\" aria-hidden=\"true\"></div>\n", self.footer());
+        let _ = write!(html, "<script>\n{}</script>\n</body>\n</html>\n", include_str!("script.js"));
         html
     }
 
-    fn origin(&self) -> String {
+    fn footer(&self) -> String {
         let rows = self.provenance.iter().map(|(name, value)| {
             format!("<tr><th scope=\"row\">{}</th><td class=\"long\">{}</td></tr>\n", escaped(name), escaped(value))
         });
-        let table = rows.collect::<String>();
-        let table = if table.is_empty() {
-            table
-        } else {
-            format!("<div class=\"wide\"><table>\n<tbody>\n{table}</tbody>\n</table></div>\n")
-        };
-        format!("{table}<p>Command:</p>\n<pre>{}</pre>\n", escaped(&self.command))
+        let mut inner = rows.collect::<String>();
+        if !inner.is_empty() {
+            inner = format!(
+                "<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"Table: origin\"><table>\n<tbody>\n{inner}</tbody>\n</table></div>\n"
+            );
+        }
+        let command = escaped(&self.command);
+        format!(
+            "<footer>\n<section aria-labelledby=\"origin\">\n<details>\n<summary><h2 id=\"origin\">Where it comes \
+             from</h2></summary>\n{inner}<p>Command:</p>\n<pre>{command}</pre>\n</details>\n</section>\n</footer>\n"
+        )
     }
 }
 
-impl Headline {
+impl Card {
     fn html(&self) -> String {
-        let star = if self.converged { "" } else { " <span class=\"soft\">not converged</span>" };
         let error = if self.error.is_empty() {
             String::new()
         } else {
             format!("<dd class=\"soft\">{}</dd>", escaped(&self.error))
         };
         let (label, value) = (escaped(&self.label), escaped(&self.value));
-        format!(
-            "<div><dt>{label}</dt><dd class=\"value\">{value}</dd>{error}{}</div>\n",
-            if star.is_empty() { String::new() } else { format!("<dd>{star}</dd>") }
-        )
+        format!("<div><dt>{label}</dt><dd class=\"value\">{value}</dd>{error}</div>\n")
     }
-}
-
-impl Section {
-    fn html(&self, index: usize) -> String {
-        let (title, inner) = match self {
-            Self::Figure { title, views, caption } => (title, figure(index, views, caption)),
-            Self::Table { title, columns, rows, caption } => (title, table(columns, rows, caption)),
-            Self::Text { title, paragraphs } => {
-                (title, paragraphs.iter().map(|text| format!("<p>{}</p>\n", escaped(text))).collect())
-            }
-        };
-        format!(
-            "<section aria-labelledby=\"s{index}\">\n<h2 id=\"s{index}\">{}</h2>\n{inner}</section>\n",
-            escaped(title)
-        )
-    }
-}
-
-fn figure(index: usize, views: &[FigureView], caption: &str) -> String {
-    let picture = |(number, view): (usize, &FigureView)| {
-        let svg = svg::inlined(&view.svg, &format!("f{index}v{number}-"));
-        format!("<div class=\"picture\" role=\"img\" aria-label=\"{}\">{svg}</div>", escaped(&view.alt))
-    };
-    let caption =
-        if caption.is_empty() { String::new() } else { format!("<figcaption>{}</figcaption>\n", escaped(caption)) };
-    if let [view] = views {
-        return format!("<figure>\n{}\n{caption}</figure>\n", picture((0, view)));
-    }
-    // Radio buttons choose the view without any script; the rules of the style sheet count them.
-    let mut html = String::from("<figure>\n<div class=\"views\">\n");
-    for (number, view) in views.iter().enumerate().take(4) {
-        let checked = if number == 0 { " checked" } else { "" };
-        let label = escaped(&view.label);
-        let _ = writeln!(
-            html,
-            "<input type=\"radio\" name=\"f{index}\" id=\"f{index}-{number}\"{checked}><label for=\"f{index}-{number}\">{label}</label>"
-        );
-    }
-    for (number, view) in views.iter().enumerate().take(4) {
-        let _ = writeln!(html, "<div class=\"view\">{}</div>", picture((number, view)));
-    }
-    format!("{html}</div>\n{caption}</figure>\n")
-}
-
-fn table(columns: &[(String, bool)], rows: &[Vec<String>], caption: &str) -> String {
-    let class = |number: bool| if number { " class=\"number\"" } else { "" };
-    let head = columns.iter().map(|(name, number)| {
-        format!(
-            "<th scope=\"col\" aria-sort=\"none\"{}><button type=\"button\">{}</button></th>",
-            class(*number),
-            escaped(name)
-        )
-    });
-    let row = |cells: &Vec<String>| {
-        let cells = cells
-            .iter()
-            .zip(columns)
-            .map(|(cell, (_, number))| format!("<td{}>{}</td>", class(*number), escaped(cell)));
-        format!("<tr>{}</tr>\n", cells.collect::<String>())
-    };
-    format!(
-        "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Table, scrolls sideways\"><table>\n<caption>{}</caption>\n\
-         <thead><tr>{}</tr></thead>\n<tbody>\n{}</tbody>\n</table></div>\n",
-        escaped(caption),
-        head.collect::<String>(),
-        rows.iter().map(row).collect::<String>()
-    )
 }
 
 /// Text without a meaning for HTML.

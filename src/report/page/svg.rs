@@ -13,17 +13,31 @@ pub(super) fn inlined(svg: &str, prefix: &str) -> String {
         text = text.replace(before, &after);
     }
     // The element around it says what it shows; with a view box it takes the room that there is.
-    let size = ["width", "height"].map(|name| attribute(&text, name).and_then(|value| value.parse::<f64>().ok()));
-    let [Some(width), Some(height)] = size else { return text };
-    // Letters of 7 points are for print.
+    let (Some(width), Some(height)) = (size(&text, "width"), size(&text, "height")) else { return text };
+    let most = (LARGEST * width).round();
     let start = format!(
-        "<svg aria-hidden=\"true\" focusable=\"false\" viewBox=\"0 0 {width} {height}\" width=\"{}\"",
-        (1.6 * width).round()
+        "<svg aria-hidden=\"true\" focusable=\"false\" viewBox=\"0 0 {width} {height}\" style=\"max-width: {most}px\""
     );
     let element = text.find('>').unwrap_or(0);
-    let rest = text[..element].replace(&format!(" width=\"{}\"", attribute(&text, "width").unwrap_or_default()), "");
-    let rest = rest.replace(&format!(" height=\"{}\"", attribute(&text, "height").unwrap_or_default()), "");
+    let mut rest = text[..element].to_owned();
+    for name in ["width", "height"] {
+        rest = rest.replace(&format!(" {name}=\"{}\"", attribute(&text, name).unwrap_or_default()), "");
+    }
     format!("{start}{}{}", rest.trim_start_matches("<svg"), &text[element..])
+}
+
+/// How much larger than on paper: its letters of 7 points are then as large as headings.
+const LARGEST: f64 = 2.0;
+/// In the pixels of a drawing: between one column of a paper and two.
+const WIDE: f64 = 450.0;
+
+/// Whether the drawing is for both columns of a paper.
+pub(super) fn is_wide(svg: &str) -> bool {
+    size(&svg[svg.find("<svg").unwrap_or(0)..], "width").is_some_and(|width| width > WIDE)
+}
+
+fn size(svg: &str, name: &str) -> Option<f64> {
+    attribute(svg, name)?.parse().ok()
 }
 
 /// The value of an attribute of the first element.
@@ -42,10 +56,12 @@ mod tests {
         let svg = "<?xml?>\n<svg width=\"10\" height=\"20.5\"><g id=\"a\"/><use href=\"#a\"/></svg>";
         let inlined = inlined(svg, "p-");
         assert!(
-            inlined.starts_with("<svg aria-hidden") && inlined.contains("viewBox=\"0 0 10 20.5\" width=\"16\""),
+            inlined.starts_with("<svg aria-hidden")
+                && inlined.contains("viewBox=\"0 0 10 20.5\" style=\"max-width: 20px\""),
             "{inlined}"
         );
         assert!(!inlined.contains("height="));
         assert!(inlined.contains("id=\"p-a\"") && inlined.contains("href=\"#p-a\""));
+        assert!(!is_wide(svg) && is_wide("<?xml?><svg width=\"662.39996\" height=\"1\"/>"));
     }
 }

@@ -1,0 +1,130 @@
+//! The page of `flatness landscape`.
+
+use std::path::Path;
+
+use super::table::plain;
+use super::{Card, Figure, Page, Part, Row, Section, Table, provenance};
+use crate::landscape::{DirectionFacts, LandscapeReport, Normalisation};
+use crate::report::terminal::measured;
+
+/// The page of `report`, whose figures lie in `figures`; `command` is the line that made it.
+pub fn landscape_page(report: &LandscapeReport, figures: &Path, command: &str) -> Page {
+    let marked = "Marked are the checkpoints.";
+    let drawn = [
+        Figure::one(figures, "line", "Line", "Loss and accuracy along the line."),
+        Figure::one(figures, "contour", "Contours", &format!("Contours of the loss over the plane. {marked}")),
+        Figure::one(figures, "surface", "Surface", "The loss over the plane as a surface."),
+    ];
+    let summary =
+        Table::of_summary(report.summary.iter(), "All numbers. ± rows: standard error from the choice of the rows.");
+    let sections = [
+        Section::new("Loss", drawn),
+        Section::new("Checkpoints and directions", [marks(report), directions(report)]),
+        Section::new("Numbers", [summary.part()]),
+        Section::folded("The way of the training", [trajectory(report)]),
+    ];
+    Page {
+        title: report.name.clone(),
+        subtitle: [report.directions.as_str(), &report.statement].join(" · "),
+        cards: cards(report),
+        sections: sections.into_iter().flatten().collect(),
+        provenance: provenance(&report.configuration),
+        command: command.into(),
+    }
+}
+
+fn cards(report: &LandscapeReport) -> Vec<Card> {
+    let losses = report
+        .marks
+        .iter()
+        .map(|(mark, _)| (format!("loss_{}", mark.name.to_lowercase()), format!("loss at {}", mark.name)));
+    let others = [
+        ("barrier", "barrier"),
+        ("distance_ab", "distance from A to B"),
+        ("grid_min_loss", "lowest loss on the grid"),
+        ("convex_share", "share that is convex"),
+    ];
+    let others = others.map(|(quantity, label)| (quantity.to_owned(), label.to_owned()));
+    let card = |(quantity, label): (String, String)| {
+        let row = report.summary.iter().find(|row| row.quantity == quantity).filter(|row| !row.value.is_nan())?;
+        Card::of(label, row)
+    };
+    losses.chain(others).filter_map(card).collect()
+}
+
+fn marks(report: &LandscapeReport) -> Option<Part> {
+    let pair = |value: f64, error: f64| {
+        let [value, error, _] = measured(value, [error, f64::NAN]);
+        if value == "-" { [String::new(), String::new()] } else { [value, plain(&error)] }
+    };
+    let rows = report.marks.iter().map(|(mark, value)| {
+        let ([loss, loss_error], [accuracy, accuracy_error]) =
+            (pair(value.loss, value.loss_std_err), pair(value.accuracy, value.accuracy_std_err));
+        let place = |at: f64| format!("{at:.4}");
+        Row::new([
+            mark.name.to_string(),
+            place(mark.at.0),
+            place(mark.at.1),
+            loss,
+            loss_error,
+            accuracy,
+            accuracy_error,
+        ])
+    });
+    let columns = [
+        ("checkpoint", false),
+        ("x", true),
+        ("y", true),
+        ("loss", true),
+        ("± loss", true),
+        ("accuracy", true),
+        ("± accuracy", true),
+    ];
+    Table::new(&columns, rows.collect(), "Checkpoints. ±: standard error from the choice of the rows.").part()
+}
+
+fn directions(report: &LandscapeReport) -> Option<Part> {
+    let known = |value: f64, digits: usize| if value.is_nan() { String::new() } else { format!("{value:.digits$}") };
+    let row = |(facts, axis): (&DirectionFacts, &str)| {
+        let [eigenvalue, residual, rows] = measured(facts.eigenvalue, [facts.std_err_numeric, facts.std_err_data]);
+        let eigenvalue = if facts.eigenvalue.is_nan() { String::new() } else { eigenvalue };
+        let cells = [
+            axis.to_owned(),
+            facts.kind.name().to_owned(),
+            facts.normalisation.map_or("", Normalisation::name).to_owned(),
+            measured(facts.length, [f64::NAN; 2])[0].clone(),
+            known(facts.angle_deg, 2),
+            known(100.0 * facts.explained_variance, 1),
+            eigenvalue,
+            plain(&residual),
+            plain(&rows),
+        ];
+        Row { cells: cells.to_vec(), converged: facts.converged }
+    };
+    let columns = [
+        ("axis", false),
+        ("kind", false),
+        ("normalisation", false),
+        ("length", true),
+        ("angle in °", true),
+        ("variance in %", true),
+        ("eigenvalue", true),
+        ("residual", true),
+        ("± rows", true),
+    ];
+    let rows = report.facts.iter().zip(["x", "y"]).map(row).collect();
+    Table::new(&columns, rows, "Directions. A coordinate of 1 is one length away.").part()
+}
+
+fn trajectory(report: &LandscapeReport) -> Option<Part> {
+    let number = |value: f64| format!("{value:.4}");
+    let rows = report.path.iter().map(|point| {
+        let counts = [point.epoch, point.step].map(|count| count.to_string());
+        Row::new(counts.into_iter().chain([point.at.0, point.at.1, point.off_plane, point.distance].map(number)))
+    });
+    let columns =
+        [("epoch", true), ("step", true), ("x", true), ("y", true), ("off the plane", true), ("distance", true)];
+    let caption =
+        "Checkpoints on the way: the feet of their perpendiculars, and their distances from plane and origin.";
+    Table::new(&columns, rows.collect(), caption).part()
+}
