@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::Ui;
 use super::args::argument;
+use super::figure_args::FigureArgs;
 use super::session::{Session, SessionArgs};
 use super::state::Saving;
 use crate::Result;
@@ -127,6 +128,8 @@ pub(super) struct AnalyzeArgs {
     pub(super) session: SessionArgs,
     #[command(flatten)]
     pub(super) survey: SurveyArgs,
+    #[command(flatten)]
+    pub(super) figures: FigureArgs,
     /// Go on from the state that a killed or interrupted run of the same command left in the result folder (budgets and
     /// threads may differ)
     #[arg(long)]

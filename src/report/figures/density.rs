@@ -1,13 +1,12 @@
 //! Spectral densities on the three eigenvalue axes.
 
-use std::path::{Path, PathBuf};
-
 use super::canvas::{Align, Canvas, Dash, Pen, SMALL, dash, shorten};
 use super::number::significant;
 use super::palette::{GREY, INK, series, tint};
 use super::panel::{Area, Axis as PanelAxis, Panel};
 use super::scale::Scale;
 use super::sheet::{Sample, Sheet};
+use super::style::{Drawn, Target};
 use super::{operator_name, statement};
 use crate::analysis::{AnalysisReport, SpectrumReport};
 use crate::report::ReportError;
@@ -103,15 +102,15 @@ pub fn write<'a>(
     report: &AnalysisReport,
     spectra: &[&'a SpectrumReport],
     axis: Axis,
-    folder: &Path,
-) -> Result<Vec<PathBuf>, ReportError> {
+    target: Target<'_>,
+) -> Result<Drawn, ReportError> {
     let curve = |(index, spectrum): (usize, &&'a SpectrumReport)| {
         Some(Curve { index, spectrum, density: spectrum.densities.iter().find(|density| density.axis == axis)? })
     };
     let curves: Vec<Curve> = spectra.iter().enumerate().filter_map(curve).collect();
     let sides = sides(axis, &curves);
     if sides.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Drawn::default());
     }
     let notes = notes(axis, &curves);
     let name = match axis {
@@ -121,8 +120,13 @@ pub fn write<'a>(
     };
     let panels = if sides.len() == 2 { 2.0 * 88.0 + 14.0 } else { 140.0 };
     let below = LINE * notes.len() as f64;
-    let sheet = Sheet { legend: legend(&curves), body_height: panels + below, statement: statement(report) };
-    sheet.write(folder, name, |canvas, body| {
+    let sheet = Sheet {
+        legend: legend(&curves),
+        body_height: panels + below,
+        caption: "Spectral density, logarithmic, down to a tenth of the peak of a single eigenvalue.".into(),
+        statement: statement(report),
+    };
+    sheet.write(target, name, |canvas, body| {
         let (x, y) = axes(axis, &sides, &curves);
         let plots = Area { bottom: body.bottom - below, ..body };
         let left = y.room((plots.bottom - plots.top) / sides.len() as f64);

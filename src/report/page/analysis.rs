@@ -29,7 +29,7 @@ pub fn analysis_page(report: &AnalysisReport, figures: &Path, command: &str) -> 
                 ("slices", "lines", "Loss along eigenvectors and random directions"),
                 ("plane", "plane", "Loss over a plane of two random directions"),
             ],
-            "Random directions are scaled filter by filter (Li et al. 2018).",
+            "",
         ),
         Section::figure(
             "Size of the subset",

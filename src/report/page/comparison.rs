@@ -18,7 +18,7 @@ pub fn comparison_sections(comparison: &Comparison, figures: &Path) -> Vec<Secti
             "differences",
             "Relative differences from the baseline with 95 % intervals, a row per quantity",
         )],
-        "Filled: significant at 95 % after Holm's correction.",
+        "",
     ));
     sections.extend(Section::figure(
         "Groups",

@@ -11,6 +11,7 @@ use std::path::Path;
 pub use analysis::{analysis_page, provenance};
 pub use comparison::comparison_sections;
 
+use super::figures::Captions;
 use super::{ReportError, write_atomic};
 use crate::visible::visible;
 
@@ -79,6 +80,8 @@ pub enum Section {
 /// A picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FigureView {
+    /// The figure's name.
+    pub name: String,
     /// What tells it from the other views.
     pub label: String,
     /// The file's content.
@@ -91,16 +94,23 @@ impl FigureView {
     /// The figure `name` in `folder`; `None` where it was not drawn.
     pub fn read(folder: &Path, name: &str, label: &str, alt: &str) -> Option<Self> {
         let svg = crate::input::read_text(&folder.join(format!("{name}.svg"))).ok()?;
-        Some(Self { label: label.into(), svg, alt: alt.into() })
+        Some(Self { name: name.into(), label: label.into(), svg, alt: alt.into() })
     }
 }
 
 impl Section {
-    /// The views that were drawn, of `(name, label, alternative text)`; `None` where none was.
+    /// The views that were drawn, of `(name, label, alternative text)`, with the captions that lie beside them and `caption`;
+    /// `None` where none was.
     pub fn figure(title: &str, folder: &Path, views: &[(&str, &str, &str)], caption: &str) -> Option<Self> {
         let views: Vec<FigureView> =
             views.iter().filter_map(|(name, label, alt)| FigureView::read(folder, name, label, alt)).collect();
-        (!views.is_empty()).then(|| Self::Figure { title: title.into(), views, caption: caption.into() })
+        let written = Captions::read(folder);
+        let mut texts: Vec<&str> = views.iter().filter_map(|view| written.of(&view.name)).chain([caption]).collect();
+        texts.retain(|text| !text.is_empty());
+        // Views of one thing may share their text.
+        texts.dedup();
+        let caption = texts.join(" ");
+        (!views.is_empty()).then(|| Self::Figure { title: title.into(), views, caption })
     }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 
 fn page(word: &str) -> Page {
     let svg = "<?xml version=\"1.0\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\"><clipPath id=\"a\"><path d=\"M0 0\"/></clipPath><g clip-path=\"url(#a)\"/></svg>\n";
-    let view = |label: &str| FigureView { label: label.into(), svg: svg.into(), alt: word.into() };
+    let view = |label: &str| FigureView { name: label.into(), label: label.into(), svg: svg.into(), alt: word.into() };
     Page {
         title: word.into(),
         subtitle: word.into(),
@@ -99,4 +99,19 @@ fn toggles_tables_and_headings_speak() {
     // One main heading, and sections below it.
     assert_eq!(html.matches("<h1>").count(), 1);
     assert_eq!(html.matches("<h2 ").count(), html.matches("<section ").count());
+}
+
+#[test]
+fn a_figure_has_the_captions_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut captions = Captions::of_one("line", "Loss along a line.");
+    captions.extend(Captions::of_one("plane", "Loss over a plane."));
+    captions.write(folder.path()).unwrap();
+    std::fs::write(folder.path().join("line.svg"), "<svg width=\"1\" height=\"1\"></svg>").unwrap();
+    let views = [("line", "line", "a line"), ("plane", "plane", "a plane")];
+    // The plane was not drawn.
+    let Some(Section::Figure { views, caption, .. }) = Section::figure("Loss", folder.path(), &views, "More.") else {
+        panic!("no figure")
+    };
+    assert_eq!((views.len(), caption.as_str()), (1, "Loss along a line. More."));
 }
