@@ -9,6 +9,7 @@ use flatness::formats::{Architecture, family};
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::optim::Schedule;
 use flatness::program::Loss;
+use flatness::report::figures::Style;
 use flatness::train::{
     NormStatistics, Precision, StateFolder, TrainConfig, TrainOutcome, TrainStop, Training, save, train,
 };
@@ -99,7 +100,7 @@ fn equal_runs_give_equal_bytes_with_one_and_two_threads() {
                 let mut config = short(optimizer);
                 config.execution.threads = threads;
                 let folder = folder.path().join(threads.to_string());
-                let paths = save(&run(&config, text), &glyphs(Split::Train, 100), &folder).unwrap();
+                let paths = save(&run(&config, text), &glyphs(Split::Train, 100), &folder, Style::default()).unwrap();
                 assert!(paths.iter().any(|path| path.ends_with("figures/training.svg")), "{paths:?}");
                 paths.into_iter().map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>()
             };
@@ -112,7 +113,7 @@ fn equal_runs_give_equal_bytes_with_one_and_two_threads() {
 fn a_checkpoint_holds_what_training_ended_with() {
     let folder = tempfile::tempdir().unwrap();
     let outcome = run(&running(short("sgd")), BATCH_NORM);
-    let paths = save(&outcome, &glyphs(Split::Train, 100), folder.path()).unwrap();
+    let paths = save(&outcome, &glyphs(Split::Train, 100), folder.path(), Style::default()).unwrap();
     let checkpoint = Checkpoint::read(&paths[0], None).unwrap();
     assert_eq!(values(&checkpoint.theta), values(&outcome.theta));
     assert_eq!(checkpoint.network.about, outcome.network.about);
@@ -364,7 +365,7 @@ fn fixed_parameters_do_not_move() {
 fn a_file_of_weights_begins_a_run_with_a_new_head() {
     let folder = tempfile::tempdir().unwrap();
     let first = run(&short("sgd"), BATCH_NORM);
-    let path = save(&first, &glyphs(Split::Train, 100), folder.path()).unwrap().remove(0);
+    let path = save(&first, &glyphs(Split::Train, 100), folder.path(), Style::default()).unwrap().remove(0);
     let file = TensorFile::read(&path).unwrap();
     let data = glyphs(Split::Train, 100).load().unwrap();
     let still = TrainConfig { epochs: 0, ..short("sgd") };

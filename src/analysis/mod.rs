@@ -200,7 +200,9 @@ pub struct SliceReport {
     pub loss: Vec<f64>,
     /// Accuracy in 0..=1 at each point; NaN where the targets are no classes.
     pub accuracy: Vec<f64>,
-    /// For an eigenvector: its Ritz value, so that the figure can draw the parabola `loss + λ x²/2`; else NaN.
+    /// Slope at 0 along a line: `gᵀd` with the gradient `g` of the loss; NaN for a plane.
+    pub slope: f64,
+    /// For an eigenvector: its Ritz value, so that the figure can draw `loss + slope x + curvature x²/2`; else NaN.
     pub curvature: f64,
 }
 

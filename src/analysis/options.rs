@@ -5,6 +5,7 @@ use serde::{Serialize, Serializer};
 use super::OperatorKind;
 use crate::Result;
 use crate::autodiff::{ParamSpace, Scope};
+use crate::landscape::PLANE_POINTS;
 use crate::spectral::Stop;
 
 /// How eigenpairs are found.
@@ -90,7 +91,7 @@ impl Default for AnalysisOptions {
             subset_study: false,
             slice_points: 21,
             random_lines: 2,
-            plane_points: 15,
+            plane_points: PLANE_POINTS,
             seed: 0,
         }
     }

@@ -10,8 +10,8 @@ use super::spectrum::spectrum;
 use super::subset_study::subset_study;
 use super::vectors::{eigenvectors, gradient_share};
 use super::{AnalysisReport, SliceKind, Stores, SummaryRow};
-use crate::landscape::{Line, filter_normalised, line, orthogonalise, plane};
-use crate::objective::{Evaluation, Objective};
+use crate::landscape::{Line, filter_normalised, line, orthogonalise, plane, slope};
+use crate::objective::{GradientReport, Objective};
 use crate::operator::{extend, restrict};
 use crate::random::{Purpose, substream};
 use crate::{Error, Observer, Result};
@@ -65,15 +65,14 @@ pub fn analyze(
             report.summary.extend(layers(objective, &theta, (operator, options), observer)?);
         }
     }
-    slices(objective, &theta, options, report, &gradient.evaluation, observer)
+    slices(objective, (&theta, &gradient), options, report, observer)
 }
 
 fn slices(
     objective: &Objective<'_>,
-    theta: &Tensor,
+    (theta, gradient): (&Tensor, &GradientReport),
     options: &AnalysisOptions,
     report: &mut AnalysisReport,
-    here: &Evaluation,
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let num_points = options.slice_points;
@@ -83,9 +82,10 @@ fn slices(
         let ranges = options.scope.resolve(objective.network().space())?;
         for (index, &curvature) in top.ritz_values.clone().iter().enumerate() {
             let direction = extend(&top.vectors.narrow(0, index, 1)?, &ranges, theta.dims()[0])?.squeeze(0)?;
-            let half_width = reach(curvature, here.loss, norm);
+            let half_width = reach(curvature, gradient.evaluation.loss, norm);
             let kind = SliceKind::Eigenvector;
-            let slice = Line { kind, index, direction: &direction, half_width, num_points, curvature };
+            let slope = slope(&gradient.gradient, &direction)?;
+            let slice = Line { kind, index, direction: &direction, half_width, num_points, slope, curvature };
             report.slices.push(line(objective, theta, &slice, observer)?);
         }
     }
@@ -96,7 +96,8 @@ fn slices(
     if num_points > 0 {
         for index in 0..options.random_lines {
             let (kind, direction, curvature) = (SliceKind::RandomFilter, random(index)?, f64::NAN);
-            let slice = Line { kind, index, direction: &direction, half_width: 1.0, num_points, curvature };
+            let slope = slope(&gradient.gradient, &direction)?;
+            let slice = Line { kind, index, direction: &direction, half_width: 1.0, num_points, slope, curvature };
             report.slices.push(line(objective, theta, &slice, observer)?);
         }
     }

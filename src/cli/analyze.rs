@@ -17,6 +17,7 @@ use crate::analysis::{AnalysisOptions, AnalysisReport, CostEstimate, SpectrumRep
 use crate::autodiff::Scope;
 use crate::checkpoint::write_tensors;
 use crate::objective::Objective;
+use crate::report::figures::Style;
 use crate::report::page::analysis_page;
 use crate::report::{save_analysis, terminal, write_run_json};
 use crate::spectral::Stop;
@@ -24,6 +25,7 @@ use crate::{Error, Observer, Result, path_text};
 
 pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let (mut options, saving) = (args.survey.options()?, args.saving()?);
+    let style = args.figures.style()?;
     let name = checkpoint_name(&args.session.model.checkpoint);
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(&name));
     let claim = claim(&folder, Existing::of(args.force, args.resume))?;
@@ -39,7 +41,7 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?;
     ui.say(&format!("survey: {}", super::estimate::summary(&cost)));
     let output = claim.begin()?;
-    let destination = Destination { name: &name, written: Vec::new(), folder: output.path(), saving };
+    let destination = Destination { name: &name, written: Vec::new(), folder: output.path(), saving, style };
     let (report, code) = analyze_session(&session, &options, destination, Provenance::new(arguments), ui)?;
     if args.json {
         ui.print_lines(&summary_json(&report));
@@ -131,6 +133,8 @@ pub(super) struct Destination<'a> {
     pub(super) written: Vec<PathBuf>,
     pub(super) folder: &'a Path,
     pub(super) saving: Saving,
+    /// Of its figures.
+    pub(super) style: Style,
 }
 
 /// Analyzes and writes; an interruption writes what is finished and gives exit code 130.
@@ -141,7 +145,7 @@ pub(super) fn analyze_session(
     provenance: Provenance,
     ui: &mut Ui,
 ) -> Result<(AnalysisReport, u8)> {
-    let Destination { name, written: earlier, folder, saving } = destination;
+    let Destination { name, written: earlier, folder, saving, style } = destination;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     let configuration = configuration(session, &objective, options);
     let mut report = AnalysisReport { statement: session.statement(), configuration, ..AnalysisReport::empty(name) };
@@ -158,7 +162,7 @@ pub(super) fn analyze_session(
         }
         Err(error) => return Err(error),
     };
-    let mut written = save_analysis(&report, folder)?;
+    let mut written = save_analysis(&report, folder, style)?;
     if let Some(spectrum) = report.spectra.first() {
         written.push(save_eigenvectors(session, spectrum, folder)?);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::args::argument;
+use super::figure_args::FigureArgs;
 use super::session::SessionArgs;
 use super::state::Saving;
 use crate::Result;
@@ -128,6 +129,8 @@ pub(super) struct AnalyzeArgs {
     pub(super) session: SessionArgs,
     #[command(flatten)]
     pub(super) survey: SurveyArgs,
+    #[command(flatten)]
+    pub(super) figures: FigureArgs,
     /// Go on from the state that a killed or interrupted run of the same command left in the result folder (budgets and
     /// threads may differ)
     #[arg(long)]

@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 
 use super::analyze::Provenance;
 use super::args::argument;
+use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
 use super::{Cli, CliError, Ui, dispatch};
 use crate::analysis::compare::{CompareOptions, Comparison, Member};
 use crate::checkpoint::TensorFile;
 use crate::experiment::identity;
-use crate::report::figures::write_groups;
+use crate::report::figures::{Drawn, Style, Target, write_groups};
 use crate::report::page::{Page, comparison_sections, provenance};
 use crate::report::tables::write_comparison;
 use crate::report::{ReportError, is_complete, latex, terminal, write_atomic, write_run_json};
@@ -34,6 +35,8 @@ pub(super) struct CompareArgs {
     paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) how: HowArgs,
+    #[command(flatten)]
+    figures: FigureArgs,
     /// Folder of the result [default: reports/compare-NAME of the first]
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
@@ -77,6 +80,7 @@ pub(super) struct HowArgs {
 const ANALYSIS: [&str; 4] = ["--operator=both", "--top=5", "--bottom=1", "--plane-points=0"];
 
 pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
+    let style = args.figures.style()?;
     let first = args.paths.first().and_then(|path| path.file_stem()).map(|name| name.to_string_lossy().into_owned());
     let name = format!("compare-{}", first.unwrap_or_default());
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(name));
@@ -97,7 +101,8 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     }
     let comparison = compare(&found, &args.how)?;
     let output = claim.begin()?;
-    let mut written = save(&comparison, &args.how, output.path())?;
+    let (mut written, drawn) = save(&comparison, &args.how, (output.path(), style))?;
+    written.extend(drawn.finish(&output.path().join("figures"))?);
     let report = output.path().join("report.html");
     page(&comparison, output.path(), &origin.command()).write(&report)?;
     written.push(report);
@@ -194,8 +199,8 @@ impl HowArgs {
     }
 }
 
-/// Tables, LaTeX, verdict and figures; returns their paths.
-fn save(comparison: &Comparison, how: &HowArgs, folder: &Path) -> Result<Vec<PathBuf>> {
+/// Writes tables, LaTeX, verdict and figures; returns the paths of what is not drawn, and the figures without their captions.
+fn save(comparison: &Comparison, how: &HowArgs, (folder, style): (&Path, Style)) -> Result<(Vec<PathBuf>, Drawn)> {
     let configuration = how.configuration(&comparison.members);
     let mut written = write_comparison(comparison, &configuration, folder)?;
     let [table, words] = ["comparison.tex", "verdict.txt"].map(|name| folder.join(name));
@@ -208,10 +213,10 @@ fn save(comparison: &Comparison, how: &HowArgs, folder: &Path) -> Result<Vec<Pat
     write_atomic(&words, |file| file.write_all(verdict.as_bytes()))?;
     let figures = folder.join("figures");
     std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
-    let drawn = write_groups(comparison, &statement(comparison), &figures)?;
-    remove_outdated(folder, (&[], &["groups", "differences"]), &drawn);
-    written.extend([table, words].into_iter().chain(drawn));
-    Ok(written)
+    let drawn = write_groups(comparison, &statement(comparison), Target::new(&figures, style))?;
+    remove_outdated(folder, (&[], &["groups", "differences"]), &drawn.files);
+    written.extend([table, words]);
+    Ok((written, drawn))
 }
 
 fn page(comparison: &Comparison, folder: &Path, command: &str) -> Page {
@@ -283,13 +288,13 @@ impl HowArgs {
     }
 }
 
-/// The comparison of an experiment's results and the files of it in `folder`; `None` where there are no two groups to
-/// compare.
+/// The comparison of an experiment's results, with the files and the figures of it in `folder`; `None` where there are no
+/// two groups to compare.
 pub(super) fn of_experiment(
     results: &Path,
     how: &HowArgs,
-    folder: &Path,
-) -> Result<Option<(Comparison, Vec<PathBuf>)>> {
+    (folder, style): (&Path, Style),
+) -> Result<Option<(Comparison, Vec<PathBuf>, Drawn)>> {
     let found = match members::find(results) {
         Ok(found) => found,
         Err(Error::Cli(CliError::NotComparable { .. })) => return Ok(None),
@@ -298,8 +303,8 @@ pub(super) fn of_experiment(
     members::check_hashes(&found)?;
     match compare(&found, how) {
         Ok(comparison) => {
-            let written = save(&comparison, how, folder)?;
-            Ok(Some((comparison, written)))
+            let (written, drawn) = save(&comparison, how, (folder, style))?;
+            Ok(Some((comparison, written, drawn)))
         }
         Err(Error::Cli(CliError::OneGroup { .. })) => Ok(None),
         Err(error) => Err(error),

@@ -26,6 +26,7 @@ use crate::{Error, Result, path_text};
 pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
     let (shape, saving) = (args.shape.shape(args.checkpoints.len())?, args.saving()?);
+    let style = args.figures.style()?;
     let claim = claim(&args.out, Existing::of(args.force, args.resume))?;
     let mut session = args.session(0).open(DtypeArg::F32, ui)?;
     session.options.seed = args.shape.seed;
@@ -59,7 +60,7 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
         ui.say("interrupted: the same command with --resume goes on");
     }
     outcome?;
-    let mut written = save_landscape(&report, output.path())?;
+    let mut written = save_landscape(&report, output.path(), style)?;
     remove_outdated(output.path(), (&[], &["line", "contour", "surface"]), &written);
     let page = landscape_page(&report, &output.path().join("figures"), &provenance.command());
     written.push(output.path().join("report.html"));

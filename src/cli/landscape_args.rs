@@ -6,14 +6,15 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::{ComputeArgs, DataArgs, DtypeArg, L2Arg, ModelArgs, argument};
+use super::figure_args::FigureArgs;
 use super::loss::LossArgs;
 use super::session::SessionArgs;
 use super::state::Saving;
 use crate::Result;
-use crate::landscape::{DirectionKind, Normalisation, Statistics};
+use crate::landscape::{DirectionKind, Normalisation, PLANE_POINTS, Statistics};
 
 /// Points along a line and along a side of a plane, where nothing says how many.
-const DEFAULT_POINTS: [usize; 2] = [101, 51];
+const DEFAULT_POINTS: [usize; 2] = [101, PLANE_POINTS];
 /// At most.
 const MAX_POINTS: [usize; 2] = [10_001, 1_001];
 
@@ -43,6 +44,8 @@ pub(super) struct LandscapeArgs {
     /// Whether the L2 term belongs to the loss
     #[arg(long, value_enum, default_value_t = L2Arg::Out)]
     l2: L2Arg,
+    #[command(flatten)]
+    pub(super) figures: FigureArgs,
     /// Result folder
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
@@ -79,7 +82,7 @@ pub(super) struct ShapeArgs {
     /// between them (0.5 ends at the minima)
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
     pub(super) half_width: Option<f64>,
-    /// Points along each side, an odd number [default: 51, of a line 101]
+    /// Points along each side, an odd number [default: 25, of a line 101]
     #[arg(long, value_name = "N")]
     points: Option<usize>,
     /// Seed of random directions and of the start of an eigenvector search

@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use super::Ui;
 use super::analyze::Provenance;
 use super::args::argument;
+use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
 use crate::Result;
 use crate::langevin::{Dynamics, LangevinReport, Potential, StudyKind, StudyOptions};
 use crate::objective::Execution;
-use crate::report::figures::write_langevin as write_figures;
+use crate::report::figures::{Target, write_langevin as write_figures};
 use crate::report::page::langevin_page;
 use crate::report::tables::write_langevin as write_tables;
 use crate::report::{ReportError, terminal, write_run_json};
@@ -95,6 +96,8 @@ pub(super) struct LangevinArgs {
     /// Worker threads [default: one per core]; results do not depend on it
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<usize>,
+    #[command(flatten)]
+    figures: FigureArgs,
     /// Folder of the result [default: reports/langevin-POTENTIAL]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -159,7 +162,7 @@ impl LangevinArgs {
 }
 
 pub(super) fn run(args: &LangevinArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
-    let (plan, configuration) = (args.plan()?, args.configuration()?);
+    let (plan, configuration, style) = (args.plan()?, args.configuration()?, args.figures.style()?);
     let name = args.potential.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned());
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(format!("langevin-{name}")));
     let provenance = Provenance::new(arguments);
@@ -170,7 +173,7 @@ pub(super) fn run(args: &LangevinArgs, arguments: &[OsString], ui: &mut Ui) -> R
     let mut written = write_tables(&report, &configuration, output.path())?;
     let figures = output.path().join("figures");
     std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
-    let drawn = write_figures(&report, &figures)?;
+    let drawn = write_figures(&report, Target::new(&figures, style))?.finish(&figures)?;
     remove_outdated(output.path(), (&[], &["rate", "coupling", "mass", "laws"]), &drawn);
     written.extend(drawn);
     written.push(output.path().join("report.html"));

@@ -9,6 +9,7 @@ mod compare;
 mod convert;
 mod error;
 mod estimate;
+mod figure_args;
 mod info;
 mod landscape;
 mod landscape_args;

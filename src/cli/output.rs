@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::CliError;
 use crate::Result;
 use crate::checkpoint::{CheckpointError, differences};
+use crate::report::figures::Captions;
 use crate::report::{FolderLock, ReportError, Sharing, is_complete, read_run_json, remove_leftovers};
 
 /// Files that mark a folder as holding a result.
@@ -155,11 +156,20 @@ impl OutputFolder {
 }
 
 /// Removes files and figures that a command writes under some settings only, an earlier result left in `folder`, and the
-/// new one, which wrote `written`, did not replace.
+/// new one, which wrote `written`, did not replace. A figure goes with its panels and its caption.
 pub(super) fn remove_outdated(folder: &Path, (files, figures): (&[&str], &[&str]), written: &[PathBuf]) {
-    let figures =
-        figures.iter().flat_map(|name| ["svg", "png", "pdf"].map(|ending| format!("figures/{name}.{ending}")));
-    for file in files.iter().map(|name| (*name).to_owned()).chain(figures).map(|name| folder.join(name)) {
+    let of_figure = |file: &PathBuf| {
+        let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let ending = file.extension().is_some_and(|ending| ["svg", "png", "pdf"].iter().any(|own| ending == *own));
+        ending
+            && figures
+                .iter()
+                .any(|name| stem.strip_prefix(name).is_some_and(|rest| matches!(rest.as_bytes(), [] | [b'-', ..])))
+    };
+    let drawn = folder.join("figures");
+    let found = std::fs::read_dir(&drawn).into_iter().flatten().flatten().map(|entry| entry.path()).filter(of_figure);
+    let named = files.iter().map(|name| folder.join(name));
+    for file in named.chain(found).chain([drawn.join(Captions::FILE)]) {
         if !written.contains(&file) {
             let _ = std::fs::remove_file(file);
         }
@@ -207,6 +217,19 @@ mod tests {
         std::fs::create_dir(&run).unwrap();
         let error = claim(folder.path(), Existing::Replace).unwrap().begin().err().unwrap().to_string();
         assert!(error.starts_with("cannot write ") && error.contains(RUN), "{error}");
+    }
+
+    #[test]
+    fn outdated_figures_go_with_their_panels() {
+        let folder = tempfile::tempdir().unwrap();
+        let figures = folder.path().join("figures");
+        std::fs::create_dir(&figures).unwrap();
+        let old = ["line.svg", "line-loss.pdf", "captions.md"];
+        let others = ["line.txt", "linear.svg", "line_up.png", "plane.svg"];
+        old.iter().chain(&others).for_each(|name| std::fs::write(figures.join(name), "").unwrap());
+        remove_outdated(folder.path(), (&[], &["line", "plane"]), &[figures.join("plane.svg")]);
+        assert!(old.iter().all(|name| !figures.join(name).exists()));
+        assert!(others.iter().all(|name| figures.join(name).exists()));
     }
 
     #[test]

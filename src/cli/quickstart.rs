@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::analyze::{Destination, Provenance, analyze_session};
 use super::args::ComputeArgs;
+use super::figure_args::FigureArgs;
 use super::output::{Existing, claim};
 use super::session::Session;
 use super::state::Saving;
@@ -18,7 +19,7 @@ use crate::checkpoint::Checkpoint;
 use crate::data::{DataSpec, LabelNoise, Source, Split, Subset};
 use crate::formats::family;
 use crate::objective::{Execution, ObjectiveOptions};
-use crate::report::figures::{write_comparison, write_training_curves};
+use crate::report::figures::{Target, write_comparison, write_training_curves};
 use crate::report::page::{Card, Figure, Page, Part, Section, runs_table};
 use crate::report::{terminal, write_run_json};
 use crate::train::{TrainConfig, TrainOutcome, TrainStop, Training, train};
@@ -32,6 +33,8 @@ pub(super) struct QuickstartArgs {
     seed: u64,
     #[command(flatten)]
     pub(super) compute: ComputeArgs,
+    #[command(flatten)]
+    figures: FigureArgs,
     /// Result folder
     #[arg(long, value_name = "DIR", default_value = "reports/quickstart")]
     out: PathBuf,
@@ -53,7 +56,7 @@ const ANALYZED_ROWS: usize = 500;
 
 pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
-    let execution = args.compute.execution()?;
+    let (execution, style) = (args.compute.execution()?, args.figures.style()?);
     let existing = Existing::of(args.force, false);
     let whole = claim(&args.out, existing)?;
     let claimed = METHODS.map(|method| {
@@ -78,7 +81,7 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
             100.0 * NOISE
         ));
         let outcome = train_one(&config, &spec, ui)?;
-        let written = save_run(&outcome, &spec, folder)?;
+        let written = save_run(&outcome, &spec, folder, style)?;
         match &outcome.stop {
             TrainStop::Finished => {}
             TrainStop::Interrupted => return Err(Error::Interrupted),
@@ -86,7 +89,7 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
         }
         let session = open(folder, &spec, execution)?;
         let options = AnalysisOptions { seed: args.seed, ..AnalysisOptions::default() };
-        let destination = Destination { name, written, folder, saving: Saving::NEVER };
+        let destination = Destination { name, written, folder, saving: Saving::NEVER, style };
         let (report, code) = analyze_session(&session, &options, destination, Provenance::new(arguments), ui)?;
         if code == INTERRUPTED {
             return Err(Error::Interrupted);
@@ -100,10 +103,12 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
     }
     let figures = whole.path().join("figures");
     std::fs::create_dir_all(&figures).map_err(|source| Error::Io { path: figures.clone(), source })?;
-    let mut written = write_comparison(&runs, &statement, &figures)?;
+    let target = Target::new(&figures, style);
+    let mut drawn = write_comparison(&runs, &statement, target)?;
     let curves: Vec<_> = outcomes.iter().map(TrainOutcome::curve).collect();
     let words = format!("{MODEL} on glyphs, {:.0} % wrong labels", 100.0 * NOISE);
-    written.extend(write_training_curves(&curves, &words, &figures)?);
+    drawn.extend(write_training_curves(&curves, &words, target)?);
+    let mut written = drawn.finish(&figures)?;
     written.push(whole.path().join("report.html"));
     page((&runs, &statement), &figures, &provenance.command()).write(&whole.path().join("report.html"))?;
     let mut run = provenance.json();

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::analyze::Provenance;
 use super::args::argument;
 use super::compare::HowArgs;
+use super::figure_args::FigureArgs;
 use super::output::{Claim, Existing, check_place, claim, resolve, share};
 use super::{INTERRUPTED, Ui};
 use crate::experiment::{
@@ -82,6 +83,9 @@ pub(super) struct RunArgs {
     /// Print a script, and do nothing
     #[arg(long, value_enum, value_name = "KIND")]
     emit: Option<EmitArg>,
+    /// How the figures of the report are set; those of a run are set by its steps
+    #[command(flatten)]
+    figures: FigureArgs,
 }
 
 impl RunArgs {
@@ -114,6 +118,7 @@ impl RunArgs {
 pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
     let ((part, parts), threads) = (args.part()?, args.threads()?);
+    let style = args.figures.style()?;
     let (experiment, folder) = args.experiment.read()?;
     let how = comparison_options(&experiment)?;
     let plan = plan(&experiment, &folder, threads)?;
@@ -136,7 +141,8 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     let claimed_report = reports.then(|| claim(&report, Existing::Replace)).transpose()?;
     // Until the last file is there, no run.json says what they are.
     let _ = std::fs::remove_file(folder.join("run.json"));
-    let mut written = Written { results: vec![save_experiment(&experiment, &folder)?], report: Vec::new() };
+    let mut written = Written::default();
+    written.results.push(save_experiment(&experiment, &folder)?);
     let stop = ui.stop_flag();
     let pool = Pool {
         program: std::env::current_exe().map_err(|source| Error::Io { path: "flatness".into(), source })?,
@@ -153,8 +159,9 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     ui.say(&format!("wrote {} (tables, experiment.toml, a folder for each run)", folder.display()));
     if parts == 1 && results.iter().any(|result| result.state == State::Finished) {
         let _report = claimed_report.map(Claim::begin).transpose()?;
-        let comparison = report::compare(&plan, &how, &report, &mut written)?;
-        report::write_report(&experiment, &plan, &results, (comparison.as_ref(), &report), &mut written)?;
+        let place = (report.as_path(), style);
+        let comparison = report::compare(&plan, &how, place, &mut written)?;
+        report::write_report((&experiment, &plan), &results, comparison.as_ref(), place, &mut written)?;
         let notebook = report::notebook(&experiment, &plan)?;
         written.results.push(notebook.clone());
         write_run_json(&report, &provenance.json(), &written.report)?;

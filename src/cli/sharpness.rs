@@ -9,10 +9,11 @@ use serde_json::json;
 use super::Ui;
 use super::analyze::{Provenance, checkpoint_name};
 use super::args::{DtypeArg, argument};
+use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
 use super::session::SessionArgs;
 use crate::objective::Objective;
-use crate::report::figures::write_sharpness as write_figures;
+use crate::report::figures::{Target, write_sharpness as write_figures};
 use crate::report::page::sharpness_page;
 use crate::report::tables::write_sharpness as write_tables;
 use crate::report::{ReportError, terminal, write_run_json};
@@ -26,6 +27,8 @@ pub(super) struct SharpnessArgs {
     pub(super) session: SessionArgs,
     #[command(flatten)]
     pub(super) measures: MeasureArgs,
+    #[command(flatten)]
+    figures: FigureArgs,
     /// Result folder [default: reports/NAME-sharpness]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -109,7 +112,7 @@ impl MeasureArgs {
 }
 
 pub(super) fn run(args: &SharpnessArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
-    let options = args.measures.options()?;
+    let (options, style) = (args.measures.options()?, args.figures.style()?);
     let name = checkpoint_name(&args.session.model.checkpoint);
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(format!("{name}-sharpness")));
     let provenance = Provenance::new(arguments);
@@ -124,7 +127,8 @@ pub(super) fn run(args: &SharpnessArgs, arguments: &[OsString], ui: &mut Ui) -> 
     let mut written = vec![write_tables(&report.rows, &configuration, output.path())?];
     let figures = output.path().join("figures");
     std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
-    let drawn = write_figures(&report.rows, &session.statement(), &figures)?;
+    let target = Target::new(&figures, style);
+    let drawn = write_figures(&report.rows, &session.statement(), target)?.finish(&figures)?;
     remove_outdated(output.path(), (&[], &["sharpness_ratio"]), &drawn);
     written.extend(drawn);
     let (words, command) = (session.statement(), provenance.command());

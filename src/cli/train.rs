@@ -14,12 +14,14 @@ use super::{CliError, INTERRUPTED, Ui};
 use crate::Result;
 use crate::checkpoint::{CheckpointError, TensorFile};
 use crate::data::{DataSpec, Dataset, Split};
+use crate::report::figures::Style;
 use crate::report::tables::{Column, write_table};
 use crate::report::write_run_json;
 use crate::train::{EvaluationRow, SnapshotFolder, StateFolder, TrainOutcome, TrainStop, Training, save, train};
 
 pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
+    let style = args.figures.style()?;
     let mut plan = args.plan()?;
     let spec = plan.data.clone().ok_or(CliError::NoTrainingData)?;
     let claim = claim(&args.out, Existing::of(args.force, args.resume))?;
@@ -68,7 +70,7 @@ pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Resu
     })?;
     let mut written = snapshots.files();
     written.push(folder.join(FILE));
-    finish(&outcome, &spec, (folder, states.resumed_from, written), &provenance)?;
+    finish(&outcome, &spec, (folder, style), (states.resumed_from, written), &provenance)?;
     tell(&outcome, &states, ui);
     end(outcome, states, &args.out, ui)
 }
@@ -123,8 +125,8 @@ fn end(outcome: TrainOutcome, states: StateFolder, folder: &Path, ui: &mut Ui) -
 }
 
 /// Writes everything but `run.json`: checkpoints, tables, figures; returns their paths.
-pub(super) fn save_run(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut written = save(outcome, spec, folder)?;
+pub(super) fn save_run(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path, style: Style) -> Result<Vec<PathBuf>> {
+    let mut written = save(outcome, spec, folder, style)?;
     remove_outdated(folder, (&["best.safetensors", "ema.safetensors", "swa.safetensors"], &["curvature"]), &written);
     let number =
         |value: fn(&crate::train::EpochSeconds) -> f64| Column::Number(outcome.seconds.iter().map(value).collect());
@@ -143,10 +145,11 @@ pub(super) fn save_run(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path) -
 fn finish(
     outcome: &TrainOutcome,
     spec: &DataSpec,
-    (folder, resumed_from, mut written): (&Path, Option<usize>, Vec<PathBuf>),
+    (folder, style): (&Path, Style),
+    (resumed_from, mut written): (Option<usize>, Vec<PathBuf>),
     provenance: &Provenance,
 ) -> Result<()> {
-    written.extend(save_run(outcome, spec, folder)?);
+    written.extend(save_run(outcome, spec, folder, style)?);
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let page = outcome.page((&name, &spec.source_name()), &folder.join("figures"), &provenance.command());
     written.push(folder.join("report.html"));

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::CliError;
 use super::args::{ComputeArgs, DataArgs, DtypeArg, argument, path_text};
+use super::figure_args::FigureArgs;
 use super::loss::LossArgs;
 use super::train_plan::{FILE, TrainPlan};
 use crate::Result;
@@ -34,6 +35,8 @@ pub(super) struct TrainArgs {
     watch: WatchArgs,
     #[command(flatten)]
     pub(super) compute: ComputeArgs,
+    #[command(flatten)]
+    pub(super) figures: FigureArgs,
     /// Folder of the run
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,

@@ -61,6 +61,8 @@ pub struct DirectionFacts {
     pub std_err_numeric: f64,
     /// Its standard error from the choice of rows.
     pub std_err_data: f64,
+    /// Slope of the loss along it at the origin, where there is an eigenvalue.
+    pub slope: f64,
     /// Whether the eigenpair is within its tolerance; true for other directions.
     pub converged: bool,
     /// Products with the Hessian that it took.
@@ -81,6 +83,7 @@ impl DirectionFacts {
             eigenvalue: nan,
             std_err_numeric: nan,
             std_err_data: nan,
+            slope: nan,
             converged: true,
             num_matvecs: 0,
         }

@@ -16,6 +16,9 @@ pub use error::LandscapeError;
 pub use frame::{Buffers, DirectionFacts, DirectionKind, Frame, Mark};
 pub use grid::{Grid, convex_share};
 pub use points::{LOST, PointStore, Statistics, Surface, Watch};
-pub use slices::{Line, line, plane};
+pub use slices::{Line, line, plane, slope};
 pub use survey::{Barrier, LandscapeReport, barrier, survey};
 pub use trajectory::{PathPoint, path_point, principal};
+
+/// Points along each side of a plane, unless something else is asked for.
+pub const PLANE_POINTS: usize = 25;

@@ -6,7 +6,8 @@ use candle_core::{DType, Tensor};
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
-use super::frame::{Buffers, Frame};
+use super::frame::{Buffers, DirectionFacts, Frame};
+use super::slices::slope;
 use crate::objective::{Evaluation, Objective};
 use crate::program::Network;
 use crate::program::ProgramError;
@@ -102,6 +103,23 @@ impl<'a> Surface<'a> {
         };
         store.keep(&finished, true);
         outcome.map(|()| finished)
+    }
+
+    /// Fills in the slope of the loss at the origin along each axis with an eigenvalue, with the statistics stored there.
+    /// Cost: a gradient, if there is such an axis.
+    ///
+    /// # Errors
+    /// A loss that is not finite; an interruption.
+    pub(super) fn slopes(&self, facts: &mut [DirectionFacts], observer: &mut dyn Observer) -> Result<()> {
+        if facts.iter().all(|facts| facts.eigenvalue.is_nan()) {
+            return Ok(());
+        }
+        let origin = self.objective.place(&self.frame.theta((0.0, 0.0))?)?;
+        let gradient = self.objective.gradient(&origin, observer)?.gradient;
+        for (facts, axis) in facts.iter_mut().zip(&self.frame.axes).filter(|(facts, _)| !facts.eigenvalue.is_nan()) {
+            facts.slope = slope(&gradient, axis)?;
+        }
+        Ok(())
     }
 
     fn by_points(

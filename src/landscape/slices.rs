@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
+use super::directions::dot;
 use super::frame::{DirectionFacts, DirectionKind, Frame};
 use super::points::{Statistics, Surface};
 use crate::analysis::{SliceKind, SliceReport};
@@ -20,6 +21,8 @@ pub struct Line<'a> {
     pub half_width: f64,
     /// Points, an odd number, so that `θ` itself is one.
     pub num_points: usize,
+    /// `gᵀd` with the gradient `g` at `θ`.
+    pub slope: f64,
     /// Its eigenvalue, or NaN.
     pub curvature: f64,
 }
@@ -40,7 +43,8 @@ pub fn line(
     let y = vec![0.0; x.len()];
     let directions = [line.direction, line.direction];
     let mut report = surface(objective, theta, directions, (x, y), observer)?;
-    (report.kind, report.direction, report.curvature) = (line.kind, line.index, line.curvature);
+    (report.kind, report.direction) = (line.kind, line.index);
+    (report.slope, report.curvature) = (line.slope, line.curvature);
     Ok(report)
 }
 
@@ -59,6 +63,15 @@ pub fn plane(
     let axis = grid(half_width, num_points);
     let points = axis.iter().flat_map(|&y| axis.iter().map(move |&x| (x, y))).unzip();
     surface(objective, theta, directions, points, observer)
+}
+
+/// `gᵀd` in f64: the slope of the loss along `direction` where its gradient is `gradient`, both `[n]`.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub fn slope(gradient: &Tensor, direction: &Tensor) -> Result<f64> {
+    let device = gradient.device();
+    dot(&gradient.to_dtype(DType::F64)?, &direction.to_device(device)?.to_dtype(DType::F64)?)
 }
 
 fn grid(half_width: f64, num_points: usize) -> Vec<f64> {
@@ -86,6 +99,7 @@ fn surface(
         y,
         loss: values.iter().map(|value| value.loss).collect(),
         accuracy: values.iter().map(|value| value.accuracy).collect(),
+        slope: f64::NAN,
         curvature: f64::NAN,
     })
 }

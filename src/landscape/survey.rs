@@ -92,6 +92,7 @@ pub fn survey(
     report: &mut LandscapeReport,
     (store, observer): Watch<'_>,
 ) -> Result<()> {
+    surface.slopes(&mut report.facts, observer)?;
     report.values = surface.evaluate(&report.grid.points(), (store, &mut *observer))?;
     let at: Vec<(f64, f64)> = frame.marks.iter().map(|mark| mark.at).collect();
     let values = surface.evaluate(&at, (&mut (), &mut *observer))?;

@@ -93,6 +93,26 @@ fn a_quadratic_is_met_at_every_point_of_the_grid() {
 }
 
 #[test]
+fn the_slope_along_an_eigenvector_is_that_of_the_loss() {
+    let (network, data) = (network(), data());
+    let objective = Objective::new(&network, &data, options(2)).unwrap();
+    let axis = theta(3);
+    let facts = DirectionFacts { eigenvalue: 1.0, ..DirectionFacts::new(DirectionKind::Eigenvectors) };
+    let slope = |facts: DirectionFacts| {
+        let frame = Frame::through(&theta(0), vec![axis.clone()], vec![facts]).unwrap();
+        let mut report = LandscapeReport::empty("test", &frame, Grid::new(&frame.reach, 3, &[0.0]));
+        let surface = Surface::new(&objective, &frame, Statistics::Eval);
+        survey(&surface, &frame, &mut report, (&mut (), &mut ())).unwrap();
+        report.facts[0].slope
+    };
+    let at = |x: f64| loss(&values(&theta(0)).iter().zip(values(&axis)).map(|(t, d)| t + x * d).collect::<Vec<_>>());
+    // The loss is quadratic, so a wide difference is exact but for the rounding of its two losses.
+    let (ahead, behind) = (at(1.0), at(-1.0));
+    assert!((slope(facts) - 0.5 * (ahead - behind)).abs() < 1e-13 * (1.0 + ahead + behind));
+    assert!(slope(DirectionFacts::new(DirectionKind::Random)).is_nan());
+}
+
+#[test]
 fn numbers_do_not_depend_on_threads_nor_on_how_points_are_shared() {
     let (network, data) = (network(), data());
     let frame = Frame::random(network.space(), &theta(0), (Normalisation::Filter, 0), 2).unwrap();

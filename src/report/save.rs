@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::figures::{Style, Target};
 use super::recorded::with_hashes;
 use super::{ReportError, figures, tables, write_atomic};
 use crate::analysis::AnalysisReport;
@@ -16,11 +17,11 @@ use crate::landscape::LandscapeReport;
 ///
 /// # Errors
 /// [`ReportError`] of the first file that fails; the files before it stay.
-pub fn save_analysis(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn save_analysis(report: &AnalysisReport, folder: &Path, style: Style) -> Result<Vec<PathBuf>, ReportError> {
     let figures = folder.join("figures");
     std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
     let mut paths = tables::write_tables(report, folder)?;
-    paths.extend(figures::write_figures(report, &figures)?);
+    paths.extend(figures::write_figures(report, Target::new(&figures, style))?.finish(&figures)?);
     Ok(paths)
 }
 
@@ -28,11 +29,11 @@ pub fn save_analysis(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathB
 ///
 /// # Errors
 /// [`ReportError`] of the first file that fails; the files before it stay.
-pub fn save_landscape(report: &LandscapeReport, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn save_landscape(report: &LandscapeReport, folder: &Path, style: Style) -> Result<Vec<PathBuf>, ReportError> {
     let figures = folder.join("figures");
     std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
     let mut paths = tables::write_landscape_tables(report, folder)?;
-    paths.extend(figures::write_landscape(report, &figures)?);
+    paths.extend(figures::write_landscape(report, Target::new(&figures, style))?.finish(&figures)?);
     Ok(paths)
 }
 
@@ -67,8 +68,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (folder.path().join("a/b"), folder.path().join("c"));
         let report = synthetic::report();
-        let paths = save_analysis(&report, &first).unwrap();
-        save_analysis(&report, &second).unwrap();
+        let paths = save_analysis(&report, &first, Style::default()).unwrap();
+        save_analysis(&report, &second, Style::default()).unwrap();
         assert!(paths.iter().any(|path| path.ends_with("figures/spectrum.pdf")));
         for path in paths {
             let again = second.join(path.strip_prefix(&first).unwrap());

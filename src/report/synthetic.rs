@@ -162,7 +162,7 @@ fn line(kind: SliceKind, direction: usize, reach: f64, loss: impl Fn(f64) -> f64
     let x: Vec<f64> = (0..41).map(|i| reach * (i as f64 / 20.0 - 1.0)).collect();
     let loss: Vec<f64> = x.iter().map(|x| loss(*x)).collect();
     let accuracy = loss.iter().map(|loss| (-0.7 * loss).exp()).collect();
-    SliceReport { kind, direction, y: vec![0.0; x.len()], x, loss, accuracy, curvature: f64::NAN }
+    SliceReport { kind, direction, y: vec![0.0; x.len()], x, loss, accuracy, slope: 0.1, curvature: f64::NAN }
 }
 
 fn eigenvector_line(direction: usize, curvature: f64) -> SliceReport {
@@ -186,5 +186,14 @@ pub fn plane(side: usize) -> SliceReport {
     };
     let loss: Vec<f64> = x.iter().zip(&y).map(value).collect();
     let accuracy = loss.iter().map(|loss| (-0.7 * loss).exp()).collect();
-    SliceReport { kind: SliceKind::RandomPlane, direction: 0, x, y, loss, accuracy, curvature: f64::NAN }
+    SliceReport {
+        kind: SliceKind::RandomPlane,
+        direction: 0,
+        x,
+        y,
+        loss,
+        accuracy,
+        slope: f64::NAN,
+        curvature: f64::NAN,
+    }
 }

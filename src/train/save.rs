@@ -10,7 +10,7 @@ use crate::Result;
 use crate::checkpoint::{ARCH_KEY, DATA_KEY, TRAIN_KEY, VERSION_KEY, write_checkpoint};
 use crate::data::DataSpec;
 use crate::report::ReportError;
-use crate::report::figures::{TrackedCurve, TrainingCurve, write_tracked, write_training_curves};
+use crate::report::figures::{Style, Target, TrackedCurve, TrainingCurve, write_tracked, write_training_curves};
 use crate::report::tables::write_table;
 
 /// Writes into `folder`, which is made, each file atomically; returns the paths, the checkpoint first:
@@ -18,13 +18,13 @@ use crate::report::tables::write_table;
 /// - `checkpoint.safetensors`, and `best`, `ema` and `swa.safetensors` where there are such weights;
 /// - `metrics.parquet` (a row per epoch), `evaluations.parquet` (a row per final weights, statistics and split),
 ///   `curvature.parquet` (a row per tracked number);
-/// - `figures/training.*`, and `figures/curvature.*` where something was tracked.
+/// - `figures/training.*`, and `figures/curvature.*` where something was tracked, set as `style` says, with captions.
 ///
 /// `spec` is the specification of the training rows. Times are in none of the files: equal runs give equal bytes.
 ///
 /// # Errors
 /// [`ReportError`] of the first file that fails; the files before it stay.
-pub fn save(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn save(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path, style: Style) -> Result<Vec<PathBuf>> {
     let figures = folder.join("figures");
     std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
     let spec = json!(spec.resolved());
@@ -53,8 +53,10 @@ pub fn save(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path) -> Result<Ve
         write_table(&path, &columns, &configuration)?;
         paths.push(path);
     }
-    paths.extend(write_training_curves(&[outcome.curve()], &outcome.statement(), &figures)?);
-    paths.extend(write_tracked(&outcome.tracked_curves(), &outcome.statement(), &figures)?);
+    let target = Target::new(&figures, style);
+    let mut drawn = write_training_curves(&[outcome.curve()], &outcome.statement(), target)?;
+    drawn.extend(write_tracked(&outcome.tracked_curves(), &outcome.statement(), target)?);
+    paths.extend(drawn.finish(&figures)?);
     Ok(paths)
 }
 

@@ -98,9 +98,24 @@ fn a_random_plane_is_the_same_for_any_number_of_threads() {
     let run: Value = serde_json::from_slice(&std::fs::read(two.join("run.json")).unwrap()).unwrap();
     assert_eq!(run["complete"], true);
     assert_eq!(slices.configuration, run["configuration"]);
-    // Another shape leaves no figure of the first.
-    succeed(&line(&[checkpoint()], "--line --points 7 --force", &one));
+    let captions = std::fs::read_to_string(two.join("figures/captions.md")).unwrap();
+    for words in ["## contour", "## surface", "7 × 7 points", "cross-entropy"] {
+        assert!(captions.contains(words), "{words}: {captions}");
+    }
+    assert!(run["files"]["figures/captions.md"]["sha256"].is_string(), "{}", run["files"]);
+    // Another shape leaves no figure of the first, and another style no panel.
+    succeed(&line(&[checkpoint()], "--line --points 7 --panels --width neurips --force", &one));
     assert!(one.join("figures/line.png").exists() && !one.join("figures/contour.png").exists());
+    assert!(one.join("figures/line-loss.pdf").exists() && one.join("figures/line-accuracy.pdf").exists());
+    let pdf = std::fs::read(one.join("figures/line.pdf")).unwrap();
+    assert!(String::from_utf8_lossy(&pdf).contains("/MediaBox [0 0 396 "));
+    succeed(&line(&[checkpoint()], "--line --points 7 --style annotated --force", &one));
+    assert!(!one.join("figures/line-loss.pdf").exists());
+    assert_refused(
+        &line(&[checkpoint()], "--width wide", &folder.path().join("none")),
+        "--width wide: must be icml, icml-wide",
+        "",
+    );
     // Another seed is another plane, at the same place.
     succeed(&line(&[checkpoint()], "--points 7 --seed 1 --force", &one));
     assert_ne!(numbers(&table(&one, "slices"), "loss")[0], numbers(&slices, "loss")[0]);

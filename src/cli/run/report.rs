@@ -11,18 +11,21 @@ use crate::experiment::{
     CellResult, Experiment, Plan, StepKind, Sweep, over_epochs, spectra, sweeps, write_cells, write_combined,
     write_means,
 };
-use crate::report::figures::{SweepPanel, write_spectra, write_sweep};
+use crate::report::figures::{Captions, Drawn, Style, SweepPanel, Target, write_spectra, write_sweep};
 use crate::report::notebook::{experiment_cells, write_notebook};
 use crate::report::page::{Card, Figure, Page, Part, Row, Section, Table, comparison_sections, langevin_figures};
 use crate::report::terminal::rounded;
 use crate::report::{ReportError, is_complete};
 
 /// Files that were written.
+#[derive(Default)]
 pub(super) struct Written {
     /// Into the folder of results.
     pub(super) results: Vec<PathBuf>,
     /// Into that of figures and page.
     pub(super) report: Vec<PathBuf>,
+    /// Figures there, whose captions come last.
+    drawn: Drawn,
 }
 
 /// Writes the tables of all cells into the folder of results, and returns their paths.
@@ -36,10 +39,18 @@ pub(super) fn write_tables(experiment: &Experiment, plan: &Plan, results: &[Cell
 }
 
 /// Compares the variants where there are two and analyses of them, with the tables beside the others.
-pub(super) fn compare(plan: &Plan, how: &HowArgs, folder: &Path, written: &mut Written) -> Result<Option<Comparison>> {
+pub(super) fn compare(
+    plan: &Plan,
+    how: &HowArgs,
+    (folder, style): (&Path, Style),
+    written: &mut Written,
+) -> Result<Option<Comparison>> {
     create(folder)?;
-    let Some((comparison, files)) = of_experiment(&plan.folder, how, folder)? else { return Ok(None) };
+    let Some((comparison, files, drawn)) = of_experiment(&plan.folder, how, (folder, style))? else {
+        return Ok(None);
+    };
     written.report.extend(files);
+    written.drawn.extend(drawn);
     for name in ["members.parquet", "comparison.parquet", "differences.parquet"] {
         written.results.push(copy(&folder.join(name), &plan.folder.join(name))?);
     }
@@ -57,28 +68,27 @@ pub(super) fn notebook(experiment: &Experiment, plan: &Plan) -> Result<PathBuf> 
     Ok(path)
 }
 
-/// Figures and page in `folder`.
+/// Figures, set in a style, and page in a folder.
 pub(super) fn write_report(
-    experiment: &Experiment,
-    plan: &Plan,
+    (experiment, plan): (&Experiment, &Plan),
     results: &[CellResult],
-    (comparison, folder): (Option<&Comparison>, &Path),
+    comparison: Option<&Comparison>,
+    (folder, style): (&Path, Style),
     written: &mut Written,
 ) -> Result<()> {
     let figures = folder.join("figures");
     create(&figures)?;
-    let files = &mut written.report;
-    files.extend(write_sweep(&panels(&over_epochs(plan)), "epoch", ("epochs", STATEMENT), &figures)?);
+    let target = Target::new(&figures, style);
+    let drawn = &mut written.drawn;
+    drawn.extend(write_sweep(&panels(&over_epochs(plan)), "epoch", ("epochs", STATEMENT), target)?);
     let sweeps = sweeps(plan, results);
     for sweep in &sweeps {
-        files.extend(write_sweep(&panels(sweep), &words(&sweep.axis), (&along(sweep), STATEMENT), &figures)?);
+        drawn.extend(write_sweep(&panels(sweep), &words(&sweep.axis), (&along(sweep), STATEMENT), target)?);
     }
-    files.extend(write_spectra(
-        &spectra(plan),
-        "Stochastic Lanczos quadrature; bands from the least to the most of the seeds.",
-        &figures,
-    )?);
-    files.extend(studies(plan, &figures)?);
+    let quadrature = "Stochastic Lanczos quadrature; bands from the least to the most of the seeds.";
+    drawn.extend(write_spectra(&spectra(plan), quadrature, target)?);
+    drawn.extend(studies(plan, &figures)?);
+    written.report.extend(std::mem::take(drawn).finish(&figures)?);
     let mut sections = comparison.map(|comparison| comparison_sections(comparison, &figures)).unwrap_or_default();
     let drawn = |name: &str, title: &str, caption: &str| Figure::one(&figures, name, title, caption);
     let mut parts = vec![
@@ -93,23 +103,27 @@ pub(super) fn write_report(
     sections.splice(place..place, shown.into_iter().flatten());
     let report = folder.join("report.html");
     page(experiment, plan, results, (comparison, sections)).write(&report)?;
-    files.push(report);
+    written.report.push(report);
     Ok(())
 }
 
 /// Figures that `flatness langevin` leaves.
 const STUDIES: [&str; 4] = ["laws", "rate", "coupling", "mass"];
 
-/// Copies the figures of the first complete study; returns their new paths.
-fn studies(plan: &Plan, figures: &Path) -> Result<Vec<PathBuf>> {
-    let mut copies = Vec::new();
+/// Copies the figures of the first complete study, with their captions.
+fn studies(plan: &Plan, figures: &Path) -> Result<Drawn> {
+    let mut copies = Drawn::default();
     let steps = plan.cells.iter().filter_map(|cell| plan.step(cell, StepKind::Langevin));
     let Some(step) = steps.into_iter().find(|step| is_complete(&step.folder)) else { return Ok(copies) };
+    let captions = Captions::read(&step.folder.join("figures"));
     for name in STUDIES {
+        if let Some(text) = captions.of(name) {
+            copies.captions.extend(Captions::of_one(name, text));
+        }
         for ending in ["svg", "png", "pdf"] {
             let from = step.folder.join("figures").join(format!("{name}.{ending}"));
             if from.exists() {
-                copies.push(copy(&from, &figures.join(format!("{name}.{ending}")))?);
+                copies.files.push(copy(&from, &figures.join(format!("{name}.{ending}")))?);
             }
         }
     }

@@ -1,13 +1,13 @@
 //! Headline numbers of several runs beside one another.
 
-use std::path::{Path, PathBuf};
-
-use super::canvas::{Align, Canvas, Marker, Pen, SMALL, shorten, text_width};
+use super::brush::{Brush, brushes};
+use super::canvas::{Align, COLUMN, Canvas, Marker, Pen, SMALL, shorten, text_width};
 use super::number::{power_of_ten, significant};
-use super::palette::{GREY, PALE, series, tint};
+use super::palette::{GREY, PALE, tint};
 use super::panel::{Area, Axis, level_axis};
 use super::scale::Scale;
-use super::sheet::{Sample, Sheet};
+use super::sheet::{Part, Sample, Sheet};
+use super::style::{Drawn, Target};
 use crate::analysis::SummaryRow;
 use crate::report::ReportError;
 
@@ -23,11 +23,11 @@ const MAX_PANELS: usize = 12;
 pub fn write_comparison(
     runs: &[(String, Vec<SummaryRow>)],
     statement: &str,
-    folder: &Path,
-) -> Result<Vec<PathBuf>, ReportError> {
+    target: Target<'_>,
+) -> Result<Drawn, ReportError> {
     let quantities = quantities(runs);
     if quantities.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Drawn::default());
     }
     let shown = || quantities.iter().flat_map(|quantity| runs.iter().filter_map(move |(_, rows)| find(rows, quantity)));
     let mut legend = Vec::new();
@@ -40,28 +40,41 @@ pub fn write_comparison(
     if shown().any(|row| row.std_err_numeric > 0.0) {
         legend.push((Sample::Patch(tint(GREY)), "± numeric error".into()));
     }
-    let rows = quantities.len().div_ceil(2);
-    let height = 30.0 + 11.0 * runs.len() as f64;
-    let sheet = Sheet { legend, body_height: height * rows as f64, statement: statement.to_owned() };
-    sheet.write(folder, "comparison", |canvas, body| {
-        let widest = runs.iter().map(|(name, _)| text_width(name, SMALL)).fold(0.0, f64::max).min(70.0);
-        let names = widest - 2.0;
-        let half = 0.5 * (body.right - body.left - names);
-        for (index, quantity) in quantities.iter().enumerate() {
-            let (row, column) = ((index / 2) as f64, (index % 2) as f64);
-            let left = body.left + names + column * half;
-            let top = body.top + row * height;
-            let area = Area { left, top, right: left + half, bottom: top + height };
-            draw_quantity(canvas, area, runs, quantity);
-            if column == 0.0 {
-                for (place, (name, _)) in runs.iter().enumerate() {
-                    let at = (left + 6.0, row_center(area, runs.len(), place));
+    let names: Vec<&str> = runs.iter().map(|(name, _)| name.as_str()).collect();
+    let brushes = brushes(names.iter().copied());
+    let widest = names.iter().map(|name| text_width(name, SMALL)).fold(0.0, f64::max).min(70.0);
+    let across = ((target.style.width_or(COLUMN) / LEAST_WIDTH) as usize).max(1);
+    let height = HEAD + FOOT + 2.0 + 11.0 * runs.len() as f64;
+    let parts = quantities.iter().copied().enumerate().map(|(index, quantity)| {
+        let (row, column) = (index / across, index % across);
+        let (brushes, names) = (&brushes, &names);
+        Part {
+            name: format!("{} {}", quantity.0, quantity.2),
+            area: Box::new(move |body| {
+                let width = (body.right - body.left - widest + 2.0) / across as f64;
+                let (left, top) = (body.left + widest - 2.0 + column as f64 * width, body.top + row as f64 * height);
+                Area { left, top, right: left + width, bottom: top + height }
+            }),
+            height,
+            draw: Box::new(move |canvas, area, alone| {
+                let area = Area { left: if alone { area.left + widest - 2.0 } else { area.left }, ..area };
+                draw_quantity(canvas, area, (runs, brushes), &quantity);
+                for (place, name) in names.iter().enumerate().filter(|_| alone || column == 0) {
+                    let at = (area.left + 6.0, row_center(area, runs.len(), place));
                     canvas.text(&shorten(name, SMALL, widest), at, SMALL, Align::Right);
                 }
-            }
+            }),
         }
-    })
+    });
+    let parts: Vec<Part<'_>> = parts.collect();
+    let body_height = height * quantities.len().div_ceil(across) as f64;
+    let caption = format!("Numbers of {}, each with its errors.", names.join(", "));
+    let sheet = Sheet { legend, body_height, caption, statement: statement.to_owned() };
+    sheet.write_parts(target, "comparison", &parts)
 }
+
+/// Least width of a panel, in points.
+const LEAST_WIDTH: f64 = 110.0;
 
 /// Operator, scope and quantity.
 type Key<'a> = (&'a str, &'a str, &'a str);
@@ -110,7 +123,12 @@ fn row_center(area: Area, runs: usize, place: usize) -> f64 {
     area.top + HEAD + height * (place as f64 + 0.5)
 }
 
-fn draw_quantity(canvas: &mut Canvas, area: Area, runs: &[(String, Vec<SummaryRow>)], quantity: &Key) {
+fn draw_quantity(
+    canvas: &mut Canvas,
+    area: Area,
+    (runs, brushes): (&[(String, Vec<SummaryRow>)], &[Brush]),
+    quantity: &Key,
+) {
     let rows: Vec<Option<&SummaryRow>> = runs.iter().map(|(_, rows)| find(rows, quantity)).collect();
     let reach = rows.iter().flatten().flat_map(|row| {
         let error = row.std_err_numeric.max(row.std_err_data).max(0.0);
@@ -121,11 +139,11 @@ fn draw_quantity(canvas: &mut Canvas, area: Area, runs: &[(String, Vec<SummaryRo
         Area { left: area.left + 11.0, top: area.top + HEAD, right: area.right - 8.5, bottom: area.bottom - FOOT };
     let center = 0.5 * (inner.left + inner.right);
     let place = |value: f64| inner.left + x.position(value).clamp(0.0, 1.0) * (inner.right - inner.left);
-    for (index, row) in rows.iter().enumerate() {
+    for (index, (row, brush)) in rows.iter().zip(brushes).enumerate() {
         let y = row_center(area, runs.len(), index);
         canvas.line(&[(inner.left, y), (inner.right, y)], Pen::solid(PALE, 0.3));
         let Some(row) = row.filter(|row| row.value.is_finite()) else { continue };
-        let color = series(index);
+        let color = brush.color;
         for (error, pen) in
             [(row.std_err_numeric, Pen::solid(tint(color), 4.0)), (row.std_err_data, Pen::solid(color, 0.7))]
         {
@@ -138,10 +156,10 @@ fn draw_quantity(canvas: &mut Canvas, area: Area, runs: &[(String, Vec<SummaryRo
                 canvas.line(&[(end, y - 2.5), (end, y + 2.5)], Pen::solid(color, 0.7));
             }
         }
-        canvas.marker((place(row.value), y), Marker::series(index), color, !row.converged);
+        canvas.marker((place(row.value), y), brush.marker, color, !row.converged);
         canvas.hints.add((place(row.value), y), color, format!("{}: {}", runs[index].0, significant(row.value, 4)));
     }
-    let title = match level_axis(canvas, inner, &Axis::new(x, "")) {
+    let title = match level_axis(canvas, inner, (&Axis::new(x, ""), 11.0)) {
         0 => title(*quantity),
         exponent => format!("{} (×{})", title(*quantity), power_of_ten(exponent)),
     };

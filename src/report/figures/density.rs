@@ -1,17 +1,16 @@
 //! Spectral densities on the three eigenvalue axes.
 
-use std::path::{Path, PathBuf};
-
-use super::canvas::{Align, Canvas, Dash, Pen, SMALL, dash, shorten};
+use super::canvas::{Align, Canvas, Dash, Pen, SMALL, dash};
 use super::number::significant;
-use super::palette::{GREY, INK, series, tint};
+use super::palette::{INK, series, tint};
 use super::panel::{Area, Axis as PanelAxis, Panel};
 use super::scale::Scale;
 use super::sheet::{Sample, Sheet};
+use super::style::{Drawn, Target};
 use super::{operator_name, statement};
 use crate::analysis::{AnalysisReport, SpectrumReport};
 use crate::report::ReportError;
-use crate::spectral::{Axis, DensityReport, Share};
+use crate::spectral::{Axis, DensityReport, MassShares, Share};
 
 /// Height of a rug's ticks in points.
 const RUG: f64 = 4.0;
@@ -111,15 +110,15 @@ pub fn write<'a>(
     report: &AnalysisReport,
     spectra: &[&'a SpectrumReport],
     axis: Axis,
-    folder: &Path,
-) -> Result<Vec<PathBuf>, ReportError> {
+    target: Target<'_>,
+) -> Result<Drawn, ReportError> {
     let curve = |(index, spectrum): (usize, &&'a SpectrumReport)| {
         Some(Curve { index, spectrum, density: spectrum.densities.iter().find(|density| density.axis == axis)? })
     };
     let curves: Vec<Curve> = spectra.iter().enumerate().filter_map(curve).collect();
     let sides = sides(axis, &curves);
     if sides.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Drawn::default());
     }
     let notes = notes(axis, &curves);
     let name = match axis {
@@ -127,24 +126,27 @@ pub fn write<'a>(
         Axis::SignedLog => "density_signed_log",
         Axis::LogAbs => "density_log_abs",
     };
-    let panels = if sides.len() == 2 { 2.0 * 88.0 + 14.0 } else { 140.0 };
-    let below = LINE * notes.len() as f64;
-    let sheet = Sheet { legend: legend(&curves), body_height: panels + below, statement: statement(report) };
-    sheet.write(folder, name, |canvas, body| {
+    let body_height = if sides.len() == 2 { 2.0 * 88.0 + 14.0 } else { 140.0 };
+    let sheet = Sheet {
+        legend: legend(&curves),
+        body_height,
+        caption: format!(
+            "Spectral density, logarithmic, down to a tenth of the peak of a single eigenvalue. Hatched: eigenvalues that are \
+             counted and not located. {}.",
+            notes.join(". ")
+        ),
+        statement: statement(report),
+    };
+    sheet.write(target, name, |canvas, body| {
         let (x, y) = axes(axis, &sides, &curves);
-        let plots = Area { bottom: body.bottom - below, ..body };
-        let left = y.room((plots.bottom - plots.top) / sides.len() as f64);
+        let left = y.room((body.bottom - body.top) / sides.len() as f64);
         // The lower panel also holds the labels.
         let shares: &[(f64, f64)] = if sides.len() == 2 { &[(0.0, 0.46), (0.46, 1.0)] } else { &[(0.0, 1.0)] };
         for (side, (from, to)) in sides.iter().zip(shares) {
             let last = *to == 1.0;
             let across = if last { x.clone() } else { PanelAxis::bare(x.scale) };
-            let panel = Panel::new(plots.rows(*from, *to), left, across, y.clone());
+            let panel = Panel::new(body.rows(*from, *to), left, across, y.clone());
             draw_side(canvas, &panel, *side, &curves);
-        }
-        for (row, note) in notes.iter().enumerate() {
-            let at = (body.left, plots.bottom + 2.0 + LINE * (row as f64 + 0.5));
-            canvas.text_in(&shorten(note, SMALL, body.right - body.left - 3.0), at, (SMALL, Align::Left), GREY);
         }
     })
 }
@@ -185,15 +187,19 @@ fn notes(axis: Axis, curves: &[Curve]) -> Vec<String> {
         .collect()
 }
 
-/// `|λ| ≤ 0.013: 71 % (68–73 %), not located, --steps 64 would locate more`.
-fn near_zero(curve: &Curve) -> String {
+/// `|λ| ≤ 0.013: 71 % (68–73 %)`.
+fn share_near_zero(curve: &Curve) -> String {
     let DensityReport { linear_threshold, shares, .. } = curve.density;
-    let share = format!("|λ| ≤ {}: {}", significant(*linear_threshold, 2), percent(shares.near_zero));
+    format!("|λ| ≤ {}: {}", significant(*linear_threshold, 2), percent(shares.near_zero))
+}
+
+fn near_zero(curve: &Curve) -> String {
+    let share = share_near_zero(curve);
     let slq = &curve.spectrum.slq;
     if slq.source.is_spectrum() {
         return share;
     }
-    format!("{share}, not located (fewer with --steps {})", 2 * slq.num_steps)
+    format!("{share}; --steps {} would locate more of them", 2 * slq.num_steps)
 }
 
 fn widths(axis: Axis, curve: &Curve) -> String {
@@ -263,13 +269,30 @@ fn draw_side(canvas: &mut Canvas, panel: &Panel, side: Side, curves: &[Curve]) {
         }
     }
     panel.draw_axes(canvas);
-    if side != Side::Both {
-        let at = |row: usize| (panel.inner.right, panel.inner.top + LINE * (row as f64 + 0.4));
-        canvas.text_in(if side == Side::Positive { "λ > 0" } else { "λ < 0" }, at(0), (SMALL, Align::Right), INK);
-        for (row, curve) in curves.iter().enumerate() {
-            let shares = &curve.density.shares;
-            let share = if side == Side::Positive { shares.positive } else { shares.negative };
-            canvas.text_in(&percent(share), at(row + 1), (SMALL, Align::Right), curve.color());
+    draw_shares(canvas, panel, side, curves);
+}
+
+/// How many eigenvalues lie on the side, and near zero.
+fn draw_shares(canvas: &mut Canvas, panel: &Panel, side: Side, curves: &[Curve]) {
+    let mut row = 0.0;
+    let mut say = |text: &str, color| {
+        canvas.text_in(text, (panel.inner.right, panel.inner.top + LINE * (row + 0.4)), (SMALL, Align::Right), color);
+        row += 1.0;
+    };
+    match side {
+        Side::Both => {}
+        Side::Positive => say("λ > 0", INK),
+        Side::Negative => say("λ < 0", INK),
+    }
+    for curve in curves {
+        let MassShares { negative, positive, .. } = curve.density.shares;
+        match side {
+            Side::Both => say(&share_near_zero(curve), curve.color()),
+            Side::Positive => say(&percent(positive), curve.color()),
+            Side::Negative => say(&percent(negative), curve.color()),
+        }
+        if side == Side::Positive {
+            say(&share_near_zero(curve), curve.color());
         }
     }
 }

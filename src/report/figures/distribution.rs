@@ -1,12 +1,11 @@
 //! How many eigenvalues lie beyond each place, with what quadrature and probes leave open.
 
-use std::path::{Path, PathBuf};
-
 use super::canvas::{Align, Canvas, Pen, SMALL, dash};
 use super::palette::{INK, series, tint};
 use super::panel::{Area, Axis, Panel};
 use super::scale::Scale;
 use super::sheet::{Sample, Sheet};
+use super::style::{Drawn, Target};
 use super::{operator_name, statement};
 use crate::analysis::{AnalysisReport, SpectrumReport};
 use crate::report::ReportError;
@@ -26,14 +25,14 @@ struct Side {
 ///
 /// # Errors
 /// As [`super::write_figures`].
-pub fn write(report: &AnalysisReport, spectra: &[&SpectrumReport], folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write(report: &AnalysisReport, spectra: &[&SpectrumReport], target: Target<'_>) -> Result<Drawn, ReportError> {
     let side = |name, sign: f64| Side { name, curves: spectra.iter().map(|spectrum| rows(spectrum, sign)).collect() };
     let sides: Vec<Side> = [side("above λ", 1.0), side("below −λ", -1.0)]
         .into_iter()
         .filter(|side| side.curves.iter().any(|rows| rows.len() > 1))
         .collect();
     if sides.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Drawn::default());
     }
     let pen = |index: usize| Pen { color: series(index), width: 1.0, dash: dash(index) };
     let name = |(index, spectrum): (usize, &&SpectrumReport)| match spectrum.slq.source.is_spectrum() {
@@ -41,8 +40,15 @@ pub fn write(report: &AnalysisReport, spectra: &[&SpectrumReport], folder: &Path
         false => (Sample::Band(pen(index)), format!("{}, bounds and 95 % (probes)", operator_name(spectrum))),
     };
     let legend = spectra.iter().enumerate().map(name).collect();
-    let sheet = Sheet { legend, body_height: 150.0, statement: statement(report) };
-    sheet.write(folder, "distribution", |canvas, body| {
+    let sheet = Sheet {
+        legend,
+        body_height: 150.0,
+        caption: "Number of eigenvalues larger than λ, and of those smaller than −λ. Bands: what the moments seen by the start \
+                  vectors leave open, and outside it a 95 % interval for these vectors."
+            .into(),
+        statement: statement(report),
+    };
+    sheet.write(target, "distribution", |canvas, body| {
         let all = || sides.iter().flat_map(|side| side.curves.iter().flatten());
         let x = Scale::log(all().map(|row| row.0));
         let y = Axis::new(Scale::log(all().map(|row| row.1.max(0.7))), "number of eigenvalues");

@@ -9,8 +9,9 @@ use super::contour::{Grid, Ring, rings};
 use super::number::{power_of_ten, significant};
 use super::palette::{INK, PALE, viridis};
 use super::panel::{Area, Panel};
-use super::scale::Scale;
+use super::scale::{Scale, Ticks};
 use super::sheet::Sample;
+use super::smooth::{Fine, refined};
 
 /// Colours end at this share of the losses where the largest is more than `CUT_FROM` times as high: else a corner that
 /// explodes would leave one colour for everything else.
@@ -23,15 +24,15 @@ const LOG_FROM: f64 = 30.0;
 /// A plane's losses in rows, with levels for its contours.
 pub struct Field {
     /// Ascending.
-    pub x: Vec<f64>,
+    x: Vec<f64>,
     /// Ascending.
-    pub y: Vec<f64>,
+    y: Vec<f64>,
     /// As measured; NaN where the plane has no such point.
-    pub loss: Vec<f64>,
-    /// With the largest finite loss in place of what is not finite.
-    pub filled: Vec<f64>,
+    loss: Vec<f64>,
     /// From losses to colours.
     pub scale: Scale,
+    /// Places of the losses on the scale, between the points too; the largest in place of what is not finite.
+    pub fine: Fine,
     levels: Vec<f64>,
     /// Where colours end below the largest loss, and that loss.
     cut: Option<(f64, f64)>,
@@ -53,11 +54,13 @@ impl Field {
         let highest = finite().reduce(f64::max)?;
         let cut = cut(finite().collect());
         let (largest, highest) = (highest, cut.unwrap_or(highest));
-        let filled = loss.iter().map(|loss| if loss.is_finite() { loss.min(highest) } else { highest }).collect();
         let lowest = finite().fold(highest, f64::min);
         let log = lowest > 0.0 && highest / lowest > LOG_FROM;
         let scale = if log { Scale::Log { from: lowest, to: highest } } else { Scale::exactly(lowest, highest) };
-        Some(Self { levels: levels(scale), x, y, loss, filled, scale, cut: cut.map(|at| (at, largest)) })
+        let filled = |loss: &f64| if loss.is_finite() { loss.min(highest) } else { highest };
+        let places: Vec<f64> = loss.iter().map(|loss| scale.position(filled(loss)).clamp(0.0, 1.0)).collect();
+        let fine = refined(&x, &y, &places);
+        Some(Self { levels: levels(scale), x, y, loss, scale, fine, cut: cut.map(|at| (at, largest)) })
     }
 
     /// What a legend has to say: losses that are no finite number, and those beyond the last colour.
@@ -71,6 +74,19 @@ impl Field {
             legend.push((Sample::Patch(viridis(1.0)), words));
         }
         legend
+    }
+
+    /// What a caption says of the picture.
+    pub fn words(&self) -> String {
+        format!("contours between {} × {} points are interpolated", self.x.len(), self.y.len())
+    }
+
+    /// Whether the losses at the corners of a cell of the fine grid were finite.
+    pub fn known(&self, (column, row): (usize, usize)) -> bool {
+        let (at, up) = (column / self.fine.parts.0, row / self.fine.parts.1);
+        let next = |from: usize, count: usize| [from, (from + 1).min(count - 1)];
+        let corners = next(up, self.y.len()).into_iter().flat_map(|row| next(at, self.x.len()).map(|x| (x, row)));
+        corners.into_iter().all(|(column, row)| self.loss[row * self.x.len() + column].is_finite())
     }
 
     /// The scale of the first axis, from end to end.
@@ -118,58 +134,79 @@ impl Field {
 
     /// All contours, each with the index of its level.
     pub fn rings(&self) -> Vec<(usize, Ring)> {
-        let grid = Grid { columns: self.x.len(), rows: self.y.len(), values: &self.filled };
+        let grid = Grid { columns: self.fine.x.len(), rows: self.fine.y.len(), values: &self.fine.values };
         let mut found: Vec<(usize, Ring)> = Vec::new();
         for (index, level) in self.levels.iter().enumerate() {
-            found.extend(rings(&grid, *level).into_iter().map(|ring| (index, ring)));
+            found.extend(rings(&grid, self.scale.position(*level)).into_iter().map(|ring| (index, ring)));
         }
         found
     }
 
-    /// Data coordinates of a place in grid units.
+    /// Data coordinates of a place in units of the fine grid.
     pub fn data(&self, (column, row): Point) -> (f64, f64) {
         let between = |list: &[f64], place: f64| {
             let below = (place.floor() as usize).min(list.len() - 2);
             list[below] + (place - below as f64) * (list[below + 1] - list[below])
         };
-        (between(&self.x, column), between(&self.y, row))
+        (between(&self.fine.x, column), between(&self.fine.y, row))
     }
 
     fn cover_lost(&self, canvas: &mut Canvas, panel: &Panel) {
-        let last = ((self.x.len() - 1) as f64, (self.y.len() - 1) as f64);
+        let last = ((self.fine.x.len() - 1) as f64, (self.fine.y.len() - 1) as f64);
+        let (half_x, half_y) = (0.5 * self.fine.parts.0 as f64, 0.5 * self.fine.parts.1 as f64);
         for index in (0..self.loss.len()).filter(|index| !self.loss[*index].is_finite()) {
             let (column, row) = ((index % self.x.len()) as f64, (index / self.x.len()) as f64);
-            let low = self.data(((column - 0.5).max(0.0), (row - 0.5).max(0.0)));
-            let high = self.data(((column + 0.5).min(last.0), (row + 0.5).min(last.1)));
+            let (column, row) = (2.0 * half_x * column, 2.0 * half_y * row);
+            let low = self.data(((column - half_x).max(0.0), (row - half_y).max(0.0)));
+            let high = self.data(((column + half_x).min(last.0), (row + half_y).min(last.1)));
             if let (Some(low), Some(high)) = (panel.place(low), panel.place(high)) {
                 canvas.rectangle((low.0, high.1), (high.0, low.1), PALE);
             }
         }
     }
 
-    /// The colour bar at the right of `inner`.
+    /// The bar of the contours' colours at the right of `inner`.
     pub fn draw_bar(&self, canvas: &mut Canvas, inner: Area) {
+        let tops = self.levels.iter().copied().chain([self.scale.ends().1]);
+        let bands = tops.enumerate().map(|(band, top)| (self.scale.position(top), self.color(band)));
+        self.draw_scale(canvas, inner, bands);
+    }
+
+    /// The same of all colours.
+    pub fn draw_smooth_bar(&self, canvas: &mut Canvas, inner: Area) {
+        const STEPS: u32 = 128;
+        let share = |step: f64| step / f64::from(STEPS);
+        let steps = (0..STEPS).map(f64::from).map(|step| (share(step + 1.0), viridis(share(step + 0.5))));
+        self.draw_scale(canvas, inner, steps);
+    }
+
+    /// A bar of colours, each with the share of the height at which it ends, ascending; numbers and title beside it.
+    fn draw_scale(&self, canvas: &mut Canvas, inner: Area, colors: impl Iterator<Item = (f64, RGBColor)>) {
         let (left, right) = (inner.right + 6.0, inner.right + 13.0);
-        let (from, to) = self.scale.ends();
-        let height = |value: f64| inner.bottom - self.scale.position(value) * (inner.bottom - inner.top);
-        for band in 0..=self.levels.len() {
-            let low = if band == 0 { from } else { self.levels[band - 1] };
-            let high = self.levels.get(band).copied().unwrap_or(to);
-            canvas.rectangle((left, height(high)), (right, height(low)), self.color(band));
+        let height = |share: f64| inner.bottom - share * (inner.bottom - inner.top);
+        let mut colors: Vec<(f64, RGBColor)> = colors.collect();
+        // From the top, each down to the foot: between two edges at one place, viewers leave a seam.
+        colors.reverse();
+        for (top, color) in colors {
+            canvas.rectangle((left, height(top)), (right, inner.bottom), color);
         }
         let pen = Pen::solid(INK, 0.5);
         let ticks = self.scale.ticks(7);
         let mut widest: f64 = 0.0;
         for (value, label) in &ticks.major {
-            canvas.line(&[(right, height(*value)), (right + 2.0, height(*value))], pen);
-            canvas.text(label, (right + 4.0, height(*value)), SMALL, Align::Left);
+            let y = height(self.scale.position(*value));
+            canvas.line(&[(right, y), (right + 2.0, y)], pen);
+            canvas.text(label, (right + 4.0, y), SMALL, Align::Left);
             widest = widest.max(text_width(label, SMALL));
         }
-        let title =
-            if ticks.exponent == 0 { "loss".into() } else { format!("loss (×{})", power_of_ten(ticks.exponent)) };
         let beside = right + 4.0 + widest + 3.0 + 0.5 * LARGE;
-        canvas.text(&title, (beside, 0.5 * (inner.top + inner.bottom)), LARGE, Align::Upward);
+        canvas.text(&loss_title(&ticks), (beside, 0.5 * (inner.top + inner.bottom)), LARGE, Align::Upward);
     }
+}
+
+/// The title of an axis of losses.
+pub fn loss_title(ticks: &Ticks) -> String {
+    if ticks.exponent == 0 { "loss".into() } else { format!("loss (×{})", power_of_ten(ticks.exponent)) }
 }
 
 /// The loss at which colours end, if below the largest one. `finite` is not empty.

@@ -1,20 +1,20 @@
 //! Groups beside each other: every seed with the mean, and differences with their intervals.
 
-use std::path::{Path, PathBuf};
-
-use super::canvas::{Align, Canvas, Marker, Pen, SMALL, shorten, text_width};
+use super::brush::{Brush, brushes};
+use super::canvas::{Align, Canvas, Marker, PAGE, Pen, SMALL, shorten, text_width};
 use super::number::{power_of_ten, significant};
-use super::palette::{GREY, PALE, optimizer, series};
+use super::palette::{GREY, PALE};
 use super::panel::{Area, Axis, level_axis};
 use super::scale::Scale;
-use super::sheet::{Sample, Sheet};
+use super::sheet::{Part, Sample, Sheet};
+use super::style::{Drawn, Target};
 use crate::analysis::compare::{Comparison, GroupDifference, GroupNumbers, QuantityNumbers};
 use crate::report::ReportError;
 
 /// More quantities than these do not fit on a page; the tables have all.
 const MAX_PANELS: usize = 28;
-/// Panels side by side across both columns of a paper.
-const ACROSS: usize = 4;
+/// Least width of a panel, in points.
+const LEAST_WIDTH: f64 = 110.0;
 const MAX_ROWS: usize = 24;
 
 /// Writes `groups.*`: a small panel per quantity, a row per group, every seed as a ring and the mean with its 95 % interval;
@@ -22,48 +22,56 @@ const MAX_ROWS: usize = 24;
 ///
 /// # Errors
 /// As [`super::write_figures`].
-pub fn write_groups(comparison: &Comparison, statement: &str, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
-    let mut paths = groups(comparison, statement, folder)?;
-    paths.extend(differences(comparison, statement, folder)?);
-    Ok(paths)
+pub fn write_groups(comparison: &Comparison, statement: &str, target: Target<'_>) -> Result<Drawn, ReportError> {
+    let mut drawn = groups(comparison, statement, target)?;
+    drawn.extend(differences(comparison, statement, target)?);
+    Ok(drawn)
 }
 
-/// The place of a group among the series: an optimiser's own where all are optimisers.
-fn style(groups: &[String], name: &str) -> usize {
-    let order = groups.iter().position(|group| group == name).unwrap_or(0);
-    let all = groups.iter().all(|group| optimizer(group).is_some());
-    if all { optimizer(name).unwrap_or(order) } else { order }
-}
-
-fn groups(comparison: &Comparison, statement: &str, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+fn groups(comparison: &Comparison, statement: &str, target: Target<'_>) -> Result<Drawn, ReportError> {
     let shown: Vec<&QuantityNumbers> = comparison.quantities.iter().take(MAX_PANELS).collect();
     if shown.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Drawn::default());
     }
     let legend = vec![
         (Sample::Mark(Marker::Circle, GREY, true), "a seed".to_owned()),
         (Sample::Mark(Marker::Circle, GREY, false), "mean".into()),
         (Sample::Bar(Pen::solid(GREY, 0.8)), "95 % interval of the mean (t)".into()),
     ];
-    let height = 30.0 + 10.0 * comparison.groups.len() as f64;
-    let rows = shown.len().div_ceil(ACROSS);
-    let sheet = Sheet { legend, body_height: height * rows as f64, statement: statement.to_owned() };
-    sheet.write_wide(folder, "groups", |canvas, body| {
-        let widest = comparison.groups.iter().map(|name| text_width(name, SMALL)).fold(0.0, f64::max).min(70.0);
-        let width = (body.right - body.left - widest - 4.0) / ACROSS as f64;
-        for (index, row) in shown.iter().enumerate() {
-            let left = body.left + widest + 4.0 + (index % ACROSS) as f64 * width;
-            let top = body.top + (index / ACROSS) as f64 * height;
-            let area = Area { left, top, right: left + width, bottom: top + height };
-            draw_groups(canvas, area, &comparison.groups, row);
-            if index % ACROSS == 0 {
-                for (place, name) in comparison.groups.iter().enumerate() {
-                    let at = (left - 1.0, row_center(area, comparison.groups.len(), place));
+    let names = &comparison.groups;
+    let brushes = brushes(names.iter().map(String::as_str));
+    let widest = names.iter().map(|name| text_width(name, SMALL)).fold(0.0, f64::max).min(70.0);
+    let across = ((target.style.width_or(PAGE) / LEAST_WIDTH) as usize).max(1);
+    let height = HEAD + FOOT + 2.0 + 10.0 * names.len() as f64;
+    let parts = shown.iter().copied().enumerate().map(|(index, row)| {
+        let (line, column) = (index / across, index % across);
+        let brushes = &brushes;
+        Part {
+            name: row.quantity.name.clone(),
+            area: Box::new(move |body| {
+                let width = (body.right - body.left - widest - 4.0) / across as f64;
+                let (left, top) = (body.left + widest + 4.0 + column as f64 * width, body.top + line as f64 * height);
+                Area { left, top, right: left + width, bottom: top + height }
+            }),
+            height,
+            draw: Box::new(move |canvas, area, alone| {
+                let area = Area { left: if alone { area.left + widest + 4.0 } else { area.left }, ..area };
+                draw_groups(canvas, area, brushes, row);
+                for (place, name) in names.iter().enumerate().filter(|_| alone || column == 0) {
+                    let at = (area.left - 1.0, row_center(area, names.len(), place));
                     canvas.text(&shorten(name, SMALL, widest), at, SMALL, Align::Right);
                 }
-            }
+            }),
         }
-    })
+    });
+    let parts: Vec<Part<'_>> = parts.collect();
+    let body_height = height * shown.len().div_ceil(across) as f64;
+    let caption = format!(
+        "Every seed of {}, a panel for each quantity, with the mean and its 95 % interval (t).",
+        names.join(", ")
+    );
+    let sheet = Sheet { legend, body_height, caption, statement: statement.to_owned() };
+    sheet.write_wide_parts(target, "groups", &parts)
 }
 
 /// Space above the first row, for the title, and below the last, for the ticks.
@@ -75,7 +83,7 @@ fn row_center(area: Area, rows: usize, place: usize) -> f64 {
     area.top + HEAD + height * (place as f64 + 0.5)
 }
 
-fn draw_groups(canvas: &mut Canvas, area: Area, names: &[String], row: &QuantityNumbers) {
+fn draw_groups(canvas: &mut Canvas, area: Area, brushes: &[Brush], row: &QuantityNumbers) {
     let reach = row.groups.iter().flat_map(|group| {
         let half = if group.half_width.is_finite() { group.half_width } else { 0.0 };
         let ends = [group.sample.mean - half, group.sample.mean + half];
@@ -85,14 +93,14 @@ fn draw_groups(canvas: &mut Canvas, area: Area, names: &[String], row: &Quantity
     let inner =
         Area { left: area.left + 5.0, top: area.top + HEAD, right: area.right - 8.5, bottom: area.bottom - FOOT };
     let place = |value: f64| inner.left + x.position(value).clamp(0.0, 1.0) * (inner.right - inner.left);
-    for (index, (name, group)) in names.iter().zip(&row.groups).enumerate() {
-        let y = row_center(area, names.len(), index);
+    for (index, (brush, group)) in brushes.iter().zip(&row.groups).enumerate() {
+        let y = row_center(area, brushes.len(), index);
         canvas.line(&[(inner.left, y), (inner.right, y)], Pen::solid(PALE, 0.3));
         if group.sample.count > 0 {
-            draw_group(canvas, group, (style(names, name), y), &place);
+            draw_group(canvas, group, (*brush, y), &place);
         }
     }
-    let title = match level_axis(canvas, inner, &Axis::new(x, "")) {
+    let title = match level_axis(canvas, inner, (&Axis::new(x, ""), 8.0)) {
         0 => row.quantity.label.clone(),
         exponent => format!("{} (×{})", row.quantity.label, power_of_ten(exponent)),
     };
@@ -101,8 +109,8 @@ fn draw_groups(canvas: &mut Canvas, area: Area, names: &[String], row: &Quantity
     canvas.text(&title, (center, area.top + 6.0), SMALL, Align::Center);
 }
 
-fn draw_group(canvas: &mut Canvas, group: &GroupNumbers, (index, y): (usize, f64), place: &dyn Fn(f64) -> f64) {
-    let color = series(index);
+fn draw_group(canvas: &mut Canvas, group: &GroupNumbers, (brush, y): (Brush, f64), place: &dyn Fn(f64) -> f64) {
+    let color = brush.color;
     for (_, value) in &group.values {
         canvas.marker((place(*value), y), Marker::Circle, color, true);
         canvas.hints.add((place(*value), y), color, format!("a seed: {}", significant(*value, 4)));
@@ -113,13 +121,13 @@ fn draw_group(canvas: &mut Canvas, group: &GroupNumbers, (index, y): (usize, f64
         for end in ends {
             canvas.line(&[(end, y - 2.5), (end, y + 2.5)], Pen::solid(color, 0.8));
         }
-        canvas.marker((place(group.sample.mean), y), Marker::series(index), color, false);
+        canvas.marker((place(group.sample.mean), y), brush.marker, color, false);
         let [mean, half] = [group.sample.mean, group.half_width].map(|value| significant(value, 4));
         canvas.hints.add((place(group.sample.mean), y), color, format!("mean: {mean} ± {half}"));
     }
 }
 
-fn differences(comparison: &Comparison, statement: &str, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+fn differences(comparison: &Comparison, statement: &str, target: Target<'_>) -> Result<Drawn, ReportError> {
     let mut pairs: Vec<(&str, &str)> = Vec::new();
     for row in &comparison.differences {
         if !pairs.contains(&(&row.group, &row.baseline)) {
@@ -133,22 +141,31 @@ fn differences(comparison: &Comparison, statement: &str, folder: &Path) -> Resul
         .take(MAX_ROWS)
         .collect();
     if quantities.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Drawn::default());
     }
     let same = pairs.iter().all(|(_, baseline)| *baseline == pairs[0].1);
     let name =
         |(group, baseline): &(&str, &str)| if same { (*group).to_owned() } else { format!("{group} − {baseline}") };
-    let look = |index: usize, pair: &(&str, &str)| if same { style(&comparison.groups, pair.0) } else { index };
-    let mut legend: Vec<(Sample, String)> = pairs
-        .iter()
-        .enumerate()
-        .map(|(i, pair)| (Sample::Mark(Marker::series(look(i, pair)), series(look(i, pair)), false), name(pair)))
-        .collect();
+    // A group has its own look where all are compared with the same one, so that it is that of the other figures.
+    let brushes: Vec<Brush> = if same {
+        let all = brushes(comparison.groups.iter().map(String::as_str));
+        let own = |(group, _): &(&str, &str)| comparison.groups.iter().position(|name| name == group);
+        pairs.iter().map(|pair| own(pair).map_or(Brush::series(0), |at| all[at])).collect()
+    } else {
+        (0..pairs.len()).map(Brush::series).collect()
+    };
+    let mark = |brush: &Brush| Sample::Mark(brush.marker, brush.color, false);
+    let mut legend: Vec<(Sample, String)> =
+        brushes.iter().zip(&pairs).map(|(brush, pair)| (mark(brush), name(pair))).collect();
     legend.push((Sample::Mark(Marker::Circle, GREY, true), "not significant (Holm)".into()));
     let row_height = 6.0 + 4.6 * pairs.len() as f64;
-    let sheet =
-        Sheet { legend, body_height: 28.0 + row_height * quantities.len() as f64, statement: statement.to_owned() };
-    sheet.write(folder, "differences", |canvas, body| {
+    let caption = format!(
+        "Relative differences of {}, with 95 % intervals; filled: significant at 95 % after Holm's correction.",
+        pairs.iter().map(|(group, baseline)| format!("{group} from {baseline}")).collect::<Vec<_>>().join(", ")
+    );
+    let body_height = 28.0 + row_height * quantities.len() as f64;
+    let sheet = Sheet { legend, body_height, caption, statement: statement.to_owned() };
+    sheet.write(target, "differences", |canvas, body| {
         let widest = quantities.iter().map(|row| text_width(&row.quantity.label, SMALL)).fold(0.0, f64::max).min(116.0);
         let inner =
             Area { left: body.left + widest + 6.0, top: body.top, right: body.right - 8.5, bottom: body.bottom - 26.0 };
@@ -163,12 +180,13 @@ fn differences(comparison: &Comparison, statement: &str, folder: &Path) -> Resul
             for (order, pair) in pairs.iter().enumerate() {
                 let y = top + 3.0 + 4.6 * (order as f64 + 0.5);
                 if let Some(found) = comparison.difference(&row.quantity.name, pair.0, pair.1) {
-                    draw_difference(canvas, found, (look(order, pair), y), &place);
+                    draw_difference(canvas, found, (brushes[order], y), &place);
                 }
             }
         }
         let base = if same { pairs[0].1 } else { "the second" };
-        level_axis(canvas, inner, &Axis::new(x, format!("difference from {base}, % of its mean")));
+        let axis = Axis::new(x, format!("difference from {base}, % of its mean"));
+        level_axis(canvas, inner, (&axis, inner.left));
     })
 }
 
@@ -181,16 +199,16 @@ fn reach(differences: &[GroupDifference]) -> Vec<f64> {
     ends.into_iter().filter(|end| end.abs() <= 2.0 * typical).chain([0.0]).collect()
 }
 
-fn draw_difference(canvas: &mut Canvas, row: &GroupDifference, (index, y): (usize, f64), place: &dyn Fn(f64) -> f64) {
+fn draw_difference(canvas: &mut Canvas, row: &GroupDifference, (brush, y): (Brush, f64), place: &dyn Fn(f64) -> f64) {
     let (value, half) = (100.0 * row.relative, 100.0 * row.relative_half_width);
     if !value.is_finite() {
         return;
     }
-    let color = series(index);
+    let color = brush.color;
     if half.is_finite() {
         canvas.line(&[(place(value - half), y), (place(value + half), y)], Pen::solid(color, 0.7));
     }
-    canvas.marker((place(value), y), Marker::series(index), color, !row.is_significant());
+    canvas.marker((place(value), y), brush.marker, color, !row.is_significant());
     let [words, half] = [value, half].map(|value| significant(value, 3));
     canvas.hints.add((place(value), y), color, format!("{}: {words} ± {half} %", row.quantity.label));
 }

@@ -1,18 +1,19 @@
 //! The figures of `flatness landscape`: a line with loss and accuracy, or contours and a surface of a plane.
 
-use std::path::{Path, PathBuf};
-
 use plotters::style::RGBColor;
 
-use super::canvas::{Align, Canvas, Dash, Marker, Pen, SMALL, text_width};
+use super::canvas::{Align, COLUMN, Canvas, Dash, Marker, Pen, SMALL, text_width};
 use super::field::Field;
 use super::number::{fixed, significant, subscript};
 use super::palette::{GREY, INK, series, tint};
 use super::panel::{Area, Axis, Panel};
 use super::scale::Scale;
 use super::sheet::{Sample, Sheet};
-use super::surface;
+use super::stack::{Layer, write_stack};
+use super::style::{Drawn, Target};
+use super::surface::{self, Around, Flag};
 use crate::landscape::{Barrier, DirectionKind, LandscapeReport};
+use crate::objective::Evaluation;
 use crate::report::ReportError;
 
 const WHITE: RGBColor = RGBColor(255, 255, 255);
@@ -21,16 +22,15 @@ const WHITE: RGBColor = RGBColor(255, 255, 255);
 ///
 /// # Errors
 /// As [`super::write_figures`].
-pub fn write_landscape(report: &LandscapeReport, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write_landscape(report: &LandscapeReport, target: Target<'_>) -> Result<Drawn, ReportError> {
     if report.grid.is_line() {
-        return if report.lowest().is_some() { line(report, folder) } else { Ok(Vec::new()) };
+        return if report.lowest().is_some() { line(report, target) } else { Ok(Drawn::default()) };
     }
     let (x, y): (Vec<f64>, Vec<f64>) = report.grid.points().into_iter().unzip();
-    let Some(field) = Field::new(&x, &y, &report.losses()) else { return Ok(Vec::new()) };
-    let mut paths = contour(report, &field, folder)?;
-    let titles = [0, 1].map(|index| axis_title(report, index));
-    paths.extend(surface::write(&field, titles, statement(report), folder)?);
-    Ok(paths)
+    let Some(field) = Field::new(&x, &y, &report.losses()) else { return Ok(Drawn::default()) };
+    let mut drawn = contour(report, &field, target)?;
+    drawn.extend(surface(report, &field, target)?);
+    Ok(drawn)
 }
 
 /// Directions first, then what of the loss is not the usual; the tables have all of it.
@@ -69,40 +69,55 @@ fn name_mark(canvas: &mut Canvas, panel: &Panel, (at, name): ((f64, f64), &str),
     canvas.text(name, middle, SMALL, Align::Center);
 }
 
-fn line(report: &LandscapeReport, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+fn line(report: &LandscapeReport, target: Target<'_>) -> Result<Drawn, ReportError> {
     let accuracy = report.values.iter().any(|value| value.accuracy.is_finite());
-    let loss_pen = Pen::solid(series(0), 1.0);
-    let mut legend = vec![(Sample::Band(loss_pen), "± 1 s.e. over the rows".to_owned())];
+    let pen = Pen::solid(series(0), 1.0);
+    let mut legend = vec![(Sample::Band(pen), "± 1 s.e. over the rows".to_owned())];
     if let Some(barrier) = &report.barrier {
         legend.push((Sample::Line(straight()), "straight line from A to B".into()));
         legend.push((Sample::Line(tower()), words(barrier)));
     }
-    if parabola(report).is_some() {
-        legend.push((Sample::Line(straight()), "loss + λx²/2".into()));
+    if let Some(model) = Model::of(report) {
+        legend.push((Sample::Line(straight()), model.words().into()));
     }
-    let sheet = Sheet { legend, body_height: if accuracy { 162.0 } else { 112.0 }, statement: statement(report) };
-    sheet.write(folder, "line", |canvas, body| {
-        let x = ends(&report.grid.x);
-        let losses: Vec<f64> =
-            report.losses().into_iter().chain(report.marks.iter().map(|(_, value)| value.loss)).collect();
-        let loss = Axis::new(Scale::linear_or_log(&losses, 1e3), "loss");
-        let right = Axis::new(Scale::exactly(-0.03, 1.03), "accuracy");
-        let share = if accuracy { 0.60 } else { 1.0 };
-        let left = loss.room(90.0).max(if accuracy { right.room(35.0) } else { 0.0 });
-        let below = || Axis::new(x, axis_title(report, 0));
-        let upper = Panel::new(body.rows(0.0, share), left, if accuracy { Axis::bare(x) } else { below() }, loss);
-        draw_loss(canvas, &upper, report, loss_pen);
-        if accuracy {
-            let lower = Panel::new(body.rows(share, 1.0), left, below(), right);
-            lower.draw_axes(canvas);
-            let bands = report.grid.x.iter().zip(&report.values);
-            let band: Vec<_> =
-                bands.map(|(x, v)| (*x, v.accuracy - v.accuracy_std_err, v.accuracy + v.accuracy_std_err)).collect();
-            lower.band(canvas, &band, tint(loss_pen.color));
-            let points = report.grid.x.iter().zip(&report.values).map(|(x, value)| (*x, value.accuracy));
-            lower.curve(canvas, points, loss_pen);
+    let mut layers = vec![Layer {
+        name: "loss".into(),
+        y: Axis::new(loss_scale(report), "loss"),
+        height: if accuracy { 86.0 } else { 90.0 },
+        draw: Box::new(move |canvas, panel| draw_loss(canvas, panel, report, pen)),
+    }];
+    if accuracy {
+        layers.push(Layer {
+            name: "accuracy".into(),
+            y: Axis::new(Scale::exactly(-0.03, 1.03), "accuracy"),
+            height: 52.0,
+            draw: Box::new(move |canvas, panel| {
+                panel.draw_axes(canvas);
+                let along = || report.grid.x.iter().zip(&report.values);
+                let bounds =
+                    along().map(|(x, v)| (*x, v.accuracy - v.accuracy_std_err, v.accuracy + v.accuracy_std_err));
+                panel.band(canvas, &bounds.collect::<Vec<_>>(), tint(pen.color));
+                panel.curve(canvas, along().map(|(x, value)| (*x, value.accuracy)), pen);
+            }),
+        });
+    }
+    let what = if accuracy { "Loss and accuracy" } else { "Loss" };
+    let caption = format!("{what} along a line, with bands of one standard error over the rows.");
+    let sheet = Sheet { legend, caption, statement: statement(report), ..Sheet::default() };
+    write_stack(sheet, (target, "line"), &Axis::new(ends(&report.grid.x), axis_title(report, 0)), &layers)
+}
+
+/// Holds all losses; where it is linear, their bands too, whose lower edges have no place on a logarithmic one.
+fn loss_scale(report: &LandscapeReport) -> Scale {
+    let evaluations = || report.values.iter().chain(report.marks.iter().map(|(_, value)| value));
+    let losses: Vec<f64> = evaluations().map(|value| value.loss).collect();
+    match Scale::linear_or_log(&losses, 1e3) {
+        Scale::Linear { .. } => {
+            let known = |value: &Evaluation| if value.loss_std_err.is_finite() { value.loss_std_err } else { 0.0 };
+            Scale::linear(evaluations().flat_map(|value| [-1.0, 1.0].map(|sign| value.loss + sign * known(value))))
         }
-    })
+        scale => scale,
+    }
 }
 
 fn straight() -> Pen {
@@ -118,11 +133,29 @@ fn words(barrier: &Barrier) -> String {
     format!("barrier {} ± {error} at t = {}", significant(barrier.height, 3), fixed(barrier.t, 2))
 }
 
-/// Loss at the middle and eigenvalue, on the line of an eigenvector.
-fn parabola(report: &LandscapeReport) -> Option<(f64, f64)> {
-    let eigenvalue = report.facts.first()?.eigenvalue;
-    let (_, here) = report.marks.first()?;
-    eigenvalue.is_finite().then_some((here.loss, eigenvalue))
+/// The loss to second order along an eigenvector.
+struct Model {
+    loss: f64,
+    slope: f64,
+    eigenvalue: f64,
+}
+
+impl Model {
+    /// Where the direction has an eigenvalue. A slope that is not known is left out.
+    fn of(report: &LandscapeReport) -> Option<Self> {
+        let facts = report.facts.first().filter(|facts| facts.eigenvalue.is_finite())?;
+        let (_, here) = report.marks.first()?;
+        Some(Self { loss: here.loss, slope: facts.slope, eigenvalue: facts.eigenvalue })
+    }
+
+    fn words(&self) -> &'static str {
+        if self.slope.is_finite() { "loss + (g·v) x + λx²/2" } else { "loss + λx²/2" }
+    }
+
+    fn at(&self, x: f64) -> f64 {
+        let slope = if self.slope.is_finite() { self.slope } else { 0.0 };
+        self.loss + slope * x + 0.5 * self.eigenvalue * x * x
+    }
 }
 
 fn draw_loss(canvas: &mut Canvas, panel: &Panel, report: &LandscapeReport, pen: Pen) {
@@ -131,10 +164,10 @@ fn draw_loss(canvas: &mut Canvas, panel: &Panel, report: &LandscapeReport, pen: 
     let band: Vec<(f64, f64, f64)> =
         along().map(|(x, value)| (x, value.loss - value.loss_std_err, value.loss + value.loss_std_err)).collect();
     panel.band(canvas, &band, tint(pen.color));
-    if let Some((height, eigenvalue)) = parabola(report) {
+    if let Some(model) = Model::of(report) {
         let (from, to) = panel.x_ends();
         let points = (0..=200).map(|i| from + (to - from) * f64::from(i) / 200.0);
-        panel.curve(canvas, points.map(|x| (x, height + 0.5 * eigenvalue * x * x)), straight());
+        panel.curve(canvas, points.map(|x| (x, model.at(x))), straight());
     }
     if let Some(barrier) = &report.barrier {
         let over = |t: f64| (1.0 - t) * barrier.ends.0 + t * barrier.ends.1;
@@ -157,19 +190,25 @@ fn draw_loss(canvas: &mut Canvas, panel: &Panel, report: &LandscapeReport, pen: 
     }
 }
 
-fn contour(report: &LandscapeReport, field: &Field, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+fn contour(report: &LandscapeReport, field: &Field, target: Target<'_>) -> Result<Drawn, ReportError> {
     let mut legend = Vec::new();
     if let Some((_, loss)) = report.lowest() {
         let words = format!("lowest on the grid: {}", significant(loss, 3));
-        legend.push((Sample::Mark(Marker::Diamond, series(1), false), words));
+        let (marker, color, hollow) = lowest_mark();
+        legend.push((Sample::Mark(marker, color, hollow), words));
     }
     if let (Some(first), Some(last)) = (report.path.first(), report.path.last()) {
         let words = format!("training, epochs {} to {}", first.epoch, last.epoch);
         legend.push((Sample::Line(Pen::solid(INK, 0.8)), words));
     }
     legend.extend(field.legend());
-    let sheet = Sheet { legend, body_height: 184.0, statement: statement(report) };
-    sheet.write(folder, "contour", |canvas, body| {
+    let sheet = Sheet {
+        legend,
+        body_height: 184.0 * target.style.stretch(COLUMN),
+        caption: format!("Loss over a plane; {}.", field.words()),
+        statement: statement(report),
+    };
+    sheet.write(target, "contour", |canvas, body| {
         let x = Axis::new(field.x_scale(), axis_title(report, 0));
         let y = Axis::new(field.y_scale(), axis_title(report, 1));
         let room = y.room(160.0);
@@ -177,7 +216,7 @@ fn contour(report: &LandscapeReport, field: &Field, folder: &Path) -> Result<Vec
         field.fill(canvas, &panel);
         draw_path(canvas, &panel, report);
         if let Some((at, _)) = report.lowest() {
-            panel.mark(canvas, at, (Marker::Diamond, series(1), false));
+            panel.mark(canvas, at, lowest_mark());
         }
         for (mark, _) in &report.marks {
             name_mark(canvas, &panel, (mark.at, mark.name), true);
@@ -185,6 +224,33 @@ fn contour(report: &LandscapeReport, field: &Field, folder: &Path) -> Result<Vec
         panel.draw_axes(canvas);
         field.draw_bar(canvas, panel.inner);
     })
+}
+
+/// The colour of the lowest point of the grid.
+fn lowest_mark() -> (Marker, RGBColor, bool) {
+    (Marker::Diamond, series(1), false)
+}
+
+fn surface(report: &LandscapeReport, field: &Field, target: Target<'_>) -> Result<Drawn, ReportError> {
+    let named = report.marks.iter().map(|(mark, value)| Flag {
+        at: mark.at,
+        loss: value.loss,
+        name: mark.name,
+        marker: (Marker::Circle, INK, true),
+    });
+    let mut legend = field.legend();
+    let lowest = report.lowest().map(|(at, loss)| Flag { at, loss, name: "", marker: lowest_mark() });
+    if let Some(Flag { marker: (marker, color, hollow), .. }) = lowest {
+        legend.insert(0, (Sample::Mark(marker, color, hollow), "lowest on the grid".into()));
+    }
+    let sheet = Sheet {
+        legend,
+        caption: "The same plane as a surface, with its contours on the ground.".into(),
+        statement: statement(report),
+        ..Sheet::default()
+    };
+    let titles = [0, 1].map(|index| axis_title(report, index));
+    surface::write(field, Around { titles, flags: lowest.into_iter().chain(named).collect(), sheet }, target)
 }
 
 /// The trajectory in order: a white line under a dark one, so that it is seen on any colour, and a dot for each checkpoint.
@@ -208,7 +274,7 @@ mod tests {
 
     use super::*;
     use crate::landscape::{DirectionFacts, Frame, Grid, PathPoint};
-    use crate::objective::Evaluation;
+    use crate::report::figures::Style;
 
     /// A landscape of `kind` whose loss is `loss(x, y)`, with everything that a figure may show.
     fn report(kind: DirectionKind, dims: usize, loss: impl Fn(f64, f64) -> f64) -> LandscapeReport {
@@ -243,13 +309,14 @@ mod tests {
     #[test]
     fn lines_and_planes_have_their_figures() {
         let folder = tempfile::tempdir().unwrap();
+        let target = Target::new(folder.path(), Style::default());
         let bowl = |x: f64, y: f64| 0.1 + x * x + y * y;
         for kind in [DirectionKind::Random, DirectionKind::Eigenvectors, DirectionKind::Between, DirectionKind::Pca] {
-            assert_eq!(write_landscape(&report(kind, 1, bowl), folder.path()).unwrap().len(), 3);
-            assert_eq!(write_landscape(&report(kind, 2, bowl), folder.path()).unwrap().len(), 6);
+            assert_eq!(write_landscape(&report(kind, 1, bowl), target).unwrap().files.len(), 3);
+            assert_eq!(write_landscape(&report(kind, 2, bowl), target).unwrap().files.len(), 6);
         }
-        let lost = |dims| write_landscape(&report(DirectionKind::Random, dims, |_, _| f64::INFINITY), folder.path());
-        assert!(lost(1).unwrap().is_empty() && lost(2).unwrap().is_empty());
+        let lost = |dims| write_landscape(&report(DirectionKind::Random, dims, |_, _| f64::INFINITY), target).unwrap();
+        assert!(lost(1) == Drawn::default() && lost(2) == Drawn::default());
     }
 
     #[test]
@@ -264,13 +331,26 @@ mod tests {
     #[test]
     fn awkward_losses_never_stop_a_figure() {
         let folder = tempfile::tempdir().unwrap();
+        let target = Target::new(folder.path(), Style { panels: true, ..Style::default() });
         for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -5.0, 1e-320, 1e308] {
             for dims in [1, 2] {
                 let everywhere = report(DirectionKind::Between, dims, |_, _| number);
-                write_landscape(&everywhere, folder.path()).unwrap();
+                write_landscape(&everywhere, target).unwrap();
                 let here = report(DirectionKind::Between, dims, |x, _| if x > 0.0 { number } else { 1.0 - x });
-                write_landscape(&here, folder.path()).unwrap();
+                write_landscape(&here, target).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn the_quadratic_model_has_the_slope_of_the_loss() {
+        let mut report = report(DirectionKind::Eigenvectors, 1, |x, _| 1.0 + 0.2 * x + 1.5 * x * x);
+        report.facts[0].slope = 0.2;
+        let model = Model::of(&report).unwrap();
+        for (x, value) in report.grid.x.iter().zip(&report.values) {
+            assert!((model.at(*x) - value.loss).abs() < 1e-12);
+        }
+        report.facts[0].slope = f64::NAN;
+        assert_eq!(Model::of(&report).unwrap().at(1.0), 2.5);
     }
 }

@@ -1,16 +1,17 @@
-//! Figures for print: one column of 3.3 inches, one style, each as SVG, PNG and PDF.
+//! Figures for print: as wide as the columns of a paper, each as SVG, PNG and PDF, with its caption beside it.
 //!
-//! plotters draws an SVG, in which every letter is then turned into an outline of the one embedded font; from that the
-//! PNG and the PDF are made, so that the three agree on every machine.
-
-use std::path::{Path, PathBuf};
+//! plotters draws an SVG. For the SVG that is written and the PNG, every letter is turned into an outline of the one
+//! embedded font; the PDF has that font in it, so that its words can be searched and selected. All three agree on every
+//! machine.
 
 use super::ReportError;
 use crate::analysis::{AnalysisReport, OperatorKind, SpectrumReport};
 use crate::spectral::Axis;
 
 mod bands;
+mod brush;
 mod canvas;
+mod captions;
 mod comparison;
 mod contour;
 mod density;
@@ -29,20 +30,25 @@ mod scale;
 mod sharpness;
 mod sheet;
 mod slices;
+mod smooth;
 mod spectra;
 mod spectrum;
+mod stack;
+mod style;
 mod subset_study;
 mod surface;
 mod sweep;
 mod tracked;
 mod training;
 
+pub use captions::Captions;
 pub use comparison::write_comparison;
 pub use groups::write_groups;
 pub use landscape::write_landscape;
 pub use langevin::write_langevin;
 pub use sharpness::write_sharpness;
 pub use spectra::{GroupSpectrum, write_spectra};
+pub use style::{Drawn, Look, Style, Target};
 pub use subset_study::write_subset_study;
 pub use sweep::{SweepCurve, SweepPanel, write_sweep};
 pub use tracked::{TrackedCurve, write_tracked};
@@ -51,29 +57,29 @@ pub use training::{TrainingCurve, write_training_curves};
 /// Most operators and scopes in one panel.
 const MAX_SPECTRA: usize = 4;
 
-/// Writes every figure that `report` has numbers for into `folder`, which exists; returns the paths: `spectrum`,
-/// `density_linear`, `density_signed_log`, `density_log_abs`, `distribution`, `slices`, `plane`, each as `.svg`, `.png` and `.pdf`.
+/// Writes every figure that `report` has numbers for: `spectrum`, `density_linear`, `density_signed_log`,
+/// `density_log_abs`, `distribution`, `subset_study`, `slices`, `plane`.
 ///
 /// Spectra of the whole network (scope `all`) are drawn; where there are none, the first four of the report.
 ///
 /// # Errors
 /// [`ReportError::Figure`] where a figure cannot be drawn, [`ReportError::Write`] where a file cannot be written.
-pub fn write_figures(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write_figures(report: &AnalysisReport, target: Target<'_>) -> Result<Drawn, ReportError> {
     let whole = report.spectra.iter().filter(|spectrum| spectrum.scope == "all");
     let mut spectra: Vec<&SpectrumReport> = whole.collect();
     if spectra.is_empty() {
         spectra = report.spectra.iter().collect();
     }
     spectra.truncate(MAX_SPECTRA);
-    let mut paths = spectrum::write(report, &spectra, folder)?;
-    paths.extend(density::write(report, &spectra, Axis::Linear, folder)?);
-    paths.extend(density::write(report, &spectra, Axis::SignedLog, folder)?);
-    paths.extend(density::write(report, &spectra, Axis::LogAbs, folder)?);
-    paths.extend(distribution::write(report, &spectra, folder)?);
-    paths.extend(subset_study::write_subset_study(&report.subset_study, folder)?);
-    paths.extend(slices::write(report, folder)?);
-    paths.extend(plane::write(report, folder)?);
-    Ok(paths)
+    let mut drawn = spectrum::write(report, &spectra, target)?;
+    for axis in [Axis::Linear, Axis::SignedLog, Axis::LogAbs] {
+        drawn.extend(density::write(report, &spectra, axis, target)?);
+    }
+    drawn.extend(distribution::write(report, &spectra, target)?);
+    drawn.extend(subset_study::write_subset_study(&report.subset_study, target)?);
+    drawn.extend(slices::write(report, target)?);
+    drawn.extend(plane::write(report, target)?);
+    Ok(drawn)
 }
 
 fn operator_name(spectrum: &SpectrumReport) -> String {

@@ -29,15 +29,27 @@ pub fn series(index: usize) -> RGBColor {
     SERIES[index % MAX_SERIES]
 }
 
-/// The place of an optimiser among the series, so that it has the same colour, marker and dash in every figure; `None`
-/// for other names.
-pub fn optimizer(name: &str) -> Option<usize> {
-    ["sgd", "fsgld", "sam", "asam", "sgld", "adamw", "rwp"].iter().position(|known| *known == name)
+/// The methods that have a colour of their own: the series of their place.
+pub const METHODS: [&str; MAX_SERIES] = ["sgd", "fsgld", "sam", "asam", "sgld", "adamw", "rwp"];
+
+/// Shade `index` of `color`, from 0: itself, lighter, darker, lighter still, and again from the first.
+pub fn shade(color: RGBColor, index: usize) -> RGBColor {
+    match index % 4 {
+        0 => color,
+        1 => mixed(color, 0.58, 255.0),
+        2 => mixed(color, 0.62, 0.0),
+        _ => mixed(color, 0.36, 255.0),
+    }
 }
 
 /// A light version of `color`, for areas.
-pub fn tint(RGBColor(r, g, b): RGBColor) -> RGBColor {
-    let channel = |c: u8| (255.0 - 0.25 * (255.0 - f64::from(c))).round() as u8;
+pub fn tint(color: RGBColor) -> RGBColor {
+    mixed(color, 0.25, 255.0)
+}
+
+/// A share of `color`, the rest white (255) or black (0).
+fn mixed(RGBColor(r, g, b): RGBColor, share: f64, with: f64) -> RGBColor {
+    let channel = |c: u8| (with + share * (f64::from(c) - with)).round() as u8;
     RGBColor(channel(r), channel(g), channel(b))
 }
 

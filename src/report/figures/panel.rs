@@ -67,12 +67,13 @@ impl Axis {
         self.scale.ticks(((height / 13.0).round() as usize).clamp(2, 7))
     }
 
-    fn level_ticks(&self, width: f64) -> Ticks {
+    /// Ticks of an axis below a panel of so many points; `left` is the room that labels have before its beginning.
+    fn level_ticks(&self, width: f64, left: f64) -> Ticks {
         let fits = |ticks: &Ticks| {
             let edge = |(value, label): &(f64, String), side: f64| {
                 self.scale.position(*value) * width + side * 0.5 * text_width(label, SMALL)
             };
-            ticks.major.iter().all(|tick| edge(tick, 1.0) < width + OVERHANG && edge(tick, -1.0) > -OVERHANG)
+            ticks.major.iter().all(|tick| edge(tick, 1.0) < width + OVERHANG && edge(tick, -1.0) > -left)
                 && ticks.major.windows(2).all(|pair| edge(&pair[1], -1.0) - edge(&pair[0], 1.0) > 3.0)
         };
         let useful = |ticks: &Ticks| ticks.major.len() >= 2 && fits(ticks);
@@ -84,7 +85,7 @@ impl Axis {
         let mut kept: Vec<(f64, String)> = Vec::new();
         for tick in std::mem::take(&mut ticks.major).into_iter().rev() {
             let (middle, half) = (self.scale.position(tick.0) * width, 0.5 * text_width(&tick.1, SMALL));
-            if middle + half + 3.0 < free && middle - half > -OVERHANG {
+            if middle + half + 3.0 < free && middle - half > -left {
                 free = middle - half;
                 kept.push(tick);
             } else {
@@ -94,6 +95,12 @@ impl Axis {
         kept.reverse();
         ticks.major = kept;
         ticks
+    }
+
+    /// Room for numbers and title below a panel, beside that of its ticks.
+    pub fn foot(&self) -> f64 {
+        let labels = if self.labelled { SMALL + GAP } else { 0.0 };
+        labels + if self.title.is_empty() { 0.0 } else { LARGE + 4.0 }
     }
 
     /// Room that this axis needs at the left of a panel `height` points high.
@@ -106,7 +113,7 @@ impl Axis {
     }
 }
 
-/// How far a number below an axis may stick out at its ends.
+/// How far a number below an axis may stick out at its end.
 const OVERHANG: f64 = 8.4;
 /// Length of a tick.
 const TICK: f64 = 2.5;
@@ -130,13 +137,11 @@ impl Panel {
     /// Fits axes and labels into `outer`; `left` is the room at the left, at least [`Axis::room`], so that stacked
     /// panels line up.
     pub fn new(outer: Area, left: f64, x: Axis, y: Axis) -> Self {
-        let labels = if x.labelled { SMALL + GAP } else { 0.0 };
-        let title = if x.title.is_empty() { 0.0 } else { LARGE + 4.0 };
         let inner = Area {
             left: outer.left + left,
             top: outer.top + 4.0,
             right: outer.right - 8.5,
-            bottom: outer.bottom - TICK - labels - title - 1.0,
+            bottom: outer.bottom - TICK - x.foot() - 1.0,
         };
         Self { inner, x, y, left }
     }
@@ -156,7 +161,7 @@ impl Panel {
         let Area { left, top, bottom, .. } = self.inner;
         let (pen, fine) = (Pen::solid(INK, FRAME), Pen::solid(INK, FINE));
         canvas.line(&[(left, top), (left, bottom)], pen);
-        level_axis(canvas, self.inner, &self.x);
+        level_axis(canvas, self.inner, (&self.x, self.left));
         let ticks = self.y.upright_ticks(bottom - top);
         let place = |value: f64| bottom - self.y.scale.position(value) * (bottom - top);
         for value in &ticks.minor {
@@ -278,13 +283,13 @@ impl Panel {
     }
 }
 
-/// Draws an axis along the lower edge of `inner`, labels and title below it; returns the power of ten that its numbers
-/// leave out.
-pub fn level_axis(canvas: &mut Canvas, inner: Area, axis: &Axis) -> i32 {
+/// Draws an axis along the lower edge of `inner`, labels and title below it, with so much room for them at the left;
+/// returns the power of ten that its numbers leave out.
+pub fn level_axis(canvas: &mut Canvas, inner: Area, (axis, room): (&Axis, f64)) -> i32 {
     let Area { left, right, bottom, .. } = inner;
     let (pen, fine) = (Pen::solid(INK, FRAME), Pen::solid(INK, FINE));
     canvas.line(&[(left, bottom), (right, bottom)], pen);
-    let ticks = axis.level_ticks(right - left);
+    let ticks = axis.level_ticks(right - left, room);
     let place = |value: f64| left + axis.scale.position(value) * (right - left);
     for value in &ticks.minor {
         canvas.line(&[(place(*value), bottom), (place(*value), bottom + 0.6 * TICK)], fine);
@@ -342,5 +347,14 @@ mod tests {
         assert_eq!(clip(area, (2.0, 3.0), (4.0, 5.0)), Some(((2.0, 3.0), (4.0, 5.0))));
         assert_eq!(clip(area, (-5.0, 12.0), (15.0, 12.0)), None);
         assert_eq!(clip(area, (-5.0, 5.0), (5.0, 15.0)), Some(((0.0, 10.0), (0.0, 10.0))));
+    }
+
+    #[test]
+    fn the_first_number_of_an_axis_keeps_its_label_whatever_its_sign() {
+        let axis = Axis::new(Scale::exactly(-0.05, 0.05), "x");
+        let labels = |room: f64| -> Vec<String> {
+            axis.level_ticks(60.0, room).major.into_iter().map(|(_, label)| label).collect()
+        };
+        assert_eq!(labels(20.0), ["−0.05", "0.00", "0.05"]);
     }
 }

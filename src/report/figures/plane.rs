@@ -1,13 +1,12 @@
 //! The loss over a plane of two directions.
 
-use std::path::{Path, PathBuf};
-
-use super::canvas::Marker;
+use super::canvas::{COLUMN, Marker};
 use super::field::Field;
 use super::palette::INK;
 use super::panel::{Area, Axis, Panel};
 use super::sheet::Sheet;
 use super::statement;
+use super::style::{Drawn, Target};
 use crate::analysis::{AnalysisReport, SliceKind};
 use crate::report::ReportError;
 
@@ -15,13 +14,21 @@ use crate::report::ReportError;
 ///
 /// # Errors
 /// As [`super::write_figures`].
-pub fn write(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write(report: &AnalysisReport, target: Target<'_>) -> Result<Drawn, ReportError> {
     let mut planes = report.slices.iter().filter(|slice| slice.kind == SliceKind::RandomPlane);
     let Some(field) = planes.find_map(|plane| Field::new(&plane.x, &plane.y, &plane.loss)) else {
-        return Ok(Vec::new());
+        return Ok(Drawn::default());
     };
-    let sheet = Sheet { legend: field.legend(), body_height: 184.0, statement: statement(report) };
-    sheet.write(folder, "plane", |canvas, body| {
+    let sheet = Sheet {
+        legend: field.legend(),
+        body_height: 184.0 * target.style.stretch(COLUMN),
+        caption: format!(
+            "Loss over the plane of two random directions scaled filter by filter (Li et al. 2018); {}.",
+            field.words()
+        ),
+        statement: statement(report),
+    };
+    sheet.write(target, "plane", |canvas, body| {
         let x = Axis::new(field.x_scale(), "x along random direction d₁");
         let y = Axis::new(field.y_scale(), "y along random direction d₂");
         let room = y.room(160.0);

@@ -1,8 +1,7 @@
 //! Average rises beside what curvature alone makes of them.
 
-use std::path::{Path, PathBuf};
-
-use super::bands::{Along, BandCurve, BandPanel, write};
+use super::bands::{Along, BandCurve, BandPanel, Words, write};
+use super::style::{Drawn, Target};
 use crate::report::ReportError;
 use crate::sharpness::{Scaling, SharpnessRow};
 
@@ -11,7 +10,7 @@ use crate::sharpness::{Scaling, SharpnessRow};
 ///
 /// # Errors
 /// As [`super::write_figures`].
-pub fn write_sharpness(rows: &[SharpnessRow], statement: &str, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write_sharpness(rows: &[SharpnessRow], statement: &str, target: Target<'_>) -> Result<Drawn, ReportError> {
     let curve = |scaling: Scaling| {
         let own = rows.iter().filter(|row| row.measure == "average_ratio" && row.scaling == scaling.name());
         let points =
@@ -26,5 +25,13 @@ pub fn write_sharpness(rows: &[SharpnessRow], statement: &str, folder: &Path) ->
     let curves: Vec<BandCurve> = Scaling::ALL.map(curve).into_iter().filter(|curve| curve.points.len() > 1).collect();
     let along = Along { title: "σ", logarithmic: true };
     let panel = BandPanel { title: "rise over σ²/2 · tr H", curves };
-    write(vec![panel], &along, ("sharpness_ratio", format!("± 1 s.e. over the draws. {statement}")), folder)
+    let words = Words {
+        name: "sharpness_ratio",
+        caption:
+            "Average rise of the loss under perturbations of size σ, over the rise σ²/2 · tr H that curvature alone \
+                  makes; bands are ± 1 s.e. over the draws."
+                .into(),
+        statement: statement.into(),
+    };
+    write(vec![panel], &along, words, target)
 }

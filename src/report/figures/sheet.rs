@@ -1,13 +1,13 @@
-//! What all figures share around their panels: legend above, statement below.
-
-use std::path::{Path, PathBuf};
+//! What all figures share around their panels: legend above, conditions below where they are asked for.
 
 use plotters::style::RGBColor;
 
 use super::canvas::{Align, COLUMN, Canvas, Marker, PAGE, Pen, SMALL, shorten, text_width};
+use super::captions::Captions;
 use super::export::write_figure;
 use super::palette::{GREY, INK, tint};
 use super::panel::Area;
+use super::style::{Drawn, Look, Target};
 use crate::report::ReportError;
 
 /// What stands before a legend's words.
@@ -46,14 +46,29 @@ impl Sample {
     }
 }
 
-/// A figure of one column, or of both: `body_height` points for panels, legend and statement around them.
+/// A figure: `body_height` points for panels, and what stands around them.
+#[derive(Debug, Clone, Default)]
 pub struct Sheet {
     /// In reading order; rows break by themselves.
     pub legend: Vec<(Sample, String)>,
     /// Height of the panels with their labels, in points.
     pub body_height: f64,
-    /// Small print at the bottom, at most two lines; may be empty.
+    /// What it shows: how the caption begins.
+    pub caption: String,
+    /// The conditions: how the caption ends, and small print at the bottom of the annotated look, two lines at most.
     pub statement: String,
+}
+
+/// A panel of a figure, drawn at its place or alone.
+pub struct Part<'a> {
+    /// What tells its files from those of the others.
+    pub name: String,
+    /// Its place in the figure's body.
+    pub area: Box<dyn Fn(Area) -> Area + 'a>,
+    /// Its height with all labels, alone, in points.
+    pub height: f64,
+    /// Draws it; `true` where it is alone.
+    pub draw: Box<dyn Fn(&mut Canvas, Area, bool) + 'a>,
 }
 
 const MARGIN: f64 = 3.0;
@@ -63,45 +78,74 @@ const SAMPLE: f64 = 13.0;
 const LEGEND_LEFT: f64 = 6.0;
 
 impl Sheet {
-    /// Draws legend and statement, lets `picture` fill the area between them, and writes the three files of the figure.
+    /// Draws the legend, lets `picture` fill the area below it, and writes the files of the figure: one column wide, unless
+    /// the style says otherwise.
     ///
     /// # Errors
     /// As [`write_figure`].
     pub fn write(
         &self,
-        folder: &Path,
+        target: Target<'_>,
         name: &str,
         picture: impl FnOnce(&mut Canvas, Area),
-    ) -> Result<Vec<PathBuf>, ReportError> {
-        self.write_at(COLUMN, folder, name, picture)
+    ) -> Result<Drawn, ReportError> {
+        self.write_at(COLUMN, target, name, picture)
     }
 
-    /// The same across both columns of a paper.
+    /// The same of several panels; where the style says so, each has files of its own too, `NAME-PART`.
     ///
     /// # Errors
     /// As [`write_figure`].
-    pub fn write_wide(
+    pub fn write_parts(&self, target: Target<'_>, name: &str, parts: &[Part<'_>]) -> Result<Drawn, ReportError> {
+        self.write_parts_at(COLUMN, target, name, parts)
+    }
+
+    /// The same across both columns, unless the style says otherwise; parts alone are as wide as one.
+    ///
+    /// # Errors
+    /// As [`write_figure`].
+    pub fn write_wide_parts(&self, target: Target<'_>, name: &str, parts: &[Part<'_>]) -> Result<Drawn, ReportError> {
+        self.write_parts_at(PAGE, target, name, parts)
+    }
+
+    fn write_parts_at(
         &self,
-        folder: &Path,
+        natural: f64,
+        target: Target<'_>,
         name: &str,
-        picture: impl FnOnce(&mut Canvas, Area),
-    ) -> Result<Vec<PathBuf>, ReportError> {
-        self.write_at(PAGE, folder, name, picture)
+        parts: &[Part<'_>],
+    ) -> Result<Drawn, ReportError> {
+        let alone = parts.len() == 1;
+        let mut drawn = self.write_at(natural, target, name, |canvas, body| {
+            parts.iter().for_each(|part| (part.draw)(canvas, (part.area)(body), alone));
+        })?;
+        if target.style.panels && !alone {
+            for (part, own) in parts.iter().zip(file_names(parts)) {
+                let sheet = Self { body_height: part.height, ..self.clone() };
+                let only = |canvas: &mut Canvas, body: Area| (part.draw)(canvas, body, true);
+                drawn.files.extend(sheet.write_at(COLUMN, target, &format!("{name}-{own}"), only)?.files);
+            }
+        }
+        Ok(drawn)
     }
 
     fn write_at(
         &self,
-        width: f64,
-        folder: &Path,
+        natural: f64,
+        target: Target<'_>,
         name: &str,
         picture: impl FnOnce(&mut Canvas, Area),
-    ) -> Result<Vec<PathBuf>, ReportError> {
+    ) -> Result<Drawn, ReportError> {
+        let width = target.style.width_or(natural);
         let rows = self.legend_rows(width);
-        let lines = wrap(&self.statement, width - 2.0 * MARGIN);
+        let lines = match target.style.look {
+            Look::Paper => Vec::new(),
+            Look::Annotated => wrap(&self.statement, width - 2.0 * MARGIN),
+        };
         let top = MARGIN + ROW * rows.len() as f64 + if rows.is_empty() { 0.0 } else { 1.5 };
         let bottom = top + self.body_height;
         let height = bottom + if lines.is_empty() { 0.0 } else { 3.0 + ROW * lines.len() as f64 } + MARGIN;
-        write_figure(folder, name, (width, height), |canvas| {
+        let files = write_figure(target.folder, name, (width, height), |canvas| {
             for (row, entries) in rows.iter().enumerate() {
                 draw_row(canvas, entries, MARGIN + ROW * (row as f64 + 0.5));
             }
@@ -110,7 +154,8 @@ impl Sheet {
                 let at = (MARGIN, bottom + 3.0 + ROW * (row as f64 + 0.5));
                 canvas.text_in(line, at, (SMALL, Align::Left), GREY);
             }
-        })
+        })?;
+        Ok(Drawn { files, captions: Captions::of_one(name, &format!("{} {}", self.caption, self.statement)) })
     }
 
     fn legend_rows(&self, room: f64) -> Vec<Vec<(f64, Sample, String)>> {
@@ -130,6 +175,19 @@ impl Sheet {
         }
         rows
     }
+}
+
+/// Names of parts in letters that any system takes, no two alike.
+fn file_names(parts: &[Part<'_>]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (index, part) in parts.iter().enumerate() {
+        let spelled = part.name.replace('λ', "lambda").replace('η', "eta").replace('σ', "sigma").replace('β', "beta");
+        let words = spelled.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        let name = words.collect::<Vec<_>>().join("-").to_lowercase();
+        let taken = name.is_empty() || names.contains(&name);
+        names.push(if taken { format!("{name}{}", index + 1) } else { name });
+    }
+    names
 }
 
 fn draw_row(canvas: &mut Canvas, entries: &[(f64, Sample, String)], y: f64) {
@@ -201,9 +259,21 @@ mod tests {
     #[test]
     fn a_long_legend_breaks_into_rows_that_fit() {
         let entry = |i: usize| (Sample::Line(Pen::solid(INK, 1.0)), format!("series number {i}"));
-        let sheet = Sheet { legend: (0..9).map(entry).collect(), body_height: 10.0, statement: String::new() };
+        let sheet = Sheet { legend: (0..9).map(entry).collect(), ..Sheet::default() };
         let rows = sheet.legend_rows(COLUMN);
         assert_eq!(rows.iter().map(Vec::len).sum::<usize>(), 9);
         assert!(rows.len() >= 3 && rows.iter().all(|row| !row.is_empty()));
+    }
+
+    #[test]
+    fn parts_have_names_of_their_own() {
+        let part = |name: &str| Part {
+            name: name.into(),
+            area: Box::new(|area| area),
+            height: 10.0,
+            draw: Box::new(|_, _, _| ()),
+        };
+        let parts = ["largest λ", "Trace (×10³)", "trace, ×10³", "∅"].map(part);
+        assert_eq!(file_names(&parts), ["largest-lambda", "trace-10", "trace-103", "4"]);
     }
 }

@@ -1,42 +1,51 @@
 //! Loss and accuracy along lines through the checkpoint.
 
-use std::path::{Path, PathBuf};
-
-use super::canvas::{Align, Canvas, Dash, Pen, SMALL, dash};
+use super::canvas::{Align, COLUMN, Canvas, Dash, Pen, SMALL, dash};
 use super::number::{significant, subscript};
 use super::palette::{GREY, INK, MAX_SERIES, series};
-use super::panel::{Area, Axis, Panel};
+use super::panel::{Axis, Panel};
 use super::scale::Scale;
-use super::sheet::{Sample, Sheet};
+use super::sheet::{Part, Sample, Sheet};
+use super::stack::{Layer, stack};
 use super::statement;
+use super::style::{Drawn, Target};
 use crate::analysis::{AnalysisReport, SliceKind, SliceReport};
 use crate::report::ReportError;
 
 /// Writes `slices.*`: a column of panels for eigenvectors, one for random directions, loss above accuracy; nothing
-/// where the report has no line. At most six lines of a kind, the first ones: the table has all.
+/// where the report has no line. At most seven lines of a kind, the first ones: the table has all.
 ///
 /// # Errors
 /// As [`super::write_figures`].
-pub fn write(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write(report: &AnalysisReport, target: Target<'_>) -> Result<Drawn, ReportError> {
     let of_kind = |kind: SliceKind| -> Vec<&SliceReport> {
         report.slices.iter().filter(|slice| slice.kind == kind && !slice.x.is_empty()).take(MAX_SERIES).collect()
     };
     let columns: Vec<Vec<&SliceReport>> =
         [SliceKind::Eigenvector, SliceKind::RandomFilter].map(of_kind).into_iter().filter(|c| !c.is_empty()).collect();
     if columns.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Drawn::default());
     }
     let accuracy = columns.iter().flatten().any(|slice| slice.accuracy.iter().any(|a| a.is_finite()));
-    let legend = legend(&columns);
-    let body_height = if accuracy { 162.0 } else { 112.0 };
-    let sheet = Sheet { legend, body_height, statement: statement(report) };
-    sheet.write(folder, "slices", |canvas, body| {
-        let width = 1.0 / columns.len() as f64;
-        for (index, lines) in columns.iter().enumerate() {
-            let area = body.columns(width * index as f64, width * (index + 1) as f64);
-            draw_column(canvas, area, lines, (accuracy, index == 0));
-        }
-    })
+    let built: Vec<(Axis, Vec<Layer<'_>>)> = columns.iter().map(|lines| column(lines, accuracy)).collect();
+    let stretch = target.style.stretch(COLUMN);
+    let mut parts: Vec<Part<'_>> = Vec::new();
+    let width = 1.0 / columns.len() as f64;
+    for (index, (x, layers)) in built.iter().enumerate() {
+        let (from, to) = (width * index as f64, width * (index + 1) as f64);
+        parts.extend(stack(x, layers, stretch).into_iter().map(|part| {
+            let area = part.area;
+            Part { area: Box::new(move |body| area(body.columns(from, to))), ..part }
+        }));
+    }
+    let height = built.iter().map(|(x, layers)| stretch * layers.iter().map(|l| l.height).sum::<f64>() + x.foot());
+    let sheet = Sheet {
+        legend: legend(&columns),
+        body_height: height.fold(0.0, f64::max),
+        caption: caption(&columns, accuracy),
+        statement: statement(report),
+    };
+    sheet.write_parts(target, "slices", &parts)
 }
 
 fn legend(columns: &[Vec<&SliceReport>]) -> Vec<(Sample, String)> {
@@ -46,9 +55,25 @@ fn legend(columns: &[Vec<&SliceReport>]) -> Vec<(Sample, String)> {
         legend.push((Sample::Line(pen(legend.len())), name));
     }
     if columns.iter().flatten().any(|slice| slice.curvature.is_finite()) {
-        legend.push((Sample::Line(parabola(GREY)), "loss + λx²/2".into()));
+        legend.push((Sample::Line(parabola(0)), "quadratic model of each".into()));
     }
     legend
+}
+
+fn caption(columns: &[Vec<&SliceReport>], accuracy: bool) -> String {
+    let has = |kind: SliceKind| columns.iter().any(|lines| lines[0].kind == kind);
+    let lines = match (has(SliceKind::Eigenvector), has(SliceKind::RandomFilter)) {
+        (true, true) => "eigenvectors v (left) and random directions d scaled filter by filter (right; Li et al. 2018)",
+        (true, false) => "eigenvectors v",
+        _ => "random directions d scaled filter by filter (Li et al. 2018)",
+    };
+    let what = if accuracy { "Loss and accuracy" } else { "Loss" };
+    let model = if columns.iter().flatten().any(|slice| slice.curvature.is_finite()) {
+        " Dashed: the quadratic model L + x gᵀv + x² λ/2 with the gradient g."
+    } else {
+        ""
+    };
+    format!("{what} along {lines}.{model}")
 }
 
 fn pen(index: usize) -> Pen {
@@ -61,46 +86,58 @@ fn pen_of(slice: &SliceReport, index: usize) -> Pen {
     Pen { color, ..pen(index) }
 }
 
-fn parabola(color: plotters::style::RGBColor) -> Pen {
-    Pen { color, width: 0.6, dash: Dash::Broken(2.0, 1.4) }
+fn parabola(index: usize) -> Pen {
+    Pen { color: series(index), width: 0.6, dash: Dash::Broken(2.0, 1.4) }
 }
 
-fn draw_column(canvas: &mut Canvas, area: Area, lines: &[&SliceReport], (accuracy, first): (bool, bool)) {
-    let x = Scale::linear(lines.iter().flat_map(|slice| slice.x.iter().copied()));
-    let direction = match lines[0].kind {
-        SliceKind::Eigenvector => "distance x along vᵢ",
-        SliceKind::RandomFilter | SliceKind::RandomPlane => "x along random dᵢ",
+/// The axis along the direction, and the panels above it.
+fn column<'a>(lines: &'a [&'a SliceReport], accuracy: bool) -> (Axis, Vec<Layer<'a>>) {
+    let (kind, direction) = match lines[0].kind {
+        SliceKind::Eigenvector => ("eigenvectors", "x along vᵢ"),
+        SliceKind::RandomFilter | SliceKind::RandomPlane => ("random directions", "x along random dᵢ"),
     };
-    let title = |words: &str| if first { words.to_owned() } else { String::new() };
+    let x = Axis::new(Scale::linear(lines.iter().flat_map(|slice| slice.x.iter().copied())), direction);
     let losses: Vec<f64> = lines.iter().flat_map(|slice| slice.loss.iter().copied()).collect();
-    let loss = Axis::new(Scale::linear_or_log(&losses, 1e3), title("loss"));
-    let share = if accuracy { 0.60 } else { 1.0 };
-    let right = Axis::new(Scale::exactly(-0.03, 1.03), title("accuracy"));
-    let left = loss.room(90.0).max(if accuracy { right.room(35.0) } else { 0.0 });
-    let below = |title: &str| Axis::new(x, title);
-    let upper = Panel::new(area.rows(0.0, share), left, if accuracy { Axis::bare(x) } else { below(direction) }, loss);
-    upper.draw_axes(canvas);
-    for (index, slice) in lines.iter().enumerate().rev() {
-        draw_parabola(canvas, &upper, slice, index);
-        upper.curve(canvas, slice.x.iter().copied().zip(slice.loss.iter().copied()), pen_of(slice, index));
-        mark_lost(canvas, &upper, slice);
-    }
+    let mut layers = vec![Layer {
+        name: format!("loss {kind}"),
+        y: Axis::new(Scale::linear_or_log(&losses, 1e3), "loss"),
+        height: if accuracy { 86.0 } else { 90.0 },
+        draw: Box::new(move |canvas, panel| draw_losses(canvas, panel, lines)),
+    }];
     if accuracy {
-        let lower = Panel::new(area.rows(share, 1.0), left, below(direction), right);
-        lower.draw_axes(canvas);
-        for (index, slice) in lines.iter().enumerate().rev() {
-            lower.curve(canvas, slice.x.iter().copied().zip(slice.accuracy.iter().copied()), pen_of(slice, index));
-        }
+        layers.push(Layer {
+            name: format!("accuracy {kind}"),
+            y: Axis::new(Scale::exactly(-0.03, 1.03), "accuracy"),
+            height: 52.0,
+            draw: Box::new(move |canvas, panel| {
+                panel.draw_axes(canvas);
+                for (index, slice) in lines.iter().enumerate().rev() {
+                    let points = slice.x.iter().copied().zip(slice.accuracy.iter().copied());
+                    panel.curve(canvas, points, pen_of(slice, index));
+                }
+            }),
+        });
+    }
+    (x, layers)
+}
+
+fn draw_losses(canvas: &mut Canvas, panel: &Panel, lines: &[&SliceReport]) {
+    panel.draw_axes(canvas);
+    for (index, slice) in lines.iter().enumerate().rev() {
+        draw_model(canvas, panel, slice, index);
+        panel.curve(canvas, slice.x.iter().copied().zip(slice.loss.iter().copied()), pen_of(slice, index));
+        mark_lost(canvas, panel, slice);
     }
 }
 
-fn draw_parabola(canvas: &mut Canvas, panel: &Panel, slice: &SliceReport, index: usize) {
+/// `L + x gᵀv + x² λ/2`, where the direction has an eigenvalue.
+fn draw_model(canvas: &mut Canvas, panel: &Panel, slice: &SliceReport, index: usize) {
     let at_center = slice.x.iter().zip(&slice.loss).min_by(|a, b| a.0.abs().total_cmp(&b.0.abs()));
     let Some((_, center)) = at_center.filter(|(x, loss)| x.is_finite() && loss.is_finite()) else { return };
     let (from, to) = panel.x_ends();
     let points = (0..=200).map(|i| from + (to - from) * f64::from(i) / 200.0);
-    let points = points.map(|x| (x, center + 0.5 * slice.curvature * x * x));
-    panel.curve(canvas, points, parabola(series(index)));
+    let points = points.map(|x| (x, center + slice.slope * x + 0.5 * slice.curvature * x * x));
+    panel.curve(canvas, points, parabola(index));
 }
 
 /// A cross at the upper edge wherever the loss is no finite number.

@@ -1,12 +1,12 @@
 //! Spectra of groups of networks beside each other.
 
-use std::path::{Path, PathBuf};
-
-use super::canvas::{Pen, dash};
-use super::palette::{MAX_SERIES, optimizer, series, tint};
-use super::panel::{Axis, Panel};
+use super::brush::brushes;
+use super::canvas::{Canvas, PAGE, Pen};
+use super::palette::{MAX_SERIES, shade, tint};
+use super::panel::{Area, Axis, Panel};
 use super::scale::Scale;
-use super::sheet::{Sample, Sheet};
+use super::sheet::{Part, Sample, Sheet};
+use super::style::{Drawn, Target};
 use crate::report::ReportError;
 
 /// How many eigenvalues of a group's networks lie above each place.
@@ -23,32 +23,37 @@ pub struct GroupSpectrum {
 ///
 /// # Errors
 /// As [`super::write_figures`].
-pub fn write_spectra(groups: &[GroupSpectrum], statement: &str, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write_spectra(groups: &[GroupSpectrum], statement: &str, target: Target<'_>) -> Result<Drawn, ReportError> {
     let groups: Vec<&GroupSpectrum> = groups.iter().filter(|group| !group.points.is_empty()).take(MAX_SERIES).collect();
     if groups.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Drawn::default());
     }
-    let all = groups.iter().all(|group| optimizer(&group.name).is_some());
-    let style = |index: usize| {
-        let index = if all { optimizer(&groups[index].name).unwrap_or(index) } else { index };
-        Pen { color: series(index), width: 1.1, dash: dash(index) }
-    };
-    let legend = groups.iter().enumerate().map(|(i, group)| (Sample::Band(style(i)), group.name.clone())).collect();
-    let sheet = Sheet { legend, body_height: 190.0, statement: statement.to_owned() };
-    sheet.write_wide(folder, "spectra", |canvas, body| {
-        let points = || groups.iter().flat_map(|group| &group.points);
-        let x = Scale::log(points().map(|point| point.0));
-        // Below one eigenvalue there is none.
-        let y = Axis::new(Scale::log(points().map(|point| point.1.max(0.5))), "eigenvalues above λ");
-        let left = y.room(160.0);
-        let panel = Panel::new(body, left, Axis::new(x, "λ of the Hessian"), y);
-        for (index, group) in groups.iter().enumerate() {
+    let brushes = brushes(groups.iter().map(|group| group.name.as_str()));
+    let legend = groups.iter().zip(&brushes).map(|(group, brush)| (Sample::Band(brush.pen(1.1)), group.name.clone()));
+    let points = || groups.iter().flat_map(|group| &group.points);
+    let x = Scale::log(points().map(|point| point.0));
+    // Below one eigenvalue there is none.
+    let y = Axis::new(Scale::log(points().map(|point| point.1.max(0.5))), "eigenvalues above λ");
+    let body_height = 190.0 * target.style.stretch(PAGE);
+    let draw = |canvas: &mut Canvas, body: Area, _: bool| {
+        let panel = Panel::new(body, y.room(160.0), Axis::new(x, "λ of the Hessian"), y.clone());
+        for (group, brush) in groups.iter().zip(&brushes) {
             let band: Vec<(f64, f64, f64)> = group.points.iter().map(|(x, _, low, high)| (*x, *low, *high)).collect();
-            panel.band(canvas, &band, tint(style(index).color));
+            panel.band(canvas, &band, tint(brush.color));
         }
-        for (index, group) in groups.iter().enumerate() {
-            panel.curve(canvas, group.points.iter().map(|(x, mean, ..)| (*x, *mean)), style(index));
+        for (group, brush) in groups.iter().zip(&brushes) {
+            for edge in [|p: &(f64, f64, f64, f64)| p.2, |p: &(f64, f64, f64, f64)| p.3] {
+                let points = group.points.iter().map(|point| (point.0, edge(point)));
+                panel.curve(canvas, points, Pen::solid(shade(brush.color, 1), 0.4));
+            }
+        }
+        for (group, brush) in groups.iter().zip(&brushes) {
+            panel.curve(canvas, group.points.iter().map(|(x, mean, ..)| (*x, *mean)), brush.pen(1.1));
         }
         panel.draw_axes(canvas);
-    })
+    };
+    let part = Part { name: String::new(), area: Box::new(|body| body), height: body_height, draw: Box::new(draw) };
+    let caption = "Number of eigenvalues of the Hessian above λ, the mean over the seeds of each group.".to_owned();
+    let sheet = Sheet { legend: legend.collect(), body_height, caption, statement: statement.to_owned() };
+    sheet.write_wide_parts(target, "spectra", &[part])
 }

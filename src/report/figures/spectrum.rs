@@ -1,14 +1,14 @@
 //! Largest and smallest eigenvalues with both errors.
 
-use std::path::{Path, PathBuf};
-
 use plotters::style::RGBColor;
 
 use super::canvas::{Canvas, Marker, Pen};
-use super::palette::{GREY, INK, series, tint};
+use super::palette::{INK, series, tint};
 use super::panel::{Axis, Panel};
 use super::scale::Scale;
 use super::sheet::{Sample, Sheet};
+use super::stack::{Layer, write_stack};
+use super::style::{Drawn, Target};
 use super::{operator_name, statement};
 use crate::analysis::{AnalysisReport, SpectrumReport};
 use crate::report::ReportError;
@@ -39,59 +39,55 @@ fn dots(eigen: &EigenReport, shift: f64) -> Vec<Dot> {
 ///
 /// # Errors
 /// As [`super::write_figures`].
-pub fn write(report: &AnalysisReport, spectra: &[&SpectrumReport], folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write(report: &AnalysisReport, spectra: &[&SpectrumReport], target: Target<'_>) -> Result<Drawn, ReportError> {
     let shift = |index: usize| 0.24 * (index as f64 - 0.5 * (spectra.len() as f64 - 1.0));
     let both = |end: fn(&SpectrumReport) -> &EigenReport| -> Vec<Vec<Dot>> {
         spectra.iter().enumerate().map(|(index, spectrum)| dots(end(spectrum), shift(index))).collect()
     };
     let (top, bottom) = (both(|s| &s.top), both(|s| &s.bottom));
     let all = || top.iter().chain(&bottom).flatten();
+    let most = all().map(|dot| dot.x).fold(1.0, f64::max).round();
+    let layers: Vec<Layer<'_>> = [(&top, "largest"), (&bottom, "smallest")]
+        .into_iter()
+        .filter(|(dots, _)| dots.iter().any(|dots| !dots.is_empty()))
+        .map(|(dots, end)| Layer {
+            name: end.to_owned(),
+            y: Axis::new(Scale::linear(dots.iter().flatten().flat_map(reach)), format!("{end} λᵢ")),
+            height: 78.0,
+            draw: Box::new(move |canvas, panel| {
+                panel.draw_axes(canvas);
+                dots.iter().enumerate().for_each(|(index, dots)| draw_dots(canvas, panel, dots, index));
+            }),
+        })
+        .collect();
+    if layers.is_empty() {
+        return Ok(Drawn::default());
+    }
     let mut legend: Vec<(Sample, String)> = spectra
         .iter()
         .enumerate()
         .map(|(i, spectrum)| (Sample::Mark(Marker::series(i), series(i), false), operator_name(spectrum)))
         .collect();
+    // Signs that all operators share have the colour of the first.
     if all().any(|dot| !dot.converged) {
-        legend.push((Sample::Mark(Marker::Circle, GREY, true), "not converged".into()));
+        legend.push((Sample::Mark(Marker::Circle, series(0), true), "not converged".into()));
     }
     if all().any(|dot| dot.std_err_data > 0.0) {
-        legend.push((Sample::Bar(data_pen(GREY)), "± 1 s.e. (data rows)".into()));
+        legend.push((Sample::Bar(data_pen(series(0))), "± 1 s.e. (data rows)".into()));
     }
     if all().any(|dot| dot.residual_norm > 0.0) {
-        legend.push((Sample::Patch(tint(GREY)), "± residual norm".into()));
+        legend.push((Sample::Patch(tint(series(0))), "± residual norm".into()));
     }
-    let panels: Vec<(&Vec<Vec<Dot>>, &str)> = [(&top, "largest"), (&bottom, "smallest")]
-        .into_iter()
-        .filter(|(dots, _)| dots.iter().any(|dots| !dots.is_empty()))
-        .collect();
-    if panels.is_empty() {
-        return Ok(Vec::new());
-    }
-    let shares: &[(f64, f64)] = if panels.len() == 2 { &[(0.0, 0.52), (0.52, 1.0)] } else { &[(0.0, 1.0)] };
-    let sheet = Sheet { legend, body_height: 78.0 * panels.len() as f64 + 12.0, statement: statement(report) };
-    sheet.write(folder, "spectrum", |canvas, body| {
-        let most = all().map(|dot| dot.x).fold(1.0, f64::max).round();
-        let ranks = Scale::Counts { from: 0.4, to: most + 0.6 };
-        let axis = |dots: &Vec<Vec<Dot>>, end: &str| {
-            let reach = dots.iter().flatten().flat_map(|dot| {
-                let error = dot.std_err_data.max(dot.residual_norm).max(0.0);
-                [dot.value - error, dot.value + error]
-            });
-            Axis::new(Scale::linear(reach), format!("{end} λᵢ"))
-        };
-        let axes: Vec<Axis> = panels.iter().map(|(dots, end)| axis(dots, end)).collect();
-        let left = axes.iter().map(|axis| axis.room(70.0)).fold(0.0, f64::max);
-        for (index, ((dots, _), y)) in panels.iter().zip(axes).enumerate() {
-            let last = index + 1 == panels.len();
-            let x = if last { Axis::new(ranks, "rank i, from the end of the spectrum") } else { Axis::bare(ranks) };
-            let (from, to) = shares[index];
-            let panel = Panel::new(body.rows(from, to), left, x, y);
-            panel.draw_axes(canvas);
-            for (index, dots) in dots.iter().enumerate() {
-                draw_dots(canvas, &panel, dots, index);
-            }
-        }
-    })
+    let caption = "Largest and smallest eigenvalues by their rank from the end of the spectrum.".to_owned();
+    let sheet = Sheet { legend, caption, statement: statement(report), ..Sheet::default() };
+    let ranks = Scale::Counts { from: 0.4, to: most + 0.6 };
+    write_stack(sheet, (target, "spectrum"), &Axis::new(ranks, "rank i, from the end of the spectrum"), &layers)
+}
+
+/// Ends of the larger of both errors.
+fn reach(dot: &Dot) -> [f64; 2] {
+    let error = dot.std_err_data.max(dot.residual_norm).max(0.0);
+    [dot.value - error, dot.value + error]
 }
 
 fn data_pen(color: RGBColor) -> Pen {

@@ -1,8 +1,7 @@
 //! Curvature against the number of rows it is taken over.
 
-use std::path::{Path, PathBuf};
-
-use super::bands::{Along, BandCurve, BandPanel, write};
+use super::bands::{Along, BandCurve, BandPanel, Words, write};
+use super::style::{Drawn, Target};
 use crate::analysis::{SubsetQuantity, SubsetRow, SubsetStudy};
 use crate::report::ReportError;
 
@@ -17,7 +16,7 @@ const PANELS: [(&[SubsetQuantity], &str); 2] = [
 ///
 /// # Errors
 /// As [`super::write_figures`].
-pub fn write_subset_study(study: &SubsetStudy, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write_subset_study(study: &SubsetStudy, target: Target<'_>) -> Result<Drawn, ReportError> {
     let curve = |quantity: &SubsetQuantity| {
         let known = |row: &&SubsetRow| row.quantity == *quantity && row.value.is_finite() && row.num_rows > 0;
         let mut rows: Vec<&SubsetRow> = study.rows.iter().filter(known).collect();
@@ -30,8 +29,14 @@ pub fn write_subset_study(study: &SubsetStudy, folder: &Path) -> Result<Vec<Path
         curves: quantities.iter().map(curve).filter(|curve| !curve.points.is_empty()).collect(),
     };
     let along = Along { title: "rows", logarithmic: true };
-    let statement = format!("± 1 s.e. of one subset. {}", study.statement);
-    write(PANELS.iter().map(panel).collect(), &along, ("subset_study", statement), folder)
+    let words = Words {
+        name: "subset_study",
+        caption: "Curvature against the number of rows that it is taken over, with bands of one standard error of one \
+                  subset."
+            .into(),
+        statement: study.statement.clone(),
+    };
+    write(PANELS.iter().map(panel).collect(), &along, words, target)
 }
 
 fn words(quantity: SubsetQuantity) -> &'static str {

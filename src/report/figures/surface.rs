@@ -1,15 +1,15 @@
 //! The loss over a plane as a surface in space, seen from above at a slant.
 
-use std::path::{Path, PathBuf};
-
 use plotters::style::RGBColor;
 
-use super::canvas::{Align, Canvas, Pen, Point, SMALL};
-use super::field::Field;
+use super::canvas::{Align, COLUMN, Canvas, LARGE, Marker, Pen, Point, SMALL, text_width};
+use super::field::{Field, loss_title};
+use super::number::power_of_ten;
 use super::palette::{INK, PALE, viridis};
 use super::panel::Area;
 use super::scale::Scale;
 use super::sheet::Sheet;
+use super::style::{Drawn, Target};
 use crate::report::ReportError;
 
 /// Turn of the ground plane, so that `x` runs to the lower right and `y` to the lower left.
@@ -24,30 +24,68 @@ const MAX_CELLS: usize = 64;
 /// Where the light comes from: left of the eye and above.
 const LIGHT: [f64; 3] = [-0.45, -0.35, 0.82];
 
-/// Writes `surface.*`: the surface with light and shade, its contours on the ground, axes and colour bar.
+/// A place on the surface with a name.
+pub struct Flag<'a> {
+    /// Coordinates.
+    pub at: (f64, f64),
+    /// Its loss.
+    pub loss: f64,
+    /// What stands above it; may be empty.
+    pub name: &'a str,
+    /// What stands there.
+    pub marker: (Marker, RGBColor, bool),
+}
+
+/// What stands around a surface.
+pub struct Around<'a> {
+    /// Titles of the axes of the ground.
+    pub titles: [String; 2],
+    /// Places on the surface.
+    pub flags: Vec<Flag<'a>>,
+    /// Of the figure.
+    pub sheet: Sheet,
+}
+
+/// Writes `surface.*`: the surface with light and shade, its contours on the ground, three axes and the colour bar.
 ///
 /// # Errors
 /// As [`super::write_figures`].
-pub fn write(
-    field: &Field,
-    titles: [String; 2],
-    statement: String,
-    folder: &Path,
-) -> Result<Vec<PathBuf>, ReportError> {
-    let sheet = Sheet { legend: field.legend(), body_height: 200.0, statement };
-    sheet.write(folder, "surface", |canvas, body| {
+pub fn write(field: &Field, around: Around<'_>, target: Target<'_>) -> Result<Drawn, ReportError> {
+    let sheet = Sheet { body_height: 200.0 * target.style.stretch(COLUMN), ..around.sheet };
+    sheet.write(target, "surface", |canvas, body| {
+        let numbers = field.scale.ticks(5).major.iter().map(|(_, label)| text_width(label, SMALL)).fold(0.0, f64::max);
         let view = View::fit(Area {
-            left: body.left + 22.0,
+            left: body.left + numbers + LARGE + 9.0,
             top: body.top + 5.0,
             right: body.right - 44.0,
             bottom: body.bottom - 32.0,
         });
         draw_ground(canvas, field, &view);
-        draw_axes(canvas, field, &view, &titles);
+        draw_axes(canvas, field, &view, &around.titles);
+        draw_height(canvas, field, &view, numbers);
         draw_surface(canvas, field, &view);
+        around.flags.iter().for_each(|flag| draw_flag(canvas, field, &view, flag));
         let bar = Area { left: body.left, top: body.top + 12.0, right: body.right - 44.0, bottom: body.bottom - 36.0 };
-        field.draw_bar(canvas, bar);
+        field.draw_smooth_bar(canvas, bar);
     })
+}
+
+/// A marker on the surface, on top of what may stand before it, and its name above.
+fn draw_flag(canvas: &mut Canvas, field: &Field, view: &View, flag: &Flag<'_>) {
+    let place = (side(field.x_scale(), flag.at.0), side(field.y_scale(), flag.at.1));
+    if !(flag.loss.is_finite() && place.0.abs() <= 1.0 && place.1.abs() <= 1.0) {
+        return;
+    }
+    let at = view.place(place, field.scale.position(flag.loss).clamp(0.0, 1.0));
+    let (marker, color, hollow) = flag.marker;
+    canvas.marker(at, marker, color, hollow);
+    if !flag.name.is_empty() {
+        let half = 0.5 * text_width(flag.name, SMALL) + 1.2;
+        let middle = (at.0, at.1 - 8.0);
+        let white = RGBColor(255, 255, 255);
+        canvas.rectangle((middle.0 - half, middle.1 - 4.2), (middle.0 + half, middle.1 + 4.2), white);
+        canvas.text(flag.name, middle, SMALL, Align::Center);
+    }
 }
 
 /// From space to the sheet: `x`, `y` in −1..=1, height in 0..=1 of the surface.
@@ -143,12 +181,11 @@ fn draw_axes(canvas: &mut Canvas, field: &Field, view: &View, titles: &[String; 
         let (x, y) = y_at(at, 0.1);
         canvas.text(label, (x, y + 1.0), SMALL, Align::Right);
     }
-    draw_height(canvas, field, view);
     // Below the front corner there is room for the words of both axes.
     let (_, front) = view.ground((-1.0, -1.0));
     let with = |title: &str, exponent: i32| match exponent {
         0 => title.to_owned(),
-        exponent => format!("{title} (×{})", super::number::power_of_ten(exponent)),
+        exponent => format!("{title} (×{})", power_of_ten(exponent)),
     };
     let words = [with(&titles[0], x_ticks.exponent), with(&titles[1], y_ticks.exponent)];
     let (left, right) = (view.ground((-1.0, 1.0)).0, view.ground((1.0, -1.0)).0);
@@ -156,16 +193,19 @@ fn draw_axes(canvas: &mut Canvas, field: &Field, view: &View, titles: &[String; 
     canvas.text(&words[0], (right + 10.0, front + 26.0), SMALL, Align::Right);
 }
 
-/// The axis of the loss at the left corner.
-fn draw_height(canvas: &mut Canvas, field: &Field, view: &View) {
+/// The axis of the loss at the left corner, with numbers of so much width.
+fn draw_height(canvas: &mut Canvas, field: &Field, view: &View, numbers: f64) {
     let (corner, pen) = ((-1.0, 1.0), Pen::solid(INK, 0.6));
-    canvas.line(&[view.place(corner, 0.0), view.place(corner, 1.0)], pen);
+    let ends = (view.place(corner, 0.0), view.place(corner, 1.0));
+    canvas.line(&[ends.0, ends.1], pen);
     let ticks = field.scale.ticks(5);
     for (value, label) in &ticks.major {
         let (x, y) = view.place(corner, field.scale.position(*value));
         canvas.line(&[(x, y), (x - 2.5, y)], pen);
         canvas.text(label, (x - 4.5, y), SMALL, Align::Right);
     }
+    let beside = ends.0.0 - 4.5 - numbers - 3.0 - 0.5 * LARGE;
+    canvas.text(&loss_title(&ticks), (beside, 0.5 * (ends.0.1 + ends.1.1)), LARGE, Align::Upward);
 }
 
 /// One cell of the surface, as it is drawn.
@@ -176,25 +216,25 @@ struct Cell {
 }
 
 fn draw_surface(canvas: &mut Canvas, field: &Field, view: &View) {
-    let (columns, rows) = (kept(field.x.len()), kept(field.y.len()));
+    let fine = &field.fine;
+    let (columns, rows) = (kept(fine.x.len()), kept(fine.y.len()));
     let at = |column: usize, row: usize| {
-        let place = (side(field.x_scale(), field.x[column]), side(field.y_scale(), field.y[row]));
-        let index = row * field.x.len() + column;
-        (place, field.scale.position(field.filled[index]).clamp(0.0, 1.0), field.loss[index].is_finite())
+        let place = (side(field.x_scale(), fine.x[column]), side(field.y_scale(), fine.y[row]));
+        (place, fine.values[row * fine.x.len() + column])
     };
     let mut cells = Vec::new();
     for row in rows.windows(2) {
         for column in columns.windows(2) {
             let (&[left, right], &[near, far]) = (column, row) else { continue };
             let corners = [at(left, near), at(right, near), at(right, far), at(left, far)];
-            let middle = 0.25 * corners.iter().map(|(_, height, _)| height).sum::<f64>();
-            let known = corners.iter().all(|(.., known)| *known);
-            let depth = corners.iter().map(|(place, ..)| View::depth(*place)).sum();
+            let middle = 0.25 * corners.iter().map(|(_, height)| height).sum::<f64>();
+            let known = field.known((left, near)) && field.known((right - 1, far - 1));
+            let depth = corners.iter().map(|(place, _)| View::depth(*place)).sum();
             let slope = |a: usize, b: usize, run: f64| HEIGHT * (corners[b].1 - corners[a].1) / run;
             let (dx, dy) = (corners[1].0.0 - corners[0].0.0, corners[3].0.1 - corners[0].0.1);
             let normal = [-0.5 * (slope(0, 1, dx) + slope(3, 2, dx)), -0.5 * (slope(0, 3, dy) + slope(1, 2, dy)), 1.0];
             let color = if known { lit(viridis(middle), normal) } else { PALE };
-            cells.push(Cell { depth, corners: corners.map(|(place, height, _)| view.place(place, height)), color });
+            cells.push(Cell { depth, corners: corners.map(|(place, height)| view.place(place, height)), color });
         }
     }
     // From back to front (the painter's algorithm): exact for the graph of a function over even cells.
@@ -221,7 +261,8 @@ fn kept(count: usize) -> Vec<usize> {
 fn lit(RGBColor(r, g, b): RGBColor, normal: [f64; 3]) -> RGBColor {
     let length = normal.iter().map(|entry| entry * entry).sum::<f64>().sqrt();
     let facing = normal.iter().zip(LIGHT).map(|(a, b)| a * b).sum::<f64>() / length;
-    let factor = 0.62 + 0.38 * facing.clamp(0.0, 1.0);
+    // Little enough that a colour is found in the bar.
+    let factor = 0.8 + 0.2 * facing.clamp(0.0, 1.0);
     let channel = |c: u8| (f64::from(c) * factor).round() as u8;
     RGBColor(channel(r), channel(g), channel(b))
 }

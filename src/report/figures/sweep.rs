@@ -1,9 +1,8 @@
 //! Means over seeds along an axis of an experiment.
 
-use std::path::{Path, PathBuf};
-
-use super::bands::{Along, BandCurve, BandPanel, write};
+use super::bands::{Along, BandCurve, BandPanel, Words, write};
 use super::palette::MAX_SERIES;
+use super::style::{Drawn, Target};
 use crate::report::ReportError;
 
 /// Name of a group; place on the axis, mean and standard deviation (NaN: none) over its seeds, places ascending.
@@ -27,8 +26,8 @@ pub fn write_sweep(
     panels: &[SweepPanel],
     along: &str,
     (name, statement): (&str, &str),
-    folder: &Path,
-) -> Result<Vec<PathBuf>, ReportError> {
+    target: Target<'_>,
+) -> Result<Drawn, ReportError> {
     let finite = |(place, value, _): &(f64, f64, f64)| place.is_finite() && value.is_finite();
     let panel = |panel: &'_ SweepPanel| -> Vec<BandCurve> {
         let curves = panel.groups.iter().map(|(name, points)| BandCurve {
@@ -42,12 +41,16 @@ pub fn write_sweep(
     let places = || panels.iter().flat_map(|panel| &panel.curves).flat_map(|curve| &curve.points).map(|(x, ..)| *x);
     let (lowest, highest) = (places().fold(f64::INFINITY, f64::min), places().fold(0.0, f64::max));
     let logarithmic = lowest > 0.0 && highest / lowest > 30.0;
-    write(panels, &Along { title: along, logarithmic }, (name, statement.to_owned()), folder)
+    let titles: Vec<&str> = panels.iter().map(|panel| panel.title).take(2).collect();
+    let caption = format!("Numbers along {along}: {}.", titles.join(" and "));
+    let words = Words { name, caption, statement: statement.to_owned() };
+    write(panels, &Along { title: along, logarithmic }, words, target)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::figures::Style;
 
     #[test]
     fn a_figure_for_finite_numbers_and_none_for_others() {
@@ -56,8 +59,9 @@ mod tests {
             title: "trace".into(),
             groups: vec![("sam".into(), vec![(0.1, value, 0.1), (10.0, 2.0 * value, f64::NAN)])],
         };
-        let write = |value| write_sweep(&[panel(value), panel(value)], "rho", ("sweep", "s"), folder.path()).unwrap();
-        assert!(write(f64::NAN).is_empty());
-        assert_eq!(write(3.0).len(), 3);
+        let target = Target::new(folder.path(), Style::default());
+        let write = |value| write_sweep(&[panel(value), panel(value)], "rho", ("sweep", "s"), target).unwrap();
+        assert_eq!(write(f64::NAN), Drawn::default());
+        assert_eq!(write(3.0).files.len(), 3);
     }
 }

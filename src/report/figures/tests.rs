@@ -1,5 +1,7 @@
 //! Every figure on realistic and on awkward reports.
 
+use std::path::PathBuf;
+
 use super::*;
 use crate::analysis::{SubsetQuantity, SubsetRow, SubsetStudy};
 use crate::report::synthetic;
@@ -20,7 +22,9 @@ fn folder(name: &str) -> (Option<tempfile::TempDir>, PathBuf) {
     }
 }
 
-fn assert_are_figures(paths: &[PathBuf], names: &[&str]) {
+fn assert_are_figures(drawn: &Drawn, names: &[&str]) {
+    let paths = &drawn.files;
+    assert!(names.iter().all(|name| drawn.captions.of(name).is_some_and(|text| text.len() > 20)), "{drawn:?}");
     let stems: Vec<_> = paths.iter().step_by(3).map(|path| path.file_stem().unwrap().to_str().unwrap()).collect();
     assert_eq!(stems, names);
     for path in paths {
@@ -34,19 +38,46 @@ fn assert_are_figures(paths: &[PathBuf], names: &[&str]) {
     }
 }
 
+fn target(folder: &std::path::Path) -> Target<'_> {
+    Target::new(folder, Style::default())
+}
+
 const ALL: [&str; 7] =
     ["spectrum", "density_linear", "density_signed_log", "density_log_abs", "distribution", "slices", "plane"];
 
 #[test]
 fn a_realistic_report_has_all_figures() {
     let (_guard, folder) = folder("realistic");
-    assert_are_figures(&write_figures(&synthetic::report(), &folder).unwrap(), &ALL);
+    assert_are_figures(&write_figures(&synthetic::report(), target(&folder)).unwrap(), &ALL);
+}
+
+#[test]
+fn every_style_draws_every_figure() {
+    let report = synthetic::report();
+    for (name, look, width) in [("icml", Look::Paper, 234.0), ("neurips", Look::Annotated, 396.0)] {
+        let (_guard, folder) = folder(name);
+        let style = Style { look, width: Some(width), panels: true };
+        let drawn = write_figures(&report, Target::new(&folder, style)).unwrap();
+        let stem = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let stems: Vec<String> = drawn.files.iter().map(stem).collect();
+        for part in ["spectrum-largest", "slices-loss-eigenvectors", "slices-accuracy-random-directions"] {
+            assert!(stems.iter().any(|stem| stem == part), "{part} is not among {stems:?}");
+        }
+        for file in drawn.files.iter().filter(|path| path.extension().is_some_and(|ending| ending == "pdf")) {
+            let pdf = std::fs::read(file).unwrap();
+            let pdf = String::from_utf8_lossy(&pdf);
+            assert!(pdf.contains(&format!("/MediaBox [0 0 {width}")), "{}", file.display());
+        }
+        let files = drawn.clone().finish(&folder).unwrap();
+        assert_eq!(files.len(), drawn.files.len() + 1);
+        assert_eq!(Captions::read(&folder), drawn.captions);
+    }
 }
 
 #[test]
 fn an_empty_report_has_no_figures() {
     let (_guard, folder) = folder("empty");
-    assert_are_figures(&write_figures(&synthetic::empty(), &folder).unwrap(), &[]);
+    assert_are_figures(&write_figures(&synthetic::empty(), target(&folder)).unwrap(), &[]);
 }
 
 #[test]
@@ -55,8 +86,8 @@ fn several_runs_are_compared() {
     let runs = [("SGD", 1.0), ("SAM ρ = 0.05", 0.41), ("ASAM ρ = 0.5", 0.47), ("fSGLD β⁻¹ = 10⁻¹⁴", 0.62)];
     let runs: Vec<_> = runs.map(|(name, sharpness)| (name.to_owned(), synthetic::summary(sharpness))).into();
     let statement = "cross-entropy, mean over 50 000 rows, batch norm in eval mode, f32";
-    assert_are_figures(&write_comparison(&runs, statement, &folder).unwrap(), &["comparison"]);
-    assert!(write_comparison(&[], "", &folder).unwrap().is_empty());
+    assert_are_figures(&write_comparison(&runs, statement, target(&folder)).unwrap(), &["comparison"]);
+    assert!(write_comparison(&[], "", target(&folder)).unwrap() == Drawn::default());
 }
 
 #[test]
@@ -73,8 +104,8 @@ fn training_curves_of_several_runs() {
         TrainingCurve { name: name.into(), epochs, train_loss, test_loss, train_accuracy, test_accuracy }
     };
     let curves: Vec<_> = [("SGD", 0.14), ("SAM", 0.1), ("fSGLD", 0.09)].map(curve).into();
-    assert_are_figures(&write_training_curves(&curves, "ResNet-20, CIFAR-10", &folder).unwrap(), &["training"]);
-    assert!(write_training_curves(&[TrainingCurve::default()], "", &folder).unwrap().is_empty());
+    assert_are_figures(&write_training_curves(&curves, "ResNet-20, CIFAR-10", target(&folder)).unwrap(), &["training"]);
+    assert!(write_training_curves(&[TrainingCurve::default()], "", target(&folder)).unwrap() == Drawn::default());
 }
 
 fn subset_study(value: impl Fn(SubsetQuantity, f64) -> (f64, f64)) -> SubsetStudy {
@@ -99,9 +130,9 @@ fn a_subset_study_has_two_panels_and_an_empty_one_no_figure() {
         SubsetQuantity::LambdaMaxCrossFitted => (1950.0 - 5e3 / rows.sqrt(), 5e3 / rows.sqrt()),
         SubsetQuantity::Trace => (14_210.0 + 900.0 * rows.ln().sin() / rows.sqrt(), 2e4 / rows.sqrt()),
     });
-    assert_are_figures(&write_subset_study(&study, &folder).unwrap(), &["subset_study"]);
-    assert!(write_subset_study(&SubsetStudy::default(), &folder).unwrap().is_empty());
-    assert!(write_subset_study(&subset_study(|_, _| (f64::NAN, 1.0)), &folder).unwrap().is_empty());
+    assert_are_figures(&write_subset_study(&study, target(&folder)).unwrap(), &["subset_study"]);
+    assert!(write_subset_study(&SubsetStudy::default(), target(&folder)).unwrap() == Drawn::default());
+    assert!(write_subset_study(&subset_study(|_, _| (f64::NAN, 1.0)), target(&folder)).unwrap() == Drawn::default());
 }
 
 #[test]
@@ -126,14 +157,14 @@ fn awkward_numbers_never_stop_a_figure() {
             slice.loss.fill(number);
             slice.curvature = number;
         }
-        write_figures(&report, &folder).unwrap();
+        write_figures(&report, target(&folder)).unwrap();
         let mut rows = synthetic::summary(1.0);
         rows.iter_mut().for_each(|row| (row.value, row.std_err_data) = (number, number));
-        write_comparison(&[("run".into(), rows)], "", &folder).unwrap();
+        write_comparison(&[("run".into(), rows)], "", target(&folder)).unwrap();
         let epochs = vec![0.0, number];
         let curve = TrainingCurve { train_loss: epochs.clone(), epochs, ..TrainingCurve::default() };
-        write_training_curves(&[curve], "", &folder).unwrap();
-        write_subset_study(&subset_study(|_, _| (number, number)), &folder).unwrap();
+        write_training_curves(&[curve], "", target(&folder)).unwrap();
+        write_subset_study(&subset_study(|_, _| (number, number)), target(&folder)).unwrap();
     }
 }
 
@@ -147,7 +178,7 @@ fn single_points_and_lost_losses_are_drawn() {
         slice.loss[count - 3..].fill(f64::INFINITY);
         slice.accuracy.fill(f64::NAN);
     }
-    assert_are_figures(&write_figures(&report, &folder).unwrap(), &ALL);
+    assert_are_figures(&write_figures(&report, target(&folder)).unwrap(), &ALL);
     for slice in &mut report.slices {
         for list in [&mut slice.x, &mut slice.y, &mut slice.loss, &mut slice.accuracy] {
             list.truncate(1);
@@ -159,5 +190,5 @@ fn single_points_and_lost_losses_are_drawn() {
         spectrum.slq.probes.clear();
         spectrum.bottom.ritz_values.clear();
     }
-    assert_are_figures(&write_figures(&report, &folder).unwrap(), &ALL[..5]);
+    assert_are_figures(&write_figures(&report, target(&folder)).unwrap(), &ALL[..5]);
 }

@@ -1,9 +1,8 @@
 //! Curvature during a training run.
 
-use std::path::{Path, PathBuf};
-
-use super::bands::{Along, BandCurve, BandPanel, write};
+use super::bands::{Along, BandCurve, BandPanel, Words, write};
 use super::palette::MAX_SERIES;
+use super::style::{Drawn, Target};
 use crate::report::ReportError;
 
 /// One tracked number over the epochs.
@@ -20,7 +19,7 @@ pub struct TrackedCurve {
 ///
 /// # Errors
 /// As [`super::write_figures`].
-pub fn write_tracked(curves: &[TrackedCurve], statement: &str, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write_tracked(curves: &[TrackedCurve], statement: &str, target: Target<'_>) -> Result<Drawn, ReportError> {
     let panel = |title, traces: bool| {
         let own = curves.iter().filter(|curve| (curve.quantity == "trace") == traces);
         let own = own.map(|curve| BandCurve {
@@ -30,8 +29,12 @@ pub fn write_tracked(curves: &[TrackedCurve], statement: &str, folder: &Path) ->
         BandPanel { title, curves: own.filter(|curve| !curve.points.is_empty()).take(MAX_SERIES - 1).collect() }
     };
     let along = Along { title: "epoch", logarithmic: false };
-    let statement = format!("± 1 s.e. over the rows. {statement}");
-    write(vec![panel("eigenvalue", false), panel("trace", true)], &along, ("curvature", statement), folder)
+    let words = Words {
+        name: "curvature",
+        caption: "Curvature during the training, with bands of one standard error over the rows.".into(),
+        statement: statement.into(),
+    };
+    write(vec![panel("eigenvalue", false), panel("trace", true)], &along, words, target)
 }
 
 fn words(quantity: &str) -> String {
@@ -49,6 +52,7 @@ fn subscript(digit: char) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::figures::Style;
 
     #[test]
     fn a_figure_for_what_was_tracked_and_none_for_nothing() {
@@ -57,10 +61,14 @@ mod tests {
             quantity: quantity.into(),
             points: (0..5).map(|i| (f64::from(i), height * f64::from(i * i + 1), height)).collect(),
         };
-        assert!(write_tracked(&[], "", folder.path()).unwrap().is_empty());
+        let style = Style { panels: true, ..Style::default() };
+        let write = |curves: &[TrackedCurve]| write_tracked(curves, "s", Target::new(folder.path(), style)).unwrap();
+        assert_eq!(write(&[]), Drawn::default());
         let curves = [curve("lambda_max", 3.0), curve("lambda_2", 2.0), curve("trace", 10.0)];
-        assert_eq!(write_tracked(&curves, "s", folder.path()).unwrap().len(), 3);
-        assert_eq!(write_tracked(&curves[2..], "s", folder.path()).unwrap().len(), 3);
+        // The figure, and each of its panels; what has one panel alone is that panel.
+        assert_eq!(write(&curves).files.len(), 9);
+        assert!(folder.path().join("curvature-eigenvalue.pdf").exists());
+        assert_eq!(write(&curves[2..]).files.len(), 3);
         assert_eq!((words("lambda_max"), words("lambda_12")), ("largest λ".into(), "λ₁₂".into()));
     }
 }

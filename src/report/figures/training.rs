@@ -1,12 +1,13 @@
 //! Loss and accuracy over the epochs of one or several runs.
 
-use std::path::{Path, PathBuf};
-
-use super::canvas::{Dash, Pen};
-use super::palette::{GREY, MAX_SERIES, series};
+use super::brush::{Brush, brushes};
+use super::canvas::{Canvas, Dash, Pen};
+use super::palette::{GREY, MAX_SERIES};
 use super::panel::{Axis, Panel};
 use super::scale::Scale;
 use super::sheet::{Sample, Sheet};
+use super::stack::{Layer, write_stack};
+use super::style::{Drawn, Target};
 use crate::report::ReportError;
 
 /// Metrics of one run, one entry per epoch; a list may be empty, a missing number is NaN.
@@ -26,7 +27,15 @@ pub struct TrainingCurve {
     pub test_accuracy: Vec<f64>,
 }
 
-/// Writes `training.*`: loss above accuracy, a colour per run, test dashed; at most six runs. Nothing is written where
+/// What a panel shows of a run: training and test rows.
+type Lists = fn(&TrainingCurve) -> [&Vec<f64>; 2];
+
+const PANELS: [(&str, Lists); 2] = [
+    ("loss", |curve| [&curve.train_loss, &curve.test_loss]),
+    ("accuracy", |curve| [&curve.train_accuracy, &curve.test_accuracy]),
+];
+
+/// Writes `training.*`: loss above accuracy, a colour per run, test dashed; at most seven runs. Nothing is written where
 /// no run has a finite number.
 ///
 /// # Errors
@@ -34,65 +43,55 @@ pub struct TrainingCurve {
 pub fn write_training_curves(
     curves: &[TrainingCurve],
     statement: &str,
-    folder: &Path,
-) -> Result<Vec<PathBuf>, ReportError> {
+    target: Target<'_>,
+) -> Result<Drawn, ReportError> {
     let curves = &curves[..curves.len().min(MAX_SERIES)];
-    let all = |lists: fn(&TrainingCurve) -> [&Vec<f64>; 2]| -> Vec<f64> {
+    let brushes = brushes(curves.iter().map(|curve| curve.name.as_str()));
+    let finite = |lists: Lists| -> Vec<f64> {
         curves.iter().flat_map(lists).flatten().copied().filter(|value| value.is_finite()).collect()
     };
-    let losses = all(|curve| [&curve.train_loss, &curve.test_loss]);
-    let accuracies = all(|curve| [&curve.train_accuracy, &curve.test_accuracy]);
-    let panels = [(&losses, "loss"), (&accuracies, "accuracy")];
-    let panels: Vec<(&Vec<f64>, &str)> = panels.into_iter().filter(|(values, _)| !values.is_empty()).collect();
-    if panels.is_empty() {
-        return Ok(Vec::new());
+    let layer = |(name, lists): (&'static str, Lists)| {
+        let values = finite(lists);
+        let brushes = &brushes;
+        (!values.is_empty()).then(|| Layer {
+            name: name.to_owned(),
+            y: Axis::new(Scale::linear_or_log(&values, 20.0), name),
+            height: 80.0,
+            draw: Box::new(move |canvas, panel| {
+                panel.draw_axes(canvas);
+                curves.iter().zip(brushes).for_each(|(curve, brush)| draw(canvas, panel, (curve, lists), *brush));
+            }),
+        })
+    };
+    let layers: Vec<Layer<'_>> = PANELS.into_iter().filter_map(layer).collect();
+    if layers.is_empty() {
+        return Ok(Drawn::default());
     }
-    let legend = curves.iter().enumerate().map(|(i, curve)| (Sample::Line(pen(i, false)), curve.name.clone()));
+    let legend =
+        curves.iter().zip(&brushes).map(|(curve, brush)| (Sample::Line(pen(*brush, false)), curve.name.clone()));
     let mut legend: Vec<(Sample, String)> = legend.collect();
-    if curves.iter().any(|curve| !curve.test_loss.is_empty() || !curve.test_accuracy.is_empty()) {
-        legend.push((Sample::Line(Pen::solid(GREY, 1.0)), "train".into()));
-        legend.push((Sample::Line(Pen { color: GREY, ..pen(0, true) }), "test".into()));
+    let tested = curves.iter().any(|curve| !curve.test_loss.is_empty() || !curve.test_accuracy.is_empty());
+    if tested {
+        let grey = Brush { color: GREY, ..Brush::series(0) };
+        legend.push((Sample::Line(pen(grey, false)), "train".into()));
+        legend.push((Sample::Line(pen(grey, true)), "test".into()));
     }
-    let body_height = 80.0 * panels.len() as f64 + 14.0;
-    let sheet = Sheet { legend, body_height, statement: statement.to_owned() };
-    sheet.write(folder, "training", |canvas, body| {
-        let (from, to) = Scale::linear(curves.iter().flat_map(|curve| curve.epochs.iter().copied())).ends();
-        let x = Scale::Counts { from, to };
-        let axes: Vec<Axis> =
-            panels.iter().map(|(values, name)| Axis::new(Scale::linear_or_log(values, 20.0), *name)).collect();
-        let left = axes.iter().map(|axis| axis.room(72.0)).fold(0.0, f64::max);
-        for (index, y) in axes.into_iter().enumerate() {
-            let count = panels.len() as f64;
-            let last = index + 1 == panels.len();
-            // The lower panel also holds the labels.
-            let share = |index: usize| {
-                if index == 0 {
-                    0.0
-                } else if index == panels.len() {
-                    1.0
-                } else {
-                    0.46
-                }
-            };
-            let across = if last { Axis::new(x, "epoch") } else { Axis::bare(x) };
-            let rows = if count > 1.0 { body.rows(share(index), share(index + 1)) } else { body };
-            let panel = Panel::new(rows, left, across, y);
-            panel.draw_axes(canvas);
-            for (order, curve) in curves.iter().enumerate() {
-                let lists = match panels[index].1 {
-                    "loss" => [&curve.train_loss, &curve.test_loss],
-                    _ => [&curve.train_accuracy, &curve.test_accuracy],
-                };
-                for (list, test) in lists.into_iter().zip([false, true]) {
-                    // A line through the epochs that were evaluated, however far apart they are.
-                    let points = curve.epochs.iter().copied().zip(list.iter().copied());
-                    panel.curve(canvas, points.filter(|(_, value)| value.is_finite()), pen(order, test));
-                }
-            }
-        }
-    })
+    let (from, to) = Scale::linear(curves.iter().flat_map(|curve| curve.epochs.iter().copied())).ends();
+    let shown: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
+    let rows = if tested { "training rows (solid) and test rows (dashed)" } else { "training rows" };
+    let caption = format!("Mean {} over the epochs on {rows}.", shown.join(" and "));
+    let sheet = Sheet { legend, caption, statement: statement.to_owned(), ..Sheet::default() };
+    write_stack(sheet, (target, "training"), &Axis::new(Scale::Counts { from, to }, "epoch"), &layers)
 }
 
-fn pen(index: usize, test: bool) -> Pen {
-    Pen { color: series(index), width: 1.0, dash: if test { Dash::Broken(2.5, 1.5) } else { Dash::Solid } }
+fn draw(canvas: &mut Canvas, panel: &Panel, (curve, lists): (&TrainingCurve, Lists), brush: Brush) {
+    for (list, test) in lists(curve).into_iter().zip([false, true]) {
+        // A line through the epochs that were evaluated, however far apart they are.
+        let points = curve.epochs.iter().copied().zip(list.iter().copied());
+        panel.curve(canvas, points.filter(|(_, value)| value.is_finite()), pen(brush, test));
+    }
+}
+
+fn pen(brush: Brush, test: bool) -> Pen {
+    Pen { color: brush.color, width: 1.0, dash: if test { Dash::Broken(2.5, 1.5) } else { Dash::Solid } }
 }

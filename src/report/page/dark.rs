@@ -107,7 +107,8 @@ mod tests {
     #[test]
     fn no_line_or_area_of_a_figure_keeps_its_colour_in_the_dark() {
         let folder = tempfile::tempdir().unwrap();
-        write_figures(&synthetic::report(), folder.path()).unwrap();
+        write_figures(&synthetic::report(), crate::report::figures::Target::new(folder.path(), Default::default()))
+            .unwrap();
         let rules = rules();
         for name in ["spectrum", "density_linear", "density_log_abs", "slices"] {
             let svg = std::fs::read_to_string(folder.path().join(format!("{name}.svg"))).unwrap();

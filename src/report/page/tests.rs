@@ -63,7 +63,7 @@ fn assert_sound(html: &str) {
 /// The page of a synthetic analysis with its figures.
 fn analysis() -> String {
     let (folder, report) = (tempfile::tempdir().unwrap(), synthetic::report());
-    save_analysis(&report, folder.path()).unwrap();
+    save_analysis(&report, folder.path(), Default::default()).unwrap();
     analysis_page(&report, &folder.path().join("figures"), "flatness analyze").html()
 }
 
@@ -164,7 +164,7 @@ fn what_has_not_converged_is_on_no_card_and_marked_in_tables() {
 #[test]
 fn figures_say_their_values_where_one_points() {
     let folder = tempfile::tempdir().unwrap();
-    figures::write_figures(&synthetic::report(), folder.path()).unwrap();
+    figures::write_figures(&synthetic::report(), figures::Target::new(folder.path(), Default::default())).unwrap();
     let svg = std::fs::read_to_string(folder.path().join("spectrum.svg")).unwrap();
     // 15 eigenvalues of each operator, each with its own.
     assert_eq!(svg.matches("<title>").count(), 30);

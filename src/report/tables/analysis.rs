@@ -217,6 +217,7 @@ fn slices(slices: &[SliceReport]) -> Columns {
         ("y", number(&rows, |(slice, i)| slice.y[*i])),
         ("loss", number(&rows, |(slice, i)| slice.loss[*i])),
         ("accuracy", number(&rows, |(slice, i)| slice.accuracy[*i])),
+        ("slope", number(&rows, |(slice, _)| slice.slope)),
         ("curvature", number(&rows, |(slice, _)| slice.curvature)),
     ]
 }

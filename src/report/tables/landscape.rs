@@ -14,7 +14,7 @@ type Columns = Vec<(&'static str, Column)>;
 /// | table | one row per | notes |
 /// |---|---|---|
 /// | `slices` | point of the grid | as that of `analyze`, with `std_err_data` of the loss and `accuracy_std_err_data` over the rows; `x` and `y` count in lengths of the directions |
-/// | `directions` | axis | `one_axis_tensors`: whether biases and normalisation are `fixed` or `moved`; `length` is `‖d‖`; `angle_before_deg`: between the two before the second was made orthogonal; `explained_variance` of a trajectory; eigenvalue with its errors |
+/// | `directions` | axis | `one_axis_tensors`: whether biases and normalisation are `fixed` or `moved`; `length` is `‖d‖`; `angle_before_deg`: between the two before the second was made orthogonal; `explained_variance` of a trajectory; eigenvalue with its errors; `slope` of the loss along an eigenvector |
 /// | `marks` | checkpoint | its coordinates, its own loss and accuracy |
 /// | `trajectory` | checkpoint on the way | `x`, `y`: the foot of its perpendicular; `off_plane`: its length; `distance` from A |
 /// | `summary` | headline number | |
@@ -42,7 +42,8 @@ fn slices(report: &LandscapeReport) -> Columns {
     let shape = if report.grid.is_line() { "line" } else { "plane" };
     let facts = report.facts.first();
     let kind = facts.map_or(String::new(), |facts| format!("{}_{shape}", facts.kind.name()));
-    let curvature = facts.filter(|_| report.grid.is_line()).map_or(f64::NAN, |facts| facts.eigenvalue);
+    let on_line = facts.filter(|_| report.grid.is_line());
+    let [slope, curvature] = on_line.map_or([f64::NAN; 2], |facts| [facts.slope, facts.eigenvalue]);
     vec![
         ("kind", text(&rows, |_| &kind)),
         ("direction", count(&rows, |_| 0)),
@@ -52,6 +53,7 @@ fn slices(report: &LandscapeReport) -> Columns {
         ("std_err_data", number(&rows, |(_, value)| value.loss_std_err)),
         ("accuracy", number(&rows, |(_, value)| value.accuracy)),
         ("accuracy_std_err_data", number(&rows, |(_, value)| value.accuracy_std_err)),
+        ("slope", number(&rows, |_| slope)),
         ("curvature", number(&rows, |_| curvature)),
     ]
 }
@@ -74,6 +76,7 @@ fn directions(report: &LandscapeReport) -> Columns {
         ("eigenvalue", number(&rows, |(facts, _)| facts.eigenvalue)),
         ("std_err_numeric", number(&rows, |(facts, _)| facts.std_err_numeric)),
         ("std_err_data", number(&rows, |(facts, _)| facts.std_err_data)),
+        ("slope", number(&rows, |(facts, _)| facts.slope)),
         ("converged", flag(&rows, |(facts, _)| facts.converged)),
         ("num_matvecs", count(&rows, |(facts, _)| facts.num_matvecs)),
     ]

@@ -1,0 +1,70 @@
+//! How figures are set: options of every command that draws some.
+
+use clap::Args;
+
+use super::args::argument;
+use crate::Result;
+use crate::report::figures::{Look, Style};
+
+/// Look, width and panels.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct FigureArgs {
+    /// What stands in a figure beside its panels
+    #[arg(long, value_enum, default_value_t)]
+    style: Look,
+    /// Width of every figure: icml (3.25in), icml-wide (6.75in), neurips (5.5in), one (3.3in), two (6.9in), or a length
+    /// such as 84mm [default: one, and two for groups and spectra]
+    #[arg(long, value_name = "WIDTH")]
+    width: Option<String>,
+    /// Also write each panel of a figure to a file of its own
+    #[arg(long)]
+    panels: bool,
+}
+
+impl FigureArgs {
+    /// Checked.
+    pub(super) fn style(&self) -> Result<Style> {
+        let width = self.width.as_deref().map(points).transpose()?;
+        Ok(Style { look: self.style, width, panels: self.panels })
+    }
+}
+
+/// Widths that papers have, in inches.
+const PAPERS: [(&str, f64); 5] = [("icml", 3.25), ("icml-wide", 6.75), ("neurips", 5.5), ("one", 3.3), ("two", 6.9)];
+/// Points of a unit of length.
+const UNITS: [(&str, f64); 4] = [("in", 72.0), ("cm", 72.0 / 2.54), ("mm", 72.0 / 25.4), ("pt", 1.0)];
+/// Least and largest width in inches: below the first, labels have no room.
+const RANGE: (f64, f64) = (2.0, 20.0);
+
+/// Points of a paper's name or a length.
+fn points(text: &str) -> Result<f64> {
+    let known = PAPERS.iter().find(|(name, _)| *name == text).map(|(_, inches)| 72.0 * inches);
+    let length = || {
+        let (number, unit) = UNITS.iter().find_map(|(name, points)| Some((text.strip_suffix(name)?, points)))?;
+        Some(number.trim().parse::<f64>().ok()? * unit)
+    };
+    let inches = |points: &f64| (RANGE.0..=RANGE.1).contains(&(points / 72.0));
+    known.or_else(length).filter(inches).ok_or_else(|| {
+        let names = PAPERS.map(|(name, _)| name).join(", ");
+        let reason = format!("must be {names}, or a length from 2in to 20in such as 3.25in, 8.4cm, 84mm or 240pt");
+        argument("--width", text, &reason)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_are_names_or_lengths_in_range() {
+        for (text, width) in [("icml", 234.0), ("neurips", 396.0), ("3.25in", 234.0), ("234pt", 234.0)] {
+            assert_eq!(points(text).unwrap(), width);
+        }
+        for text in ["84 mm", "8.4cm"] {
+            assert!((points(text).unwrap() - 238.11).abs() < 0.01);
+        }
+        for refused in ["", "in", "3", "acm", "1.9in", "21in", "-4in", "NaNin", "infpt", "3.25 inches"] {
+            assert!(points(refused).unwrap_err().to_string().contains("icml-wide"), "{refused}");
+        }
+    }
+}
