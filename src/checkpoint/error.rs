@@ -20,7 +20,7 @@ pub enum CheckpointError {
         path: PathBuf,
     },
     /// An index of shards that cannot be used.
-    #[error("{} is no index of files of weights: {reason}", path.display())]
+    #[error("{} is not an index of weight files: {reason}", path.display())]
     Index {
         /// The file.
         path: PathBuf,

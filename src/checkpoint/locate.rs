@@ -50,7 +50,7 @@ pub(super) fn shards(path: &Path, bytes: &[u8]) -> Result<Option<Vec<PathBuf>>> 
     }
     let is_plain = |name: &str| !matches!(name, "" | "." | "..") && !name.contains(['/', '\\', '\0']);
     if let Some(name) = names.iter().find(|name| !is_plain(name)) {
-        return Err(wrong(format!("`{name}` is no name of a file beside it")).into());
+        return Err(wrong(format!("`{name}` is not the name of a file beside it")).into());
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     Ok(Some(names.into_iter().map(|name| folder.join(name)).collect()))

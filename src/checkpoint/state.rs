@@ -41,7 +41,7 @@ pub fn read_state(path: &Path, configuration: &Value) -> Result<(TensorFile, Val
     let file = TensorFile::read(path).map_err(|error| unreadable(error.to_string()))?;
     let entry = |key: &str| file.metadata.get(key).and_then(|text| serde_json::from_str(text).ok());
     let kept: Value = entry(CONFIGURATION)
-        .ok_or_else(|| unreadable(format!("{} says not of which configuration", path.display())))?;
+        .ok_or_else(|| unreadable(format!("{} does not record its configuration", path.display())))?;
     let differing = differences(&kept, configuration);
     if !differing.is_empty() {
         return Err(CheckpointError::OtherState { path: path.into(), differing }.into());

@@ -30,7 +30,7 @@ pub enum CliError {
         path: PathBuf,
     },
     /// The output path is a device, a pipe or a socket.
-    #[error("{} is no file", path.display())]
+    #[error("{} is not a regular file", path.display())]
     OutputIsDevice {
         /// The path.
         path: PathBuf,

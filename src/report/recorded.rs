@@ -88,7 +88,7 @@ impl Recorded {
         let path = path_text::from_text(name);
         // A name may come from a stranger: it leads to nothing outside the folder.
         if path.components().any(|part| !matches!(part, Component::Normal(_))) {
-            return Some(format!("{name} is no name of a file in the folder"));
+            return Some(format!("{name} is not the name of a file in the folder"));
         }
         let path = self.folder.join(&path);
         let Ok(about) = std::fs::metadata(&path) else { return Some(format!("{name} is missing")) };
@@ -169,7 +169,7 @@ mod tests {
         let text = std::fs::read_to_string(inner.join("run.json")).unwrap();
         for name in ["../outer", "/etc/hostname"] {
             std::fs::write(inner.join("run.json"), text.replace(&name_in(&inner, &outer), name)).unwrap();
-            assert!(faults(&inner).contains(&format!("{name} is no name of a file in the folder")), "{name}");
+            assert!(faults(&inner).contains(&format!("{name} is not the name of a file in the folder")), "{name}");
         }
     }
 

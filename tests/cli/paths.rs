@@ -140,7 +140,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
         (format!("overlap {} {own}", path("p")), pipe),
         (format!("check {own} --against {}", path("p")), pipe),
         (format!("train {TRAINING} --out {}", path("p")), "is a file, but --out names a folder"),
-        (format!("convert {own} --out {} --force", path("p.safetensors")), "p.safetensors is no file"),
+        (format!("convert {own} --out {} --force", path("p.safetensors")), "p.safetensors is not a regular file"),
     ] {
         let output = run_in(folder.path(), &line);
         let err = String::from_utf8_lossy(&output.stderr).into_owned();

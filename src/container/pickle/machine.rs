@@ -214,7 +214,7 @@ impl<'a> Machine<'a> {
         match self.values.get_mut(top) {
             Some(Value::List(list) | Value::Set(list)) => list.extend(items),
             Some(Value::Object(object)) => object.items.extend(items),
-            _ => return Err("items are added to what is no list".into()),
+            _ => return Err("items are added to something that is not a list".into()),
         }
         Ok(())
     }
@@ -225,7 +225,7 @@ impl<'a> Machine<'a> {
         match self.values.get_mut(top) {
             Some(Value::Dict(entries)) => entries.extend(pairs),
             Some(Value::Object(object)) => object.entries.extend(pairs),
-            _ => return Err("entries are added to what is no dictionary".into()),
+            _ => return Err("entries are added to something that is not a dictionary".into()),
         }
         Ok(())
     }
@@ -294,7 +294,7 @@ impl<'a> Machine<'a> {
         let id = self.pop()?;
         match self.values.get(id as usize) {
             Some(Value::Text(text)) => Ok(text),
-            _ => Err("the name of a class is no text".into()),
+            _ => Err("the name of a class is not text".into()),
         }
     }
 

@@ -85,7 +85,7 @@ pub(super) fn pickled(bytes: &[u8]) -> Result<Contents, String> {
         .collect();
     let mut storages: HashMap<&str, Range<usize>> = HashMap::new();
     for &key in keys.items(keys.root()).ok_or("the keys of its storages are missing")? {
-        let key = keys.text(key).ok_or("the key of a storage is no text")?;
+        let key = keys.text(key).ok_or("the key of a storage is not text")?;
         let cut = || format!("its storage `{key}` is cut short");
         let count = bytes.get(start..).and_then(|rest| rest.first_chunk::<8>()).ok_or_else(cut)?;
         let count = usize::try_from(u64::from_le_bytes(*count)).map_err(|_| cut())?;

@@ -201,7 +201,7 @@ fn left_out(others: BTreeMap<String, usize>) -> Option<String> {
         let rest: usize = kinds[NAMED_KINDS..].iter().map(|(_, count)| count).sum();
         named.push(format!("{rest} of other kinds"));
     }
-    (total > 0).then(|| format!("files left out because they are no images by their names: {}", named.join(", ")))
+    (total > 0).then(|| format!("files left out because their names are not those of images: {}", named.join(", ")))
 }
 
 impl ImageFiles {
@@ -246,7 +246,7 @@ impl ImageFiles {
             let opened = input::open(&self.root.join(from_text(&file.path)));
             match opened.and_then(|file| file.take(picture::MAGIC_LEN as u64).read_to_end(&mut start)) {
                 Err(error) => Some(error.to_string()),
-                Ok(_) if picture::format(&start).is_none() => Some(format!("it is no {} file", picture::KINDS)),
+                Ok(_) if picture::format(&start).is_none() => Some(format!("it is not a {} file", picture::KINDS)),
                 Ok(_) => None,
             }
         };

@@ -38,7 +38,7 @@ pub(super) fn decode(file: &[u8], memory_bytes: usize) -> Result<Picture, String
     if file.is_empty() {
         return Err("the file is empty".into());
     }
-    let format = format(file).ok_or_else(|| format!("it is no {KINDS} file"))?;
+    let format = format(file).ok_or_else(|| format!("it is not a {KINDS} file"))?;
     contained(|| {
         let decoder = decoder(file, format, memory_bytes)?;
         let (width, height) = decoder.dimensions();
@@ -194,7 +194,7 @@ mod tests {
         PngEncoder::new(&mut png).write_image(&pixels, 48, 48, ExtendedColorType::Rgb8).unwrap();
         assert!(decode(&png, MEMORY).is_ok() && decode(&png[..png.len() / 2], MEMORY).is_err());
         assert_eq!(decode(b"", MEMORY).unwrap_err(), "the file is empty");
-        assert_eq!(decode(b"%PDF-1.4", MEMORY).unwrap_err(), "it is no JPEG, PNG, WebP, BMP, TIFF or GIF file");
+        assert_eq!(decode(b"%PDF-1.4", MEMORY).unwrap_err(), "it is not a JPEG, PNG, WebP, BMP, TIFF or GIF file");
         for file in damaged(&jpeg).chain(damaged(&png)) {
             let _ = decode(&file, MEMORY);
         }

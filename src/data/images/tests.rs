@@ -135,7 +135,7 @@ fn broken_files_are_named_or_left_out() {
     put(folder.path(), "train/cat/short.jpg", &whole[..whole.len() / 2]);
     let data = skipping.load().unwrap();
     assert_eq!((data.len(), skipping.num_rows(MEMORY).unwrap()), (43, 43));
-    let others = "files left out because they are no images by their names: 1 .txt, 1 hidden";
+    let others = "files left out because their names are not those of images: 1 .txt, 1 hidden";
     assert_eq!(data.notes, [others, "image files left out because they do not decode: 3"]);
     assert!(data.batch(&(0..43).collect::<Vec<_>>(), DType::F32, &Device::Cpu).is_ok());
     for name in ["cat/empty.jpg", "dog/text.png"] {

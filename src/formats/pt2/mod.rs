@@ -3,6 +3,7 @@
 
 mod file;
 mod graph;
+mod layout;
 mod outputs;
 mod schema;
 mod tensors;
@@ -16,8 +17,9 @@ use candle_core::{DType, Tensor};
 use serde_json::Value;
 
 use self::graph::Reader;
+use self::layout::{GRAPH, OLD_GRAPH, graph_entry, tensors_of};
 use self::schema::{Model, Symbols, TensorMeta, name, quoted, union};
-use self::tensors::{Loaded, Tensors};
+use self::tensors::Loaded;
 use super::ModelError;
 use crate::Result;
 use crate::autodiff::{ParamKind, ParamSpace};
@@ -93,27 +95,6 @@ impl Exported {
 
 /// A tensor by its name in the module and the kind that the graph says it has.
 type Lookup<'a> = &'a dyn Fn(&str, Kind) -> Result<Option<Loaded>, String>;
-
-/// The graph in the layout of PyTorch before 2.8.
-const OLD_GRAPH: &str = "serialized_exported_program.json";
-/// The graph in newer ones.
-const GRAPH: &str = "/models/model.json";
-
-/// Name of the entry that holds the graph.
-fn graph_entry<'a>(archive: &Archive<'a>) -> Result<&'a str, String> {
-    let old = archive.names().find(|name| name.ends_with(OLD_GRAPH));
-    old.map_or_else(|| archive.ending(GRAPH), Ok)
-}
-
-/// The weights and the constants beside the graph.
-fn tensors_of<'a>(archive: &'a Archive<'a>, bytes: &'a [u8], graph: &str) -> Result<[Tensors<'a>; 2], String> {
-    if let Some(top) = graph.strip_suffix(OLD_GRAPH) {
-        let pickled = |name: &str| Tensors::pickled(archive, &format!("{top}{name}"));
-        return Ok([pickled("serialized_state_dict.pt")?, pickled("serialized_constants.pt")?]);
-    }
-    let open = |kind| Tensors::open((archive, bytes), graph.trim_end_matches(GRAPH), kind);
-    Ok([open("weights")?, open("constants")?])
-}
 
 /// Why an archive cannot be read.
 enum Failure {
