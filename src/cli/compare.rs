@@ -23,14 +23,16 @@ use crate::report::{ReportError, is_complete, latex, terminal, write_atomic, wri
 use crate::visible::visible;
 use crate::{Error, Result, path_text};
 
+mod cells;
 mod members;
+mod recorded;
 
 use members::Found;
 
 /// Arguments of `compare`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct CompareArgs {
-    /// Checkpoints, folders of `train` or `analyze`, or results of `flatness run`
+    /// Checkpoints, folders of `train` or `analyze`, results of `flatness run`, or of `compare`, whose settings hold again
     #[arg(required = true, value_name = "A B")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -71,9 +73,9 @@ pub(super) struct HowArgs {
     /// Compare in spite of other rows, losses or precisions
     #[arg(long)]
     allow_mixed: bool,
-    /// Seed of bootstrap and drawn rearrangements
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    seed: u64,
+    /// Seed of bootstrap and drawn rearrangements [default: 0]
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
 }
 
 /// Options that a comparison gives to analyses of its own: λ₅ and the GGN are among its numbers.
@@ -89,6 +91,7 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     for path in &args.paths {
         found.extend(members::find(path)?);
     }
+    let how = args.how.over(&found)?;
     let unknown = members::check_hashes(&found)?;
     if unknown > 0 {
         ui.say(&format!("note: results without hashes, whose tables may have been changed: {unknown}"));
@@ -99,9 +102,9 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
             return Ok(code);
         }
     }
-    let comparison = compare(&found, &args.how)?;
+    let comparison = compare(&found, &how)?;
     let output = claim.begin()?;
-    let (mut written, drawn) = save(&comparison, &args.how, (output.path(), style))?;
+    let (mut written, drawn) = save(&comparison, &how, (output.path(), style))?;
     written.extend(drawn.finish(&output.path().join("figures"))?);
     let report = output.path().join("report.html");
     page(&comparison, output.path(), &origin.command()).write(&report)?;
@@ -179,8 +182,30 @@ impl HowArgs {
             all_pairs: self.all_pairs,
             primary: self.primary(),
             by_quantity: self.by_quantity,
-            seed: self.seed,
+            seed: self.seed.unwrap_or_default(),
         }
+    }
+
+    /// These settings, and where they say nothing those of the comparison that all of `found` are from, if there is one.
+    fn over(&self, found: &[Found]) -> Result<Self> {
+        let folder = found.first().and_then(|found| found.comparison.as_deref());
+        let alike = found.iter().all(|found| found.comparison.as_deref() == folder);
+        let Some(folder) = folder.filter(|_| alike && self.by.is_none()) else { return Ok(self.clone()) };
+        let recorded = recorded::settings(folder)?;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        // Names of the default need not all be there.
+        let primary: Option<Vec<String>> =
+            recorded["primary"].as_array().map(|names| names.iter().filter_map(text).collect());
+        let primary = primary.filter(|names| *names != CompareOptions::default().primary);
+        Ok(Self {
+            by: None,
+            baseline: self.baseline.clone().or_else(|| text(&recorded["baseline"])),
+            all_pairs: self.all_pairs || recorded["all_pairs"] == true,
+            primary: self.primary.clone().or(primary),
+            by_quantity: self.by_quantity || recorded["family"] == "quantity",
+            allow_mixed: self.allow_mixed,
+            seed: self.seed.or_else(|| recorded["seed"].as_u64()),
+        })
     }
 
     fn primary(&self) -> Vec<String> {
@@ -189,12 +214,14 @@ impl HowArgs {
 
     /// Everything that decides the numbers, beside the members.
     fn configuration(&self, members: &[Member]) -> Value {
-        let conditions = members.iter().find(|member| !member.conditions.is_null());
+        let conditions: Vec<&Value> = members.iter().map(|member| &member.conditions).collect();
+        let alike = conditions.iter().all(|own| *own == conditions[0]);
         json!({
             "by": self.by, "baseline": self.baseline, "all_pairs": self.all_pairs,
-            "primary": self.primary(), "family": if self.by_quantity { "quantity" } else { "role" }, "seed": self.seed,
-            "conditions": conditions.map(|member| &member.conditions),
+            "primary": self.primary(), "family": if self.by_quantity { "quantity" } else { "role" }, "seed": self.seed.unwrap_or_default(),
+            "conditions": if alike { json!(conditions.first()) } else { json!(conditions) },
             "checkpoints": members.iter().map(|member| &member.checkpoint_sha256).collect::<Vec<_>>(),
+            "architectures": members.iter().map(|member| &member.architecture).collect::<Vec<_>>(),
         })
     }
 }

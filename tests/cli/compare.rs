@@ -107,11 +107,11 @@ fn what_cannot_be_compared_is_refused() {
     assert_refused_last(&line(&[runs[0].clone(), runs[0].clone(), runs[2].clone()], &out, ""), "seed 0 twice", "--by");
     assert_refused_last(&line(&runs, &out, "--baseline smg"), "--baseline smg: no such group; there are sam, sgd", "");
     let absent = format!("compare {}/absent --out {}", folder.path().display(), out.display());
-    assert_refused(&absent, "it is not there", "results of run");
+    assert_refused(&absent, "it is not there", "results of run or compare");
     let empty = folder.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     let empty = format!("compare {} --out {}", empty.display(), out.display());
-    assert_refused(&empty, "holds no result of train, analyze or run", "results of run");
+    assert_refused(&empty, "holds no result of train, analyze, run or compare", "results of run or compare");
     let file = folder.path().join("garbage.safetensors");
     std::fs::write(&file, "garbage").unwrap();
     assert_refused(
@@ -153,4 +153,87 @@ fn other_rows_are_refused_unless_allowed() {
     // A table of another version says so.
     std::fs::write(analyses[0].join("summary.parquet"), "PAR1").unwrap();
     assert_refused_last(&format!("{line} --force"), "summary.parquet", "");
+}
+
+fn counts(table: &Table, name: &str) -> Vec<usize> {
+    match table.column(name) {
+        Some(Column::Count(values)) => values.clone(),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+/// Equal numbers, where "none" equals "none".
+fn same(a: &[f64], b: &[f64]) -> bool {
+    a.iter().map(|value| value.to_bits()).eq(b.iter().map(|value| value.to_bits()))
+}
+
+#[test]
+fn a_comparison_is_made_again_from_its_members() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = train(folder.path(), &[0, 1, 2]);
+    let (out, again) = (folder.path().join("out"), folder.path().join("again"));
+    let first = succeed(&line(&runs, &out, "--baseline sgd --primary trace --by-quantity --seed 7"));
+    // The table is enough.
+    let alone = folder.path().join("alone");
+    std::fs::create_dir(&alone).unwrap();
+    std::fs::copy(out.join("members.parquet"), alone.join("members.parquet")).unwrap();
+    let second = succeed(&format!("compare {} --out {}", alone.display(), again.display()));
+    assert!(second.err.contains("results without hashes, whose tables may have been changed: 1"), "{}", second.err);
+    // Behind what the analyses print.
+    assert!(first.out.ends_with(&second.out), "{}", second.out);
+    for name in ["members", "comparison", "differences"] {
+        let bytes = |folder: &Path| std::fs::read(folder.join(format!("{name}.parquet"))).unwrap();
+        assert!(bytes(&out) == bytes(&again), "{name}");
+    }
+    // What the command line says wins.
+    let other = succeed(&format!(
+        "compare {} --baseline sam --primary lambda_max --out {} --force",
+        out.display(),
+        again.display()
+    ));
+    assert!(other.out.contains("sgd's λ₁ is ") && !other.out.contains("sgd's trace is "), "{}", other.out);
+    assert!(!other.err.contains("without hashes"), "{}", other.err);
+    let by = format!("compare {} --by rho --out {} --force", out.display(), again.display());
+    assert_refused_last(&by, "does not say its `rho`", "--by");
+    std::fs::copy(out.join("comparison.parquet"), alone.join("members.parquet")).unwrap();
+    assert_refused(
+        &format!("compare {} --out {}/new", alone.display(), alone.display()),
+        "members.parquet has no column",
+        "results of run or compare",
+    );
+}
+
+/// They were made when one correction held for all quantities, so `p_holm` and the effect size differ; nothing else does.
+#[test]
+fn the_committed_comparison_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    for results in ["reports", "notebooks-out"] {
+        let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join(results).join("noisy-labels-cpu-full");
+        let out = folder.path().join(results);
+        let outcome = succeed(&format!("compare {} --out {}", committed.display(), out.display()));
+        assert!(outcome.out.contains("fsgld's λ₁ is higher than sam's: 217 against 116"), "{}", outcome.out);
+        let both =
+            |name: &str| [&committed, &out].map(|folder| read_table(&folder.join(format!("{name}.parquet"))).unwrap());
+        let [before, after] = both("members");
+        assert!(before.columns.len() == 9 && same_columns(&before, &after, &[]));
+        let [before, after] = both("comparison");
+        assert!(same_columns(&before, &after, &[]));
+        let [before, after] = both("differences");
+        assert!(same_columns(&before, &after, &["p_holm", "effect"]));
+        assert_eq!(counts(&after, "num_seeds"), vec![5; 115]);
+    }
+}
+
+/// Whether all columns of `before` but those of `others` are in `after`.
+fn same_columns(before: &Table, after: &Table, others: &[&str]) -> bool {
+    before.columns.iter().filter(|(name, _)| !others.contains(&name.as_str())).all(|(name, column)| {
+        let found = match (column, after.column(name)) {
+            (Column::Number(a), Some(Column::Number(b))) => same(a, b),
+            (a, b) => Some(a) == b,
+        };
+        if !found {
+            eprintln!("{name} differs");
+        }
+        found
+    })
 }

@@ -1,10 +1,12 @@
-//! From arguments to members: checkpoints, folders of `train` and `analyze`, results of `flatness run`.
+//! From arguments to members: checkpoints, folders of `train` and `analyze`, results of `flatness run` and of `compare`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::cells::cells;
+use super::recorded::{self, MEMBERS};
 use crate::analysis::compare::{Member, MemberNumber};
 use crate::checkpoint::{TRAIN_KEY, TensorFile};
 use crate::cli::CliError;
@@ -26,6 +28,9 @@ pub(super) struct Found {
     pub(super) train: Option<PathBuf>,
     pub(super) analysis: Option<PathBuf>,
     pub(super) sharpness: Option<PathBuf>,
+    /// The folder of the comparison that it was taken from, and all that it says.
+    pub(super) comparison: Option<PathBuf>,
+    pub(super) recorded: Option<Box<Member>>,
 }
 
 /// What `path` names.
@@ -42,6 +47,9 @@ pub(super) fn find(path: &Path) -> Result<Vec<Found>> {
     }
     if path.join("cells.parquet").exists() {
         return cells(path);
+    }
+    if path.join(MEMBERS).exists() {
+        return recorded::find(path);
     }
     if path.join("summary.parquet").exists() {
         let checkpoint = read_run_json(path).and_then(|run| run["checkpoint"].as_str().map(path_text::from_text));
@@ -65,56 +73,15 @@ pub(super) fn find(path: &Path) -> Result<Vec<Found>> {
             ..Found::default()
         }]);
     }
-    Err(unusable("it is no checkpoint, and holds no result of train, analyze or run").into())
-}
-
-/// The finished cells of an experiment.
-fn cells(path: &Path) -> Result<Vec<Found>> {
-    let table = read_table(&path.join("cells.parquet"))?;
-    let text = |name: &str| match table.column(name) {
-        Some(Column::Text(values)) => Ok(values.clone()),
-        _ => {
-            Err(CliError::NotComparable { path: path.into(), reason: format!("cells.parquet has no column `{name}`") })
-        }
-    };
-    let (states, trains, variants) = (text("state")?, text("train_folder")?, text("variant")?);
-    let (analyses, sharpness) = (text("analyze_folder")?, text("sharpness_folder").unwrap_or_default());
-    let Some(Column::Count(seeds)) = table.column("seed") else {
-        return Err(CliError::NotComparable { path: path.into(), reason: "cells.parquet has no seeds".into() }.into());
-    };
-    let folder = |list: &[String], index: usize| {
-        list.get(index).filter(|name| !name.is_empty()).map(|name| path.join(name)).filter(|folder| folder.is_dir())
-    };
-    let cell = |index: usize| {
-        let train = folder(&trains, index)?;
-        let axes = table.columns.iter().take_while(|(name, _)| name != "seed").skip(1);
-        let axes =
-            axes.filter_map(|(name, column)| Some(format!("{}={}", name.rsplit('.').next()?, shown(column, index)?)));
-        let variant = Some(variants[index].clone()).filter(|variant| !variant.is_empty());
-        let group: Vec<String> = variant.into_iter().chain(axes).collect();
-        Some(Found {
-            name: trains[index].split('/').next().unwrap_or_default().to_owned(),
-            experiment: Some(path.into()),
-            group: Some(group.join("-")).filter(|group| !group.is_empty()),
-            seed: Some(seeds[index] as u64),
-            checkpoint: Some(train.join("checkpoint.safetensors")),
-            train: Some(train),
-            analysis: folder(&analyses, index),
-            sharpness: folder(&sharpness, index),
-        })
-    };
-    let found: Vec<Found> = (0..states.len()).filter(|index| states[*index] == "finished").filter_map(cell).collect();
-    if found.is_empty() {
-        let reason = "no cell of the experiment is finished".into();
-        return Err(CliError::NotComparable { path: path.into(), reason }.into());
-    }
-    Ok(found)
+    Err(unusable("it is no checkpoint, and holds no result of train, analyze, run or compare").into())
 }
 
 /// Refuses members whose tables are not those that their `run.json` lists; returns how many folders list none, as results
 /// of earlier versions do.
 pub(super) fn check_hashes(found: &[Found]) -> Result<usize> {
-    let folders = found.iter().flat_map(|found| [&found.experiment, &found.train, &found.analysis, &found.sharpness]);
+    let folders = found
+        .iter()
+        .flat_map(|found| [&found.experiment, &found.train, &found.analysis, &found.sharpness, &found.comparison]);
     let folders: BTreeSet<&PathBuf> = folders.flatten().collect();
     let (mut differing, mut unknown) = (Vec::new(), 0);
     for folder in folders {
@@ -130,19 +97,17 @@ pub(super) fn check_hashes(found: &[Found]) -> Result<usize> {
     if differing.is_empty() { Ok(unknown) } else { Err(CliError::Unverified { differing }.into()) }
 }
 
-/// A value on an axis; `None` where the cell has none.
-fn shown(column: &Column, index: usize) -> Option<String> {
-    match column {
-        Column::Text(values) => values.get(index).cloned().filter(|text| !text.is_empty()),
-        Column::Number(values) => values.get(index).filter(|value| !value.is_nan()).map(|value| format!("{value:?}")),
-        Column::Count(values) => values.get(index).map(usize::to_string),
-        Column::Flag(values) => values.get(index).map(bool::to_string),
-    }
-}
-
 impl Found {
     /// Reads the tables. `by` names a key of the training, or is `None` for the optimiser's name.
     pub(super) fn member(&self, by: Option<&str>) -> Result<Member> {
+        let no_group = |key: &str| CliError::NoGroup { member: self.name.clone(), key: key.into() };
+        if let Some(member) = &self.recorded {
+            return match by {
+                None => Ok((**member).clone()),
+                Some("folder") => Ok(Member { group: self.name.clone(), ..(**member).clone() }),
+                Some(key) => Err(no_group(key).into()),
+            };
+        }
         let training = self.training()?;
         let group = match (by, &self.group) {
             (Some("folder"), _) => Some(self.name.clone()),
@@ -150,8 +115,7 @@ impl Found {
             (None, Some(group)) => Some(group.clone()),
             (None, None) => value_of(&training, "optimizer.kind"),
         };
-        let key = by.unwrap_or("optimizer.kind");
-        let group = group.ok_or_else(|| CliError::NoGroup { member: self.name.clone(), key: key.into() })?;
+        let group = group.ok_or_else(|| no_group(by.unwrap_or("optimizer.kind")))?;
         let mut member = Member {
             group,
             seed: self.seed.or_else(|| training["seed"].as_u64()).unwrap_or(0),
@@ -191,7 +155,7 @@ fn value_of(training: &Value, key: &str) -> Option<String> {
     })
 }
 
-fn table(folder: &Path, name: &str) -> Result<Table> {
+pub(super) fn table(folder: &Path, name: &str) -> Result<Table> {
     Ok(read_table(&folder.join(format!("{name}.parquet")))?)
 }
 
@@ -219,10 +183,10 @@ fn trained(folder: &Path) -> Vec<MemberNumber> {
 }
 
 /// Rows of a long table as tuples of operator, scope, quantity, value and errors.
-struct Rows<'a>(&'a Table);
+pub(super) struct Rows<'a>(pub(super) &'a Table);
 
 impl Rows<'_> {
-    fn text(&self, name: &str, index: usize) -> &str {
+    pub(super) fn text(&self, name: &str, index: usize) -> &str {
         match self.0.column(name) {
             Some(Column::Text(values)) => values.get(index).map_or("", String::as_str),
             _ => "",
@@ -244,7 +208,7 @@ impl Rows<'_> {
         self.0.columns.first().map_or(0, |(_, column)| column.len())
     }
 
-    fn member(&self, quantity: &str, index: usize) -> MemberNumber {
+    pub(super) fn member(&self, quantity: &str, index: usize) -> MemberNumber {
         MemberNumber {
             quantity: quantity.into(),
             value: self.number("value", index),
@@ -380,7 +344,8 @@ pub(super) fn provenance(found: &[Found]) -> Value {
     let path = |path: &Option<PathBuf>| json!(path.as_ref().map(path_text::to_text));
     let member = |found: &Found| {
         json!({"name": found.name, "checkpoint": path(&found.checkpoint), "train": path(&found.train),
-               "analysis": path(&found.analysis), "sharpness": path(&found.sharpness)})
+               "analysis": path(&found.analysis), "sharpness": path(&found.sharpness),
+               "comparison": path(&found.comparison)})
     };
     found.iter().map(member).collect()
 }

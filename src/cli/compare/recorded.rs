@@ -1,0 +1,76 @@
+//! Networks of a comparison that was made before, from its tables alone.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::members::{Found, Rows, table};
+use crate::Result;
+use crate::analysis::compare::Member;
+use crate::cli::CliError;
+use crate::report::tables::{Column, Table};
+
+/// What a folder of results keeps of a comparison, beside the results themselves.
+pub(super) const MEMBERS: &str = "members.parquet";
+
+/// The networks that a comparison in `folder` was made of, in their order.
+pub(super) fn find(folder: &Path) -> Result<Vec<Found>> {
+    let table = table(folder, "members")?;
+    let unusable = |reason| CliError::NotComparable { path: folder.into(), reason };
+    let Some(Column::Count(seeds)) = table.column("seed") else {
+        return Err(unusable(format!("{MEMBERS} has no column `seed`")).into());
+    };
+    for name in ["group", "member", "checkpoint_sha256", "quantity"] {
+        if !matches!(table.column(name), Some(Column::Text(_))) {
+            return Err(unusable(format!("{MEMBERS} has no column `{name}`")).into());
+        }
+    }
+    let rows = Rows(&table);
+    let mut members: Vec<Member> = Vec::new();
+    for (index, seed) in seeds.iter().enumerate() {
+        let [group, name, sha256] = ["group", "member", "checkpoint_sha256"].map(|column| rows.text(column, index));
+        let is = |member: &Member| member.group == group && member.folder == name && member.seed == *seed as u64;
+        if !members.last().is_some_and(is) {
+            members.push(Member {
+                group: group.into(),
+                seed: *seed as u64,
+                folder: name.into(),
+                checkpoint_sha256: sha256.into(),
+                ..Member::default()
+            });
+        }
+        let number = rows.member(rows.text("quantity", index), index);
+        members.last_mut().into_iter().for_each(|member| member.numbers.push(number.clone()));
+    }
+    if members.is_empty() {
+        return Err(unusable(format!("{MEMBERS} has no rows")).into());
+    }
+    for (place, member) in members.iter_mut().enumerate() {
+        facts(&table.configuration, place, member);
+    }
+    let found = |member: Member| Found {
+        name: member.folder.clone(),
+        comparison: Some(folder.into()),
+        recorded: Some(Box::new(member)),
+        ..Found::default()
+    };
+    Ok(members.into_iter().map(found).collect())
+}
+
+/// Architecture and conditions; tables of earlier versions say one set of conditions for all.
+fn facts(configuration: &Value, place: usize, member: &mut Member) {
+    let own = |key: &str| match &configuration[key] {
+        Value::Array(values) => values.get(place).cloned().unwrap_or_default(),
+        all => all.clone(),
+    };
+    member.conditions = own("conditions");
+    let architecture = own("architectures");
+    let name = architecture[0].as_str().unwrap_or_default().to_owned();
+    member.architecture = (name, architecture[1].as_u64().unwrap_or(0));
+}
+
+/// The settings of the comparison in `folder`.
+pub(super) fn settings(folder: &Path) -> Result<Value> {
+    let Table { configuration, .. } = table(folder, "members")?;
+    Ok(configuration)
+}
