@@ -29,7 +29,7 @@ pub struct GramSize {
 }
 
 impl GramSize {
-    /// Of `kind` on the parameters of the scope; `None` where it is no sum of outer products, or not known to be one: see
+    /// Of `kind` on the parameters of the scope; `None` where it is not, or not known to be, a sum of outer products: see
     /// [`Objective::outer_rows`].
     ///
     /// # Errors
@@ -64,14 +64,14 @@ pub(super) fn by_gram(
     let size = GramSize::of(objective, kind, options)?.ok_or_else(no_sum)?;
     let blocks = size.blocks.ok_or(SpectralError::NoRoom { rows: size.rows, memory_bytes: basis_bytes(objective) })?;
     let spans = spans(&options.scope, objective.network().space())?;
-    let lens: Vec<usize> = spans.iter().map(|(_, len)| *len).collect();
     let &AnalysisOptions { top, bottom, eigen_tolerance, .. } = options;
-    let params = GramParams { top, bottom, eigen_tolerance, spans: lens.clone(), blocks };
+    let lens = spans.iter().map(|(_, len)| *len).collect();
+    let params = GramParams { top, bottom, eigen_tolerance, spans: lens, blocks };
     let GramReport { survey, squares } = gram(operator, &rows, &params, rng, (store, observer))?;
     let layers = by_layer(spans.into_iter().map(|(layer, _)| (layer, 1)));
     let groups: Vec<Vec<usize>> = layers.iter().map(|(_, spans)| spans.clone()).collect();
-    let parts = rows.traces(&squares, &lens, &groups);
-    let whole = rows.traces(&squares, &lens, &[groups.concat()]);
+    let parts = rows.traces(&squares, &params.spans, &groups);
+    let whole = rows.traces(&squares, &params.spans, &[groups.concat()]);
     let names = layers.into_iter().map(|(layer, _)| layer);
     let trace = known_trace("gram", (whole[0], survey.slq.num_matvecs), names.zip(parts).collect());
     Ok((survey, trace))

@@ -14,7 +14,7 @@ impl SurveyArgs {
     /// method was asked for, matrices are made if they are small. Says what it changes.
     ///
     /// # Errors
-    /// `--method dense` or `gram` without the memory or the products for it; `gram` for what is no sum of outer products.
+    /// `--method dense` or `gram` without the memory or the products for it; `gram` for what is not a sum of outer products.
     pub(super) fn fit(&self, options: &mut AnalysisOptions, objective: &Objective<'_>, ui: &mut Ui) -> Result<()> {
         let dim = options.dim(objective.network().space())?;
         if options.top.saturating_add(options.bottom) > dim {

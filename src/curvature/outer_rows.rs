@@ -41,7 +41,7 @@ pub struct OuterRows<'a> {
 
 impl Objective<'_> {
     /// How many rows each data row, in the order of the shards, brings to the sum of outer products that `curvature` is: see
-    /// [`OuterRows`]. `None` where it is no such sum, or not known to be one: Hessian and residual, the GGN of a loss that the
+    /// [`OuterRows`]. `None` where it is not, or not known to be, such a sum: Hessian and residual, the GGN of a loss that the
     /// program brings, and where rows are coupled. Cost: a look at the targets.
     ///
     /// # Errors
