@@ -34,7 +34,7 @@ fn every_command_has_a_page() {
     assert!(page.contains("<tr class=\"open\">") && page.contains(">Not resolved</h2></summary>"));
     let words = ["<strong>Contours.", "<strong>Surface.", "<th scope=\"row\">A</th>", ">angle in °</button>"];
     assert_page(&format!("landscape {checkpoint} --points 5"), &at("plane"), &words);
-    let words = ["<strong>Line.", "<dt>loss at A</dt>", ">Numbers</h2>"];
+    let words = ["<strong>Line.", "<dt>loss at A</dt>", "<span>All numbers."];
     assert_page(&format!("landscape {checkpoint} --line --points 5"), &at("line"), &words);
     let words = ["<strong>Average rise.", ">relative flatness</th>", ">Other radii</h2></summary>"];
     let options = "--rows 0..16 --pairs 3 --ascent-steps 4 --restarts 1";

@@ -73,7 +73,7 @@ fn eigenvalues(report: &AnalysisReport) -> Option<Part> {
         ("converged", false),
     ];
     let caption = "Eigenvalues. residual: some eigenvalue is at most so far away; ± rows: standard error from the choice of \
-                   the data rows.";
+                   the data rows; * not converged.";
     Table::new(&columns, rows, caption).part()
 }
 
@@ -148,7 +148,7 @@ fn layers(report: &AnalysisReport) -> Option<Part> {
         ("share in %", true),
     ];
     let rows = report.summary.iter().filter(of_layer).map(row).collect();
-    let caption = "The layers' blocks. Their traces add up to the trace of the whole; in italics: not converged.";
+    let caption = "The layers' blocks. Their traces add up to the trace of the whole; * not converged.";
     Table::new(&columns, rows, caption).part()
 }
 

@@ -10,17 +10,16 @@ use crate::report::terminal::measured;
 /// The page of `report`, whose figures lie in `figures`; `command` is the line that made it.
 pub fn landscape_page(report: &LandscapeReport, figures: &Path, command: &str) -> Page {
     let marked = "Marked are the checkpoints.";
-    let drawn = [
+    let loss = [
         Figure::one(figures, "line", "Line", "Loss and accuracy along the line."),
         Figure::one(figures, "contour", "Contours", &format!("Contours of the loss over the plane. {marked}")),
         Figure::one(figures, "surface", "Surface", "The loss over the plane as a surface."),
+        Table::of_summary(report.summary.iter(), "All numbers. ± rows: standard error from the choice of the rows.")
+            .part(),
     ];
-    let summary =
-        Table::of_summary(report.summary.iter(), "All numbers. ± rows: standard error from the choice of the rows.");
     let sections = [
-        Section::new("Loss", drawn),
+        Section::new("Loss", loss),
         Section::new("Checkpoints and directions", [marks(report), directions(report)]),
-        Section::new("Numbers", [summary.part()]),
         Section::folded("The way of the training", [trajectory(report)]),
     ];
     Page {
@@ -113,7 +112,7 @@ fn directions(report: &LandscapeReport) -> Option<Part> {
         ("± rows", true),
     ];
     let rows = report.facts.iter().zip(["x", "y"]).map(row).collect();
-    Table::new(&columns, rows, "Directions. A coordinate of 1 is one length away.").part()
+    Table::new(&columns, rows, "Directions. A coordinate of 1 is one length away; * not converged.").part()
 }
 
 fn trajectory(report: &LandscapeReport) -> Option<Part> {

@@ -24,8 +24,7 @@ pub fn langevin_figures(figures: &Path) -> Vec<Option<Part>> {
 pub fn langevin_page(report: &LangevinReport, name: &str, figures: &Path, command: &str) -> Page {
     let (dynamics, options) = (report.dynamics, report.options);
     let sections = [
-        Section::new("Laws", langevin_figures(figures)),
-        Section::new("Numbers", [summary(report)]),
+        Section::new("Laws", langevin_figures(figures).into_iter().chain([summary(report)])),
         Section::folded("Step sizes", [rate(report)]),
         Section::folded("Couplings", [coupling(report)]),
         Section::folded("Mass over time", [mass(report)]),

@@ -24,7 +24,7 @@ pub fn sharpness_page(
         Table::new(&COLUMNS, rows.map(row).collect(), caption).part()
     };
     let means = "± numeric: error of the computation, of a worst case its spread over the ascents; a worst case is a lower \
-                 bound; ± rows: standard error from the choice of the rows; in italics: not converged.";
+                 bound; ± rows: standard error from the choice of the rows; * not converged.";
     let sections = [
         Section::new(
             "Sharpness",

@@ -20,7 +20,7 @@ pub struct Table {
 pub struct Row {
     /// As many as columns.
     pub cells: Vec<String>,
-    /// Whether its numbers stand; others are set in italics and paler.
+    /// Whether its numbers stand; others are set in italics, with a star.
     pub converged: bool,
 }
 
@@ -97,10 +97,11 @@ impl Table {
             format!("<th scope=\"col\" aria-sort=\"none\"{class}><button type=\"button\">{name}</button></th>")
         });
         let row = |row: &Row| {
+            let star = if row.converged { "" } else { " *" };
             let cells = row.cells.iter().zip(&self.columns).enumerate().map(|(index, (cell, (_, number)))| {
                 let cell = escaped(cell);
                 match (index, number) {
-                    (0, false) => format!("<th scope=\"row\">{cell}</th>"),
+                    (0, false) => format!("<th scope=\"row\">{cell}{star}</th>"),
                     _ => format!("<td{}>{cell}</td>", class(*number)),
                 }
             });

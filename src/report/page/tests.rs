@@ -106,7 +106,7 @@ fn toggles_tables_and_folds_speak() {
         "role=\"radiogroup\" aria-label=\"plain\"",
         "type=\"radio\" name=\"f0-0\" id=\"f0-0-0\" checked",
         "<th scope=\"col\" aria-sort=\"none\" class=\"number\"><button type=\"button\">λ",
-        "<tr class=\"open\"><th scope=\"row\">plain</th><td class=\"number\">1</td>",
+        "<tr class=\"open\"><th scope=\"row\">plain *</th><td class=\"number\">1</td>",
         "role=\"img\" aria-label=\"plain. alone. plain\"",
         "<details>\n<summary><h2 id=\"s1\">plain</h2></summary>",
         "<li><a href=\"plain\">plain</a></li>",
