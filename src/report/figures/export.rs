@@ -1,4 +1,4 @@
-//! From one drawing to the three files of a figure: SVG with outlined text, PNG, PDF.
+//! From one drawing to the three files of a figure: SVG and PNG of outlines, PDF with the font and its words.
 
 use std::error::Error;
 use std::io::Write;
@@ -40,22 +40,27 @@ type Files = [(&'static str, Vec<u8>); 3];
 
 fn convert(size: (f64, f64), picture: impl FnOnce(&mut Canvas)) -> Result<Files, Box<dyn Error + Send + Sync>> {
     let (drawing, hints) = draw(size, picture)?;
-    let svg = outline(&drawing)?;
-    let tree = Tree::from_str(&svg, &Options::default())?;
-    let png = rasterize(&tree)?;
+    let worded = Tree::from_str(&drawing, &options())?;
+    let svg = outline(&worded);
+    let png = rasterize(&Tree::from_str(&svg, &Options::default())?)?;
     let page = svg2pdf::PageOptions { dpi: SVG_DPI };
-    let pdf = svg2pdf::to_pdf(&tree, svg2pdf::ConversionOptions::default(), page).map_err(|error| error.to_string())?;
+    let text = svg2pdf::ConversionOptions { embed_text: true, ..Default::default() };
+    let pdf = svg2pdf::to_pdf(&worded, text, page).map_err(|error| error.to_string())?;
     Ok([("svg", hints.attach(&svg).into_bytes()), ("png", png), ("pdf", pdf)])
 }
 
-/// The same picture with every letter as a path, so that it needs no font wherever it is opened.
-fn outline(svg: &str) -> Result<String, resvg::usvg::Error> {
+/// With the one font, which every text is set in.
+fn options() -> Options<'static> {
     let mut fonts = fontdb::Database::new();
     fonts.load_font_data(FONT.to_vec());
-    let options = Options { fontdb: Arc::new(fonts), font_family: FONT_FAMILY.into(), ..Options::default() };
+    Options { fontdb: Arc::new(fonts), font_family: FONT_FAMILY.into(), ..Options::default() }
+}
+
+/// The picture with every letter as a path, so that it needs no font wherever it is opened.
+fn outline(worded: &Tree) -> String {
     let written =
         WriteOptions { coordinates_precision: 2, transforms_precision: 5, indent: Indent::None, ..Default::default() };
-    Ok(Tree::from_str(svg, &options)?.to_string(&written))
+    worded.to_string(&written)
 }
 
 fn rasterize(tree: &Tree) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
@@ -108,8 +113,11 @@ mod tests {
         // 600 dots per inch.
         assert_eq!(decoder.info().pixel_dims.map(|dims| dims.xppu), Some(23_622));
         assert!(pdf.1.starts_with(b"%PDF-") && pdf.1.ends_with(b"%%EOF"));
+        let pdf = String::from_utf8_lossy(&pdf.1);
         // 3.3 inches in points.
-        assert!(String::from_utf8_lossy(&pdf.1).contains("/MediaBox [0 0 237.6"));
+        assert!(pdf.contains("/MediaBox [0 0 237.6"));
+        // The letters are there as letters, with what each means.
+        assert!(pdf.contains("/FontFile3") && pdf.contains("/ToUnicode") && pdf.contains("Inter"));
     }
 
     #[test]
@@ -126,7 +134,7 @@ mod tests {
     fn measured_text_is_as_wide_as_drawn_text() {
         let text = "cross-entropy, mean over 50 000 rows, f32";
         let (svg, _) = draw((COLUMN, 50.0), |canvas| canvas.text(text, (20.0, 20.0), SMALL, Align::Left)).unwrap();
-        let tree = Tree::from_str(&outline(&svg).unwrap(), &Options::default()).unwrap();
+        let tree = Tree::from_str(&outline(&Tree::from_str(&svg, &options()).unwrap()), &Options::default()).unwrap();
         // One group scales the sheet; in it, the white ground comes first and the text last.
         let Some(Node::Group(sheet)) = tree.root().children().last() else { panic!("{svg}") };
         let drawn = sheet.children().last().map(|text| f64::from(text.abs_bounding_box().width()) * 72.0 / 96.0);

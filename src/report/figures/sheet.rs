@@ -117,7 +117,10 @@ impl Sheet {
     ) -> Result<Drawn, ReportError> {
         let alone = parts.len() == 1;
         let mut drawn = self.write_at(natural, target, name, |canvas, body| {
-            parts.iter().for_each(|part| (part.draw)(canvas, (part.area)(body), alone));
+            for part in parts {
+                let area = if alone { body } else { (part.area)(body) };
+                (part.draw)(canvas, area, alone);
+            }
         })?;
         if target.style.panels && !alone {
             for (part, own) in parts.iter().zip(file_names(parts)) {
