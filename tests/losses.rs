@@ -2,6 +2,7 @@
 //! `tools/loss_fixture.py` made them.
 
 use candle_core::{DType, Device, Tensor};
+use flatness::autodiff::Scope;
 use flatness::curvature::{Curvature, CurvatureOperator, ExactParams, OuterRows};
 use flatness::data::{Dataset, Inputs, Targets};
 use flatness::formats::Architecture;
@@ -125,7 +126,8 @@ fn rows_of_outputs_and_samples_square_to_the_matrices() {
             for curvature in [Curvature::Ggn].into_iter().chain(fishers) {
                 // The loss may have no labels to draw.
                 let Ok(operator) = CurvatureOperator::new(&objective, &theta, curvature) else { continue };
-                let rows = OuterRows::new(&operator, vec![0..n]).unwrap().unwrap();
+                let every = Scope::All.resolve(case.network.space()).unwrap();
+                let rows = OuterRows::new(&operator, every).unwrap().unwrap();
                 let count = rows.num_rows();
                 let all = rows.rows(0..count, &mut ()).unwrap();
                 let factor = all.to_dtype(DType::F64).unwrap();

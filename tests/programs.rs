@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use flatness::analysis::check_outputs;
-use flatness::autodiff::{Saved, Tape};
+use flatness::autodiff::{Saved, Scope, Tape};
 use flatness::checkpoint::{ARCH_KEY, Checkpoint, TensorFile, write_checkpoint};
 use flatness::curvature::{Curvature, CurvatureOperator, OuterRows};
 use flatness::data::{DataSpec, Dataset};
@@ -109,8 +109,8 @@ impl Case {
     /// Products with the Gauss-Newton matrix as a sum of outer products, one for each output that counts.
     fn by_rows(&self, objective: &Objective<'_>, block: &Tensor) -> Tensor {
         let operator = CurvatureOperator::new(objective, &self.checkpoint.theta, Curvature::Ggn).unwrap();
-        let dims = vec![0..objective.dim()];
-        let rows = OuterRows::new(&operator, dims).unwrap().unwrap();
+        let every = Scope::All.resolve(objective.network().space()).unwrap();
+        let rows = OuterRows::new(&operator, every).unwrap().unwrap();
         let factor = rows.rows(0..rows.num_rows(), &mut ()).unwrap();
         block.matmul(&factor.t().unwrap()).unwrap().matmul(&factor).unwrap()
     }

@@ -1,6 +1,7 @@
 //! Which matrices are sums of outer products, on which parameters, and their traces.
 
 use candle_core::DType;
+use flatness::autodiff::Scope;
 use flatness::curvature::{Curvature, CurvatureOperator, ExactParams, OuterRows};
 use flatness::objective::Objective;
 use flatness::operator::OuterProducts;
@@ -53,7 +54,8 @@ fn columns_and_traces_are_those_of_the_operator() {
     let theta = vector(&problem.theta);
     for curvature in [Curvature::Ggn, Curvature::EmpiricalFisher, Curvature::GradientCovariance] {
         let operator = CurvatureOperator::new(&objective, &theta, curvature).unwrap();
-        let whole = OuterRows::new(&operator, vec![0..n]).unwrap().unwrap();
+        let every = Scope::All.resolve(problem.network.space()).unwrap();
+        let whole = OuterRows::new(&operator, every).unwrap().unwrap();
         let ranges = vec![2..5, 7..n - 1];
         let part = OuterRows::new(&operator, ranges.clone()).unwrap().unwrap();
         let count = whole.num_rows();

@@ -158,12 +158,11 @@ fn eigenvectors(
     let values: Vec<f64> = ends.iter().copied().filter(|value| !is_null(value)).collect();
     let found = reduced.tridiagonal.eigenvectors(&values, rng).into_iter().map(|vector| reduced.turn(vector));
     let mut found = found.zip(&values).map(|(vector, value)| vector / value.sqrt());
-    let (starts, solved) = free_vectors(rows, reduced, (floor, ends.len() - values.len()), rng, observer)?;
-    let (mut starts, mut solved) = (starts.into_iter(), solved.into_iter());
+    let mut free = free_vectors(rows, reduced, (floor, ends.len() - values.len()), rng, observer)?.into_iter();
     let mut base: Vec<f64> = Vec::with_capacity(ends.len() * dim);
     let mut coefficients: Vec<f64> = Vec::with_capacity(ends.len() * count);
     for value in ends {
-        let (start, along) = if is_null(value) { (starts.next(), solved.next()) } else { (None, found.next()) };
+        let (start, along) = if is_null(value) { free.next().unzip() } else { (None, found.next()) };
         base.extend(start.unwrap_or_else(|| vec![0.0; dim]));
         coefficients.extend(along.iter().flatten());
     }
@@ -182,9 +181,9 @@ fn free_vectors(
     (delta, count): (f64, usize),
     rng: &mut impl Rng,
     observer: &mut dyn Observer,
-) -> Result<(Vec<Vec<f64>>, Vec<DVector<f64>>)> {
+) -> Result<Vec<(Vec<f64>, DVector<f64>)>> {
     if count == 0 {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(Vec::new());
     }
     let starts = normal_block((count, rows.dim()), DType::F64, &Device::Cpu, rng)?;
     let images = rows.images(&starts, observer)?.to_vec2::<f64>()?;
@@ -196,7 +195,7 @@ fn free_vectors(
         let image = reduced.turn_back(DVector::from_vec(image)) * delta;
         reduced.turn(DVector::from_vec(reduced.tridiagonal.solve(-delta, image.data.into()))) / -delta
     };
-    Ok((starts.to_vec2()?, images.into_iter().map(solved).collect()))
+    Ok(starts.to_vec2()?.into_iter().zip(images.into_iter().map(solved)).collect())
 }
 
 /// Makes vectors orthonormal that are nearly orthogonal: those that are known less well, marked in `last`, to the others.
