@@ -59,6 +59,9 @@ pub struct Sheet {
     pub statement: String,
 }
 
+/// Fills an area of a sheet; `true` where it is all there is.
+pub type Picture<'a> = Box<dyn Fn(&mut Canvas, Area, bool) + 'a>;
+
 /// A panel of a figure, drawn at its place or alone.
 pub struct Part<'a> {
     /// What tells its files from those of the others.
@@ -67,8 +70,8 @@ pub struct Part<'a> {
     pub area: Box<dyn Fn(Area) -> Area + 'a>,
     /// Its height with all labels, alone, in points.
     pub height: f64,
-    /// Draws it; `true` where it is alone.
-    pub draw: Box<dyn Fn(&mut Canvas, Area, bool) + 'a>,
+    /// Draws it.
+    pub draw: Picture<'a>,
 }
 
 const MARGIN: f64 = 3.0;

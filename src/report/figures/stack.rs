@@ -6,6 +6,9 @@ use super::sheet::{Part, Sheet};
 use super::style::{Drawn, Target};
 use crate::report::ReportError;
 
+/// Draws into a pair of axes.
+pub type Filling<'a> = Box<dyn Fn(&mut Canvas, &Panel) + 'a>;
+
 /// One of the panels.
 pub struct Layer<'a> {
     /// What tells its files from those of the others.
@@ -15,7 +18,7 @@ pub struct Layer<'a> {
     /// Its height in a figure of one column, in points, without what stands below its axis.
     pub height: f64,
     /// Fills it, axes included.
-    pub draw: Box<dyn Fn(&mut Canvas, &Panel) + 'a>,
+    pub draw: Filling<'a>,
 }
 
 /// Writes a figure of `layers` from top to bottom; the last carries the numbers and the title of `x`. `sheet` need not know
