@@ -224,6 +224,6 @@ mod tests {
 
     #[test]
     fn slices_and_plane_are_counted() {
-        assert_eq!(evaluations(&AnalysisOptions::default()), 21 * (5 + 2) + 15 * 15);
+        assert_eq!(evaluations(&AnalysisOptions::default()), 21 * (5 + 2) + 25 * 25);
     }
 }

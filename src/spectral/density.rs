@@ -212,7 +212,9 @@ fn smooth(slq: &SlqReport, kernel: impl Fn(f64) -> f64) -> (f64, f64, [f64; 2]) 
     let (value, std_err) = slq.mean_of(&kernel);
     let known: f64 = slq.known().map(|(node, weight)| weight * kernel(node)).sum();
     let seen = (value - known).max(0.0);
-    let [low, high] = chi_square_interval(seen, 2.0 * (seen / std_err).powi(2));
+    // A single eigenvalue has one degree of freedom for each probe.
+    let degrees = (2.0 * (seen / std_err).powi(2)).max(slq.probes.len() as f64);
+    let [low, high] = chi_square_interval(seen, degrees);
     (value, std_err, if std_err > 0.0 { [known + low, known + high] } else { [value; 2] })
 }
 

@@ -61,25 +61,27 @@ pub(super) fn bounds(slq: &SlqReport, resolution: &Resolution, value: f64) -> ([
         return ([known; 2], [known; 2]);
     }
     let probes = resolution.probes.len() as f64;
+    let dim = slq.dim.saturating_sub(slq.known[0] + slq.known[1]) as f64;
     let mut open = [0.0; 2];
     for jacobi in &resolution.probes {
         let [low, high] = jacobi.bounds(value);
         open[0] += low / probes;
         open[1] += high / probes;
     }
-    let forms = probes * (slq.dim.saturating_sub(slq.known[0] + slq.known[1]) as f64 + 2.0);
     let whole = |share: f64| (known + rest * share).clamp(0.0, 1.0);
-    (open.map(whole), [whole(interval(open[0], forms)[0]), whole(interval(open[1], forms)[1])])
+    (open.map(whole), [whole(interval(open[0], probes, dim)[0]), whole(interval(open[1], probes, dim)[1])])
 }
 
-/// A 95 % interval for a share seen as `share` by probes with `forms` entries in all.
-fn interval(share: f64, forms: f64) -> [f64; 2] {
+/// A 95 % interval for a share seen as `share` by so many probes in `dim` dimensions.
+fn interval(share: f64, probes: f64, dim: f64) -> [f64; 2] {
     if share > 0.5 {
-        let [low, high] = interval(1.0 - share, forms);
+        let [low, high] = interval(1.0 - share, probes, dim);
         return [1.0 - high, 1.0 - low];
     }
-    // A sum of squares with variance 2·share·(1 − share)/forms has these degrees of freedom.
-    chi_square_interval(share, forms * share / (1.0 - share)).map(|end| end.min(1.0))
+    // A sum of squares with variance 2·share·(1 − share)/(probes·(dim + 2)) has these degrees of freedom; that of a single
+    // eigenvalue has one for each probe.
+    let degrees = probes * (dim + 2.0) * share / (1.0 - share);
+    chi_square_interval(share, degrees.max(probes)).map(|end| end.min(1.0))
 }
 
 /// The 95 % interval of a positive number that was seen as `value`, a multiple of `χ²` with so many degrees of freedom.
@@ -141,14 +143,16 @@ mod tests {
                 squares[..3].iter().sum::<f64>() / squares.iter().sum::<f64>()
             };
             let share = (0..4).map(|_| probe(&mut rng)).sum::<f64>() / 4.0;
-            let [low, high] = interval(share, 4.0 * 62.0);
+            let [low, high] = interval(share, 4.0, 60.0);
             held += usize::from(low <= 0.05 && 0.05 <= high);
         }
         let coverage = held as f64 / draws as f64;
         // Its own binomial error is 0.35 points; the degrees of freedom are those of the share seen.
         assert!((coverage - 0.95).abs() < 0.02, "{coverage}");
-        assert_eq!(interval(0.0, 100.0), [0.0, 0.0]);
-        let [low, high] = [interval(0.3, 500.0), interval(0.7, 500.0)];
+        assert_eq!(interval(0.0, 4.0, 100.0), [0.0, 0.0]);
+        // Far less than a single eigenvalue shows is hardly one.
+        assert!(interval(1e-20, 4.0, 100.0)[1] < 1e-18);
+        let [low, high] = [interval(0.3, 4.0, 120.0), interval(0.7, 4.0, 120.0)];
         assert!((low[0] - (1.0 - high[1])).abs() < 1e-15 && (low[1] - (1.0 - high[0])).abs() < 1e-15);
     }
 }

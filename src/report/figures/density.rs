@@ -147,6 +147,7 @@ pub fn write<'a>(
             let across = if last { x.clone() } else { PanelAxis::bare(x.scale) };
             let panel = Panel::new(body.rows(*from, *to), left, across, y.clone());
             draw_side(canvas, &panel, *side, &curves);
+            draw_shares(canvas, &panel, (*side, last), &curves);
         }
     })
 }
@@ -196,10 +197,11 @@ fn share_near_zero(curve: &Curve) -> String {
 fn near_zero(curve: &Curve) -> String {
     let share = share_near_zero(curve);
     let slq = &curve.spectrum.slq;
-    if slq.source.is_spectrum() {
-        return share;
+    match (slq.source.is_spectrum(), curve.spectrum.outcome.density_converged) {
+        (true, _) => share,
+        (_, true) => format!("{share}; a lower --density-tol would locate more of them"),
+        (_, false) => format!("{share}; --steps {} would locate more of them", 2 * slq.num_steps),
     }
-    format!("{share}; --steps {} would locate more of them", 2 * slq.num_steps)
 }
 
 fn widths(axis: Axis, curve: &Curve) -> String {
@@ -254,8 +256,8 @@ fn draw_side(canvas: &mut Canvas, panel: &Panel, side: Side, curves: &[Curve]) {
             panel.band(canvas, &band.collect::<Vec<_>>(), tint(curve.color()));
         }
     }
+    curves.iter().for_each(|curve| draw_block(canvas, panel, side, curve));
     for curve in curves {
-        draw_block(canvas, panel, side, curve);
         for negative in [true, false] {
             let points =
                 curve.density.values.iter().zip(&curve.density.density).filter(|(v, _)| (**v < 0.0) == negative);
@@ -269,11 +271,10 @@ fn draw_side(canvas: &mut Canvas, panel: &Panel, side: Side, curves: &[Curve]) {
         }
     }
     panel.draw_axes(canvas);
-    draw_shares(canvas, panel, side, curves);
 }
 
-/// How many eigenvalues lie on the side, and near zero.
-fn draw_shares(canvas: &mut Canvas, panel: &Panel, side: Side, curves: &[Curve]) {
+/// How many eigenvalues lie on the side and, in the last panel, near zero.
+fn draw_shares(canvas: &mut Canvas, panel: &Panel, (side, last): (Side, bool), curves: &[Curve]) {
     let mut row = 0.0;
     let mut say = |text: &str, color| {
         canvas.text_in(text, (panel.inner.right, panel.inner.top + LINE * (row + 0.4)), (SMALL, Align::Right), color);
@@ -287,11 +288,11 @@ fn draw_shares(canvas: &mut Canvas, panel: &Panel, side: Side, curves: &[Curve])
     for curve in curves {
         let MassShares { negative, positive, .. } = curve.density.shares;
         match side {
-            Side::Both => say(&share_near_zero(curve), curve.color()),
+            Side::Both => {}
             Side::Positive => say(&percent(positive), curve.color()),
             Side::Negative => say(&percent(negative), curve.color()),
         }
-        if side == Side::Positive {
+        if last {
             say(&share_near_zero(curve), curve.color());
         }
     }
@@ -305,7 +306,7 @@ fn draw_block(canvas: &mut Canvas, panel: &Panel, side: Side, curve: &Curve) {
     let [Some((left, _)), Some((right, _))] = ends.map(|end| panel.place((end, floor))) else { return };
     let Area { top, bottom, left: first, right: last } = panel.inner;
     let (left, right) = (left.max(first), right.min(last));
-    let pen = Pen::solid(curve.color(), 0.3);
+    let pen = Pen::solid(tint(curve.color()), 0.5);
     let mut start = left - (bottom - top) + HATCH * (0.5 + 0.5 * curve.index as f64);
     while start < right && right - left > HATCH {
         // From the foot upwards to the right, cut off at both sides.
@@ -313,9 +314,10 @@ fn draw_block(canvas: &mut Canvas, panel: &Panel, side: Side, curve: &Curve) {
         canvas.line(&[at(start.max(left)), at((start + bottom - top).min(right))], pen);
         start += HATCH;
     }
-    canvas.line(&[(right, bottom), (right, top)], pen);
+    let edge = Pen::solid(curve.color(), 0.3);
+    canvas.line(&[(right, bottom), (right, top)], edge);
     if side == Side::Both {
-        canvas.line(&[(left, bottom), (left, top)], pen);
+        canvas.line(&[(left, bottom), (left, top)], edge);
     }
 }
 

@@ -199,7 +199,10 @@ fn file_names(parts: &[Part<'_>]) -> Vec<String> {
 fn draw_row(canvas: &mut Canvas, entries: &[(f64, Sample, String)], y: f64) {
     for (left, sample, words) in entries {
         let right = left + sample.width();
-        canvas.hints.name(sample.color(), words);
+        // Other samples say how something is drawn, not what it is.
+        if matches!(sample, Sample::Line(_) | Sample::Band(_) | Sample::Mark(_, _, false)) {
+            canvas.hints.name(sample.color(), words);
+        }
         let middle = 0.5 * (left + right);
         match *sample {
             Sample::Line(pen) => canvas.line(&[(*left, y), (right, y)], pen),

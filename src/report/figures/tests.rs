@@ -190,5 +190,5 @@ fn single_points_and_lost_losses_are_drawn() {
         spectrum.slq.probes.clear();
         spectrum.bottom.ritz_values.clear();
     }
-    assert_are_figures(&write_figures(&report, target(&folder)).unwrap(), &ALL[..5]);
+    assert_are_figures(&write_figures(&report, target(&folder)).unwrap(), &ALL[..6]);
 }

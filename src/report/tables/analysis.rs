@@ -247,7 +247,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let report = synthetic::report();
         let paths = write_tables(&report, folder.path()).unwrap();
-        assert_eq!(paths.len(), 9);
+        assert_eq!(paths.len(), 10);
         for path in &paths {
             assert_eq!(read_table(path).unwrap().configuration, report.configuration);
         }
