@@ -48,6 +48,11 @@ impl Jacobi {
         jacobi
     }
 
+    /// Whether the measure is known: its points are the nodes of its rule.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// The Gauss rule: nodes, ascending, and weights.
     pub(super) fn rule(&self) -> Vec<(f64, f64)> {
         golub_welsch(self.alphas.clone(), self.betas.clone())

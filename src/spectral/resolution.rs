@@ -19,10 +19,13 @@ impl SlqReport {
     /// Whether the density has settled: the last quarter of the steps moved it by no more than `tolerance` (see
     /// [`Self::change`]), and eigenvalues beyond 1 % of the largest `|λ|` can be located.
     pub fn is_settled(&self, tolerance: f64) -> bool {
-        self.change() <= tolerance && {
-            let resolution = Resolution::of(self);
-            resolution.threshold() <= LOCATED * resolution.scale || resolution.scale == 0.0
-        }
+        self.change() <= tolerance && self.is_located()
+    }
+
+    /// Whether eigenvalues beyond 1 % of the largest `|λ|` can be located.
+    pub(super) fn is_located(&self) -> bool {
+        let resolution = Resolution::of(self);
+        resolution.scale == 0.0 || resolution.threshold() <= LOCATED * resolution.scale
     }
 }
 
@@ -44,7 +47,9 @@ impl Resolution {
         let probes: Vec<Jacobi> = slq.probes.iter().map(moments).collect();
         let nodes = slq.probes.iter().flat_map(|rule| &rule.nodes);
         let scale = nodes.fold(0.0, |scale: f64, node| scale.max(node.abs()));
-        Self { gaps: probes.iter().map(gaps).filter(|gaps| !gaps.is_empty()).collect(), probes, scale }
+        // A measure of few points is known.
+        let open = probes.iter().filter(|jacobi| !jacobi.is_closed());
+        Self { gaps: open.map(gaps).collect(), probes, scale }
     }
 
     /// The distance of nodes at `value`, the mean over the probes; 0 where the spectrum is known.

@@ -12,13 +12,13 @@ fn the_estimate_adds_up() {
     let number = |key: &str| report[key].as_f64().unwrap_or_else(|| panic!("no number {key} in {report}"));
     // Six products a pair and thirty more, which is more than four probes of six steps; three closing products, the guard's two, and 13 for
     // cross-fitting. Defaults:
-    // 21 points along two eigenvectors and two random lines, 15 × 15 on the plane; an exact trace of ten outputs.
+    // 21 points along two eigenvectors and two random lines, 25 × 25 on the plane; an exact trace of ten outputs.
     assert_eq!(report["matvecs"].as_u64(), Some(2 + 6 * 3 + 30 + 3 + 13));
-    assert_eq!(report["evaluations"].as_u64(), Some(21 * 4 + 15 * 15));
+    assert_eq!(report["evaluations"].as_u64(), Some(21 * 4 + 25 * 25));
     assert_eq!(report["block_size"].as_u64(), Some(4));
     let parts = number("seconds_per_gradient") * 11.0
         + number("seconds_per_matvec") * 66.0
-        + number("seconds_per_evaluation") * (21.0 * 4.0 + 225.0);
+        + number("seconds_per_evaluation") * (21.0 * 4.0 + 625.0);
     assert!((number("seconds") - parts).abs() <= 1e-12 * parts && parts > 0.0);
     // What was timed is a part of the time that timing took.
     let timed = number("seconds_per_gradient") + 4.0 * number("seconds_per_matvec") + number("seconds_per_evaluation");

@@ -28,6 +28,7 @@ fn read_all(folder: &Path) -> Value {
             Some("png") => assert!(bytes.ends_with(b"IEND\xaeB`\x82")),
             Some("pdf") => assert!(bytes.trim_ascii_end().ends_with(b"%%EOF")),
             Some("html") => assert!(bytes.ends_with(b"</html>\n")),
+            Some("md") => assert!(bytes.ends_with(b"\n")),
             _ => panic!("{} is unexpected", path.display()),
         }
     }

@@ -28,7 +28,8 @@ fn every_command_has_a_page() {
     let train = format!("train {TRAINING}");
     let words = ["<dt>epochs</dt><dd class=\"value\">1 of 1", "<strong>Loss and accuracy.", ">Epochs</h2></summary>"];
     assert_page(&train, &at("train"), &words);
-    let words = [">residual</button>", ">All numbers</h2>", "<strong>Spectral density.", "class=\"number\">≤ "];
+    // So few steps locate no eigenvalue: there is no density.
+    let words = [">residual</button>", ">All numbers</h2>", "<strong>Eigenvalues.", "class=\"number\">≤ "];
     let analyze = format!("analyze {checkpoint} {CHEAP} --max-matvecs 14 --bottom 1");
     let page = assert_page(&analyze, &at("analyze"), &words);
     assert!(page.contains("<tr class=\"open\">") && page.contains(">Not resolved</h2></summary>"));

@@ -97,7 +97,7 @@ fn images_with_such_names_are_rows_too() {
     let data = folder.path().join("data");
     for path in [class.join("a.png"), class.join(other), data.join("train/z/b.png"), data.join("test/z/c.png")] {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::copy(fixture("images", "centre_21.png"), path).unwrap();
+        std::fs::copy(fixture("images", "source_centre_21.png"), path).unwrap();
     }
     let said = succeed_in(folder.path(), "train --model mlp:4 --data images:data --image-size 8 --epochs 1 --out out");
     assert!(said.contains("wrote out"), "{said}");

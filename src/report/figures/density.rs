@@ -213,7 +213,8 @@ fn widths(axis: Axis, curve: &Curve) -> String {
 
 /// `20.3 %`, and the interval where there is one.
 fn percent(share: Share) -> String {
-    let [low, high] = share.range.map(|end| significant(100.0 * end, 3));
+    // Ends that no number of eigenvalues is near.
+    let [low, high] = share.range.map(|end| significant(if end < 1e-8 { 0.0 } else { 100.0 * end }, 3));
     let value = significant(100.0 * share.value, 3);
     if low == high { format!("{value} %") } else { format!("{value} % ({low}–{high} %)") }
 }

@@ -32,9 +32,12 @@ pub fn series(index: usize) -> RGBColor {
 /// The methods that have a colour of their own: the series of their place.
 pub const METHODS: [&str; MAX_SERIES] = ["sgd", "fsgld", "sam", "asam", "sgld", "adamw", "rwp"];
 
+/// How many shades a colour has.
+pub const SHADES: usize = 4;
+
 /// Shade `index` of `color`, from 0: itself, lighter, darker, lighter still, and again from the first.
 pub fn shade(color: RGBColor, index: usize) -> RGBColor {
-    match index % 4 {
+    match index % SHADES {
         0 => color,
         1 => mixed(color, 0.58, 255.0),
         2 => mixed(color, 0.62, 0.0),

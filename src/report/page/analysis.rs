@@ -13,7 +13,7 @@ use crate::spectral::EigenReport;
 /// The page of `report`, whose figures lie in `figures`; `command` is the line that made it.
 pub fn analysis_page(report: &AnalysisReport, figures: &Path, command: &str) -> Page {
     let sections = [
-        Section::new("Spectrum", [density(report, figures), spectrum(figures), eigenvalues(report)]),
+        Section::new("Spectrum", [density(figures), spectrum(figures), eigenvalues(report)]),
         Section::new("Loss around the checkpoint", slices(figures)),
         Section::new("Size of the subset", subset_study(report, figures)),
         Section::folded("Layers", [layers(report)]),
@@ -30,16 +30,12 @@ pub fn analysis_page(report: &AnalysisReport, figures: &Path, command: &str) -> 
     }
 }
 
-fn density(report: &AnalysisReport, figures: &Path) -> Option<Part> {
-    let caption = if report.spectra.iter().all(|spectrum| spectrum.slq.source.is_spectrum()) {
-        "All eigenvalues of the matrix, each drawn as wide as the kernel."
-    } else {
-        "Stochastic Lanczos quadrature; bands of one standard error over the probes."
-    };
+fn density(figures: &Path) -> Option<Part> {
     let views = [
-        ("density_linear", "linear", caption),
-        ("density_signed_log", "signed log", caption),
-        ("density_log_abs", "log |λ|", caption),
+        ("density_linear", "linear", "The spectral density along a linear axis."),
+        ("density_signed_log", "signed log", "The spectral density along a signed logarithmic axis."),
+        ("density_log_abs", "log |λ|", "The spectral density along the logarithm of the magnitude."),
+        ("distribution", "numbers", "How many eigenvalues lie beyond each place."),
     ];
     Figure::part("Spectral density", figures, &views)
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use plotters::style::RGBColor;
 
-use crate::report::figures::palette::{GREY, INK, MAX_SERIES, PALE, series, tint};
+use crate::report::figures::palette::{GREY, INK, MAX_SERIES, PALE, SHADES, series, shade, tint};
 
 const WHITE: RGBColor = RGBColor(255, 255, 255);
 /// Below a surface.
@@ -37,7 +37,8 @@ fn colors() -> Vec<(RGBColor, RGBColor)> {
         (PALE, RGBColor(0x4c, 0x4c, 0x52)),
         (INK, RGBColor(0xe8, 0xe8, 0xea)),
     ];
-    let tinted = (0..MAX_SERIES).map(series).chain([GREY]).flat_map(|color| {
+    let shades = (0..MAX_SERIES).flat_map(|index| (0..SHADES).map(move |variant| shade(series(index), variant)));
+    let tinted = shades.chain([GREY]).flat_map(|color| {
         let dark = readable(color);
         // The share of `tint`, and a little more: dark shades differ less.
         [(color, dark), (tint(color), mixed(GROUND, dark, 0.3))]

@@ -31,7 +31,8 @@ pub struct SurveyParams {
     pub eigen_tolerance: f64,
     /// Start vectors that go in lock-step, 2 or more.
     pub num_probes: usize,
-    /// Block steps of the density at most.
+    /// Block steps of the density at most; twice as many where eigenvalues beyond 1 % of the largest `|λ|` cannot be located by
+    /// then.
     pub num_steps: usize,
     /// The density has settled when [`SlqReport::change`] is at most this, and eigenvalues beyond 1 % of the largest `|λ|` can
     /// be located.
@@ -140,8 +141,13 @@ pub fn survey(
     let started = Instant::now();
     let eigen = params.eigen();
     let guard = guard(METHOD, operator, rng, observer)?;
-    let mut search =
-        Search::new(operator, &eigen, SPARE_ROWS.max(params.num_probes.saturating_mul(params.num_steps)), None, rng)?;
+    let mut search = Search::new(
+        operator,
+        &eigen,
+        SPARE_ROWS.max(params.num_probes.saturating_mul(params.most_steps())),
+        None,
+        rng,
+    )?;
     // The guard, a basis that holds all pairs, and a closing product for each.
     let wanted = search.wanted();
     let needed = guard + wanted.max(1).next_multiple_of(search.limits.block) + wanted;
@@ -193,6 +199,10 @@ pub fn survey(
 }
 
 impl SurveyParams {
+    fn most_steps(&self) -> usize {
+        self.num_steps.saturating_mul(2)
+    }
+
     fn eigen(&self) -> EigenParams {
         EigenParams {
             top: self.top,
@@ -250,13 +260,16 @@ impl Run<'_> {
     fn check_rules(&mut self, search: &mut Search<'_>) {
         let block = self.block(search);
         let num_steps = search.state.rows() / block;
-        let due = search.state.is_complete() || rules::is_due(num_steps, self.params.num_steps);
+        let all = num_steps >= self.params.most_steps();
+        let due = search.state.is_complete() || all || rules::is_due(num_steps, self.params.num_steps);
         if self.rules.is_some() || search.limits.block < block || !due {
             return;
         }
         search.refresh();
-        self.settled = num_steps >= self.params.num_steps
-            || Rules::of(search, block).report(search.operator.dim()).is_settled(self.params.density_tolerance);
+        let SurveyParams { num_steps: enough, density_tolerance, .. } = *self.params;
+        let rules = Rules::of(search, block).report(search.operator.dim());
+        let known = num_steps >= enough || rules.change() <= density_tolerance;
+        self.settled = all || known && rules.is_located();
     }
 
     /// Whether nothing is left to learn about the density from this basis.

@@ -30,9 +30,9 @@ struct Known {
     top: usize,
 }
 
-/// Whether a check is due after so many block steps of at most `most`.
-pub(super) fn is_due(num_steps: usize, most: usize) -> bool {
-    num_steps >= most || num_steps >= 2 * STEPS_BETWEEN_CHECKS && num_steps.is_multiple_of(STEPS_BETWEEN_CHECKS)
+/// Whether a check is due after so many block steps, where `enough` are wanted.
+pub(super) fn is_due(num_steps: usize, enough: usize) -> bool {
+    num_steps == enough || num_steps >= 2 * STEPS_BETWEEN_CHECKS && num_steps.is_multiple_of(STEPS_BETWEEN_CHECKS)
 }
 
 impl Rules {
