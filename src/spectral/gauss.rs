@@ -78,14 +78,13 @@ impl Jacobi {
     /// The rule of as many nodes that shares all moments but the last and has a node at `at`.
     fn rule_through(&self, at: f64) -> Vec<(f64, f64)> {
         let mut alphas = self.alphas.clone();
-        let (Some(last), before) = (alphas.pop(), alphas.len()) else { return Vec::new() };
+        let Some(last) = alphas.pop() else { return Vec::new() };
         let least = f64::EPSILON * (self.norm() + last.abs()).max(f64::MIN_POSITIVE);
         // The pivots of `at·I − T` without its last row.
         let mut ratio = 0.0;
-        for step in 0..before {
-            let pivot = at - alphas[step] - ratio;
-            let pivot = if pivot.abs() < least { least } else { pivot };
-            ratio = self.betas[step].powi(2) / pivot;
+        for (alpha, beta) in alphas.iter().zip(&self.betas) {
+            let pivot = at - alpha - ratio;
+            ratio = beta.powi(2) / if pivot.abs() < least { least } else { pivot };
         }
         alphas.push(at - ratio);
         golub_welsch(alphas, self.betas.clone())

@@ -56,7 +56,7 @@ pub fn write(report: &AnalysisReport, spectra: &[&SpectrumReport], target: Targe
         let width = 1.0 / sides.len() as f64;
         for (index, side) in sides.iter().enumerate() {
             let outer = body.columns(index as f64 * width, (index + 1) as f64 * width);
-            let panel = Panel::new(outer, left, Axis::new(x.clone(), "magnitude λ"), y.clone());
+            let panel = Panel::new(outer, left, Axis::new(x, "magnitude λ"), y.clone());
             draw(canvas, &panel, side, &pen);
         }
     })
