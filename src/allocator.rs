@@ -39,6 +39,10 @@ fn found(block: *mut u8, size: usize) -> *mut u8 {
 /// Ends the process without allocating anything.
 #[cold]
 fn give_up(size: usize) -> ! {
+    let mut stderr = std::io::stderr().lock();
+    if flatness::cli::COMPLAINED.load(std::sync::atomic::Ordering::SeqCst) {
+        end()
+    }
     let mut words = Cursor::new([0u8; 256]);
     let said = writeln!(
         words,
@@ -47,7 +51,7 @@ fn give_up(size: usize) -> ! {
     );
     let length = if said.is_ok() { words.position() as usize } else { 0 };
     // Where stderr is closed, the code says it all.
-    let _ = std::io::stderr().write_all(&words.get_ref()[..length]);
+    let _ = stderr.write_all(&words.get_ref()[..length]);
     end()
 }
 

@@ -24,6 +24,7 @@ use crate::visible::visible;
 use crate::{Error, Result, path_text};
 
 mod cells;
+mod confounders;
 mod members;
 mod recorded;
 
@@ -154,7 +155,7 @@ fn analyze(member: &mut Found, (folder, options): (&Path, &[OsString]), ui: &mut
 /// Reads, checks and compares.
 fn compare(found: &[Found], how: &HowArgs) -> Result<Comparison> {
     let members = found.iter().map(|found| found.member(how.by.as_deref())).collect::<Result<Vec<Member>>>()?;
-    let notes = members::check(&members, how.allow_mixed)?;
+    let mut notes = members::check(&members, how.allow_mixed)?;
     let mut groups: Vec<&str> = members.iter().map(|member| member.group.as_str()).collect();
     groups.sort_unstable();
     groups.dedup();
@@ -172,6 +173,10 @@ fn compare(found: &[Found], how: &HowArgs) -> Result<Comparison> {
         let reason = format!("no such quantity; there are {}", names.into_iter().collect::<Vec<_>>().join(", "));
         return Err(argument("--primary", name, &reason));
     }
+    let trainings = found.iter().map(Found::training).collect::<Result<Vec<_>>>()?;
+    let settings: Vec<(&str, Value)> = members.iter().map(|member| member.group.as_str()).zip(trainings).collect();
+    let baseline = how.baseline.as_deref().or(settings.first().map(|(group, _)| *group)).unwrap_or_default();
+    notes.extend(confounders::confounders(&settings, baseline, how.by.as_deref().unwrap_or("optimizer.kind")));
     Ok(Comparison::new(members, &how.options(), notes))
 }
 

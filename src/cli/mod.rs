@@ -35,6 +35,7 @@ mod verify;
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::{Parser, Subcommand};
@@ -119,6 +120,8 @@ const MOST_THREADS: usize = 1024;
 
 /// Exit code of a refused or failed command.
 pub const FAILED: u8 = 2;
+/// Whether an error was said: where another follows while the process ends, it adds nothing.
+pub static COMPLAINED: AtomicBool = AtomicBool::new(false);
 /// Exit code after Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
 

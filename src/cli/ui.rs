@@ -72,10 +72,15 @@ impl Ui {
     /// An error, with how to mend it. Further lines, as in what a reader of TOML says, stand in, so that a name cannot pass
     /// for an error or a hint of its own.
     pub fn complain(&mut self, error: &str, hint: Option<&str>) {
-        self.say_lines(&format!("error: {}", error.replace('\n', "\n  ")));
+        let error = format!("error: {}", error.replace('\n', "\n  "));
+        let hint = hint.map(|hint| format!("hint: {}", hint.replace('\n', "\n  ")));
+        // Who finds no memory meanwhile waits, and then has nothing to add.
+        let _alone = io::stderr().lock();
+        self.say_lines(&error);
         if let Some(hint) = hint {
-            self.say_lines(&format!("hint: {}", hint.replace('\n', "\n  ")));
+            self.say_lines(&hint);
         }
+        super::COMPLAINED.store(true, Ordering::SeqCst);
     }
 
     fn keep(&mut self, written: io::Result<()>) {

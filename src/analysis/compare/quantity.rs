@@ -32,10 +32,11 @@ pub struct Quantity {
 }
 
 /// Name, label, kind and direction of what `train` and `analyze` measure.
-const KNOWN: [(&str, &str, QuantityKind, Option<bool>); 11] = [
+const KNOWN: [(&str, &str, QuantityKind, Option<bool>); 12] = [
     ("test_accuracy", "test accuracy", QuantityKind::Performance, None),
     ("test_nll", "test NLL", QuantityKind::Performance, None),
     ("train_loss", "train loss", QuantityKind::Performance, None),
+    ("train_wrong_fitted", "share of wrong labels fitted", QuantityKind::Performance, None),
     ("parameter_norm", "weight norm", QuantityKind::Scale, None),
     ("lambda_max", "λ₁", QuantityKind::RawCurvature, Some(true)),
     ("trace", "trace", QuantityKind::RawCurvature, Some(true)),

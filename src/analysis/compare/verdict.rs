@@ -25,6 +25,7 @@ pub(super) fn words(comparison: &Comparison, group: &str, baseline: &str) -> Vec
     } else {
         words.extend(scale.map(|(text, _)| format!("{group} against {baseline}: {text}")));
     }
+    words.extend(reached(&rows).map(|text| format!("{group} against {baseline}: {text}")));
     let (flatter, sharper) = sorted(&others);
     let found = [("flatter in", flatter), ("sharper in", sharper)].into_iter().filter(|(_, labels)| !labels.is_empty());
     let found: Vec<String> = found.map(|(what, labels)| format!("{what} {}", list(&labels))).collect();
@@ -107,6 +108,16 @@ fn scale(rows: &[&GroupDifference]) -> Option<(String, bool)> {
         "weight norms differ by {relative:+.1} ± {half:.1} %, so raw curvature is not comparable without normalisation: {advice}"
     );
     Some((words, true))
+}
+
+/// What training came to, where that differs: networks that fit more or less closely have other curvature for that alone.
+fn reached(rows: &[&GroupDifference]) -> Option<String> {
+    const NAMES: [&str; 2] = ["train_loss", "train_wrong_fitted"];
+    let differing = rows.iter().filter(|row| row.is_significant() && NAMES.contains(&row.quantity.name.as_str()));
+    let words = differing.map(|row| format!("{} {:.3} against {:.3}", row.quantity.label, row.means.0, row.means.1));
+    let words: Vec<String> = words.collect();
+    (!words.is_empty())
+        .then(|| format!("training came to another point, {}: part of the difference may be that", list(&words)))
 }
 
 /// `a, b and c`.

@@ -135,7 +135,7 @@ impl Found {
     }
 
     /// The training facts, of the run or of the checkpoint's metadata; null where there are none.
-    fn training(&self) -> Result<Value> {
+    pub(super) fn training(&self) -> Result<Value> {
         if let Some(run) = self.train.as_deref().and_then(read_run_json).filter(|run| run["train"].is_object()) {
             return Ok(run["train"].clone());
         }
@@ -178,7 +178,12 @@ fn trained(folder: &Path) -> Vec<MemberNumber> {
     };
     // Loss and NLL are the same for cross-entropy without smoothing.
     let nll = last("test_nll").or(last("test_loss"));
-    let numbers = [("test_accuracy", last("test_accuracy")), ("test_nll", nll), ("train_loss", last("train_loss"))];
+    let numbers = [
+        ("test_accuracy", last("test_accuracy")),
+        ("test_nll", nll),
+        ("train_loss", last("train_loss")),
+        ("train_wrong_fitted", last("train_wrong_fitted")),
+    ];
     numbers.into_iter().filter_map(|(name, value)| Some(plain(name, value?))).collect()
 }
 
