@@ -7,7 +7,7 @@ use std::path::Path;
 /// Opens `path`, or the file that it links to.
 ///
 /// # Errors
-/// The system's, and in words what `path` is where it is no regular file.
+/// The system's, and in words what `path` is where it is not a regular file.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     // Behind these names is whatever the caller's shell put there, which a result could not name.
     if path == Path::new("/dev/stdin") || path.starts_with("/dev/fd") || path.starts_with("/proc") {

@@ -52,7 +52,7 @@ pub struct AnalysisOptions {
     pub max_time_s: Option<f64>,
     /// Start vectors that go in lock-step.
     pub num_probes: usize,
-    /// Lanczos steps of the density at most.
+    /// Lanczos steps of the density at most: see [`crate::spectral::SurveyParams::num_steps`].
     pub num_steps: usize,
     /// Whether each layer gets its own largest eigenvalue.
     pub layers: bool,

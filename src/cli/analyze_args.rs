@@ -99,7 +99,8 @@ pub(super) struct SurveyArgs {
     /// Start vectors of the survey, in lock-step
     #[arg(long, value_name = "P", default_value_t = AnalysisOptions::default().num_probes)]
     probes: usize,
-    /// Lanczos steps for the sake of the density at most
+    /// Lanczos steps for the sake of the density at most; up to twice as many where eigenvalues beyond 1 % of the largest
+    /// cannot be located by then
     #[arg(long, value_name = "M", default_value_t = AnalysisOptions::default().num_steps)]
     steps: usize,
     /// The largest eigenvalue of the block of each layer in the scope too

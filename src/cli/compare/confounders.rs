@@ -7,7 +7,7 @@ use serde_json::Value;
 /// What says how a training is watched, or which of several it is.
 const IRRELEVANT: [&str; 5] = ["seed", "evaluate_every", "track_every", "track_rows", "noise_seed"];
 
-/// A line for each group that was trained with other settings than the first: `sam against sgd, trainings also differ in
+/// A line for each group that was trained with other settings than the baseline: `sam against sgd, trainings also differ in
 /// epochs (3 against 10)`. `members` are groups with the settings of their trainings; `by` is the setting that makes the
 /// groups. A setting that one of both groups does not have belongs to its method.
 pub(super) fn confounders(members: &[(&str, Value)], baseline: &str, by: &str) -> Vec<String> {

@@ -73,7 +73,7 @@ pub(super) fn find(path: &Path) -> Result<Vec<Found>> {
             ..Found::default()
         }]);
     }
-    Err(unusable("it is no checkpoint, and holds no result of train, analyze, run or compare").into())
+    Err(unusable("it is neither a checkpoint nor a result of train, analyze, run or compare").into())
 }
 
 /// Refuses members whose tables are not those that their `run.json` lists; returns how many folders list none, as results
