@@ -111,7 +111,11 @@ fn what_cannot_be_compared_is_refused() {
     let empty = folder.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     let empty = format!("compare {} --out {}", empty.display(), out.display());
-    assert_refused(&empty, "holds no result of train, analyze, run or compare", "results of run or compare");
+    assert_refused(
+        &empty,
+        "neither a checkpoint nor a result of train, analyze, run or compare",
+        "results of run or compare",
+    );
     let file = folder.path().join("garbage.safetensors");
     std::fs::write(&file, "garbage").unwrap();
     assert_refused(
