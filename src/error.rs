@@ -13,6 +13,7 @@ use crate::landscape::LandscapeError;
 use crate::langevin::LangevinError;
 use crate::objective::ObjectiveError;
 use crate::operator::OperatorError;
+use crate::plan::PlanError;
 use crate::program::ProgramError;
 use crate::report::ReportError;
 use crate::spectral::SpectralError;
@@ -72,6 +73,9 @@ pub enum Error {
     /// Directions or checkpoints make no landscape.
     #[error(transparent)]
     Landscape(#[from] LandscapeError),
+    /// A plan that cannot be carried out.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// A tensor operation failed inside candle.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -122,6 +126,7 @@ impl Error {
             Self::Experiment(error) => error.hint(),
             Self::Langevin(error) => error.hint(),
             Self::Landscape(error) => error.hint(),
+            Self::Plan(error) => error.hint(),
             Self::VectorShape { .. } => {
                 Some("write the vectors as rows of that length, in the parameter order of `flatness info`".into())
             }

@@ -2,11 +2,11 @@
 
 use candle_core::Tensor;
 
-use super::options::AnalysisOptions;
 use super::{OperatorKind, SpectrumReport, SummaryRow};
 use crate::curvature::CurvatureOperator;
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted};
+use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::spectral::{CrossFitParams, cross_fit};
 use crate::{Observer, Result};
@@ -38,7 +38,7 @@ pub(super) fn cross_fitted(
     let [a, b] = [&halves[0], &halves[1]].map(|half| CurvatureOperator::new(half, theta, kind.curvature(options.seed)));
     let (a, b) = (a?, b?);
     let operators = [Restricted::new(&a, ranges.clone())?, Restricted::new(&b, ranges)?];
-    let params = CrossFitParams { max_matvecs: options.max_matvecs, ..CrossFitParams::default() };
+    let params = CrossFitParams { max_matvecs: options.budget(), ..CrossFitParams::default() };
     let mut rng = substream(options.seed, Purpose::Eigenpairs, STREAM);
     let halves: [&dyn LinearOperator; 2] = [&operators[0], &operators[1]];
     let report = cross_fit(halves, &params, Some(&top.vectors.narrow(0, 0, 1)?), &mut rng, observer)?;

@@ -4,10 +4,11 @@ mod check;
 pub mod compare;
 mod cost;
 mod cross;
+mod fit;
+mod frame;
 mod gram;
 mod headlines;
 mod layers;
-mod options;
 mod overlap;
 mod run;
 mod spectrum;
@@ -18,8 +19,9 @@ mod vectors;
 
 pub use check::{CheckOptions, Finding, check, check_inputs, check_outputs};
 pub use cost::{CostEstimate, typical_matvecs};
+pub use fit::fit;
+pub use frame::{FrameTask, Framed, fingerprint, same_data, same_network};
 pub use gram::{GRAM_BLOCKS, GRAM_ROWS, GramSize};
-pub use options::{AnalysisOptions, DENSE_DIM, EigenMethod};
 pub use overlap::{Overlap, overlap};
 pub use run::analyze;
 pub(crate) use run::reach;
@@ -27,6 +29,7 @@ pub(crate) use spectrum::matrix_fits;
 pub use subset_study::{SubsetQuantity, SubsetRow, SubsetStudy};
 pub use unresolved::unresolved;
 
+pub use crate::plan::{AnalysisOptions, DENSE_DIM, EigenMethod};
 use crate::spectral::{DensityReport, DistributionReport, EigenReport, End, SlqReport, Store, SurveyOutcome};
 
 /// Which curvature.
