@@ -2,11 +2,11 @@
 
 use serde::{Serialize, Serializer};
 
-use super::OperatorKind;
 use crate::Result;
 use crate::autodiff::{ParamSpace, Scope};
 use crate::landscape::PLANE_POINTS;
 use crate::spectral::Stop;
+use crate::vocabulary::Curvature;
 
 /// How eigenpairs are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -27,7 +27,7 @@ pub const DENSE_DIM: usize = 4_096;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AnalysisOptions {
     /// Which matrices.
-    pub operators: Vec<OperatorKind>,
+    pub operators: Vec<Curvature>,
     /// Which parameters; the others stay fixed.
     #[serde(serialize_with = "as_text")]
     pub scope: Scope,
@@ -39,7 +39,7 @@ pub struct AnalysisOptions {
     pub method: EigenMethod,
     /// Operators whose Gram matrix is made instead: sums of outer products.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub gram: Vec<OperatorKind>,
+    pub gram: Vec<Curvature>,
     /// Residual norm over the largest `|λ|` at which a pair counts as converged.
     pub eigen_tolerance: f64,
     /// Numeric standard error of a trace over its value that is small enough.
@@ -73,7 +73,7 @@ pub struct AnalysisOptions {
 impl Default for AnalysisOptions {
     fn default() -> Self {
         Self {
-            operators: vec![OperatorKind::Hessian],
+            operators: vec![Curvature::Hessian],
             scope: Scope::All,
             top: 5,
             bottom: 3,

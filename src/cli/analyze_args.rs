@@ -10,7 +10,8 @@ use super::figure_args::FigureArgs;
 use super::session::SessionArgs;
 use super::state::Saving;
 use crate::Result;
-use crate::analysis::{AnalysisOptions, EigenMethod, OperatorKind};
+use crate::analysis::{AnalysisOptions, EigenMethod};
+use crate::vocabulary::Curvature;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OperatorArg {
@@ -20,7 +21,7 @@ enum OperatorArg {
     Ggn,
     /// Hessian and GGN
     Both,
-    /// Hessian less GGN
+    /// Hessian minus GGN
     Residual,
     /// Second moment of the per-sample gradients
     EmpiricalFisher,
@@ -31,15 +32,15 @@ enum OperatorArg {
 }
 
 impl OperatorArg {
-    fn kinds(self) -> Vec<OperatorKind> {
+    fn kinds(self) -> Vec<Curvature> {
         match self {
-            Self::Hessian => vec![OperatorKind::Hessian],
-            Self::Ggn => vec![OperatorKind::Ggn],
-            Self::Both => vec![OperatorKind::Hessian, OperatorKind::Ggn],
-            Self::Residual => vec![OperatorKind::Residual],
-            Self::EmpiricalFisher => vec![OperatorKind::EmpiricalFisher],
-            Self::McFisher => vec![OperatorKind::McFisher],
-            Self::GradientCovariance => vec![OperatorKind::GradientCovariance],
+            Self::Hessian => vec![Curvature::Hessian],
+            Self::Ggn => vec![Curvature::Ggn],
+            Self::Both => vec![Curvature::Hessian, Curvature::Ggn],
+            Self::Residual => vec![Curvature::Residual],
+            Self::EmpiricalFisher => vec![Curvature::EmpiricalFisher],
+            Self::McFisher => vec![Curvature::McFisher],
+            Self::GradientCovariance => vec![Curvature::GradientCovariance],
         }
     }
 }
@@ -151,8 +152,8 @@ pub(super) struct AnalyzeArgs {
 }
 
 impl SurveyArgs {
-    fn operators(&self) -> Vec<OperatorKind> {
-        let mut kinds: Vec<OperatorKind> = Vec::new();
+    fn operators(&self) -> Vec<Curvature> {
+        let mut kinds: Vec<Curvature> = Vec::new();
         for kind in self.operator.iter().flat_map(|operator| operator.kinds()) {
             if !kinds.contains(&kind) {
                 kinds.push(kind);

@@ -4,10 +4,9 @@ use super::Ui;
 use super::analyze_args::{MethodArg, SurveyArgs};
 use super::args::argument;
 use crate::Result;
-use crate::analysis::{
-    AnalysisOptions, DENSE_DIM, EigenMethod, GRAM_BLOCKS, GRAM_ROWS, GramSize, OperatorKind, matrix_fits,
-};
+use crate::analysis::{AnalysisOptions, DENSE_DIM, EigenMethod, GRAM_BLOCKS, GRAM_ROWS, GramSize, matrix_fits};
 use crate::objective::Objective;
+use crate::vocabulary::Curvature;
 
 impl SurveyArgs {
     /// Fits `options` to a network and its rows: the numbers of eigenpairs are cut to what the operator has, and where no
@@ -96,7 +95,7 @@ impl SurveyArgs {
     fn takes_gram(
         &self,
         options: &AnalysisOptions,
-        (objective, kind): (&Objective<'_>, OperatorKind),
+        (objective, kind): (&Objective<'_>, Curvature),
         ui: &mut Ui,
     ) -> Result<bool> {
         let dim = options.dim(objective.network().space())?;
