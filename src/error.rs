@@ -18,6 +18,7 @@ use crate::program::ProgramError;
 use crate::report::ReportError;
 use crate::spectral::SpectralError;
 use crate::train::TrainError;
+use crate::vocabulary::UnknownName;
 
 /// `Result` with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -76,6 +77,9 @@ pub enum Error {
     /// A plan that cannot be carried out.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A word that is not one of the names.
+    #[error(transparent)]
+    Name(#[from] UnknownName),
     /// A tensor operation failed inside candle.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -127,6 +131,7 @@ impl Error {
             Self::Langevin(error) => error.hint(),
             Self::Landscape(error) => error.hint(),
             Self::Plan(error) => error.hint(),
+            Self::Name(error) => error.hint(),
             Self::VectorShape { .. } => {
                 Some("write the vectors as rows of that length, in the parameter order of `flatness info`".into())
             }

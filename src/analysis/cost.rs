@@ -5,7 +5,7 @@ use std::time::Instant;
 use candle_core::{DType, Tensor};
 
 use super::spectrum::basis_bytes;
-use super::{AnalysisOptions, EigenMethod, GramSize, OperatorKind};
+use super::{AnalysisOptions, EigenMethod, GramSize};
 use crate::curvature::{Curvature, CurvatureOperator, ExactParams};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
@@ -123,9 +123,7 @@ fn gram_sizes(objective: &Objective<'_>, options: &AnalysisOptions) -> Result<Ve
 
 /// Exact traces: with the matrix at hand, its diagonal serves.
 fn exact_traces(options: &AnalysisOptions) -> usize {
-    let exact = |kind: &&OperatorKind| {
-        matches!(kind, OperatorKind::Hessian | OperatorKind::Ggn) && !options.gram.contains(kind)
-    };
+    let exact = |kind: &&Curvature| matches!(kind, Curvature::Hessian | Curvature::Ggn) && !options.gram.contains(kind);
     if options.method == EigenMethod::Dense { 0 } else { options.operators.iter().filter(exact).count() }
 }
 
@@ -189,7 +187,7 @@ fn memory_bytes(objective: &Objective<'_>, (options, grams): (&AnalysisOptions, 
     }
     let for_bases = basis_bytes(objective) / (dim * element).max(1);
     let wanted = options.top + options.bottom;
-    let one = AnalysisOptions { operators: vec![OperatorKind::Hessian], gram: Vec::new(), ..options.clone() };
+    let one = AnalysisOptions { operators: vec![Curvature::Hessian], gram: Vec::new(), ..options.clone() };
     let basis = typical_matvecs(&one, dim).min(dim).min(for_bases.max(wanted + options.num_probes));
     let block = objective.block_size().min(options.num_probes);
     2 * dim * element + (basis * dim * element).max(gram) + objective.product_bytes(block)
@@ -204,7 +202,7 @@ mod tests {
         let plain = AnalysisOptions { cross_fit: false, ..AnalysisOptions::default() };
         let options = AnalysisOptions { top: 5, bottom: 3, num_probes: 4, num_steps: 32, ..plain };
         assert_eq!(typical_matvecs(&options, 1_000_000), 2 + 4 * 32 + 8);
-        let both = AnalysisOptions { operators: vec![OperatorKind::Hessian, OperatorKind::Ggn], ..options.clone() };
+        let both = AnalysisOptions { operators: vec![Curvature::Hessian, Curvature::Ggn], ..options.clone() };
         assert_eq!(typical_matvecs(&both, 1_000_000), 2 * 138);
         let pairs = AnalysisOptions { top: 30, ..options.clone() };
         assert_eq!(typical_matvecs(&pairs, 1_000_000), 2 + 6 * 33 + 30 + 33);
@@ -218,7 +216,7 @@ mod tests {
         let dense = AnalysisOptions { method: EigenMethod::Dense, ..options.clone() };
         assert_eq!(typical_matvecs(&dense, 2_000), 2 + 2_000 + 8);
         // A Gram matrix takes the guard's products and those that measure the pairs.
-        let gram = AnalysisOptions { gram: vec![OperatorKind::Ggn], ..both };
+        let gram = AnalysisOptions { gram: vec![Curvature::Ggn], ..both };
         assert_eq!(typical_matvecs(&gram, 1_000_000), 138 + 10);
         let power = AnalysisOptions { method: EigenMethod::Power, ..options };
         assert_eq!(typical_matvecs(&power, 1_000_000), 1_000 + 128);

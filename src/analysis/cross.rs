@@ -2,14 +2,15 @@
 
 use candle_core::Tensor;
 
-use super::{OperatorKind, SpectrumReport, SummaryRow};
+use super::{SpectrumReport, SummaryRow};
 use crate::curvature::CurvatureOperator;
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted};
 use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::spectral::{CrossFitParams, cross_fit};
-use crate::{Observer, Result};
+use crate::vocabulary::Curvature;
+use crate::{Error, Observer, Result};
 
 /// Fewest shards whose halves still have a spread.
 const FEWEST_SHARDS: usize = 4;
@@ -23,7 +24,7 @@ const STREAM: u64 = 1 << 32;
 pub(super) fn cross_fitted(
     objective: &Objective<'_>,
     theta: &Tensor,
-    (kind, options): (OperatorKind, &AnalysisOptions),
+    (kind, options): (Curvature, &AnalysisOptions),
     spectrum: Option<&SpectrumReport>,
     observer: &mut dyn Observer,
 ) -> Result<Option<SummaryRow>> {
@@ -35,8 +36,8 @@ pub(super) fn cross_fitted(
     let top = &spectrum.top;
     let ranges = options.scope.resolve(objective.network().space())?;
     let halves = [objective.part(0..shards / 2)?, objective.part(shards / 2..shards)?];
-    let [a, b] = [&halves[0], &halves[1]].map(|half| CurvatureOperator::new(half, theta, kind.curvature(options.seed)));
-    let (a, b) = (a?, b?);
+    let of = |half| Ok::<_, Error>(CurvatureOperator::new(half, theta, kind)?.with_label_seed(options.seed));
+    let (a, b) = (of(&halves[0])?, of(&halves[1])?);
     let operators = [Restricted::new(&a, ranges.clone())?, Restricted::new(&b, ranges)?];
     let params = CrossFitParams { max_matvecs: options.budget(), ..CrossFitParams::default() };
     let mut rng = substream(options.seed, Purpose::Eigenpairs, STREAM);

@@ -1,9 +1,10 @@
 //! Which spectra are found whole: how options meet the network and the rows.
 
-use super::{AnalysisOptions, DENSE_DIM, EigenMethod, GRAM_BLOCKS, GRAM_ROWS, GramSize, OperatorKind, matrix_fits};
+use super::{AnalysisOptions, DENSE_DIM, EigenMethod, GRAM_BLOCKS, GRAM_ROWS, GramSize, matrix_fits};
 use crate::Result;
 use crate::objective::Objective;
 use crate::plan::PlanError;
+use crate::vocabulary::Curvature;
 
 /// Options that meet a network and its rows.
 struct Fit<'a> {
@@ -137,7 +138,7 @@ impl Fit<'_> {
 
     /// Whether nothing but counts speaks for the Gram matrix of `operator`: its rows, and the blocks in which memory holds
     /// them.
-    fn takes_gram(&mut self, operator: OperatorKind) -> Result<bool> {
+    fn takes_gram(&mut self, operator: Curvature) -> Result<bool> {
         let dim = self.dim()?;
         let Some(size) = GramSize::of(self.objective, operator, self.options)? else { return Ok(false) };
         let small = size.rows <= GRAM_ROWS && (dim > DENSE_DIM || size.rows < dim);

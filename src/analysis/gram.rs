@@ -7,11 +7,12 @@ use rand::Rng;
 use super::spectrum::basis_bytes;
 use super::trace::{by_layer, known_trace};
 use super::vectors::spans;
-use super::{AnalysisOptions, OperatorKind, TraceSummary};
+use super::{AnalysisOptions, TraceSummary};
 use crate::curvature::{CurvatureError, CurvatureOperator, OuterRows};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
 use crate::spectral::{GramParams, GramReport, RowBlocks, SpectralError, Store, SurveyReport, gram};
+use crate::vocabulary::Curvature;
 use crate::{Observer, Result};
 
 /// Most rows of the Gram matrix that is made unless a method is asked for.
@@ -34,8 +35,8 @@ impl GramSize {
     ///
     /// # Errors
     /// A scope that holds no parameters.
-    pub fn of(objective: &Objective<'_>, kind: OperatorKind, options: &AnalysisOptions) -> Result<Option<Self>> {
-        let Some(counts) = objective.outer_rows(kind.curvature(options.seed))? else { return Ok(None) };
+    pub fn of(objective: &Objective<'_>, kind: Curvature, options: &AnalysisOptions) -> Result<Option<Self>> {
+        let Some(counts) = objective.outer_rows(kind)? else { return Ok(None) };
         let (rows, dim) = (counts.iter().sum(), options.dim(objective.network().space())?);
         let pairs = options.top.saturating_add(options.bottom).min(dim);
         let blocks = RowBlocks::fit((rows, dim), objective.options().dtype, pairs, basis_bytes(objective));
@@ -55,7 +56,7 @@ impl GramSize {
 pub(super) fn by_gram(
     (whole, operator): (&CurvatureOperator<'_>, &dyn LinearOperator),
     ranges: Vec<Range<usize>>,
-    (objective, kind, options): (&Objective<'_>, OperatorKind, &AnalysisOptions),
+    (objective, kind, options): (&Objective<'_>, Curvature, &AnalysisOptions),
     rng: &mut impl Rng,
     (store, observer): (&mut dyn Store, &mut dyn Observer),
 ) -> Result<(SurveyReport, TraceSummary)> {

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{OperatorKind, SummaryRow};
+use super::SummaryRow;
 use crate::autodiff::ranges;
 use crate::curvature::CurvatureOperator;
 use crate::objective::Objective;
@@ -10,6 +10,7 @@ use crate::operator::Restricted;
 use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, eigenpairs};
+use crate::vocabulary::Curvature;
 use crate::{Observer, Result};
 
 /// `λ_max` of the diagonal block of each layer's tensors in the scope, the other parameters fixed.
@@ -18,11 +19,11 @@ use crate::{Observer, Result};
 pub(super) fn layers(
     objective: &Objective<'_>,
     theta: &Tensor,
-    (kind, options): (OperatorKind, &AnalysisOptions),
+    (kind, options): (Curvature, &AnalysisOptions),
     observer: &mut dyn Observer,
 ) -> Result<Vec<SummaryRow>> {
     let space = objective.network().space();
-    let whole = CurvatureOperator::new(objective, theta, kind.curvature(options.seed))?;
+    let whole = CurvatureOperator::new(objective, theta, kind)?.with_label_seed(options.seed);
     let mut rows: Vec<SummaryRow> = Vec::new();
     for (index, (name, tensors)) in options.scope.layers(space)?.into_iter().enumerate() {
         let own = tensors.iter().map(|&tensor| &space.tensors()[tensor]);

@@ -31,24 +31,7 @@ pub use unresolved::unresolved;
 
 pub use crate::plan::{AnalysisOptions, DENSE_DIM, EigenMethod};
 use crate::spectral::{DensityReport, DistributionReport, EigenReport, End, SlqReport, Store, SurveyOutcome};
-
-/// Which curvature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OperatorKind {
-    /// Second derivative of the mean loss.
-    Hessian,
-    /// Generalised Gauss-Newton matrix; of cross-entropy the exact Fisher matrix too.
-    Ggn,
-    /// Hessian less GGN.
-    Residual,
-    /// Second moment of the per-sample gradients.
-    EmpiricalFisher,
-    /// The same at labels drawn from the model.
-    McFisher,
-    /// Covariance of the per-sample gradients.
-    GradientCovariance,
-}
+use crate::vocabulary::Curvature;
 
 /// Where surveys keep their states: one store for each operator. `()` keeps nothing.
 pub trait Stores {
@@ -62,25 +45,11 @@ impl Stores for () {
     }
 }
 
-impl OperatorKind {
-    /// The word in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Hessian => "hessian",
-            Self::Ggn => "ggn",
-            Self::Residual => "residual",
-            Self::EmpiricalFisher => "empirical_fisher",
-            Self::McFisher => "mc_fisher",
-            Self::GradientCovariance => "gradient_covariance",
-        }
-    }
-}
-
 /// The spectrum of one operator.
 #[derive(Debug, Clone)]
 pub struct SpectrumReport {
     /// Which curvature.
-    pub operator: OperatorKind,
+    pub operator: Curvature,
     /// Part of the parameters: `all`, `layer:X`, `kind:weight|bias|norm`, `params:GLOB`.
     pub scope: String,
     /// Largest eigenvalues.
@@ -212,7 +181,7 @@ pub struct SliceReport {
 /// One headline number: a row of `summary.parquet` and of the terminal's table.
 #[derive(Debug, Clone)]
 pub struct SummaryRow {
-    /// As [`OperatorKind::name`], or empty where no operator is involved.
+    /// As [`Curvature::name`], or empty where no operator is involved.
     pub operator: String,
     /// As in [`SpectrumReport::scope`].
     pub scope: String,
@@ -263,7 +232,7 @@ pub struct AnalysisReport {
     /// One entry per operator asked for.
     pub spectra: Vec<SpectrumReport>,
     /// Eigenvectors by operator.
-    pub eigenvectors: Vec<(OperatorKind, EigenvectorReport)>,
+    pub eigenvectors: Vec<(Curvature, EigenvectorReport)>,
     /// Numbers against the number of rows; empty where not asked for.
     pub subset_study: SubsetStudy,
     /// Lines and planes.

@@ -4,52 +4,29 @@ use candle_core::Tensor;
 
 use super::gram::by_gram;
 use super::trace::{TraceTask, trace_of_diagonal};
-use super::{OperatorKind, SpectrumReport, Stores, TraceSummary};
+use super::{SpectrumReport, Stores, TraceSummary};
 use crate::autodiff::Scope;
-use crate::curvature::{Curvature, CurvatureOperator};
+use crate::curvature::CurvatureOperator;
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted};
 use crate::plan::{AnalysisOptions, EigenMethod};
-use crate::program::Loss;
 use crate::random::{Purpose, stream};
 use crate::spectral::{
     Axis, DenseParams, DenseReport, DensityParams, DensityReport, EigenpairsReport, PowerParams, SlqParams, SlqReport,
     Stop, SurveyOutcome, SurveyParams, SurveyReport, dense, density, distribution, power, slq, survey,
 };
+use crate::vocabulary::Curvature;
 use crate::{Error, Observer, Result};
-
-impl OperatorKind {
-    /// The matrix of the objective; `seed` draws the labels of a Monte Carlo Fisher matrix.
-    pub fn curvature(self, seed: u64) -> Curvature {
-        match self {
-            Self::Hessian => Curvature::Hessian,
-            Self::Ggn => Curvature::Ggn,
-            Self::Residual => Curvature::Residual,
-            Self::EmpiricalFisher => Curvature::EmpiricalFisher,
-            Self::McFisher => Curvature::MonteCarloFisher { seed },
-            Self::GradientCovariance => Curvature::GradientCovariance,
-        }
-    }
-
-    /// Whether it is a sum of outer products: as the GGN is, where the loss is convex in the outputs.
-    fn is_positive(self, loss: &Loss) -> bool {
-        match self {
-            Self::Hessian | Self::Residual => false,
-            Self::Ggn => !matches!(loss, Loss::Program {}),
-            Self::EmpiricalFisher | Self::McFisher | Self::GradientCovariance => true,
-        }
-    }
-}
 
 /// The spectrum of `kind` on the parameters of the scope. An interruption keeps the pairs of the moment.
 pub(super) fn spectrum(
     objective: &Objective<'_>,
     theta: &Tensor,
-    (kind, options): (OperatorKind, &AnalysisOptions),
+    (kind, options): (Curvature, &AnalysisOptions),
     stores: &mut dyn Stores,
     observer: &mut dyn Observer,
 ) -> Result<SpectrumReport> {
-    let whole = CurvatureOperator::new(objective, theta, kind.curvature(options.seed))?;
+    let whole = CurvatureOperator::new(objective, theta, kind)?.with_label_seed(options.seed);
     let restricted;
     let operator: &dyn LinearOperator = match &options.scope {
         Scope::All => &whole,

@@ -2,13 +2,13 @@
 
 use candle_core::Tensor;
 
-use super::OperatorKind;
 use crate::curvature::{CurvatureOperator, ExactParams};
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted};
 use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, EigenReport, eigenpairs};
+use crate::vocabulary::Curvature;
 use crate::{Observer, Result};
 
 /// Which number of a subset study.
@@ -83,7 +83,7 @@ struct Subset {
 pub(super) fn subset_study(
     objective: &Objective<'_>,
     theta: &Tensor,
-    (kind, options): (OperatorKind, &AnalysisOptions),
+    (kind, options): (Curvature, &AnalysisOptions),
     observer: &mut dyn Observer,
 ) -> Result<SubsetStudy> {
     let (operator, scope) = (kind.name().to_owned(), options.scope.to_string());
@@ -98,7 +98,7 @@ pub(super) fn subset_study(
             .map(|part| objective.part(part * num_shards / count..(part + 1) * num_shards / count))
             .collect::<Result<Vec<_>>>()?;
         let on = |index: usize| -> Result<CurvatureOperator<'_>> {
-            CurvatureOperator::new(&parts[index % count], theta, kind.curvature(options.seed))
+            Ok(CurvatureOperator::new(&parts[index % count], theta, kind)?.with_label_seed(options.seed))
         };
         let ranges = options.scope.resolve(objective.network().space())?;
         let (mut subsets, mut crossed) = (Vec::new(), Vec::new());
@@ -139,7 +139,7 @@ pub(super) fn subset_study(
 fn one_subset(
     operator: &dyn LinearOperator,
     (objective, theta): (&Objective<'_>, &Tensor),
-    (kind, options, index): (OperatorKind, &AnalysisOptions, usize),
+    (kind, options, index): (Curvature, &AnalysisOptions, usize),
     observer: &mut dyn Observer,
 ) -> Result<Subset> {
     let params = EigenParams {
@@ -151,7 +151,7 @@ fn one_subset(
     };
     let mut rng = substream(options.seed, Purpose::Eigenpairs, index as u64);
     let top = eigenpairs(operator, &params, &mut rng, observer)?.top;
-    let exact = kind == OperatorKind::Ggn || kind == OperatorKind::Hessian && objective.diagonal_is_hessian();
+    let exact = kind == Curvature::Ggn || kind == Curvature::Hessian && objective.diagonal_is_hessian();
     let trace = if exact {
         let groups = [options.scope.tensors(objective.network().space())?];
         let params = ExactParams { seed: options.seed, ..ExactParams::default() };

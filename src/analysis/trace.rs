@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::vectors::spans;
-use super::{OperatorKind, TracePart, TraceSummary};
+use super::{TracePart, TraceSummary};
 use crate::autodiff::{ParamSpace, Scope};
 use crate::curvature::{Curvature, CurvatureOperator, ExactParams};
 use crate::objective::Objective;
@@ -20,7 +20,7 @@ use crate::{Error, Observer, Result};
 pub(super) struct TraceTask<'a> {
     pub(super) objective: &'a Objective<'a>,
     pub(super) theta: &'a Tensor,
-    pub(super) kind: OperatorKind,
+    pub(super) kind: Curvature,
     pub(super) options: &'a AnalysisOptions,
     /// Products that may be spent.
     pub(super) budget: usize,
@@ -41,13 +41,13 @@ impl TraceTask<'_> {
         pairs: &EigenpairsReport,
         observer: &mut dyn Observer,
     ) -> Result<TraceSummary> {
-        let gauss_newton = matches!(self.kind, OperatorKind::Hessian | OperatorKind::Ggn);
+        let gauss_newton = matches!(self.kind, Curvature::Hessian | Curvature::Ggn);
         let (network, loss) = (self.objective.network(), &self.objective.options().loss);
         if !gauss_newton || self.objective.couples_rows() || network.check_loss_of_outputs(loss).is_err() {
             return self.by_probes(operator, Some(pairs), observer);
         }
         let exact = self.exact(observer)?;
-        if self.kind == OperatorKind::Ggn || self.objective.diagonal_is_hessian() {
+        if self.kind == Curvature::Ggn || self.objective.diagonal_is_hessian() {
             return Ok(exact);
         }
         let residual = CurvatureOperator::new(self.objective, self.theta, Curvature::Residual)?;

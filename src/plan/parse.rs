@@ -19,15 +19,15 @@ where
     T: FromStr + Clone + Send + Sync + 'static,
     T::Err: Into<crate::Error>,
 {
-    parsed_by(|text| {
-        text.parse::<T>().map_err(|error| {
-            let error = error.into();
-            match error.hint() {
-                Some(hint) => format!("{error}\nhint: {hint}"),
-                None => error.to_string(),
-            }
-        })
-    })
+    parsed_by(|text| text.parse::<T>().map_err(|error| with_hint(&error.into())))
+}
+
+/// An error and its hint on two lines.
+pub(super) fn with_hint(error: &crate::Error) -> String {
+    match error.hint() {
+        Some(hint) => format!("{error}\nhint: {hint}"),
+        None => error.to_string(),
+    }
 }
 
 /// Parses an option by `parse`, which says what is wrong with a text. A path in it need not be UTF-8.

@@ -4,10 +4,11 @@ use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::landscape::MOST_POINTS;
+use super::parse::with_hint;
 use super::{PlanError, number_of, parsed, parsed_by, word};
-use crate::analysis::OperatorKind;
 use crate::autodiff::{ParamSpace, Scope};
 use crate::landscape::PLANE_POINTS;
+use crate::vocabulary::Curvature;
 
 /// How eigenpairs are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -38,7 +39,7 @@ pub struct AnalysisOptions {
     /// matrix), both (the two), residual (Hessian − GGN), empirical-fisher (second moment of the per-sample gradients),
     /// mc-fisher (the same with labels drawn from the model), gradient-covariance
     #[arg(long = "operator", value_name = "MATRICES", value_parser = parsed_by(operators), default_value = "hessian")]
-    pub operators: ::std::vec::Vec<OperatorKind>,
+    pub operators: ::std::vec::Vec<Curvature>,
     /// Parameters to vary: all, layer:NAME, kind:weight|bias|norm or params:GLOB; the others stay fixed
     #[arg(long, value_name = "SCOPE", value_parser = parsed::<Scope>(), default_value = "all")]
     #[serde(serialize_with = "as_text")]
@@ -58,7 +59,7 @@ pub struct AnalysisOptions {
     /// Operators whose Gram matrix is made instead
     #[arg(skip)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub gram: Vec<OperatorKind>,
+    pub gram: Vec<Curvature>,
     /// An eigenpair has converged when its residual norm over the largest |eigenvalue| is below this
     #[arg(long = "eig-tol", alias = "tolerance", value_name = "R", allow_negative_numbers = true)]
     #[arg(default_value_t = Self::default().eigen_tolerance)]
@@ -116,7 +117,7 @@ pub struct AnalysisOptions {
 impl Default for AnalysisOptions {
     fn default() -> Self {
         Self {
-            operators: vec![OperatorKind::Hessian],
+            operators: vec![Curvature::Hessian],
             scope: Scope::All,
             top: 5,
             bottom: 3,
@@ -197,12 +198,12 @@ impl EigenMethod {
 }
 
 /// Matrices by name, each once; `both` are the first two.
-fn operators(text: &str) -> Result<Vec<OperatorKind>, String> {
+fn operators(text: &str) -> Result<Vec<Curvature>, String> {
     let mut operators = Vec::new();
     for word in text.split(',') {
         let named = match word.trim() {
-            "both" => vec![OperatorKind::Hessian, OperatorKind::Ggn],
-            name => vec![name.parse::<OperatorKind>().map_err(|error| error.to_string())?],
+            "both" => vec![Curvature::Hessian, Curvature::Ggn],
+            name => vec![name.parse::<Curvature>().map_err(|error| with_hint(&error.into()))?],
         };
         for operator in named {
             if !operators.contains(&operator) {

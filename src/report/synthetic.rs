@@ -2,21 +2,20 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::analysis::{
-    AnalysisReport, OperatorKind, SliceKind, SliceReport, SpectrumReport, SubsetStudy, SummaryRow, TraceSummary,
-};
+use crate::analysis::{AnalysisReport, SliceKind, SliceReport, SpectrumReport, SubsetStudy, SummaryRow, TraceSummary};
 use crate::spectral::{
     Axis, DensityParams, EigenReport, End, Quadrature, RuleSource, SlqReport, Stop, SurveyOutcome, TraceReport,
     density as smoothed, distribution,
 };
+use crate::vocabulary::Curvature;
 
 const DIM: usize = 272_474;
 
 /// A Hessian and a GGN, lines, a plane, a summary.
 pub fn report() -> AnalysisReport {
     let spectra = vec![
-        spectrum(OperatorKind::Hessian, &outliers(2100.0), &[-38.0, -21.5, -14.2, -9.9, -7.1]),
-        spectrum(OperatorKind::Ggn, &outliers(2064.0), &[0.0, 0.0, 1e-9, 3e-9, 8e-9]),
+        spectrum(Curvature::Hessian, &outliers(2100.0), &[-38.0, -21.5, -14.2, -9.9, -7.1]),
+        spectrum(Curvature::Ggn, &outliers(2064.0), &[0.0, 0.0, 1e-9, 3e-9, 8e-9]),
     ];
     let mut slices: Vec<SliceReport> = (0..5).map(|i| eigenvector_line(i, outliers(2100.0)[i])).collect();
     slices.extend((0..3).map(random_line));
@@ -89,7 +88,7 @@ fn eigen(end: End, values: &[f64]) -> EigenReport {
     }
 }
 
-fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumReport {
+fn spectrum(operator: Curvature, top: &[f64], bottom: &[f64]) -> SpectrumReport {
     let samples: Vec<f64> = (0..10).map(|i| 14_210.0 + 590.0 * (1.7 * i as f64).sin()).collect();
     let trace = TraceReport { trace: 14_210.0, std_err_numeric: 187.0, std_err_data: 260.0, samples, num_matvecs: 10 };
     let probes: Vec<Quadrature> = (0..10).map(|probe| quadrature(top, bottom, probe)).collect();
@@ -121,7 +120,7 @@ fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumRepo
             num_restarts: 0,
             num_matvecs: 122,
         },
-        positive: operator == OperatorKind::Ggn,
+        positive: operator == Curvature::Ggn,
         interrupted: false,
         trace: TraceSummary {
             trace: trace.trace,

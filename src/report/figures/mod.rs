@@ -5,7 +5,7 @@
 //! machine.
 
 use super::ReportError;
-use crate::analysis::{AnalysisReport, OperatorKind, SpectrumReport};
+use crate::analysis::{AnalysisReport, SpectrumReport};
 use crate::spectral::Axis;
 
 mod bands;
@@ -83,14 +83,7 @@ pub fn write_figures(report: &AnalysisReport, target: Target<'_>) -> Result<Draw
 }
 
 fn operator_name(spectrum: &SpectrumReport) -> String {
-    let operator = match spectrum.operator {
-        OperatorKind::Hessian => "Hessian",
-        OperatorKind::Ggn => "GGN",
-        OperatorKind::Residual => "Hessian less GGN",
-        OperatorKind::EmpiricalFisher => "empirical Fisher",
-        OperatorKind::McFisher => "Monte Carlo Fisher",
-        OperatorKind::GradientCovariance => "gradient covariance",
-    };
+    let operator = spectrum.operator.title();
     if spectrum.scope == "all" { operator.to_owned() } else { format!("{operator}, {}", spectrum.scope) }
 }
 
