@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use candle_core::{DType, Tensor};
 
+use super::GramSize;
 use super::spectrum::basis_bytes;
-use super::{AnalysisOptions, EigenMethod, GramSize};
 use crate::curvature::{Curvature, CurvatureOperator, ExactParams};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
+use crate::plan::{AnalysisOptions, EigenMethod};
 use crate::spectral::{DenseReport, SpectralError};
 use crate::{Observer, Result};
 

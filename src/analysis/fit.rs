@@ -1,9 +1,9 @@
 //! Which spectra are found whole: how options meet the network and the rows.
 
-use super::{AnalysisOptions, DENSE_DIM, EigenMethod, GRAM_BLOCKS, GRAM_ROWS, GramSize, matrix_fits};
+use super::{GRAM_BLOCKS, GRAM_ROWS, GramSize, matrix_fits};
 use crate::Result;
 use crate::objective::Objective;
-use crate::plan::PlanError;
+use crate::plan::{AnalysisOptions, DENSE_DIM, EigenMethod, PlanError};
 use crate::vocabulary::Curvature;
 
 /// Options that meet a network and its rows.

@@ -29,7 +29,6 @@ pub(crate) use spectrum::matrix_fits;
 pub use subset_study::{SubsetQuantity, SubsetRow, SubsetStudy};
 pub use unresolved::unresolved;
 
-pub use crate::plan::{AnalysisOptions, DENSE_DIM, EigenMethod};
 use crate::spectral::{DensityReport, DistributionReport, EigenReport, End, SlqReport, Store, SurveyOutcome};
 use crate::vocabulary::Curvature;
 

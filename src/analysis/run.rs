@@ -8,10 +8,11 @@ use super::layers::layers;
 use super::spectrum::{after, spectrum};
 use super::subset_study::subset_study;
 use super::vectors::{eigenvectors, gradient_share};
-use super::{AnalysisOptions, AnalysisReport, SliceKind, Stores, SummaryRow};
+use super::{AnalysisReport, SliceKind, Stores, SummaryRow};
 use crate::landscape::{Line, filter_normalised, line, orthogonalise, plane, slope};
 use crate::objective::{GradientReport, Objective};
 use crate::operator::{extend, restrict};
+use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::{Error, Observer, Result};
 

@@ -5,9 +5,9 @@ use serde_json::json;
 
 use super::Ui;
 use crate::Result;
-use crate::analysis::{AnalysisOptions, CostEstimate, EigenMethod, fit};
+use crate::analysis::{CostEstimate, fit};
 use crate::objective::Objective;
-use crate::plan::{Precision, SessionArgs};
+use crate::plan::{AnalysisOptions, EigenMethod, Precision, SessionArgs};
 
 /// Arguments of `estimate`.
 #[derive(Debug, Args)]

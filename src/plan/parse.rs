@@ -83,3 +83,21 @@ impl Args for Given {
         command
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, FromArgMatches};
+
+    use crate::plan::{AnalysisOptions, SharpnessOptions, TrainConfig};
+
+    fn without_options<T: Args + FromArgMatches>() -> T {
+        T::from_arg_matches(&T::augment_args(Command::new("test")).get_matches_from(["test"])).unwrap()
+    }
+
+    #[test]
+    fn defaults_of_the_command_line_are_those_of_the_library() {
+        assert_eq!(without_options::<AnalysisOptions>(), AnalysisOptions::default());
+        assert_eq!(without_options::<SharpnessOptions>(), SharpnessOptions::default());
+        assert_eq!(without_options::<TrainConfig>(), TrainConfig::default());
+    }
+}

@@ -14,6 +14,7 @@ use crate::curvature::ExactParams;
 use crate::data::{Dataset, Inputs, Targets};
 use crate::formats::Architecture;
 use crate::objective::{Objective, ObjectiveOptions};
+use crate::plan::{PacBayesParams, SharpnessOptions, WorstParams};
 use crate::program::{Loss, Network};
 
 fn sample(index: usize) -> f64 {
