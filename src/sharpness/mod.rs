@@ -13,6 +13,7 @@ mod worst;
 
 pub use average::AverageParams;
 pub use pac_bayes::PacBayesParams;
-pub use scaling::Scaling;
 pub use survey::{SharpnessOptions, SharpnessReport, SharpnessRow, survey};
-pub use worst::{Ball, WorstParams};
+pub use worst::WorstParams;
+
+pub use crate::vocabulary::{Ball, Scaling};
