@@ -13,6 +13,7 @@ use crate::landscape::LandscapeError;
 use crate::langevin::LangevinError;
 use crate::objective::ObjectiveError;
 use crate::operator::OperatorError;
+use crate::plan::PlanError;
 use crate::program::ProgramError;
 use crate::report::ReportError;
 use crate::spectral::SpectralError;
@@ -73,6 +74,9 @@ pub enum Error {
     /// Directions or checkpoints make no landscape.
     #[error(transparent)]
     Landscape(#[from] LandscapeError),
+    /// A plan that cannot be carried out.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// A word that is not one of the names.
     #[error(transparent)]
     Name(#[from] UnknownName),
@@ -126,6 +130,7 @@ impl Error {
             Self::Experiment(error) => error.hint(),
             Self::Langevin(error) => error.hint(),
             Self::Landscape(error) => error.hint(),
+            Self::Plan(error) => error.hint(),
             Self::Name(error) => error.hint(),
             Self::VectorShape { .. } => {
                 Some("write the vectors as rows of that length, in the parameter order of `flatness info`".into())

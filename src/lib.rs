@@ -56,6 +56,7 @@ pub mod operator;
 pub mod optim;
 mod parquet;
 mod path_text;
+pub mod plan;
 pub mod program;
 pub mod random;
 pub mod report;

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use candle_core::{DType, Tensor};
 
+use super::GramSize;
 use super::spectrum::basis_bytes;
-use super::{AnalysisOptions, EigenMethod, GramSize};
 use crate::curvature::{Curvature, CurvatureOperator, ExactParams};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
+use crate::plan::{AnalysisOptions, EigenMethod};
 use crate::spectral::{DenseReport, SpectralError};
 use crate::{Observer, Result};
 
@@ -102,8 +103,10 @@ pub fn typical_matvecs(options: &AnalysisOptions, dim: usize) -> usize {
     let pairs = if wanted == 0 { 0 } else { 6 * wanted + 30 };
     let density = options.num_probes.saturating_mul(options.num_steps);
     let by_method = match options.method {
-        EigenMethod::Lanczos => (2 + pairs.max(density).min(dim)).saturating_add(wanted).min(options.max_matvecs),
-        EigenMethod::Power => options.max_matvecs.saturating_add(density),
+        EigenMethod::Lanczos | EigenMethod::Auto | EigenMethod::Gram => {
+            (2 + pairs.max(density).min(dim)).saturating_add(wanted).min(options.budget())
+        }
+        EigenMethod::Power => options.budget().saturating_add(density),
         EigenMethod::Dense => 2 + dim + wanted,
     };
     let crossed = if options.cross_fit && options.top > 0 { CROSS_FIT } else { 0 };
@@ -208,7 +211,7 @@ mod tests {
         assert_eq!(typical_matvecs(&crossed, 1_000_000), 138 + 13);
         // Never more than the whole space and a closing product.
         assert_eq!(typical_matvecs(&options, 21), 2 + 21 + 8);
-        let capped = AnalysisOptions { max_matvecs: 30, ..options.clone() };
+        let capped = AnalysisOptions { max_matvecs: Some(30), ..options.clone() };
         assert_eq!(typical_matvecs(&capped, 1_000_000), 30);
         // As many as the matrix has rows, whatever the budget of a survey.
         let dense = AnalysisOptions { method: EigenMethod::Dense, ..options.clone() };

@@ -2,11 +2,11 @@
 
 use candle_core::Tensor;
 
-use super::options::AnalysisOptions;
 use super::{SpectrumReport, SummaryRow};
 use crate::curvature::CurvatureOperator;
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted};
+use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::spectral::{CrossFitParams, cross_fit};
 use crate::vocabulary::{Curvature, Method, Quantity};
@@ -39,7 +39,7 @@ pub(super) fn cross_fitted(
     let of = |half| Ok::<_, Error>(CurvatureOperator::new(half, theta, kind)?.with_label_seed(options.seed));
     let (a, b) = (of(&halves[0])?, of(&halves[1])?);
     let operators = [Restricted::new(&a, ranges.clone())?, Restricted::new(&b, ranges)?];
-    let params = CrossFitParams { max_matvecs: options.max_matvecs, ..CrossFitParams::default() };
+    let params = CrossFitParams { max_matvecs: options.budget(), ..CrossFitParams::default() };
     let mut rng = substream(options.seed, Purpose::Eigenpairs, STREAM);
     let halves: [&dyn LinearOperator; 2] = [&operators[0], &operators[1]];
     let report = cross_fit(halves, &params, Some(&top.vectors.narrow(0, 0, 1)?), &mut rng, observer)?;

@@ -4,13 +4,14 @@ use std::ops::Range;
 
 use rand::Rng;
 
+use super::TraceSummary;
 use super::spectrum::basis_bytes;
 use super::trace::{by_layer, known_trace};
 use super::vectors::spans;
-use super::{AnalysisOptions, TraceSummary};
 use crate::curvature::{CurvatureError, CurvatureOperator, OuterRows};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
+use crate::plan::AnalysisOptions;
 use crate::spectral::{GramParams, GramReport, RowBlocks, SpectralError, Store, SurveyReport, gram};
 use crate::vocabulary::{Curvature, Method};
 use crate::{Observer, Result};

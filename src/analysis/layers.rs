@@ -3,11 +3,11 @@
 use candle_core::Tensor;
 
 use super::SummaryRow;
-use super::options::AnalysisOptions;
 use crate::autodiff::{Scope, ranges};
 use crate::curvature::CurvatureOperator;
 use crate::objective::Objective;
 use crate::operator::Restricted;
+use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, eigenpairs};
 use crate::vocabulary::{Curvature, Quantity};
@@ -28,7 +28,7 @@ pub(super) fn layers(
     for (index, (name, tensors)) in options.scope.layers(space)?.into_iter().enumerate() {
         let own = tensors.iter().map(|&tensor| &space.tensors()[tensor]);
         let operator = Restricted::new(&whole, ranges(own))?;
-        let (tolerance, max_matvecs) = (options.eigen_tolerance, options.max_matvecs);
+        let (tolerance, max_matvecs) = (options.eigen_tolerance, options.budget());
         let params = EigenParams { top: 1, bottom: 0, tolerance, max_matvecs, ..EigenParams::default() };
         let mut rng = substream(options.seed, Purpose::Eigenpairs, index as u64);
         let top = eigenpairs(&operator, &params, &mut rng, observer)?.top;

@@ -3,13 +3,13 @@
 use candle_core::Tensor;
 
 use super::gram::by_gram;
-use super::options::{AnalysisOptions, EigenMethod};
 use super::trace::{TraceTask, trace_of_diagonal};
 use super::{SpectrumReport, Stores, TraceSummary};
 use crate::autodiff::Scope;
 use crate::curvature::CurvatureOperator;
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted};
+use crate::plan::{AnalysisOptions, EigenMethod};
 use crate::random::{Purpose, stream};
 use crate::spectral::{
     Axis, DenseParams, DenseReport, DensityParams, DensityReport, EigenpairsReport, PowerParams, SlqParams, SlqReport,
@@ -45,7 +45,7 @@ pub(super) fn spectrum(
             let (found, trace) = by_gram((&whole, operator), ranges, task, &mut rng, (store, observer))?;
             (found, Some(trace))
         }
-        EigenMethod::Lanczos => {
+        EigenMethod::Lanczos | EigenMethod::Auto | EigenMethod::Gram => {
             let (params, store) = (survey_params(options, memory_bytes), &mut *stores.store(kind.name()));
             (survey(operator, &params, &mut rng, store, observer)?, None)
         }
@@ -64,8 +64,8 @@ pub(super) fn spectrum(
     }
     // Where the closing products of a matrix are cut short, its spectrum is known all the same.
     let interrupted = known.is_none() && found.outcome.stop == Stop::Interrupted;
-    let options = &options.after(found.outcome.stop);
-    let budget = options.max_matvecs.saturating_sub(found.outcome.num_matvecs);
+    let options = &after(options, found.outcome.stop);
+    let budget = options.budget().saturating_sub(found.outcome.num_matvecs);
     let task = TraceTask { objective, theta, kind, options, budget };
     let trace = match known {
         Some(trace) => Some(trace),
@@ -122,6 +122,16 @@ pub(crate) fn matrix_fits(dim: usize, memory_bytes: usize) -> bool {
     DenseReport::memory_bytes(dim) <= share_of(memory_bytes)
 }
 
+/// The options for what follows a survey that ended by `stop`. One that ran out of time leaves only what the number of
+/// products that ends it at the same step would have left, so that this number gives all the same results.
+pub(super) fn after(options: &AnalysisOptions, stop: Stop) -> AnalysisOptions {
+    let max_matvecs = match stop {
+        Stop::MaxTime { max_matvecs } => Some(max_matvecs),
+        _ => options.max_matvecs,
+    };
+    AnalysisOptions { max_matvecs, ..options.clone() }
+}
+
 fn survey_params(options: &AnalysisOptions, memory_bytes: usize) -> SurveyParams {
     SurveyParams {
         top: options.top,
@@ -130,7 +140,7 @@ fn survey_params(options: &AnalysisOptions, memory_bytes: usize) -> SurveyParams
         num_probes: options.num_probes,
         num_steps: options.num_steps,
         density_tolerance: options.density_tolerance,
-        max_matvecs: options.max_matvecs,
+        max_matvecs: options.budget(),
         max_time: options.max_time_s.map(std::time::Duration::from_secs_f64),
         memory_bytes,
     }
@@ -143,7 +153,7 @@ fn by_power(
     memory_bytes: usize,
     observer: &mut dyn Observer,
 ) -> Result<SurveyReport> {
-    let (top, bottom, max_matvecs) = (options.top, options.bottom, options.max_matvecs);
+    let (top, bottom, max_matvecs) = (options.top, options.bottom, options.budget());
     let params = PowerParams { top, bottom, tolerance: options.eigen_tolerance, max_matvecs };
     let pairs: EigenpairsReport = power(operator, &params, &mut stream(options.seed, Purpose::Eigenpairs), observer)?;
     let num_steps = options.num_steps.min(operator.dim());

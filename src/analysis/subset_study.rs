@@ -2,11 +2,11 @@
 
 use candle_core::Tensor;
 
-use super::options::AnalysisOptions;
 use crate::autodiff::Scope;
 use crate::curvature::{CurvatureOperator, ExactParams};
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted};
+use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, EigenReport, eigenpairs};
 use crate::vocabulary::{Curvature, Quantity};
@@ -124,7 +124,7 @@ fn one_subset(
         top: 1,
         bottom: 0,
         tolerance: TOLERANCE,
-        max_matvecs: options.max_matvecs,
+        max_matvecs: options.budget(),
         ..EigenParams::default()
     };
     let mut rng = substream(options.seed, Purpose::Eigenpairs, index as u64);

@@ -2,13 +2,13 @@
 
 use candle_core::Tensor;
 
-use super::options::AnalysisOptions;
 use super::vectors::spans;
 use super::{TracePart, TraceSummary};
 use crate::autodiff::{ParamSpace, Scope};
 use crate::curvature::{Curvature, CurvatureOperator, ExactParams};
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted, ShardForms};
+use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, stream};
 use crate::spectral::{
     DeflatedTraceParams, Deflation, DenseReport, EigenReport, EigenpairsReport, TraceStop, data_std_errors,

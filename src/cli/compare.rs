@@ -9,13 +9,13 @@ use clap::{Args, Parser};
 use serde_json::{Value, json};
 
 use super::analyze::Provenance;
-use super::args::argument;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
 use super::{Cli, CliError, Ui, dispatch};
 use crate::analysis::compare::{CompareOptions, Comparison, Member};
 use crate::checkpoint::TensorFile;
 use crate::experiment::identity;
+use crate::plan::PlanError;
 use crate::report::figures::{Drawn, Style, Target, write_groups};
 use crate::report::page::{Page, comparison_sections, provenance};
 use crate::report::tables::write_comparison;
@@ -86,7 +86,7 @@ pub(super) struct HowArgs {
 const ANALYSIS: [&str; 4] = ["--operator=both", "--top=5", "--bottom=1", "--plane-points=0"];
 
 pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
-    let style = args.figures.style()?;
+    let style = args.figures.style();
     let first = args.paths.first().and_then(|path| path.file_stem()).map(|name| name.to_string_lossy().into_owned());
     let name = format!("compare-{}", first.unwrap_or_default());
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(name));
@@ -143,7 +143,7 @@ fn analyze(member: &mut Found, (folder, options): (&Path, &[OsString]), ui: &mut
         let cli = Cli::try_parse_from(&line).map_err(|error| {
             let text = error.render().to_string();
             let reason = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            argument("--", &words.join(" "), &reason)
+            PlanError::option("--", words.join(" "), reason)
         })?;
         ui.say(&format!("analyzing {}", member.name));
         let code = dispatch(cli.command, &line, ui)?;
@@ -168,14 +168,14 @@ fn compare(found: &[Found], how: &HowArgs) -> Result<Comparison> {
     }
     if let Some(baseline) = how.baseline.as_deref().filter(|name| !groups.contains(name)) {
         let reason = format!("no such group; there are {}", groups.join(", "));
-        return Err(argument("--baseline", baseline, &reason));
+        return Err(PlanError::option("--baseline", baseline, reason).into());
     }
     let numbers = members.iter().flat_map(|member| &member.numbers);
     let names: BTreeSet<String> = numbers.map(|number| number.quantity.to_string()).collect();
     let primary = how.primary.iter().flatten().map(Quantity::to_string);
     if let Some(name) = primary.into_iter().find(|name| !names.contains(name)) {
         let reason = format!("no such quantity; there are {}", names.into_iter().collect::<Vec<_>>().join(", "));
-        return Err(argument("--primary", &name, &reason));
+        return Err(PlanError::option("--primary", &name, reason).into());
     }
     let trainings = found.iter().map(Found::training).collect::<Result<Vec<_>>>()?;
     let settings: Vec<(&str, Value)> = members.iter().map(|member| member.group.as_str()).zip(trainings).collect();

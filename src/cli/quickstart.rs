@@ -7,23 +7,23 @@ use clap::Args;
 use serde_json::json;
 
 use super::analyze::{Destination, Provenance, analyze_session};
-use super::args::ComputeArgs;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim};
 use super::session::Session;
 use super::state::Saving;
 use super::train::save_run;
 use super::{CliError, INTERRUPTED, Ui};
-use crate::analysis::{AnalysisOptions, SummaryRow};
+use crate::analysis::SummaryRow;
 use crate::autodiff::Scope;
 use crate::checkpoint::Checkpoint;
 use crate::data::{DataSpec, LabelNoise, Source, Split, Subset};
 use crate::formats::family;
 use crate::objective::{Execution, ObjectiveOptions};
+use crate::plan::{AnalysisOptions, ComputeArgs, EigenMethod, TrainConfig};
 use crate::report::figures::{Target, write_comparison, write_training_curves};
 use crate::report::page::{Card, Figure, Page, Part, Section, runs_table};
 use crate::report::{terminal, write_run_json};
-use crate::train::{TrainConfig, TrainOutcome, TrainStop, Training, train};
+use crate::train::{TrainOutcome, TrainStop, Training, train};
 use crate::vocabulary::Quantity;
 use crate::{Error, Result};
 
@@ -58,7 +58,7 @@ const ANALYZED_ROWS: usize = 500;
 
 pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
-    let (execution, style) = (args.compute.execution()?, args.figures.style()?);
+    let (execution, style) = (args.compute.execution(), args.figures.style());
     let existing = Existing::of(args.force, false);
     let whole = claim(&args.out, existing)?;
     let claimed = METHODS.map(|method| {
@@ -90,7 +90,7 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
             TrainStop::NonFinite(error) => return Err(error.clone().into()),
         }
         let session = open(folder, &spec, execution)?;
-        let options = AnalysisOptions { seed: args.seed, ..AnalysisOptions::default() };
+        let options = AnalysisOptions { method: EigenMethod::Lanczos, seed: args.seed, ..AnalysisOptions::default() };
         let destination = Destination { name, written, folder, saving: Saving::NEVER, style };
         let (report, code) = analyze_session(&session, &options, destination, Provenance::new(arguments), ui)?;
         if code == INTERRUPTED {

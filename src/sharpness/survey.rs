@@ -2,50 +2,21 @@
 
 use candle_core::{DType, Tensor};
 
-use super::average::{AverageParams, Rise, average};
+use super::average::{Rise, average};
 use super::norms::{fisher_rao, relative_flatness};
-use super::pac_bayes::{PacBayesParams, width};
+use super::pac_bayes::width;
 use super::point::Point;
-use super::worst::{Worst, WorstParams, worst};
+use super::worst::{Worst, worst};
 use crate::analysis::SummaryRow;
 use crate::autodiff::ParamKind;
 use crate::curvature::ExactParams;
 use crate::data::{Dataset, Targets};
 use crate::objective::Objective;
+use crate::plan::{AverageParams, SharpnessOptions};
 use crate::program::{LayerNorm, Loss, Network};
 use crate::statistics::Sample;
 use crate::vocabulary::{Ball, Logits, Method, Quantity, Scaling, Sharpness};
 use crate::{Error, Observer, Result, Step};
-
-/// What to measure and how well.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct SharpnessOptions {
-    /// Rises on average.
-    pub average: AverageParams,
-    /// Rises at worst.
-    pub worst: WorstParams,
-    /// Rows that each worst perturbation is for (`m`-sharpness, Foret et al. 2021); all of them where `None`.
-    pub batch: Option<usize>,
-    /// The largest perturbation that is borne.
-    pub pac_bayes: PacBayesParams,
-    /// Products of relative flatness.
-    pub probes: usize,
-    /// Of all random numbers.
-    pub seed: u64,
-}
-
-impl Default for SharpnessOptions {
-    fn default() -> Self {
-        Self {
-            average: AverageParams::default(),
-            worst: WorstParams::default(),
-            batch: None,
-            pac_bayes: PacBayesParams::default(),
-            probes: 16,
-            seed: 0,
-        }
-    }
-}
 
 /// One measure.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,12 +8,13 @@ use super::average::average;
 use super::norms::{fisher_rao, relative_flatness};
 use super::pac_bayes::width;
 use super::point::{Point, norm};
-use super::worst::{WorstParams, worst};
-use super::{PacBayesParams, Scaling, SharpnessOptions, survey};
+use super::worst::worst;
+use super::{Scaling, survey};
 use crate::curvature::ExactParams;
 use crate::data::{Dataset, Inputs, Targets};
 use crate::formats::Architecture;
 use crate::objective::{Objective, ObjectiveOptions};
+use crate::plan::{PacBayesParams, SharpnessOptions, WorstParams};
 use crate::program::{Loss, Network};
 use crate::vocabulary::{Ball, Sharpness};
 
