@@ -9,7 +9,7 @@ use crate::operator::{LinearOperator, Restricted};
 use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::spectral::{CrossFitParams, cross_fit};
-use crate::vocabulary::Curvature;
+use crate::vocabulary::{Curvature, Method, Quantity};
 use crate::{Error, Observer, Result};
 
 /// Fewest shards whose halves still have a spread.
@@ -44,12 +44,12 @@ pub(super) fn cross_fitted(
     let halves: [&dyn LinearOperator; 2] = [&operators[0], &operators[1]];
     let report = cross_fit(halves, &params, Some(&top.vectors.narrow(0, 0, 1)?), &mut rng, observer)?;
     Ok(Some(SummaryRow {
-        operator: kind.name().into(),
-        scope: options.scope.to_string(),
+        operator: Some(kind),
+        scope: options.scope.clone(),
         std_err_data: report.cross_fitted_std_err[0],
-        method: "cross_fit".into(),
+        method: Method::CrossFit,
         converged: report.converged[0],
         num_matvecs: report.num_matvecs,
-        ..SummaryRow::exact("lambda_max_cross_fitted", report.cross_fitted[0])
+        ..SummaryRow::exact(Quantity::LambdaMaxCrossFitted, report.cross_fitted[0])
     }))
 }

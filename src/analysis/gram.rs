@@ -13,7 +13,7 @@ use crate::objective::Objective;
 use crate::operator::LinearOperator;
 use crate::plan::AnalysisOptions;
 use crate::spectral::{GramParams, GramReport, RowBlocks, SpectralError, Store, SurveyReport, gram};
-use crate::vocabulary::Curvature;
+use crate::vocabulary::{Curvature, Method};
 use crate::{Observer, Result};
 
 /// Most rows of the Gram matrix that is made unless a method is asked for.
@@ -75,6 +75,6 @@ pub(super) fn by_gram(
     let parts = rows.traces(&squares, &params.spans, &groups);
     let whole = rows.traces(&squares, &params.spans, &[groups.concat()]);
     let names = layers.into_iter().map(|(layer, _)| layer);
-    let trace = known_trace("gram", (whole[0], survey.slq.num_matvecs), names.zip(parts).collect());
+    let trace = known_trace(Method::Gram, (whole[0], survey.slq.num_matvecs), names.zip(parts).collect());
     Ok((survey, trace))
 }

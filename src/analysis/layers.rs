@@ -3,14 +3,14 @@
 use candle_core::Tensor;
 
 use super::SummaryRow;
-use crate::autodiff::ranges;
+use crate::autodiff::{Scope, ranges};
 use crate::curvature::CurvatureOperator;
 use crate::objective::Objective;
 use crate::operator::Restricted;
 use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, eigenpairs};
-use crate::vocabulary::Curvature;
+use crate::vocabulary::{Curvature, Quantity};
 use crate::{Observer, Result};
 
 /// `λ_max` of the diagonal block of each layer's tensors in the scope, the other parameters fixed.
@@ -33,14 +33,14 @@ pub(super) fn layers(
         let mut rng = substream(options.seed, Purpose::Eigenpairs, index as u64);
         let top = eigenpairs(&operator, &params, &mut rng, observer)?.top;
         rows.push(SummaryRow {
-            operator: kind.name().into(),
-            scope: format!("layer:{name}"),
+            operator: Some(kind),
+            scope: Scope::Layer(name.to_owned()),
             std_err_numeric: top.residual_norms[0],
             std_err_data: top.std_err_data[0],
-            method: top.method.into(),
+            method: top.method,
             converged: top.converged[0],
             num_matvecs: top.num_matvecs,
-            ..SummaryRow::exact("lambda_max", top.ritz_values[0])
+            ..SummaryRow::exact(Quantity::LambdaMax, top.ritz_values[0])
         });
     }
     Ok(rows)

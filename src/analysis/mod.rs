@@ -26,11 +26,12 @@ pub use overlap::{Overlap, overlap};
 pub use run::analyze;
 pub(crate) use run::reach;
 pub(crate) use spectrum::matrix_fits;
-pub use subset_study::{SubsetQuantity, SubsetRow, SubsetStudy};
+pub use subset_study::{SubsetRow, SubsetStudy};
 pub use unresolved::unresolved;
 
+use crate::autodiff::Scope;
 use crate::spectral::{DensityReport, DistributionReport, EigenReport, End, SlqReport, Store, SurveyOutcome};
-use crate::vocabulary::Curvature;
+use crate::vocabulary::{Curvature, Method, Quantity};
 
 /// Where surveys keep their states: one store for each operator. `()` keeps nothing.
 pub trait Stores {
@@ -49,8 +50,8 @@ impl Stores for () {
 pub struct SpectrumReport {
     /// Which curvature.
     pub operator: Curvature,
-    /// Part of the parameters: `all`, `layer:X`, `kind:weight|bias|norm`, `params:GLOB`.
-    pub scope: String,
+    /// Part of the parameters.
+    pub scope: Scope,
     /// Largest eigenvalues.
     pub top: EigenReport,
     /// Smallest eigenvalues.
@@ -82,8 +83,8 @@ pub struct TraceSummary {
     pub std_err_data: f64,
     /// One sample per probe; empty where no probes were drawn.
     pub samples: Vec<f64>,
-    /// `dense`, `gram`, `exact`, `random_columns`, `exact_ggn+hutchinson`, `hutchinson_deflated` or `hutchinson`.
-    pub method: &'static str,
+    /// How it was found.
+    pub method: Method,
     /// Whether the numeric error is within its tolerance.
     pub converged: bool,
     /// Products with the operator.
@@ -95,8 +96,8 @@ pub struct TraceSummary {
 /// One layer's part of a trace.
 #[derive(Debug, Clone)]
 pub struct TracePart {
-    /// `layer:X`
-    pub scope: String,
+    /// The layer.
+    pub scope: Scope,
     /// The part.
     pub trace: f64,
     /// As in [`TraceSummary`].
@@ -113,7 +114,7 @@ impl TraceSummary {
             std_err_numeric: f64::NAN,
             std_err_data: f64::NAN,
             samples: Vec::new(),
-            method: "none",
+            method: Method::None,
             converged: false,
             num_matvecs: 0,
             layers: Vec::new(),
@@ -180,20 +181,20 @@ pub struct SliceReport {
 /// One headline number: a row of `summary.parquet` and of the terminal's table.
 #[derive(Debug, Clone)]
 pub struct SummaryRow {
-    /// As [`Curvature::name`], or empty where no operator is involved.
-    pub operator: String,
-    /// As in [`SpectrumReport::scope`].
-    pub scope: String,
-    /// `loss`, `accuracy`, `gradient_norm`, `lambda_max`, `lambda_min`, `trace`, …
-    pub quantity: String,
+    /// Which curvature, where it is a number of one.
+    pub operator: Option<Curvature>,
+    /// Part of the parameters.
+    pub scope: Scope,
+    /// What it measures.
+    pub quantity: Quantity,
     /// Its value.
     pub value: f64,
     /// Standard error or bound of the computation; NaN where it does not apply.
     pub std_err_numeric: f64,
     /// Standard error from the choice of data rows; NaN where unknown.
     pub std_err_data: f64,
-    /// `exact`, `lanczos`, `hutchinson`, …
-    pub method: String,
+    /// How it was found.
+    pub method: Method,
     /// Whether the estimate met its tolerance.
     pub converged: bool,
     /// Products with the operator that it took.
@@ -204,19 +205,24 @@ impl SummaryRow {
     /// Whether the value only bounds the quantity: the outermost eigenvalue found, from the inside, where it has not
     /// converged.
     pub fn is_bound(&self) -> bool {
-        !self.converged && ["lambda_max", "lambda_min"].contains(&self.quantity.as_str())
+        !self.converged && self.quantity.end().is_some()
+    }
+
+    /// The name of the operator; empty without one.
+    pub fn operator_name(&self) -> &'static str {
+        self.operator.map_or("", Curvature::name)
     }
 
     /// A number without operator and estimation error.
-    pub fn exact(quantity: &str, value: f64) -> Self {
+    pub fn exact(quantity: impl Into<Quantity>, value: f64) -> Self {
         Self {
-            operator: String::new(),
-            scope: "all".into(),
+            operator: None,
+            scope: Scope::All,
             quantity: quantity.into(),
             value,
             std_err_numeric: f64::NAN,
             std_err_data: f64::NAN,
-            method: "exact".into(),
+            method: Method::Exact,
             converged: true,
             num_matvecs: 0,
         }

@@ -14,6 +14,7 @@ use crate::objective::{GradientReport, Objective};
 use crate::operator::{extend, restrict};
 use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
+use crate::vocabulary::Quantity;
 use crate::{Error, Observer, Result};
 
 /// Fills `report` step by step; whatever is finished stays in it when an error or an interruption ends the run.
@@ -39,9 +40,9 @@ pub fn analyze(
         let interrupted = spectrum.interrupted;
         report.summary.extend(of_spectrum(&spectrum));
         report.summary.push(SummaryRow {
-            operator: operator.name().into(),
+            operator: Some(operator),
             scope: spectrum.scope.clone(),
-            ..SummaryRow::exact("gradient_in_top_space", gradient_share(&scoped, &spectrum.top)?)
+            ..SummaryRow::exact(Quantity::GradientInTopSpace, gradient_share(&scoped, &spectrum.top)?)
         });
         report.eigenvectors.extend(eigenvectors(&spectrum, &options.scope, space)?.into_iter().map(|v| (operator, v)));
         report.spectra.push(spectrum);

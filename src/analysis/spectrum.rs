@@ -80,7 +80,7 @@ pub(super) fn spectrum(
     let densities: Vec<DensityReport> = axes.iter().map(|&axis| density(&found.slq, &params(axis))).collect();
     Ok(SpectrumReport {
         operator: kind,
-        scope: options.scope.to_string(),
+        scope: options.scope.clone(),
         interrupted: trace.is_none(),
         trace: trace.unwrap_or_else(TraceSummary::unknown),
         top: found.pairs.top,

@@ -15,7 +15,6 @@ use super::state::{Saving, StateFiles, seconds};
 use super::train::complete_already;
 use super::{INTERRUPTED, Ui};
 use crate::analysis::{AnalysisReport, CostEstimate, SpectrumReport, Stores, analyze, fit, unresolved};
-use crate::autodiff::Scope;
 use crate::checkpoint::write_tensors;
 use crate::objective::Objective;
 use crate::plan::{AnalysisOptions, EigenMethod, PlanError, Precision, SessionArgs, parsed_by};
@@ -92,7 +91,7 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     let (report, code) = analyze_session(&session, &options, destination, Provenance::new(arguments), ui)?;
     let lacking = unresolved(&report);
     let (mut whole, layers): (Vec<_>, Vec<_>) =
-        report.summary.into_iter().partition(|row| row.scope == options.scope.to_string() || row.operator.is_empty());
+        report.summary.into_iter().partition(|row| row.scope == options.scope || row.operator.is_none());
     whole.retain(|row| row.converged || row.is_bound());
     ui.print_lines(&terminal::summary_table(&whole));
     lacking.iter().for_each(|words| ui.print(words));
@@ -267,19 +266,18 @@ fn survey_json(spectrum: &SpectrumReport) -> serde_json::Value {
 /// Unit eigenvectors on the scope's parameters as rows, with the names of these and the checkpoint's hash.
 fn save_eigenvectors(session: &Session, spectrum: &SpectrumReport, folder: &Path) -> Result<PathBuf> {
     let space = session.checkpoint.network.space();
-    let tensors = spectrum.scope.parse::<Scope>()?.tensors(space)?.into_iter();
+    let tensors = spectrum.scope.tensors(space)?.into_iter();
     let names: Vec<&str> = tensors.map(|index| space.tensors()[index].name.as_str()).collect();
     let metadata = [
         ("flatness.operator", spectrum.operator.name().to_owned()),
-        ("flatness.scope", spectrum.scope.clone()),
+        ("flatness.scope", spectrum.scope.to_string()),
         ("flatness.params", json!(names).to_string()),
         ("flatness.checkpoint_sha256", session.checkpoint.sha256.clone()),
         ("flatness.top_eigenvalues", json!(spectrum.top.ritz_values).to_string()),
         ("flatness.bottom_eigenvalues", json!(spectrum.bottom.ritz_values).to_string()),
     ];
     let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    let tensors =
-        [("top".to_owned(), spectrum.top.vectors.clone()), ("bottom".to_owned(), spectrum.bottom.vectors.clone())];
+    let tensors = [&spectrum.top, &spectrum.bottom].map(|eigen| (eigen.end.name().to_owned(), eigen.vectors.clone()));
     let path = folder.join("eigenvectors.safetensors");
     write_tensors(&path, &tensors, &metadata)?;
     Ok(path)

@@ -15,6 +15,7 @@ use super::state::Saving;
 use super::train::save_run;
 use super::{CliError, INTERRUPTED, Ui};
 use crate::analysis::SummaryRow;
+use crate::autodiff::Scope;
 use crate::checkpoint::Checkpoint;
 use crate::data::{DataSpec, LabelNoise, Source, Split, Subset};
 use crate::formats::family;
@@ -24,6 +25,7 @@ use crate::report::figures::{Target, write_comparison, write_training_curves};
 use crate::report::page::{Card, Figure, Page, Part, Section, runs_table};
 use crate::report::{terminal, write_run_json};
 use crate::train::{TrainOutcome, TrainStop, Training, train};
+use crate::vocabulary::Quantity;
 use crate::{Error, Result};
 
 /// Arguments of `quickstart`.
@@ -96,7 +98,7 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
             return Err(Error::Interrupted);
         }
         let mut rows = report.summary;
-        rows.retain(|row| row.scope == "all" && HEADLINES.contains(&row.quantity.as_str()));
+        rows.retain(|row| row.scope == Scope::All && HEADLINES.contains(&row.quantity));
         rows.extend(test_rows(&outcome));
         statement = report.statement;
         runs.push((name.to_owned(), rows));
@@ -157,13 +159,24 @@ fn open(folder: &Path, spec: &DataSpec, execution: Execution) -> Result<Session>
 }
 
 /// What the comparison shows; the tables of each run have the rest.
-const HEADLINES: [&str; 8] =
-    ["loss", "accuracy", "gradient_norm", "parameter_norm", "lambda_max", "lambda_min", "trace", "frobenius_norm"];
+const HEADLINES: [Quantity; 8] = [
+    Quantity::Loss,
+    Quantity::Accuracy,
+    Quantity::GradientNorm,
+    Quantity::ParameterNorm,
+    Quantity::LambdaMax,
+    Quantity::LambdaMin,
+    Quantity::Trace,
+    Quantity::FrobeniusNorm,
+];
 
 /// Held-out figures, as rows beside those of the analysis.
 fn test_rows(outcome: &TrainOutcome) -> Vec<SummaryRow> {
     let Some(last) = outcome.epochs.last() else { return Vec::new() };
-    vec![SummaryRow::exact("test_loss", last.test.loss), SummaryRow::exact("test_accuracy", last.test.accuracy)]
+    vec![
+        SummaryRow::exact(Quantity::TestLoss, last.test.loss),
+        SummaryRow::exact(Quantity::TestAccuracy, last.test.accuracy),
+    ]
 }
 
 /// Everything on a page, and the pages of the three networks.
@@ -183,8 +196,8 @@ fn page((runs, statement): (&[(String, Vec<SummaryRow>)], &str), figures: &Path,
         Section::new("Numbers", [runs_table(runs)]),
     ];
     let card = |(name, rows): &(String, Vec<SummaryRow>)| {
-        let row = rows.iter().find(|row| row.quantity == "lambda_max")?;
-        Card::of(format!("λ₁, {name}"), row)
+        let row = rows.iter().find(|row| row.quantity == Quantity::LambdaMax)?;
+        Card::of(format!("{}, {name}", row.quantity.label()), row)
     };
     Page {
         title: "quickstart".into(),

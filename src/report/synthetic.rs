@@ -3,11 +3,12 @@
 use candle_core::{DType, Device, Tensor};
 
 use crate::analysis::{AnalysisReport, SliceKind, SliceReport, SpectrumReport, SubsetStudy, SummaryRow, TraceSummary};
+use crate::autodiff::Scope;
 use crate::spectral::{
     Axis, DensityParams, EigenReport, End, Quadrature, RuleSource, SlqReport, Stop, SurveyOutcome, TraceReport,
     density as smoothed, distribution,
 };
-use crate::vocabulary::Curvature;
+use crate::vocabulary::{Curvature, Method, Quantity};
 
 const DIM: usize = 272_474;
 
@@ -42,27 +43,28 @@ pub fn empty() -> AnalysisReport {
 
 /// Headline numbers, curvatures multiplied by `sharpness`.
 pub fn summary(sharpness: f64) -> Vec<SummaryRow> {
-    let row = |operator: &str, quantity: &str, value, std_err_numeric, std_err_data| SummaryRow {
-        operator: operator.into(),
-        scope: if operator.is_empty() { String::new() } else { "all".into() },
-        quantity: quantity.into(),
+    let row = |operator: Option<Curvature>, quantity, value, std_err_numeric, std_err_data| SummaryRow {
+        operator,
+        scope: Scope::All,
+        converged: quantity != Quantity::LambdaMin,
+        quantity,
         value,
         std_err_numeric,
         std_err_data,
-        method: if operator.is_empty() { "exact" } else { "lanczos" }.into(),
-        converged: quantity != "lambda_min",
-        num_matvecs: if operator.is_empty() { 0 } else { 120 },
+        method: if operator.is_none() { Method::Exact } else { Method::Lanczos },
+        num_matvecs: if operator.is_none() { 0 } else { 120 },
     };
+    let [hessian, ggn] = [Curvature::Hessian, Curvature::Ggn].map(Some);
     let s = sharpness;
     vec![
-        row("", "loss", 0.01234 / s.sqrt(), f64::NAN, 0.00041),
-        row("", "accuracy", 0.99871, f64::NAN, 0.00016),
-        row("", "gradient_norm", 0.0521 * s, f64::NAN, f64::NAN),
-        row("hessian", "lambda_max", 2100.0 * s, 0.012, 41.0 * s),
-        row("hessian", "lambda_min", -38.0 * s, 4.7, 3.0 * s),
-        row("hessian", "trace", 14_210.0 * s, 187.0, 260.0 * s),
-        row("ggn", "lambda_max", 2064.0 * s, 2e-11, 40.0 * s),
-        row("ggn", "trace", 14_402.0 * s, 150.0, 255.0 * s),
+        row(None, Quantity::Loss, 0.01234 / s.sqrt(), f64::NAN, 0.00041),
+        row(None, Quantity::Accuracy, 0.99871, f64::NAN, 0.00016),
+        row(None, Quantity::GradientNorm, 0.0521 * s, f64::NAN, f64::NAN),
+        row(hessian, Quantity::LambdaMax, 2100.0 * s, 0.012, 41.0 * s),
+        row(hessian, Quantity::LambdaMin, -38.0 * s, 4.7, 3.0 * s),
+        row(hessian, Quantity::Trace, 14_210.0 * s, 187.0, 260.0 * s),
+        row(ggn, Quantity::LambdaMax, 2064.0 * s, 2e-11, 40.0 * s),
+        row(ggn, Quantity::Trace, 14_402.0 * s, 150.0, 255.0 * s),
     ]
 }
 
@@ -82,7 +84,7 @@ fn eigen(end: End, values: &[f64]) -> EigenReport {
         vectors: Tensor::zeros((values.len(), 4), DType::F64, &Device::Cpu).unwrap(),
         std_err_data: values.iter().map(|value| 0.03 * value.abs() + 0.1).collect(),
         shard_forms: None,
-        method: "lanczos",
+        method: Method::Lanczos,
         num_matvecs: 120,
         interrupted: false,
     }
@@ -107,7 +109,7 @@ fn spectrum(operator: Curvature, top: &[f64], bottom: &[f64]) -> SpectrumReport 
     let places: Vec<f64> = (-8..=8).map(|i| f64::from(i) * 250.0).collect();
     SpectrumReport {
         operator,
-        scope: "all".into(),
+        scope: Scope::All,
         top: eigen(End::Top, top),
         bottom: eigen(End::Bottom, bottom),
         densities: [Axis::Linear, Axis::SignedLog, Axis::LogAbs].map(density).into(),
@@ -127,7 +129,7 @@ fn spectrum(operator: Curvature, top: &[f64], bottom: &[f64]) -> SpectrumReport 
             std_err_numeric: trace.std_err_numeric,
             std_err_data: trace.std_err_data,
             samples: trace.samples.clone(),
-            method: "hutchinson_deflated",
+            method: Method::HutchinsonDeflated,
             converged: false,
             num_matvecs: 10,
             layers: Vec::new(),

@@ -11,6 +11,6 @@ mod survey;
 mod tests;
 mod worst;
 
-pub use scaling::Scaling;
 pub use survey::{SharpnessReport, SharpnessRow, survey};
-pub use worst::Ball;
+
+pub use crate::vocabulary::{Ball, Scaling};

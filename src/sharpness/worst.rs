@@ -5,27 +5,10 @@ use rand_distr::{Distribution, StandardNormal};
 use super::point::{Point, norm};
 use crate::plan::WorstParams;
 use crate::random::{Purpose, substream};
+use crate::vocabulary::Ball;
 use crate::{Observer, Result};
 
-/// Which ball `‖δ‖ ≤ ρ`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ball {
-    /// Euclidean.
-    L2,
-    /// Largest entry.
-    Linf,
-}
-
 impl Ball {
-    /// The word in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::L2 => "l2",
-            Self::Linf => "linf",
-        }
-    }
-
     /// The steepest step of length `step`, `None` where there is no slope.
     fn ascent(self, gradient: &[f64], step: f64) -> Option<Vec<f64>> {
         let length = norm(gradient);

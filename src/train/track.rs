@@ -4,9 +4,11 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::{AnalysisReport, SummaryRow, analyze};
+use crate::autodiff::Scope;
 use crate::objective::Objective;
 use crate::plan::{AnalysisOptions, EigenMethod, Track};
 use crate::report::tables::Column;
+use crate::vocabulary::{Curvature, Method, Quantity};
 use crate::{Observer, Result};
 
 /// One number at the end of an epoch: a row of `curvature.parquet`, whose other columns are those of `summary.parquet`.
@@ -16,10 +18,10 @@ pub struct TrackedRow {
     pub epoch: usize,
     /// Steps since the start.
     pub step: usize,
-    /// `lambda_max`, `lambda_2`, … or `trace`.
-    pub quantity: String,
+    /// An eigenvalue or the trace.
+    pub quantity: Quantity,
     /// As in [`SummaryRow`].
-    pub method: String,
+    pub method: Method,
     /// As in [`SummaryRow`].
     pub converged: bool,
     /// As in [`SummaryRow`].
@@ -50,8 +52,8 @@ impl TrackedRow {
         Self {
             epoch: 1,
             step: 9,
-            quantity: "trace".into(),
-            method: "exact".into(),
+            quantity: Quantity::Trace,
+            method: Method::Exact,
             converged: true,
             num_matvecs: 3,
             value,
@@ -92,19 +94,19 @@ pub(super) fn measure(
     let mut rows: Vec<SummaryRow> = Vec::new();
     if let Some(top) = report.spectra.first().map(|spectrum| &spectrum.top) {
         for index in 0..top.ritz_values.len() {
-            let quantity = if index == 0 { "lambda_max".to_owned() } else { format!("lambda_{}", index + 1) };
             let at = |list: &[f64]| list.get(index).copied().unwrap_or(f64::NAN);
             rows.push(SummaryRow {
                 std_err_numeric: at(&top.residual_norms),
                 std_err_data: at(&top.std_err_data),
-                method: top.method.into(),
+                method: top.method,
                 converged: top.converged.get(index).copied().unwrap_or(false),
                 num_matvecs: top.num_matvecs,
-                ..SummaryRow::exact(&quantity, at(&top.ritz_values))
+                ..SummaryRow::exact(Quantity::eigenvalue(index), at(&top.ritz_values))
             });
         }
     }
-    rows.extend(report.summary.into_iter().filter(|row| track.trace && row.quantity == "trace" && row.scope == "all"));
+    let is_trace = |row: &SummaryRow| row.quantity == Quantity::Trace && row.scope == Scope::All;
+    rows.extend(report.summary.into_iter().filter(|row| track.trace && is_trace(row)));
     Ok(rows.into_iter().map(tracked).collect())
 }
 
@@ -124,19 +126,19 @@ fn tracked(row: SummaryRow) -> TrackedRow {
 
 /// The columns of `curvature.parquet`.
 pub(super) fn columns(rows: &[TrackedRow]) -> Vec<(&'static str, Column)> {
-    let text = |value: fn(&TrackedRow) -> &str| Column::Text(rows.iter().map(|row| value(row).to_owned()).collect());
+    let text = |value: fn(&TrackedRow) -> String| Column::Text(rows.iter().map(value).collect());
     let number = |value: fn(&TrackedRow) -> f64| Column::Number(rows.iter().map(value).collect());
     let count = |value: fn(&TrackedRow) -> usize| Column::Count(rows.iter().map(value).collect());
     vec![
         ("epoch", count(|row| row.epoch)),
         ("step", count(|row| row.step)),
-        ("operator", text(|_| "hessian")),
-        ("scope", text(|_| "all")),
-        ("quantity", text(|row| &row.quantity)),
+        ("operator", text(|_| Curvature::Hessian.to_string())),
+        ("scope", text(|_| Scope::All.to_string())),
+        ("quantity", text(|row| row.quantity.to_string())),
         ("value", number(|row| row.value)),
         ("std_err_numeric", number(|row| row.std_err_numeric)),
         ("std_err_data", number(|row| row.std_err_data)),
-        ("method", text(|row| &row.method)),
+        ("method", text(|row| row.method.to_string())),
         ("converged", Column::Flag(rows.iter().map(|row| row.converged).collect())),
         ("num_matvecs", count(|row| row.num_matvecs)),
     ]

@@ -1,14 +1,11 @@
 //! The curvature matrices by name.
 
-use serde::{Deserialize, Serialize};
-
 /// Which symmetric matrix of the objective `Σ s_n / Σ w_n` over rows. Every row counts once: `w_n` = 1, `W = Σ w_n` their
 /// number; the formulas below hold for other weights too.
 ///
 /// The exact Fisher matrix of cross-entropy, with labels from the model's own softmax, is [`Curvature::Ggn`] (Martens
 /// 2020); the empirical Fisher matrix, at the data's labels, is another one (Kunstner, Balles & Hennig 2019).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Curvature {
     /// Second derivative of the mean loss (and of the L2 term, where the objective has one).
     Hessian,

@@ -8,6 +8,7 @@ use super::table::plain;
 use super::{Card, Figure, Page, Row, Section, Table, provenance};
 use crate::report::terminal::measured;
 use crate::sharpness::{SharpnessReport, SharpnessRow};
+use crate::vocabulary::Scaling;
 
 /// The page of `report`, whose figures lie in `figures`; `name` and `statement` say of what it is, `command` is the line that
 /// made it.
@@ -63,30 +64,24 @@ const COLUMNS: [(&str, bool); 10] = [
 
 fn row(row: &SharpnessRow) -> Row {
     let [value, numeric, rows] = measured(row.value, [row.std_err_numeric, row.std_err_data]);
-    let radius = if row.radius.is_nan() { String::new() } else { row.radius.to_string() };
+    let measure = row.quantity;
+    let radius = if measure.radius().is_nan() { String::new() } else { measure.radius().to_string() };
     let words = |text: &str| text.replace('_', " ");
     let cells = [
-        words(row.measure),
-        row.norm.to_owned(),
-        words(row.scaling),
-        row.logits.to_owned(),
+        words(measure.measure()),
+        measure.norm().to_owned(),
+        measure.scaling().map_or("", Scaling::name).to_owned(),
+        measure.logits().name().to_owned(),
         radius,
         value,
         plain(&numeric),
         plain(&rows),
-        words(row.method),
+        words(row.method.name()),
         row.num_gradients.to_string(),
     ];
     Row { cells: cells.to_vec(), converged: row.converged }
 }
 
 fn card(row: &SharpnessRow) -> Option<Card> {
-    let words = [row.measure, row.norm, row.scaling, row.logits].map(|word| word.replace('_', " "));
-    let known = words.into_iter().filter(|word| !["", "none", "raw", "gaussian"].contains(&word.as_str()));
-    let radius = match (row.radius.is_nan(), row.norm) {
-        (true, _) => None,
-        (false, "gaussian") => Some(format!("σ = {}", row.radius)),
-        (false, _) => Some(format!("ρ = {}", row.radius)),
-    };
-    Card::of(known.chain(radius).collect::<Vec<_>>().join(", "), &row.summary())
+    Card::of(row.quantity.label(), &row.summary())
 }

@@ -2,7 +2,9 @@
 
 use super::{Part, escaped};
 use crate::analysis::SummaryRow;
+use crate::autodiff::Scope;
 use crate::report::terminal::headline;
+use crate::vocabulary::Curvature;
 
 /// A table that can be sorted by any column; a long one scrolls.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -47,12 +49,12 @@ impl Table {
             let [value, numeric, data] = headline(row);
             let numeric = if row.is_bound() { String::new() } else { numeric };
             let words = |text: &str| text.replace('_', " ");
-            let scope = if row.scope == "all" { String::new() } else { row.scope.clone() };
+            let scope = if row.scope == Scope::All { String::new() } else { row.scope.to_string() };
             let products = if row.num_matvecs == 0 { String::new() } else { row.num_matvecs.to_string() };
-            let method = words(&row.method);
+            let method = words(row.method.name());
             let cells = [
-                words(&row.quantity),
-                words(&row.operator),
+                row.quantity.label(),
+                row.operator.map_or("", Curvature::title).to_owned(),
                 scope,
                 value,
                 plain(&numeric),
