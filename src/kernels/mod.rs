@@ -11,6 +11,7 @@
 
 mod access;
 mod accumulate;
+mod apply;
 mod bilinear;
 mod channels;
 pub mod conv;
@@ -26,10 +27,13 @@ mod pointwise;
 mod pool;
 pub mod scratch;
 mod simd;
+mod stacked;
+mod tiles;
 
 pub use accumulate::{Accumulator, column_dots, row_dots};
-pub use bilinear::{Bilinear, Side, add, affine, matrix_product};
-pub use channels::{AffineCotangents, AffineOperands, Channels, Parts};
+pub use apply::{add, affine, matrix_product};
+pub use bilinear::{Bilinear, Side};
+pub use channels::{AffineAdjoint, AffineCotangents, AffineOperands, Channels, Parts};
 pub use conv::ConvGeometry;
 pub use element::Element;
 pub use linear::Linear;
@@ -39,8 +43,3 @@ pub use pointwise::Pointwise;
 pub use pool::{PoolGeometry, max_pool_indices};
 
 pub(crate) use access::{Slice, with_float};
-
-/// The largest leading size among `operands`, where each with more axes than its own rank is stacked.
-fn directions(operands: &[(&candle_core::Tensor, usize)]) -> Option<usize> {
-    operands.iter().find(|(tensor, rank)| tensor.rank() > *rank).map(|(tensor, _)| tensor.dims()[0])
-}

@@ -9,6 +9,9 @@ pub(super) mod x86;
 
 use std::sync::LazyLock;
 
+/// Room for the lanes of any vector type.
+pub const MAX_LANES: usize = 16;
+
 /// A vector of `LANES` scalars and the operations the kernels need.
 pub trait Simd: Copy + 'static {
     /// The type of one lane.
