@@ -11,8 +11,9 @@ use super::landscape_args::{LandscapeArgs, Shape};
 use super::session::Session;
 use super::vectors::checked;
 use crate::autodiff::Scope;
-use crate::checkpoint::{Checkpoint, TRAIN_KEY, TensorFile, differences, sha256_hex};
+use crate::checkpoint::{Checkpoint, TRAIN_KEY, TensorFile, differences};
 use crate::curvature::{Curvature, CurvatureOperator};
+use crate::digest::sha256_hex;
 use crate::formats::Architecture;
 use crate::landscape::{
     DirectionFacts, DirectionKind, Frame, LandscapeError, Normalisation, PathPoint, path_point, principal,

@@ -4,6 +4,7 @@
 mod error;
 mod exact;
 mod finite_difference;
+mod kind;
 mod operators;
 mod outer_rows;
 mod pass;
@@ -12,6 +13,7 @@ mod var_gradient;
 pub use error::CurvatureError;
 pub use exact::{ExactParams, ExactPart, ExactTrace};
 pub use finite_difference::FiniteDifferenceHessian;
-pub use operators::{Curvature, CurvatureOperator};
+pub use kind::Curvature;
+pub use operators::CurvatureOperator;
 pub use outer_rows::OuterRows;
 pub use var_gradient::{GradientError, VarGradient};

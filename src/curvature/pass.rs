@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::Curvature;
+use super::kind::Curvature;
 use crate::autodiff::{Dual, Gradients, Saved, Tape, Value, Var};
 use crate::data::Batch;
 use crate::kernels::row_dots;

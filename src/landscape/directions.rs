@@ -98,6 +98,15 @@ fn norm(values: &[f64]) -> f64 {
     values.iter().map(|value| value * value).sum::<f64>().sqrt()
 }
 
+/// `gᵀd` in f64: the slope of the loss along `direction` where its gradient is `gradient`, both `[n]`.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub fn slope(gradient: &Tensor, direction: &Tensor) -> Result<f64> {
+    let device = gradient.device();
+    dot(&gradient.to_dtype(DType::F64)?, &direction.to_device(device)?.to_dtype(DType::F64)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

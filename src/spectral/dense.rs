@@ -6,10 +6,10 @@ use rand::Rng;
 
 use super::closing::{Accepted, Whole};
 use super::data_error::{join, mean_data_std_error};
-use super::eigenpairs::check_counts;
 use super::guard::guard;
 use super::householder::Reduced;
 use super::krylov_schur::asymmetry_allowed;
+use super::pairs::check_counts;
 use super::state::{Store, SurveyState, damaged};
 use super::vectors::{epsilon, row_dots};
 use super::{Quadrature, RuleSource, SpectralError, SurveyReport, TraceReport};

@@ -8,10 +8,10 @@ use super::resampling::Map;
 use super::{Expand, Flatten, Pad, Permute, Slice, Transpose, Unflatten, Unsqueeze, View};
 use crate::Result;
 use crate::autodiff::Value;
-use crate::program::fact::axis;
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::{Tracked, axis};
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Size, Start};
 
