@@ -29,8 +29,9 @@ pub mod scratch;
 mod simd;
 mod stacked;
 mod tiles;
+mod vectors;
 
-pub use accumulate::{Accumulator, column_dots, row_dots};
+pub use accumulate::Accumulator;
 pub use apply::{add, affine, matrix_product};
 pub use bilinear::{Bilinear, Side};
 pub use channels::{AffineAdjoint, AffineCotangents, AffineOperands, Channels, Parts};
@@ -41,5 +42,9 @@ pub use matmul::MatMul;
 pub use memory::{DEFAULT_MEMORY, keep_freed_memory};
 pub use pointwise::Pointwise;
 pub use pool::{PoolGeometry, max_pool_indices};
+pub use vectors::{column_dots, row_dots};
 
 pub(crate) use access::{Slice, with_float};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use simd::has_avx2;
+pub(crate) use vectors::{dot, norm, norm_of};

@@ -64,7 +64,8 @@ pub trait Operation: Serialize {
 }
 
 /// Answers of [`Operation`] that are the same for every call, a line each: `columns! { name: "relu", cost: Cost::of_result }`.
-/// What has no line needs its method.
+/// What has no line needs its method. The line `moves` is four: those of an operation that gives entries of its input in another
+/// order or shape, at this cost.
 macro_rules! columns {
     ($($question:ident: $answer:expr),* $(,)?) => {
         $($crate::program::operation::columns!(@$question $answer);)*
@@ -91,6 +92,14 @@ macro_rules! columns {
     (@start $answer:expr) => {
         fn start(&self, _place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> $crate::program::Start {
             $answer
+        }
+    };
+    (@moves $cost:expr) => {
+        $crate::program::operation::columns! {
+            operands: &["input"],
+            cost: $cost,
+            start: $crate::program::Start::TOKEN,
+            affinity: $crate::program::Affinity::AFFINE,
         }
     };
     (@affinity $answer:expr) => {

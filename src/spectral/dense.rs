@@ -13,6 +13,7 @@ use super::pairs::check_counts;
 use super::state::{Store, SurveyState, damaged};
 use super::vectors::{epsilon, row_dots};
 use super::{Quadrature, RuleSource, SpectralError, SurveyReport, TraceReport};
+use crate::kernels::norm_of;
 use crate::observer::{Observer, Step};
 use crate::operator::{LinearOperator, ShardForms};
 use crate::{Error, Result};
@@ -194,7 +195,7 @@ fn entries(blocks: Vec<Tensor>, dim: usize) -> Result<Vec<f64>> {
 
 /// `(A + Aᵀ)/2`, in place.
 fn symmetrise(entries: &mut [f64], dim: usize, tolerance: f64) -> Result<()> {
-    let norm = entries.iter().map(|entry| entry * entry).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+    let norm = norm_of(entries).max(f64::MIN_POSITIVE);
     let mut asymmetry: f64 = 0.0;
     for row in 0..dim {
         for column in 0..row {

@@ -145,6 +145,12 @@ impl Isa {
     }
 }
 
+/// Whether code compiled for AVX2 may run.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx2() -> bool {
+    Isa::best().kind() != Kind::Portable
+}
+
 /// Vectors as plain arrays, which the compiler maps to the baseline registers (SSE2, NEON).
 #[derive(Clone, Copy, Debug)]
 pub struct Portable<T, const LANES: usize>(std::marker::PhantomData<T>);

@@ -4,15 +4,14 @@ use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 
 use crate::Result;
-use crate::random::{Purpose, substream};
+use crate::random::{Purpose, substream, uniform};
 
 /// One label per place of `outputs` `[rows · places, C]`, from its softmax; the draws are keyed by `seed` and the row's
 /// position in the data, so that they do not depend on the batch that the row is in.
 pub(super) fn draw_labels(outputs: &Tensor, places: usize, rows: &[usize], seed: u64) -> Result<Vec<u32>> {
     let outputs = outputs.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
     let draw = |outputs: &[f64], rng: &mut dyn Rng| {
-        // 53 random bits make a uniform number in 0..1.
-        let mut left = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let mut left = uniform(rng);
         let probabilities = softmax(outputs);
         let last = probabilities.len().saturating_sub(1);
         let found = probabilities.iter().position(|p| {
