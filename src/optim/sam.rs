@@ -7,7 +7,7 @@ use super::BatchGradient;
 use super::base::Base;
 use super::fields::Fields;
 use crate::Result;
-use crate::kernels::row_dots;
+use crate::kernels::norm;
 use crate::objective::GradientReport;
 use crate::train::TrainError;
 
@@ -53,12 +53,6 @@ impl Sam {
 
 pub(super) fn check_rho(rho: f64) -> Result<(), TrainError> {
     TrainError::unless(rho >= 0.0 && rho.is_finite(), "rho", rho, "a number from 0 up")
-}
-
-/// `‖v‖` of `v` `[n]`, in f64.
-pub(super) fn norm(vector: &Tensor) -> Result<f64> {
-    let row = vector.unsqueeze(0)?;
-    Ok(row_dots(&row, &row)?.iter().sum::<f64>().sqrt())
 }
 
 impl TryFrom<Fields> for Sam {

@@ -5,13 +5,14 @@ use std::time::Instant;
 use candle_core::Tensor;
 use rand::seq::SliceRandom;
 
-use super::evaluate::{is_not_finite, norm, scores};
+use super::evaluate::{is_not_finite, scores};
 use super::metrics::{CleanScores, Scores};
 use super::part::Part;
 use super::state::{EpochSeconds, State};
 use super::track::measure;
 use super::{EpochMetrics, TrainError, running};
 use crate::data::{Batch, Batches, Dataset, with_batches};
+use crate::kernels::norm;
 use crate::objective::{Evaluation, GradientReport, Objective};
 use crate::optim::Optimizer;
 use crate::plan::TrainConfig;
