@@ -13,10 +13,12 @@ use crate::landscape::LandscapeError;
 use crate::langevin::LangevinError;
 use crate::objective::ObjectiveError;
 use crate::operator::OperatorError;
+use crate::plan::PlanError;
 use crate::program::ProgramError;
 use crate::report::ReportError;
 use crate::spectral::SpectralError;
 use crate::train::TrainError;
+use crate::vocabulary::UnknownName;
 
 /// `Result` with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -72,6 +74,12 @@ pub enum Error {
     /// Directions or checkpoints make no landscape.
     #[error(transparent)]
     Landscape(#[from] LandscapeError),
+    /// A plan that cannot be carried out.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A word that is not one of the names.
+    #[error(transparent)]
+    Name(#[from] UnknownName),
     /// A tensor operation failed inside candle.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -122,6 +130,8 @@ impl Error {
             Self::Experiment(error) => error.hint(),
             Self::Langevin(error) => error.hint(),
             Self::Landscape(error) => error.hint(),
+            Self::Plan(error) => error.hint(),
+            Self::Name(error) => error.hint(),
             Self::VectorShape { .. } => {
                 Some("write the vectors as rows of that length, in the parameter order of `flatness info`".into())
             }

@@ -6,6 +6,7 @@ mod naming;
 mod read;
 mod safetensors;
 mod state;
+mod vectors;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ pub use error::CheckpointError;
 pub use read::{Choices, TensorFile, sha256_hex};
 pub use safetensors::write_tensors;
 pub use state::{differences, read_state, write_state};
+pub use vectors::checked_rows;
 
 use self::naming::Bound;
 use crate::Result;

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Ui;
-use super::args::DtypeArg;
-use super::session::SessionArgs;
 use crate::Result;
 use crate::analysis::{CheckOptions, Finding, check, check_inputs, check_outputs};
 use crate::checkpoint::TensorFile;
 use crate::objective::Objective;
+use crate::plan::{Precision, SessionArgs};
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -34,7 +33,7 @@ pub(super) fn run(args: &CheckArgs, ui: &mut Ui) -> Result<u8> {
     }
     let knows_data = args.session.data.data.is_some() || args.session.read_checkpoint()?.data().is_some();
     if args.against.is_none() || knows_data {
-        let session = args.session.open(DtypeArg::F64, ui)?;
+        let session = args.session.open(Precision::F64, ui)?;
         let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
         if let Some(reference) = &reference {
             findings.extend(check_inputs(&objective, reference)?);

@@ -6,10 +6,10 @@ use candle_core::DType;
 use clap::Args;
 
 use super::Ui;
-use super::args::{ModelArgs, argument};
 use super::output::check_file;
 use crate::Result;
 use crate::checkpoint::{ARCH_KEY, Checkpoint, VERSION_KEY, read_architecture, write_checkpoint};
+use crate::plan::{ModelArgs, PlanError};
 
 /// Arguments of `convert`.
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub(super) struct ConvertArgs {
 
 pub(super) fn run(args: &ConvertArgs, ui: &mut Ui) -> Result<u8> {
     if args.out.extension().is_none_or(|extension| extension != "safetensors") {
-        return Err(argument("--out", &args.out.display().to_string(), "the name must end in .safetensors"));
+        return Err(PlanError::option("--out", args.out.display(), "the name must end in .safetensors").into());
     }
     check_file(&args.out, args.force)?;
     let architecture = args.model.arch.as_deref().map(read_architecture).transpose()?;

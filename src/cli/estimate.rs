@@ -4,12 +4,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::Ui;
-use super::analyze_args::SurveyArgs;
-use super::args::DtypeArg;
-use super::session::SessionArgs;
 use crate::Result;
-use crate::analysis::{AnalysisOptions, CostEstimate, EigenMethod};
+use crate::analysis::{CostEstimate, fit};
 use crate::objective::Objective;
+use crate::plan::{AnalysisOptions, EigenMethod, Precision, SessionArgs};
 
 /// Arguments of `estimate`.
 #[derive(Debug, Args)]
@@ -17,18 +15,19 @@ pub(super) struct EstimateArgs {
     #[command(flatten)]
     pub(super) session: SessionArgs,
     #[command(flatten)]
-    survey: SurveyArgs,
+    survey: AnalysisOptions,
     /// Print the estimate as JSON on stdout
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &EstimateArgs, ui: &mut Ui) -> Result<u8> {
-    let mut options = args.survey.options()?;
-    let mut session = args.session.open(DtypeArg::F32, ui)?;
+    let mut options = args.survey.clone();
+    options.check()?;
+    let mut session = args.session.open(Precision::F32, ui)?;
     session.options.seed = options.seed;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
-    args.survey.fit(&mut options, &objective, ui)?;
+    ui.notes(&fit(&mut options, &objective)?);
     let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?;
     if args.json {
         let mut report = json!(cost);

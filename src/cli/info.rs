@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::Ui;
-use super::args::ModelArgs;
 use crate::Result;
 use crate::checkpoint::{ARCH_KEY, Checkpoint, TensorFile, read_architecture};
+use crate::plan::ModelArgs;
 use crate::program::{Kind, Node, Op, Program};
 
 /// Arguments of `info`.

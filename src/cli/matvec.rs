@@ -7,14 +7,12 @@ use candle_core::{DType, Tensor};
 use clap::{Args, ValueEnum};
 
 use super::Ui;
-use super::args::DtypeArg;
 use super::output::check_file;
-use super::session::SessionArgs;
-use super::vectors::checked;
-use crate::checkpoint::{TensorFile, write_tensors};
+use crate::checkpoint::{TensorFile, checked_rows, write_tensors};
 use crate::curvature::{Curvature, CurvatureOperator};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
+use crate::plan::{Precision, SessionArgs};
 use crate::spectral::SpectralError;
 use crate::{Error, Result};
 
@@ -47,13 +45,13 @@ pub(super) struct MatvecArgs {
 pub(super) fn run(args: &MatvecArgs, ui: &mut Ui) -> Result<u8> {
     check_file(&args.out, args.force)?;
     let file = TensorFile::read(&args.vectors)?;
-    let session = args.session.open(DtypeArg::F64, ui)?;
+    let session = args.session.open(Precision::F64, ui)?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     let vectors = file.get("vectors")?;
     if vectors.rank() != 2 || vectors.dims()[1] != objective.dim() || vectors.dims()[0] == 0 {
         return Err(Error::VectorShape { got: vectors.dims().to_vec(), dim: objective.dim() });
     }
-    let block = objective.place(&checked(&file, &args.vectors, "vectors")?)?;
+    let block = objective.place(&checked_rows(&file, &args.vectors, "vectors")?)?;
     let curvature = match args.operator {
         OperatorArg::Hessian => Curvature::Hessian,
         OperatorArg::Ggn => Curvature::Ggn,

@@ -1,9 +1,6 @@
 //! The command line: one file per subcommand; translates arguments, no numerics.
 
 mod analyze;
-mod analyze_args;
-mod analyze_fit;
-mod args;
 mod check;
 mod compare;
 mod convert;
@@ -13,9 +10,7 @@ mod figure_args;
 mod info;
 mod landscape;
 mod landscape_args;
-mod landscape_frame;
 mod langevin;
-mod loss;
 mod matvec;
 mod output;
 mod overlap;
@@ -26,10 +21,7 @@ mod sharpness;
 mod state;
 mod status;
 mod train;
-mod train_args;
-mod train_plan;
 mod ui;
-mod vectors;
 mod verify;
 
 use std::ffi::OsString;
@@ -43,6 +35,7 @@ use clap::{Parser, Subcommand};
 pub use error::CliError;
 pub use ui::Ui;
 
+use crate::kernels::keep_freed_memory;
 use crate::objective::Execution;
 use crate::{Error, Result, Workers};
 
@@ -57,7 +50,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Eigenvalues, trace, spectral density and loss slices of a checkpoint, as tables and figures
-    Analyze(analyze_args::AnalyzeArgs),
+    Analyze(analyze::AnalyzeArgs),
     /// How much the loss rises around a minimum: at worst, on average, relative to the weights
     Sharpness(sharpness::SharpnessArgs),
     /// Loss and accuracy along lines and over planes: random, eigenvectors, between minima, along a training
@@ -67,7 +60,7 @@ enum Command {
     /// Groups of minima over their seeds: means, paired differences, tests, and a verdict with its conditions
     Compare(compare::CompareArgs),
     /// Train a network and write a checkpoint
-    Train(train_args::TrainArgs),
+    Train(train::TrainCommand),
     /// Train SGD, SAM and fSGLD on noisy glyphs, analyze all three and compare (under a minute)
     Quickstart(quickstart::QuickstartArgs),
     /// Train and analyze a grid of settings from one file, several at a time
@@ -75,7 +68,7 @@ enum Command {
     /// How far the runs of an experiment have come
     Status(status::StatusArgs),
     /// SGLD and fSGLD on small potentials, whose laws are known: step size, coupling, mass that moves to flat wells
-    Langevin(langevin::LangevinArgs),
+    Langevin(langevin::LangevinCommand),
     /// Products of the Hessian or GGN with your own vectors
     Matvec(matvec::MatvecArgs),
     /// How much the eigenspaces of two analyses have in common
@@ -91,32 +84,29 @@ enum Command {
 }
 
 impl Command {
-    /// What `--threads` asks for, or one per core. A number that the command will refuse is not followed.
-    fn threads(&self) -> usize {
-        let threads = match self {
-            Self::Analyze(args) => args.session.compute.threads,
-            Self::Sharpness(args) => args.session.compute.threads,
-            Self::Landscape(args) => args.compute.threads,
-            Self::Estimate(args) => args.session.compute.threads,
-            Self::Train(args) => args.compute.threads,
-            Self::Quickstart(args) => args.compute.threads,
-            Self::Langevin(args) => args.threads,
-            Self::Matvec(args) => args.session.compute.threads,
-            Self::Check(args) => args.session.compute.threads,
+    /// How much of the machine it may use.
+    fn execution(&self) -> Execution {
+        let compute = match self {
+            Self::Analyze(args) => &args.session.compute,
+            Self::Sharpness(args) => &args.session.compute,
+            Self::Landscape(args) => &args.compute,
+            Self::Estimate(args) => &args.session.compute,
+            Self::Train(args) => &args.train.compute,
+            Self::Quickstart(args) => &args.compute,
+            Self::Matvec(args) => &args.session.compute,
+            Self::Check(args) => &args.session.compute,
+            Self::Langevin(args) => return Execution { threads: args.study.threads, ..Execution::default() },
             Self::Compare(_)
             | Self::Run(_)
             | Self::Status(_)
             | Self::Overlap(_)
             | Self::Verify(_)
             | Self::Info(_)
-            | Self::Convert(_) => None,
+            | Self::Convert(_) => return Execution::default(),
         };
-        threads.filter(|threads| (1..=MOST_THREADS).contains(threads)).unwrap_or(Execution::default().threads)
+        compute.execution()
     }
 }
-
-/// Threads that may be asked for.
-const MOST_THREADS: usize = 1024;
 
 /// Exit code of a refused or failed command.
 pub const FAILED: u8 = 2;
@@ -177,8 +167,10 @@ fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     };
     // On the pool from beginning to end: what a command computes, and what a library computes for it, runs on these
     // threads and no others, whoever cuts the work.
-    let ended = Workers::new(cli.command.threads())
-        .and_then(|workers| workers.install(|| dispatch(cli.command, &arguments, ui)));
+    let execution = cli.command.execution();
+    keep_freed_memory(execution.memory_bytes);
+    let ended =
+        Workers::new(execution.threads).and_then(|workers| workers.install(|| dispatch(cli.command, &arguments, ui)));
     match ended {
         Ok(code) => code,
         Err(error) => {

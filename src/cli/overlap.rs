@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::vectors::checked;
 use super::{CliError, Ui};
 use crate::Result;
 use crate::analysis::overlap;
-use crate::checkpoint::TensorFile;
+use crate::checkpoint::{TensorFile, checked_rows};
 
 /// Arguments of `overlap`.
 #[derive(Debug, Args)]
@@ -36,7 +35,7 @@ pub(super) fn run(args: &OverlapArgs, ui: &mut Ui) -> Result<u8> {
     }
     let mut report = json!({});
     for end in ["top", "bottom"] {
-        let (a, b) = (checked(&first, &args.first, end)?, checked(&second, &args.second, end)?);
+        let (a, b) = (checked_rows(&first, &args.first, end)?, checked_rows(&second, &args.second, end)?);
         if a.dims()[0] == 0 || b.dims()[0] == 0 {
             continue;
         }

@@ -10,7 +10,6 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::analyze::Provenance;
-use super::args::argument;
 use super::compare::HowArgs;
 use super::figure_args::FigureArgs;
 use super::output::{Claim, Existing, check_place, claim, resolve, share};
@@ -19,6 +18,7 @@ use crate::experiment::{
     CellResult, Ended, Experiment, ExperimentError, Plan, Pool, Run, State, arguments, collect, execute,
     group_summaries,
 };
+use crate::plan::{PlanError, number_of};
 use crate::report::{terminal, write_atomic, write_run_json};
 use crate::visible::visible;
 use crate::{Error, Result};
@@ -66,7 +66,7 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) experiment: ExperimentArgs,
     /// Runs at a time; each has its share of the cores, unless the file says threads
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", value_parser = number_of(1, 1024), default_value_t = 1)]
     jobs: usize,
     /// Folder of figures and page [default: reports/NAME, as --out; DIR/report with --out DIR]
     #[arg(long, value_name = "DIR")]
@@ -95,7 +95,7 @@ impl RunArgs {
         let numbers = text.split_once('/').and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
         match numbers {
             Some((part, parts)) if part >= 1 && part <= parts => Ok((part, parts)),
-            _ => Err(argument("--cell", text, "must be I/N with I from 1 to N, such as 3/10")),
+            _ => Err(PlanError::option("--cell", text, "must be I/N with I from 1 to N, such as 3/10").into()),
         }
     }
 
@@ -107,18 +107,15 @@ impl RunArgs {
         resolve(&folder).map_err(|source| Error::Io { path: folder, source })
     }
 
-    fn threads(&self) -> Result<usize> {
-        if self.jobs == 0 || self.jobs > 1024 {
-            return Err(argument("--jobs", &self.jobs.to_string(), "must be 1 to 1024"));
-        }
-        Ok((std::thread::available_parallelism().map_or(1, usize::from) / self.jobs).max(1))
+    fn threads(&self) -> usize {
+        (std::thread::available_parallelism().map_or(1, usize::from) / self.jobs).max(1)
     }
 }
 
 pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
-    let ((part, parts), threads) = (args.part()?, args.threads()?);
-    let style = args.figures.style()?;
+    let ((part, parts), threads) = (args.part()?, args.threads());
+    let style = args.figures.style();
     let (experiment, folder) = args.experiment.read()?;
     let how = comparison_options(&experiment)?;
     let plan = plan(&experiment, &folder, threads)?;

@@ -63,6 +63,11 @@ impl Ui {
         self.keep(written);
     }
 
+    /// A line for each note.
+    pub fn notes(&mut self, notes: &[String]) {
+        notes.iter().for_each(|note| self.say(&format!("note: {note}")));
+    }
+
     /// Several lines of words.
     pub fn say_lines(&mut self, lines: &str) {
         let written = writeln!(self.err, "{}", visible_lines(lines));

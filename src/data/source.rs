@@ -82,7 +82,7 @@ impl Source {
     }
 
     /// The folder that the source lies in.
-    pub(super) fn folder(&self) -> Option<PathBuf> {
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
         match self {
             Self::Glyphs => None,
             Self::Mnist(folder) | Self::Cifar10(folder) | Self::Cifar100(folder) | Self::Images(folder) => {

@@ -15,10 +15,11 @@ use super::vectors::{epsilon, row_dots};
 use super::{Quadrature, RuleSource, SpectralError, SurveyReport, TraceReport};
 use crate::observer::{Observer, Step};
 use crate::operator::{LinearOperator, ShardForms};
+use crate::vocabulary::Method;
 use crate::{Error, Result};
 
 /// The name in errors and tables.
-const METHOD: &str = "dense";
+const METHOD: &str = Method::Dense.name();
 
 /// Which eigenpairs are wanted beside all eigenvalues.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,7 +98,7 @@ pub fn dense(
     };
     let rule = Quadrature { weights: vec![1.0 / dim as f64; dim], nodes: values, exact: true };
     let whole = Whole { source: RuleSource::Dense, rule, trace, dim };
-    let survey = whole.survey(&accepted, operator, (METHOD, params.bottom, params.eigen_tolerance))?;
+    let survey = whole.survey(&accepted, operator, (Method::Dense, params.bottom, params.eigen_tolerance))?;
     Ok(DenseReport { survey, diagonal, shard_diagonals: shards })
 }
 

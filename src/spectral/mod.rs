@@ -38,6 +38,7 @@ mod xtrace;
 use candle_core::Tensor;
 
 use crate::operator::ShardForms;
+use crate::vocabulary::Method;
 
 pub use cross_fit::{CrossFitParams, CrossFitReport, cross_fit};
 pub use data_error::data_std_errors;
@@ -59,6 +60,8 @@ pub use state::{Store, SurveyState};
 pub use survey::{Stop, SurveyOutcome, SurveyParams, SurveyReport, survey};
 pub use trace::{TraceParams, hutchinson};
 pub use xtrace::{xdiag, xtrace};
+
+pub use crate::vocabulary::End;
 
 /// What can go wrong in a spectral computation.
 #[derive(Debug, thiserror::Error)]
@@ -181,15 +184,6 @@ impl SpectralError {
     }
 }
 
-/// Which end of the spectrum: `Top` holds the largest algebraic eigenvalues, `Bottom` the smallest (most negative).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// Largest algebraic.
-    Top,
-    /// Smallest algebraic.
-    Bottom,
-}
-
 /// Eigenpairs at one end of the spectrum.
 #[derive(Debug, Clone)]
 pub struct EigenReport {
@@ -209,8 +203,8 @@ pub struct EigenReport {
     pub std_err_data: Vec<f64>,
     /// `yᵀA_s y` of each shard and vector, where the operator has shards.
     pub shard_forms: Option<ShardForms>,
-    /// `lanczos`, `power`, `dense` or `gram`.
-    pub method: &'static str,
+    /// How they were found.
+    pub method: Method,
     /// Products with the operator, shared by both ends of one run.
     pub num_matvecs: usize,
     /// The observer ended the run early. Residual norms are then those of the recurrence, or the rounding of a product

@@ -2,11 +2,11 @@
 
 use candle_core::Tensor;
 
-use super::TrainConfig;
 use super::metrics::{CleanScores, Scores};
 use super::state::Weights;
 use crate::data::Dataset;
 use crate::objective::Objective;
+use crate::plan::TrainConfig;
 use crate::program::ProgramError;
 use crate::program::{BatchNormMode, Network};
 use crate::report::tables::Column;

@@ -6,6 +6,7 @@ use super::{Figure, Part, Row, Section, Table};
 use crate::analysis::SummaryRow;
 use crate::analysis::compare::{Comparison, GroupDifference, GroupNumbers, QuantityNumbers};
 use crate::report::terminal::{self, effect, measured, p_value, rounded};
+use crate::vocabulary::{Curvature, Quantity};
 
 /// First the verdict, the figure of all differences and the tests of the primary quantities; then, folded, means, exploratory
 /// tests and all seeds. The figures of `comparison` are in the folder `figures`.
@@ -42,9 +43,8 @@ fn means(comparison: &Comparison) -> Option<Part> {
         let star = if group.num_unconverged > 0 { "*" } else { "" };
         format!("{value}{}{star}", spread.map_or(String::new(), |spread| format!(" ± {spread}")))
     };
-    let row = |row: &QuantityNumbers| {
-        Row::new(std::iter::once(row.quantity.label.clone()).chain(row.groups.iter().map(cell)))
-    };
+    let row =
+        |row: &QuantityNumbers| Row::new(std::iter::once(row.quantity.label()).chain(row.groups.iter().map(cell)));
     let columns: Vec<(&str, bool)> = std::iter::once(("quantity", false))
         .chain(comparison.groups.iter().map(|group| (group.as_str(), true)))
         .collect();
@@ -61,7 +61,7 @@ fn tests(comparison: &Comparison, is_primary: bool) -> Option<Part> {
         let [value, half_width, _] = measured(difference.difference, [difference.half_width, f64::NAN]);
         Row::new([
             format!("{} − {}", row.group, row.baseline),
-            row.quantity.label.clone(),
+            row.quantity.label(),
             value,
             super::table::plain(&half_width),
             format!("{:+.1}", 100.0 * row.relative),
@@ -95,19 +95,22 @@ fn tests(comparison: &Comparison, is_primary: bool) -> Option<Part> {
 
 /// The summaries of several runs side by side: one row per quantity, as `value ± error` with both errors combined.
 pub fn runs_table(runs: &[(String, Vec<SummaryRow>)]) -> Option<Part> {
-    let mut keys: Vec<(&str, &str)> = Vec::new();
+    let mut keys: Vec<(&Quantity, Option<Curvature>)> = Vec::new();
     for row in runs.iter().flat_map(|(_, rows)| rows) {
-        if !keys.contains(&(&row.quantity, &row.operator)) {
-            keys.push((&row.quantity, &row.operator));
+        if !keys.contains(&(&row.quantity, row.operator)) {
+            keys.push((&row.quantity, row.operator));
         }
     }
-    let row = |key: &(&str, &str)| {
+    let row = |key: &(&Quantity, Option<Curvature>)| {
         let cells = runs.iter().map(|(_, rows)| {
-            let own = rows.iter().find(|row| (row.quantity.as_str(), row.operator.as_str()) == *key);
+            let own = rows.iter().find(|row| (&row.quantity, row.operator) == *key);
             own.map_or(String::new(), |row| terminal::cell(row).trim_end().to_owned())
         });
-        let label = [key.0, key.1].map(|word| word.replace('_', " "));
-        Row::new([label.join(" ").trim_end().to_owned()].into_iter().chain(cells))
+        let label = match key {
+            (quantity, None) => quantity.label(),
+            (quantity, Some(operator)) => format!("{}, {}", quantity.label(), operator.title()),
+        };
+        Row::new([label].into_iter().chain(cells))
     };
     let columns: Vec<(&str, bool)> =
         std::iter::once(("quantity", false)).chain(runs.iter().map(|(name, _)| (name.as_str(), true))).collect();

@@ -45,7 +45,11 @@ fn cards(report: &LandscapeReport) -> Vec<Card> {
     ];
     let others = others.map(|(quantity, label)| (quantity.to_owned(), label.to_owned()));
     let card = |(quantity, label): (String, String)| {
-        let row = report.summary.iter().find(|row| row.quantity == quantity).filter(|row| !row.value.is_nan())?;
+        let row = report
+            .summary
+            .iter()
+            .find(|row| row.quantity == quantity.as_str().into())
+            .filter(|row| !row.value.is_nan())?;
         Card::of(label, row)
     };
     losses.chain(others).filter_map(card).collect()

@@ -8,6 +8,7 @@ use super::table::plain;
 use super::{Card, Figure, Page, Row, Section, Table, provenance};
 use crate::report::terminal::measured;
 use crate::sharpness::{SharpnessReport, SharpnessRow};
+use crate::vocabulary::Scaling;
 
 /// The page of `report`, whose figures are in the folder `figures`; `name` and `statement` say what was measured, `command` is the
 /// command line that made it.
@@ -66,21 +67,16 @@ const COLUMNS: [(&str, bool); 10] = [
 
 fn row(row: &SharpnessRow) -> Row {
     let [value, numeric, rows] = measured(row.value, [row.std_err_numeric, row.std_err_data]);
-    let radius = if row.radius.is_nan() { String::new() } else { row.radius.to_string() };
-    let [measure, scaling, method] = [row.measure, row.scaling, row.method].map(|word| word.replace('_', " "));
-    let (norm, logits, gradients) = (row.norm.to_owned(), row.logits.to_owned(), row.num_gradients.to_string());
-    let (numeric, rows) = (plain(&numeric), plain(&rows));
-    let cells = vec![measure, norm, scaling, logits, radius, value, numeric, rows, method, gradients];
+    let measure = row.quantity;
+    let radius = if measure.radius().is_nan() { String::new() } else { measure.radius().to_string() };
+    let scaling = measure.scaling().map_or("", Scaling::name).to_owned();
+    let [name, method] = [measure.measure(), row.method.name()].map(|word| word.replace('_', " "));
+    let [norm, logits] = [measure.norm(), measure.logits().name()].map(str::to_owned);
+    let (numeric, rows, gradients) = (plain(&numeric), plain(&rows), row.num_gradients.to_string());
+    let cells = vec![name, norm, scaling, logits, radius, value, numeric, rows, method, gradients];
     Row { cells, converged: row.converged }
 }
 
 fn card(row: &SharpnessRow) -> Option<Card> {
-    let words = [row.measure, row.norm, row.scaling, row.logits].map(|word| word.replace('_', " "));
-    let known = words.into_iter().filter(|word| !["", "none", "raw", "gaussian"].contains(&word.as_str()));
-    let radius = match (row.radius.is_nan(), row.norm) {
-        (true, _) => None,
-        (false, "gaussian") => Some(format!("σ = {}", row.radius)),
-        (false, _) => Some(format!("ρ = {}", row.radius)),
-    };
-    Card::of(known.chain(radius).collect::<Vec<_>>().join(", "), &row.summary())
+    Card::of(row.quantity.label(), &row.summary())
 }

@@ -4,8 +4,10 @@ use maud::{Markup, html};
 
 use super::Part;
 use crate::analysis::SummaryRow;
+use crate::autodiff::Scope;
 use crate::report::terminal::headline;
 use crate::visible::visible;
+use crate::vocabulary::Curvature;
 
 /// A table that can be sorted by any column; long tables scroll.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -49,10 +51,10 @@ impl Table {
         let row = |row: &SummaryRow| {
             let [value, numeric, data] = headline(row);
             let numeric = if row.is_bound() { String::new() } else { numeric };
-            let words = [&row.quantity, &row.operator, &row.method].map(|text| text.replace('_', " "));
-            let [quantity, operator, method] = words;
-            let scope = if row.scope == "all" { String::new() } else { row.scope.clone() };
+            let scope = if row.scope == Scope::All { String::new() } else { row.scope.to_string() };
             let products = if row.num_matvecs == 0 { String::new() } else { row.num_matvecs.to_string() };
+            let operator = row.operator.map_or("", Curvature::title).to_owned();
+            let (quantity, method) = (row.quantity.label(), row.method.name().replace('_', " "));
             let cells = vec![quantity, operator, scope, value, plain(&numeric), plain(&data), method, products];
             Row { cells, converged: row.converged }
         };

@@ -21,9 +21,10 @@ use super::{Quadrature, RuleSource, SurveyReport, TraceReport};
 use crate::Result;
 use crate::observer::Observer;
 use crate::operator::{LinearOperator, OuterProducts};
+use crate::vocabulary::Method;
 
 /// The name in errors and tables.
-const METHOD: &str = "gram";
+const METHOD: &str = Method::Gram.name();
 
 /// Which eigenpairs are wanted beside all eigenvalues, and how much memory there is.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,7 +104,7 @@ pub fn gram(
         num_matvecs,
     };
     let whole = Whole { source: RuleSource::Gram, rule: spectrum.rule(shift), trace, dim };
-    let survey = whole.survey(&accepted, operator, (METHOD, bottom, params.eigen_tolerance))?;
+    let survey = whole.survey(&accepted, operator, (Method::Gram, bottom, params.eigen_tolerance))?;
     Ok(GramReport { survey, squares })
 }
 

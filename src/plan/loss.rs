@@ -1,10 +1,10 @@
 //! The loss on the command line: a name, and settings such as `cross-entropy:label-smoothing=0.1`.
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::args::argument;
-use crate::Result;
+use super::{PlanError, parsed_by};
 use crate::data::read_weights;
 use crate::program::Loss;
 
@@ -20,15 +20,17 @@ const LOSSES: [(&str, &str); 7] = [
 ];
 
 /// Which loss.
-#[derive(Debug, Clone, Default, Args)]
-pub(super) struct LossArgs {
+#[derive(Debug, Clone, Default, Args, Serialize)]
+pub struct LossArgs {
     /// cross-entropy, mse, l1, huber, smooth-l1, bce, or program: what the program itself gives for each row; with settings
     /// such as cross-entropy:label-smoothing=0.1,ignore-index=255,weight=0.5|2 (or weight=FILE.npy), huber:delta=0.5,
     /// smooth-l1:beta=0.1, bce:pos-weight=3 [default: the checkpoint's, else cross-entropy for whole-number labels]
-    #[arg(long, value_name = "LOSS")]
-    loss: Option<String>,
+    #[arg(long, value_name = "LOSS", value_parser = parsed_by(loss))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss: Option<Loss>,
     /// Axis of the classes in the outputs of cross-entropy, 1 or -1 for the last, where the shapes leave both open
     #[arg(long, value_name = "AXIS", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     class_axis: Option<i64>,
 }
 
@@ -36,10 +38,10 @@ impl LossArgs {
     /// The loss that the arguments make of the one that a checkpoint or a file describes; `None` where neither names one.
     ///
     /// A class axis alone is one of cross-entropy.
-    pub(super) fn loss(&self, described: Option<Loss>) -> Result<Option<Loss>> {
-        let loss = self.loss.as_deref().map(parse_loss).transpose()?.or(described);
+    pub(crate) fn loss(&self, described: Option<Loss>) -> Result<Option<Loss>, PlanError> {
+        let loss = self.loss.clone().or(described);
         let Some(axis) = self.class_axis else { return Ok(loss) };
-        let wrong = |reason: &str| argument("--class-axis", &axis.to_string(), reason);
+        let wrong = |reason: &str| PlanError::option("--class-axis", axis, reason);
         let Loss::CrossEntropy(mut loss) = loss.unwrap_or(Loss::cross_entropy()) else {
             return Err(wrong("belongs to cross-entropy"));
         };
@@ -51,30 +53,29 @@ impl LossArgs {
 }
 
 /// A loss by name, with settings after a colon; `cross-entropy:0.1` is label smoothing.
-pub(super) fn parse_loss(text: &str) -> Result<Loss> {
-    let wrong = |reason: &str| argument("--loss", text, reason);
+fn loss(text: &str) -> Result<Loss, String> {
     let (name, settings) = text.split_once(':').unwrap_or((text, ""));
     let known =
         |(short, kind): &&(&str, &str)| name == *short || name == *kind || (name == "ce" && *kind == "cross_entropy");
     let Some((_, kind)) = LOSSES.iter().find(known) else {
         let names = LOSSES.map(|(name, _)| name);
         let nearest = crate::nearest(name, names).unwrap_or_else(|| "cross-entropy".into());
-        return Err(wrong(&format!("unknown loss; did you mean {nearest}? ({})", names.join(", "))));
+        return Err(format!("unknown loss; did you mean {nearest}? ({})", names.join(", ")));
     };
     let mut fields = Map::from_iter([("kind".to_owned(), Value::from(*kind))]);
     for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
         let (name, value) = match setting.split_once('=') {
             Some((name, value)) => (name.trim().replace('-', "_"), value.trim()),
             None if *kind == "cross_entropy" => ("label_smoothing".to_owned(), setting),
-            None => return Err(wrong(&format!("`{setting}` is not `name=value`"))),
+            None => return Err(format!("`{setting}` is not `name=value`")),
         };
         let value = if ["weight", "pos_weight"].contains(&name.as_str()) { weights(value)? } else { number(value) };
         if fields.insert(name.clone(), value).is_some() {
-            return Err(wrong(&format!("`{name}` is there twice")));
+            return Err(format!("`{name}` is there twice"));
         }
     }
-    let loss: Loss = serde_json::from_value(Value::Object(fields)).map_err(|error| wrong(&error.to_string()))?;
-    loss.check().map_err(|error| wrong(error.to_string().trim_start_matches("loss: ")))?;
+    let loss: Loss = serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
+    loss.check().map_err(|error| error.to_string().trim_start_matches("loss: ").to_owned())?;
     Ok(loss)
 }
 
@@ -84,11 +85,11 @@ fn number(text: &str) -> Value {
 }
 
 /// Numbers with `|` between, else those of a file.
-fn weights(text: &str) -> Result<Value> {
+fn weights(text: &str) -> Result<Value, String> {
     let numbers: Option<Vec<f64>> = text.split('|').map(|number| number.trim().parse().ok()).collect();
     Ok(match numbers {
         Some(numbers) => numbers.into(),
-        None => read_weights(text.as_ref())?.into(),
+        None => read_weights(text.as_ref()).map_err(|error| error.to_string())?.into(),
     })
 }
 
@@ -99,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_name_and_its_settings() {
-        let loss = |text: &str| parse_loss(text).unwrap();
+        let loss = |text: &str| super::loss(text).unwrap();
         assert_eq!(loss("cross-entropy"), Loss::cross_entropy());
         assert_eq!(loss("ce:0.1"), Loss::smoothed(0.1));
         let all =
@@ -127,10 +128,10 @@ mod tests {
             ("huber:1", "`1` is not `name=value`"),
             ("huber:delta=1,delta=2", "there twice"),
         ] {
-            let error = parse_loss(text).unwrap_err().to_string();
+            let error = loss(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
-        let axis = LossArgs { loss: Some("mse".into()), class_axis: Some(1) };
+        let axis = LossArgs { loss: Some(Loss::Mse {}), class_axis: Some(1) };
         assert!(axis.loss(None).unwrap_err().to_string().contains("belongs to cross-entropy"));
     }
 }

@@ -1,38 +1,19 @@
 //! The settings of a training run.
 
-use candle_core::{DType, Device};
+use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{Track, TrainError};
+use super::Track;
 use crate::Result;
-use crate::data::{Augmentation, Dataset, EpochPlan};
-use crate::objective::{Execution, ObjectiveOptions};
+use crate::data::Augmentation;
+use crate::objective::Execution;
 use crate::optim::{Decay, OptimizerConfig, Schedule};
-use crate::program::{BatchNormMode, Loss};
-
-/// Dtype of parameters, activations and gradients; sums over rows are f64 in either case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// Single.
-    #[default]
-    F32,
-    /// Double.
-    F64,
-}
-
-impl Precision {
-    /// candle's name for it.
-    pub fn dtype(self) -> DType {
-        match self {
-            Self::F32 => DType::F32,
-            Self::F64 => DType::F64,
-        }
-    }
-}
+use crate::plan::{Precision, parsed, word};
+use crate::program::Loss;
+use crate::train::TrainError;
 
 /// Statistics of batch normalisation that go with final weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NormStatistics {
     /// Estimated anew at the final weights: with fSGLD and SAM the running ones belong to perturbed weights, or to
@@ -43,61 +24,83 @@ pub enum NormStatistics {
     Running,
 }
 
-/// How to train. Everything but `execution` decides about the result, and is stored in the checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// How to train. Everything but `execution` decides the result, and is stored in the checkpoint.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Dtype of parameters and activations.
+    /// Precision of parameters and activations: f32 or f64
+    #[arg(long, value_name = "DTYPE", value_parser = word::<Precision>(), default_value = "f32")]
     pub dtype: Precision,
-    /// Passes over the training rows; 0 leaves the initial weights.
+    /// Passes over the training rows; 0 keeps the initial weights
+    #[arg(long, value_name = "E", default_value_t = Self::default().epochs)]
     pub epochs: usize,
-    /// Rows per step, at most.
+    /// Rows per step
+    #[arg(long, value_name = "B", default_value_t = Self::default().batch_size)]
     pub batch_size: usize,
-    /// Seed of initial weights, order of rows, dropout and the optimiser's noise.
+    /// Seed of initial weights, order of rows, augmentation, dropout and noise
+    #[arg(long, value_name = "S", default_value_t = Self::default().seed)]
     pub seed: u64,
-    /// Method and its settings.
+    /// sgd, adamw, sgld, fsgld, rwp, sam or asam, with settings such as sam:rho=0.1 or fsgld:beta_inverse=1e-8,eta=0.1
+    #[arg(long, value_name = "METHOD", value_parser = parsed::<OptimizerConfig>(), default_value = "sgd")]
     pub optimizer: OptimizerConfig,
-    /// `λ`, before the schedule's factor.
+    /// Learning rate, before the schedule's factor
+    #[arg(long, value_name = "LR", allow_negative_numbers = true, default_value_t = Self::default().learning_rate)]
     pub learning_rate: f64,
-    /// Factor on `λ` over the run.
+    /// Learning rate over the run: constant, cosine, multi_step:30-60,gamma=0.1 or cyclical:cycles=4, each with warmup=E
+    #[arg(long, value_name = "SCHEDULE", value_parser = parsed::<Schedule>(), default_value = "cosine")]
     pub schedule: Schedule,
-    /// `wd` of `wd/2 ‖θ‖²`; in the gradient (for AdamW beside it), not in the losses reported.
+    /// L2 coefficient wd of the term wd/2 ‖θ‖² in the gradient (for AdamW beside it); reported losses do not contain it
+    #[arg(long, value_name = "WD", allow_negative_numbers = true, default_value_t = Self::default().weight_decay)]
     pub weight_decay: f64,
-    /// Which parameters decay.
+    /// Which parameters decay: all, or weights (neither biases nor normalisation)
+    #[arg(long, value_name = "PART", value_parser = word::<Decay>(), default_value = "all")]
     pub decay: Decay,
-    /// Largest norm of a gradient; a longer one is scaled down to it.
+    /// Largest norm of a gradient; longer ones are scaled down
+    #[arg(long, value_name = "C", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
-    /// Random changes of the training images, anew in each epoch.
+    /// Random changes of the training images in each epoch, such as crop:4,flip or random_resized_crop:224,flip
+    #[arg(long = "augment", value_name = "HOW", value_parser = parsed::<Augmentation>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augmentation: Option<Augmentation>,
-    /// Names of the tensors that are trained, with `*` and `?`; the others keep their initial values. Empty: all.
+    /// Names of the tensors to train, such as head.*,blocks.*.attn.*; the others keep their initial values
+    #[arg(long, value_name = "GLOBS", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub train_only: Vec<String>,
-    /// `d` of an exponential moving average of the parameters, `m ← d m + (1 − d) θ` after each step.
+    /// Also keep an exponential moving average of the weights, m ← d m + (1 − d) θ after each step, with this d
+    #[arg(long, value_name = "D", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ema: Option<f64>,
-    /// First epoch whose parameters enter the equal-weight average (Izmailov et al. 2018).
+    /// Also keep the mean of the weights at the ends of the epochs from this one on (Izmailov et al. 2018)
+    #[arg(long, value_name = "E")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swa_from: Option<usize>,
-    /// Which statistics of batch normalisation the checkpoint carries.
+    /// Statistics of batch normalisation in the checkpoint: reestimated at its weights, or the running averages
+    #[arg(long, value_name = "WHICH", value_parser = word::<NormStatistics>(), default_value = "reestimated")]
     pub norm_statistics: NormStatistics,
-    /// Epochs between two evaluations on the test rows; the last epoch is always evaluated.
+    /// Epochs between two evaluations on the test rows; the last epoch is always evaluated
+    #[arg(long, value_name = "E", default_value_t = Self::default().evaluate_every)]
     pub evaluate_every: usize,
-    /// Curvature to follow during training.
+    /// Curvature to measure during training, such as top:1,trace
+    #[arg(long, value_name = "WHAT", value_parser = parsed::<Track>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub track: Option<Track>,
-    /// Epochs between two measurements of it.
+    /// Epochs between two measurements of --track
+    #[arg(long = "every", value_name = "E", default_value_t = Self::default().track_every)]
     pub track_every: usize,
-    /// Training rows that it is measured on, at most.
+    /// Training rows that --track measures on, a fixed random choice
+    #[arg(long, value_name = "N", default_value_t = Self::default().track_rows)]
     pub track_rows: usize,
-    /// Epochs between two checkpoints that are kept on the way, the start included; `None` keeps none.
+    /// Keep a checkpoint every N epochs, and that of the start, in the folder snapshots of the run
+    #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<usize>,
-    /// Loss of one sample; `None`: the architecture's, else cross-entropy for classes and squared error for values.
+    /// Loss of one row; `None`: the architecture's, else cross-entropy for classes and squared error for values
+    #[arg(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
-    /// Threads and memory.
+    /// Threads and memory
+    #[arg(skip)]
     #[serde(skip)]
     pub execution: Execution,
 }
@@ -155,36 +158,6 @@ impl TrainConfig {
         self.loss.as_ref().map_or(Ok(()), Loss::check)?;
         self.optimizer.check()?;
         Ok(self.schedule.check(self.epochs)?)
-    }
-
-    pub(super) fn loss_for(&self, described: Option<&Loss>, data: &Dataset) -> Loss {
-        let stated = self.loss.as_ref().or(described).cloned();
-        stated.or_else(|| Loss::for_labels(&data.targets)).unwrap_or(Loss::Mse {})
-    }
-
-    /// The batches of `order` in `epoch`, for the loader.
-    pub(super) fn plan(&self, order: Vec<usize>, epoch: usize) -> EpochPlan {
-        EpochPlan {
-            order,
-            batch_size: self.batch_size,
-            dtype: self.dtype.dtype(),
-            augmentation: self.augmentation.clone(),
-            seed: self.seed,
-            epoch: epoch as u64,
-            threads: self.execution.threads,
-        }
-    }
-
-    /// The mean loss without the L2 term: its gradient is the optimiser's to add.
-    pub(super) fn objective(&self, loss: Loss, batch_norm: BatchNormMode) -> ObjectiveOptions {
-        ObjectiveOptions {
-            dtype: self.dtype.dtype(),
-            device: Device::Cpu,
-            batch_norm,
-            execution: self.execution,
-            num_shards: 1,
-            ..ObjectiveOptions::new(loss)
-        }
     }
 }
 

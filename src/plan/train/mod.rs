@@ -5,63 +5,70 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::CliError;
+use super::{PlanError, is_architecture};
 use crate::checkpoint::{TensorFile, differences, read_architecture};
 use crate::data::{DataSpec, Dataset, Targets};
 use crate::formats::{Architecture, Body, family};
 use crate::report::write_atomic;
-use crate::train::TrainConfig;
 use crate::{Result, input, path_text};
 
-/// Name of the file in a run folder.
-pub(super) const FILE: &str = "config.toml";
+mod args;
+mod config;
+mod track;
+
+pub use args::TrainArgs;
+pub use config::{NormStatistics, TrainConfig};
+pub use track::Track;
+
+/// Name of the plan's file in a run folder.
+pub const CONFIG_FILE: &str = "config.toml";
 
 /// Everything that decides about a run's result, and where its initial weights are.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct TrainPlan {
+pub struct TrainPlan {
     /// A family's short form; with neither this nor `architecture`, that of the initial weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) model: Option<String>,
+    pub model: Option<String>,
     /// File of the initial weights.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::path_text::optional")]
-    pub(super) init: Option<PathBuf>,
+    pub init: Option<PathBuf>,
     /// Its hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) init_sha256: Option<String>,
+    pub init_sha256: Option<String>,
     /// Whether a program that was exported in eval mode alone is trained all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) eval_export_ok: bool,
+    pub eval_export_ok: bool,
     /// How to train.
     #[serde(default)]
-    pub(super) train: TrainConfig,
+    pub train: TrainConfig,
     /// The training rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) data: Option<DataSpec>,
+    pub data: Option<DataSpec>,
     /// A network described in a file, as docs/models.md has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) architecture: Option<Value>,
+    pub architecture: Option<Value>,
 }
 
 impl TrainPlan {
     /// Reads `config.toml` of a run, or a file like it.
-    pub(super) fn read(path: &Path) -> Result<Self> {
-        let bad = |reason: String| CliError::Plan { path: path.into(), reason };
+    pub fn read(path: &Path) -> Result<Self> {
+        let bad = |reason: String| PlanError::File { path: path.into(), reason };
         let text = input::read_text(path).map_err(|error| bad(error.to_string()))?;
         Ok(toml::from_str(&text).map_err(|error| bad(error.to_string()))?)
     }
 
     /// Writes it into `folder`, atomically.
-    pub(super) fn write(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(FILE);
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(CONFIG_FILE);
         let text =
-            toml::to_string(self).map_err(|error| CliError::Plan { path: path.clone(), reason: error.to_string() })?;
+            toml::to_string(self).map_err(|error| PlanError::File { path: path.clone(), reason: error.to_string() })?;
         let head = "# This run, complete: `flatness train --config FILE --out DIR` repeats it.\n";
         Ok(write_atomic(&path, |file| std::io::Write::write_all(file, format!("{head}{text}").as_bytes()))?)
     }
 
     /// Puts a family's short form, or the network in a file (by its path as text), in place of the model.
-    pub(super) fn set_model(&mut self, text: &str) -> Result<()> {
+    pub fn set_model(&mut self, text: &str) -> Result<()> {
         let path = path_text::from_text(text);
         (self.model, self.architecture) = (None, None);
         if is_architecture(&path) {
@@ -75,15 +82,15 @@ impl TrainPlan {
     }
 
     /// The model in a word, for messages.
-    pub(super) fn model_name(&self) -> &str {
+    pub fn model_name(&self) -> &str {
         self.model.as_deref().unwrap_or(if self.architecture.is_some() { "architecture" } else { "of --init" })
     }
 
     /// The network for `data`.
-    pub(super) fn network(&self, data: &Dataset, init: Option<&TensorFile>) -> Result<Architecture> {
+    pub fn network(&self, data: &Dataset, init: Option<&TensorFile>) -> Result<Architecture> {
         let architecture = self.architecture(data, init)?;
         match architecture.body {
-            Body::Program { training_program: None, .. } if !self.eval_export_ok => Err(CliError::EvalExport.into()),
+            Body::Program { training_program: None, .. } if !self.eval_export_ok => Err(PlanError::EvalExport.into()),
             _ => Ok(architecture),
         }
     }
@@ -95,12 +102,12 @@ impl TrainPlan {
             Targets::Values { sample_shape, .. } => sample_shape.iter().product(),
         };
         if let Some(value) = &self.architecture {
-            return Ok(Architecture::from_json(&value.to_string(), FILE)?);
+            return Ok(Architecture::from_json(&value.to_string(), CONFIG_FILE)?);
         }
         if let Some(model) = &self.model {
             return Ok(family(model, &data.sample_shape, outputs)?);
         }
-        let architecture = init.map(TensorFile::architecture).transpose()?.flatten().ok_or(CliError::NoModel)?;
+        let architecture = init.map(TensorFile::architecture).transpose()?.flatten().ok_or(PlanError::NoModel)?;
         Ok(match (&architecture.body, &data.targets) {
             (Body::Layers(_), _) | (_, Targets::Classes { .. }) => architecture.with_outputs(outputs),
             _ => architecture,
@@ -108,16 +115,10 @@ impl TrainPlan {
     }
 
     /// Keys in which another plan differs, with both values. The place of the initial weights does not count.
-    pub(super) fn differences(&self, other: &Self) -> Vec<String> {
+    pub fn differences(&self, other: &Self) -> Vec<String> {
         let value = |plan: &Self| serde_json::json!(Self { init: None, ..plan.clone() });
         differences(&value(self), &value(other))
     }
-}
-
-/// Whether a model is given as a file.
-pub(super) fn is_architecture(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    ["json", "toml", "pt2", "safetensors"].contains(&extension)
 }
 
 /// TOML has no null.
@@ -149,7 +150,7 @@ mod tests {
             plan.train.track = Some("top:2,trace".parse().unwrap());
             plan.set_model(model).unwrap();
             plan.write(folder.path()).unwrap();
-            let back = TrainPlan::read(&folder.path().join(FILE)).unwrap();
+            let back = TrainPlan::read(&folder.path().join(CONFIG_FILE)).unwrap();
             assert!(back.differences(&plan).is_empty(), "{:?}", back.differences(&plan));
             assert_eq!(back, plan);
         }

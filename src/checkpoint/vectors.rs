@@ -4,17 +4,16 @@ use std::path::Path;
 
 use candle_core::{DType, Tensor};
 
-use super::CliError;
+use super::{CheckpointError, TensorFile};
 use crate::Result;
-use crate::checkpoint::TensorFile;
 
 /// The tensor `name`, `[k, n]`, whose rows are finite and not zero; `k` may be 0.
 ///
 /// # Errors
-/// [`CliError::Vectors`] for another shape, for values that are not finite, and for the first row of zeros.
-pub(super) fn checked(file: &TensorFile, path: &Path, name: &str) -> Result<Tensor> {
+/// [`CheckpointError::Vectors`] for another shape, for values that are not finite, and for the first row of zeros.
+pub fn checked_rows(file: &TensorFile, path: &Path, name: &str) -> Result<Tensor> {
     let tensor = file.get(name)?;
-    let refuse = |reason| CliError::Vectors { path: path.into(), name: name.into(), reason };
+    let refuse = |reason| CheckpointError::Vectors { path: path.into(), name: name.into(), reason };
     let &[rows, _] = tensor.dims() else {
         return Err(refuse(format!("has shape {:?}", tensor.dims())).into());
     };
