@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::Ui;
 use super::analyze::Provenance;
+use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
 use crate::Result;
@@ -58,6 +59,7 @@ pub(super) fn run(args: &LangevinCommand, arguments: &[OsString], ui: &mut Ui) -
     let rows: Vec<(&str, f64, f64)> =
         report.summary.iter().map(|row| (row.quantity.as_str(), row.value, row.half_width)).collect();
     ui.print_lines(terminal::interval_table(&rows).trim_end());
+    answer::result(&folder, "", ui)?;
     ui.say(&format!("wrote {}", folder.display()));
     Ok(0)
 }
