@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::OptimError;
 use crate::autodiff::{ParamKind, ParamSpace};
-use crate::train::TrainError;
 
 /// Which parameters weight decay acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -27,13 +27,13 @@ impl Decay {
 }
 
 impl FromStr for Decay {
-    type Err = TrainError;
+    type Err = OptimError;
 
-    fn from_str(text: &str) -> Result<Self, TrainError> {
+    fn from_str(text: &str) -> Result<Self, OptimError> {
         match text {
             "all" => Ok(Self::All),
             "weights" => Ok(Self::Weights),
-            _ => Err(TrainError::Decay { text: text.into() }),
+            _ => Err(OptimError::Decay { text: text.into() }),
         }
     }
 }
@@ -101,6 +101,6 @@ mod tests {
             assert_eq!(serde_json::to_string(&decay).unwrap(), format!("\"{text}\""));
         }
         let error = "none".parse::<Decay>().unwrap_err();
-        assert!(error.to_string().contains("`none`") && error.hint().unwrap().contains("weights"));
+        assert!(error.to_string().contains("`none`") && error.hint().contains("weights"));
     }
 }

@@ -119,7 +119,7 @@ pub struct TrainOutcome {
 /// the last finished epoch, and so it is where a number is not finite any more.
 ///
 /// # Errors
-/// [`TrainError::Setting`] before any work; [`TrainError::NonFinite`] with epoch and step, and [`Error::Interrupted`],
+/// [`SettingError`](crate::optim::SettingError) before any work; [`TrainError::NonFinite`] with epoch and step, and [`Error::Interrupted`],
 /// before the end of the first epoch; a network that does not fit its data or its initial weights; a state of another run.
 pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<TrainOutcome> {
     let Training { config, architecture, data, test, init, mut states, snapshots } = training;
