@@ -12,7 +12,7 @@ use super::args::argument;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
 use crate::Result;
-use crate::langevin::{Dynamics, LangevinReport, Potential, StudyKind, StudyOptions};
+use crate::langevin::{Coupling, Dynamics, LangevinReport, Potential, StudyKind, StudyOptions, StudyPlan};
 use crate::objective::Execution;
 use crate::report::figures::{Target, write_langevin as write_figures};
 use crate::report::page::langevin_page;
@@ -106,21 +106,12 @@ pub(super) struct LangevinArgs {
     force: bool,
 }
 
-/// What the arguments come to.
-struct Plan {
-    potential: Potential,
-    kinds: Vec<StudyKind>,
-    dynamics: Dynamics,
-    time: f64,
-    options: StudyOptions,
-}
-
 impl LangevinArgs {
-    fn plan(&self) -> Result<Plan> {
+    fn plan(&self) -> Result<StudyPlan> {
         let potential = self.potential.potential();
         let (beta, sigma, time) = self.potential.defaults();
         let beta = self.beta.unwrap_or(beta);
-        let sigma = self.eta.map(|eta| beta.powf(-(1.0 + eta) / 4.0)).or(self.sigma).unwrap_or(sigma);
+        let sigma = self.eta.map(|eta| Coupling::Coupled { eta }.sigma(beta)).or(self.sigma).unwrap_or(sigma);
         let step_size = self.step_size.unwrap_or(0.0625 / potential.steepest());
         let time = self.time.unwrap_or(time);
         if !(time > 0.0 && time / step_size < 1e9) {
@@ -147,12 +138,12 @@ impl LangevinArgs {
             StudyArg::Mass => vec![StudyKind::Mass],
             StudyArg::All => StudyKind::ALL.to_vec(),
         };
-        Ok(Plan { potential, kinds, dynamics, time, options })
+        Ok(StudyPlan { potential, kinds, dynamics, time, options })
     }
 
     /// Everything that decides the numbers.
     pub(super) fn configuration(&self) -> Result<Value> {
-        let Plan { potential, kinds, dynamics, time, options } = self.plan()?;
+        let StudyPlan { potential, kinds, dynamics, time, options } = self.plan()?;
         let Dynamics { step_size, beta, sigma } = dynamics;
         Ok(json!({
             "potential": potential, "studies": kinds, "options": options,
@@ -167,8 +158,7 @@ pub(super) fn run(args: &LangevinArgs, arguments: &[OsString], ui: &mut Ui) -> R
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(format!("langevin-{name}")));
     let provenance = Provenance::new(arguments);
     let claim = claim(&folder, Existing::of(args.force, false))?;
-    let Plan { potential, kinds, dynamics, time, options } = plan;
-    let report = LangevinReport::new(potential, &kinds, (dynamics, time), options, &mut ui.progress())?;
+    let report = LangevinReport::new(plan, &mut ui.progress())?;
     let output = claim.begin()?;
     let mut written = write_tables(&report, &configuration, output.path())?;
     let figures = output.path().join("figures");
@@ -180,7 +170,7 @@ pub(super) fn run(args: &LangevinArgs, arguments: &[OsString], ui: &mut Ui) -> R
     langevin_page(&report, &name, &figures, &provenance.command()).write(&output.path().join("report.html"))?;
     let mut run = provenance.json();
     run["complete"] = json!(true);
-    run["threads"] = json!(options.threads);
+    run["threads"] = json!(report.options.threads);
     run["configuration"] = configuration;
     write_run_json(output.path(), &run, &written)?;
     let rows: Vec<(&str, f64, f64)> =

@@ -63,11 +63,16 @@ impl Default for Fsgld {
     }
 }
 
+/// The coupling of the paper, `σ = (β⁻¹)^{(1+η)/4}`.
+pub(crate) fn coupled_sigma(beta_inverse: f64, eta: f64) -> f64 {
+    beta_inverse.powf((1.0 + eta) / 4.0)
+}
+
 impl Fsgld {
     /// The perturbation scale: as set by hand, or `(β⁻¹)^{(1+η)/4}`.
     pub fn sigma(&self) -> f64 {
         match self.scale {
-            PerturbationScale::Coupled(eta) => self.beta_inverse.powf((1.0 + eta) / 4.0),
+            PerturbationScale::Coupled(eta) => coupled_sigma(self.beta_inverse, eta),
             PerturbationScale::Fixed(sigma) => sigma,
         }
     }

@@ -82,8 +82,15 @@ pub(super) struct Stride<'a> {
     pub(super) workers: &'a Workers,
 }
 
-/// Noise of the temperature `β⁻¹` under heavy-ball momentum `μ`.
-pub(super) struct Langevin {
-    pub(super) beta_inverse: f64,
-    pub(super) momentum: f64,
+/// Noise `s ξ` of the temperature `β⁻¹` under heavy-ball momentum `μ`.
+pub(crate) struct Langevin {
+    pub(crate) beta_inverse: f64,
+    pub(crate) momentum: f64,
+}
+
+impl Langevin {
+    /// `s = sqrt(2 (1 − μ) λ β⁻¹)`: with momentum the noise too adds up over `1/(1 − μ)` steps.
+    pub(crate) fn scale(&self, learning_rate: f64) -> f64 {
+        (2.0 * learning_rate * self.beta_inverse * (1.0 - self.momentum)).sqrt()
+    }
 }

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use super::groups::{Decay, Groups};
-use super::method::{BatchGradient, Langevin, Point, Stride};
+use super::method::{BatchGradient, Point, Stride};
 use super::noise::{Draw, Noise, Perturbation};
 use super::sam::norm;
 use super::{Base, OptimizerConfig, SettingError};
@@ -130,16 +130,15 @@ impl Optimizer {
         Ok(base.descend(&stride, &mut self.buffers)?.to_device(theta.device())?)
     }
 
-    /// `θ + s ξ` with the `ξ` of this step and `s = sqrt(2 (1 − μ) λ β⁻¹)`, as with momentum the noise too adds up over
-    /// `1/(1 − μ)` steps; `θ` itself where `s` is 0.
+    /// `θ + s ξ` with the `ξ` of this step; `θ` itself where `s` is 0.
     fn diffuse(&mut self, theta: Tensor, learning_rate: f64) -> Result<Tensor> {
-        let Some(Langevin { beta_inverse, momentum }) = self.config.method().langevin() else { return Ok(theta) };
-        let scale = (2.0 * learning_rate * beta_inverse * (1.0 - momentum)).sqrt();
+        let Some(langevin) = self.config.method().langevin() else { return Ok(theta) };
+        let scale = langevin.scale(learning_rate);
         if scale == 0.0 {
             return Ok(theta);
         }
         let draw = Draw { purpose: Purpose::Langevin, index: self.steps, law: Perturbation::Gaussian };
-        if momentum == 0.0 {
+        if langevin.momentum == 0.0 {
             return self.noise.shifted(&theta, draw, scale);
         }
         let shift = self.noise.shifted(&theta.zeros_like()?, draw, scale)?;
