@@ -18,6 +18,7 @@ use crate::program::ProgramError;
 use crate::report::ReportError;
 use crate::spectral::SpectralError;
 use crate::train::TrainError;
+use crate::words::UnknownWord;
 
 /// `Result` with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -58,6 +59,9 @@ pub enum Error {
     /// A Krylov method or an estimator was misused or met a non-finite number.
     #[error(transparent)]
     Spectral(#[from] SpectralError),
+    /// A word that does not name a choice.
+    #[error(transparent)]
+    Word(#[from] UnknownWord),
     /// A setting of a method or of a training is out of its range.
     #[error(transparent)]
     Setting(#[from] SettingError),
@@ -124,6 +128,7 @@ impl Error {
             Self::Curvature(error) => error.hint(),
             Self::Gradient(error) => error.hint(),
             Self::Spectral(error) => error.hint(),
+            Self::Word(error) => Some(error.hint()),
             Self::Optim(error) => Some(error.hint()),
             Self::Train(error) => error.hint(),
             Self::Report(error) => error.hint(),

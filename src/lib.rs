@@ -63,10 +63,12 @@ pub mod spectral;
 pub mod statistics;
 pub mod train;
 mod visible;
+mod words;
 pub mod workers;
 
 pub use error::{Error, Result};
 pub use observer::{Observer, Step};
+pub use words::UnknownWord;
 pub use workers::Workers;
 
 /// The candidate most similar to `word`, if any comes close: for "did you mean".

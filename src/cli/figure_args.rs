@@ -9,8 +9,9 @@ use crate::report::figures::{Look, Style};
 /// Look, width and panels.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct FigureArgs {
-    /// What stands in a figure beside its panels
-    #[arg(long, value_enum, default_value_t)]
+    /// What stands in a figure beside its panels: a legend (paper; the conditions are in figures/captions.md and on the
+    /// page), or the conditions in small print too (annotated)
+    #[arg(long, value_name = "LOOK", default_value_t)]
     style: Look,
     /// Width of every figure: icml (3.25in), icml-wide (6.75in), neurips (5.5in), one (3.3in), two (6.9in), or a length
     /// such as 84mm [default: one, and two for groups and spectra]

@@ -38,8 +38,9 @@ pub(super) struct LandscapeArgs {
     /// Precision of the computation
     #[arg(long, visible_alias = "precision", value_enum)]
     dtype: Option<DtypeArg>,
-    /// Statistics of batch normalisation at the points
-    #[arg(long, value_enum, default_value_t = Statistics::Eval)]
+    /// Statistics of batch normalisation at the points: the stored ones (eval; fixed, and between minima interpolated like
+    /// the parameters), or estimated anew at each point from the chosen rows (reestimate)
+    #[arg(long, value_name = "WHICH", default_value_t = Statistics::Eval)]
     pub(super) batch_norm: Statistics,
     /// Whether the L2 term belongs to the loss
     #[arg(long, value_enum, default_value_t = L2Arg::Out)]
@@ -63,11 +64,13 @@ pub(super) struct LandscapeArgs {
 /// Which line or plane.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ShapeArgs {
-    /// What spans it [default: random for one checkpoint, between for two or three]
-    #[arg(long, value_enum, value_name = "KIND")]
+    /// What spans it: random, eigenvectors (of the two largest eigenvalues of the Hessian), between (from A to B and C) or
+    /// pca (of a training trajectory) [default: random for one checkpoint, between for two or three]
+    #[arg(long, value_name = "KIND")]
     directions: Option<DirectionKind>,
-    /// What random directions are scaled to
-    #[arg(long, visible_alias = "normalization", value_enum, default_value_t = Normalisation::Filter)]
+    /// What random directions are scaled to: filter (each filter to the norm of the same filter of the weights; Li et al.
+    /// 2018), layer (each tensor of weights to its norm), both with biases and normalisation fixed, or none
+    #[arg(long, visible_alias = "normalization", value_name = "HOW", default_value_t = Normalisation::Filter)]
     pub(super) normalisation: Normalisation,
     /// Take the eigenvectors from a result folder of `analyze`, or from its eigenvectors.safetensors
     #[arg(long, value_name = "DIR")]

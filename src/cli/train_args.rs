@@ -114,9 +114,9 @@ struct PartArgs {
     /// Also keep the mean of the weights over the ends of the epochs from this one on
     #[arg(long, value_name = "E")]
     swa_from: Option<usize>,
-    /// Statistics of batch normalisation in the checkpoint: estimated anew at its weights, or the running ones
+    /// Statistics of batch normalisation in the checkpoint: reestimated at its weights, or the running ones
     /// [default: reestimated]
-    #[arg(long, value_enum, value_name = "WHICH")]
+    #[arg(long, value_name = "WHICH")]
     norm_statistics: Option<NormStatistics>,
 }
 

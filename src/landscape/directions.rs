@@ -6,9 +6,10 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::Result;
 use crate::autodiff::ParamSpace;
+use crate::words::words;
 
 /// What a random direction is scaled to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalisation {
     /// Each filter to the norm of the same filter of the weights; biases and normalisation stay fixed (Li et al. 2018)
@@ -20,16 +21,7 @@ pub enum Normalisation {
     None,
 }
 
-impl Normalisation {
-    /// The word in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Filter => "filter",
-            Self::Layer => "layer",
-            Self::None => "none",
-        }
-    }
-}
+words!(Normalisation, "normalisation of directions": Filter "filter", Layer "layer", None "none");
 
 /// [`random_direction`], each filter scaled to the norm of the same filter of `theta` (Li et al. 2018).
 ///

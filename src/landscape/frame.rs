@@ -10,12 +10,13 @@ use super::error::LandscapeError;
 use crate::Result;
 use crate::autodiff::ParamSpace;
 use crate::random::{Purpose, substream};
+use crate::words::words;
 
 /// Running statistics by name.
 pub type Buffers = HashMap<String, Tensor>;
 
 /// Where directions come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DirectionKind {
     /// Random, normalised as --normalisation says
@@ -28,17 +29,8 @@ pub enum DirectionKind {
     Pca,
 }
 
-impl DirectionKind {
-    /// The word in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Random => "random",
-            Self::Eigenvectors => "eigenvectors",
-            Self::Between => "between",
-            Self::Pca => "pca",
-        }
-    }
-}
+words!(DirectionKind, "kind of directions":
+    Random "random", Eigenvectors "eigenvectors", Between "between", Pca "pca");
 
 /// A direction as it is used. Numbers that do not apply are NaN.
 #[derive(Debug, Clone, PartialEq)]

@@ -12,10 +12,11 @@ use crate::objective::{Evaluation, Objective};
 use crate::program::Network;
 use crate::program::ProgramError;
 use crate::random::{Purpose, stream};
+use crate::words::words;
 use crate::{Error, Observer, Result, Step};
 
 /// Statistics of batch normalisation at the points.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Statistics {
     /// The stored ones: fixed, and between minima interpolated like the parameters
@@ -24,6 +25,8 @@ pub enum Statistics {
     /// Estimated anew at each point from the chosen rows
     Reestimate,
 }
+
+words!(Statistics, "statistics of batch normalisation": Eval "eval", Reestimate "reestimate");
 
 /// Where finished points are kept, so that a killed run can go on. `()` keeps nothing.
 pub trait PointStore: Send {

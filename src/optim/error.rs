@@ -45,12 +45,6 @@ pub enum OptimError {
         /// What is wrong.
         reason: String,
     },
-    /// A word for weight decay that does not exist.
-    #[error("unknown choice of parameters for weight decay: `{text}`")]
-    Decay {
-        /// What was written.
-        text: String,
-    },
     /// A buffer that cannot be restored.
     #[error("optimizer state: `{name}` {reason}")]
     State {
@@ -81,7 +75,6 @@ impl OptimError {
                 "examples: sgd:momentum=0.9,nesterov=true  adamw:beta1=0.9  sam:rho=0.05,base=adamw  fsgld:sigma=0.01"
                     .into()
             }
-            Self::Decay { .. } => "choose `all` parameters, or `weights` only".into(),
             Self::State { .. } => "resume with the method and the model that the state was saved for".into(),
             Self::Schedule { nearest, .. } => {
                 let start = nearest.as_ref().map_or(String::new(), |nearest| asked(nearest) + " ");

@@ -9,6 +9,7 @@ use crate::data::{Augmentation, Dataset, EpochPlan};
 use crate::objective::{Execution, ObjectiveOptions};
 use crate::optim::{Decay, OptimizerConfig, Schedule, SettingError};
 use crate::program::{BatchNormMode, Loss};
+use crate::words::words;
 
 /// Dtype of parameters, activations and gradients; sums over rows are f64 in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -32,7 +33,7 @@ impl Precision {
 }
 
 /// Statistics of batch normalisation that go with final weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NormStatistics {
     /// Estimated anew at the final weights: with fSGLD and SAM the running ones belong to perturbed weights, or to
@@ -42,6 +43,8 @@ pub enum NormStatistics {
     /// The running averages of training.
     Running,
 }
+
+words!(NormStatistics, "statistics of batch normalisation": Reestimated "reestimated", Running "running");
 
 /// How to train. Everything but `execution` decides about the result, and is stored in the checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::captions::Captions;
 use crate::report::ReportError;
+use crate::words::words;
 
 /// What stands in a figure beside its panels.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Look {
     /// A legend; the conditions are in figures/captions.md and on the page
     #[default]
@@ -14,6 +15,8 @@ pub enum Look {
     /// The conditions in small print too, for slides and drafts
     Annotated,
 }
+
+words!(Look, "style": Paper "paper", Annotated "annotated");
 
 /// How figures are set.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
