@@ -16,7 +16,7 @@ use super::train::save_run;
 use super::{CliError, INTERRUPTED, Ui};
 use crate::analysis::{AnalysisOptions, SummaryRow};
 use crate::checkpoint::Checkpoint;
-use crate::data::{DataSpec, LabelNoise, Source, Split, Subset};
+use crate::data::{DataSpec, Glyphs, LabelNoise, Split, Subset};
 use crate::formats::family;
 use crate::objective::{Execution, ObjectiveOptions};
 use crate::report::figures::{Target, write_comparison, write_training_curves};
@@ -66,7 +66,7 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
     });
     let claimed = claimed.into_iter().collect::<Result<Vec<_>>>()?;
     let whole = whole.begin()?;
-    let mut spec = DataSpec::new(Source::Glyphs);
+    let mut spec = DataSpec::new(Glyphs.into());
     spec.noise = Some(LabelNoise::Symmetric { fraction: NOISE });
     spec.noise_seed = args.seed;
     spec.glyphs.count = Some(TRAIN_ROWS);

@@ -15,7 +15,7 @@ use super::super::train_plan::is_architecture;
 use super::super::{Cli, CliError, Command};
 use crate::Result;
 use crate::checkpoint::TensorFile;
-use crate::data::{DataSpec, TokenFile};
+use crate::data::{DataSpec, Source};
 use crate::experiment::{Cell, Experiment, ExperimentError, Plan, ResolvedStep, Settings, StepKind, arguments};
 use crate::path_text::{from_text, to_text};
 
@@ -72,9 +72,6 @@ const MEASURED: [&str; 20] = [
     "subset-seed",
     "target",
 ];
-
-/// Sources of data with a file or folder after the colon.
-const IN_FILES: [&str; 6] = ["mnist", "cifar10", "cifar100", "images", "tensors", "tokens"];
 
 /// The cells of `experiment`, checked, with `threads` threads for each run unless the file says otherwise.
 ///
@@ -239,18 +236,14 @@ impl Translator<'_> {
     /// Refuses data that are not where `data` says: better now than in every run.
     fn check_place(&self, settings: &Settings) -> Result<(), Refusal> {
         let text = settings.get("data").and_then(toml::Value::as_str).unwrap_or_default();
-        let Some((kind, place)) = text.split_once(':').filter(|(kind, _)| IN_FILES.contains(kind)) else {
-            return Ok(());
-        };
-        let file = match kind {
-            "tokens" => place.parse::<TokenFile>().map_err(crate::Error::from)?.file,
-            _ => from_text(place),
-        };
-        let path = self.directory.join(file);
-        if path.exists() {
+        if text.is_empty() {
             return Ok(());
         }
-        let reason = format!("data {kind}:{place}: there is no {}", path.display());
+        let source: Source = text.parse()?;
+        let Some(path) = source.path().map(|path| self.directory.join(path)).filter(|path| !path.exists()) else {
+            return Ok(());
+        };
+        let reason = format!("data {text}: there is no {}", path.display());
         Err(Refusal { reason, hint: Some("paths are relative to the experiment file's folder".into()) })
     }
 }

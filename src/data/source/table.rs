@@ -1,49 +1,81 @@
-//! A split before rows are chosen: all targets, and inputs that are made only for the rows asked for.
+//! A split before rows are chosen.
 
-use super::glyphs::{self, GlyphOptions};
-use super::images::ImageFiles;
-use super::parquet::EncodedImages;
-use super::{Column, DataResult, Inputs, Split, Targets};
+use crate::data::{Column, DataResult, Inputs, Targets};
 
 /// All rows of one split of a source.
-pub(super) struct Table {
-    pub(super) sample_shape: Vec<usize>,
-    pub(super) targets: Targets,
-    pub(super) inputs: RowInputs,
+pub(in crate::data) struct Table {
+    pub(in crate::data) sample_shape: Vec<usize>,
+    pub(in crate::data) rows: Rows,
     /// The name of the first input, where the source has one.
-    pub(super) input_name: Option<String>,
+    pub(in crate::data) input_name: Option<String>,
     /// Inputs beside the first.
-    pub(super) more: Vec<Column>,
+    pub(in crate::data) more: Vec<Column>,
     /// What was left out, in words.
-    pub(super) notes: Vec<String>,
+    pub(in crate::data) notes: Vec<String>,
 }
 
-/// Where the inputs of a row come from.
-pub(super) enum RowInputs {
-    /// In memory.
-    Ready(Inputs),
-    /// Drawn when asked for.
-    Glyphs(GlyphOptions, Split),
-    /// Decoded when asked for.
-    Encoded(EncodedImages),
-    /// Decoded when a batch is made.
-    Files(ImageFiles),
+/// Makes something of rows, which must exist.
+type Reader<T> = Box<dyn FnOnce(&[usize]) -> DataResult<T>>;
+
+/// How targets and inputs are handed out.
+pub(in crate::data) enum Rows {
+    /// Targets of all rows, which may be replaced, and inputs of those asked for.
+    Apart { targets: Targets, inputs: Reader<Inputs> },
+    /// Parts of one sequence, which need not fit in memory as a whole.
+    Sequence { len: usize, read: Reader<(Inputs, Targets)> },
 }
 
 impl Table {
-    /// Inputs of the given rows, which must exist.
-    pub(super) fn into_inputs(self, rows: &[usize]) -> DataResult<Inputs> {
-        match self.inputs {
-            // Copying all rows would double the memory for nothing.
-            RowInputs::Ready(inputs) if rows.iter().copied().eq(0..self.targets.len()) => Ok(inputs),
-            RowInputs::Ready(inputs) => Ok(inputs.take(rows, self.sample_shape.iter().product())),
-            RowInputs::Glyphs(options, split) => Ok(Inputs::Bytes(glyphs::draw(&options, split, rows))),
-            RowInputs::Files(files) => {
-                let files = files.take(rows);
-                files.check()?;
-                Ok(Inputs::Files(files))
-            }
-            RowInputs::Encoded(images) => Ok(Inputs::Bytes(images.decode(rows)?)),
+    /// Rows of which the inputs are made when they are asked for.
+    pub(super) fn new(
+        sample_shape: Vec<usize>,
+        targets: Targets,
+        inputs: impl FnOnce(&[usize]) -> DataResult<Inputs> + 'static,
+    ) -> Self {
+        let rows = Rows::Apart { targets, inputs: Box::new(inputs) };
+        Self { sample_shape, rows, input_name: None, more: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Rows that are in memory.
+    pub(super) fn in_memory(sample_shape: Vec<usize>, targets: Targets, inputs: Inputs) -> Self {
+        let (count, width) = (targets.len(), sample_shape.iter().product());
+        // Copying all rows would double the memory for nothing.
+        let take =
+            move |rows: &[usize]| Ok(if rows.iter().copied().eq(0..count) { inputs } else { inputs.take(rows, width) });
+        Self::new(sample_shape, targets, take)
+    }
+
+    /// Rows of one sequence.
+    pub(super) fn sequence(
+        sample_shape: Vec<usize>,
+        len: usize,
+        read: impl FnOnce(&[usize]) -> DataResult<(Inputs, Targets)> + 'static,
+    ) -> Self {
+        let rows = Rows::Sequence { len, read: Box::new(read) };
+        Self { sample_shape, rows, input_name: None, more: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Number of rows.
+    pub(in crate::data) fn len(&self) -> usize {
+        match &self.rows {
+            Rows::Apart { targets, .. } => targets.len(),
+            Rows::Sequence { len, .. } => *len,
+        }
+    }
+
+    /// Inputs and targets of the given rows, which must exist.
+    pub(in crate::data) fn read(self, rows: &[usize]) -> DataResult<(Inputs, Targets)> {
+        match self.rows {
+            Rows::Apart { targets, inputs } => Ok((inputs(rows)?, targets.take(rows))),
+            Rows::Sequence { read, .. } => read(rows),
+        }
+    }
+
+    #[cfg(test)]
+    pub(in crate::data) fn targets(&self) -> &Targets {
+        match &self.rows {
+            Rows::Apart { targets, .. } => targets,
+            Rows::Sequence { .. } => panic!("a sequence"),
         }
     }
 }
