@@ -135,7 +135,8 @@ impl FromStr for OptimizerConfig {
     fn from_str(text: &str) -> Result<Self, OptimError> {
         let (kind, settings) = text.split_once(':').unwrap_or((text, ""));
         if !OPTIMIZERS.contains(&kind) {
-            return Err(OptimError::UnknownMethod { name: kind.into(), nearest: crate::nearest(kind, OPTIMIZERS) });
+            let nearest = crate::nearest(kind, OPTIMIZERS);
+            return Err(OptimError::UnknownMethod { name: kind.into(), nearest, known: &OPTIMIZERS });
         }
         let config = Fields::parse(kind, settings).and_then(Fields::rest);
         config.map_err(|reason| OptimError::MethodSetting { text: text.into(), reason })

@@ -1,7 +1,5 @@
 //! What can go wrong with settings, schedules and states of optimisers.
 
-use super::OPTIMIZERS;
-
 /// A setting out of its range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("train: `{name}` is {value}, but must be {expected}")]
@@ -36,6 +34,8 @@ pub enum OptimError {
         name: String,
         /// The most similar method.
         nearest: Option<String>,
+        /// The names of all methods.
+        known: &'static [&'static str],
     },
     /// A method with a setting that it does not have.
     #[error("optimizer `{text}`: {reason}")]
@@ -68,8 +68,8 @@ impl OptimError {
     pub fn hint(&self) -> String {
         let asked = |nearest: &String| format!("did you mean `{nearest}`?");
         match self {
-            Self::UnknownMethod { nearest, .. } => {
-                nearest.as_ref().map_or_else(|| format!("optimizers: {}", OPTIMIZERS.join(", ")), asked)
+            Self::UnknownMethod { nearest, known, .. } => {
+                nearest.as_ref().map_or_else(|| format!("choose one of: {}", known.join(", ")), asked)
             }
             Self::MethodSetting { .. } => {
                 "examples: sgd:momentum=0.9,nesterov=true  adamw:beta1=0.9  sam:rho=0.05,base=adamw  fsgld:sigma=0.01"
