@@ -13,6 +13,7 @@ use crate::landscape::LandscapeError;
 use crate::langevin::LangevinError;
 use crate::objective::ObjectiveError;
 use crate::operator::OperatorError;
+use crate::optim::{OptimError, SettingError};
 use crate::plan::PlanError;
 use crate::program::ProgramError;
 use crate::report::ReportError;
@@ -59,6 +60,12 @@ pub enum Error {
     /// A Krylov method or an estimator was misused or met a non-finite number.
     #[error(transparent)]
     Spectral(#[from] SpectralError),
+    /// A setting of a method or of a training is out of its range.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// An optimiser or schedule cannot be made.
+    #[error(transparent)]
+    Optim(#[from] OptimError),
     /// Training was set up wrongly or left the finite numbers.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -125,6 +132,7 @@ impl Error {
             Self::Curvature(error) => error.hint(),
             Self::Gradient(error) => error.hint(),
             Self::Spectral(error) => error.hint(),
+            Self::Optim(error) => Some(error.hint()),
             Self::Train(error) => error.hint(),
             Self::Report(error) => error.hint(),
             Self::Experiment(error) => error.hint(),

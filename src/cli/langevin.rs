@@ -13,7 +13,7 @@ use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
 use crate::Result;
 use crate::langevin::LangevinReport;
-use crate::plan::{LangevinArgs, LangevinPlan};
+use crate::plan::LangevinArgs;
 use crate::report::figures::{Target, write_langevin as write_figures};
 use crate::report::page::langevin_page;
 use crate::report::tables::write_langevin as write_tables;
@@ -40,8 +40,7 @@ pub(super) fn run(args: &LangevinCommand, arguments: &[OsString], ui: &mut Ui) -
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(format!("langevin-{name}")));
     let provenance = Provenance::new(arguments);
     let claim = claim(&folder, Existing::of(args.force, false))?;
-    let LangevinPlan { potential, studies, options, dynamics, time } = plan;
-    let report = LangevinReport::new(potential, &studies, (dynamics, time), options, &mut ui.progress())?;
+    let report = LangevinReport::new(plan, &mut ui.progress())?;
     let output = claim.begin()?;
     let mut written = write_tables(&report, &configuration, output.path())?;
     let figures = output.path().join("figures");
@@ -53,7 +52,7 @@ pub(super) fn run(args: &LangevinCommand, arguments: &[OsString], ui: &mut Ui) -
     langevin_page(&report, &name, &figures, &provenance.command()).write(&output.path().join("report.html"))?;
     let mut run = provenance.json();
     run["complete"] = json!(true);
-    run["threads"] = json!(options.threads);
+    run["threads"] = json!(report.options.threads);
     run["configuration"] = configuration;
     write_run_json(output.path(), &run, &written)?;
     let rows: Vec<(&str, f64, f64)> =

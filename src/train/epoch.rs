@@ -141,7 +141,7 @@ impl Run<'_> {
             learning_rate = self.config.learning_rate * factor;
             let (pass, gradient_norm) = self.step(&batch, learning_rate, epoch)?;
             sums.add(pass, gradient_norm, batch.rows.len());
-            let message = message((epoch, self.config.epochs), sums);
+            let message = message(epoch, self.config.epochs, sums);
             interrupted =
                 observer.on_step(&Step { task: "training", done: self.state.steps, total, message }).is_break();
             if interrupted && index + 1 < steps_per_epoch {
@@ -223,7 +223,7 @@ impl Run<'_> {
     }
 }
 
-fn message((epoch, epochs): (usize, usize), sums: &Sums) -> String {
+fn message(epoch: usize, epochs: usize, sums: &Sums) -> String {
     let mut message = format!("epoch {epoch}/{epochs} loss {:.4}", sums.loss / sums.rows);
     let accuracy = sums.accuracy / sums.rows;
     if accuracy.is_finite() {

@@ -1,73 +1,101 @@
 //! CIFAR-10 and CIFAR-100 as Parquet files or in the binary layout; Parquet wins where a folder has both.
 
+mod encoded;
+mod layout;
+
 use std::path::{Path, PathBuf};
 
-use super::table::{RowInputs, Table};
-use super::{DataError, DataResult, Inputs, Split, Targets, files, parquet};
+#[cfg(test)]
+pub(in crate::data) use layout::COARSE;
+pub(in crate::data) use layout::check_label;
+
+use super::kind::{Kind, is_a_path};
+use super::request::Request;
+use super::table::Table;
+use crate::data::{DataError, DataResult, Inputs, Normalisation, Split, Targets, files};
 use crate::path_text::from_text;
+use layout::{CIFAR10, CIFAR100, IMAGE_LEN, Layout, SHAPE, next_in_coarse};
 
-/// Shape of an image.
-pub(super) const SHAPE: [usize; 3] = [3, 32, 32];
-/// Bytes of an image.
-pub(super) const IMAGE_LEN: usize = 3 * 32 * 32;
+/// A folder with CIFAR-10 as Parquet files (they win where both are present) or in the binary layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cifar10(pub PathBuf);
 
-/// What tells CIFAR-10 and CIFAR-100 apart.
-pub(super) struct Layout {
-    pub(super) num_classes: usize,
-    /// The Parquet column with the label.
-    pub(super) label: &'static str,
-    /// Folders that may hold the Parquet files.
-    parquet: [&'static str; 3],
-    /// Folders that may hold the binary files.
-    binary: [&'static str; 2],
-    /// Start of the names of the binary training files, and the binary test file.
-    batches: [&'static str; 2],
-    /// Label bytes before the image, which follows channel by channel; the last of them counts.
-    label_bytes: usize,
-    expected: &'static str,
+/// A folder with CIFAR-100 in the same two forms; its 100 fine classes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cifar100(pub PathBuf);
+
+impl Kind for Cifar10 {
+    fn place() -> &'static str {
+        "DIR"
+    }
+
+    fn about() -> &'static str {
+        "the folder of CIFAR-10 as Parquet or binary files"
+    }
+
+    is_a_path!();
+
+    fn caption(&self) -> String {
+        "CIFAR-10".into()
+    }
+
+    /// The customary constants. The standard deviations average those within single images; over all pixels they are a
+    /// quarter larger.
+    fn default_normalisation(&self) -> Option<Normalisation> {
+        Some(Normalisation { mean: vec![0.4914, 0.4822, 0.4465], std: vec![0.2023, 0.1994, 0.2010] })
+    }
+
+    /// Truck → automobile, bird → airplane, deer → horse, cat ↔ dog.
+    fn mistaken(&self, class: u32, _num_classes: usize) -> u32 {
+        match class {
+            9 => 1,
+            2 => 0,
+            4 => 7,
+            3 => 5,
+            5 => 3,
+            _ => class,
+        }
+    }
+
+    fn open(&self, request: &Request) -> DataResult<Table> {
+        open(&CIFAR10, &self.0, request)
+    }
 }
 
-pub(super) const CIFAR10: Layout = Layout {
-    num_classes: 10,
-    label: "label",
-    parquet: ["", "plain_text", "data"],
-    binary: ["", "cifar-10-batches-bin"],
-    batches: ["data_batch_", "test_batch.bin"],
-    label_bytes: 1,
-    expected: "`train-*.parquet` and `test-*.parquet` (in the folder itself, in `plain_text` or in `data`), or \
-               `data_batch_*.bin` and `test_batch.bin` (in the folder itself or in `cifar-10-batches-bin`)",
-};
+impl Kind for Cifar100 {
+    fn place() -> &'static str {
+        "DIR"
+    }
 
-pub(super) const CIFAR100: Layout = Layout {
-    num_classes: 100,
-    label: "fine_label",
-    parquet: ["", "cifar100", "data"],
-    binary: ["", "cifar-100-binary"],
-    batches: ["train", "test.bin"],
-    label_bytes: 2,
-    expected: "`train-*.parquet` and `test-*.parquet` (in the folder itself, in `cifar100` or in `data`), or \
-               `train.bin` and `test.bin` (in the folder itself or in `cifar-100-binary`)",
-};
+    fn about() -> &'static str {
+        "the folder of CIFAR-100 as Parquet or binary files"
+    }
 
-/// The coarse class of each fine class of CIFAR-100.
-#[rustfmt::skip]
-pub(super) const COARSE: [u8; 100] = [
-    4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11, 6, 11, 5, 10, 7,
-    6, 13, 15, 3, 15, 0, 11, 1, 10, 12, 14, 16, 9, 11, 5, 5, 19, 8, 8, 15, 13, 14, 17, 18, 10,
-    16, 4, 17, 4, 2, 0, 17, 4, 18, 17, 10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16,
-    12, 9, 13, 15, 13, 16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13,
-];
+    is_a_path!();
 
-/// The next of the five fine classes of CIFAR-100 that share a coarse class; after the last comes the first.
-pub(super) fn next_in_coarse(class: u32) -> u32 {
-    let coarse = |class: u32| COARSE.get(class as usize);
-    let later = (class + 1..100).chain(0..class);
-    later.into_iter().find(|&other| coarse(other) == coarse(class)).unwrap_or(class)
+    fn caption(&self) -> String {
+        "CIFAR-100".into()
+    }
+
+    /// The customary constants.
+    fn default_normalisation(&self) -> Option<Normalisation> {
+        Some(Normalisation { mean: vec![0.5071, 0.4865, 0.4409], std: vec![0.2673, 0.2564, 0.2762] })
+    }
+
+    /// The next class of the same coarse one, around.
+    fn mistaken(&self, class: u32, _num_classes: usize) -> u32 {
+        next_in_coarse(class)
+    }
+
+    fn open(&self, request: &Request) -> DataResult<Table> {
+        open(&CIFAR100, &self.0, request)
+    }
 }
 
 /// Opens a split: the first of the layout's folders with Parquet files of that split; else binary files. Several
 /// files are joined in the order of their names.
-pub(super) fn open(layout: &Layout, folder: &Path, split: Split, memory_bytes: usize) -> DataResult<Table> {
+fn open(layout: &Layout, folder: &Path, request: &Request) -> DataResult<Table> {
+    let split = request.split;
     let names = files::names(folder, layout.expected)?;
     for sub in layout.parquet {
         let shards = matching(folder, &names, sub, |name| {
@@ -75,7 +103,7 @@ pub(super) fn open(layout: &Layout, folder: &Path, split: Split, memory_bytes: u
         })?;
         if !shards.is_empty() {
             check_complete(folder, split, &shards)?;
-            return parquet::open(layout, &shards, memory_bytes);
+            return encoded::open(layout, &shards, request.memory_bytes);
         }
     }
     let [train, test] = layout.batches;
@@ -128,7 +156,9 @@ fn open_binary(layout: &Layout, batches: &[PathBuf]) -> DataResult<Table> {
     for path in batches {
         let bytes = files::read(path, layout.expected)?;
         if bytes.len() % record_len != 0 {
-            let reason = format!("{} bytes are no whole number of records of {record_len} bytes", bytes.len());
+            let len = bytes.len();
+            let reason =
+                format!("the file size, {len} bytes, is not a multiple of the record size, {record_len} bytes");
             return Err(DataError::Corrupt { path: path.clone(), kind: "a CIFAR batch", reason });
         }
         for (row, record) in bytes.chunks_exact(record_len).enumerate() {
@@ -138,31 +168,18 @@ fn open_binary(layout: &Layout, batches: &[PathBuf]) -> DataResult<Table> {
             pixels.extend_from_slice(image);
         }
     }
-    Ok(Table {
-        input_name: None,
-        more: Vec::new(),
-        sample_shape: SHAPE.to_vec(),
-        targets: Targets::Classes { labels, num_classes: layout.num_classes },
-        inputs: RowInputs::Ready(Inputs::Bytes(pixels)),
-        notes: Vec::new(),
-    })
-}
-
-/// The label as a class index.
-pub(super) fn check_label(path: &Path, row: usize, label: i64, num_classes: usize) -> DataResult<u32> {
-    match u32::try_from(label) {
-        Ok(class) if (class as usize) < num_classes => Ok(class),
-        _ => {
-            let (path, label) = (path.to_path_buf(), i128::from(label));
-            Err(DataError::Label { path, row, label, num_classes: num_classes as u64 })
-        }
-    }
+    let targets = Targets::Classes { labels, num_classes: layout.num_classes };
+    Ok(Table::in_memory(SHAPE.to_vec(), targets, Inputs::Bytes(pixels)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::testing::MEMORY;
+    use crate::data::DataSpec;
+
+    fn open(source: impl Into<crate::data::Source>, split: Split) -> DataResult<Table> {
+        DataSpec { split, ..DataSpec::new(source.into()) }.open(crate::data::testing::MEMORY)
+    }
 
     fn record(label: u8, value: u8) -> Vec<u8> {
         let mut record = vec![value; 1 + IMAGE_LEN];
@@ -177,11 +194,11 @@ mod tests {
         std::fs::create_dir(&inner).unwrap();
         std::fs::write(inner.join("data_batch_2.bin"), record(3, 30)).unwrap();
         std::fs::write(inner.join("data_batch_1.bin"), [record(9, 10), record(0, 20)].concat()).unwrap();
-        let table = open(&CIFAR10, folder.path(), Split::Train, MEMORY).unwrap();
-        assert_eq!(table.targets, Targets::Classes { labels: vec![9, 0, 3], num_classes: 10 });
-        let Inputs::Bytes(pixels) = table.into_inputs(&[0, 1, 2]).unwrap() else { panic!("no bytes") };
+        let table = open(Cifar10(folder.path().into()), Split::Train).unwrap();
+        assert_eq!(*table.targets(), Targets::Classes { labels: vec![9, 0, 3], num_classes: 10 });
+        let Inputs::Bytes(pixels) = table.read(&[0, 1, 2]).unwrap().0 else { panic!("no bytes") };
         assert_eq!((pixels.len(), pixels[0], pixels[IMAGE_LEN], pixels[2 * IMAGE_LEN]), (3 * IMAGE_LEN, 10, 20, 30));
-        let error = open(&CIFAR10, folder.path(), Split::Test, MEMORY).err().unwrap();
+        let error = open(Cifar10(folder.path().into()), Split::Test).err().unwrap();
         assert!(error.to_string().starts_with("data: no Parquet or binary files of the test split in "));
         assert!(error.hint().unwrap().contains("test_batch.bin"));
     }
@@ -191,9 +208,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = |bytes: &[u8]| {
             std::fs::write(folder.path().join("test_batch.bin"), bytes).unwrap();
-            open(&CIFAR10, folder.path(), Split::Test, MEMORY).err().unwrap().to_string()
+            open(Cifar10(folder.path().into()), Split::Test).err().unwrap().to_string()
         };
-        assert!(text(&record(0, 1)[1..]).contains("3072 bytes are no whole number of records of 3073 bytes"));
+        assert!(text(&record(0, 1)[1..]).contains("3072 bytes, is not a multiple of the record size, 3073 bytes"));
         assert!(text(&[record(0, 1), record(10, 1)].concat()).ends_with("row 1: label 10 is not a class (0 to 9)"));
     }
 
@@ -202,7 +219,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("plain_text")).unwrap();
         std::fs::write(folder.path().join("plain_text/train-00001-of-00003.parquet"), "").unwrap();
-        let error = open(&CIFAR10, folder.path(), Split::Train, MEMORY).err().unwrap();
+        let error = open(Cifar10(folder.path().into()), Split::Train).err().unwrap();
         assert!(error.to_string().ends_with("holds 1 of 3 shards of the train split"), "{error}");
     }
 
@@ -212,19 +229,14 @@ mod tests {
         let records = [[&[11, 99][..], &[5; IMAGE_LEN]].concat(), [&[4, 0][..], &[6; IMAGE_LEN]].concat()].concat();
         std::fs::write(folder.path().join("train.bin"), &records).unwrap();
         std::fs::write(folder.path().join("test.bin"), [&[0, 100][..], &[5; IMAGE_LEN]].concat()).unwrap();
-        let table = open(&CIFAR100, folder.path(), Split::Train, MEMORY).unwrap();
-        assert_eq!(table.targets, Targets::Classes { labels: vec![99, 0], num_classes: 100 });
-        let Inputs::Bytes(pixels) = table.into_inputs(&[1]).unwrap() else { panic!("no bytes") };
+        let table = open(Cifar100(folder.path().into()), Split::Train).unwrap();
+        assert_eq!(*table.targets(), Targets::Classes { labels: vec![99, 0], num_classes: 100 });
+        let Inputs::Bytes(pixels) = table.read(&[1]).unwrap().0 else { panic!("no bytes") };
         assert_eq!(pixels, [6; IMAGE_LEN]);
-        let error = open(&CIFAR100, folder.path(), Split::Test, MEMORY).err().unwrap().to_string();
+        let error = open(Cifar100(folder.path().into()), Split::Test).err().unwrap().to_string();
         assert!(error.ends_with("row 0: label 100 is not a class (0 to 99)"), "{error}");
         std::fs::write(folder.path().join("test.bin"), record(0, 1)).unwrap();
-        let error = open(&CIFAR100, folder.path(), Split::Test, MEMORY).err().unwrap().to_string();
-        assert!(error.ends_with("3073 bytes are no whole number of records of 3074 bytes"), "{error}");
-    }
-
-    #[test]
-    fn each_coarse_class_has_five_fine_ones() {
-        assert!((0..20).all(|coarse| COARSE.iter().filter(|&&of| of == coarse).count() == 5));
+        let error = open(Cifar100(folder.path().into()), Split::Test).err().unwrap().to_string();
+        assert!(error.ends_with("3073 bytes, is not a multiple of the record size, 3074 bytes"), "{error}");
     }
 }

@@ -5,16 +5,46 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-use super::table::{RowInputs, Table};
-use super::{DataError, DataResult, Inputs, Split, Targets, files};
+use super::kind::{Kind, is_a_path};
+use super::request::Request;
+use super::table::Table;
+use crate::data::{DataError, DataResult, Inputs, Normalisation, Split, Targets, files};
 
 const NUM_CLASSES: usize = 10;
 const EXPECTED: &str = "MNIST's files, such as `train-images-idx3-ubyte.gz`, `train-labels-idx1-ubyte.gz`, \
                         `t10k-images-idx3-ubyte.gz`, `t10k-labels-idx1-ubyte.gz`, gzipped or not";
 
+/// A folder with MNIST's four idx files, gzipped or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mnist(pub PathBuf);
+
+impl Kind for Mnist {
+    fn place() -> &'static str {
+        "DIR"
+    }
+
+    fn about() -> &'static str {
+        "the folder of MNIST's four idx files, gzipped or not"
+    }
+
+    is_a_path!();
+
+    fn caption(&self) -> String {
+        "MNIST".into()
+    }
+
+    fn default_normalisation(&self) -> Option<Normalisation> {
+        Some(Normalisation { mean: vec![0.1307], std: vec![0.3081] })
+    }
+
+    fn open(&self, request: &Request) -> DataResult<Table> {
+        open(&self.0, request.split, request.memory_bytes)
+    }
+}
+
 /// Opens `train-images-idx3-ubyte[.gz]` and its labels (`t10k-…` for the test split) in `folder`; the spelling
 /// `train-images.idx3-ubyte` is read too. A plain file wins over a gzipped one, which unpacks to at most `memory_bytes`.
-pub(super) fn open(folder: &Path, split: Split, memory_bytes: usize) -> DataResult<Table> {
+fn open(folder: &Path, split: Split, memory_bytes: usize) -> DataResult<Table> {
     let names = files::names(folder, EXPECTED)?;
     let prefix = match split {
         Split::Train => "train",
@@ -35,14 +65,8 @@ pub(super) fn open(folder: &Path, split: Split, memory_bytes: usize) -> DataResu
         let label = i128::from(labels[row]);
         return Err(DataError::Label { path: labels_path, row, label, num_classes: NUM_CLASSES as u64 });
     }
-    Ok(Table {
-        input_name: None,
-        more: Vec::new(),
-        sample_shape: vec![1, height, width],
-        targets: Targets::Classes { labels: labels.into_iter().map(u32::from).collect(), num_classes: NUM_CLASSES },
-        inputs: RowInputs::Ready(Inputs::Bytes(pixels)),
-        notes: Vec::new(),
-    })
+    let targets = Targets::Classes { labels: labels.into_iter().map(u32::from).collect(), num_classes: NUM_CLASSES };
+    Ok(Table::in_memory(vec![1, height, width], targets, Inputs::Bytes(pixels)))
 }
 
 fn find(folder: &Path, names: &[String], prefix: &str, kind: &str, dims: usize) -> DataResult<PathBuf> {
@@ -118,8 +142,8 @@ fn corrupt<const DIMS: usize>(path: &Path, reason: String) -> DataError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::DataSpec;
     use crate::data::testing::{damaged, shared_data};
-    use crate::data::{DataSpec, Source};
     use flate2::{Compression, write::GzEncoder};
     use std::io::Write;
 
@@ -149,8 +173,8 @@ mod tests {
     fn plain_and_gzipped_files_are_read() {
         let table = open_with(&gzip(&images(5)), &labels(5)).unwrap();
         assert_eq!(table.sample_shape, [1, 2, 3]);
-        assert_eq!(table.targets, Targets::Classes { labels: vec![0, 1, 2, 3, 4], num_classes: 10 });
-        assert_eq!(table.into_inputs(&[4]).unwrap(), Inputs::Bytes(vec![24, 25, 26, 27, 28, 29]));
+        assert_eq!(*table.targets(), Targets::Classes { labels: vec![0, 1, 2, 3, 4], num_classes: 10 });
+        assert_eq!(table.read(&[4]).unwrap().0, Inputs::Bytes(vec![24, 25, 26, 27, 28, 29]));
         assert!(open_with(&images(5), &gzip(&labels(5))).is_ok());
     }
 
@@ -188,7 +212,7 @@ mod tests {
     #[test]
     fn mnist_has_its_known_sizes_and_statistics() {
         let Some(folder) = shared_data("mnist") else { return };
-        let mut spec = DataSpec::new(Source::Mnist(folder));
+        let mut spec = DataSpec::new(Mnist(folder).into());
         let train = spec.load().unwrap();
         assert_eq!((train.len(), train.sample_shape.as_slice()), (60_000, &[1, 28, 28][..]));
         let Inputs::Bytes(bytes) = &train.inputs else { panic!("no bytes") };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::{DataError, files};
+use crate::data::DataError;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// NumPy itself takes no longer header.
@@ -49,7 +49,7 @@ impl Header {
         }
         let start = first + len;
         let text = bytes.get(first..start).ok_or("its header is cut short")?;
-        let text = std::str::from_utf8(text).map_err(|_| "its header is no text")?;
+        let text = std::str::from_utf8(text).map_err(|_| "its header is not text")?;
         let field = |name: &str| {
             let place =
                 [format!("'{name}'"), format!("\"{name}\"")].iter().find_map(|key| Some(text.find(key)? + key.len()));
@@ -61,7 +61,7 @@ impl Header {
             .strip_prefix(['\'', '"'])
             .and_then(|rest| rest.split(['\'', '"']).next())
             .and_then(|kind| kind.split_at_checked(1))
-            .ok_or("its entries are no plain numbers")?;
+            .ok_or("its entries are not plain numbers")?;
         let dtype = match kind {
             "b1" => Dtype::BOOL,
             "u1" => Dtype::U8,
@@ -140,17 +140,6 @@ fn row_major(body: &[u8], shape: &[usize], size: usize) -> Vec<u8> {
     out
 }
 
-/// The numbers of a one-dimensional `.npy` file, such as weights of classes.
-///
-/// # Errors
-/// A file that is missing or damaged, or holds no list of floats or whole numbers.
-pub(crate) fn read_weights(path: &Path) -> crate::Result<Vec<f64>> {
-    let bytes = files::read(path, "a .npy file, or numbers with | between")?;
-    let array = Array::parse(&bytes).map_err(|reason| corrupt(path, reason))?;
-    let view = array.view().map_err(|reason| corrupt(path, reason))?;
-    Ok(super::tensors::list_of(path, view)?)
-}
-
 pub(super) fn corrupt(path: &Path, reason: String) -> DataError {
     DataError::Corrupt { path: path.to_path_buf(), kind: "a .npy file", reason }
 }
@@ -161,7 +150,7 @@ pub(super) mod tests {
     use crate::data::testing::damaged;
 
     /// A file as `numpy.save` writes it.
-    pub(in crate::data) fn npy(descr: &str, fortran_order: &str, shape: &str, body: &[u8]) -> Vec<u8> {
+    pub(in super::super) fn npy(descr: &str, fortran_order: &str, shape: &str, body: &[u8]) -> Vec<u8> {
         let mut text = format!("{{'descr': '{descr}', 'fortran_order': {fortran_order}, 'shape': {shape}, }}");
         while (text.len() + 11) % 64 != 0 {
             text.push(' ');
@@ -201,18 +190,5 @@ pub(super) mod tests {
         for bytes in damaged(&file) {
             let _ = Array::parse(&bytes);
         }
-    }
-
-    #[test]
-    fn weights_are_a_list_of_numbers() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("w.npy");
-        let write = |bytes: Vec<u8>| std::fs::write(&path, bytes).unwrap();
-        write(npy("<f8", "False", "(2,)", &[0.5f64, 2.0].map(f64::to_le_bytes).concat()));
-        assert_eq!(read_weights(&path).unwrap(), [0.5, 2.0]);
-        write(npy("<i4", "False", "(2,)", &[3i32, 1].map(i32::to_le_bytes).concat()));
-        assert_eq!(read_weights(&path).unwrap(), [3.0, 1.0]);
-        write(npy("<f4", "False", "(1, 1)", &[0; 4]));
-        assert!(read_weights(&path).unwrap_err().to_string().contains("of shape [1, 1]"));
     }
 }

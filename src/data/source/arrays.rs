@@ -6,8 +6,8 @@ use std::path::Path;
 use safetensors::tensor::{SafeTensors, TensorView};
 
 use super::npy::{self, Array};
-use super::{DataError, DataResult, files};
 use crate::container::Archive;
+use crate::data::{DataError, DataResult, files};
 use crate::path_text::from_text;
 
 const EXPECTED: &str = "a .safetensors or .npz file with the inputs and `y`, or a folder of .npy files named so";
@@ -58,14 +58,14 @@ fn views<'a>(path: &Path, arrays: &'a [(String, Array)]) -> DataResult<BTreeMap<
 
 #[cfg(test)]
 mod tests {
+    use super::super::npy::tests::npy;
     use super::*;
     use crate::container::archive;
-    use crate::data::npy::tests::npy;
     use crate::data::testing::damaged;
-    use crate::data::{DataSpec, Dataset, Inputs, Source, Targets};
+    use crate::data::{DataSpec, Dataset, Inputs, Targets, Tensors};
 
     fn load(path: &Path) -> crate::Result<Dataset> {
-        DataSpec::new(Source::Tensors(path.into())).load()
+        DataSpec::new(Tensors(path.into()).into()).load()
     }
 
     #[test]

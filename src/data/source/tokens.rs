@@ -1,23 +1,24 @@
 //! One long sequence of tokens, cut into rows of equal length whose targets are the next tokens.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use safetensors::tensor::Dtype;
 
+use super::kind::Kind;
 use super::npy::{self, Header, LONGEST_HEADER};
-use super::{DataError, DataResult, Inputs, Targets, files};
+use super::request::Request;
+use super::table::Table;
+use crate::data::{DataError, DataResult, Inputs, Targets, files};
 use crate::input;
 use crate::path_text::from_text;
 
-const EXPECTED: &str = "`tokens:FILE,context=T` with a .bin of 16-bit numbers (`,dtype=u32` for 32 bits) or a .npy";
+const EXPECTED: &str = "a .bin of 16-bit tokens (32-bit ones with `,dtype=u32`) or a .npy, cut into rows of T tokens";
 
 /// A file of tokens and the length of a row; written `FILE,context=T`, with `,dtype=u32` for a `.bin` of 32-bit numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenFile {
+pub struct Tokens {
     /// A `.npy` with one axis, or numbers one after the other without a header, little-endian.
     pub file: PathBuf,
     /// Tokens of a row.
@@ -35,18 +36,9 @@ struct Place {
     count: usize,
 }
 
-impl TokenFile {
-    /// Rows: as many as have all their targets.
-    ///
-    /// # Errors
-    /// A file that is missing or holds no whole numbers.
-    pub(super) fn num_rows(&self) -> DataResult<usize> {
-        Ok(self.open()?.count.saturating_sub(1) / self.context)
-    }
-
+impl Tokens {
     /// Inputs and targets of the given rows, which must exist: `T` tokens from `row · T` on, and those one further.
-    pub(super) fn read(&self, rows: &[usize]) -> DataResult<(Inputs, Targets)> {
-        let mut place = self.open()?;
+    fn read(&self, place: &mut Place, rows: &[usize]) -> DataResult<(Inputs, Targets)> {
         let width = place.dtype.bitsize() / 8;
         let (mut inputs, mut labels) = (Vec::new(), Vec::new());
         let mut bytes = vec![0; (self.context + 1) * width];
@@ -64,7 +56,7 @@ impl TokenFile {
         Ok((Inputs::Whole(inputs), Targets::Tokens { labels, sample_shape: vec![self.context], num_classes }))
     }
 
-    fn open(&self) -> DataResult<Place> {
+    fn find(&self) -> DataResult<Place> {
         if self.file.is_dir() {
             return Err(DataError::NotAFile { path: self.file.clone(), expected: EXPECTED.into() });
         }
@@ -82,7 +74,7 @@ impl TokenFile {
         };
         let width = dtype.bitsize() as u64 / 8;
         if !(len - start).is_multiple_of(width) {
-            let reason = format!("{len} bytes are no whole number of {dtype:?} tokens");
+            let reason = format!("its {len} bytes are not a whole number of {dtype:?} tokens");
             return Err(DataError::Corrupt { path: self.file.clone(), kind: "a file of tokens", reason });
         }
         Ok(Place { file, start, dtype, big_endian, count: ((len - start) / width) as usize })
@@ -107,17 +99,6 @@ impl TokenFile {
             false => Err(DataError::WrongSize { path: self.file.clone(), found: len.min(announced + 1), announced }),
         }
     }
-
-    /// What a user writes, with the file as `path` writes it.
-    pub(super) fn written(&self, path: impl Fn(&Path) -> String) -> String {
-        let dtype = if self.wide { ",dtype=u32" } else { "" };
-        format!("{},context={}{dtype}", path(&self.file), self.context)
-    }
-
-    /// The same with the file seen from `directory`.
-    pub(super) fn seen_from(&self, directory: &Path) -> Self {
-        Self { file: directory.join(&self.file), ..self.clone() }
-    }
 }
 
 impl Place {
@@ -136,40 +117,63 @@ fn is_npy(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "npy")
 }
 
-impl FromStr for TokenFile {
-    type Err = DataError;
+impl Kind for Tokens {
+    fn place() -> &'static str {
+        "FILE,context=T"
+    }
 
-    fn from_str(text: &str) -> DataResult<Self> {
-        let syntax = || DataError::Syntax { what: "source", text: format!("tokens:{text}"), expected: EXPECTED };
-        let (mut file, mut context, mut wide) = (text, None, None);
+    fn about() -> &'static str {
+        EXPECTED
+    }
+
+    fn parse(place: Option<&str>) -> Option<Self> {
+        let (mut file, mut context, mut wide) = (place?, None, None);
         // From the end, since a path may hold commas itself.
         while let Some((before, setting)) = file.rsplit_once(',') {
             match setting.split_once('=') {
-                Some(("context", value)) if context.is_none() => context = Some(value.parse().map_err(|_| syntax())?),
+                Some(("context", value)) if context.is_none() => context = Some(value.parse().ok()?),
                 Some(("dtype", value @ ("u16" | "u32"))) if wide.is_none() => wide = Some(value == "u32"),
-                Some(_) => return Err(syntax()),
+                Some(_) => return None,
                 None => break,
             }
             file = before;
         }
-        let context = context.filter(|context| (1..=1 << 31).contains(context)).ok_or_else(syntax)?;
+        let context = context.filter(|context| (1..=1 << 31).contains(context))?;
         if file.is_empty() || wide.is_some() && is_npy(Path::new(file)) {
-            return Err(syntax());
+            return None;
         }
-        Ok(Self { file: from_text(file), context, wide: wide.unwrap_or(false) })
+        Some(Self { file: from_text(file), context, wide: wide.unwrap_or(false) })
     }
-}
 
-impl fmt::Display for TokenFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.written(|path| path.display().to_string()))
+    fn path(&self) -> Option<&Path> {
+        Some(&self.file)
+    }
+
+    fn path_mut(&mut self) -> Option<&mut PathBuf> {
+        Some(&mut self.file)
+    }
+
+    fn written(&self, path: &dyn Fn(&Path) -> String) -> Option<String> {
+        let dtype = if self.wide { ",dtype=u32" } else { "" };
+        Some(format!("{},context={}{dtype}", path(&self.file), self.context))
+    }
+
+    fn has_test_split(&self) -> bool {
+        false
+    }
+
+    fn open(&self, _request: &Request) -> DataResult<Table> {
+        let (tokens, mut place) = (self.clone(), self.find()?);
+        // As many rows as have all their targets.
+        let len = place.count.saturating_sub(1) / self.context;
+        Ok(Table::sequence(vec![self.context], len, move |rows| tokens.read(&mut place, rows)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::npy::tests::npy;
     use super::*;
-    use crate::data::npy::tests::npy;
     use crate::data::testing::damaged;
     use crate::data::{DataSpec, Dataset, RowRange, Source, Split};
 
@@ -225,7 +229,7 @@ mod tests {
         assert!(text(&npy("<u2", "False", "(2,)", &[0; 4])).ends_with("has no rows"));
         let bin = folder.path().join("odd.bin");
         std::fs::write(&bin, [0; 7]).unwrap();
-        assert!(load(&bin, ",context=2").unwrap_err().to_string().contains("no whole number"));
+        assert!(load(&bin, ",context=2").unwrap_err().to_string().contains("not a whole number"));
         for bytes in damaged(&npy("<u2", "False", "(6,)", &[1; 12])) {
             std::fs::write(&path, bytes).unwrap();
             let _ = load(&path, ",context=2");

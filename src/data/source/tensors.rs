@@ -1,21 +1,45 @@
 //! Rows from tensors by name: the inputs, and the targets `y`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::arrays::with_tensors;
-use super::table::{RowInputs, Table};
-use super::{Column, DataError, DataResult, Inputs, Targets};
+use super::kind::{Kind, is_a_path};
+use super::npy::{self, Array};
+use super::request::Request;
+use super::table::Table;
+use crate::data::{Column, DataError, DataResult, Inputs, Targets, files};
 
-/// Reads the inputs, f32 or f64 (f16 and bf16 are widened), u8 (image bytes, meaning `b / 255`) or other whole numbers
-/// (tokens), of shape `[N, …]`, and `y`: classes `[N]`, several for each row `[N, …]`, or real targets `[N, …]`; truth
+/// Tensors by name, inputs and `y`: a `.safetensors` or `.npz` file, or a folder of `.npy` files.
+///
+/// The inputs are f32 or f64 (f16 and bf16 are widened), u8 (image bytes, meaning `b / 255`) or other whole numbers
+/// (tokens), of shape `[N, …]`; `y` has classes `[N]`, several for each row `[N, …]`, or real targets `[N, …]`; truth
 /// values are 0 and 1. There are as many classes as the largest label plus 1. `x` is the first input; without it, the
 /// first by name.
-pub(super) fn open(path: &Path) -> DataResult<Table> {
-    with_tensors(path, |tensors| table(path, &tensors))
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tensors(pub PathBuf);
+
+impl Kind for Tensors {
+    fn place() -> &'static str {
+        "FILE"
+    }
+
+    fn about() -> &'static str {
+        "a .safetensors or .npz file, or a folder of .npy files, with the inputs and `y`"
+    }
+
+    is_a_path!();
+
+    fn has_test_split(&self) -> bool {
+        false
+    }
+
+    fn open(&self, _request: &Request) -> DataResult<Table> {
+        with_tensors(&self.0, |tensors| table(&self.0, &tensors))
+    }
 }
 
 fn table(path: &Path, tensors: &BTreeMap<String, TensorView<'_>>) -> DataResult<Table> {
@@ -40,26 +64,22 @@ fn table(path: &Path, tensors: &BTreeMap<String, TensorView<'_>>) -> DataResult<
         return Err(DataError::LengthMismatch { path, inputs: num_inputs, targets: targets.len() });
     }
     let sample_shape = x.view.shape()[1..].to_vec();
-    Ok(Table {
-        sample_shape,
-        targets,
-        inputs: RowInputs::Ready(inputs),
-        input_name: Some(x.name.into()),
-        more,
-        notes: Vec::new(),
-    })
+    let table = Table::in_memory(sample_shape, targets, inputs);
+    Ok(Table { input_name: Some(x.name.into()), more, ..table })
 }
 
-/// The numbers of a tensor with one axis.
+/// The numbers of a one-dimensional `.npy` file, such as weights of classes.
 ///
 /// # Errors
-/// Another shape, or entries that are no finite numbers.
-pub(super) fn list_of(path: &Path, view: TensorView<'_>) -> DataResult<Vec<f64>> {
+/// A file that is missing or damaged, or does not hold a list of finite floats or whole numbers.
+pub(crate) fn read_weights(path: &Path) -> crate::Result<Vec<f64>> {
+    let bytes = files::read(path, "a .npy file, or numbers with | between")?;
+    let array = Array::parse(&bytes).map_err(|reason| npy::corrupt(path, reason))?;
+    let view = array.view().map_err(|reason| npy::corrupt(path, reason))?;
     let tensor = Named { path, name: "weights", view };
-    match tensor.view.shape() {
-        [_] => tensor.finite(tensor.reals().ok_or_else(|| tensor.wrong("numbers of shape [classes]"))?),
-        _ => Err(tensor.wrong("numbers of shape [classes]")),
-    }
+    let wrong = || tensor.wrong("numbers of shape [classes]");
+    let values = tensor.reals().filter(|_| tensor.view.shape().len() == 1).ok_or_else(wrong)?;
+    Ok(tensor.finite(values)?)
 }
 
 /// A tensor of the file, with what an error needs to name it.
@@ -182,7 +202,7 @@ impl<'a> Named<'a> {
     }
 }
 
-/// Several labels for each row, or labels of which some are no classes.
+/// Several labels for each row, or labels of which some are not classes.
 fn tokens(labels: Vec<i64>, sample_shape: &[usize]) -> Targets {
     let num_classes = labels.iter().max().map_or(0, |&largest| largest.max(-1).saturating_add(1) as usize);
     Targets::Tokens { labels, sample_shape: sample_shape.to_vec(), num_classes }
@@ -200,9 +220,10 @@ fn classes(labels: Vec<i64>) -> Targets {
 
 #[cfg(test)]
 mod tests {
+    use super::super::npy::tests::npy;
     use super::*;
     use crate::data::testing::damaged;
-    use crate::data::{DataSpec, Dataset, Source, Split};
+    use crate::data::{DataSpec, Dataset, Split};
     use std::collections::HashMap;
 
     fn write(path: &Path, x: &Tensor, y: &Tensor) {
@@ -214,7 +235,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("toy.safetensors");
         write(&path, x, y);
-        DataSpec::new(Source::Tensors(path)).load()
+        DataSpec::new(Tensors(path).into()).load()
     }
 
     fn tensor<T: candle_core::WithDType>(values: &[T], shape: &[usize]) -> Tensor {
@@ -269,7 +290,7 @@ mod tests {
             ("other", tensor(&[1.0f32], &[1])),
         ]);
         candle_core::safetensors::save(&tensors, &path).unwrap();
-        let data = DataSpec::new(Source::Tensors(path)).load().unwrap();
+        let data = DataSpec::new(Tensors(path).into()).load().unwrap();
         assert_eq!((data.input_name.as_str(), &data.inputs), ("ids", &Inputs::Whole(vec![5, 6, 7, 8])));
         let mask = Column { name: "mask".into(), sample_shape: vec![2], inputs: Inputs::Whole(vec![1, 1, 1, 0]) };
         assert_eq!(data.columns, [mask]);
@@ -290,7 +311,7 @@ mod tests {
         let save = |name: &str| {
             candle_core::safetensors::save(&HashMap::from([(name, tensor(&[0u8], &[1]))]), &path).unwrap();
         };
-        let mut spec = DataSpec::new(Source::Tensors(path.clone()));
+        let mut spec = DataSpec::new(Tensors(path.clone()).into());
         save("inputs");
         assert!(spec.load().unwrap_err().to_string().ends_with("has no tensor `y`; it has `inputs`"));
         save("y");
@@ -306,7 +327,20 @@ mod tests {
         write(&path, &tensor(&[0.5f32, -1.0, 2.0, 0.0], &[2, 2]), &tensor(&[1i64, 0], &[2]));
         for bytes in damaged(&std::fs::read(&path).unwrap()) {
             std::fs::write(&path, bytes).unwrap();
-            let _ = DataSpec::new(Source::Tensors(path.clone())).load();
+            let _ = DataSpec::new(Tensors(path.clone()).into()).load();
         }
+    }
+
+    #[test]
+    fn weights_are_a_list_of_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.npy");
+        let save = |bytes: Vec<u8>| std::fs::write(&path, bytes).unwrap();
+        save(npy("<f8", "False", "(2,)", &[0.5f64, 2.0].map(f64::to_le_bytes).concat()));
+        assert_eq!(read_weights(&path).unwrap(), [0.5, 2.0]);
+        save(npy("<i4", "False", "(2,)", &[3i32, 1].map(i32::to_le_bytes).concat()));
+        assert_eq!(read_weights(&path).unwrap(), [3.0, 1.0]);
+        save(npy("<f4", "False", "(1, 1)", &[0; 4]));
+        assert!(read_weights(&path).unwrap_err().to_string().contains("of shape [1, 1]"));
     }
 }

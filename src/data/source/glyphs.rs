@@ -4,9 +4,11 @@
 use rand::Rng;
 use rayon::prelude::*;
 
-use super::draw::between;
-use super::table::{RowInputs, Table};
-use super::{DataError, DataResult, Normalisation, Split, Targets};
+use super::kind::Kind;
+use super::request::{GlyphOptions, Request};
+use super::table::Table;
+use crate::data::draw::between;
+use crate::data::{DataError, DataResult, Inputs, Normalisation, Split, Targets};
 use crate::random::{Purpose, substream};
 
 /// Side of an image in pixels.
@@ -20,51 +22,50 @@ const PIECES: usize = 4;
 /// Index of the first test image within the seed's sub-streams; no training image gets that far.
 const FIRST_TEST_IMAGE: u64 = 1 << 32;
 
-/// Options of the source `glyphs`.
-#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GlyphOptions {
-    /// Images in the split; `None` means 4,000 for training and 1,000 for testing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub count: Option<usize>,
-    /// Seed of the drawing, the same for both splits, whose images nevertheless differ.
-    pub seed: u64,
-}
+/// Digits drawn by the program, `[1, 16, 16]`; row `i` shows the digit `i mod 10`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glyphs;
 
-impl GlyphOptions {
-    /// Images of `split`.
-    pub fn count(&self, split: Split) -> usize {
-        self.count.unwrap_or(match split {
-            Split::Train => 4000,
-            Split::Test => 1000,
-        })
+impl Kind for Glyphs {
+    fn place() -> &'static str {
+        ""
     }
-}
 
-/// Mean and standard deviation of the default training images.
-pub(super) fn normalisation() -> Normalisation {
-    Normalisation { mean: vec![0.1952], std: vec![0.2045] }
-}
-
-/// Row `i` shows the digit `i mod 10`; images are drawn when asked for.
-pub(super) fn open(options: &GlyphOptions, split: Split) -> DataResult<Table> {
-    let count = options.count(split);
-    if count > MAX_COUNT {
-        return Err(DataError::TooManyGlyphs { count, limit: MAX_COUNT });
+    fn about() -> &'static str {
+        "digits drawn by the program, which needs no files for them"
     }
-    let labels = (0..count).map(|row| (row % NUM_CLASSES) as u32).collect();
-    Ok(Table {
-        input_name: None,
-        more: Vec::new(),
-        sample_shape: vec![1, SIDE, SIDE],
-        targets: Targets::Classes { labels, num_classes: NUM_CLASSES },
-        inputs: RowInputs::Glyphs(options.clone(), split),
-        notes: Vec::new(),
-    })
+
+    fn parse(place: Option<&str>) -> Option<Self> {
+        place.is_none().then_some(Self)
+    }
+
+    fn caption(&self) -> String {
+        "glyphs".into()
+    }
+
+    /// Mean and standard deviation of the default training images.
+    fn default_normalisation(&self) -> Option<Normalisation> {
+        Some(Normalisation { mean: vec![0.1952], std: vec![0.2045] })
+    }
+
+    fn resolve(&self, request: &mut Request) {
+        request.glyphs.count = Some(request.glyphs.count(request.split));
+    }
+
+    fn open(&self, request: &Request) -> DataResult<Table> {
+        let (options, split) = (request.glyphs.clone(), request.split);
+        let count = options.count(split);
+        if count > MAX_COUNT {
+            return Err(DataError::TooManyGlyphs { count, limit: MAX_COUNT });
+        }
+        let labels = (0..count).map(|row| (row % NUM_CLASSES) as u32).collect();
+        let targets = Targets::Classes { labels, num_classes: NUM_CLASSES };
+        Ok(Table::new(vec![1, SIDE, SIDE], targets, move |rows| Ok(Inputs::Bytes(draw(&options, split, rows)))))
+    }
 }
 
 /// Bytes of the given rows, `[rows, 1, 16, 16]`. A row depends only on seed, split and its own index.
-pub(super) fn draw(options: &GlyphOptions, split: Split, rows: &[usize]) -> Vec<u8> {
+fn draw(options: &GlyphOptions, split: Split, rows: &[usize]) -> Vec<u8> {
     let mut images = vec![0; rows.len() * SIDE * SIDE];
     let first = if split == Split::Test { FIRST_TEST_IMAGE } else { 0 };
     images.par_chunks_mut(SIDE * SIDE).zip(rows).for_each(|(image, &row)| {
@@ -205,12 +206,12 @@ fn segments(strokes: &[Stroke], pose: &Pose, rng: &mut impl Rng) -> Vec<Segment>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{DataSpec, Dataset, Inputs, Source, TargetBatch};
+    use crate::data::{DataSpec, Dataset, TargetBatch};
     use candle_core::{DType, Device};
     use nalgebra::DMatrix;
 
     fn load(split: Split) -> Dataset {
-        DataSpec { split, ..DataSpec::new(Source::Glyphs) }.load().unwrap()
+        DataSpec { split, ..DataSpec::new(Glyphs.into()) }.load().unwrap()
     }
 
     #[test]
@@ -224,7 +225,7 @@ mod tests {
         assert_ne!(draw(&GlyphOptions::default(), Split::Test, &[7]), alone[256..]);
         assert_ne!(draw(&GlyphOptions { count: None, seed: 1 }, Split::Train, &[7]), alone[256..]);
         assert!(
-            DataSpec { glyphs: GlyphOptions { count: Some(usize::MAX), seed: 0 }, ..DataSpec::new(Source::Glyphs) }
+            DataSpec { glyphs: GlyphOptions { count: Some(usize::MAX), seed: 0 }, ..DataSpec::new(Glyphs.into()) }
                 .load()
                 .is_err()
         );
@@ -238,7 +239,7 @@ mod tests {
         let mean = values().sum::<f64>() / bytes.len() as f64;
         let std = (values().map(|value| (value - mean).powi(2)).sum::<f64>() / bytes.len() as f64).sqrt();
         // The constants have four digits.
-        let stored = normalisation();
+        let stored = Glyphs.default_normalisation().unwrap();
         assert!((stored.mean[0] - mean).abs() <= 5e-5 && (stored.std[0] - std).abs() <= 5e-5, "{mean} {std}");
     }
 
