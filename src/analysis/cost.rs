@@ -18,6 +18,8 @@ use crate::{Observer, Result};
 pub struct CostEstimate {
     /// Products with the operators, all of them: see [`typical_matvecs`].
     pub matvecs: usize,
+    /// Of the survey of one operator.
+    pub survey_seconds: f64,
     /// Of one product among [`Self::block_size`] that are taken together, as the survey's are.
     pub seconds_per_matvec: f64,
     /// Vectors in the timed product.
@@ -74,20 +76,31 @@ impl CostEstimate {
         let grams = gram_sizes(objective, options)?;
         let backward = 1 + exact_traces(options) * ExactParams::default().max_columns.min(objective.cost().outputs);
         let gradients = backward as f64 + grams.iter().map(|size| size.gradients(objective.num_rows())).sum::<f64>();
+        let seconds = seconds_per_gradient * gradients
+            + algebra_seconds(options, &grams, dim)
+            + seconds_per_matvec * matvecs as f64
+            + seconds_per_evaluation * evaluations as f64;
         Ok(Self {
+            survey_seconds: seconds_per_matvec * survey_matvecs(options, dim) as f64,
             matvecs,
             seconds_per_matvec,
             block_size,
             seconds_per_gradient,
             evaluations,
             seconds_per_evaluation,
-            seconds: seconds_per_gradient * gradients
-                + algebra_seconds(options, &grams, dim)
-                + seconds_per_matvec * matvecs as f64
-                + seconds_per_evaluation * evaluations as f64,
+            seconds,
             measuring_seconds: started.elapsed().as_secs_f64(),
             memory_bytes: memory_bytes(objective, (options, &grams), dim),
         })
+    }
+}
+
+impl CostEstimate {
+    /// The time of one survey when the whole analysis has `max_time_s`: the share that it has without a limit. What follows
+    /// a survey that time ended has as many products as that, so it shrinks alike.
+    pub fn survey_time_s(&self, max_time_s: f64) -> f64 {
+        let left = (max_time_s - self.measuring_seconds).max(0.0);
+        left * (self.survey_seconds / self.seconds).clamp(0.0, 1.0)
     }
 }
 
@@ -100,20 +113,26 @@ impl CostEstimate {
 /// Cross-fitting and each size of a subset study are counted with what they took on a ResNet-20.
 pub fn typical_matvecs(options: &AnalysisOptions, dim: usize) -> usize {
     let wanted = options.top.saturating_add(options.bottom).min(dim);
-    let pairs = if wanted == 0 { 0 } else { 6 * wanted + 30 };
-    let density = options.num_probes.saturating_mul(options.num_steps);
-    let by_method = match options.method {
-        EigenMethod::Lanczos | EigenMethod::Auto | EigenMethod::Gram => {
-            (2 + pairs.max(density).min(dim)).saturating_add(wanted).min(options.budget())
-        }
-        EigenMethod::Power => options.budget().saturating_add(density),
-        EigenMethod::Dense => 2 + dim + wanted,
-    };
+    let by_method = survey_matvecs(options, dim);
     let crossed = if options.cross_fit && options.top > 0 { CROSS_FIT } else { 0 };
     let studied = if options.subset_study { SUBSET_STUDY } else { 0 };
     let of = |kind| if options.gram.contains(kind) { 2 + wanted } else { by_method };
     let each = options.operators.iter().map(|kind| of(kind).saturating_add(crossed));
     each.fold(studied, usize::saturating_add)
+}
+
+/// Products of one survey.
+fn survey_matvecs(options: &AnalysisOptions, dim: usize) -> usize {
+    let wanted = options.top.saturating_add(options.bottom).min(dim);
+    let pairs = if wanted == 0 { 0 } else { 6 * wanted + 30 };
+    let density = options.num_probes.saturating_mul(options.num_steps);
+    match options.method {
+        EigenMethod::Lanczos | EigenMethod::Auto | EigenMethod::Gram => {
+            (2 + pairs.max(density).min(dim)).saturating_add(wanted).min(options.budget())
+        }
+        EigenMethod::Power => options.budget().saturating_add(density),
+        EigenMethod::Dense => 2 + dim + wanted,
+    }
 }
 
 /// The Gram matrices that will be made.

@@ -141,7 +141,7 @@ fn survey_params(options: &AnalysisOptions, memory_bytes: usize) -> SurveyParams
         num_steps: options.num_steps,
         density_tolerance: options.density_tolerance,
         max_matvecs: options.budget(),
-        max_time: options.max_time_s.map(std::time::Duration::from_secs_f64),
+        max_time: options.survey_time_s.or(options.max_time_s).map(std::time::Duration::from_secs_f64),
         memory_bytes,
     }
 }

@@ -13,11 +13,12 @@ use super::output::{Existing, claim, remove_outdated};
 use super::session::Session;
 use super::state::{Saving, StateFiles, seconds};
 use super::train::complete_already;
+use super::ui::duration;
 use super::{INTERRUPTED, Ui};
 use crate::analysis::{AnalysisReport, CostEstimate, SpectrumReport, Stores, analyze, fit, unresolved};
 use crate::checkpoint::write_tensors;
 use crate::objective::Objective;
-use crate::plan::{AnalysisOptions, EigenMethod, PlanError, Precision, SessionArgs, parsed_by};
+use crate::plan::{AnalysisOptions, EigenMethod, PlanError, Precision, RESULT, SessionArgs, parsed_by};
 use crate::report::figures::Style;
 use crate::report::page::analysis_page;
 use crate::report::{save_analysis, terminal, write_run_json};
@@ -35,16 +36,16 @@ pub(super) struct AnalyzeArgs {
     pub(super) figures: FigureArgs,
     /// Continue from the state that a killed or interrupted run of the same command left in the result folder; budgets and
     /// threads may differ
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     pub(super) resume: bool,
     /// Minimum number of seconds between two states for --resume
-    #[arg(hide_short_help = true, long, value_name = "S", value_parser = parsed_by(seconds), default_value = "30", allow_negative_numbers = true)]
+    #[arg(help_heading = RESULT, hide_short_help = true, long, value_name = "S", value_parser = parsed_by(seconds), default_value = "30", allow_negative_numbers = true)]
     save_every: Duration,
     /// Result folder [default: reports/NAME]
-    #[arg(long, value_name = "DIR")]
+    #[arg(help_heading = RESULT, long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
     /// Overwrite an existing result
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     pub(super) force: bool,
 }
 
@@ -80,6 +81,15 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     }
     let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?;
     ui.say(&format!("survey: {}", super::estimate::summary(&cost)));
+    if let Some(seconds) = options.max_time_s {
+        let survey = cost.survey_time_s(seconds);
+        options.survey_time_s = Some(survey);
+        ui.say(&format!(
+            "note: of {}, each survey has {}, and what follows the rest",
+            duration(seconds),
+            duration(survey)
+        ));
+    }
     ui.detail(&format!(
         "micro-batches of {} rows, blocks of {} vectors, {} threads",
         objective.micro_batch(objective.block_size()),

@@ -16,7 +16,7 @@ use super::{Cli, CliError, Ui, dispatch};
 use crate::analysis::compare::{CompareOptions, Comparison, Member};
 use crate::checkpoint::TensorFile;
 use crate::experiment::identity;
-use crate::plan::PlanError;
+use crate::plan::{PlanError, RESULT};
 use crate::report::figures::{Drawn, Style, Target, write_groups};
 use crate::report::page::{Page, comparison_sections, provenance};
 use crate::report::tables::write_comparison;
@@ -45,10 +45,10 @@ pub(super) struct CompareArgs {
     #[command(flatten)]
     figures: FigureArgs,
     /// Folder of the result [default: reports/compare-NAME of the first]
-    #[arg(long, value_name = "DIR")]
+    #[arg(help_heading = RESULT, long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
     /// Overwrite an existing result; analyses in it are kept
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     force: bool,
     /// Options of `flatness analyze` for networks that have no analysis yet, such as `-- --subset 500`
     #[arg(last = true, value_name = "OPTIONS")]

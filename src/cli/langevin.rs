@@ -13,7 +13,7 @@ use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
 use crate::Result;
 use crate::langevin::LangevinReport;
-use crate::plan::LangevinArgs;
+use crate::plan::{LangevinArgs, RESULT};
 use crate::report::figures::{Target, write_langevin as write_figures};
 use crate::report::page::langevin_page;
 use crate::report::tables::write_langevin as write_tables;
@@ -27,10 +27,10 @@ pub(super) struct LangevinCommand {
     #[command(flatten)]
     figures: FigureArgs,
     /// Folder of the result [default: reports/langevin-POTENTIAL]
-    #[arg(long, value_name = "DIR")]
+    #[arg(help_heading = RESULT, long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Overwrite an existing result
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     force: bool,
 }
 

@@ -12,7 +12,7 @@ use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
 use crate::objective::Objective;
-use crate::plan::{Precision, SessionArgs, SharpnessOptions};
+use crate::plan::{Precision, RESULT, SessionArgs, SharpnessOptions};
 use crate::report::figures::{Target, write_sharpness as write_figures};
 use crate::report::page::sharpness_page;
 use crate::report::tables::write_sharpness as write_tables;
@@ -30,10 +30,10 @@ pub(super) struct SharpnessArgs {
     #[command(flatten)]
     figures: FigureArgs,
     /// Result folder [default: reports/NAME-sharpness]
-    #[arg(long, value_name = "DIR")]
+    #[arg(help_heading = RESULT, long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Overwrite an existing result
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     force: bool,
 }
 
