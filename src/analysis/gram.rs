@@ -5,7 +5,7 @@ use std::ops::Range;
 use rand::Rng;
 
 use super::TraceSummary;
-use super::spectrum::basis_bytes;
+use super::memory::basis_bytes;
 use super::trace::{by_layer, known_trace};
 use super::vectors::spans;
 use crate::curvature::{CurvatureError, CurvatureOperator, OuterRows};

@@ -9,6 +9,7 @@ mod frame;
 mod gram;
 mod headlines;
 mod layers;
+mod memory;
 mod overlap;
 mod run;
 mod spectrum;
@@ -25,7 +26,6 @@ pub use gram::{GRAM_BLOCKS, GRAM_ROWS, GramSize};
 pub use overlap::{Overlap, overlap};
 pub use run::analyze;
 pub(crate) use run::reach;
-pub(crate) use spectrum::matrix_fits;
 pub use subset_study::{SubsetRow, SubsetStudy};
 pub use unresolved::unresolved;
 

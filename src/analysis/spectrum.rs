@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use super::gram::by_gram;
+use super::memory::basis_bytes;
 use super::trace::{TraceTask, trace_of_diagonal};
 use super::{SpectrumReport, Stores, TraceSummary};
 use crate::autodiff::Scope;
@@ -12,8 +13,8 @@ use crate::operator::{LinearOperator, Restricted};
 use crate::plan::{AnalysisOptions, EigenMethod};
 use crate::random::{Purpose, stream};
 use crate::spectral::{
-    Axis, DenseParams, DenseReport, DensityParams, DensityReport, EigenpairsReport, PowerParams, SlqParams, SlqReport,
-    Stop, SurveyOutcome, SurveyParams, SurveyReport, dense, density, distribution, power, slq, survey,
+    Axis, DenseParams, DensityParams, DensityReport, EigenpairsReport, PowerParams, SlqParams, SlqReport, Stop,
+    SurveyOutcome, SurveyParams, SurveyReport, dense, density, distribution, power, slq, survey,
 };
 use crate::vocabulary::Curvature;
 use crate::{Error, Observer, Result};
@@ -105,21 +106,6 @@ fn places(densities: &[DensityReport]) -> Vec<f64> {
     places.sort_by(f64::total_cmp);
     places.dedup();
     places
-}
-
-/// Memory for Krylov bases with their copies: 3/8 of what there is to plan with. A block product takes up to half, and
-/// what the allocator keeps in reserve, different from run to run, the rest.
-pub(super) fn basis_bytes(objective: &Objective<'_>) -> usize {
-    share_of(objective.options().execution.memory_bytes)
-}
-
-fn share_of(memory_bytes: usize) -> usize {
-    memory_bytes / 8 * 3
-}
-
-/// Whether that share of `memory_bytes` has room for a matrix of dimension `dim` and its decomposition.
-pub(crate) fn matrix_fits(dim: usize, memory_bytes: usize) -> bool {
-    DenseReport::memory_bytes(dim) <= share_of(memory_bytes)
 }
 
 /// The options for what follows a survey that ended by `stop`. One that ran out of time leaves only what the number of

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser};
 use serde_json::{Value, json};
 
-use super::analyze::Provenance;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
+use super::provenance::Provenance;
 use super::{Cli, CliError, Ui, dispatch};
 use crate::analysis::compare::{CompareOptions, Comparison, Member};
 use crate::checkpoint::TensorFile;

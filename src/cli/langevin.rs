@@ -7,9 +7,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::Ui;
-use super::analyze::Provenance;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
+use super::provenance::Provenance;
 use crate::Result;
 use crate::langevin::LangevinReport;
 use crate::plan::{LangevinArgs, LangevinPlan};

@@ -14,6 +14,7 @@ mod langevin;
 mod matvec;
 mod output;
 mod overlap;
+mod provenance;
 mod quickstart;
 mod run;
 mod session;

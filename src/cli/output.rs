@@ -194,6 +194,11 @@ pub(super) fn check_file(path: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
+/// What `--resume` says of a result to which nothing is missing.
+pub(super) fn complete_already(folder: &Path) -> String {
+    format!("note: {} is complete already", folder.display())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

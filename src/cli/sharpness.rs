@@ -7,9 +7,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::Ui;
-use super::analyze::{Provenance, checkpoint_name};
+use super::analyze::checkpoint_name;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
+use super::provenance::Provenance;
 use crate::objective::Objective;
 use crate::plan::{Precision, SessionArgs, SharpnessOptions};
 use crate::report::figures::{Target, write_sharpness as write_figures};
