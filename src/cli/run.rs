@@ -18,8 +18,9 @@ use crate::experiment::{
     CellResult, Ended, Experiment, ExperimentError, Plan, Pool, Run, State, arguments, collect, execute,
     group_summaries,
 };
+use crate::files::write_atomic;
 use crate::plan::{PlanError, number_of};
-use crate::report::{terminal, write_atomic, write_run_json};
+use crate::report::{terminal, write_run_json};
 use crate::visible::visible;
 use crate::{Error, Result};
 

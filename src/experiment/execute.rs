@@ -12,7 +12,8 @@ use serde_json::json;
 
 use super::state::has_content;
 use super::{Failure, Run, State, Step};
-use crate::report::{FolderLock, ReportError, Sharing, holder, is_complete, sweep, write_atomic};
+use crate::files::{FileError, FolderLock, Sharing, holder, sweep, write_atomic};
+use crate::report::is_complete;
 use crate::visible::visible;
 use crate::{Error, Result};
 
@@ -104,7 +105,7 @@ impl Run {
     /// Whether any step was started; `None` where another process holds the run.
     fn steps_left(&self, pool: &Pool<'_>) -> Result<Option<bool>> {
         let held = match FolderLock::acquire(&self.folder, Sharing::Alone) {
-            Err(ReportError::InUse { .. }) => return Ok(None),
+            Err(FileError::InUse { .. }) => return Ok(None),
             held => held?,
         };
         self.describe()?;

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Run, Step};
-use crate::report::{Holder, holder, is_complete, write_atomic};
+use crate::files::{Holder, holder, write_atomic};
+use crate::report::is_complete;
 use crate::{Result, input};
 
 /// How far a run, or a cell's part of it, has come.
@@ -107,7 +108,7 @@ mod tests {
 
     use super::*;
     use crate::experiment::StepKind;
-    use crate::report::{FolderLock, Sharing};
+    use crate::files::{FolderLock, Sharing};
 
     fn run(folder: &Path) -> Run {
         let step = |kind, name| Step {

@@ -13,7 +13,8 @@ use polars::prelude::{
     StringChunked,
 };
 
-use super::{ReportError, write_atomic};
+use super::ReportError;
+use crate::files::write_atomic;
 use crate::parquet::{self, Contents, Fault};
 
 mod analysis;
@@ -110,7 +111,7 @@ fn flag<R>(rows: &[R], value: impl Fn(&R) -> bool) -> Column {
 /// Writes one table, atomically.
 ///
 /// # Errors
-/// [`ReportError::Table`] where names repeat or lengths differ; [`ReportError::Write`] where the file cannot be written.
+/// [`ReportError::Table`] where names repeat or lengths differ; [`ReportError::File`] where the file cannot be written.
 pub fn write_table(
     path: &Path,
     columns: &[(&str, Column)],
@@ -118,7 +119,7 @@ pub fn write_table(
 ) -> Result<(), ReportError> {
     let table_error = |source| ReportError::Table { path: path.to_owned(), source };
     let bytes = encode(columns, configuration).map_err(table_error)?;
-    write_atomic(path, |file| file.write_all(&bytes))
+    Ok(write_atomic(path, |file| file.write_all(&bytes))?)
 }
 
 fn encode(columns: &[(&str, Column)], configuration: &serde_json::Value) -> Result<Vec<u8>, PolarsError> {

@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::files::write_atomic;
 use crate::input;
-use crate::report::{ReportError, write_atomic};
+use crate::report::ReportError;
 use crate::visible::visible;
 
 /// One text for each figure, by the figure's name, in the order of drawing.
@@ -50,7 +51,7 @@ impl Captions {
     /// Writes them into `folder`, atomically; returns the path.
     ///
     /// # Errors
-    /// [`ReportError::Write`] where the file cannot be written.
+    /// [`ReportError::File`] where the file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<PathBuf, ReportError> {
         let path = folder.join(Self::FILE);
         write_atomic(&path, |file| {

@@ -26,8 +26,8 @@ pub use sharpness::sharpness_page;
 pub use table::{Row, Table};
 
 use super::terminal::headline;
-use super::{ReportError, write_atomic};
 use crate::analysis::SummaryRow;
+use crate::files::{FileError, write_atomic};
 use crate::visible::visible;
 
 /// What a page shows, in its order.
@@ -159,8 +159,8 @@ impl Page {
     /// Writes the page, atomically.
     ///
     /// # Errors
-    /// [`ReportError::Write`] where the file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<(), ReportError> {
+    /// [`FileError`] where the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), FileError> {
         write_atomic(path, |file| file.write_all(self.html().as_bytes()))
     }
 

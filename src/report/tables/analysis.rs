@@ -29,7 +29,7 @@ use crate::vocabulary::Curvature;
 /// | `summary` | headline number | |
 ///
 /// # Errors
-/// [`ReportError::Table`] or [`ReportError::Write`] for the first table that fails.
+/// [`ReportError::Table`] or [`ReportError::File`] for the first table that fails.
 pub fn write_tables(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let tables = [
         ("eigenvalues", eigenvalues(&report.spectra)),

@@ -18,7 +18,7 @@ use crate::report::ReportError;
 /// | `summary` | headline number | |
 ///
 /// # Errors
-/// [`ReportError::Table`] or [`ReportError::Write`] for the first table that fails.
+/// [`ReportError::Table`] or [`ReportError::File`] for the first table that fails.
 pub fn write_landscape_tables(report: &LandscapeReport, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let tables = [
         ("slices", slices(report)),
