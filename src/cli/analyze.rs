@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
+use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, complete_already, remove_outdated};
 use super::provenance::Provenance;
@@ -37,7 +38,7 @@ pub(super) struct AnalyzeArgs {
     #[arg(long)]
     pub(super) resume: bool,
     /// Minimum number of seconds between two states for --resume
-    #[arg(long, value_name = "S", value_parser = parsed_by(seconds), default_value = "30", allow_negative_numbers = true)]
+    #[arg(hide_short_help = true, long, value_name = "S", value_parser = parsed_by(seconds), default_value = "30", allow_negative_numbers = true)]
     save_every: Duration,
     /// Result folder [default: reports/NAME]
     #[arg(long, value_name = "DIR")]
@@ -45,9 +46,6 @@ pub(super) struct AnalyzeArgs {
     /// Overwrite an existing result
     #[arg(long)]
     pub(super) force: bool,
-    /// Print the summary as JSON on stdout
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 impl AnalyzeArgs {
@@ -77,29 +75,33 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     if claim.is_complete() {
         claim.same_configuration(&configuration(&session, &objective, &options))?;
         ui.say(&complete_already(&folder));
+        answer::result(&folder, &session.statement(), ui)?;
         return Ok(0);
     }
     let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?;
     ui.say(&format!("survey: {}", super::estimate::summary(&cost)));
+    ui.detail(&format!(
+        "micro-batches of {} rows, blocks of {} vectors, {} threads",
+        objective.micro_batch(objective.block_size()),
+        objective.block_size(),
+        session.options.execution.threads
+    ));
     let output = claim.begin()?;
     let destination = Destination { name: &name, written: Vec::new(), folder: output.path(), saving, style };
     let (report, code) = analyze_session(&session, &options, destination, Provenance::new(arguments), ui)?;
-    if args.json {
-        ui.print_lines(&summary_json(&report));
-    } else {
-        let lacking = unresolved(&report);
-        let (mut whole, layers): (Vec<_>, Vec<_>) =
-            report.summary.into_iter().partition(|row| row.scope == options.scope || row.operator.is_none());
-        whole.retain(|row| row.converged || row.is_bound());
-        ui.print_lines(&terminal::summary_table(&whole));
-        lacking.iter().for_each(|words| ui.print(words));
-        if !layers.is_empty() {
-            ui.say(&format!("{} numbers of single layers are in summary.parquet", layers.len()));
-        }
-        report.subset_study.verdict().iter().for_each(|words| ui.print(words));
-        ui.print(&report.statement);
-        ui.say(&format!("wrote {}", folder.display()));
+    let lacking = unresolved(&report);
+    let (mut whole, layers): (Vec<_>, Vec<_>) =
+        report.summary.into_iter().partition(|row| row.scope == options.scope || row.operator.is_none());
+    whole.retain(|row| row.converged || row.is_bound());
+    ui.print_lines(&terminal::summary_table(&whole));
+    lacking.iter().for_each(|words| ui.print(words));
+    if !layers.is_empty() {
+        ui.say(&format!("{} numbers of single layers are in summary.parquet", layers.len()));
     }
+    report.subset_study.verdict().iter().for_each(|words| ui.print(words));
+    ui.print(&report.statement);
+    answer::result(&folder, &report.statement, ui)?;
+    ui.say(&format!("wrote {}", folder.display()));
     Ok(code)
 }
 
@@ -247,27 +249,4 @@ pub(super) fn checkpoint_name(path: &Path) -> String {
         Some(parent) if ["checkpoint", "weights", "model"].contains(&stem.as_str()) => parent,
         _ => stem,
     }
-}
-
-fn summary_json(report: &AnalysisReport) -> String {
-    let number = |value: f64| if value.is_finite() { json!(value) } else { json!(null) };
-    let rows: Vec<_> = report
-        .summary
-        .iter()
-        .map(|row| {
-            json!({
-                "quantity": row.quantity,
-                "operator": row.operator_name(),
-                "scope": row.scope.to_string(),
-                "value": number(row.value),
-                "std_err_numeric": number(row.std_err_numeric),
-                "std_err_data": number(row.std_err_data),
-                "method": row.method,
-                "converged": row.converged,
-                "num_matvecs": row.num_matvecs,
-            })
-        })
-        .collect();
-    let report = json!({"name": report.name, "statement": report.statement, "summary": rows});
-    format!("{report:#}")
 }

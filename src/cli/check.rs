@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 
 use super::Ui;
 use crate::Result;
@@ -50,6 +51,11 @@ pub(super) fn run(args: &CheckArgs, ui: &mut Ui) -> Result<u8> {
         };
         ui.print(&format!("{verdict}  {what}: {figure}"));
     }
+    let findings_json: Vec<_> = findings
+        .iter()
+        .map(|Finding { what, figure, passed }| json!({"what": what, "figure": figure, "passed": passed}))
+        .collect();
+    ui.answer(&json!({ "findings": findings_json }));
     let failed = findings.iter().filter(|finding| finding.passed == Some(false)).count();
     if failed > 0 {
         let hint = "repeat with --dtype f64; if it still fails, do not trust results on this model, and report it";

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser};
 use serde_json::{Value, json};
 
+use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
 use super::provenance::Provenance;
@@ -119,6 +120,7 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     run["members"] = members::provenance(&found);
     write_run_json(output.path(), &run, &written)?;
     print(&comparison, ui);
+    answer::result(&folder, &comparison.verdicts.join("\n"), ui)?;
     ui.say(&format!("wrote {}", folder.display()));
     Ok(0)
 }

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use candle_core::DType;
 use clap::Args;
+use serde_json::json;
 
 use super::Ui;
 use super::output::check_file;
 use crate::Result;
 use crate::checkpoint::{ARCH_KEY, Checkpoint, VERSION_KEY, read_architecture, write_checkpoint};
+use crate::path_text::to_text;
 use crate::plan::{ModelArgs, PlanError};
 
 /// Arguments of `convert`.
@@ -37,6 +39,7 @@ pub(super) fn run(args: &ConvertArgs, ui: &mut Ui) -> Result<u8> {
     // f32 holds half precision exactly.
     let dtype = if checkpoint.stored_dtype == DType::F64 { DType::F64 } else { DType::F32 };
     write_checkpoint(&args.out, &checkpoint.network, &checkpoint.theta.to_dtype(dtype)?, &metadata)?;
+    ui.answer(&json!({"file": to_text(&args.out), "parameters": checkpoint.network.space().dim()}));
     ui.say(&format!("wrote {}", args.out.display()));
     Ok(0)
 }

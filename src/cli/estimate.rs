@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Ui;
+use super::ui::duration;
 use crate::Result;
 use crate::analysis::{CostEstimate, fit};
 use crate::objective::Objective;
@@ -16,9 +17,6 @@ pub(super) struct EstimateArgs {
     pub(super) session: SessionArgs,
     #[command(flatten)]
     survey: AnalysisOptions,
-    /// Print the estimate as JSON on stdout
-    #[arg(long)]
-    json: bool,
 }
 
 pub(super) fn run(args: &EstimateArgs, ui: &mut Ui) -> Result<u8> {
@@ -29,13 +27,13 @@ pub(super) fn run(args: &EstimateArgs, ui: &mut Ui) -> Result<u8> {
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     ui.notes(&fit(&mut options, &objective)?);
     let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?;
-    if args.json {
+    if ui.wants_json() {
         let mut report = json!(cost);
         report["statement"] = json!(session.statement());
         report["num_params"] = json!(objective.dim());
         report["threads"] = json!(session.options.execution.threads);
         report["micro_batch"] = json!(objective.micro_batch(cost.block_size));
-        ui.print_lines(&format!("{report:#}"));
+        ui.answer(&report);
     } else {
         print(&cost, &objective, &options, ui);
         ui.print(&session.statement());
@@ -71,25 +69,4 @@ fn print(cost: &CostEstimate, objective: &Objective<'_>, options: &AnalysisOptio
 pub(super) fn summary(cost: &CostEstimate) -> String {
     let (time, memory) = (duration(cost.seconds), cost.memory_bytes.div_ceil(1 << 20));
     format!("about {} products, {time} and {memory} MiB (data and program not counted)", cost.matvecs)
-}
-
-/// `0.8 ms`, `12.4 s`, `7 min`, `3.5 h`.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 1.0 => format!("{:.2} ms", 1e3 * s),
-        s if s < 120.0 => format!("{s:.1} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.1} h", s / 3600.0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::duration;
-
-    #[test]
-    fn durations_have_a_fitting_unit() {
-        let words: Vec<String> = [0.00123, 12.34, 420.0, 12_600.0].into_iter().map(duration).collect();
-        assert_eq!(words, ["1.23 ms", "12.3 s", "7 min", "3.5 h"]);
-    }
 }

@@ -7,17 +7,18 @@ use crate::report::figures::{Look, Style};
 
 /// Look, width and panels.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Figures")]
 pub(super) struct FigureArgs {
     /// Look of figures: paper (conditions in figures/captions.md and on the page) or annotated (also in small print, for
     /// slides and drafts)
-    #[arg(long, value_name = "LOOK", value_parser = word::<Look>(), default_value = "paper")]
+    #[arg(hide_short_help = true, long, value_name = "LOOK", value_parser = word::<Look>(), default_value = "paper")]
     style: Look,
     /// Width of every figure: icml (3.25in), icml-wide (6.75in), neurips (5.5in), one (3.3in), two (6.9in), or a length
     /// such as 84mm [default: one, and two for groups and spectra]
-    #[arg(long, value_name = "WIDTH", value_parser = parsed_by(points))]
+    #[arg(hide_short_help = true, long, value_name = "WIDTH", value_parser = parsed_by(points))]
     width: Option<f64>,
     /// Also write each panel of a figure to a file of its own
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     panels: bool,
 }
 

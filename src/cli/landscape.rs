@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 
 use super::Ui;
+use super::answer;
 use super::landscape_args::LandscapeArgs;
 use super::output::{Existing, claim, complete_already, remove_outdated};
 use super::provenance::Provenance;
@@ -42,6 +43,7 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
     if claim.is_complete() {
         claim.same_configuration(&configuration)?;
         ui.say(&complete_already(&args.out));
+        answer::result(&args.out, &session.statement(), ui)?;
         return Ok(0);
     }
     let output = claim.begin()?;
@@ -74,6 +76,7 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
     write_run_json(output.path(), &run, &written)?;
     points.remove();
     tell(&report, ui);
+    answer::result(&args.out, &report.statement, ui)?;
     ui.say(&format!("wrote {}", args.out.display()));
     Ok(0)
 }

@@ -49,7 +49,7 @@ pub(super) struct LandscapeArgs {
     #[arg(long)]
     pub(super) resume: bool,
     /// Minimum number of seconds between two states for --resume
-    #[arg(long, value_name = "S", value_parser = parsed_by(seconds), default_value = "5", allow_negative_numbers = true)]
+    #[arg(hide_short_help = true, long, value_name = "S", value_parser = parsed_by(seconds), default_value = "5", allow_negative_numbers = true)]
     save_every: Duration,
     /// Overwrite an existing result
     #[arg(long)]

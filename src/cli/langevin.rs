@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Ui;
+use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
 use super::provenance::Provenance;
@@ -59,6 +60,7 @@ pub(super) fn run(args: &LangevinCommand, arguments: &[OsString], ui: &mut Ui) -
     let rows: Vec<(&str, f64, f64)> =
         report.summary.iter().map(|row| (row.quantity.as_str(), row.value, row.half_width)).collect();
     ui.print_lines(terminal::interval_table(&rows).trim_end());
+    answer::result(&folder, "", ui)?;
     ui.say(&format!("wrote {}", folder.display()));
     Ok(0)
 }

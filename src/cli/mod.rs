@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand; translates arguments, no numerics.
 
 mod analyze;
+mod answer;
 mod check;
 mod compare;
 mod convert;
@@ -11,6 +12,7 @@ mod info;
 mod landscape;
 mod landscape_args;
 mod langevin;
+mod manual;
 mod matvec;
 mod output;
 mod overlap;
@@ -30,11 +32,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
 pub use error::CliError;
 pub use ui::Ui;
+use ui::{Manners, duration};
 
 use crate::kernels::keep_freed_memory;
 use crate::objective::Execution;
@@ -44,6 +48,8 @@ use crate::{Error, Result, Workers};
 #[derive(Debug, Parser)]
 #[command(name = "flatness", version, arg_required_else_help = true)]
 struct Cli {
+    #[command(flatten)]
+    manners: Manners,
     #[command(subcommand)]
     command: Command,
 }
@@ -51,20 +57,37 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Eigenvalues, trace, spectral density and loss slices of a checkpoint, as tables and figures
+    #[command(
+        after_help = "Examples:\n  flatness analyze run/checkpoint.safetensors\n  flatness analyze weights.pth --arch resnet18.pt2 --data cifar10:data --subset 2000\n  flatness analyze net.safetensors --operator both --top 10 --layers --json"
+    )]
     Analyze(analyze::AnalyzeArgs),
     /// How much the loss rises around a minimum: at worst, on average, relative to the weights
+    #[command(after_help = "Examples:\n  flatness sharpness net.safetensors --batch 128")]
     Sharpness(sharpness::SharpnessArgs),
     /// Loss and accuracy along lines and over planes: random, eigenvectors, between minima, along a training
+    #[command(
+        after_help = "Examples:\n  flatness landscape net.safetensors --out reports/plane\n  flatness landscape a.safetensors b.safetensors --out reports/between"
+    )]
     Landscape(landscape_args::LandscapeArgs),
     /// Products, time and memory that `analyze` will need, from one timed product
+    #[command(after_help = "Examples:\n  flatness estimate net.safetensors --data cifar10:data --top 50")]
     Estimate(estimate::EstimateArgs),
     /// Groups of minima over their seeds: means, paired differences, tests, and a verdict with its conditions
+    #[command(
+        after_help = "Examples:\n  flatness compare runs/sgd-0 runs/sgd-1 runs/sam-0 runs/sam-1 --baseline sgd\n  flatness compare notebooks-out/noisy-labels-cpu --primary lambda_max,test_accuracy"
+    )]
     Compare(compare::CompareArgs),
     /// Train a network and write a checkpoint
+    #[command(
+        after_help = "Examples:\n  flatness train --model resnet-cifar:8 --data glyphs --epochs 5 --out runs/sgd\n  flatness train --model cnn:8-16 --data mnist:data --optimizer sam:rho=0.1 --noise symmetric:0.2 --out runs/sam\n  flatness train --resume --out runs/sam"
+    )]
     Train(train::TrainCommand),
     /// Train SGD, SAM and fSGLD on noisy glyphs, analyze all three and compare (under a minute)
     Quickstart(quickstart::QuickstartArgs),
     /// Train and analyze a grid of settings from one file, several at a time
+    #[command(
+        after_help = "Examples:\n  flatness run experiments/glyphs.toml --profile smoke\n  flatness run grid.toml --jobs 4\n  flatness run grid.toml --emit slurm > job.sh"
+    )]
     Run(run::RunArgs),
     /// How far the runs of an experiment have come
     Status(status::StatusArgs),
@@ -79,9 +102,14 @@ enum Command {
     /// Whether results are still what their run.json says: files, checkpoints, data
     Verify(verify::VerifyArgs),
     /// Architecture, parameters and training facts of a checkpoint, without data
+    #[command(after_help = "Examples:\n  flatness info weights.pth\n  flatness info net.pt2 --json")]
     Info(info::InfoArgs),
     /// Weights with their architecture or program as one .safetensors file
     Convert(convert::ConvertArgs),
+    /// Completions of options and commands for a shell, on stdout
+    Completions(manual::CompletionsArgs),
+    /// Manual pages for man, as files
+    Man(manual::ManArgs),
 }
 
 impl Command {
@@ -103,7 +131,9 @@ impl Command {
             | Self::Overlap(_)
             | Self::Verify(_)
             | Self::Info(_)
-            | Self::Convert(_) => return Execution::default(),
+            | Self::Convert(_)
+            | Self::Completions(_)
+            | Self::Man(_) => return Execution::default(),
         };
         compute.execution()
     }
@@ -158,7 +188,7 @@ fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            ui.say_lines(error.render().to_string().trim_end());
+            ui.insist(error.render().to_string().trim_end());
             return FAILED;
         }
         Err(help) => {
@@ -168,10 +198,13 @@ fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     };
     // On the pool from beginning to end: what a command computes, and what a library computes for it, runs on these
     // threads and no others, whoever cuts the work.
+    ui.behave(cli.manners);
+    let started = Instant::now();
     let execution = cli.command.execution();
     keep_freed_memory(execution.memory_bytes);
     let ended =
         Workers::new(execution.threads).and_then(|workers| workers.install(|| dispatch(cli.command, &arguments, ui)));
+    ui.detail(&format!("took {}{}", duration(started.elapsed().as_secs_f64()), peak_memory()));
     match ended {
         Ok(code) => code,
         Err(error) => {
@@ -179,6 +212,14 @@ fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
             if matches!(error, Error::Interrupted) { INTERRUPTED } else { FAILED }
         }
     }
+}
+
+/// `, peak memory 512 MiB`, where the system says it.
+fn peak_memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    kibibytes.map_or(String::new(), |kibibytes| format!(", peak memory {} MiB", kibibytes >> 10))
 }
 
 /// What went wrong, and how to mend it.
@@ -204,5 +245,7 @@ fn dispatch(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8>
         Command::Check(args) => check::run(&args, ui),
         Command::Info(args) => info::run(&args, ui),
         Command::Convert(args) => convert::run(&args, ui),
+        Command::Completions(args) => manual::completions(&args, ui),
+        Command::Man(args) => manual::pages(&args, ui),
     }
 }

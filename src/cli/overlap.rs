@@ -17,9 +17,6 @@ pub(super) struct OverlapArgs {
     first: PathBuf,
     /// Another, of the same architecture and scope
     second: PathBuf,
-    /// Print JSON on stdout
-    #[arg(long)]
-    json: bool,
 }
 
 /// Metadata that must agree for the vectors to live in one space.
@@ -40,18 +37,13 @@ pub(super) fn run(args: &OverlapArgs, ui: &mut Ui) -> Result<u8> {
             continue;
         }
         let found = overlap(&a, &b)?;
-        if args.json {
-            report[end] = json!({"overlap": found.overlap, "cosines": found.cosines});
-        } else {
-            let cosines: Vec<String> = found.cosines.iter().map(|cosine| format!("{cosine:.3}")).collect();
-            let (k, l, n) = (a.dims()[0], b.dims()[0], a.dims()[1]);
-            ui.print(&format!("{end:<7} overlap {:.4} of {k} and {l} vectors in {n} dimensions", found.overlap));
-            ui.print(&format!("        cosines of the principal angles: {}", cosines.join(" ")));
-        }
+        report[end] = json!({"overlap": found.overlap, "cosines": found.cosines});
+        let cosines: Vec<String> = found.cosines.iter().map(|cosine| format!("{cosine:.3}")).collect();
+        let (k, l, n) = (a.dims()[0], b.dims()[0], a.dims()[1]);
+        ui.print(&format!("{end:<7} overlap {:.4} of {k} and {l} vectors in {n} dimensions", found.overlap));
+        ui.print(&format!("        cosines of the principal angles: {}", cosines.join(" ")));
     }
-    if args.json {
-        ui.print_lines(&format!("{report:#}"));
-    }
+    ui.answer(&report);
     Ok(0)
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::analyze::{Destination, analyze_session};
+use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim};
 use super::provenance::Provenance;
@@ -119,6 +120,8 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
     write_run_json(whole.path(), &run, &written)?;
     ui.print_lines(&terminal::comparison_table(&runs));
     ui.print(&statement);
+    let folders: Vec<PathBuf> = runs.iter().map(|(name, _)| args.out.join(name)).collect();
+    answer::results(&folders, &statement, ui)?;
     ui.say(&format!("wrote {} (report.html, tables, figures/*.svg|png|pdf, run.json)", args.out.display()));
     Ok(0)
 }

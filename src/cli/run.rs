@@ -9,10 +9,12 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::answer;
 use super::compare::HowArgs;
 use super::figure_args::FigureArgs;
 use super::output::{Claim, Existing, check_place, claim, resolve, share};
 use super::provenance::Provenance;
+use super::ui::duration;
 use super::{INTERRUPTED, Ui};
 use crate::experiment::{
     CellResult, Ended, Experiment, ExperimentError, Plan, Pool, Run, State, arguments, collect, execute,
@@ -169,6 +171,7 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
         ui.say(&format!("wrote {} and {} (figures, report.html)", notebook.display(), report.display()));
     }
     let code = progress.close(ui);
+    answer::result(&folder, "", ui)?;
     let mut run = provenance.json();
     run["complete"] = json!(parts == 1 && code == 0);
     write_run_json(&folder, &run, &written.results)?;
@@ -304,14 +307,5 @@ impl<'a> Tally<'a> {
             ui.say("hint: the same command goes on with what is left");
         }
         u8::from(!finished)
-    }
-}
-
-/// `34.2 s`, `12 min`, `3.4 h`.
-pub(super) fn duration(seconds: f64) -> String {
-    match seconds {
-        seconds if seconds < 100.0 => format!("{seconds:.1} s"),
-        seconds if seconds < 6_000.0 => format!("{:.0} min", seconds / 60.0),
-        seconds => format!("{:.1} h", seconds / 3600.0),
     }
 }

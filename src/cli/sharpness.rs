@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::Ui;
 use super::analyze::checkpoint_name;
+use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
 use super::provenance::Provenance;
@@ -73,6 +74,7 @@ pub(super) fn run(args: &SharpnessArgs, arguments: &[OsString], ui: &mut Ui) -> 
     ui.print_lines(&terminal::summary_table(&summary));
     ui.print("± numeric of a worst case is the spread over its ascents; its value is a lower bound");
     ui.print(&session.statement());
+    answer::result(&folder, &session.statement(), ui)?;
     ui.say(&format!("wrote {}", folder.display()));
     Ok(0)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
+use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, complete_already, remove_outdated};
 use super::provenance::Provenance;
@@ -40,6 +41,7 @@ pub(super) fn run(command: &TrainCommand, arguments: &[OsString], ui: &mut Ui) -
         same_plan(&plan, &args.out)?;
         if claim.is_complete() {
             ui.say(&complete_already(&args.out));
+            answer::result(&args.out, &spec.source_name(), ui)?;
             return Ok(0);
         }
     }
@@ -79,6 +81,7 @@ pub(super) fn run(command: &TrainCommand, arguments: &[OsString], ui: &mut Ui) -
     written.push(folder.join(CONFIG_FILE));
     finish(&outcome, &spec, (folder, style), (states.resumed_from, written), &provenance)?;
     tell(&outcome, &states, ui);
+    answer::result(folder, &spec.source_name(), ui)?;
     end(outcome, states, &args.out, ui)
 }
 

@@ -36,6 +36,7 @@ pub(super) fn threads() -> impl TypedValueParser<Value = usize> {
 
 /// How much of the machine to use.
 #[derive(Debug, Clone, Copy, PartialEq, Args)]
+#[command(next_help_heading = "Computation")]
 pub struct ComputeArgs {
     /// Number of worker threads; results do not depend on it
     #[arg(long, value_name = "N", value_parser = threads())]

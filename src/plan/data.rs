@@ -7,38 +7,41 @@ use crate::data::{DataSpec, LabelNoise, LabelSource, RowRange, Source, Split, Su
 
 /// Which data, beside or in place of those that a checkpoint was trained on.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Data")]
 pub struct DataArgs {
+    /// Data source, such as glyphs or cifar10:DIR [default: the checkpoint's training data]
+    ///
     /// glyphs, mnist:DIR, cifar10:DIR, cifar100:DIR, images:DIR, tensors:FILE (.safetensors, .npz, or a folder of .npy) or
-    /// tokens:FILE,context=T [default: the checkpoint's training data]
+    /// tokens:FILE,context=T
     #[arg(long, value_name = "SOURCE", value_parser = parsed::<Source>())]
     pub data: Option<Source>,
     /// train or test [default: the checkpoint's, else train]
     #[arg(long, value_name = "SPLIT", value_parser = parsed::<Split>())]
     pub split: Option<Split>,
     /// Rows A to B-1 of the split
-    #[arg(long, value_name = "A..B", value_parser = parsed::<RowRange>())]
+    #[arg(hide_short_help = true, long, value_name = "A..B", value_parser = parsed::<RowRange>())]
     pub rows: Option<RowRange>,
     /// A seeded random subset of N rows
     #[arg(long, value_name = "N")]
     pub subset: Option<usize>,
     /// Seed of --subset
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    #[arg(hide_short_help = true, long, value_name = "S", default_value_t = 0)]
     pub subset_seed: u64,
     /// Human labels for the training rows: cifar10n:worse, aggre, random1, random2 or random3, cifar100n:noisy; with
     /// :FILE where they are not beside the data
-    #[arg(long, value_name = "SET[:FILE]", value_parser = parsed::<LabelSource>())]
+    #[arg(hide_short_help = true, long, value_name = "SET[:FILE]", value_parser = parsed::<LabelSource>())]
     pub labels: Option<LabelSource>,
     /// Label noise: symmetric:P, asymmetric:P or instance:P
     #[arg(long, value_name = "KIND:P", value_parser = parsed::<LabelNoise>())]
     pub noise: Option<LabelNoise>,
     /// Seed of --noise
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    #[arg(hide_short_help = true, long, value_name = "S", default_value_t = 0)]
     pub noise_seed: u64,
     /// Side in pixels of the images of images:DIR [default: 224]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(hide_short_help = true, long, value_name = "PIXELS")]
     pub image_size: Option<usize>,
     /// Read all files of images:DIR first and leave out those that cannot be decoded
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub skip_broken: bool,
 }
 

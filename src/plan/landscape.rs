@@ -14,15 +14,19 @@ pub(super) const MOST_POINTS: [usize; 2] = [10_001, 1_001];
 
 /// Which line or plane.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Line or plane")]
 pub struct ShapeArgs {
-    /// Directions that span it: random (scaled as --normalisation says), eigenvectors (of the two largest eigenvalues of the
-    /// Hessian), between (from A to B, and to C) or pca (principal directions of a training trajectory) [default: random for
-    /// one checkpoint, between for two or three]
+    /// Directions: random, eigenvectors, between or pca [default: random for one checkpoint, between for more]
+    ///
+    /// random (scaled as --normalisation says), eigenvectors (of the two largest eigenvalues of the Hessian), between (from A
+    /// to B, and to C) or pca (principal directions of a training trajectory)
     #[arg(long, value_name = "KIND", value_parser = word::<DirectionKind>())]
     pub directions: Option<DirectionKind>,
-    /// Scaling of random directions: filter (each filter to the norm of the same filter of the weights; biases and
-    /// normalisation stay fixed; Li et al. 2018), layer (each tensor of weights to its norm) or none (a standard normal
-    /// vector over all parameters; Goodfellow et al. 2015)
+    /// Scaling of random directions: filter, layer or none
+    ///
+    /// filter (each filter to the norm of the same filter of the weights; biases and normalisation stay fixed; Li et al.
+    /// 2018), layer (each tensor of weights to its norm) or none (a standard normal vector over all parameters; Goodfellow
+    /// et al. 2015)
     #[arg(long, visible_alias = "normalization", value_name = "SCALING", value_parser = word::<Normalisation>())]
     #[arg(default_value = "filter")]
     pub normalisation: Normalisation,
@@ -35,8 +39,10 @@ pub struct ShapeArgs {
     /// Only the line along the first direction, not the plane
     #[arg(long)]
     pub line: bool,
-    /// How far to go to each side: in units of the direction; between minima in units of their distance, from the middle
-    /// between them (0.5 ends at the minima)
+    /// How far to go to each side
+    ///
+    /// In units of the direction; between minima in units of their distance, from the middle between them (0.5 ends at the
+    /// minima)
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
     pub half_width: Option<f64>,
     /// Points along each side, an odd number [default: 25, of a line 101]

@@ -21,15 +21,18 @@ const LOSSES: [(&str, &str); 7] = [
 
 /// Which loss.
 #[derive(Debug, Clone, Default, Args, Serialize)]
+#[command(next_help_heading = "Loss")]
 pub struct LossArgs {
+    /// Loss of a row, such as cross-entropy or mse [default: the checkpoint's, else cross-entropy for whole-number labels]
+    ///
     /// cross-entropy, mse, l1, huber, smooth-l1, bce, or program: what the program itself gives for each row; with settings
     /// such as cross-entropy:label-smoothing=0.1,ignore-index=255,weight=0.5|2 (or weight=FILE.npy), huber:delta=0.5,
-    /// smooth-l1:beta=0.1, bce:pos-weight=3 [default: the checkpoint's, else cross-entropy for whole-number labels]
+    /// smooth-l1:beta=0.1, bce:pos-weight=3
     #[arg(long, value_name = "LOSS", value_parser = parsed_by(loss))]
     #[serde(skip_serializing_if = "Option::is_none")]
     loss: Option<Loss>,
     /// Axis of the classes in the outputs of cross-entropy, 1 or -1 for the last, where the shapes leave both open
-    #[arg(long, value_name = "AXIS", allow_negative_numbers = true)]
+    #[arg(hide_short_help = true, long, value_name = "AXIS", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     class_axis: Option<i64>,
 }

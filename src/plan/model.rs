@@ -9,21 +9,23 @@ use crate::checkpoint::Choices;
 
 /// Which weights.
 #[derive(Debug, Clone, Default, Args, Serialize)]
+#[command(next_help_heading = "Network")]
 pub struct ModelArgs {
     /// Weights: .safetensors, .pth, or the .pt2 of torch.export
     #[serde(skip)]
     pub checkpoint: PathBuf,
-    /// Architecture as .json, .toml, .pt2 or another checkpoint, or a family such as vit-b16 with --data, for weights that
-    /// carry none (docs/models.md)
+    /// Architecture, for weights that carry none (docs/models.md)
+    ///
+    /// A .json, .toml or .pt2 file, another checkpoint, or a family such as vit-b16 with --data
     #[arg(long, value_name = "FILE")]
     #[serde(with = "crate::path_text::optional", skip_serializing_if = "Option::is_none")]
     pub arch: Option<PathBuf>,
     /// Name of the output that the loss is computed from, where an exported module gives several [default: logits]
-    #[arg(long, value_name = "NAME")]
+    #[arg(hide_short_help = true, long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
     /// Dictionary of weights to take, such as model_ema, where several in the file fit
-    #[arg(long, value_name = "KEY")]
+    #[arg(hide_short_help = true, long, value_name = "KEY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights_key: Option<String>,
 }

@@ -47,11 +47,11 @@ pub struct SessionArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<Precision>,
     /// Statistics of batch normalisation: eval or train [default: the architecture's, else eval]
-    #[arg(long, value_name = "MODE", value_parser = word::<BatchNormMode>())]
+    #[arg(hide_short_help = true, long, value_name = "MODE", value_parser = word::<BatchNormMode>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_norm: Option<BatchNormMode>,
     /// Whether the L2 term of training belongs to the loss: out or in
-    #[arg(long, value_name = "WHERE", value_parser = word::<L2Term>(), default_value = "out")]
+    #[arg(hide_short_help = true, long, value_name = "WHERE", value_parser = word::<L2Term>(), default_value = "out")]
     #[serde(skip_serializing_if = "L2Term::is_out")]
     pub l2: L2Term,
 }

@@ -7,6 +7,7 @@ use super::{PlanError, number_of, parsed_by};
 
 /// What to measure and how well.
 #[derive(Debug, Clone, PartialEq, Args, Serialize)]
+#[command(next_help_heading = "What to measure")]
 pub struct SharpnessOptions {
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -45,14 +46,14 @@ impl Default for SharpnessOptions {
 #[derive(Debug, Clone, PartialEq, Args, Serialize)]
 pub struct AverageParams {
     /// Perturbation scales σ of the average rise, without scaling by the weights
-    #[arg(long = "sigma", value_name = "SIGMAS", value_delimiter = ',', default_values_t = Self::default().sigmas)]
+    #[arg(hide_short_help = true, long = "sigma", value_name = "SIGMAS", value_delimiter = ',', default_values_t = Self::default().sigmas)]
     pub sigmas: Vec<f64>,
     /// The same relative to the weights
-    #[arg(long = "relative-sigma", value_name = "SIGMAS", value_delimiter = ',')]
+    #[arg(hide_short_help = true, long = "relative-sigma", value_name = "SIGMAS", value_delimiter = ',')]
     #[arg(default_values_t = Self::default().relative_sigmas)]
     pub relative_sigmas: Vec<f64>,
     /// Antithetic pairs ±z of draws for each average: the odd part of the loss cancels within a pair
-    #[arg(long, value_name = "N", value_parser = number_of(2, 10_000), default_value_t = Self::default().pairs)]
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = number_of(2, 10_000), default_value_t = Self::default().pairs)]
     pub pairs: usize,
 }
 
@@ -66,17 +67,17 @@ impl Default for AverageParams {
 #[derive(Debug, Clone, PartialEq, Args, Serialize)]
 pub struct WorstParams {
     /// Radii of the Euclidean ball: without scaling, relative to |θ|, relative to filters
-    #[arg(long = "rho", value_name = "RHOS", value_parser = parsed_by(radii), default_value = "0.1,0.5,0.05")]
+    #[arg(hide_short_help = true, long = "rho", value_name = "RHOS", value_parser = parsed_by(radii), default_value = "0.1,0.5,0.05")]
     pub l2: [f64; 3],
     /// Radii of the ball of the largest entry: without scaling, relative to |θ|, relative to filters
-    #[arg(long = "rho-linf", value_name = "RHOS", value_parser = parsed_by(radii), default_value = "0.001,0.01,0.002")]
+    #[arg(hide_short_help = true, long = "rho-linf", value_name = "RHOS", value_parser = parsed_by(radii), default_value = "0.001,0.01,0.002")]
     pub linf: [f64; 3],
     /// Gradient steps of each ascent
-    #[arg(long = "ascent-steps", value_name = "N", value_parser = number_of(2, 10_000))]
+    #[arg(hide_short_help = true, long = "ascent-steps", value_name = "N", value_parser = number_of(2, 10_000))]
     #[arg(default_value_t = Self::default().steps)]
     pub steps: usize,
     /// Ascents per worst case, each from another random start
-    #[arg(long, value_name = "N", value_parser = number_of(1, 10_000), default_value_t = Self::default().restarts)]
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = number_of(1, 10_000), default_value_t = Self::default().restarts)]
     pub restarts: usize,
 }
 

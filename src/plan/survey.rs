@@ -34,10 +34,13 @@ const MAX_MATVECS: usize = 1_000;
 
 /// What to compute, and how well.
 #[derive(Debug, Clone, PartialEq, Args, Serialize)]
+#[command(next_help_heading = "What to compute")]
 pub struct AnalysisOptions {
-    /// Curvature matrices, separated by commas: hessian, ggn (generalised Gauss-Newton; for cross-entropy also the Fisher
-    /// matrix), both (the two), residual (Hessian − GGN), empirical-fisher (second moment of the per-sample gradients),
-    /// mc-fisher (the same with labels drawn from the model), gradient-covariance
+    /// Curvature matrices, separated by commas
+    ///
+    /// hessian, ggn (generalised Gauss-Newton; for cross-entropy also the exact Fisher matrix), both (the two), residual
+    /// (Hessian − GGN), empirical-fisher (second moment of the per-sample gradients), mc-fisher (the same with labels drawn
+    /// from the model), gradient-covariance
     #[arg(long = "operator", value_name = "MATRICES", value_parser = parsed_by(operators), default_value = "hessian")]
     pub operators: ::std::vec::Vec<Curvature>,
     /// Parameters to vary: all, layer:NAME, kind:weight|bias|norm or params:GLOB; the others stay fixed
@@ -50,10 +53,12 @@ pub struct AnalysisOptions {
     /// Number of smallest eigenvalues: the most negative ones, where there are any
     #[arg(long, value_name = "K", default_value_t = Self::default().bottom)]
     pub bottom: usize,
-    /// How to find eigenvalues: dense (all, from the whole matrix), gram (all of a sum of outer products, from its Gram
-    /// matrix), lanczos (both ends and the density), power (power iteration) or auto: gram for the GGN, Fisher matrices and
-    /// the covariance with up to 5000 counted outputs or rows, dense with up to 4096 parameters, where --max-matvecs,
-    /// --max-time and --memory allow it, else lanczos
+    /// How to find eigenvalues: dense, gram, lanczos, power or auto
+    ///
+    /// dense finds all from the whole matrix, gram all of a sum of outer products from its Gram matrix, lanczos both ends
+    /// and the density, power the ends by power iteration. auto takes gram for the GGN, Fisher matrices and the covariance
+    /// with up to 5000 counted outputs or rows, dense with up to 4096 parameters, where --max-matvecs, --max-time and
+    /// --memory allow it, else lanczos
     #[arg(long, value_name = "METHOD", value_parser = word::<EigenMethod>(), default_value = "auto")]
     pub method: EigenMethod,
     /// Operators whose Gram matrix is made instead
@@ -61,52 +66,61 @@ pub struct AnalysisOptions {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gram: Vec<Curvature>,
     /// An eigenpair has converged when its residual norm over the largest |eigenvalue| is below this
-    #[arg(long = "eig-tol", alias = "tolerance", value_name = "R", allow_negative_numbers = true)]
+    #[arg(
+        hide_short_help = true,
+        long = "eig-tol",
+        alias = "tolerance",
+        value_name = "R",
+        allow_negative_numbers = true
+    )]
     #[arg(default_value_t = Self::default().eigen_tolerance)]
     pub eigen_tolerance: f64,
     /// Stop when the relative standard error of the trace (from the probes) is below this
-    #[arg(long = "trace-tol", value_name = "R", allow_negative_numbers = true)]
+    #[arg(hide_short_help = true, long = "trace-tol", value_name = "R", allow_negative_numbers = true)]
     #[arg(default_value_t = Self::default().trace_tolerance)]
     pub trace_tolerance: f64,
     /// Stop when the last quarter of the steps has changed the density (W₁ distance over mean |eigenvalue|) by less than
     /// this
-    #[arg(long = "density-tol", value_name = "R", allow_negative_numbers = true)]
+    #[arg(hide_short_help = true, long = "density-tol", value_name = "R", allow_negative_numbers = true)]
     #[arg(default_value_t = Self::default().density_tolerance)]
     pub density_tolerance: f64,
-    /// Maximum number of products for each survey and its trace; each layer, subset and half has as many [default: 1000]
+    /// Maximum number of products for each survey and its trace [default: 1000]
+    ///
+    /// Each layer, subset and half of the rows has as many
     #[arg(long, value_name = "N")]
     pub max_matvecs: Option<usize>,
     /// Maximum number of seconds for each survey (--method lanczos)
-    #[arg(long = "max-time", value_name = "S", allow_negative_numbers = true)]
+    #[arg(hide_short_help = true, long = "max-time", value_name = "S", allow_negative_numbers = true)]
     pub max_time_s: Option<f64>,
     /// Start vectors of the survey, advanced together
-    #[arg(long = "probes", value_name = "P", value_parser = number_of(2, u32::MAX))]
+    #[arg(hide_short_help = true, long = "probes", value_name = "P", value_parser = number_of(2, u32::MAX))]
     #[arg(default_value_t = Self::default().num_probes)]
     pub num_probes: usize,
     /// Maximum number of Lanczos steps for the density; up to twice as many where eigenvalues beyond 1 % of the largest one
     /// cannot be located by then
-    #[arg(long = "steps", value_name = "M", value_parser = number_of(1, u32::MAX))]
+    #[arg(hide_short_help = true, long = "steps", value_name = "M", value_parser = number_of(1, u32::MAX))]
     #[arg(default_value_t = Self::default().num_steps)]
     pub num_steps: usize,
     /// Also find the largest eigenvalue of the diagonal block of each layer in the scope
     #[arg(long)]
     pub layers: bool,
     /// Skip the cross-fitted largest eigenvalue (direction from one half of the rows, value from the other)
-    #[arg(long = "no-cross-fit", action = ArgAction::SetFalse)]
+    #[arg(hide_short_help = true, long = "no-cross-fit", action = ArgAction::SetFalse)]
     pub cross_fit: bool,
-    /// Also find the largest eigenvalue and the trace of the first matrix on growing subsets of the rows, and say how many
-    /// rows are enough
+    /// Say how many rows are enough
+    ///
+    /// Finds the largest eigenvalue and the trace of the first matrix on growing subsets of the rows
     #[arg(long)]
     pub subset_study: bool,
     /// Points of a loss slice; 0 draws none
-    #[arg(long, value_name = "N", value_parser = number_of(0, MOST_POINTS[0] as u32))]
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = number_of(0, MOST_POINTS[0] as u32))]
     #[arg(default_value_t = Self::default().slice_points)]
     pub slice_points: usize,
     /// Random filter-normalised lines
     #[arg(skip = Self::default().random_lines)]
     pub random_lines: usize,
     /// Points along a side of the loss plane; 0 draws none
-    #[arg(long, value_name = "N", value_parser = number_of(0, MOST_POINTS[1] as u32))]
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = number_of(0, MOST_POINTS[1] as u32))]
     #[arg(default_value_t = Self::default().plane_points)]
     pub plane_points: usize,
     /// Seed of probes, start vectors, directions and shards

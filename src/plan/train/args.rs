@@ -17,7 +17,9 @@ pub struct TrainArgs {
     /// Weights to begin with and their network, such as net.pt2: the same as --init
     #[arg(value_name = "FILE", conflicts_with_all = ["init", "model"])]
     network: Option<PathBuf>,
-    /// mlp:512-512, cnn:8-16, resnet-cifar:20, resnet18, vit:patch=4, or a .json, .toml or .pt2 file (docs/models.md)
+    /// Network to train, such as resnet-cifar:20 or net.pt2 (docs/models.md)
+    ///
+    /// A family such as mlp:512-512, cnn:8-16, resnet-cifar:20, resnet18 or vit:patch=4, or a .json, .toml or .pt2 file
     #[arg(long, value_name = "MODEL", value_parser = parsed_by(|text| Ok(text.to_owned())))]
     model: Option<String>,
     #[command(flatten)]
@@ -30,14 +32,14 @@ pub struct TrainArgs {
     #[command(flatten)]
     loss: LossArgs,
     /// Momentum of SGD and of the methods over it, as in sgd:momentum=M
-    #[arg(long, value_name = "M", allow_negative_numbers = true)]
+    #[arg(hide_short_help = true, long, value_name = "M", allow_negative_numbers = true)]
     momentum: Option<f64>,
     /// Initial weights; the last linear layer may have another number of classes
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
     /// Train a program that was exported in eval mode only: with batch statistics and dropout, but without anything else
     /// that the module does in training mode, such as stochastic depth
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     eval_export_ok: bool,
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
@@ -51,7 +53,7 @@ pub struct TrainArgs {
     #[arg(long, conflicts_with = "force")]
     pub(crate) resume: bool,
     /// Epochs between two states for --resume
-    #[arg(long, value_name = "E", default_value_t = 1)]
+    #[arg(hide_short_help = true, long, value_name = "E", default_value_t = 1)]
     pub(crate) save_every: usize,
 }
 

@@ -26,10 +26,11 @@ pub enum NormStatistics {
 
 /// How to train. Everything but `execution` decides the result, and is stored in the checkpoint.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Training")]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
     /// Precision of parameters and activations: f32 or f64
-    #[arg(long, value_name = "DTYPE", value_parser = word::<Precision>(), default_value = "f32")]
+    #[arg(hide_short_help = true, long, value_name = "DTYPE", value_parser = word::<Precision>(), default_value = "f32")]
     pub dtype: Precision,
     /// Passes over the training rows; 0 keeps the initial weights
     #[arg(long, value_name = "E", default_value_t = Self::default().epochs)]
@@ -40,23 +41,29 @@ pub struct TrainConfig {
     /// Seed of initial weights, order of rows, augmentation, dropout and noise
     #[arg(long, value_name = "S", default_value_t = Self::default().seed)]
     pub seed: u64,
-    /// sgd, adamw, sgld, fsgld, rwp, sam or asam, with settings such as sam:rho=0.1 or fsgld:beta_inverse=1e-8,eta=0.1
+    /// Optimiser and its settings, such as sam:rho=0.1
+    ///
+    /// sgd, adamw, sgld, fsgld, rwp, sam or asam, with settings such as fsgld:beta_inverse=1e-8,eta=0.1
     #[arg(long, value_name = "METHOD", value_parser = parsed::<OptimizerConfig>(), default_value = "sgd")]
     pub optimizer: OptimizerConfig,
     /// Learning rate, before the schedule's factor
     #[arg(long, value_name = "LR", allow_negative_numbers = true, default_value_t = Self::default().learning_rate)]
     pub learning_rate: f64,
-    /// Learning rate over the run: constant, cosine, multi_step:30-60,gamma=0.1 or cyclical:cycles=4, each with warmup=E
+    /// Learning rate over the run, such as cosine or multi_step:30-60
+    ///
+    /// constant, cosine, multi_step:30-60,gamma=0.1 or cyclical:cycles=4, each with warmup=E
     #[arg(long, value_name = "SCHEDULE", value_parser = parsed::<Schedule>(), default_value = "cosine")]
     pub schedule: Schedule,
-    /// L2 coefficient wd of the term wd/2 ‖θ‖² in the gradient (for AdamW beside it); reported losses do not contain it
+    /// L2 coefficient
+    ///
+    /// wd of the term wd/2 ‖θ‖² in the gradient (for AdamW beside it); reported losses do not contain it
     #[arg(long, value_name = "WD", allow_negative_numbers = true, default_value_t = Self::default().weight_decay)]
     pub weight_decay: f64,
     /// Which parameters decay: all, or weights (neither biases nor normalisation)
-    #[arg(long, value_name = "PART", value_parser = word::<Decay>(), default_value = "all")]
+    #[arg(hide_short_help = true, long, value_name = "PART", value_parser = word::<Decay>(), default_value = "all")]
     pub decay: Decay,
     /// Largest norm of a gradient; longer ones are scaled down
-    #[arg(long, value_name = "C", allow_negative_numbers = true)]
+    #[arg(hide_short_help = true, long, value_name = "C", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
     /// Random changes of the training images in each epoch, such as crop:4,flip or random_resized_crop:224,flip
@@ -64,35 +71,35 @@ pub struct TrainConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augmentation: Option<Augmentation>,
     /// Names of the tensors to train, such as head.*,blocks.*.attn.*; the others keep their initial values
-    #[arg(long, value_name = "GLOBS", value_delimiter = ',')]
+    #[arg(hide_short_help = true, long, value_name = "GLOBS", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub train_only: Vec<String>,
     /// Also keep an exponential moving average of the weights, m ← d m + (1 − d) θ after each step, with this d
-    #[arg(long, value_name = "D", allow_negative_numbers = true)]
+    #[arg(hide_short_help = true, long, value_name = "D", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ema: Option<f64>,
     /// Also keep the mean of the weights at the ends of the epochs from this one on (Izmailov et al. 2018)
-    #[arg(long, value_name = "E")]
+    #[arg(hide_short_help = true, long, value_name = "E")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swa_from: Option<usize>,
     /// Statistics of batch normalisation in the checkpoint: reestimated at its weights, or the running averages
-    #[arg(long, value_name = "WHICH", value_parser = word::<NormStatistics>(), default_value = "reestimated")]
+    #[arg(hide_short_help = true, long, value_name = "WHICH", value_parser = word::<NormStatistics>(), default_value = "reestimated")]
     pub norm_statistics: NormStatistics,
     /// Epochs between two evaluations on the test rows; the last epoch is always evaluated
-    #[arg(long, value_name = "E", default_value_t = Self::default().evaluate_every)]
+    #[arg(hide_short_help = true, long, value_name = "E", default_value_t = Self::default().evaluate_every)]
     pub evaluate_every: usize,
     /// Curvature to measure during training, such as top:1,trace
     #[arg(long, value_name = "WHAT", value_parser = parsed::<Track>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub track: Option<Track>,
     /// Epochs between two measurements of --track
-    #[arg(long = "every", value_name = "E", default_value_t = Self::default().track_every)]
+    #[arg(hide_short_help = true, long = "every", value_name = "E", default_value_t = Self::default().track_every)]
     pub track_every: usize,
     /// Training rows that --track measures on, a fixed random choice
-    #[arg(long, value_name = "N", default_value_t = Self::default().track_rows)]
+    #[arg(hide_short_help = true, long, value_name = "N", default_value_t = Self::default().track_rows)]
     pub track_rows: usize,
     /// Keep a checkpoint every N epochs, and that of the start, in the folder snapshots of the run
-    #[arg(long, value_name = "N")]
+    #[arg(hide_short_help = true, long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<usize>,
     /// Loss of one row; `None`: the architecture's, else cross-entropy for classes and squared error for values
