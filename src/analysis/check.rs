@@ -96,7 +96,7 @@ pub fn check(
             objective.gradient_with_patterns(point, &mut replayed)
         })
     };
-    findings.push(against_differences(&hv, frozen, (step, tolerance), at)?);
+    findings.push(against_differences(&hv, frozen, step, tolerance, at)?);
     let free = differences(&theta, &v, step, |point| Ok(objective.gradient(point, &mut ())?.gradient))?;
     let error = distance(&free, &hv)? / norm(&hv)?.max(f64::MIN_POSITIVE);
     findings.push(Finding {
@@ -167,7 +167,8 @@ fn stored_input(file: &TensorFile, inputs: &[Input], input: &Input) -> Result<Te
 fn against_differences(
     hv: &Tensor,
     first: Tensor,
-    (step, tolerance): (f64, f64),
+    step: f64,
+    tolerance: f64,
     at: impl Fn(f64) -> Result<Tensor>,
 ) -> Result<Finding> {
     let what = "Hv against central differences, frozen pattern";
@@ -266,7 +267,7 @@ mod tests {
         let off_by = |factor: f64| move |step: f64| Ok(vector([1.0, factor * step.powi(4)]));
         let judge = |hv, factor| {
             let at = off_by(factor);
-            against_differences(&vector(hv), at(1.0).unwrap(), (1.0, 1e-6), at).unwrap()
+            against_differences(&vector(hv), at(1.0).unwrap(), 1.0, 1e-6, at).unwrap()
         };
         assert_eq!(judge([1.0, 0.0], 1e-7).passed, Some(true));
         // Wrong at the first step, right at a shorter one.

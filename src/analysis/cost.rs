@@ -86,7 +86,7 @@ impl CostEstimate {
                 + seconds_per_matvec * matvecs as f64
                 + seconds_per_evaluation * evaluations as f64,
             measuring_seconds: started.elapsed().as_secs_f64(),
-            memory_bytes: memory_bytes(objective, (options, &grams), dim),
+            memory_bytes: memory_bytes(objective, options, &grams, dim),
         })
     }
 }
@@ -174,7 +174,7 @@ fn timed<R>(work: impl FnOnce() -> Result<R>) -> Result<(f64, R)> {
 }
 
 /// Parameters and gradient, the basis of a survey with its copy at a restart, and a block product.
-fn memory_bytes(objective: &Objective<'_>, (options, grams): (&AnalysisOptions, &[GramSize]), dim: usize) -> usize {
+fn memory_bytes(objective: &Objective<'_>, options: &AnalysisOptions, grams: &[GramSize], dim: usize) -> usize {
     let element = objective.options().dtype.size_in_bytes();
     let gram = grams.iter().filter_map(|size| size.blocks).map(|blocks| blocks.memory_bytes).max().unwrap_or(0);
     if grams.len() == options.operators.len() {

@@ -14,6 +14,7 @@ mod overlap;
 mod run;
 mod spectrum;
 mod subset_study;
+mod task;
 mod trace;
 mod unresolved;
 mod vectors;
@@ -24,7 +25,7 @@ pub use fit::fit;
 pub use frame::{FrameTask, Framed, fingerprint, same_data, same_network};
 pub use gram::{GRAM_BLOCKS, GRAM_ROWS, GramSize};
 pub use overlap::{Overlap, overlap};
-pub use run::analyze;
+pub use run::Analysis;
 pub(crate) use run::reach;
 pub use subset_study::{SubsetRow, SubsetStudy};
 pub use unresolved::unresolved;
@@ -129,10 +130,19 @@ pub struct EigenvectorReport {
     pub end: End,
     /// Index at that end, from 0.
     pub index: usize,
-    /// Mass `Σ yᵢ²` of each layer, in the order of the network; adds up to 1.
-    pub layers: Vec<(String, f64)>,
+    /// Each layer's part, in the order of the network.
+    pub layers: Vec<LayerMass>,
     /// `Σ yᵢ⁴`: 1 for one parameter, `1/n` where all `n` share equally.
     pub inverse_participation: f64,
+}
+
+/// A layer's part of an eigenvector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerMass {
+    /// Name of the layer.
+    pub layer: String,
+    /// `Σ yᵢ²` over it; adds up to 1 over all layers.
+    pub mass: f64,
 }
 
 /// What direction a slice follows.

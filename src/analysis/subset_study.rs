@@ -2,13 +2,13 @@
 
 use candle_core::Tensor;
 
+use super::task::Task;
 use crate::autodiff::Scope;
-use crate::curvature::{CurvatureOperator, ExactParams};
-use crate::objective::Objective;
+use crate::curvature::{ExactParams, ExactPart};
 use crate::operator::{LinearOperator, Restricted};
-use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, EigenReport, eigenpairs};
+use crate::statistics::Sample;
 use crate::vocabulary::{Curvature, Quantity};
 use crate::{Observer, Result};
 
@@ -52,20 +52,16 @@ const WANTED: f64 = 0.05;
 /// One subset: its operator's largest eigenvalue with the vector, and its trace.
 struct Subset {
     top: EigenReport,
-    trace: Option<(f64, f64)>,
+    trace: Option<ExactPart>,
 }
 
 /// Largest eigenvalue, plain and cross-fitted, and exact trace, over halves, quarters, eighths … of the shards and over all
 /// rows. Subsets of one size share no row; a cross-fitted value measures each one's vector on the next.
 ///
 /// Cost: for each size some 20 products with all rows, and an exact trace where the operator has one.
-pub(super) fn subset_study(
-    objective: &Objective<'_>,
-    theta: &Tensor,
-    (kind, options): (Curvature, &AnalysisOptions),
-    observer: &mut dyn Observer,
-) -> Result<SubsetStudy> {
-    let mut study = SubsetStudy { operator: Some(kind), scope: options.scope.clone(), ..SubsetStudy::default() };
+pub(super) fn subset_study(task: Task<'_>, observer: &mut dyn Observer) -> Result<SubsetStudy> {
+    let Task { objective, curvature, options, .. } = task;
+    let mut study = SubsetStudy { operator: Some(curvature), scope: options.scope.clone(), ..SubsetStudy::default() };
     let num_shards = objective.num_shards();
     let most = if objective.couples_rows() { 0 } else { num_shards };
     let sizes = std::iter::successors(Some(1), |count| Some(2 * count)).take_while(|count| *count <= most);
@@ -75,17 +71,14 @@ pub(super) fn subset_study(
         let parts = (0..count)
             .map(|part| objective.part(part * num_shards / count..(part + 1) * num_shards / count))
             .collect::<Result<Vec<_>>>()?;
-        let on = |index: usize| -> Result<CurvatureOperator<'_>> {
-            Ok(CurvatureOperator::new(&parts[index % count], theta, kind)?.with_label_seed(options.seed))
-        };
-        let ranges = options.scope.resolve(objective.network().space())?;
+        let ranges = task.ranges()?;
         let (mut subsets, mut crossed) = (Vec::new(), Vec::new());
         for (index, part) in parts.iter().enumerate() {
-            let own = on(index)?;
+            let own = task.operator_of(part)?;
             let own = Restricted::new(&own, ranges.clone())?;
-            let subset = one_subset(&own, (part, theta), (kind, options, index), observer)?;
+            let subset = one_subset(&own, Task { objective: part, ..task }, index, observer)?;
             if count > 1 {
-                let other = on(index + 1)?;
+                let other = task.operator_of(&parts[(index + 1) % count])?;
                 let other = Restricted::new(&other, ranges.clone())?;
                 let product = other.multiply(&subset.top.vectors, observer)?;
                 let wide = |tensor: &Tensor| tensor.to_dtype(candle_core::DType::F64);
@@ -96,19 +89,19 @@ pub(super) fn subset_study(
         let num_rows = objective.num_rows() / count;
         let mut add = |quantity, values: &[f64], alone: f64| {
             if !values.is_empty() {
-                let (value, spread) = mean_and_deviation(values);
-                let std_err = if count < FEWEST_SUBSETS { alone * (count as f64).sqrt() } else { spread };
-                study.rows.push(SubsetRow { num_rows, quantity, value, std_err, num_subsets: count });
+                let sample = Sample::of(values);
+                let std_err = if count < FEWEST_SUBSETS { alone * (count as f64).sqrt() } else { sample.std_dev };
+                study.rows.push(SubsetRow { num_rows, quantity, value: sample.mean, std_err, num_subsets: count });
             }
         };
-        let traces: Vec<(f64, f64)> = subsets.iter().filter_map(|subset| subset.trace).collect();
+        let traces: Vec<&ExactPart> = subsets.iter().filter_map(|subset| subset.trace.as_ref()).collect();
         if count == 1 {
-            alone = [subsets[0].top.std_err_data[0], traces.first().map_or(f64::NAN, |trace| trace.1)];
+            alone = [subsets[0].top.std_err_data[0], traces.first().map_or(f64::NAN, |trace| trace.std_err_data)];
         }
         let tops: Vec<f64> = subsets.iter().map(|subset| subset.top.ritz_values[0]).collect();
         add(Quantity::LambdaMax, &tops, alone[0]);
         add(Quantity::LambdaMaxCrossFitted, &crossed, alone[0]);
-        add(Quantity::Trace, &traces.iter().map(|trace| trace.0).collect::<Vec<_>>(), alone[1]);
+        add(Quantity::Trace, &traces.iter().map(|trace| trace.trace).collect::<Vec<_>>(), alone[1]);
     }
     study.rows.sort_by_key(|row| row.num_rows);
     Ok(study)
@@ -116,10 +109,11 @@ pub(super) fn subset_study(
 
 fn one_subset(
     operator: &dyn LinearOperator,
-    (objective, theta): (&Objective<'_>, &Tensor),
-    (kind, options, index): (Curvature, &AnalysisOptions, usize),
+    task: Task<'_>,
+    index: usize,
     observer: &mut dyn Observer,
 ) -> Result<Subset> {
+    let Task { objective, theta, curvature, options } = task;
     let params = EigenParams {
         top: 1,
         bottom: 0,
@@ -129,24 +123,16 @@ fn one_subset(
     };
     let mut rng = substream(options.seed, Purpose::Eigenpairs, index as u64);
     let top = eigenpairs(operator, &params, &mut rng, observer)?.top;
-    let exact = kind == Curvature::Ggn || kind == Curvature::Hessian && objective.diagonal_is_hessian();
+    let exact = curvature == Curvature::Ggn || curvature == Curvature::Hessian && objective.diagonal_is_hessian();
     let trace = if exact {
-        let groups = [options.scope.tensors(objective.network().space())?];
+        let groups = [options.scope.tensors(task.space())?];
         let params = ExactParams { seed: options.seed, ..ExactParams::default() };
         let total = objective.exact_trace(theta, &groups, &params, observer)?.total;
-        Some((total.trace, total.std_err_data))
+        Some(total)
     } else {
         None
     };
     Ok(Subset { top, trace })
-}
-
-/// Mean and standard deviation; that of one value is NaN.
-fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (mean, (squares / (count - 1.0)).sqrt())
 }
 
 impl SubsetStudy {

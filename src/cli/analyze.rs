@@ -14,7 +14,7 @@ use super::provenance::Provenance;
 use super::session::Session;
 use super::state::{Saving, StateFiles, seconds};
 use super::{INTERRUPTED, Ui};
-use crate::analysis::{AnalysisReport, CostEstimate, SpectrumReport, Stores, analyze, fit, unresolved};
+use crate::analysis::{Analysis, AnalysisReport, CostEstimate, SpectrumReport, fit, unresolved};
 use crate::checkpoint::write_tensors;
 use crate::objective::Objective;
 use crate::plan::{AnalysisOptions, EigenMethod, PlanError, Precision, SessionArgs, parsed_by};
@@ -22,7 +22,7 @@ use crate::report::figures::Style;
 use crate::report::page::analysis_page;
 use crate::report::{save_analysis, terminal, write_run_json};
 use crate::spectral::Stop;
-use crate::{Error, Observer, Result, path_text};
+use crate::{Error, Result, path_text};
 
 /// Arguments of `analyze`.
 #[derive(Debug, Args)]
@@ -150,8 +150,8 @@ pub(super) fn analyze_session(
     let mut report = AnalysisReport { statement: session.statement(), configuration, ..AnalysisReport::empty(name) };
     let memory_bytes = session.options.execution.memory_bytes;
     let mut states = StateFiles::new(folder, &report.configuration, memory_bytes, saving);
-    let watch: (&mut dyn Stores, &mut dyn Observer) = (&mut states, &mut ui.progress());
-    let outcome = analyze(&objective, &session.checkpoint.theta, options, &mut report, watch);
+    let analysis = Analysis { objective: &objective, theta: &session.checkpoint.theta, options };
+    let outcome = analysis.run(&mut report, &mut states, &mut ui.progress());
     states.tell(ui);
     let code = match outcome {
         Ok(()) => 0,

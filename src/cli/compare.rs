@@ -104,13 +104,13 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     }
     let origin = Provenance::new(arguments);
     for member in &mut found {
-        if let Some(code) = analyze(member, (&claim.inside("analyses"), &args.analyze), ui)? {
+        if let Some(code) = analyze(member, &claim.inside("analyses"), &args.analyze, ui)? {
             return Ok(code);
         }
     }
     let comparison = compare(&found, &how)?;
     let output = claim.begin()?;
-    let (mut written, drawn) = save(&comparison, &how, (output.path(), style))?;
+    let (mut written, drawn) = save(&comparison, &how, output.path(), style)?;
     written.extend(drawn.finish(&output.path().join("figures"))?);
     let report = output.path().join("report.html");
     page(&comparison, output.path(), &origin.command()).write(&report)?;
@@ -127,7 +127,7 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
 
 /// Analyzes a member that has no analysis, in a folder of its own in `folder`, unless that was done there before; an exit code
 /// where it was interrupted.
-fn analyze(member: &mut Found, (folder, options): (&Path, &[OsString]), ui: &mut Ui) -> Result<Option<u8>> {
+fn analyze(member: &mut Found, folder: &Path, options: &[OsString], ui: &mut Ui) -> Result<Option<u8>> {
     let (None, Some(checkpoint)) = (&member.analysis, &member.checkpoint) else { return Ok(None) };
     let sha256 = TensorFile::read(checkpoint)?.sha256;
     let words: Vec<String> = options.iter().map(path_text::to_text).collect();
@@ -238,7 +238,7 @@ impl HowArgs {
 }
 
 /// Writes tables, LaTeX, verdict and figures; returns the paths of what is not drawn, and the figures without their captions.
-fn save(comparison: &Comparison, how: &HowArgs, (folder, style): (&Path, Style)) -> Result<(Vec<PathBuf>, Drawn)> {
+fn save(comparison: &Comparison, how: &HowArgs, folder: &Path, style: Style) -> Result<(Vec<PathBuf>, Drawn)> {
     let configuration = how.configuration(&comparison.members);
     let mut written = write_comparison(comparison, &configuration, folder)?;
     let [table, words] = ["comparison.tex", "verdict.txt"].map(|name| folder.join(name));
@@ -295,7 +295,7 @@ fn print(comparison: &Comparison, ui: &mut Ui) {
         ui.print("");
         ui.print(&format!("{group} − {baseline}"));
         for (words, is_primary) in [("primary", true), ("exploratory", false)] {
-            let table = terminal::pair_differences(comparison, (group, baseline), is_primary);
+            let table = terminal::pair_differences(comparison, group, baseline, is_primary);
             if !table.is_empty() {
                 ui.print(words);
                 ui.print_lines(table.trim_end());
@@ -331,7 +331,8 @@ impl HowArgs {
 pub(super) fn of_experiment(
     results: &Path,
     how: &HowArgs,
-    (folder, style): (&Path, Style),
+    folder: &Path,
+    style: Style,
 ) -> Result<Option<(Comparison, Vec<PathBuf>, Drawn)>> {
     let found = match members::find(results) {
         Ok(found) => found,
@@ -341,7 +342,7 @@ pub(super) fn of_experiment(
     members::check_hashes(&found)?;
     match compare(&found, how) {
         Ok(comparison) => {
-            let (written, drawn) = save(&comparison, how, (folder, style))?;
+            let (written, drawn) = save(&comparison, how, folder, style)?;
             Ok(Some((comparison, written, drawn)))
         }
         Err(Error::Cli(CliError::OneGroup { .. })) => Ok(None),

@@ -5,7 +5,7 @@ mod verdict;
 use std::collections::BTreeSet;
 
 use crate::random::{Purpose, substream};
-use crate::statistics::{Difference, Sample, bootstrap_interval, holm, paired, unpaired};
+use crate::statistics::{Difference, Interval, Sample, bootstrap_interval, holm, paired, unpaired};
 use crate::vocabulary::Quantity;
 
 /// A number of one member, with its own errors.
@@ -80,7 +80,7 @@ pub struct GroupNumbers {
     /// Half the width of the mean's 95 % `t` interval.
     pub half_width: f64,
     /// The 95 % bootstrap interval; NaN of one member.
-    pub bootstrap: (f64, f64),
+    pub bootstrap: Interval,
     /// What the members' numeric errors make of the mean: independent, so they average down.
     pub std_err_numeric: f64,
     /// What their data errors make of it: all members saw the same rows, so these do not average down.
@@ -111,8 +111,10 @@ pub struct GroupDifference {
     pub is_primary: bool,
     /// Whether members were paired by seed.
     pub is_paired: bool,
-    /// Means of both groups over the members compared, the baseline's second.
-    pub means: (f64, f64),
+    /// Mean of the first group over the members compared.
+    pub mean: f64,
+    /// Mean of the other.
+    pub baseline_mean: f64,
     /// Difference, interval, tests.
     pub difference: Difference,
     /// `p` of the `t` test after Holm's correction.
@@ -203,14 +205,14 @@ impl Comparison {
                 let found = if is_paired { paired(&left, &right, &mut rng) } else { unpaired(&left, &right, &mut rng) };
                 let Some(difference) = found else { continue };
                 let size = second.sample.mean.abs();
-                let means = (Sample::of(&left).mean, Sample::of(&right).mean);
                 self.differences.push(GroupDifference {
                     quantity: row.quantity.clone(),
                     group: self.groups[*a].clone(),
                     baseline: self.groups[*b].clone(),
                     is_primary: options.primary.contains(&row.quantity),
                     is_paired,
-                    means,
+                    mean: Sample::of(&left).mean,
+                    baseline_mean: Sample::of(&right).mean,
                     difference,
                     p_holm: f64::NAN,
                     relative: difference.difference / size,
@@ -284,7 +286,7 @@ fn numbers(members: &[Member], groups: &[String], quantity: Quantity, seed: u64)
         GroupNumbers {
             sample,
             half_width: sample.half_width(),
-            bootstrap: bootstrap_interval(&values, &mut rng).unwrap_or((f64::NAN, f64::NAN)),
+            bootstrap: bootstrap_interval(&values, &mut rng).unwrap_or(Interval::UNKNOWN),
             std_err_numeric: known(|number| number.std_err_numeric).map(|e| e * e).sum::<f64>().sqrt() / count,
             std_err_data: known(|number| number.std_err_data).sum::<f64>() / count,
             num_unconverged: own.iter().filter(|(_, number)| !number.converged).count(),

@@ -55,7 +55,7 @@ fn sentence(row: &GroupDifference) -> String {
         if half > 0.0 && half.is_finite() { (1.0 - half.log10().floor()).clamp(0.0, 12.0) as usize } else { 3 };
     let number = |value: f64| format!("{value:.decimals$}").replace('-', "−");
     let signed = |value: f64| format!("{value:+.decimals$}").replace('-', "−");
-    let (own, other) = (factor * row.means.0, factor * row.means.1);
+    let (own, other) = (factor * row.mean, factor * row.baseline_mean);
     let middle = factor * difference.difference;
     let count = difference.count;
     let members =
@@ -115,7 +115,8 @@ fn scale(rows: &[&GroupDifference]) -> Option<(String, bool)> {
 fn reached(rows: &[&GroupDifference]) -> Option<String> {
     const REACHED: [Quantity; 2] = [Quantity::TrainLoss, Quantity::TrainWrongFitted];
     let differing = rows.iter().filter(|row| row.is_significant() && REACHED.contains(&row.quantity));
-    let words = differing.map(|row| format!("{} {:.3} against {:.3}", row.quantity.label(), row.means.0, row.means.1));
+    let words =
+        differing.map(|row| format!("{} {:.3} against {:.3}", row.quantity.label(), row.mean, row.baseline_mean));
     let words: Vec<String> = words.collect();
     (!words.is_empty())
         .then(|| format!("training came to another point, {}: part of the difference may be that", list(&words)))

@@ -48,7 +48,7 @@ pub(super) fn compare(
     written: &mut Written,
 ) -> Result<Option<Comparison>> {
     make_folder(folder)?;
-    let Some((comparison, files, drawn)) = of_experiment(&plan.folder, how, (folder, style))? else {
+    let Some((comparison, files, drawn)) = of_experiment(&plan.folder, how, folder, style)? else {
         return Ok(None);
     };
     written.report.extend(files);

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{Columns, column, count, flag, number, text, write_table};
-use crate::analysis::{AnalysisReport, EigenvectorReport, SliceReport, SpectrumReport, SubsetStudy, SummaryRow};
+use crate::analysis::{
+    AnalysisReport, EigenvectorReport, LayerMass, SliceReport, SpectrumReport, SubsetStudy, SummaryRow,
+};
 use crate::report::ReportError;
 use crate::spectral::{Axis, DensityReport, EigenReport, Quadrature};
 use crate::vocabulary::Curvature;
@@ -72,7 +74,7 @@ fn eigenvalues(spectra: &[SpectrumReport]) -> Columns {
 }
 
 fn eigenvector_layers(report: &AnalysisReport) -> Columns {
-    type Row<'a> = (&'a str, &'a EigenvectorReport, &'a (String, f64));
+    type Row<'a> = (&'a str, &'a EigenvectorReport, &'a LayerMass);
     let vectors = report.eigenvectors.iter().map(|(operator, vector)| (operator.name(), vector));
     let rows: Vec<Row> =
         vectors.flat_map(|(name, vector)| vector.layers.iter().map(move |layer| (name, vector, layer))).collect();
@@ -80,8 +82,8 @@ fn eigenvector_layers(report: &AnalysisReport) -> Columns {
         (column::OPERATOR, text(&rows, |(operator, ..)| operator)),
         (column::END, text(&rows, |(_, vector, _)| vector.end)),
         (column::INDEX, count(&rows, |(_, vector, _)| vector.index)),
-        ("layer", text(&rows, |(.., layer)| &layer.0)),
-        ("mass", number(&rows, |(.., layer)| layer.1)),
+        ("layer", text(&rows, |(.., part)| &part.layer)),
+        ("mass", number(&rows, |(.., part)| part.mass)),
         ("inverse_participation", number(&rows, |(_, vector, _)| vector.inverse_participation)),
     ]
 }
