@@ -14,6 +14,7 @@ use crate::landscape::LandscapeError;
 use crate::langevin::LangevinError;
 use crate::objective::ObjectiveError;
 use crate::operator::OperatorError;
+use crate::optim::{OptimError, SettingError};
 use crate::plan::PlanError;
 use crate::program::ProgramError;
 use crate::report::ReportError;
@@ -60,6 +61,12 @@ pub enum Error {
     /// A Krylov method or an estimator was misused or met a non-finite number.
     #[error(transparent)]
     Spectral(#[from] SpectralError),
+    /// A setting of a method or of a training is out of its range.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// An optimiser or schedule cannot be made.
+    #[error(transparent)]
+    Optim(#[from] OptimError),
     /// Training was set up wrongly or left the finite numbers.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -129,6 +136,7 @@ impl Error {
             Self::Curvature(error) => error.hint(),
             Self::Gradient(error) => error.hint(),
             Self::Spectral(error) => error.hint(),
+            Self::Optim(error) => Some(error.hint()),
             Self::Train(error) => error.hint(),
             Self::File(error) => error.hint(),
             Self::Report(error) => error.hint(),

@@ -6,8 +6,9 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
 use crate::autodiff::Scope;
-use crate::checkpoint::{Checkpoint, TRAIN_KEY, TensorFile, checked_rows, differences, sha256_hex};
+use crate::checkpoint::{Checkpoint, TRAIN_KEY, TensorFile, checked_rows, differences};
 use crate::curvature::{Curvature, CurvatureOperator};
+use crate::digest::sha256_hex;
 use crate::formats::Architecture;
 use crate::landscape::{
     DirectionFacts, DirectionKind, Frame, LandscapeError, Normalisation, PathPoint, path_point, principal,

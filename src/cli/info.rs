@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::Ui;
 use crate::Result;
 use crate::checkpoint::{ARCH_KEY, Checkpoint, TensorFile, read_architecture};
+use crate::kernels::norm_of;
 use crate::path_text::to_text;
 use crate::plan::ModelArgs;
 use crate::program::{Kind, Node, Op, Program};
@@ -53,7 +54,7 @@ pub(super) fn run(args: &InfoArgs, ui: &mut Ui) -> Result<u8> {
     let mut tensors = Vec::new();
     for tensor in space.tensors() {
         let values = &theta[tensor.offset..tensor.offset + tensor.len()];
-        let norm = values.iter().map(|value| value * value).sum::<f64>().sqrt();
+        let norm = norm_of(values);
         let (shape, kind) = (format!("{:?}", tensor.shape), tensor.kind.name());
         ui.print(&format!("  {:<width$}  {shape:<16} {kind:<6} {:>9}  norm {norm:.4e}", tensor.name, tensor.len()));
         tensors.push(json!({"name": tensor.name, "shape": tensor.shape, "kind": kind, "norm": norm}));

@@ -14,7 +14,7 @@ use super::provenance::Provenance;
 use crate::Result;
 use crate::files::make_folder;
 use crate::langevin::LangevinReport;
-use crate::plan::{LangevinArgs, LangevinPlan};
+use crate::plan::LangevinArgs;
 use crate::report::figures::{Target, write_langevin as write_figures};
 use crate::report::page::langevin_page;
 use crate::report::tables::write_langevin as write_tables;
@@ -41,8 +41,7 @@ pub(super) fn run(args: &LangevinCommand, arguments: &[OsString], ui: &mut Ui) -
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(format!("langevin-{name}")));
     let provenance = Provenance::new(arguments);
     let claim = claim(&folder, Existing::of(args.force, false))?;
-    let LangevinPlan { potential, studies, options, dynamics, time } = plan;
-    let report = LangevinReport::new(potential, &studies, (dynamics, time), options, &mut ui.progress())?;
+    let report = LangevinReport::new(plan, &mut ui.progress())?;
     let output = claim.begin()?;
     let mut written = write_tables(&report, &configuration, output.path())?;
     let figures = output.path().join("figures");
@@ -54,7 +53,7 @@ pub(super) fn run(args: &LangevinCommand, arguments: &[OsString], ui: &mut Ui) -
     langevin_page(&report, &name, &figures, &provenance.command()).write(&output.path().join("report.html"))?;
     let mut run = provenance.json();
     run["complete"] = json!(true);
-    run["threads"] = json!(options.threads);
+    run["threads"] = json!(report.options.threads);
     run["configuration"] = configuration;
     write_run_json(output.path(), &run, &written)?;
     let rows: Vec<(&str, f64, f64)> =

@@ -18,7 +18,7 @@ use super::{CliError, INTERRUPTED, Ui};
 use crate::analysis::SummaryRow;
 use crate::autodiff::Scope;
 use crate::checkpoint::Checkpoint;
-use crate::data::{DataSpec, LabelNoise, Source, Split, Subset};
+use crate::data::{DataSpec, Glyphs, LabelNoise, Split, Subset};
 use crate::formats::family;
 use crate::objective::{Execution, ObjectiveOptions};
 use crate::plan::{AnalysisOptions, ComputeArgs, EigenMethod, TrainConfig};
@@ -70,7 +70,7 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
     });
     let claimed = claimed.into_iter().collect::<Result<Vec<_>>>()?;
     let whole = whole.begin()?;
-    let mut spec = DataSpec::new(Source::Glyphs);
+    let mut spec = DataSpec::new(Glyphs.into());
     spec.noise = Some(LabelNoise::Symmetric { fraction: NOISE });
     spec.noise_seed = args.seed;
     spec.glyphs.count = Some(TRAIN_ROWS);

@@ -156,7 +156,7 @@ fn finish(
 ) -> Result<()> {
     written.extend(save_run(outcome, spec, folder, style)?);
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let page = outcome.page((&name, &spec.source_name()), &folder.join("figures"), &provenance.command());
+    let page = outcome.page(&name, &spec.source_name(), &folder.join("figures"), &provenance.command());
     written.push(folder.join("report.html"));
     page.write(&folder.join("report.html"))?;
     let mut run = provenance.json();

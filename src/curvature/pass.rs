@@ -2,12 +2,12 @@
 
 use candle_core::Tensor;
 
-use super::Curvature;
 use crate::autodiff::{Dual, Gradients, Saved, Tape, Value, Var};
 use crate::data::Batch;
 use crate::kernels::row_dots;
 use crate::objective::{Objective, Part};
 use crate::program::{Loss, Outcome, drawn_labels_loss};
+use crate::vocabulary::Curvature;
 use crate::{Error, Result};
 
 /// Directions, cut into parameter tensors `[k, …shape]`.

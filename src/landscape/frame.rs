@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 
-use super::directions::{Normalisation, dot, orthogonalise, random_direction};
+use super::directions::{Normalisation, orthogonalise, random_direction};
 use super::error::LandscapeError;
 use crate::Result;
 use crate::autodiff::ParamSpace;
+use crate::kernels::dot;
 use crate::random::{Purpose, substream};
 
 /// Running statistics by name.

@@ -6,8 +6,8 @@ use candle_core::{DType, Tensor};
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
+use super::directions::slope;
 use super::frame::{Buffers, DirectionFacts, Frame};
-use super::slices::slope;
 use crate::objective::{Evaluation, Objective};
 use crate::program::Network;
 use crate::program::ProgramError;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::compute::threads;
 use super::{PlanError, word};
 use crate::Result;
-use crate::langevin::{Dynamics, Potential, StudyKind, StudyOptions};
+use crate::langevin::{Coupling, Dynamics, Potential, StudyKind, StudyOptions, StudyPlan};
 use crate::objective::Execution;
 
 /// A potential by name, with the settings that suit it.
@@ -87,22 +87,6 @@ pub struct LangevinArgs {
     pub(crate) threads: usize,
 }
 
-/// Everything that decides the numbers.
-#[derive(Debug, Clone, Serialize)]
-pub struct LangevinPlan {
-    /// What the chains move on.
-    pub potential: Potential,
-    /// What is studied, in this order.
-    pub studies: Vec<StudyKind>,
-    /// Sizes and seed.
-    pub options: StudyOptions,
-    /// Step size, `β` and `σ`.
-    #[serde(flatten)]
-    pub dynamics: Dynamics,
-    /// Simulated time of the study of mass.
-    pub time: f64,
-}
-
 impl LangevinArgs {
     /// The potential's name.
     pub(crate) fn name(&self) -> String {
@@ -110,11 +94,11 @@ impl LangevinArgs {
     }
 
     /// What the arguments come to, checked.
-    pub(crate) fn plan(&self) -> Result<LangevinPlan> {
+    pub(crate) fn plan(&self) -> Result<StudyPlan> {
         let potential = self.potential.potential();
         let (beta, sigma, time) = self.potential.defaults();
         let beta = self.beta.unwrap_or(beta);
-        let sigma = self.eta.map(|eta| beta.powf(-(1.0 + eta) / 4.0)).or(self.sigma).unwrap_or(sigma);
+        let sigma = self.eta.map(|eta| Coupling::Coupled { eta }.sigma(beta)).or(self.sigma).unwrap_or(sigma);
         let step_size = self.step_size.unwrap_or(0.0625 / potential.steepest());
         let time = self.time.unwrap_or(time);
         if !(time > 0.0 && time / step_size < 1e9) {
@@ -125,7 +109,7 @@ impl LangevinArgs {
         let dynamics = Dynamics { step_size, beta, sigma };
         dynamics.check(&potential)?;
         options.check()?;
-        let studies = match self.study {
+        let kinds = match self.study {
             Question::All if self.potential == Named::Gaussian => vec![StudyKind::Rate],
             Question::Coupling | Question::Mass if self.potential == Named::Gaussian => {
                 let reason = "a Gaussian has no flat side: study its rate";
@@ -136,6 +120,6 @@ impl LangevinArgs {
             Question::Mass => vec![StudyKind::Mass],
             Question::All => StudyKind::ALL.to_vec(),
         };
-        Ok(LangevinPlan { potential, studies, options, dynamics, time })
+        Ok(StudyPlan { potential, kinds, options, dynamics, time })
     }
 }

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 pub use compute::{ComputeArgs, Precision};
 pub use data::DataArgs;
 pub use landscape::{Shape, ShapeArgs};
-pub use langevin::{LangevinArgs, LangevinPlan};
+pub use langevin::LangevinArgs;
 pub use loss::LossArgs;
 pub use model::{ModelArgs, is_architecture};
 pub(crate) use parse::{number_of, parsed, parsed_by, word};

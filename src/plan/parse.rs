@@ -1,11 +1,13 @@
 //! From the text of an option to its value.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::str::FromStr;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use serde::Serialize;
 use serde::de::value;
 use serde::de::{DeserializeOwned, IntoDeserializer};
@@ -30,21 +32,50 @@ pub(super) fn with_hint(error: &crate::Error) -> String {
     }
 }
 
-/// Parses an option by `parse`, which says what is wrong with a text. A path in it need not be UTF-8.
-pub(crate) fn parsed_by<T: Clone + Send + Sync + 'static>(
-    parse: fn(&str) -> Result<T, String>,
-) -> impl TypedValueParser<Value = T> {
-    OsStringValueParser::new().try_map(move |text| parse(&to_text(text)))
-}
-
 /// Parses a word that serde knows: a variant of an enum without fields.
 pub(crate) fn word<T: DeserializeOwned + Clone + Send + Sync + 'static>() -> impl TypedValueParser<Value = T> {
     parsed_by(|text| T::deserialize(text.into_deserializer()).map_err(|error: value::Error| error.to_string()))
 }
 
 /// Parses a whole number from `least` to `most`.
-pub(crate) fn number_of(least: u32, most: u32) -> impl TypedValueParser<Value = usize> {
-    clap::value_parser!(u32).range(i64::from(least)..=i64::from(most)).map(|number| number as usize)
+pub(crate) fn number_of(least: usize, most: usize) -> impl TypedValueParser<Value = usize> {
+    parsed_by(move |text| {
+        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| match most {
+            usize::MAX => format!("must be {least} or more"),
+            _ => format!("must be {least} to {most}"),
+        })
+    })
+}
+
+/// Parses an option by `parse`, which says what is wrong with a text. A path in it need not be UTF-8.
+pub(crate) fn parsed_by<T, F>(parse: F) -> impl TypedValueParser<Value = T>
+where
+    T: Clone + Send + Sync + 'static,
+    F: Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
+{
+    Parser(parse)
+}
+
+/// Parses by a function, and refuses in the words of [`super::PlanError::Option`].
+#[derive(Clone)]
+struct Parser<F>(F);
+
+impl<T, F> TypedValueParser for Parser<F>
+where
+    T: Clone + Send + Sync + 'static,
+    F: Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
+{
+    type Value = T;
+
+    fn parse_ref(&self, _command: &Command, option: Option<&Arg>, text: &OsStr) -> Result<T, clap::Error> {
+        (self.0)(&to_text(text)).map_err(|reason| {
+            let name = option.and_then(Arg::get_long).map_or("argument".to_owned(), |name| format!("--{name}"));
+            let utf8 = if text.to_str().is_none() { "invalid UTF-8, " } else { "" };
+            let message = format!("{name} {}: {utf8}{reason}\n", text.to_string_lossy());
+            clap::Error::raw(ErrorKind::ValueValidation, message)
+        })
+    }
 }
 
 /// The options that the command line names, as opposed to those that have their default. In a struct of arguments it must

@@ -16,7 +16,7 @@ pub struct SharpnessOptions {
     #[allow(missing_docs)]
     pub worst: WorstParams,
     /// Rows per worst-case perturbation (m-sharpness, Foret et al. 2021) [default: one perturbation for all rows]
-    #[arg(long, value_name = "M", value_parser = number_of(1, u32::MAX))]
+    #[arg(long, value_name = "M", value_parser = number_of(1, usize::MAX))]
     pub batch: Option<usize>,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -67,10 +67,10 @@ impl Default for AverageParams {
 #[derive(Debug, Clone, PartialEq, Args, Serialize)]
 pub struct WorstParams {
     /// Radii of the Euclidean ball: without scaling, relative to |θ|, relative to filters
-    #[arg(hide_short_help = true, long = "rho", value_name = "RHOS", value_parser = parsed_by(radii), default_value = "0.1,0.5,0.05")]
+    #[arg(hide_short_help = true, id = "rho", long = "rho", value_name = "RHOS", value_parser = parsed_by(radii), default_value = "0.1,0.5,0.05")]
     pub l2: [f64; 3],
     /// Radii of the ball of the largest entry: without scaling, relative to |θ|, relative to filters
-    #[arg(hide_short_help = true, long = "rho-linf", value_name = "RHOS", value_parser = parsed_by(radii), default_value = "0.001,0.01,0.002")]
+    #[arg(hide_short_help = true, id = "rho-linf", long = "rho-linf", value_name = "RHOS", value_parser = parsed_by(radii), default_value = "0.001,0.01,0.002")]
     pub linf: [f64; 3],
     /// Gradient steps of each ascent
     #[arg(hide_short_help = true, long = "ascent-steps", value_name = "N", value_parser = number_of(2, 10_000))]

@@ -93,12 +93,12 @@ pub struct AnalysisOptions {
     #[arg(hide_short_help = true, long = "max-time", value_name = "S", allow_negative_numbers = true)]
     pub max_time_s: Option<f64>,
     /// Start vectors of the survey, advanced together
-    #[arg(hide_short_help = true, long = "probes", value_name = "P", value_parser = number_of(2, u32::MAX))]
+    #[arg(hide_short_help = true, long = "probes", value_name = "P", value_parser = number_of(2, usize::MAX))]
     #[arg(default_value_t = Self::default().num_probes)]
     pub num_probes: usize,
     /// Maximum number of Lanczos steps for the density; up to twice as many where eigenvalues beyond 1 % of the largest one
     /// cannot be located by then
-    #[arg(hide_short_help = true, long = "steps", value_name = "M", value_parser = number_of(1, u32::MAX))]
+    #[arg(hide_short_help = true, long = "steps", value_name = "M", value_parser = number_of(1, usize::MAX))]
     #[arg(default_value_t = Self::default().num_steps)]
     pub num_steps: usize,
     /// Also find the largest eigenvalue of the diagonal block of each layer in the scope
@@ -113,14 +113,14 @@ pub struct AnalysisOptions {
     #[arg(long)]
     pub subset_study: bool,
     /// Points of a loss slice; 0 draws none
-    #[arg(hide_short_help = true, long, value_name = "N", value_parser = number_of(0, MOST_POINTS[0] as u32))]
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = number_of(0, MOST_POINTS[0]))]
     #[arg(default_value_t = Self::default().slice_points)]
     pub slice_points: usize,
     /// Random filter-normalised lines
     #[arg(skip = Self::default().random_lines)]
     pub random_lines: usize,
     /// Points along a side of the loss plane; 0 draws none
-    #[arg(hide_short_help = true, long, value_name = "N", value_parser = number_of(0, MOST_POINTS[1] as u32))]
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = number_of(0, MOST_POINTS[1]))]
     #[arg(default_value_t = Self::default().plane_points)]
     pub plane_points: usize,
     /// Seed of probes, start vectors, directions and shards

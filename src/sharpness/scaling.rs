@@ -1,6 +1,7 @@
 //! In which units a perturbation is measured.
 
 use crate::autodiff::ParamSpace;
+use crate::kernels::norm_of;
 use crate::vocabulary::Scaling;
 
 impl Scaling {
@@ -15,7 +16,7 @@ impl Scaling {
                     let filter = (tensor.len() / tensor.shape[0].max(1)).max(1);
                     if let Some(own) = units.get_mut(tensor.offset..tensor.offset + tensor.len()) {
                         for filter in own.chunks_mut(filter) {
-                            let norm = filter.iter().map(|value| value * value).sum::<f64>().sqrt();
+                            let norm = norm_of(filter);
                             filter.fill(norm);
                         }
                     }

@@ -7,12 +7,13 @@ use candle_core::{DType, Device, Tensor};
 use super::average::average;
 use super::norms::{fisher_rao, relative_flatness};
 use super::pac_bayes::width;
-use super::point::{Point, norm};
+use super::point::Point;
 use super::worst::worst;
 use super::{Scaling, survey};
 use crate::curvature::ExactParams;
 use crate::data::{Dataset, Inputs, Targets};
 use crate::formats::Architecture;
+use crate::kernels::norm_of;
 use crate::objective::{Objective, ObjectiveOptions};
 use crate::plan::{PacBayesParams, SharpnessOptions, WorstParams};
 use crate::program::{Loss, Network};
@@ -107,7 +108,7 @@ fn the_worst_in_a_small_ball_is_along_the_gradient() {
             worst(&mut point, &units, (ball, rho), (&params, 0), &mut ()).unwrap().rise / rho
         };
         // To first order ρ‖s ⊙ g‖ in the dual norm; the next term is ρ λ_max/2 of the scaled Hessian, below 1e-4·20.
-        assert!((found(Ball::L2) - norm(&slopes)).abs() < 2e-3, "{scaling:?}");
+        assert!((found(Ball::L2) - norm_of(&slopes)).abs() < 2e-3, "{scaling:?}");
         let sum: f64 = slopes.iter().map(|slope| slope.abs()).sum();
         assert!((found(Ball::Linf) - sum).abs() < 1e-2, "{scaling:?}");
     }

@@ -2,7 +2,8 @@
 
 use rand_distr::{Distribution, StandardNormal};
 
-use super::point::{Point, norm};
+use super::point::Point;
+use crate::kernels::norm_of;
 use crate::plan::WorstParams;
 use crate::random::{Purpose, substream};
 use crate::vocabulary::Ball;
@@ -11,7 +12,7 @@ use crate::{Observer, Result};
 impl Ball {
     /// The steepest step of length `step`, `None` where there is no slope.
     fn ascent(self, gradient: &[f64], step: f64) -> Option<Vec<f64>> {
-        let length = norm(gradient);
+        let length = norm_of(gradient);
         if !(length > 0.0 && length.is_finite()) {
             return None;
         }
@@ -26,7 +27,7 @@ impl Ball {
     fn project(self, delta: &mut [f64], radius: f64) {
         match self {
             Self::L2 => {
-                let length = norm(delta);
+                let length = norm_of(delta);
                 if length > radius {
                     delta.iter_mut().for_each(|value| *value *= radius / length);
                 }

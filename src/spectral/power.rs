@@ -5,7 +5,7 @@ use nalgebra::DMatrix;
 use rand::Rng;
 
 use super::closing::Accepted;
-use super::eigenpairs::{EigenpairsReport, check_counts};
+use super::pairs::{EigenpairsReport, check_counts};
 use super::trace::finite_forms;
 use super::vectors::{Basis, normal_block, norms, scale_rows};
 use crate::observer::{Observer, Step};

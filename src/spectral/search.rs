@@ -3,10 +3,9 @@
 use candle_core::Tensor;
 use rand::Rng;
 
-use super::EigenpairsReport;
 use super::closing::Accepted;
-use super::eigenpairs::EigenParams;
 use super::krylov_schur::{KrylovSchur, Ritz};
+use super::pairs::{EigenParams, EigenpairsReport};
 use super::state::{SurveyState, damaged};
 use super::vectors::epsilon;
 use crate::Result;
@@ -16,6 +15,8 @@ use crate::vocabulary::Method;
 
 /// The name in errors and tables.
 pub(super) const METHOD: &str = Method::Lanczos.name();
+/// Basis vectors beyond the wanted ones before a restart.
+pub(super) const SPARE_ROWS: usize = 150;
 /// Up to this dimension the whole space is spanned: all pairs are exact, whatever their multiplicity.
 const EXACT_DIM: usize = 128;
 /// Vectors of a basis whose Ritz pairs are looked at after every step, and looks while a larger one doubles.

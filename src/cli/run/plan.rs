@@ -145,7 +145,7 @@ impl Translator<'_> {
     /// Refuses data that are not where they are said to be: better now than in every run.
     fn check_place(&self, spec: Option<&DataSpec>) -> Result<(), Refusal> {
         let Some(spec) = spec else { return Ok(()) };
-        match spec.source.folder().map(|place| self.directory.join(place)).filter(|path| !path.exists()) {
+        match spec.source.path().map(|place| self.directory.join(place)).filter(|path| !path.exists()) {
             None => Ok(()),
             Some(path) => Err(Refusal {
                 reason: format!("data {}: there is no {}", spec.source, path.display()),

@@ -7,10 +7,9 @@ use super::Track;
 use crate::Result;
 use crate::data::Augmentation;
 use crate::objective::Execution;
-use crate::optim::{Decay, OptimizerConfig, Schedule};
+use crate::optim::{Decay, OptimizerConfig, Schedule, SettingError};
 use crate::plan::{Precision, parsed, word};
 use crate::program::Loss;
-use crate::train::TrainError;
 
 /// Statistics of batch normalisation that go with final weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -145,23 +144,23 @@ impl TrainConfig {
     /// Checks every setting.
     ///
     /// # Errors
-    /// [`TrainError::Setting`] for the first one out of its range.
+    /// [`SettingError`] for the first one out of its range.
     pub fn check(&self) -> Result<()> {
         let (rate, decay) = (self.learning_rate, self.weight_decay);
-        TrainError::unless(self.batch_size > 0, "batch_size", self.batch_size as f64, "1 or more")?;
-        TrainError::unless(rate > 0.0 && rate.is_finite(), "learning_rate", rate, "a number above 0")?;
-        TrainError::unless(decay >= 0.0 && decay.is_finite(), "weight_decay", decay, "a number from 0 up")?;
+        SettingError::unless(self.batch_size > 0, "batch_size", self.batch_size as f64, "1 or more")?;
+        SettingError::unless(rate > 0.0 && rate.is_finite(), "learning_rate", rate, "a number above 0")?;
+        SettingError::unless(decay >= 0.0 && decay.is_finite(), "weight_decay", decay, "0 or more")?;
         let clip = self.clip_norm.unwrap_or(1.0);
-        TrainError::unless(clip > 0.0 && clip.is_finite(), "clip_norm", clip, "a number above 0")?;
+        SettingError::unless(clip > 0.0 && clip.is_finite(), "clip_norm", clip, "a number above 0")?;
         let ema = self.ema.unwrap_or(0.5);
-        TrainError::unless(ema > 0.0 && ema < 1.0, "ema", ema, "above 0 and below 1")?;
+        SettingError::unless(ema > 0.0 && ema < 1.0, "ema", ema, "above 0 and below 1")?;
         let from = self.swa_from.unwrap_or(1);
         let within = from >= 1 && from <= self.epochs.max(1);
-        TrainError::unless(within, "swa_from", from as f64, "an epoch of the run, from 1")?;
-        TrainError::unless(self.evaluate_every > 0, "evaluate_every", 0.0, "1 or more")?;
-        TrainError::unless(self.track_every > 0, "track_every", 0.0, "1 or more")?;
-        TrainError::unless(self.track_rows > 1, "track_rows", self.track_rows as f64, "2 or more")?;
-        TrainError::unless(self.snapshots != Some(0), "snapshots", 0.0, "1 or more")?;
+        SettingError::unless(within, "swa_from", from as f64, "an epoch of the run, from 1")?;
+        SettingError::unless(self.evaluate_every > 0, "evaluate_every", 0.0, "1 or more")?;
+        SettingError::unless(self.track_every > 0, "track_every", 0.0, "1 or more")?;
+        SettingError::unless(self.track_rows > 1, "track_rows", self.track_rows as f64, "2 or more")?;
+        SettingError::unless(self.snapshots != Some(0), "snapshots", 0.0, "1 or more")?;
         self.loss.as_ref().map_or(Ok(()), Loss::check)?;
         self.optimizer.check()?;
         Ok(self.schedule.check(self.epochs)?)

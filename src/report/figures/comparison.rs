@@ -70,7 +70,7 @@ pub fn write_comparison(
     });
     let parts: Vec<Part<'_>> = parts.collect();
     let body_height = height * quantities.len().div_ceil(across) as f64;
-    let caption = format!("Numbers of {}, each with its errors.", names.join(", "));
+    let caption = format!("Main numbers of {}, with their errors.", names.join(", "));
     let sheet = Sheet { legend, body_height, caption, statement: statement.to_owned() };
     sheet.write_parts(target, "comparison", &parts)
 }

@@ -34,7 +34,7 @@ fn groups(comparison: &Comparison, statement: &str, target: Target<'_>) -> Resul
         return Ok(Drawn::default());
     }
     let legend = vec![
-        (Sample::Mark(Marker::Circle, GREY, true), "a seed".to_owned()),
+        (Sample::Mark(Marker::Circle, GREY, true), "one seed".to_owned()),
         (Sample::Mark(Marker::Circle, GREY, false), "mean".into()),
         (Sample::Bar(Pen::solid(GREY, 0.8)), "95 % interval of the mean (t)".into()),
     ];
@@ -66,10 +66,8 @@ fn groups(comparison: &Comparison, statement: &str, target: Target<'_>) -> Resul
     });
     let parts: Vec<Part<'_>> = parts.collect();
     let body_height = height * shown.len().div_ceil(across) as f64;
-    let caption = format!(
-        "Every seed of {}, a panel for each quantity, with the mean and its 95 % interval (t).",
-        names.join(", ")
-    );
+    let caption =
+        format!("All seeds of {}, with the mean and its 95 % interval (t); one panel per quantity.", names.join(", "));
     let sheet = Sheet { legend, body_height, caption, statement: statement.to_owned() };
     sheet.write_wide_parts(target, "groups", &parts)
 }
@@ -113,7 +111,7 @@ fn draw_group(canvas: &mut Canvas, group: &GroupNumbers, (brush, y): (Brush, f64
     let color = brush.color;
     for (_, value) in &group.values {
         canvas.marker((place(*value), y), Marker::Circle, color, true);
-        canvas.hints.add((place(*value), y), color, format!("a seed: {}", significant(*value, 4)));
+        canvas.hints.add((place(*value), y), color, format!("one seed: {}", significant(*value, 4)));
     }
     if group.half_width.is_finite() {
         let ends = [group.sample.mean - group.half_width, group.sample.mean + group.half_width].map(place);
@@ -160,7 +158,7 @@ fn differences(comparison: &Comparison, statement: &str, target: Target<'_>) -> 
     legend.push((Sample::Mark(Marker::Circle, GREY, true), "not significant (Holm)".into()));
     let row_height = 6.0 + 4.6 * pairs.len() as f64;
     let caption = format!(
-        "Relative differences of {}, with 95 % intervals; filled: significant at 95 % after Holm's correction.",
+        "Relative differences of {}, with 95 % intervals; filled: significant (p ≤ 0.05) after Holm's correction.",
         pairs.iter().map(|(group, baseline)| format!("{group} from {baseline}")).collect::<Vec<_>>().join(", ")
     );
     let body_height = 28.0 + row_height * quantities.len() as f64;

@@ -29,12 +29,12 @@ pub fn write_sharpness(rows: &[SharpnessRow], statement: &str, target: Target<'_
     };
     let curves: Vec<BandCurve> = Scaling::ALL.map(curve).into_iter().filter(|curve| curve.points.len() > 1).collect();
     let along = Along { title: "σ", logarithmic: true };
-    let panel = BandPanel { title: "rise over σ²/2 · tr H", curves };
+    let panel = BandPanel { title: "rise / (σ²/2 · tr H)", curves };
     let words = Words {
         name: "sharpness_ratio",
         caption:
-            "Average rise of the loss under perturbations of size σ, over the rise σ²/2 · tr H that curvature alone \
-                  makes; bands are ± 1 s.e. over the draws."
+            "Average rise of the loss under perturbations of size σ, divided by σ²/2 · tr H, the rise of the quadratic \
+                  model; bands: ± 1 s.e. over the draws."
                 .into(),
         statement: statement.into(),
     };

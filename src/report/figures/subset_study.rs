@@ -30,9 +30,7 @@ pub fn write_subset_study(study: &SubsetStudy, target: Target<'_>) -> Result<Dra
     let along = Along { title: "rows", logarithmic: true };
     let words = Words {
         name: "subset_study",
-        caption: "Curvature against the number of rows that it is taken over, with bands of one standard error of one \
-                  subset."
-            .into(),
+        caption: "Curvature against the number of data rows; bands: ± 1 s.e. of a single subset.".into(),
         statement: study.statement.clone(),
     };
     write(PANELS.iter().map(panel).collect(), &along, words, target)

@@ -32,7 +32,7 @@ pub fn write_tracked(curves: &[TrackedCurve], statement: &str, target: Target<'_
     let along = Along { title: "epoch", logarithmic: false };
     let words = Words {
         name: "curvature",
-        caption: "Curvature during the training, with bands of one standard error over the rows.".into(),
+        caption: "Curvature during training; bands: ± 1 s.e. over the rows.".into(),
         statement: statement.into(),
     };
     write(vec![panel("eigenvalue", false), panel("trace", true)], &along, words, target)

@@ -12,12 +12,12 @@ use crate::report::terminal::measured;
 use crate::spectral::EigenReport;
 use crate::vocabulary::{Curvature, Quantity};
 
-/// The page of `report`, whose figures lie in `figures`; `command` is the line that made it.
+/// The page of `report`, whose figures are in the folder `figures`; `command` is the command line that made it.
 pub fn analysis_page(report: &AnalysisReport, figures: &Path, command: &str) -> Page {
     let sections = [
         Section::new("Spectrum", [density(figures), spectrum(figures), eigenvalues(report)]),
         Section::new("Loss around the checkpoint", slices(figures)),
-        Section::new("Size of the subset", subset_study(report, figures)),
+        Section::new("Dependence on the number of rows", subset_study(report, figures)),
         Section::folded("Layers", [layers(report)]),
         Section::new("All numbers", [summary(report, true)]),
         not_resolved(report),
@@ -37,18 +37,13 @@ fn density(figures: &Path) -> Option<Part> {
         ("density_linear", "linear", "The spectral density along a linear axis."),
         ("density_signed_log", "signed log", "The spectral density along a signed logarithmic axis."),
         ("density_log_abs", "log |λ|", "The spectral density along the logarithm of the magnitude."),
-        ("distribution", "numbers", "How many eigenvalues lie beyond each place."),
+        ("distribution", "counts", "How many eigenvalues lie beyond each position."),
     ];
     Figure::part("Spectral density", figures, &views)
 }
 
 fn spectrum(figures: &Path) -> Option<Part> {
-    Figure::one(
-        figures,
-        "spectrum",
-        "Eigenvalues",
-        "The largest and the smallest; hollow where they have not converged.",
-    )
+    Figure::one(figures, "spectrum", "Eigenvalues", "The largest and the smallest eigenvalues; hollow: not converged.")
 }
 
 /// Both ends of every spectrum.
@@ -70,8 +65,8 @@ fn eigenvalues(report: &AnalysisReport) -> Option<Part> {
         ("± rows", true),
         ("converged", false),
     ];
-    let caption = "Eigenvalues. residual: some eigenvalue is at most so far away; ± rows: standard error from the choice of \
-                   the data rows; * not converged.";
+    let caption = "Eigenvalues. residual: there is an eigenvalue within this distance; ± rows: standard error due to the choice \
+                   of data rows; *: not converged.";
     Table::new(&columns, rows, caption).part()
 }
 
@@ -86,13 +81,13 @@ fn eigenvalue(operator: &str, eigen: &EigenReport, index: usize) -> Row {
 }
 
 fn slices(figures: &Path) -> [Option<Part>; 2] {
-    let line = "Along eigenvectors and random directions; those are scaled filter by filter (Li et al. 2018).";
-    let plane = "Over the plane of two random directions, scaled filter by filter (Li et al. 2018).";
+    let line = "Along eigenvectors and filter-normalised random directions (Li et al. 2018).";
+    let plane = "Over the plane of two filter-normalised random directions (Li et al. 2018).";
     [Figure::one(figures, "slices", "Lines", line), Figure::one(figures, "plane", "Plane", plane)]
 }
 
 fn subset_study(report: &AnalysisReport, figures: &Path) -> [Option<Part>; 2] {
-    let caption = "Numbers against the number of rows.";
+    let caption = "Curvature against the number of rows.";
     [Figure::one(figures, "subset_study", "Subsets", caption), Part::text(report.subset_study.verdict())]
 }
 
@@ -116,7 +111,7 @@ fn cards(report: &AnalysisReport) -> Vec<Card> {
     shown.into_iter().filter_map(card).collect()
 }
 
-/// Traces and largest eigenvalues of single layers.
+/// Trace and largest eigenvalue of each layer.
 fn layers(report: &AnalysisReport) -> Option<Part> {
     let of_layer = |row: &&SummaryRow| matches!(row.scope, Scope::Layer(_));
     let total = |operator| {
@@ -144,7 +139,8 @@ fn layers(report: &AnalysisReport) -> Option<Part> {
         ("share in %", true),
     ];
     let rows = report.summary.iter().filter(of_layer).map(row).collect();
-    let caption = "The layers' blocks. Their traces add up to the trace of the whole; * not converged.";
+    let caption =
+        "The diagonal block of each layer. The traces add up to the trace of the whole matrix; *: not converged.";
     Table::new(&columns, rows, caption).part()
 }
 
@@ -152,19 +148,19 @@ fn layers(report: &AnalysisReport) -> Option<Part> {
 fn summary(report: &AnalysisReport, converged: bool) -> Option<Part> {
     let kept = |row: &&SummaryRow| !matches!(row.scope, Scope::Layer(_)) && row.converged == converged;
     let caption = if converged {
-        "What has converged. ± numeric: error of the computation; ± rows: standard error from the choice of the data rows."
+        "Numbers that have converged. ± numeric: error of the computation; ± rows: standard error due to the choice of data rows."
     } else {
-        "Not converged, as far as the computation came; ≥ and ≤: a bound."
+        "Numbers that have not converged, as they were when the computation ended; ≥ and ≤: a bound."
     };
     Table::of_summary(report.summary.iter().filter(kept), caption).part()
 }
 
-/// What the cards leave out, and how to get it.
+/// The numbers that the cards leave out, and how to resolve them.
 fn not_resolved(report: &AnalysisReport) -> Option<Section> {
     Section::folded("Not resolved", [Part::text(unresolved(report)), summary(report, false)])
 }
 
-/// Hashes, rows, seeds and definitions of a configuration.
+/// The entries of a configuration that a page shows: hashes, rows, seed and definition of the loss.
 pub fn provenance(configuration: &Value) -> Vec<(String, String)> {
     let shown = [
         ("version", "version"),

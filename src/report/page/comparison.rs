@@ -8,28 +8,28 @@ use crate::analysis::compare::{Comparison, GroupDifference, GroupNumbers, Quanti
 use crate::report::terminal::{self, effect, measured, p_value, rounded};
 use crate::vocabulary::{Curvature, Quantity};
 
-/// The verdict, all differences in a figure and the tests of what decides, then, folded, everything else: means, exploratory
-/// tests, all seeds. The figures of `comparison` lie in `figures`.
+/// First the verdict, the figure of all differences and the tests of the primary quantities; then, folded, means, exploratory
+/// tests and all seeds. The figures of `comparison` are in the folder `figures`.
 pub fn comparison_sections(comparison: &Comparison, figures: &Path) -> Vec<Section> {
     let paragraphs = comparison.verdicts.iter().chain(&comparison.notes).cloned().collect();
     let differences = Figure::one(
         figures,
         "differences",
         "Differences",
-        "Relative differences from the baseline with 95 % intervals, a row per quantity. Filled: significant at 95 % after \
-         Holm's correction.",
+        "Relative differences from the baseline with 95 % intervals, one row per quantity. Filled: significant (p ≤ 0.05) \
+         after Holm's correction.",
     );
     let seeds = Figure::one(
         figures,
         "groups",
         "Seeds",
-        "Every seed of every group, means with 95 % intervals, a panel per quantity.",
+        "All seeds of all groups, with means and their 95 % intervals; one panel per quantity.",
     );
     let sections = [
         Section::new("Verdict", [Part::text(paragraphs), differences, tests(comparison, true)]),
         Section::folded("Means over the seeds", [means(comparison)]),
         Section::folded("Exploratory tests", [tests(comparison, false)]),
-        Section::folded("Every seed", [seeds]),
+        Section::folded("All seeds", [seeds]),
     ];
     sections.into_iter().flatten().collect()
 }
@@ -48,11 +48,11 @@ fn means(comparison: &Comparison) -> Option<Part> {
     let columns: Vec<(&str, bool)> = std::iter::once(("quantity", false))
         .chain(comparison.groups.iter().map(|group| (group.as_str(), true)))
         .collect();
-    let caption = "Means; ± is the standard deviation over the seeds; * some numbers did not converge.";
+    let caption = "Means; ±: standard deviation over the seeds; *: some numbers did not converge.";
     Table::new(&columns, comparison.quantities.iter().map(row).collect(), caption).part()
 }
 
-/// Tests of the quantities that decide, or of all others.
+/// Tests of the primary quantities, or of all others.
 fn tests(comparison: &Comparison, is_primary: bool) -> Option<Part> {
     let rows: Vec<&GroupDifference> =
         comparison.differences.iter().filter(|row| row.is_primary == is_primary).collect();
@@ -85,15 +85,15 @@ fn tests(comparison: &Comparison, is_primary: bool) -> Option<Part> {
     let paired = rows.iter().all(|row| row.is_paired);
     let least = rows.iter().map(|row| row.difference.exact.least).fold(0.0, f64::max);
     let caption = format!(
-        "{}: {}; Holm's correction is over this table, if not over each quantity; the exact p can reach {least:.4} at best \
-         with so few seeds.",
+        "{}: {}. Holm's correction is applied over this table (or over each quantity, with --by-quantity). With so few seeds \
+         the exact p cannot be below {least:.4}.",
         if is_primary { "The primary quantities" } else { "All other quantities" },
-        if paired { "t tests of pairs with equal seeds" } else { "Welch's t tests where seeds differ" }
+        if paired { "t tests paired by seed" } else { "Welch's t tests, as seeds differ" }
     );
     Table::new(&columns, rows.iter().map(row).collect(), &caption).part()
 }
 
-/// The summaries of several runs side by side: a row per quantity, `value ± error` from both sources.
+/// The summaries of several runs side by side: one row per quantity, as `value ± error` with both errors combined.
 pub fn runs_table(runs: &[(String, Vec<SummaryRow>)]) -> Option<Part> {
     let mut keys: Vec<(&Quantity, Option<Curvature>)> = Vec::new();
     for row in runs.iter().flat_map(|(_, rows)| rows) {
@@ -114,6 +114,6 @@ pub fn runs_table(runs: &[(String, Vec<SummaryRow>)]) -> Option<Part> {
     };
     let columns: Vec<(&str, bool)> =
         std::iter::once(("quantity", false)).chain(runs.iter().map(|(name, _)| (name.as_str(), true))).collect();
-    let caption = "Numbers of each run; ± holds the errors of computation and rows; * not converged.";
+    let caption = "Numbers of each run; ±: combined error of computation and data rows; *: not converged.";
     Table::new(&columns, keys.iter().map(row).collect(), caption).part()
 }

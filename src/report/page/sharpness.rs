@@ -10,31 +10,34 @@ use crate::report::terminal::measured;
 use crate::sharpness::{SharpnessReport, SharpnessRow};
 use crate::vocabulary::Scaling;
 
-/// The page of `report`, whose figures lie in `figures`; `name` and `statement` say of what it is, `command` is the line that
-/// made it.
+/// The page of `report`, whose figures are in the folder `figures`; `name` and `statement` say what was measured, `command` is the
+/// command line that made it.
 pub fn sharpness_page(
     report: &SharpnessReport,
     (name, statement): (&str, &str),
     figures: &Path,
     (configuration, command): (&Value, &str),
 ) -> Page {
-    let ratio = "The average rise over what curvature alone makes of it, against the perturbation: 1 for a parabola. Bands of \
-                 one standard error over the draws.";
+    let ratio = "The average rise of the loss divided by that of the quadratic model, against the size of the perturbation. \
+                 Bands: ± 1 standard error over the draws.";
     let rows = |headline: bool, caption: &str| {
         let rows = report.rows.iter().filter(|row| row.is_headline == headline);
         Table::new(&COLUMNS, rows.map(row).collect(), caption).part()
     };
-    let means = "± numeric: error of the computation, of a worst case its spread over the ascents; a worst case is a lower \
-                 bound; ± rows: standard error from the choice of the rows; * not converged.";
+    let means = "± numeric: error of the computation; for a worst case, which is a lower bound, the spread over the ascents. \
+                 ± rows: standard error due to the choice of data rows; *: not converged.";
     let sections = [
         Section::new(
             "Sharpness",
             [
                 Figure::one(figures, "sharpness_ratio", "Average rise", ratio),
-                rows(true, &format!("What comparisons take. {means}")),
+                rows(true, &format!("The measures that flatness compare uses. {means}")),
             ],
         ),
-        Section::folded("Other radii", [rows(false, &format!("What differs in the radius or the scale. {means}"))]),
+        Section::folded(
+            "Other radii",
+            [rows(false, &format!("The same measures with other radii or scalings. {means}"))],
+        ),
     ];
     Page {
         title: name.into(),
@@ -46,7 +49,7 @@ pub fn sharpness_page(
     }
 }
 
-/// More would be a table.
+/// More than this belong into the table.
 const MOST_CARDS: usize = 8;
 
 const COLUMNS: [(&str, bool); 10] = [
@@ -66,20 +69,12 @@ fn row(row: &SharpnessRow) -> Row {
     let [value, numeric, rows] = measured(row.value, [row.std_err_numeric, row.std_err_data]);
     let measure = row.quantity;
     let radius = if measure.radius().is_nan() { String::new() } else { measure.radius().to_string() };
-    let words = |text: &str| text.replace('_', " ");
-    let cells = [
-        words(measure.measure()),
-        measure.norm().to_owned(),
-        measure.scaling().map_or("", Scaling::name).to_owned(),
-        measure.logits().name().to_owned(),
-        radius,
-        value,
-        plain(&numeric),
-        plain(&rows),
-        words(row.method.name()),
-        row.num_gradients.to_string(),
-    ];
-    Row { cells: cells.to_vec(), converged: row.converged }
+    let scaling = measure.scaling().map_or("", Scaling::name).to_owned();
+    let [name, method] = [measure.measure(), row.method.name()].map(|word| word.replace('_', " "));
+    let [norm, logits] = [measure.norm(), measure.logits().name()].map(str::to_owned);
+    let (numeric, rows, gradients) = (plain(&numeric), plain(&rows), row.num_gradients.to_string());
+    let cells = vec![name, norm, scaling, logits, radius, value, numeric, rows, method, gradients];
+    Row { cells, converged: row.converged }
 }
 
 fn card(row: &SharpnessRow) -> Option<Card> {

@@ -9,12 +9,12 @@ use nalgebra::DVector;
 use rand::Rng;
 
 pub use self::blocks::RowBlocks;
-use self::blocks::{Gram, Rows};
+use self::blocks::{Gram, METHOD, Rows};
 use super::closing::{Accepted, Whole};
 use super::dense::rows_of;
-use super::eigenpairs::check_counts;
 use super::guard::guard;
 use super::householder::Reduced;
+use super::pairs::check_counts;
 use super::state::Store;
 use super::vectors::{epsilon, normal_block};
 use super::{Quadrature, RuleSource, SurveyReport, TraceReport};
@@ -22,9 +22,6 @@ use crate::Result;
 use crate::observer::Observer;
 use crate::operator::{LinearOperator, OuterProducts};
 use crate::vocabulary::Method;
-
-/// The name in errors and tables.
-const METHOD: &str = Method::Gram.name();
 
 /// Which eigenpairs are wanted beside all eigenvalues, and how much memory there is.
 #[derive(Debug, Clone, PartialEq)]
