@@ -136,7 +136,7 @@ fn one_subset(
 }
 
 impl SubsetStudy {
-    /// In words: how far all rows determine each number, and how many rows 5 % would take.
+    /// In words: how precisely all rows determine each number, and how many rows a precision of 5 % would take.
     pub fn verdict(&self) -> Vec<String> {
         let of = |quantity: &Quantity, rank: usize| {
             let mut rows: Vec<&SubsetRow> = self.rows.iter().filter(|row| row.quantity == *quantity).collect();
@@ -148,17 +148,14 @@ impl SubsetStudy {
             let error = all.std_err / all.value.abs();
             let needed = (all.num_rows as f64 * (error / WANTED).powi(2)).ceil();
             let high =
-                if bias > 0.0 { format!(", and by about {:.1} % too high", 100.0 * bias) } else { String::new() };
+                if bias > 0.0 { format!(", biased upwards by about {:.1} %", 100.0 * bias) } else { String::new() };
             let enough = if error <= WANTED {
                 format!("{} rows are enough for {:.0} %", all.num_rows, 100.0 * WANTED)
             } else {
-                format!("{:.0} % takes about {needed:.0} rows", 100.0 * WANTED)
+                format!("{:.0} % would take about {needed:.0} rows", 100.0 * WANTED)
             };
             let rows = all.num_rows;
-            Some(format!(
-                "{quantity}: known to {:.1} % from {rows} rows (one standard error){high}; {enough}",
-                100.0 * error
-            ))
+            Some(format!("{quantity}: relative standard error {:.1} % with {rows} rows{high}; {enough}", 100.0 * error))
         };
         // A bias that falls like 1/N still has as much left as the last doubling took away.
         let bias = match (of(&Quantity::LambdaMax, 0), of(&Quantity::LambdaMax, 1)) {
@@ -186,8 +183,8 @@ mod tests {
         };
         // 10 % from 100 rows: 5 % takes four times as many; halving the rows added 2 of 10.
         let expected = [
-            "lambda_max: known to 10.0 % from 100 rows (one standard error), and by about 20.0 % too high; 5 % takes about 400 rows",
-            "trace: known to 1.0 % from 100 rows (one standard error); 100 rows are enough for 5 %",
+            "lambda_max: relative standard error 10.0 % with 100 rows, biased upwards by about 20.0 %; 5 % would take about 400 rows",
+            "trace: relative standard error 1.0 % with 100 rows; 100 rows are enough for 5 %",
         ];
         assert_eq!(study.verdict(), expected);
         assert!(SubsetStudy::default().verdict().is_empty());

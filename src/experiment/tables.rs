@@ -1,4 +1,4 @@
-//! Tables of all cells as one, so that a notebook or a query reads one file for the whole experiment.
+//! Combines the tables of all cells, so that a notebook or a query reads one file for the whole experiment.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ const COMBINED: [(StepKind, &str, &str); 9] = [
 
 type Columns = Vec<(String, Column)>;
 
-/// Writes one row per cell to `path`: what it is, its folders under the folder of results, its state, its numbers.
+/// Writes one row per cell to `path`: its variant, axes and seed, its folders relative to the results, state and numbers.
 ///
 /// # Errors
 /// [`ReportError`] where the file cannot be written.
@@ -55,8 +55,8 @@ pub fn write_cells(plan: &Plan, results: &[CellResult], path: &Path, configurati
     write_table(path, &columns, configuration)
 }
 
-/// Writes, into the folder of results, every table that complete steps have left, with the columns `variant`, a column
-/// per axis, and `seed` before its own. Returns the paths.
+/// Writes every table of complete steps into the folder of results, with `variant`, a column per axis and `seed` before its
+/// own columns. Returns the paths.
 ///
 /// # Errors
 /// [`ReportError`] where a file cannot be written. A table that cannot be read is left out.
@@ -73,7 +73,7 @@ pub fn write_combined(plan: &Plan, configuration: &Value) -> Result<Vec<PathBuf>
     Ok(written)
 }
 
-/// `None` where no cell has the table.
+/// `None` if no cell has the table.
 fn combined(plan: &Plan, kind: StepKind, name: &str) -> Option<Columns> {
     let table = |cell: &PlannedCell| {
         let folder = plan.step(cell, kind).map(|step| &step.folder).filter(|folder| is_complete(folder))?;
@@ -97,7 +97,7 @@ fn combined(plan: &Plan, kind: StepKind, name: &str) -> Option<Columns> {
     Some(columns)
 }
 
-/// Writes `means.parquet` into the folder of results, one row for each group of cells that differ in the seed alone and
+/// Writes `means.parquet` into the folder of results, one row for each group of cells that differ only in the seed and
 /// each of its numbers: `variant`, a column per axis, `quantity`, `num_seeds` (finished ones that have it), `mean`, and
 /// the standard deviation over them `std_dev` (with `n − 1`; null for one).
 ///
@@ -130,7 +130,7 @@ pub fn write_means(plan: &Plan, results: &[CellResult], configuration: &Value) -
     Ok(path)
 }
 
-/// What tells cells apart, a row for each of `cells`: `variant`, a column per axis, `seed`.
+/// The columns that identify cells, with a row for each of `cells`: `variant`, one per axis, `seed`.
 fn labels<'a>(plan: &'a Plan, cells: &[&PlannedCell]) -> Vec<(&'a str, Column)> {
     let variant = Column::Text(cells.iter().map(|cell| cell.cell.variant.clone()).collect());
     let seed = Column::Count(cells.iter().map(|cell| cell.cell.seed as usize).collect());
@@ -139,7 +139,7 @@ fn labels<'a>(plan: &'a Plan, cells: &[&PlannedCell]) -> Vec<(&'a str, Column)> 
     std::iter::once(("variant", variant)).chain(axes).chain([("seed", seed)]).collect()
 }
 
-/// Values on an axis, as numbers where all are; cells of variants without that axis have none.
+/// The values on an axis, as numbers if all are; cells of variants without that axis have none.
 fn axis(cells: &[&PlannedCell], name: &str) -> Column {
     let values = || cells.iter().map(|cell| cell.cell.on_axis(name));
     let numbers: Option<Vec<f64>> =

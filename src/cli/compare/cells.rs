@@ -1,4 +1,4 @@
-//! Results of `flatness run` as networks to compare.
+//! The results of `flatness run` as networks to compare.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::Result;
 use crate::cli::CliError;
 use crate::report::tables::{Column, read_table};
 
-/// The finished cells of an experiment, or what a comparison of them recorded.
+/// The finished cells of an experiment, or what an earlier comparison recorded of them.
 pub(super) fn cells(path: &Path) -> Result<Vec<Found>> {
     let table = read_table(&path.join("cells.parquet"))?;
     let text = |name: &str| match table.column(name) {
@@ -20,7 +20,9 @@ pub(super) fn cells(path: &Path) -> Result<Vec<Found>> {
     let (states, trains, variants) = (text("state")?, text("train_folder")?, text("variant")?);
     let (analyses, sharpness) = (text("analyze_folder")?, text("sharpness_folder").unwrap_or_default());
     let Some(Column::Count(seeds)) = table.column("seed") else {
-        return Err(CliError::NotComparable { path: path.into(), reason: "cells.parquet has no seeds".into() }.into());
+        return Err(
+            CliError::NotComparable { path: path.into(), reason: "cells.parquet has no column `seed`".into() }.into()
+        );
     };
     let folder = |list: &[String], index: usize| {
         list.get(index).filter(|name| !name.is_empty()).map(|name| path.join(name)).filter(|folder| folder.is_dir())
@@ -50,7 +52,7 @@ pub(super) fn cells(path: &Path) -> Result<Vec<Found>> {
         return Ok(found);
     }
     if !finished.is_empty() && path.join(MEMBERS).exists() {
-        // Without the cells, which are large, what a comparison took from them is still there.
+        // The folders of the cells, which are large, may be gone; what a comparison took from them is still recorded.
         return recorded::find(path);
     }
     let reason = "no cell of the experiment is finished".into();
