@@ -115,6 +115,12 @@ pub(super) fn name_of(operator: Curvature, quantity: &Quantity) -> String {
     format!("{operator}_{quantity}")
 }
 
+/// The curvature and the quantity of a number of an analysis, by its name among those of a cell.
+pub fn of_analysis(name: &str) -> Option<(Curvature, Quantity)> {
+    let of = |operator: Curvature| Some((operator, name.strip_prefix(operator.name())?.strip_prefix('_')?.into()));
+    Curvature::ALL.into_iter().find_map(of)
+}
+
 /// Headline numbers of the analysis on its whole scope.
 fn headlines(folder: &Path) -> Vec<(String, f64)> {
     let Ok(table) = read_table(&folder.join("summary.parquet")) else { return Vec::new() };

@@ -6,7 +6,8 @@ use super::found::Found;
 use super::recorded::{self, MEMBERS};
 use crate::Result;
 use crate::cli::CliError;
-use crate::report::tables::{Column, read_table};
+use crate::experiment::{State, StepKind, folder_column};
+use crate::report::tables::{Column, column, read_table};
 
 /// The finished cells of an experiment, or what an earlier comparison recorded of them.
 pub(super) fn cells(path: &Path) -> Result<Vec<Found>> {
@@ -17,9 +18,10 @@ pub(super) fn cells(path: &Path) -> Result<Vec<Found>> {
             Err(CliError::NotComparable { path: path.into(), reason: format!("cells.parquet has no column `{name}`") })
         }
     };
-    let (states, trains, variants) = (text("state")?, text("train_folder")?, text("variant")?);
-    let (analyses, sharpness) = (text("analyze_folder")?, text("sharpness_folder").unwrap_or_default());
-    let Some(Column::Count(seeds)) = table.column("seed") else {
+    let folders = |kind| text(&folder_column(kind));
+    let (states, trains, variants) = (text(column::STATE)?, folders(StepKind::Train)?, text(column::VARIANT)?);
+    let (analyses, sharpness) = (folders(StepKind::Analyze)?, folders(StepKind::Sharpness).unwrap_or_default());
+    let Some(Column::Count(seeds)) = table.column(column::SEED) else {
         return Err(
             CliError::NotComparable { path: path.into(), reason: "cells.parquet has no column `seed`".into() }.into()
         );
@@ -29,7 +31,7 @@ pub(super) fn cells(path: &Path) -> Result<Vec<Found>> {
     };
     let cell = |index: usize| {
         let train = folder(&trains, index)?;
-        let axes = table.columns.iter().take_while(|(name, _)| name != "seed").skip(1);
+        let axes = table.columns.iter().take_while(|(name, _)| name != column::SEED).skip(1);
         let axes =
             axes.filter_map(|(name, column)| Some(format!("{}={}", name.rsplit('.').next()?, shown(column, index)?)));
         let variant = Some(variants[index].clone()).filter(|variant| !variant.is_empty());
@@ -46,7 +48,7 @@ pub(super) fn cells(path: &Path) -> Result<Vec<Found>> {
             ..Found::default()
         })
     };
-    let finished: Vec<usize> = (0..states.len()).filter(|index| states[*index] == "finished").collect();
+    let finished: Vec<usize> = (0..states.len()).filter(|index| states[*index] == State::Finished.name()).collect();
     let found: Vec<Found> = finished.iter().filter_map(|index| cell(*index)).collect();
     if !found.is_empty() {
         return Ok(found);

@@ -8,8 +8,8 @@ use super::super::compare::{HowArgs, of_experiment, statement};
 use crate::Result;
 use crate::analysis::compare::Comparison;
 use crate::experiment::{
-    CellResult, Experiment, Plan, StepKind, Sweep, over_epochs, spectra, sweeps, write_cells, write_combined,
-    write_means,
+    CellResult, Experiment, Plan, StepKind, Sweep, of_analysis, over_epochs, spectra, sweeps, write_cells,
+    write_combined, write_means,
 };
 use crate::files::{FileError, make_folder, write_atomic};
 use crate::report::figures::{Captions, Drawn, Style, SweepPanel, Target, write_spectra, write_sweep};
@@ -220,9 +220,11 @@ fn words(name: &str) -> String {
         "sigma" => "σ".into(),
         "rho" => "ρ".into(),
         "beta_inverse" => "β⁻¹".into(),
-        "hessian_trace" => "trace of the Hessian".into(),
-        "hessian_lambda_max" => "λ₁ of the Hessian".into(),
-        "hessian_lambda_min" => "smallest λ of the Hessian".into(),
-        other => other.rsplit('.').next().unwrap_or(other).replace('_', " "),
+        other => match (of_analysis(other), Quantity::from(other)) {
+            (Some((operator, quantity)), _) => format!("{} of the {}", quantity.label(), operator.title()),
+            // The name of an axis begins with its step.
+            (None, Quantity::Other(name)) => name.rsplit('.').next().unwrap_or(&name).replace('_', " "),
+            (None, quantity) => quantity.label(),
+        },
     }
 }

@@ -34,6 +34,10 @@ pub const PROBE: &str = "probe";
 pub const NODE: &str = "node";
 /// The weight of that.
 pub const WEIGHT: &str = "weight";
+/// A variant of an experiment.
+pub const VARIANT: &str = "variant";
+/// How far a cell of it has come.
+pub const STATE: &str = "state";
 /// A group of networks.
 pub const GROUP: &str = "group";
 /// The seed of one.
