@@ -8,15 +8,15 @@ use crate::spectral::{CrossFitParams, cross_fit};
 use crate::vocabulary::{Method, Quantity};
 use crate::{Observer, Result};
 
-/// Fewest shards whose halves still have a spread.
+/// Minimum number of shards: each half needs two for a spread.
 const FEWEST_SHARDS: usize = 4;
-/// Stream of the random directions beside the start vector.
+/// Random stream of the additional start directions.
 const STREAM: u64 = 1 << 32;
 
-/// Beside `lambda_max`, which is biased upwards where rows are few, the Rayleigh quotient of each half's own top
-/// eigenvector on the other half, which is biased downwards: see [`cross_fit`]. None for a few shards or coupled rows.
+/// The Rayleigh quotient of the top eigenvector of each half of the rows on the other half. It is biased downwards, whereas
+/// `lambda_max` is biased upwards if rows are few: see [`cross_fit`]. `None` for too few shards or coupled rows.
 ///
-/// Cost: some ten products with each half, since the eigenvector of all rows is near those of the halves.
+/// Cost: about ten products with each half, since the eigenvector of all rows is close to those of the halves.
 pub(super) fn cross_fitted(
     task: Task<'_>,
     spectrum: Option<&SpectrumReport>,

@@ -15,22 +15,22 @@ use crate::spectral::{GramParams, GramReport, RowBlocks, SpectralError, Store, S
 use crate::vocabulary::{Curvature, Method};
 use crate::{Observer, Result};
 
-/// Most rows of the Gram matrix that is made unless a method is asked for.
+/// Maximum number of rows of the Gram matrix if no method is asked for.
 pub const GRAM_ROWS: usize = 5_000;
-/// Most blocks of rows of such a matrix: each row is computed once more for every earlier block.
+/// Maximum number of blocks of rows of such a matrix: each row is computed again for every earlier block.
 pub const GRAM_BLOCKS: usize = 16;
 
 /// How large a Gram matrix is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GramSize {
-    /// Its rows.
+    /// Number of its rows.
     pub rows: usize,
-    /// Blocks in which the memory holds them; `None` where it does not hold the matrix.
+    /// Blocks of rows that fit into memory; `None` if the matrix itself does not fit.
     pub blocks: Option<RowBlocks>,
 }
 
 impl GramSize {
-    /// Of `kind` on the parameters of the scope; `None` where it is not, or not known to be, a sum of outer products: see
+    /// The size for `kind` on the parameters of the scope; `None` if it is not known to be a sum of outer products: see
     /// [`Objective::outer_rows`].
     ///
     /// # Errors
@@ -43,8 +43,8 @@ impl GramSize {
         Ok(Some(Self { rows, blocks: blocks.filter(|_| rows > 0) }))
     }
 
-    /// Gradients of all of `num_rows` data rows that the backward passes are worth: for the matrix, and for the eigenvectors
-    /// where the rows are no longer in memory.
+    /// The cost of the backward passes, in gradients over all `num_rows` data rows: for the matrix, and for the eigenvectors
+    /// if the rows are no longer in memory.
     pub(super) fn gradients(&self, num_rows: usize) -> f64 {
         let Some(blocks) = self.blocks else { return 0.0 };
         let for_vectors = if blocks.kept { 0 } else { 2 * self.rows };

@@ -1,4 +1,4 @@
-//! The largest eigenvalue of each layer's own block.
+//! The largest eigenvalue of the diagonal block of each layer.
 
 use super::SummaryRow;
 use super::task::Task;
@@ -9,9 +9,9 @@ use crate::spectral::{EigenParams, eigenpairs};
 use crate::vocabulary::Quantity;
 use crate::{Observer, Result};
 
-/// `λ_max` of the diagonal block of each layer's tensors in the scope, the other parameters fixed.
+/// `λ_max` of the diagonal block of each layer's tensors in the scope, with the other parameters fixed.
 ///
-/// No block's largest eigenvalue exceeds that of the whole (Cauchy interlacing). Cost: some 20 products per layer.
+/// It never exceeds the largest eigenvalue of the whole matrix (Cauchy interlacing). Cost: about 20 products per layer.
 pub(super) fn layers(task: Task<'_>, observer: &mut dyn Observer) -> Result<Vec<SummaryRow>> {
     let (Task { options, .. }, space, whole) = (task, task.space(), task.operator()?);
     let mut rows: Vec<SummaryRow> = Vec::new();

@@ -1,4 +1,4 @@
-//! What `analyze` computes, as plain report structs that `report` turns into tables and figures.
+//! What `analyze` and `compare` compute, as plain structs that `report` turns into tables and figures.
 
 mod check;
 pub mod compare;
@@ -34,7 +34,7 @@ use crate::autodiff::Scope;
 use crate::spectral::{DensityReport, DistributionReport, EigenReport, End, SlqReport, Store, SurveyOutcome};
 use crate::vocabulary::{Curvature, Method, Quantity};
 
-/// Where surveys keep their states: one store for each operator. `()` keeps nothing.
+/// Where surveys keep their states, with one store for each operator; `()` keeps nothing.
 pub trait Stores {
     /// The store of the survey `name`.
     fn store(&mut self, name: &str) -> Box<dyn Store + '_>;
@@ -63,13 +63,13 @@ pub struct SpectrumReport {
     pub slq: SlqReport,
     /// Smoothed densities on all axes.
     pub densities: Vec<DensityReport>,
-    /// How many eigenvalues lie below places along the log axis.
+    /// The distribution function at places along the logarithmic axis.
     pub distribution: DistributionReport,
     /// How the survey went.
     pub outcome: SurveyOutcome,
-    /// By its making no eigenvalue is negative.
+    /// Whether no eigenvalue can be negative, by construction.
     pub positive: bool,
-    /// An interruption left the trace, or trace and density, unknown.
+    /// Whether an interruption left the trace, or trace and density, unknown.
     pub interrupted: bool,
 }
 
@@ -90,7 +90,7 @@ pub struct TraceSummary {
     pub converged: bool,
     /// Products with the operator.
     pub num_matvecs: usize,
-    /// Its parts by layer, which add up to it; empty where they are not known.
+    /// The parts of the layers, which add up to the trace; empty if they are not known.
     pub layers: Vec<TracePart>,
 }
 
@@ -108,7 +108,7 @@ pub struct TracePart {
 }
 
 impl TraceSummary {
-    /// What an interruption leaves.
+    /// The trace after an interruption.
     pub(crate) fn unknown() -> Self {
         Self {
             trace: f64::NAN,
@@ -123,7 +123,7 @@ impl TraceSummary {
     }
 }
 
-/// Where an eigenvector lives.
+/// How an eigenvector is distributed over the parameters.
 #[derive(Debug, Clone)]
 pub struct EigenvectorReport {
     /// Which end.
@@ -132,7 +132,7 @@ pub struct EigenvectorReport {
     pub index: usize,
     /// Each layer's part, in the order of the network.
     pub layers: Vec<LayerMass>,
-    /// `Σ yᵢ⁴`: 1 for one parameter, `1/n` where all `n` share equally.
+    /// `Σ yᵢ⁴`: 1 for a single parameter, `1/n` if all `n` share equally.
     pub inverse_participation: f64,
 }
 
@@ -180,7 +180,7 @@ pub struct SliceReport {
     pub y: Vec<f64>,
     /// Mean loss at each point.
     pub loss: Vec<f64>,
-    /// Accuracy in 0..=1 at each point; NaN where the targets are no classes.
+    /// Accuracy in 0..=1 at each point; NaN if the targets are not classes.
     pub accuracy: Vec<f64>,
     /// Slope at 0 along a line: `gᵀd` with the gradient `g` of the loss; NaN for a plane.
     pub slope: f64,
@@ -191,7 +191,7 @@ pub struct SliceReport {
 /// One headline number: a row of `summary.parquet` and of the terminal's table.
 #[derive(Debug, Clone)]
 pub struct SummaryRow {
-    /// Which curvature, where it is a number of one.
+    /// The curvature matrix, if it is a number of one.
     pub operator: Option<Curvature>,
     /// Part of the parameters.
     pub scope: Scope,
@@ -212,8 +212,7 @@ pub struct SummaryRow {
 }
 
 impl SummaryRow {
-    /// Whether the value only bounds the quantity: the outermost eigenvalue found, from the inside, where it has not
-    /// converged.
+    /// Whether the value is only a bound: an outermost eigenvalue that has not converged.
     pub fn is_bound(&self) -> bool {
         !self.converged && self.quantity.end().is_some()
     }
@@ -248,7 +247,7 @@ pub struct AnalysisReport {
     pub spectra: Vec<SpectrumReport>,
     /// Eigenvectors by operator.
     pub eigenvectors: Vec<(Curvature, EigenvectorReport)>,
-    /// Numbers against the number of rows; empty where not asked for.
+    /// Curvature against the number of rows; empty if not asked for.
     pub subset_study: SubsetStudy,
     /// Lines and planes.
     pub slices: Vec<SliceReport>,
@@ -261,7 +260,7 @@ pub struct AnalysisReport {
 }
 
 impl AnalysisReport {
-    /// Before anything is found.
+    /// A report without results.
     pub fn empty(name: &str) -> Self {
         Self {
             name: name.into(),

@@ -18,10 +18,10 @@ use crate::random::{Purpose, substream};
 use crate::vocabulary::Quantity;
 use crate::{Error, Observer, Result};
 
-/// What is analysed, and how.
+/// An analysis: of what, and how.
 #[derive(Clone, Copy)]
 pub struct Analysis<'a> {
-    /// The loss over its rows.
+    /// The loss over the rows.
     pub objective: &'a Objective<'a>,
     /// The parameters, `[n]`.
     pub theta: &'a Tensor,
@@ -125,7 +125,7 @@ impl Point<'_> {
     }
 }
 
-/// How far to follow an eigenvector: until the parabola has risen by the loss itself (at least 0.5), at most half of
+/// How far to follow an eigenvector: until the parabola has risen by the loss itself (at least 0.5), but at most half of
 /// `‖θ‖`.
 pub(crate) fn reach(curvature: f64, loss: f64, norm: f64) -> f64 {
     let rise = loss.abs().max(0.5);

@@ -15,7 +15,7 @@ use crate::spectral::{
 };
 use crate::{Error, Observer, Result};
 
-/// The spectrum of the matrix on the parameters of the scope. An interruption keeps the pairs of the moment.
+/// The spectrum of the matrix on the parameters of the scope. After an interruption it holds the pairs found so far.
 pub(super) fn spectrum(task: Task<'_>, stores: &mut dyn Stores, observer: &mut dyn Observer) -> Result<SpectrumReport> {
     let Task { objective, curvature, options, .. } = task;
     let whole = task.operator()?;
@@ -82,7 +82,7 @@ pub(super) fn spectrum(task: Task<'_>, stores: &mut dyn Stores, observer: &mut d
     })
 }
 
-/// Where the distribution is looked at: along the log axis.
+/// Places at which the distribution is evaluated, along the logarithmic axis.
 fn places(densities: &[DensityReport]) -> Vec<f64> {
     const EVERY: usize = 4;
     let Some(density) = densities.iter().find(|density| density.axis == Axis::LogAbs) else { return Vec::new() };
@@ -120,7 +120,7 @@ fn survey_params(options: &AnalysisOptions, memory_bytes: usize) -> SurveyParams
     }
 }
 
-/// Power iteration for the pairs, and a density of its own.
+/// Power iteration for the pairs, and a separate density.
 fn by_power(
     operator: &dyn LinearOperator,
     options: &AnalysisOptions,

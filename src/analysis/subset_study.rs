@@ -22,10 +22,10 @@ pub struct SubsetRow {
     pub quantity: Quantity,
     /// Its mean over the subsets of that size.
     pub value: f64,
-    /// Standard error of one subset's value: the standard deviation over eight subsets or more; over fewer, which say too
-    /// little, the error of all rows from their shards, times the root of the ratio of rows; NaN where unknown.
+    /// Standard error of the value of one subset: the standard deviation over the subsets if there are eight or more,
+    /// otherwise the error of all rows from their shards, times the root of the ratio of rows; NaN if unknown.
     pub std_err: f64,
-    /// Subsets of that size, without common rows.
+    /// Number of subsets of that size, which have no rows in common.
     pub num_subsets: usize,
 }
 
@@ -34,31 +34,31 @@ pub struct SubsetRow {
 pub struct SubsetStudy {
     /// One entry per size and quantity, in any order.
     pub rows: Vec<SubsetRow>,
-    /// Of which operator; `None` where there is no study.
+    /// The operator; `None` if there is no study.
     pub operator: Option<Curvature>,
-    /// On which parameters.
+    /// The parameters.
     pub scope: Scope,
     /// How loss and data were defined, in one line for captions.
     pub statement: String,
 }
 
-/// A spread over fewer subsets says too little.
+/// Minimum number of subsets for a standard deviation over them.
 const FEWEST_SUBSETS: usize = 8;
-/// Relative residual of a subset's eigenvector: its square is all that the eigenvalue loses.
+/// Relative residual of a subset's eigenvector; the error of the eigenvalue is its square.
 const TOLERANCE: f64 = 1e-3;
-/// Errors that the verdict asks rows for.
+/// Relative standard error that the verdict gives a number of rows for.
 const WANTED: f64 = 0.05;
 
-/// One subset: its operator's largest eigenvalue with the vector, and its trace.
+/// Results of one subset: the largest eigenvalue with its vector, and the trace.
 struct Subset {
     top: EigenReport,
     trace: Option<ExactPart>,
 }
 
-/// Largest eigenvalue, plain and cross-fitted, and exact trace, over halves, quarters, eighths … of the shards and over all
-/// rows. Subsets of one size share no row; a cross-fitted value measures each one's vector on the next.
+/// Largest eigenvalue, plain and cross-fitted, and exact trace, over all rows and over halves, quarters, eighths … of the
+/// shards. Subsets of one size have no rows in common; a cross-fitted value evaluates the vector of one on the next.
 ///
-/// Cost: for each size some 20 products with all rows, and an exact trace where the operator has one.
+/// Cost: for each size about 20 products with all rows, and an exact trace if the operator has one.
 pub(super) fn subset_study(task: Task<'_>, observer: &mut dyn Observer) -> Result<SubsetStudy> {
     let Task { objective, curvature, options, .. } = task;
     let mut study = SubsetStudy { operator: Some(curvature), scope: options.scope.clone(), ..SubsetStudy::default() };
@@ -157,7 +157,7 @@ impl SubsetStudy {
             let rows = all.num_rows;
             Some(format!("{quantity}: relative standard error {:.1} % with {rows} rows{high}; {enough}", 100.0 * error))
         };
-        // A bias that falls like 1/N still has as much left as the last doubling took away.
+        // A bias that falls like 1/N is as large as its change with the last doubling.
         let bias = match (of(&Quantity::LambdaMax, 0), of(&Quantity::LambdaMax, 1)) {
             (Some(all), Some(half)) => (half.value - all.value) / all.value.abs(),
             _ => 0.0,

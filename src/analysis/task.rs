@@ -1,4 +1,4 @@
-//! One matrix, and what is asked of it.
+//! A matrix, and what to compute of it.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::objective::Objective;
 use crate::plan::AnalysisOptions;
 use crate::vocabulary::Curvature;
 
-/// One matrix of an objective at a point, and what is asked of it.
+/// A matrix of an objective at a point, and what to compute of it.
 #[derive(Clone, Copy)]
 pub(super) struct Task<'a> {
     pub(super) objective: &'a Objective<'a>,
@@ -26,7 +26,7 @@ impl<'a> Task<'a> {
         self.objective.network().space()
     }
 
-    /// Places of the parameters in the scope.
+    /// Ranges of the parameters in the scope.
     pub(super) fn ranges(&self) -> Result<Vec<Range<usize>>> {
         Ok(self.options.scope.resolve(self.space())?)
     }
@@ -36,7 +36,7 @@ impl<'a> Task<'a> {
         self.operator_of(self.objective)
     }
 
-    /// The same of other rows.
+    /// The same matrix for other rows.
     pub(super) fn operator_of<'b>(&self, objective: &'b Objective<'b>) -> Result<CurvatureOperator<'b>> {
         Ok(CurvatureOperator::new(objective, self.theta, self.curvature)?.with_label_seed(self.options.seed))
     }

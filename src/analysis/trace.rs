@@ -1,4 +1,4 @@
-//! The trace of an operator, exact where the network allows it.
+//! The trace of an operator, exact if the network allows it.
 
 use candle_core::Tensor;
 
@@ -19,19 +19,21 @@ use crate::{Error, Observer, Result};
 /// What a trace is computed from.
 pub(super) struct TraceTask<'a> {
     pub(super) task: Task<'a>,
-    /// Products that may be spent.
+    /// Maximum number of products.
     pub(super) budget: usize,
 }
 
-/// Probes of the first round: each later one doubles their number.
+/// Probes of the first round; each further round doubles their number.
 const FIRST_PROBES: usize = 8;
 
 impl TraceTask<'_> {
-    /// The trace by the best way there is.
+    /// The trace, by the best method that applies.
     ///
-    /// GGN, and Hessian of a network whose outputs are piecewise affine in each single parameter: exact, by backward
-    /// passes, and by layer too. Other Hessians: the exact trace of the GGN, and probes for the residual alone. Other
-    /// operators, networks that couple rows, and losses that see parameters past the outputs: fresh probes off the converged eigenpairs.
+    /// - GGN, and Hessian of a network whose outputs are piecewise affine in each single parameter: exact, by backward
+    ///   passes, also by layer.
+    /// - Other Hessians: the exact trace of the GGN, and probes for the residual only.
+    /// - Other operators, networks that couple rows, and losses that depend on parameters directly: new probes, orthogonal
+    ///   to the converged eigenvectors.
     pub(super) fn run(
         &self,
         operator: &dyn LinearOperator,
@@ -65,7 +67,7 @@ impl TraceTask<'_> {
         })
     }
 
-    /// Of the GGN, without products.
+    /// The exact trace of the GGN, without products.
     fn exact(&self, observer: &mut dyn Observer) -> Result<TraceSummary> {
         let Task { objective, theta, options, .. } = self.task;
         let layers = options.scope.layers(self.task.space())?;
@@ -91,7 +93,7 @@ impl TraceTask<'_> {
         })
     }
 
-    /// By fresh probes, off the converged pairs.
+    /// The trace by new probes, orthogonal to the converged eigenvectors.
     fn by_probes(
         &self,
         operator: &dyn LinearOperator,
@@ -123,7 +125,7 @@ impl TraceTask<'_> {
     }
 }
 
-/// The trace from the diagonal of the matrix, and by layer too.
+/// The trace from the diagonal of the matrix, also by layer.
 pub(super) fn trace_of_diagonal(report: &DenseReport, scope: &Scope, space: &ParamSpace) -> Result<TraceSummary> {
     let layers = by_layer(spans(scope, space)?.into_iter());
     let groups: Vec<Vec<usize>> = layers.iter().map(|(_, entries)| entries.clone()).collect();
@@ -138,7 +140,7 @@ pub(super) fn trace_of_diagonal(report: &DenseReport, scope: &Scope, space: &Par
     Ok(known.summary(Method::Dense, whole.num_matvecs, layers.iter().enumerate().map(part).collect()))
 }
 
-/// Layers with the numbers of their parts, where each brings some after the other.
+/// Layers with the indices of their entries; `counts` gives the layer of each run of consecutive entries.
 pub(super) fn by_layer<'a>(counts: impl Iterator<Item = (&'a str, usize)>) -> Vec<(&'a str, Vec<usize>)> {
     let mut layers: Vec<(&str, Vec<usize>)> = Vec::new();
     let mut start = 0;
@@ -159,7 +161,7 @@ pub(super) struct KnownTrace {
 }
 
 impl KnownTrace {
-    /// With those of its layers, where there are several.
+    /// As a summary, with the traces of the layers if there are several.
     pub(super) fn summary(self, method: Method, num_matvecs: usize, layers: Vec<(&str, Self)>) -> TraceSummary {
         let part = |(layer, part): (&str, Self)| TracePart {
             scope: Scope::Layer(layer.to_owned()),
@@ -180,7 +182,7 @@ impl KnownTrace {
     }
 }
 
-/// The declared set: the converged ones of the pairs asked for.
+/// The converged pairs.
 struct Known {
     vectors: Tensor,
     values: Vec<f64>,

@@ -1,4 +1,4 @@
-//! What eigenvectors say: which layers they live in, how many parameters share them, and where the gradient points.
+//! Properties of eigenvectors: their mass by layer, how many parameters they involve, and their share of the gradient.
 
 use candle_core::{DType, Tensor};
 
@@ -45,7 +45,7 @@ fn eigenvector(end: End, index: usize, row: &[f64], spans: &[(&str, usize)]) -> 
 }
 
 /// `‖P g‖² / ‖g‖²`, `P` the projection on the top eigenvectors: how much of the gradient lies in sharp directions. NaN
-/// for a zero gradient or no vectors. `gradient` is `[1, n]`.
+/// for a zero gradient or without vectors. `gradient` is `[1, n]`.
 pub(super) fn gradient_share(gradient: &Tensor, top: &EigenReport) -> Result<f64> {
     let gradient = wide(&gradient.flatten_all()?)?;
     let square: f64 = gradient.iter().map(|entry| entry * entry).sum();

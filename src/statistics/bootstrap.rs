@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-/// Resamples; the ends of the interval then vary by 1 % of its width.
+/// Number of resamples: the ends of the interval then vary by 1 % of its width.
 const RESAMPLES: usize = 10_000;
 
 /// An interval by its ends.
@@ -19,9 +19,10 @@ impl Interval {
     pub const UNKNOWN: Self = Self { low: f64::NAN, high: f64::NAN };
 }
 
-/// The 95 % percentile interval of the mean over resamples (Efron 1979), `None` of fewer than two values. Over few seeds it
-/// is too narrow (5 values: it covers about 85 %, since it knows the deviation with `n` in place of `n − 1` and no heavier
-/// tail than the data's): a view that assumes nothing of the shape, beside the `t` interval, not in its place.
+/// The 95 % percentile interval of the mean over resamples (Efron 1979), `None` for fewer than two values. With few
+/// seeds it is too narrow: with 5 values it covers about 85 %, since it uses the deviation with `n` instead of `n − 1` and
+/// has no heavier tails than the data. It assumes nothing about the shape of the distribution, and complements the `t`
+/// interval but does not replace it.
 pub fn bootstrap_interval(values: &[f64], rng: &mut impl Rng) -> Option<Interval> {
     let known: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
     if known.len() < 2 {

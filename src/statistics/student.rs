@@ -2,7 +2,7 @@
 
 use libm::{erfc, lgamma};
 
-/// Enough halvings to reach the last bit of any f64 between 0 and the first bound.
+/// Enough bisections to reach the last bit of any f64 between 0 and the first bound.
 const HALVINGS: usize = 200;
 /// Terms of the continued fraction; it needs about `√ν` where it converges slowest.
 const MAX_TERMS: usize = 10_000;
