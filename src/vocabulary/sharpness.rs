@@ -2,31 +2,21 @@
 
 use std::fmt;
 
-/// What a unit of perturbation is for each parameter: `ε = s ⊙ δ`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scaling {
-    /// `s = 1`.
-    None,
-    /// `s = |θ|` (Kwon et al. 2021): unchanged where ReLU layers are rescaled.
-    Element,
-    /// `s` = norm of the filter that the weight belongs to (an entry of the first axis of a tensor with two axes or more);
-    /// `|θ|` for biases and norms. Unchanged where ReLU layers are rescaled.
-    Filter,
+names! {
+    "scaling";
+    /// What a unit of perturbation is for each parameter: `ε = s ⊙ δ`.
+    pub enum Scaling {
+        /// `s = 1`.
+        None = "none",
+        /// `s = |θ|` (Kwon et al. 2021): unchanged where ReLU layers are rescaled.
+        Element = "element",
+        /// `s` = norm of the filter that the weight belongs to (an entry of the first axis of a tensor with two axes or more);
+        /// `|θ|` for biases and norms. Unchanged where ReLU layers are rescaled.
+        Filter = "filter",
+    }
 }
 
 impl Scaling {
-    /// All.
-    pub const ALL: [Self; 3] = [Self::None, Self::Element, Self::Filter];
-
-    /// The word in tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Element => "element",
-            Self::Filter => "filter",
-        }
-    }
-
     /// After the name of a measure, for people.
     const fn words(self) -> &'static str {
         match self {
@@ -37,46 +27,29 @@ impl Scaling {
     }
 }
 
-/// Which ball `‖δ‖ ≤ ρ`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ball {
-    /// Euclidean.
-    L2,
-    /// Largest entry.
-    Linf,
-}
-
-impl Ball {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::L2, Self::Linf];
-
-    /// The word in tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::L2 => "l2",
-            Self::Linf => "linf",
-        }
+names! {
+    "ball";
+    /// Which ball `‖δ‖ ≤ ρ`.
+    pub enum Ball {
+        /// Euclidean.
+        L2 = "l2",
+        /// Largest entry.
+        Linf = "linf",
     }
 }
 
-/// What the loss makes of the logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Logits {
-    /// As they are.
-    Raw,
-    /// Divided by their standard deviation in each row (Andriushchenko et al. 2023).
-    Normalised,
+names! {
+    "logits";
+    /// What the loss makes of the logits.
+    pub enum Logits {
+        /// As they are.
+        Raw = "raw",
+        /// Divided by their standard deviation in each row (Andriushchenko et al. 2023).
+        Normalised = "normalised",
+    }
 }
 
 impl Logits {
-    /// The word in tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Normalised => "normalised",
-        }
-    }
-
     const fn suffix(self) -> &'static str {
         match self {
             Self::Raw => "",
