@@ -4,7 +4,7 @@ names! {
     "method";
     /// How a number was found.
     pub enum Method {
-        /// A closed form, or a sum over everything that there is.
+        /// A closed form, or a sum over everything.
         Exact = "exact",
         /// Thick-restart block Lanczos.
         Lanczos = "lanczos",
@@ -16,11 +16,11 @@ names! {
         Gram = "gram",
         /// Stochastic Lanczos quadrature.
         Slq = "slq",
-        /// The same without kept bases, which did not fit into memory.
+        /// The same without storing the bases, which did not fit into memory.
         SlqThreeTerm = "slq_three_term",
         /// Random probes.
         Hutchinson = "hutchinson",
-        /// Random probes off the converged eigenpairs.
+        /// Random probes, orthogonal to the converged eigenvectors.
         HutchinsonDeflated = "hutchinson_deflated",
         /// The exact trace of the GGN, and random probes for the residual.
         ExactGgnHutchinson = "exact_ggn+hutchinson",

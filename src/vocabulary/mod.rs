@@ -1,4 +1,4 @@
-//! The words that the command line, the numerics and the tables share, each written once.
+//! The names that the command line, the numerics and the tables share, each written once.
 
 /// An enum of names, each of which stands here only: `ALL` and `name()`, and `Display`, serde and `FromStr` by name.
 /// `FromStr` also takes `-` for `_`.

@@ -28,7 +28,7 @@ pub enum Quantity {
     Accuracy,
     /// Mean negative log-likelihood on these rows.
     Nll,
-    /// Its exponential.
+    /// Exponential of that.
     Perplexity,
     /// Norm of the gradient of the loss.
     GradientNorm,
@@ -36,7 +36,7 @@ pub enum Quantity {
     ParameterNorm,
     /// Largest eigenvalue.
     LambdaMax,
-    /// The same, found on one half of the rows and measured on the other.
+    /// Largest eigenvalue, with the eigenvector of one half of the rows evaluated on the other.
     LambdaMaxCrossFitted,
     /// Sum of all eigenvalues.
     Trace,
@@ -60,7 +60,7 @@ pub enum Quantity {
     Eigenvalue(usize),
     /// A measure of sharpness.
     Sharpness(Sharpness),
-    /// Anything else, by its name: a column of somebody's table, a number of a landscape.
+    /// Anything else, by its name: a number of a landscape, or of a table of unknown origin.
     Other(String),
 }
 

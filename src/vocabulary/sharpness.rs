@@ -17,7 +17,7 @@ names! {
 }
 
 impl Scaling {
-    /// After the name of a measure, for people.
+    /// What it adds to the label of a measure.
     const fn words(self) -> &'static str {
         match self {
             Self::None => "",
@@ -40,7 +40,7 @@ names! {
 
 names! {
     "logits";
-    /// What the loss makes of the logits.
+    /// How the logits enter the loss.
     pub enum Logits {
         /// As they are.
         Raw = "raw",
@@ -58,7 +58,7 @@ impl Logits {
     }
 }
 
-/// A measure of sharpness. `Display` gives a name that no other has, such as `worst_l2_element_rho=0.5`.
+/// A measure of sharpness. `Display` gives its unique name, such as `worst_l2_element_rho=0.5`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sharpness {
     /// The mean rise under Gaussian perturbations.
@@ -70,7 +70,7 @@ pub enum Sharpness {
         /// Their standard deviation.
         sigma: f64,
     },
-    /// The same over what the curvature alone predicts.
+    /// The mean rise relative to what the curvature alone predicts.
     AverageRatio {
         /// Units of the perturbations.
         scaling: Scaling,
@@ -88,7 +88,7 @@ pub enum Sharpness {
         /// Radius of the ball.
         rho: f64,
     },
-    /// The largest Gaussian perturbation that the loss bears.
+    /// The largest Gaussian perturbation under which the loss stays below a target.
     PacBayes {
         /// Units of the perturbations.
         scaling: Scaling,
@@ -159,7 +159,7 @@ impl Sharpness {
         match self {
             // A ratio to the trace tells how far the quadratic model holds.
             Self::AverageRatio { .. } => None,
-            // The larger the perturbation that a network bears, the flatter.
+            // The larger the perturbation that a network tolerates, the flatter.
             Self::PacBayes { .. } => Some(false),
             _ => Some(true),
         }
@@ -209,7 +209,7 @@ impl Sharpness {
         } else {
             [Self::FisherRao, Self::RelativeFlatness].into_iter().find(|known| known.to_string() == name)?
         };
-        // A number that is written otherwise would come back under another name.
+        // A number in another notation would be printed under another name.
         (found.to_string() == name).then_some(found)
     }
 }
