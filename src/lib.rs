@@ -25,6 +25,7 @@
 //! | [`experiment`] | many runs: a grid as data, its folders and their states |
 //! | [`langevin`] | SGLD and fSGLD on potentials whose laws are known |
 //! | [`statistics`] | means, intervals and tests over few seeds |
+//! | [`files`] | results written whole or not at all, in folders that one process has to itself |
 //! | [`vocabulary`] | the names that command line, numerics and tables share |
 //! | [`cli`] | one file per subcommand |
 //!
@@ -45,6 +46,7 @@ pub mod data;
 mod digest;
 pub mod error;
 pub mod experiment;
+pub mod files;
 pub mod formats;
 mod input;
 pub mod kernels;

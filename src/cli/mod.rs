@@ -17,6 +17,7 @@ mod manual;
 mod matvec;
 mod output;
 mod overlap;
+mod provenance;
 mod quickstart;
 mod run;
 mod session;

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::analyze::{Destination, Provenance, analyze_session};
+use super::analyze::{Destination, analyze_session};
 use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim};
+use super::provenance::Provenance;
 use super::session::Session;
 use super::state::Saving;
 use super::train::save_run;
