@@ -161,8 +161,7 @@ impl DataSpec {
             let (seed, split, num_classes) = (self.noise_seed, self.split, *num_classes);
             let noise = InstanceNoise { fraction, seed, split, num_classes };
             if noise.memory_bytes(sample_shape.iter().product()) > memory_bytes {
-                let (path, what) =
-                    (self.source.to_string().into(), "noise that depends on the image, for so many classes,");
+                let (path, what) = (self.source.to_string().into(), "instance noise for so many classes");
                 return Err(DataError::Memory { path, what, memory_bytes }.into());
             }
             noise.apply(labels, &inputs, &rows)?;
@@ -300,7 +299,7 @@ mod tests {
             let spec = DataSpec { rows: Some(rows.parse().unwrap()), subset, ..noisy() };
             spec.load().unwrap_err().to_string()
         };
-        assert_eq!(message("0..4001", None), "data: rows 0..4001 reach past the end, the split has 4000 rows");
+        assert_eq!(message("0..4001", None), "data: rows 0..4001 reach past the end: the split has 4000 rows");
         let subset = Some(Subset { count: 11, seed: 0 });
         assert_eq!(message("0..10", subset), "data: a subset of 11 rows cannot be chosen from 10 rows");
         assert!(matches!("5..5".parse::<RowRange>(), Err(DataError::EmptyRange { start: 5, end: 5 })));

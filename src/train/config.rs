@@ -15,10 +15,10 @@ use crate::words::words;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Single.
+    /// Single precision.
     #[default]
     F32,
-    /// Double.
+    /// Double precision.
     F64,
 }
 
@@ -32,12 +32,12 @@ impl Precision {
     }
 }
 
-/// Statistics of batch normalisation that go with final weights.
+/// Which statistics of batch normalisation are saved with the final weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NormStatistics {
-    /// Estimated anew at the final weights: with fSGLD and SAM the running ones belong to perturbed weights, or to
-    /// weights on the way.
+    /// Re-estimated at the final weights: the running averages describe earlier weights, and with fSGLD and RWP
+    /// perturbed ones.
     #[default]
     Reestimated,
     /// The running averages of training.
@@ -46,15 +46,15 @@ pub enum NormStatistics {
 
 words!(NormStatistics, "statistics of batch normalisation": Reestimated "reestimated", Running "running");
 
-/// How to train. Everything but `execution` decides about the result, and is stored in the checkpoint.
+/// How to train. Everything except `execution` affects the result and is stored in the checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
     /// Dtype of parameters and activations.
     pub dtype: Precision,
-    /// Passes over the training rows; 0 leaves the initial weights.
+    /// Passes over the training rows; 0 keeps the initial weights.
     pub epochs: usize,
-    /// Rows per step, at most.
+    /// Rows per step; the last batch of an epoch may have fewer.
     pub batch_size: usize,
     /// Seed of initial weights, order of rows, dropout and the optimiser's noise.
     pub seed: u64,
@@ -64,14 +64,14 @@ pub struct TrainConfig {
     pub learning_rate: f64,
     /// Factor on `λ` over the run.
     pub schedule: Schedule,
-    /// `wd` of `wd/2 ‖θ‖²`; in the gradient (for AdamW beside it), not in the losses reported.
+    /// `wd` of `wd/2 ‖θ‖²`. It is part of the step, but not of the reported losses.
     pub weight_decay: f64,
     /// Which parameters decay.
     pub decay: Decay,
     /// Largest norm of a gradient; a longer one is scaled down to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
-    /// Random changes of the training images, anew in each epoch.
+    /// Random changes of the training images, drawn afresh in each epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augmentation: Option<Augmentation>,
     /// Names of the tensors that are trained, with `*` and `?`; the others keep their initial values. Empty: all.
@@ -87,14 +87,15 @@ pub struct TrainConfig {
     pub norm_statistics: NormStatistics,
     /// Epochs between two evaluations on the test rows; the last epoch is always evaluated.
     pub evaluate_every: usize,
-    /// Curvature to follow during training.
+    /// Curvature to measure during training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub track: Option<Track>,
-    /// Epochs between two measurements of it.
+    /// Epochs between two measurements of the curvature.
     pub track_every: usize,
-    /// Training rows that it is measured on, at most.
+    /// The most training rows on which curvature is measured.
     pub track_rows: usize,
-    /// Epochs between two checkpoints that are kept on the way, the start included; `None` keeps none.
+    /// Epochs between two checkpoints kept during training, counted from the start, which is kept too; `None` keeps
+    /// none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<usize>,
     /// Loss of one sample; `None`: the architecture's, else cross-entropy for classes and squared error for values.
@@ -150,7 +151,7 @@ impl TrainConfig {
         SettingError::unless(ema > 0.0 && ema < 1.0, "ema", ema, "above 0 and below 1")?;
         let from = self.swa_from.unwrap_or(1);
         let within = from >= 1 && from <= self.epochs.max(1);
-        SettingError::unless(within, "swa_from", from as f64, "an epoch of the run, from 1")?;
+        SettingError::unless(within, "swa_from", from as f64, "the number of an epoch, counted from 1")?;
         SettingError::unless(self.evaluate_every > 0, "evaluate_every", 0.0, "1 or more")?;
         SettingError::unless(self.track_every > 0, "track_every", 0.0, "1 or more")?;
         SettingError::unless(self.track_rows > 1, "track_rows", self.track_rows as f64, "2 or more")?;
@@ -178,7 +179,7 @@ impl TrainConfig {
         }
     }
 
-    /// The mean loss without the L2 term: its gradient is the optimiser's to add.
+    /// The mean loss without the L2 term, whose gradient the optimiser adds.
     pub(super) fn objective(&self, loss: Loss, batch_norm: BatchNormMode) -> ObjectiveOptions {
         ObjectiveOptions {
             dtype: self.dtype.dtype(),

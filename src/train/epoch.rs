@@ -35,9 +35,9 @@ pub(super) struct Run<'a> {
 /// How an epoch ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum EpochEnd {
-    /// With its last step; the observer may have broken in it.
+    /// After its last step, in which the observer may have asked to stop.
     Whole { interrupted: bool },
-    /// The observer broke before: the state is in the middle of an epoch.
+    /// Before its last step, because the observer asked to stop: the state lies in the middle of the epoch.
     Partial,
 }
 
@@ -110,7 +110,8 @@ impl Run<'_> {
         Ok(EpochEnd::Whole { interrupted })
     }
 
-    /// All steps; learning rate of the last, seconds spent waiting for rows, and whether the observer broke in it.
+    /// Makes all steps. Returns the learning rate of the last one, the seconds spent waiting for rows, and whether the
+    /// observer asked to stop in it; `None` where it did so earlier.
     fn steps(
         &mut self,
         epoch: usize,
@@ -149,7 +150,7 @@ impl Run<'_> {
         Ok(Some((learning_rate, batches.waited().as_secs_f64(), interrupted)))
     }
 
-    /// One step on `batch`; its pass and the norm of its gradient.
+    /// Makes one step on `batch`. Returns its pass and the norm of its gradient.
     fn step(&mut self, batch: &Batch, learning_rate: f64, epoch: usize) -> Result<(GradientReport, f64)> {
         let step = self.state.steps + 1;
         let not_finite = |what| TrainError::NonFinite { what, epoch, step, learning_rate };

@@ -75,7 +75,8 @@ mod tests {
     use crate::data::images::picture::decode;
     use crate::data::testing::{MEMORY, damaged, image_fixture};
 
-    /// Subsampling, progressive scans, restarts, grey and CMYK, as `tools/make_image_fixtures.py` had Pillow write and read them.
+    /// Subsampling, progressive scans, restarts, grey and CMYK, as `tools/make_image_fixtures.py` had Pillow write and
+    /// read them.
     const KINDS: [&str; 8] = ["444", "422", "420", "440", "progressive", "restarts", "grey", "cmyk"];
 
     #[test]

@@ -140,7 +140,8 @@ impl ImageFiles {
         Ok(bytes)
     }
 
-    /// The squares of existing rows, `[rows, 3, size, size]`; over the rayon pool that the caller runs in, where it may share its work.
+    /// The squares of existing rows, `[rows, 3, size, size]`; over the rayon pool that the caller runs in, where it may
+    /// share its work.
     ///
     /// # Errors
     /// [`ImageError::Unreadable`] for the first of `rows` that does not decode.

@@ -32,8 +32,9 @@ pub(super) fn format(file: &[u8]) -> Option<ImageFormat> {
     image::guess_format(file).ok().filter(|format| [Jpeg, Png, WebP, Bmp, Tiff, Gif].contains(format))
 }
 
-/// Decodes an image file to three channels, the first frame of an animated one: grey is repeated, transparency dropped, 16 bits
-/// rounded to 8. The orientation that a camera noted is not applied (torchvision's `ImageFolder` does not either).
+/// Decodes an image file to three channels, the first frame of an animated one: grey is repeated, transparency dropped,
+/// 16 bits rounded to 8. The orientation that a camera noted is not applied (torchvision's `ImageFolder` does not
+/// either).
 pub(super) fn decode(file: &[u8], memory_bytes: usize) -> Result<Picture, String> {
     if file.is_empty() {
         return Err("the file is empty".into());
@@ -125,8 +126,8 @@ impl Picture {
         }
     }
 
-    /// Shorter side to `8/7 size` (256 for 224), rounded, then the square of `size` in the middle: the usual way to look at
-    /// an image without chance, as torchvision's `Resize` and `CenterCrop` do it.
+    /// Shorter side to `8/7 size` (256 for 224), rounded, then the square of `size` in the middle: the usual way to
+    /// look at an image without chance, as torchvision's `Resize` and `CenterCrop` do it.
     pub(super) fn centre(&self, size: usize) -> Self {
         let short = (16 * size + 7) / 14;
         let long = |long: usize, side: usize| short * long / side;

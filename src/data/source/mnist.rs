@@ -43,7 +43,8 @@ impl Kind for Mnist {
 }
 
 /// Opens `train-images-idx3-ubyte[.gz]` and its labels (`t10k-…` for the test split) in `folder`; the spelling
-/// `train-images.idx3-ubyte` is read too. A plain file wins over a gzipped one, which unpacks to at most `memory_bytes`.
+/// `train-images.idx3-ubyte` is read too. A plain file wins over a gzipped one, which unpacks to at most
+/// `memory_bytes`.
 fn open(folder: &Path, split: Split, memory_bytes: usize) -> DataResult<Table> {
     let names = files::names(folder, EXPECTED)?;
     let prefix = match split {

@@ -149,7 +149,8 @@ impl Source {
         self.kind().has_test_split()
     }
 
-    /// The class that `class` is mistaken for under asymmetric noise; `class` itself where it is not (Patrini et al. 2017).
+    /// The class that `class` is mistaken for under asymmetric noise; `class` itself where it is not (Patrini et al.
+    /// 2017).
     pub(super) fn mistaken(&self, class: u32, num_classes: usize) -> u32 {
         self.kind().mistaken(class, num_classes)
     }
@@ -243,10 +244,9 @@ mod tests {
         assert!(hint("cifar:DIR").starts_with("did you mean `cifar10`?"));
         assert!(hint("glyph").starts_with("did you mean `glyphs`?"));
         assert!(hint("MNIST:x").starts_with("did you mean `mnist`?"));
-        assert_eq!(
-            hint("qq"),
-            "the sources are `glyphs`, `mnist:DIR`, `cifar10:DIR`, `cifar100:DIR`, `images:DIR`, `tensors:FILE`, `tokens:FILE,context=T`"
-        );
+        let forms = "`glyphs`, `mnist:DIR`, `cifar10:DIR`, `cifar100:DIR`, `images:DIR`, `tensors:FILE`, \
+                     `tokens:FILE,context=T`";
+        assert_eq!(hint("qq"), format!("the sources are {forms}"));
         assert_eq!("imagenet".parse::<Source>().unwrap_err().to_string(), "data: unknown source `imagenet`");
     }
 

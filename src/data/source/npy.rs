@@ -1,5 +1,5 @@
-//! Arrays of NumPy's `.npy` format (NEP 1), of numbers and truth values. Files come from strangers: what the header says is
-//! checked against the bytes there are, and pickled objects are refused.
+//! Arrays of NumPy's `.npy` format (NEP 1), of numbers and truth values. Files come from strangers: what the header
+//! says is checked against the bytes there are, and pickled objects are refused.
 
 use std::path::Path;
 

@@ -274,7 +274,7 @@ mod tests {
         assert!(text(&x, &tensor(&[0.0, f64::INFINITY], &[2, 1])).ends_with("`y` has the value inf in row 1"));
         assert!(text(&x, &tensor(&[0i64, 1, 2], &[3])).contains("2 inputs but 3 targets"));
         let scalar = text(&x, &tensor(&[1i64], &[]));
-        assert!(scalar.contains("`y` is i64 of shape [], expected whole numbers"), "{scalar}");
+        assert!(scalar.contains("`y` is i64 of shape [], but must be whole numbers"), "{scalar}");
         assert!(text(&tensor(&[0.0f32, 1.0], &[2]), &y).contains("`x` is f32 of shape [2]"));
     }
 

@@ -16,7 +16,8 @@ use crate::path_text::from_text;
 
 const EXPECTED: &str = "a .bin of 16-bit tokens (32-bit ones with `,dtype=u32`) or a .npy, cut into rows of T tokens";
 
-/// A file of tokens and the length of a row; written `FILE,context=T`, with `,dtype=u32` for a `.bin` of 32-bit numbers.
+/// A file of tokens and the length of a row; written `FILE,context=T`, with `,dtype=u32` for a `.bin` of 32-bit
+/// numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
     /// A `.npy` with one axis, or numbers one after the other without a header, little-endian.
