@@ -329,4 +329,18 @@ mod tests {
             assert!(serde_json::from_str::<DataSpec>(json).is_err());
         }
     }
+
+    #[test]
+    fn only_what_is_not_here_is_looked_for_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["Cargo.toml", "toy.npz"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let seen = |text: &str| DataSpec::new(text.parse().unwrap()).or_seen_from(folder.path()).source.to_string();
+        // Tests run beside the crate's Cargo.toml.
+        for text in ["tensors:Cargo.toml", "tensors:absent.npz", "glyphs"] {
+            assert_eq!(seen(text), text);
+        }
+        assert_eq!(seen("tensors:toy.npz"), format!("tensors:{}", folder.path().join("toy.npz").display()));
+    }
 }

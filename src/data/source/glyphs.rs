@@ -27,10 +27,6 @@ const FIRST_TEST_IMAGE: u64 = 1 << 32;
 pub struct Glyphs;
 
 impl Kind for Glyphs {
-    fn place() -> &'static str {
-        ""
-    }
-
     fn about() -> &'static str {
         "digits drawn by the program, which needs no files for them"
     }

@@ -30,10 +30,6 @@ const NAMED_KINDS: usize = 8;
 pub struct Images(pub PathBuf);
 
 impl Kind for Images {
-    fn place() -> &'static str {
-        "DIR"
-    }
-
     fn about() -> &'static str {
         "the folder that holds the image files as `train/CLASS/…`, and `test/CLASS/…` or `val/CLASS/…`"
     }

@@ -6,14 +6,9 @@ use super::request::Request;
 use super::table::Table;
 use crate::data::{DataResult, Normalisation};
 
-/// A place that rows come from. Its word on the command line stands in the list of [`super::Source`].
+/// A place that rows come from. How it is written on the command line stands in the list of [`super::Source`].
 pub(super) trait Kind {
-    /// What follows the word and a colon, such as `DIR`; nothing where the word stands alone.
-    fn place() -> &'static str
-    where
-        Self: Sized;
-
-    /// What that place is, for the help and for the refusal of another.
+    /// What it is, for the help and for the refusal of a text of another form.
     fn about() -> &'static str
     where
         Self: Sized;

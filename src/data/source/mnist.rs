@@ -19,10 +19,6 @@ const EXPECTED: &str = "MNIST's files, such as `train-images-idx3-ubyte.gz`, `tr
 pub struct Mnist(pub PathBuf);
 
 impl Kind for Mnist {
-    fn place() -> &'static str {
-        "DIR"
-    }
-
     fn about() -> &'static str {
         "the folder of MNIST's four idx files, gzipped or not"
     }

@@ -23,10 +23,6 @@ use crate::data::{Column, DataError, DataResult, Inputs, Targets, files};
 pub struct Tensors(pub PathBuf);
 
 impl Kind for Tensors {
-    fn place() -> &'static str {
-        "FILE"
-    }
-
     fn about() -> &'static str {
         "a .safetensors or .npz file, or a folder of .npy files, with the inputs and `y`"
     }

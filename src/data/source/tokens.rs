@@ -119,10 +119,6 @@ fn is_npy(file: &Path) -> bool {
 }
 
 impl Kind for Tokens {
-    fn place() -> &'static str {
-        "FILE,context=T"
-    }
-
     fn about() -> &'static str {
         EXPECTED
     }
