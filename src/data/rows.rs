@@ -28,7 +28,7 @@ pub struct Column {
     pub inputs: Inputs,
 }
 
-/// What the network should give.
+/// What the network should predict.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Targets {
     /// Class indices below `num_classes`, `[N]`.
@@ -41,7 +41,7 @@ pub enum Targets {
     /// Whole numbers `[N, …sample_shape]` row-major: several classes for each row, such as one for each token or pixel,
     /// or labels of which some are to be ignored.
     Tokens {
-        /// Row-major. The loss says which number stands for no class.
+        /// Row-major. The loss says which number is to be ignored.
         labels: Vec<i64>,
         /// Shape of one row's labels; none where each row has one.
         sample_shape: Vec<usize>,

@@ -47,19 +47,19 @@ pub struct DataSpec {
     /// A random choice among those rows, kept in ascending order; `None` keeps all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<Subset>,
-    /// Labels of a file in place of the source's; the test split keeps its own. `None` leaves the labels.
+    /// A file whose labels replace those of the source; the test split keeps its own. `None` keeps the labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<LabelSource>,
-    /// Wrong labels on purpose; `None` leaves the labels.
+    /// Label noise: some labels are replaced by wrong ones. `None` keeps the labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<LabelNoise>,
     /// Seed of the label noise; each split has its own stream of it.
     #[serde(default)]
     pub noise_seed: u64,
-    /// Options of the source `glyphs`; other sources leave them unread.
+    /// Options of the source `glyphs`; other sources ignore them.
     #[serde(default)]
     pub glyphs: GlyphOptions,
-    /// Side of the images of the source `images` in pixels; `None` means 224. Other sources leave it unread.
+    /// Side of the images of the source `images` in pixels; `None` means 224. Other sources ignore it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
     /// Leaves out files of the source `images` that do not decode, before rows are counted; all are read for it.
@@ -71,7 +71,7 @@ pub struct DataSpec {
 }
 
 impl DataSpec {
-    /// The same rows where relative places, if they lead nowhere from here, lead somewhere from `directory`.
+    /// The same rows, with a relative path that does not exist here but does in `directory` replaced by the path there.
     pub fn or_seen_from(mut self, directory: &Path) -> Self {
         let leads_nowhere = |source: &Source| source.path().is_some_and(|path| !path.exists());
         let seen = self.source.seen_from(directory);
@@ -102,7 +102,8 @@ impl DataSpec {
         }
     }
 
-    /// The same specification with every default written out, so that it means the same under later defaults.
+    /// The same specification with every default written out, so that later changes of defaults do not change its
+    /// meaning.
     pub fn resolved(&self) -> Self {
         let mut resolved = self.clone();
         resolved.normalisation = match self.normalisation() {
@@ -128,7 +129,7 @@ impl DataSpec {
         Ok(self.select(self.open(memory_bytes)?.len())?.len())
     }
 
-    /// [`DataSpec::load_within`] as much memory as a computation plans with by default.
+    /// [`DataSpec::load_within`] the default memory limit.
     ///
     /// # Errors
     /// As there.
@@ -176,7 +177,7 @@ impl DataSpec {
         Ok(data)
     }
 
-    /// All rows of the split, images not yet drawn or decoded.
+    /// All rows of the split, with images not yet drawn or decoded.
     pub(super) fn open(&self, memory_bytes: usize) -> DataResult<Table> {
         self.source.open(&self.request(memory_bytes))
     }
@@ -195,7 +196,7 @@ impl DataSpec {
         }
     }
 
-    /// Puts labels of a file and label noise in place of the source's own labels, which it returns where it did.
+    /// Replaces the source's own labels by those of a file and by label noise; returns the source's own where it did.
     fn replace_labels(&self, targets: Option<&mut Targets>, memory_bytes: usize) -> DataResult<Option<Vec<u32>>> {
         let source = self.labels.as_ref().filter(|_| self.split == Split::Train);
         if source.is_none() && self.noise.is_none() {

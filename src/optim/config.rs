@@ -256,6 +256,12 @@ mod tests {
     }
 
     #[test]
+    fn the_page_on_training_has_a_row_for_every_method() {
+        let page = include_str!("../../docs/training.md");
+        assert!(OPTIMIZERS.iter().all(|name| page.contains(&format!("\n| `{name}` |"))));
+    }
+
+    #[test]
     fn momentum_can_be_set_where_there_is_one() {
         for (text, has) in [
             ("sgd", true),

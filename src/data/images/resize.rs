@@ -1,4 +1,4 @@
-//! Bilinear resizing that averages where it makes smaller, bit for bit as Pillow 13 does it, and torchvision with its
+//! Bilinear resizing that averages when it shrinks, bit for bit as Pillow 13 does it, and torchvision on Pillow's
 //! images.
 
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What a kind of source answers.
+//! What every kind of source must answer.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub(super) trait Kind {
         None
     }
 
-    /// The same, to be changed.
+    /// The same, to change it.
     fn path_mut(&mut self) -> Option<&mut PathBuf> {
         None
     }
@@ -57,11 +57,11 @@ pub(super) trait Kind {
     /// Writes out the defaults of the options that it takes.
     fn resolve(&self, _request: &mut Request) {}
 
-    /// All rows of a split that it has, images not yet drawn or decoded.
+    /// All rows of a split, with images not yet drawn or decoded. It is asked only for splits that it has.
     fn open(&self, request: &Request) -> DataResult<Table>;
 }
 
-/// The answers of a kind that is a tuple of one path.
+/// The answers of a kind that consists of one path.
 macro_rules! is_a_path {
     () => {
         fn parse(place: Option<&str>) -> Option<Self> {

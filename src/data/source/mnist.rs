@@ -79,10 +79,10 @@ fn find(folder: &Path, names: &[String], prefix: &str, kind: &str, dims: usize) 
         })
 }
 
-/// Sizes and bytes of a file of `DIMS` dimensions, all of them there and nothing behind them.
+/// Sizes and bytes of a file of `DIMS` dimensions, which must hold all of them and nothing more.
 fn read<const DIMS: usize>(path: &Path, memory_bytes: usize) -> DataResult<([usize; DIMS], Vec<u8>)> {
     let file = files::read(path, EXPECTED)?;
-    // What a file is shows in its first two bytes; its name may say otherwise.
+    // The first two bytes show whether a file is gzipped; its name may be wrong.
     if file.starts_with(&[0x1f, 0x8b]) {
         parse(path, MultiGzDecoder::new(file.as_slice()), memory_bytes)
     } else {
@@ -121,7 +121,7 @@ fn parse<const DIMS: usize>(
         let path = path.to_path_buf();
         return Err(DataError::Memory { path, what: "what its header announces", memory_bytes });
     }
-    // One byte more than announced shows whether there is more; the buffer grows with what is really there.
+    // Asking for one byte more shows whether there is more; the buffer grows only with what is really there.
     let mut bytes = Vec::new();
     reader.take(announced - header + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     let found = header + bytes.len() as u64;

@@ -244,6 +244,12 @@ mod tests {
     }
 
     #[test]
+    fn the_page_on_data_has_a_row_for_every_source() {
+        let page = include_str!("../../../docs/data.md");
+        assert!(Source::forms().iter().all(|(form, _)| page.contains(&format!("\n| `{form}` |"))));
+    }
+
+    #[test]
     fn a_missing_place_is_asked_for() {
         for text in ["mnist", "mnist:", "cifar10", "tensors:", "glyphs:x"] {
             let error = text.parse::<Source>().unwrap_err();

@@ -48,7 +48,7 @@ fn table(path: &Path, tensors: &BTreeMap<String, TensorView<'_>>) -> DataResult<
     let mut more = Vec::new();
     for name in names.iter().skip(1) {
         let column = Named::find(path, tensors, name)?;
-        // What has no row for each target is for others to read.
+        // Tensors without a row for each target may serve another purpose.
         if column.view.shape().first() == Some(&targets.len()) && column.view.shape().len() > 1 {
             let sample_shape = column.view.shape()[1..].to_vec();
             more.push(Column { name: (*name).into(), sample_shape, inputs: column.inputs()? });

@@ -24,7 +24,7 @@ pub struct Tokens {
     pub file: PathBuf,
     /// Tokens of a row.
     pub context: usize,
-    /// Whether numbers without a header have 32 bits, not 16.
+    /// Whether numbers without a header have 32 bits instead of 16.
     pub wide: bool,
 }
 
@@ -38,7 +38,8 @@ struct Place {
 }
 
 impl Tokens {
-    /// Inputs and targets of the given rows, which must exist: `T` tokens from `row · T` on, and those one further.
+    /// Inputs and targets of the given rows, which must exist: `T` tokens from `row · T` on, and the same shifted by
+    /// one.
     fn read(&self, place: &mut Place, rows: &[usize]) -> DataResult<(Inputs, Targets)> {
         let width = place.dtype.bitsize() / 8;
         let (mut inputs, mut labels) = (Vec::new(), Vec::new());
@@ -81,7 +82,7 @@ impl Tokens {
         Ok(Place { file, start, dtype, big_endian, count: ((len - start) / width) as usize })
     }
 
-    /// That a `.npy` of `len` bytes holds one axis of whole numbers, all of them.
+    /// Checks that a `.npy` of `len` bytes holds exactly one axis of whole numbers.
     fn check(&self, header: &Header, len: u64) -> DataResult<()> {
         use Dtype::{I8, I16, I32, I64, U8, U16, U32, U64};
         let whole = [I8, I16, I32, I64, U8, U16, U32, U64].contains(&header.dtype);
@@ -161,7 +162,7 @@ impl Kind for Tokens {
 
     fn open(&self, _request: &Request) -> DataResult<Table> {
         let (tokens, mut place) = (self.clone(), self.find()?);
-        // As many rows as have all their targets.
+        // Only rows that have all their targets.
         let len = place.count.saturating_sub(1) / self.context;
         Ok(Table::sequence(vec![self.context], len, move |rows| tokens.read(&mut place, rows)))
     }
