@@ -1,6 +1,6 @@
 //! Seeded random streams: one ChaCha stream per purpose, so that one more probe never changes the initial weights.
 
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// What a stream of random numbers is for; its number is part of every published result, so it never changes.
@@ -86,10 +86,25 @@ pub fn substream(seed: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
     rng
 }
 
+/// Uniform on `[0, 1)`, a multiple of `2⁻⁵³`: from the raw word, by a formula that no update of a library can change.
+pub(crate) fn uniform(rng: &mut (impl Rng + ?Sized)) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Fills `values` with ±1, one random bit each.
+pub(crate) fn fill_signs(rng: &mut impl Rng, values: &mut [f64]) {
+    for chunk in values.chunks_mut(64) {
+        let mut bits = rng.next_u64();
+        for value in chunk {
+            *value = if bits & 1 == 1 { 1.0 } else { -1.0 };
+            bits >>= 1;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::Rng;
 
     #[test]
     fn streams_are_repeatable_and_apart() {
@@ -97,5 +112,17 @@ mod tests {
         assert_eq!(first(Purpose::Probes), first(Purpose::Probes));
         assert_ne!(first(Purpose::Probes), first(Purpose::Shuffle));
         assert_ne!(substream(7, Purpose::Probes, 0).next_u64(), substream(7, Purpose::Probes, 1).next_u64());
+    }
+
+    #[test]
+    fn uniforms_and_signs_have_their_laws() {
+        let mut rng = stream(6, Purpose::Check);
+        let mean = (0..10_000).map(|_| uniform(&mut rng)).sum::<f64>() / 1e4;
+        // Four standard errors, of a variance of 1/12.
+        assert!((mean - 0.5).abs() < 4.0 * (1.0f64 / 12.0 / 1e4).sqrt());
+        let mut signs = vec![0.0; 1000];
+        fill_signs(&mut rng, &mut signs);
+        assert!(signs.iter().all(|sign: &f64| sign.abs() == 1.0));
+        assert!(signs.iter().sum::<f64>().abs() < 4.0 * 1000f64.sqrt());
     }
 }

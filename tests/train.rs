@@ -8,11 +8,10 @@ use flatness::data::{DataSpec, Dataset, Glyphs, Inputs, Split, Targets};
 use flatness::formats::{Architecture, family};
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::optim::Schedule;
+use flatness::plan::{NormStatistics, Precision, TrainConfig};
 use flatness::program::Loss;
 use flatness::report::figures::Style;
-use flatness::train::{
-    NormStatistics, Precision, StateFolder, TrainConfig, TrainOutcome, TrainStop, Training, save, train,
-};
+use flatness::train::{StateFolder, TrainOutcome, TrainStop, Training, save, train};
 use flatness::{Observer, Step};
 
 const MLP: &str = "mlp:24";

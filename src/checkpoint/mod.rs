@@ -1,11 +1,13 @@
 //! Checkpoints: weights under PyTorch's names with architecture, data and training facts in the metadata.
 
 mod error;
+mod keys;
 mod locate;
 mod naming;
 mod read;
 mod safetensors;
 mod state;
+mod vectors;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,23 +15,16 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Tensor};
 
 pub use error::CheckpointError;
-pub use read::{Choices, TensorFile, sha256_hex};
+pub use keys::{ARCH_KEY, DATA_KEY, TRAIN_KEY, VERSION_KEY};
+pub use read::{Choices, TensorFile};
 pub use safetensors::write_tensors;
 pub use state::{differences, read_state, write_state};
+pub use vectors::checked_rows;
 
 use self::naming::Bound;
 use crate::Result;
 use crate::formats::Architecture;
 use crate::program::Network;
-
-/// Metadata key of the architecture.
-pub const ARCH_KEY: &str = "flatness.arch";
-/// Metadata key of the data specification.
-pub const DATA_KEY: &str = "flatness.data";
-/// Metadata key of the training facts.
-pub const TRAIN_KEY: &str = "flatness.train";
-/// Metadata key of the program's version.
-pub const VERSION_KEY: &str = "flatness.version";
 
 /// A network with its weights, and what the file says about them.
 #[derive(Debug, Clone)]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
-use sha2::{Digest, Sha256};
 
-use super::{ARCH_KEY, CheckpointError, locate};
+use super::keys::ARCH_KEY;
+use super::{CheckpointError, locate};
 use crate::container::{Contents, Entry, Failure};
+use crate::digest::sha256_hex;
 use crate::formats::{Architecture, Exported};
 use crate::{Result, input};
 
@@ -37,11 +38,6 @@ pub struct Choices<'a> {
     pub output: Option<&'a str>,
     /// Key of the dictionary of weights, where several fit.
     pub weights_key: Option<&'a str>,
-}
-
-/// SHA-256 in hex.
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl TensorFile {

@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::GradientError;
+use crate::kernels::dot;
 use crate::operator::{LinearOperator, Product};
 use crate::{Error, Observer, Result, Step};
 
@@ -65,13 +66,13 @@ impl<G: Fn(&Tensor) -> Result<Tensor>> FiniteDifferenceHessian<G> {
         let here = gradient(&theta)?;
         let epsilon = if here.dtype() == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
         checked(here, dim, "at theta")?;
-        let reach = epsilon.cbrt() * (1.0 + norm(&theta)?);
+        let reach = epsilon.cbrt() * (1.0 + dot(&theta, &theta)?.sqrt());
         Ok(Self { theta, gradient, reach })
     }
 
     /// The product with one vector `[n]`.
     fn product(&self, vector: &Tensor) -> Result<Tensor> {
-        let length = norm(vector)?;
+        let length = dot(vector, vector)?.sqrt();
         if length == 0.0 {
             return Ok(vector.zeros_like()?);
         }
@@ -127,14 +128,10 @@ fn checked(gradient: Tensor, dim: usize, place: &'static str) -> Result<Tensor> 
         );
     }
     let gradient = gradient.to_dtype(DType::F64)?;
-    if !norm(&gradient)?.is_finite() {
+    if !dot(&gradient, &gradient)?.sqrt().is_finite() {
         return Err(GradientError::NotFinite { place }.into());
     }
     Ok(gradient)
-}
-
-fn norm(vector: &Tensor) -> Result<f64> {
-    Ok(vector.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt())
 }
 
 #[cfg(test)]

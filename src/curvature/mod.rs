@@ -12,6 +12,8 @@ mod var_gradient;
 pub use error::CurvatureError;
 pub use exact::{ExactParams, ExactPart, ExactTrace};
 pub use finite_difference::FiniteDifferenceHessian;
-pub use operators::{Curvature, CurvatureOperator};
+pub use operators::CurvatureOperator;
 pub use outer_rows::OuterRows;
 pub use var_gradient::{GradientError, VarGradient};
+
+pub use crate::vocabulary::Curvature;

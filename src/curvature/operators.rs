@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::CurvatureError;
 use super::pass::Direction;
+use super::{Curvature, CurvatureError};
 use crate::autodiff::{Pattern, Saved};
 use crate::data::Batch;
 use crate::kernels::row_dots;
@@ -12,38 +12,15 @@ use crate::operator::{LinearOperator, Product, ShardForms};
 use crate::program::Loss;
 use crate::{Error, Observer, Result};
 
-/// Which symmetric matrix of the objective `Σ s_n / Σ w_n` over rows. Every row counts once: `w_n` = 1, `W = Σ w_n` their
-/// number; the formulas below hold for other weights too.
-///
-/// The exact Fisher matrix of cross-entropy, with labels from the model's own softmax, is [`Curvature::Ggn`] (Martens
-/// 2020); the empirical Fisher matrix, at the data's labels, is another one (Kunstner, Balles & Hennig 2019).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Curvature {
-    /// Second derivative of the mean loss (and of the L2 term, where the objective has one).
-    Hessian,
-    /// `(1/W) Σ J_nᵀ L_n J_n`, `L_n` the Hessian of `s_n` in the outputs (Schraudolph 2002), and the L2 term.
-    Ggn,
-    /// `R = H − GGN = (1/W) Σ_n Σ_c ∂s_n/∂y_c ∇²y_c`, in one pass and so without cancellation. The L2 term is in the GGN.
-    Residual,
-    /// `(1/W) Σ g_n g_nᵀ / w_n`, `g_n = ∇s_n`, without the L2 term: the mean of `u_n u_nᵀ` over rows of weight `w_n`, `u_n =
-    /// g_n / w_n` the gradient of a row's own mean. A row of weight 0 is left out.
-    EmpiricalFisher,
-    /// `(1/W) Σ g̃_n g̃_nᵀ`, `g̃_n` the gradient of `−Σ √m log p(ỹ)` over the row's places, at labels `ỹ` drawn from the model's
-    /// own softmax and with the masses `m` of their soft targets (1 without class weights): an unbiased estimate of the GGN
-    /// without its L2 term. Cross-entropy only; label smoothing by itself plays no part in it.
-    ///
-    /// The draw depends on `seed` and the row alone (where the softmax is equal to rounding), so that the matrix is
-    /// fixed, however the rows are cut into batches.
-    MonteCarloFisher {
-        /// Seed of the labels.
-        seed: u64,
-    },
-    /// `(1/W) Σ w_n (u_n − ḡ)(u_n − ḡ)ᵀ` with `u_n` as in the empirical Fisher matrix and their mean `ḡ = (1/W) Σ g_n`; an
-    /// L2 term cancels.
-    ///
-    /// Shard forms belong to `A_s = (1/W_s) Σ_{n∈s} w_n (u_n − ḡ)(u_n − ḡ)ᵀ` with the mean `ḡ` of all rows, not the shard's
-    /// own: so their mean is the matrix exactly.
-    GradientCovariance,
+impl Curvature {
+    /// Whether it is a sum of outer products: as the GGN is, where the loss is convex in the outputs.
+    pub(crate) fn is_positive(self, loss: &Loss) -> bool {
+        match self {
+            Self::Hessian | Self::Residual => false,
+            Self::Ggn => !matches!(loss, Loss::Program {}),
+            Self::EmpiricalFisher | Self::McFisher | Self::GradientCovariance => true,
+        }
+    }
 }
 
 /// Curvature of an objective at `theta`.
@@ -53,6 +30,8 @@ pub struct CurvatureOperator<'a> {
     pub(super) curvature: Curvature,
     /// `[1, n]`, for the covariance alone.
     pub(super) mean_gradient: Option<Tensor>,
+    /// Seed of the labels that the model draws, for the Monte Carlo Fisher matrix alone.
+    pub(super) label_seed: Option<u64>,
 }
 
 impl<'a> CurvatureOperator<'a> {
@@ -64,13 +43,14 @@ impl<'a> CurvatureOperator<'a> {
     pub fn new(objective: &'a Objective<'a>, theta: &Tensor, curvature: Curvature) -> Result<Self> {
         let params = objective.network.space().split(&objective.place(theta)?)?;
         let loss = &objective.options.loss;
-        if matches!(curvature, Curvature::MonteCarloFisher { .. }) && !matches!(loss, Loss::CrossEntropy(_)) {
+        if curvature == Curvature::McFisher && !matches!(loss, Loss::CrossEntropy(_)) {
             return Err(CurvatureError::NoLabelModel { loss: loss.describe() }.into());
         }
         if matches!(curvature, Curvature::Ggn | Curvature::Residual) {
             objective.network.check_loss_of_outputs(loss)?;
         }
-        let mut operator = Self { objective, params, curvature, mean_gradient: None };
+        let label_seed = (curvature == Curvature::McFisher).then_some(0);
+        let mut operator = Self { objective, params, curvature, mean_gradient: None, label_seed };
         if curvature == Curvature::GradientCovariance {
             let sum = objective.sum_over_rows(
                 Asked::GRADIENT,
@@ -83,6 +63,12 @@ impl<'a> CurvatureOperator<'a> {
             operator.mean_gradient = Some(mean);
         }
         Ok(operator)
+    }
+
+    /// The same with the labels of a Monte Carlo Fisher matrix drawn with `seed`, which is 0 else.
+    pub fn with_label_seed(mut self, seed: u64) -> Self {
+        self.label_seed = self.label_seed.map(|_| seed);
+        self
     }
 
     /// `ḡᵀv` for each row of `group`, `[k, 1, 1]`, where the matrix is centred.
@@ -99,7 +85,8 @@ impl<'a> CurvatureOperator<'a> {
     /// The product of a block that one pass carries; shard forms where `by_shard` asks for them.
     fn apply_group(&self, group: &Tensor, by_shard: bool, observer: &mut dyn Observer) -> Result<Product> {
         let tangents = self.objective.network.space().split(group)?;
-        let direction = Direction { count: group.dims()[0], tangents, by_shard, centre: self.centre(group)? };
+        let (centre, label_seed) = (self.centre(group)?, self.label_seed);
+        let direction = Direction { count: group.dims()[0], tangents, by_shard, centre, label_seed };
         let asked = Asked { directions: direction.count, by_shard, gradients: true };
         let product = |batch: &Batch| self.objective.product(self.curvature, &self.params, &direction, batch);
         let sum = self.objective.sum_over_rows(asked, product, observer)?;

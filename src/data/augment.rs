@@ -5,10 +5,11 @@ use std::str::FromStr;
 
 use rand::Rng;
 
-use super::draw::{below, unit};
+use super::draw::below;
 use super::images::Picture;
 use super::{DataError, DataResult, Dataset, ImageError, Inputs};
 use crate::Result;
+use crate::random::uniform;
 use crate::random::{Purpose, substream};
 
 /// Area of a random crop, as a part of the image's.
@@ -113,7 +114,7 @@ impl Step {
                 picture.crop(top, left, height, width)
             }
             Self::Flip => {
-                if unit(rng) < 0.5 {
+                if uniform(rng) < 0.5 {
                     picture.flip();
                 }
                 picture
@@ -148,8 +149,8 @@ fn random_window(height: usize, width: usize, rng: &mut impl Rng) -> [usize; 4] 
     let area = (height * width) as f64;
     let log_ratio = RATIO.map(libm::log);
     for _ in 0..ATTEMPTS {
-        let target = area * (SCALE[0] + (SCALE[1] - SCALE[0]) * unit(rng));
-        let ratio = libm::exp(log_ratio[0] + (log_ratio[1] - log_ratio[0]) * unit(rng));
+        let target = area * (SCALE[0] + (SCALE[1] - SCALE[0]) * uniform(rng));
+        let ratio = libm::exp(log_ratio[0] + (log_ratio[1] - log_ratio[0]) * uniform(rng));
         let part = [target / ratio, target * ratio].map(|square| square.sqrt().round_ties_even() as usize);
         if (1..=height).contains(&part[0]) && (1..=width).contains(&part[1]) {
             return [below(rng, height - part[0] + 1), below(rng, width - part[1] + 1), part[0], part[1]];

@@ -3,8 +3,8 @@
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
-use super::draw::unit;
 use super::{DataError, DataResult, ImageError, Inputs, Split};
+use crate::random::uniform;
 use crate::random::{Purpose, substream};
 
 /// Standard deviation of the rows' probabilities before truncation.
@@ -108,7 +108,7 @@ impl InstanceNoise {
                 break rate;
             }
         };
-        let (replaced, choice) = (unit(&mut rng) < rate, unit(&mut rng));
+        let (replaced, choice) = (uniform(&mut rng) < rate, uniform(&mut rng));
         if !replaced {
             return class as u32;
         }

@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use rand::Rng;
 
-use super::draw::{below, unit};
+use super::draw::below;
 use super::{DataError, DataResult};
+use crate::random::uniform;
 
 /// How class labels are replaced by wrong ones; written `symmetric:0.2`, `asymmetric:0.4`, `instance:0.3`.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -52,7 +53,7 @@ impl LabelNoise {
     ) {
         let (Self::Symmetric { fraction } | Self::Asymmetric { fraction }) = self else { return };
         for label in labels {
-            let replaced = unit(rng) < fraction;
+            let replaced = uniform(rng) < fraction;
             let offset = 1 + below(rng, num_classes - 1);
             if replaced {
                 *label = match self {

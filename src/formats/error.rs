@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::families::FAMILIES;
+
 /// A description that cannot be read, or weights that do not fit it.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -139,9 +141,9 @@ impl ModelError {
             Self::Syntax { .. } | Self::Field { .. } => Some("docs/models.md shows the format".into()),
             Self::UnknownFamily { nearest, .. } => Some(match nearest {
                 Some(nearest) => {
-                    format!("did you mean `{nearest}`? families: {}; or a file", super::FAMILIES.join(", "))
+                    format!("did you mean `{nearest}`? families: {}; or a file", FAMILIES.join(", "))
                 }
-                None => format!("families: {}; or a .json or .toml file", super::FAMILIES.join(", ")),
+                None => format!("families: {}; or a .json or .toml file", FAMILIES.join(", ")),
             }),
             Self::FamilyArgument { .. } => Some(
                 "examples: mlp:512-256,relu  cnn:8-16  resnet-cifar:20,width=16  resnet18:stem=cifar  vit:patch=4"

@@ -6,7 +6,8 @@ use candle_core::{Result, Tensor, WithDType};
 
 use super::access::{Slice, with_float};
 use super::element::filled;
-use super::{directions, parallel};
+use super::parallel;
+use super::stacked::directions;
 
 /// One summand: `a ⊙ b`, or `a` alone. Each factor has the full shape, or 1 on the axes along which it is broadcast,
 /// and `K` in front where it is stacked.

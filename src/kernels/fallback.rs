@@ -8,9 +8,9 @@ use candle_core::{Device, Result, Tensor};
 
 use super::conv::ConvGeometry;
 use super::elementwise::Term;
-use super::linear::{shape_like, with_plane};
 use super::pointwise::GELU_CUBIC;
-use super::{Bilinear, Linear, MatMul, Pointwise, PoolGeometry, directions};
+use super::stacked::{directions, shape_like, with_plane};
+use super::{Bilinear, Linear, MatMul, Pointwise, PoolGeometry};
 
 /// `L x` by candle operations.
 pub fn linear(map: &Linear, x: &Tensor) -> Result<Tensor> {

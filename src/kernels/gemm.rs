@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 
 use super::element::Element;
 use super::scratch::Scratch;
-use super::simd::{Isa, Simd, SimdTask};
+use super::simd::{Isa, MAX_LANES, Simd, SimdTask};
 
 /// Rows of the smallest register tile, and the unit of larger ones.
 pub(super) const GRAIN: usize = 4;
@@ -107,7 +107,7 @@ impl<T: Element> SimdTask<T> for Gemm<'_, T> {
 fn tiles(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let whole = rows / GRAIN;
     let incomplete = (whole * GRAIN < rows).then_some((whole, 1));
-    super::conv::tiles(whole, most).chain(incomplete).map(|(grain, grains)| (grain * GRAIN, grains * GRAIN))
+    super::tiles::tiles(whole, most).chain(incomplete).map(|(grain, grains)| (grain * GRAIN, grains * GRAIN))
 }
 
 /// Where a register tile lies.
@@ -225,9 +225,6 @@ impl<T: Element> Gemm<'_, T> {
         }
     }
 }
-
-/// Room for the lanes of any vector type.
-const MAX_LANES: usize = 16;
 
 /// `sums[r][v] += Σ_l a[l · step + r · row_step] · b[l · b_step + v]`: the loop that everything else is arranged for.
 ///

@@ -7,7 +7,8 @@ use candle_core::{Result, Tensor};
 use super::access::{Slice, with_float};
 use super::element::{Element, filled};
 use super::gemm::Gemm;
-use super::{directions, parallel};
+use super::parallel;
+use super::stacked::directions;
 
 /// `op(a) op(b)` per batch item, `op` the identity or the transpose; row-major `[batch, rows, columns]` each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@
 
 mod access;
 mod accumulate;
+mod apply;
 mod bilinear;
 mod channels;
 pub mod conv;
@@ -26,10 +27,14 @@ mod pointwise;
 mod pool;
 pub mod scratch;
 mod simd;
+mod stacked;
+mod tiles;
+mod vectors;
 
-pub use accumulate::{Accumulator, column_dots, row_dots};
-pub use bilinear::{Bilinear, Side, add, affine, matrix_product};
-pub use channels::{AffineCotangents, AffineOperands, Channels, Parts};
+pub use accumulate::Accumulator;
+pub use apply::{add, affine, matrix_product};
+pub use bilinear::{Bilinear, Side};
+pub use channels::{AffineAdjoint, AffineCotangents, AffineOperands, Channels, Parts};
 pub use conv::ConvGeometry;
 pub use element::Element;
 pub use linear::Linear;
@@ -37,10 +42,9 @@ pub use matmul::MatMul;
 pub use memory::{DEFAULT_MEMORY, keep_freed_memory};
 pub use pointwise::Pointwise;
 pub use pool::{PoolGeometry, max_pool_indices};
+pub use vectors::{column_dots, row_dots};
 
 pub(crate) use access::{Slice, with_float};
-
-/// The largest leading size among `operands`, where each with more axes than its own rank is stacked.
-fn directions(operands: &[(&candle_core::Tensor, usize)]) -> Option<usize> {
-    operands.iter().find(|(tensor, rank)| tensor.rank() > *rank).map(|(tensor, _)| tensor.dims()[0])
-}
+#[cfg(target_arch = "x86_64")]
+pub(crate) use simd::has_avx2;
+pub(crate) use vectors::{dot, norm, norm_of};

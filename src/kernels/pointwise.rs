@@ -1,10 +1,5 @@
 //! The pointwise family: smooth scalar functions with their first two derivatives.
 
-use candle_core::{Result, Tensor, WithDType};
-
-use super::access::{Slice, with_float};
-use super::{fallback, parallel};
-
 /// A smooth scalar function applied to each element.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pointwise {
@@ -47,25 +42,6 @@ pub enum Pointwise {
 }
 
 impl Pointwise {
-    /// `f⁽ⁿ⁾(x)` elementwise, `n` = `order` ≤ 2.
-    pub fn apply(&self, order: usize, x: &Tensor) -> Result<Tensor> {
-        if !x.device().is_cpu() {
-            return fallback::pointwise(*self, order, x);
-        }
-        const CHUNK: usize = 1 << 12;
-        let x = x.contiguous()?;
-        with_float!(x.dtype(), T => {
-            let values = Slice::<T>::of(&x)?;
-            let mut out = vec![T::default(); values.len()];
-            parallel::for_chunks(&mut out, CHUNK, |chunk, out| {
-                let values = &values[chunk * CHUNK..];
-                // f64 inside: single-precision tails of erf and of 1 − tanh² would cost digits of the Hessian.
-                out.iter_mut().zip(values).for_each(|(o, v)| *o = T::from_f64(self.value(order, v.to_f64())));
-            });
-            Tensor::from_vec(out, x.dims(), x.device())
-        })
-    }
-
     /// `f⁽ⁿ⁾(x)`, `n` = `order` ≤ 2.
     pub fn value(&self, order: usize, x: f64) -> f64 {
         match self {

@@ -6,10 +6,10 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::Result;
 use crate::autodiff::ParamSpace;
-use crate::words::words;
+use crate::kernels::{dot, norm_of};
 
 /// What a random direction is scaled to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalisation {
     /// Each filter to the norm of the same filter of the weights; biases and normalisation stay fixed (Li et al. 2018)
@@ -21,7 +21,16 @@ pub enum Normalisation {
     None,
 }
 
-words!(Normalisation, "normalisation of directions": Filter "filter", Layer "layer", None "none");
+impl Normalisation {
+    /// The word in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::Layer => "layer",
+            Self::None => "none",
+        }
+    }
+}
 
 /// [`random_direction`], each filter scaled to the norm of the same filter of `theta` (Li et al. 2018).
 ///
@@ -58,7 +67,7 @@ pub fn random_direction(
             Normalisation::Layer => tensor.len().max(1),
         };
         for (direction, weights) in direction[range.clone()].chunks_mut(part).zip(theta[range].chunks(part)) {
-            let (norm, target) = (norm(direction), norm(weights));
+            let (norm, target) = (norm_of(direction), norm_of(weights));
             let scale = if norm > 0.0 { target / norm } else { 0.0 };
             direction.iter_mut().for_each(|value| *value *= scale);
         }
@@ -81,13 +90,12 @@ pub fn orthogonalise(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(if length > 0.0 { (rest * (bb / length).sqrt())? } else { rest })
 }
 
-/// `aᵀb` of two f64 vectors.
-pub(super) fn dot(a: &Tensor, b: &Tensor) -> Result<f64> {
-    Ok((a * b)?.sum_all()?.to_scalar::<f64>()?)
-}
-
-fn norm(values: &[f64]) -> f64 {
-    values.iter().map(|value| value * value).sum::<f64>().sqrt()
+/// `gᵀd` in f64: the slope of the loss along `direction` where its gradient is `gradient`, both `[n]`.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub fn slope(gradient: &Tensor, direction: &Tensor) -> Result<f64> {
+    Ok(dot(gradient, &direction.to_device(gradient.device())?)?)
 }
 
 #[cfg(test)]
@@ -105,7 +113,7 @@ mod tests {
         let theta = Tensor::new(&[3.0, 4.0, 0.0, 0.0, 0.0, 0.0, 7.0, 8.0], &Device::Cpu).unwrap();
         let mut rng = stream(1, Purpose::Directions);
         let direction = filter_normalised(&space, &theta, &mut rng).unwrap().to_vec1::<f64>().unwrap();
-        assert!((norm(&direction[..3]) - 5.0).abs() < 1e-14);
+        assert!((norm_of(&direction[..3]) - 5.0).abs() < 1e-14);
         assert_eq!(direction[3..], [0.0; 5]);
     }
 
@@ -121,7 +129,7 @@ mod tests {
             random_direction(&space, &theta, normalisation, &mut rng).unwrap().to_vec1::<f64>().unwrap()
         };
         let (layer, none) = (draw(Normalisation::Layer), draw(Normalisation::None));
-        assert!((norm(&layer[..4]) - 3.0).abs() < 1e-14);
+        assert!((norm_of(&layer[..4]) - 3.0).abs() < 1e-14);
         assert_eq!(layer[4..], [0.0; 2]);
         // One factor for the whole tensor, and none for the raw draw.
         let ratio = layer[0] / none[0];
@@ -135,6 +143,6 @@ mod tests {
         let b = Tensor::new(&[3.0, 0.0, 4.0], &Device::Cpu).unwrap();
         let rest = orthogonalise(&a, &b).unwrap().to_vec1::<f64>().unwrap();
         assert!((rest[0] + 2.0 * rest[1] + 2.0 * rest[2]).abs() < 1e-14);
-        assert!((norm(&rest) - 5.0).abs() < 1e-14);
+        assert!((norm_of(&rest) - 5.0).abs() < 1e-14);
     }
 }

@@ -5,18 +5,18 @@ use std::collections::HashMap;
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 
-use super::directions::{Normalisation, dot, orthogonalise, random_direction};
+use super::directions::{Normalisation, orthogonalise, random_direction};
 use super::error::LandscapeError;
 use crate::Result;
 use crate::autodiff::ParamSpace;
+use crate::kernels::dot;
 use crate::random::{Purpose, substream};
-use crate::words::words;
 
 /// Running statistics by name.
 pub type Buffers = HashMap<String, Tensor>;
 
 /// Where directions come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DirectionKind {
     /// Random, normalised as --normalisation says
@@ -29,8 +29,17 @@ pub enum DirectionKind {
     Pca,
 }
 
-words!(DirectionKind, "kind of directions":
-    Random "random", Eigenvectors "eigenvectors", Between "between", Pca "pca");
+impl DirectionKind {
+    /// The word in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Eigenvectors => "eigenvectors",
+            Self::Between => "between",
+            Self::Pca => "pca",
+        }
+    }
+}
 
 /// A direction as it is used. Numbers that do not apply are NaN.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,12 +11,12 @@ mod survey;
 mod tests;
 mod trajectory;
 
-pub use directions::{Normalisation, filter_normalised, orthogonalise, random_direction};
+pub use directions::{Normalisation, filter_normalised, orthogonalise, random_direction, slope};
 pub use error::LandscapeError;
 pub use frame::{Buffers, DirectionFacts, DirectionKind, Frame, Mark};
 pub use grid::{Grid, convex_share};
 pub use points::{LOST, PointStore, Statistics, Surface, Watch};
-pub use slices::{Line, line, plane, slope};
+pub use slices::{Line, line, plane};
 pub use survey::{Barrier, LandscapeReport, barrier, survey};
 pub use trajectory::{PathPoint, path_point, principal};
 

@@ -6,17 +6,16 @@ use candle_core::{DType, Tensor};
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
+use super::directions::slope;
 use super::frame::{Buffers, DirectionFacts, Frame};
-use super::slices::slope;
 use crate::objective::{Evaluation, Objective};
 use crate::program::Network;
 use crate::program::ProgramError;
 use crate::random::{Purpose, stream};
-use crate::words::words;
 use crate::{Error, Observer, Result, Step};
 
 /// Statistics of batch normalisation at the points.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Statistics {
     /// The stored ones: fixed, and between minima interpolated like the parameters
@@ -25,8 +24,6 @@ pub enum Statistics {
     /// Estimated anew at each point from the chosen rows
     Reestimate,
 }
-
-words!(Statistics, "statistics of batch normalisation": Eval "eval", Reestimate "reestimate");
 
 /// Where finished points are kept, so that a killed run can go on. `()` keeps nothing.
 pub trait PointStore: Send {

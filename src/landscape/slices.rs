@@ -2,7 +2,6 @@
 
 use candle_core::{DType, Tensor};
 
-use super::directions::dot;
 use super::frame::{DirectionFacts, DirectionKind, Frame};
 use super::points::{Statistics, Surface};
 use crate::analysis::{SliceKind, SliceReport};
@@ -63,15 +62,6 @@ pub fn plane(
     let axis = grid(half_width, num_points);
     let points = axis.iter().flat_map(|&y| axis.iter().map(move |&x| (x, y))).unzip();
     surface(objective, theta, directions, points, observer)
-}
-
-/// `gᵀd` in f64: the slope of the loss along `direction` where its gradient is `gradient`, both `[n]`.
-///
-/// # Errors
-/// A tensor operation that fails.
-pub fn slope(gradient: &Tensor, direction: &Tensor) -> Result<f64> {
-    let device = gradient.device();
-    dot(&gradient.to_dtype(DType::F64)?, &direction.to_device(device)?.to_dtype(DType::F64)?)
 }
 
 fn grid(half_width: f64, num_points: usize) -> Vec<f64> {

@@ -3,10 +3,10 @@
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 
-use super::directions::dot;
 use super::error::LandscapeError;
 use super::frame::{DirectionFacts, DirectionKind, Frame, Mark, around, wide};
 use crate::Result;
+use crate::kernels::dot;
 
 /// A checkpoint on the way, as the frame sees it.
 #[derive(Debug, Clone, PartialEq)]

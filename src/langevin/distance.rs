@@ -4,6 +4,7 @@ use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::Law;
+use crate::kernels::norm_of;
 
 /// `W₁` and `W₂`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,7 +42,7 @@ pub fn sliced(a: &[f64], b: &[f64], dim: usize, num_directions: usize, rng: &mut
     let mut sums = (0.0, 0.0);
     for _ in 0..num_directions {
         let direction: Vec<f64> = (0..dim).map(|_| StandardNormal.sample(rng)).collect();
-        let norm = direction.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let norm = norm_of(&direction);
         let along = |points: &[f64]| -> Vec<f64> {
             let dot = |point: &[f64]| point.iter().zip(&direction).map(|(x, d)| x * d).sum::<f64>() / norm;
             points.chunks_exact(dim.max(1)).map(dot).collect()

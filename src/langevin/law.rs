@@ -3,6 +3,7 @@
 use rand::Rng;
 
 use super::Potential;
+use crate::random::uniform;
 
 /// What stands in the exponent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -134,7 +135,6 @@ impl Law {
 
     /// One exact draw, into `place`.
     pub fn draw(&self, rng: &mut impl Rng, place: &mut [f64]) {
-        let uniform = |rng: &mut dyn rand::Rng| (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
         let probability = uniform(rng);
         if self.dim == 1 {
             place[0] = self.quantile(probability);

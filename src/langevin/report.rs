@@ -65,18 +65,20 @@ pub struct LangevinReport {
 const RATE_BETA: f64 = 1.0;
 
 /// Which studies to make, and how.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct StudyPlan {
     /// The potential on which the chains move.
     pub potential: Potential,
     /// The studies.
+    #[serde(rename = "studies")]
     pub kinds: Vec<StudyKind>,
+    /// Sizes and seed.
+    pub options: StudyOptions,
     /// Temperature and perturbation of rate and mass; the step size is that of the study of mass.
+    #[serde(flatten)]
     pub dynamics: Dynamics,
     /// For how long the study of mass runs.
     pub time: f64,
-    /// Sizes and seed.
-    pub options: StudyOptions,
 }
 
 impl LangevinReport {

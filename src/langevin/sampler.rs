@@ -11,7 +11,7 @@ use crate::{Error, Observer, Result, Step, Workers};
 
 /// The dynamics `x ← x − λ ∇u(x + ε) + sqrt(2 λ/β) ξ`, `ε ~ N(0, σ² I)` and `ξ ~ N(0, I)` fresh in each step: fSGLD
 /// (arXiv 2510.02174), and SGLD (Welling and Teh 2011) where `σ = 0`. The step is that of the trainer, as a test shows.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Dynamics {
     /// `λ`.
     pub step_size: f64,

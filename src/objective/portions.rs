@@ -1,8 +1,26 @@
 //! How much of a pass is done at a time: directions, rows and workers. Only the workers depend on the machine, and they
 //! change no result.
 
+use super::Objective;
 use super::sum::{MicroBatch, SumShape, cut, cut_evenly};
-use super::{Asked, Objective};
+
+/// What is asked of a pass over the rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// Vectors of a product; 0 of a loss or gradient.
+    pub(crate) directions: usize,
+    /// Whether sums by data shard are wanted: micro-batches then stay within a shard.
+    pub(crate) by_shard: bool,
+    /// Whether there is a gradient, or a product, to sum.
+    pub(crate) gradients: bool,
+}
+
+impl Asked {
+    /// Losses alone.
+    pub(crate) const LOSS: Self = Self { directions: 0, by_shard: true, gradients: false };
+    /// Losses and their gradient.
+    pub(crate) const GRADIENT: Self = Self { directions: 0, by_shard: true, gradients: true };
+}
 
 /// Directions that one product carries at a time where memory allows.
 pub const BLOCK: usize = 8;

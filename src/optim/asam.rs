@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::fields::Fields;
 use super::groups::Groups;
 use super::method::{BatchGradient, Method, Point};
-use super::sam::{check_rho, norm};
+use super::sam::check_rho;
 use super::{Base, SettingError};
 use crate::Result;
+use crate::kernels::norm;
 use crate::kernels::{Slice, with_float};
 use crate::objective::GradientReport;
 

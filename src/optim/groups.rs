@@ -5,7 +5,6 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::autodiff::{ParamKind, ParamSpace};
-use crate::words::words;
 
 /// Which parameters weight decay acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -24,8 +23,6 @@ impl Decay {
         self == Self::All || kind == ParamKind::Weight
     }
 }
-
-words!(Decay, "choice of parameters for weight decay": All "all", Weights "weights");
 
 /// Runs of equal values along the flat vector.
 #[derive(Debug, Clone)]

@@ -1,7 +1,6 @@
 //! Noise for parameters, keyed by seed, purpose, draw and chunk, so that any number of threads draws the same numbers.
 
 use candle_core::{Device, Tensor, WithDType};
-use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
@@ -9,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CHUNK;
 use crate::kernels::{Slice, with_float};
+use crate::random::fill_signs;
 use crate::random::{Purpose, substream};
 use crate::{Result, Workers};
 
@@ -27,18 +27,7 @@ impl Perturbation {
     fn fill(self, rng: &mut ChaCha8Rng, values: &mut [f64]) {
         match self {
             Self::Gaussian => values.iter_mut().for_each(|value| *value = StandardNormal.sample(rng)),
-            Self::Rademacher => signs(rng, values),
-        }
-    }
-}
-
-/// ±1, one random bit each.
-fn signs(rng: &mut ChaCha8Rng, values: &mut [f64]) {
-    for chunk in values.chunks_mut(64) {
-        let mut bits = rng.next_u64();
-        for value in chunk {
-            *value = if bits & 1 == 1 { 1.0 } else { -1.0 };
-            bits >>= 1;
+            Self::Rademacher => fill_signs(rng, values),
         }
     }
 }

@@ -1,13 +1,12 @@
 //! Sharpness-aware minimisation.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::fields::Fields;
 use super::method::{BatchGradient, Method, Point};
 use super::{Base, SettingError};
 use crate::Result;
-use crate::kernels::row_dots;
+use crate::kernels::norm;
 use crate::objective::GradientReport;
 
 /// SAM (Foret et al. 2021): `ε = ρ g/‖g‖` with `g = ∇U(θ, X)`, then a step of the base along `∇U(θ + ε, X)`. With SGD:
@@ -64,12 +63,6 @@ impl Method for Sam {
 
 pub(super) fn check_rho(rho: f64) -> Result<(), SettingError> {
     SettingError::unless(rho >= 0.0 && rho.is_finite(), "rho", rho, "0 or more")
-}
-
-/// `‖v‖` of `v` `[n]`, in f64.
-pub(super) fn norm(vector: &Tensor) -> Result<f64> {
-    let row = vector.unsqueeze(0)?;
-    Ok(row_dots(&row, &row)?.iter().sum::<f64>().sqrt())
 }
 
 impl TryFrom<Fields> for Sam {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-use super::Fault;
+use super::fault::Fault;
 use super::thrift::{self, Value};
 
 const MAGIC: &[u8] = b"PAR1";

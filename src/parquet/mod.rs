@@ -1,5 +1,6 @@
 //! Parquet files, for data and for tables of results: what a file says of its sizes is checked before polars believes it.
 
+mod fault;
 mod guard;
 mod thrift;
 
@@ -8,24 +9,9 @@ use std::path::Path;
 
 use polars::prelude::{DataFrame, ParquetReader, PolarsError, SerReader};
 
-use crate::input;
+pub(crate) use fault::Fault;
 
-/// Why a file was not read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
-    /// The system's reason.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// In words, what is wrong with it.
-    #[error("{0}")]
-    Damaged(String),
-    /// It is sound as far as was seen, but unpacks to too much.
-    #[error("its pages unpack to more than {memory_bytes} bytes")]
-    TooLarge {
-        /// Bytes that it may unpack to.
-        memory_bytes: u64,
-    },
-}
+use crate::input;
 
 /// The content of a file.
 pub(crate) struct Contents {

@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Kind, Node, Op, Operand, Place, Size};
+use super::fact::Kind;
+use super::node::Node;
+use super::op::Op;
+use super::operand::{Operand, Place};
+use super::size::Size;
 
 /// An argument of a call.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,6 @@
 //! What can go wrong with a program and while it runs.
 
-use super::Place;
+use super::operand::Place;
 
 /// A program that does not fit its inputs, its weights or its targets.
 #[derive(Debug, thiserror::Error)]

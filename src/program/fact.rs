@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::RowAxis;
-
 /// What a value consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Kind {
@@ -27,6 +25,36 @@ impl Kind {
             (Self::Float, _) | (_, Self::Float) => Self::Float,
             _ => Self::Whole,
         }
+    }
+}
+
+/// The axis along which a value holds the rows of the batch: it has `outer · N · inner` entries, row `n` those at
+/// `(o · N + n) · inner + i`. Reshapes may have merged other axes into it, in front (`outer`) or behind (`inner`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowAxis {
+    /// The axis.
+    pub axis: usize,
+    /// Blocks in front of the rows.
+    pub outer: usize,
+    /// Entries of one row within a block.
+    pub inner: usize,
+    /// Whether the value of row `n` is `n` itself: it may choose the row's own entries of other values, and nothing else.
+    pub places: bool,
+}
+
+/// Where the rows are after an operation; `None` where the result does not depend on the inputs.
+///
+/// # Errors
+/// In words, how the operation mixes rows.
+pub type Tracked = Result<Option<RowAxis>, String>;
+
+impl RowAxis {
+    /// The batch as it comes: axis 0.
+    pub const FIRST: Self = Self { axis: 0, outer: 1, inner: 1, places: false };
+
+    /// The same along another axis.
+    pub(super) fn at(self, axis: usize) -> Self {
+        Self { axis, ..self }
     }
 }
 

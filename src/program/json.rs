@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Kind, MAX_ELEMENTS, Operand, element_count};
+use super::fact::{Kind, MAX_ELEMENTS, element_count};
 use crate::autodiff::{ParamKind, ParamSpace, ParamTensor};
 
 /// A float that may be infinite, which JSON has no number for.
@@ -29,38 +29,6 @@ pub(crate) mod number {
         match Form::deserialize(deserializer)? {
             Form::Number(number) => Ok(number),
             Form::Text(text) => text.parse().map_err(|_| D::Error::custom(format!("`{text}` is not a number"))),
-        }
-    }
-}
-
-/// [`Operand`]: a name, `{"number": …}`, or `{}` where it is left out, since TOML has no null.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-pub(super) enum OperandForm {
-    Name(String),
-    Number {
-        #[serde(with = "number")]
-        number: f64,
-    },
-    None {},
-}
-
-impl From<OperandForm> for Operand {
-    fn from(form: OperandForm) -> Self {
-        match form {
-            OperandForm::Name(name) => Self::Name(name),
-            OperandForm::Number { number } => Self::Number(number),
-            OperandForm::None {} => Self::None,
-        }
-    }
-}
-
-impl From<Operand> for OperandForm {
-    fn from(operand: Operand) -> Self {
-        match operand {
-            Operand::Name(name) => Self::Name(name),
-            Operand::Number(number) => Self::Number { number },
-            Operand::None => Self::None {},
         }
     }
 }

@@ -10,6 +10,7 @@
 mod affinity;
 mod call;
 mod composites;
+mod cost;
 mod error;
 mod fact;
 mod factor;
@@ -18,6 +19,9 @@ mod infer;
 mod json;
 mod loss;
 mod network;
+mod node;
+mod op;
+mod operand;
 mod operation;
 mod operations;
 mod plan;
@@ -27,27 +31,30 @@ mod scores;
 mod size;
 mod start;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 pub use call::{Argument, Call, Lines, Results};
+pub use cost::Cost;
 pub use error::ProgramError;
-pub use fact::{Fact, Kind};
+pub use fact::{Fact, Kind, RowAxis};
 pub(crate) use fact::{MAX_ELEMENTS, element_count};
 pub(crate) use factor::{Factor, PlaceColumns};
 pub use fusion::fuse;
-pub use infer::{Cost, Inferred};
+pub use infer::Inferred;
 pub(crate) use json::number;
 pub use loss::{BatchNormMode, CrossEntropy, Loss, per_sample_loss, row_weights};
 pub(crate) use loss::{counted_outputs, drawn_labels_loss};
 pub use network::{About, Network};
-pub use operation::{Affinity, Op, Operation};
+pub use node::Node;
+pub use op::Op;
+pub use operand::{Operand, Place};
+pub use operation::{Affinity, Operation};
 pub(crate) use operations::read;
 pub use operations::*;
 pub use plan::Outcome;
-pub use rows::RowAxis;
 pub use run::{BatchStatistics, Mode};
 pub(crate) use scores::Answers;
 pub use scores::ClassScores;
@@ -89,82 +96,6 @@ pub struct Input {
     pub name: String,
     /// Floats, whole numbers or truth values.
     pub kind: Kind,
-}
-
-/// One operation on named values.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Node {
-    /// Name of the result.
-    pub name: String,
-    /// What is computed.
-    pub operation: Op,
-    /// What it is computed from, in the order of [`Operation::operands`].
-    pub operands: Vec<Operand>,
-    /// Where it comes from, for messages and listings.
-    pub place: Place,
-}
-
-/// Where a node comes from in the description that people wrote.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Place {
-    /// The module or the layer's place, such as `layers[3].main[0]`.
-    pub module: String,
-    /// The kind of module or layer, such as `conv2d`.
-    pub kind: String,
-}
-
-/// An operand of a node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(from = "json::OperandForm", into = "json::OperandForm")]
-pub enum Operand {
-    /// A value by name: an input, a parameter, a buffer, a constant or an earlier node's result.
-    Name(String),
-    /// A number.
-    Number(f64),
-    /// Left out, such as the bias of a convolution without one.
-    None,
-}
-
-impl Operand {
-    /// The name, where it is one.
-    pub fn name(&self) -> Option<&str> {
-        match self {
-            Self::Name(name) => Some(name),
-            Self::Number(_) | Self::None => None,
-        }
-    }
-}
-
-impl Node {
-    /// The call in PyTorch's syntax, as listings print it.
-    pub fn call(&self) -> String {
-        let operand = |operand: &Operand| match operand {
-            Operand::Name(name) => name.clone(),
-            Operand::Number(number) => number.to_string(),
-            Operand::None => "None".into(),
-        };
-        let mut arguments: Vec<String> = self.operands.iter().map(operand).collect();
-        // Trailing `None`s are PyTorch's defaults.
-        while arguments.last().is_some_and(|last| last == "None") {
-            arguments.pop();
-        }
-        let setting = |(name, value): (String, serde_json::Value)| format!("{name}={}", plain(&value));
-        arguments.extend(self.operation.settings().into_iter().map(setting));
-        format!("{}({})", self.operation.name(), arguments.join(", "))
-    }
-}
-
-/// A setting as listings print it: sizes and words without quotes.
-fn plain(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::Null => "None".into(),
-        serde_json::Value::Bool(flag) => if *flag { "True" } else { "False" }.into(),
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Array(values) => format!("[{}]", values.iter().map(plain).collect::<Vec<_>>().join(", ")),
-        other => other.to_string(),
-    }
 }
 
 impl Program {
@@ -275,5 +206,25 @@ impl Program {
         let place = Place { module: "output".into(), kind: kind.into() };
         self.nodes.push(Node { name, operation, operands, place });
         self
+    }
+
+    /// How each parameter and buffer begins, by name: as the first operation that uses it says.
+    pub fn starts(&self) -> HashMap<&str, Start> {
+        let shapes: HashMap<&str, &[usize]> = (self.parameters.tensors().iter())
+            .map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()))
+            .chain(self.buffers.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())))
+            .collect();
+        let transformer = self.has_attention();
+        let mut starts = HashMap::new();
+        for node in &self.nodes {
+            let own: Vec<Option<&[usize]>> =
+                node.operands.iter().map(|operand| operand.name().and_then(|name| shapes.get(name).copied())).collect();
+            for (index, operand) in node.operands.iter().enumerate() {
+                if let (Some(name), Some(Some(_))) = (operand.name(), own.get(index)) {
+                    starts.entry(name).or_insert_with(|| node.operation.start(index, &own, transformer));
+                }
+            }
+        }
+        starts
     }
 }

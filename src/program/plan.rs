@@ -172,7 +172,7 @@ impl Plan {
             slots.push(Slot::Float(leaf));
         }
         slots.extend(stored.iter().cloned().map(Slot::Stored));
-        let mut run = Run { tape, mode, rows, dtype, device, node: None, statistics: Vec::new() };
+        let mut run = Run { tape, mode, rows, dtype, device, place: None, operands: &[], statistics: Vec::new() };
         for (index, (step, node)) in self.steps.iter().zip(&program.nodes).enumerate() {
             let slot = match folded.get(index) {
                 Some(Some(stored)) => Slot::Stored(stored.clone()),
@@ -222,9 +222,16 @@ impl Plan {
             let exact = if exact.dtype().is_float() { exact.to_dtype(DType::F64)? } else { exact };
             slots.push(Slot::Stored(Stored { placed: exact.clone(), exact }));
         }
-        let (node, statistics) = (None, Vec::new());
-        let mode = Mode::Eval;
-        let mut run = Run { tape: &mut tape, mode, rows, dtype: DType::F64, device: Device::Cpu, node, statistics };
+        let mut run = Run {
+            tape: &mut tape,
+            mode: Mode::Eval,
+            rows,
+            dtype: DType::F64,
+            device: Device::Cpu,
+            place: None,
+            operands: &[],
+            statistics: Vec::new(),
+        };
         let mut folded = Vec::with_capacity(self.steps.len());
         for ((step, node), fixed) in self.steps.iter().zip(&program.nodes).zip(&self.fixed) {
             let slot = if *fixed { step.forward(&mut run, node, &slots)? } else { Slot::None };
@@ -251,7 +258,7 @@ impl Step {
                 Source::None => Slot::None,
             })
             .collect();
-        run.node = Some(node);
+        (run.place, run.operands) = (Some(&node.place), &node.operands);
         let result = node.operation.forward(run, &operands)?;
         // What is chosen by values that depend on the parameters has kinks where the choice changes.
         let chosen = operands.iter().any(|operand| matches!(operand, Slot::Float(_)));

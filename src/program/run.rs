@@ -3,7 +3,8 @@
 use candle_core::{DType, Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Node, Place, ProgramError};
+use super::ProgramError;
+use super::operand::{Operand, Place};
 use crate::Result;
 use crate::autodiff::{Tape, Value, Var};
 use crate::kernels::{Bilinear, Linear};
@@ -111,8 +112,10 @@ pub struct Run<'a, V> {
     pub dtype: DType,
     /// Where tensors live.
     pub device: Device,
-    /// The operation at hand.
-    pub node: Option<&'a Node>,
+    /// Where the operation at hand comes from.
+    pub place: Option<&'a Place>,
+    /// The names of its operands.
+    pub operands: &'a [Operand],
     /// Statistics of each batch normalisation in training mode, in order.
     pub statistics: Vec<BatchStatistics>,
 }
@@ -120,13 +123,13 @@ pub struct Run<'a, V> {
 impl<V: Value> Run<'_, V> {
     /// What does not fit at the operation at hand.
     pub fn misfit(&self, reason: impl Into<String>) -> crate::Error {
-        let place = self.node.map_or_else(Place::default, |node| node.place.clone());
+        let place = self.place.cloned().unwrap_or_default();
         ProgramError::misfit(&place, reason).into()
     }
 
     /// The name of an operand.
     pub fn operand_name(&self, place: usize) -> Option<&str> {
-        self.node?.operands.get(place)?.name()
+        self.operands.get(place)?.name()
     }
 
     /// The operand as floats; whole numbers and truth values as constants, as PyTorch's arithmetic takes them.

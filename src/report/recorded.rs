@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::ReportError;
-use crate::checkpoint::sha256_hex;
+use crate::digest::sha256_hex;
 use crate::{digest, input, path_text};
 
 /// Key of the files: name in the folder to `sha256` and `bytes`.

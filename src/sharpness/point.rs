@@ -70,7 +70,3 @@ fn finite(loss: Result<f64>) -> Result<f64> {
         other => other,
     }
 }
-
-pub(super) fn norm(values: &[f64]) -> f64 {
-    values.iter().map(|value| value * value).sum::<f64>().sqrt()
-}

@@ -7,14 +7,17 @@ use candle_core::{DType, Device, Tensor};
 use super::average::average;
 use super::norms::{fisher_rao, relative_flatness};
 use super::pac_bayes::width;
-use super::point::{Point, norm};
-use super::worst::{Ball, WorstParams, worst};
-use super::{PacBayesParams, Scaling, SharpnessOptions, survey};
+use super::point::Point;
+use super::worst::worst;
+use super::{Scaling, survey};
 use crate::curvature::ExactParams;
 use crate::data::{Dataset, Inputs, Targets};
 use crate::formats::Architecture;
+use crate::kernels::norm_of;
 use crate::objective::{Objective, ObjectiveOptions};
+use crate::plan::{PacBayesParams, SharpnessOptions, WorstParams};
 use crate::program::{Loss, Network};
+use crate::vocabulary::{Ball, Sharpness};
 
 fn sample(index: usize) -> f64 {
     (1.7 * index as f64).sin() + 0.2 * (index % 5) as f64
@@ -105,7 +108,7 @@ fn the_worst_in_a_small_ball_is_along_the_gradient() {
             worst(&mut point, &units, (ball, rho), (&params, 0), &mut ()).unwrap().rise / rho
         };
         // To first order ρ‖s ⊙ g‖ in the dual norm; the next term is ρ λ_max/2 of the scaled Hessian, below 1e-4·20.
-        assert!((found(Ball::L2) - norm(&slopes)).abs() < 2e-3, "{scaling:?}");
+        assert!((found(Ball::L2) - norm_of(&slopes)).abs() < 2e-3, "{scaling:?}");
         let sum: f64 = slopes.iter().map(|slope| slope.abs()).sum();
         assert!((found(Ball::Linf) - sum).abs() < 1e-2, "{scaling:?}");
     }
@@ -189,15 +192,17 @@ fn rescaled_relu_layers_keep_what_is_relative_and_change_what_is_not() {
     for (one, two) in reports[0].iter().zip(&reports[1]) {
         assert_eq!(one.quantity, two.quantity);
         let ratio = two.value / one.value;
-        match (one.scaling, one.measure) {
+        match (one.quantity.scaling(), one.quantity) {
             // Rises are differences of losses around 1 to within 1e-15; ascents take the same steps but for the signs of
             // slopes near 0.
-            ("element" | "filter", _) | (_, "fisher_rao") => {
+            (Some(Scaling::Element | Scaling::Filter), _) | (_, Sharpness::FisherRao) => {
                 assert!((ratio - 1.0).abs() < 1e-6, "{}: {ratio}", one.quantity);
             }
             // The signs meet the weights in another order of sums, no more.
-            (_, "relative_flatness") => assert!((ratio - 1.0).abs() < 1e-9, "{ratio}"),
-            ("none", "average" | "worst_case") => assert!((ratio - 1.0).abs() > 0.05, "{}: {ratio}", one.quantity),
+            (_, Sharpness::RelativeFlatness) => assert!((ratio - 1.0).abs() < 1e-9, "{ratio}"),
+            (_, Sharpness::Average { .. } | Sharpness::WorstCase { .. }) => {
+                assert!((ratio - 1.0).abs() > 0.05, "{}: {ratio}", one.quantity);
+            }
             _ => {}
         }
     }
@@ -277,7 +282,7 @@ fn threads_do_not_change_a_bit() {
         let objective = Objective::new(&network, &data, options).unwrap();
         let rows =
             survey(&objective, (&tensor(&theta(44)), &data), &SharpnessOptions::default(), &mut ()).unwrap().rows;
-        rows.iter().map(|row| (row.quantity.clone(), row.value.to_bits())).collect::<Vec<_>>()
+        rows.iter().map(|row| (row.quantity.to_string(), row.value.to_bits())).collect::<Vec<_>>()
     };
     assert_eq!(run(1), run(3));
     let names: std::collections::BTreeSet<String> = run(1).into_iter().map(|(name, _)| name).collect();

@@ -2,32 +2,17 @@
 
 use rand_distr::{Distribution, StandardNormal};
 
-use super::point::{Point, norm};
+use super::point::Point;
+use crate::kernels::norm_of;
+use crate::plan::WorstParams;
 use crate::random::{Purpose, substream};
+use crate::vocabulary::Ball;
 use crate::{Observer, Result};
 
-/// Which ball `‖δ‖ ≤ ρ`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ball {
-    /// Euclidean.
-    L2,
-    /// Largest entry.
-    Linf,
-}
-
 impl Ball {
-    /// The word in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::L2 => "l2",
-            Self::Linf => "linf",
-        }
-    }
-
     /// The steepest step of length `step`, `None` where there is no slope.
     fn ascent(self, gradient: &[f64], step: f64) -> Option<Vec<f64>> {
-        let length = norm(gradient);
+        let length = norm_of(gradient);
         if !(length > 0.0 && length.is_finite()) {
             return None;
         }
@@ -42,32 +27,13 @@ impl Ball {
     fn project(self, delta: &mut [f64], radius: f64) {
         match self {
             Self::L2 => {
-                let length = norm(delta);
+                let length = norm_of(delta);
                 if length > radius {
                     delta.iter_mut().for_each(|value| *value *= radius / length);
                 }
             }
             Self::Linf => delta.iter_mut().for_each(|value| *value = value.clamp(-radius, radius)),
         }
-    }
-}
-
-/// `max L(θ + s ⊙ δ) − L(θ)` over `‖δ‖ ≤ ρ` (Foret et al. 2021; scaled Kwon et al. 2021, Andriushchenko et al. 2023).
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct WorstParams {
-    /// `ρ` in the Euclidean ball without scaling, and with element and filter scaling.
-    pub l2: [f64; 3],
-    /// The same in the ball of the largest entry.
-    pub linf: [f64; 3],
-    /// Gradients of each ascent.
-    pub steps: usize,
-    /// Ascents: one along the gradient, the others from random points of the ball.
-    pub restarts: usize,
-}
-
-impl Default for WorstParams {
-    fn default() -> Self {
-        Self { l2: [0.1, 0.5, 0.05], linf: [0.001, 0.01, 0.002], steps: 12, restarts: 2 }
     }
 }
 

@@ -9,6 +9,7 @@ use super::{EigenReport, EigenpairsReport, End, Quadrature, RuleSource, SlqRepor
 use super::{SurveyOutcome, SurveyReport, TraceReport};
 use crate::observer::Observer;
 use crate::operator::{LinearOperator, ShardForms};
+use crate::vocabulary::Method;
 use crate::{Error, Result};
 
 /// Approximate eigenpairs, those of the bottom end first.
@@ -71,7 +72,7 @@ impl Accepted {
     /// norm is at most `tolerance` times the largest `|θ|` of all.
     pub(super) fn reports(
         &self,
-        method: &'static str,
+        method: Method,
         operator: &dyn LinearOperator,
         bottom: usize,
         tolerance: f64,
@@ -121,7 +122,7 @@ impl Whole {
         self,
         accepted: &Accepted,
         operator: &dyn LinearOperator,
-        (method, bottom, tolerance): (&'static str, usize, f64),
+        (method, bottom, tolerance): (Method, usize, f64),
     ) -> Result<SurveyReport> {
         let (top, bottom) = accepted.reports(method, operator, bottom, tolerance)?;
         let outcome = SurveyOutcome {

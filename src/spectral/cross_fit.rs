@@ -5,7 +5,8 @@ use rand::Rng;
 
 use super::EigenReport;
 use super::data_error::std_errors_or_nan;
-use super::eigenpairs::{EigenParams, eigenpairs_from};
+use super::eigenpairs::eigenpairs_from;
+use super::pairs::EigenParams;
 use super::sketch::Products;
 use crate::observer::Observer;
 use crate::operator::LinearOperator;

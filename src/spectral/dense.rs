@@ -6,19 +6,21 @@ use rand::Rng;
 
 use super::closing::{Accepted, Whole};
 use super::data_error::{join, mean_data_std_error};
-use super::eigenpairs::check_counts;
 use super::guard::guard;
 use super::householder::Reduced;
 use super::krylov_schur::asymmetry_allowed;
+use super::pairs::check_counts;
 use super::state::{Store, SurveyState, damaged};
 use super::vectors::{epsilon, row_dots};
 use super::{Quadrature, RuleSource, SpectralError, SurveyReport, TraceReport};
+use crate::kernels::norm_of;
 use crate::observer::{Observer, Step};
 use crate::operator::{LinearOperator, ShardForms};
+use crate::vocabulary::Method;
 use crate::{Error, Result};
 
 /// The name in errors and tables.
-const METHOD: &str = "dense";
+const METHOD: &str = Method::Dense.name();
 
 /// Which eigenpairs are wanted beside all eigenvalues.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,7 +99,7 @@ pub fn dense(
     };
     let rule = Quadrature { weights: vec![1.0 / dim as f64; dim], nodes: values, exact: true };
     let whole = Whole { source: RuleSource::Dense, rule, trace, dim };
-    let survey = whole.survey(&accepted, operator, (METHOD, params.bottom, params.eigen_tolerance))?;
+    let survey = whole.survey(&accepted, operator, (Method::Dense, params.bottom, params.eigen_tolerance))?;
     Ok(DenseReport { survey, diagonal, shard_diagonals: shards })
 }
 
@@ -194,7 +196,7 @@ fn entries(blocks: Vec<Tensor>, dim: usize) -> Result<Vec<f64>> {
 
 /// `(A + Aᵀ)/2`, in place.
 fn symmetrise(entries: &mut [f64], dim: usize, tolerance: f64) -> Result<()> {
-    let norm = entries.iter().map(|entry| entry * entry).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+    let norm = norm_of(entries).max(f64::MIN_POSITIVE);
     let mut asymmetry: f64 = 0.0;
     for row in 0..dim {
         for column in 0..row {

@@ -3,52 +3,11 @@
 use candle_core::Tensor;
 use rand::Rng;
 
-use super::search::{METHOD, Search};
-use super::{EigenReport, SpectralError};
+use super::pairs::{EigenParams, EigenpairsReport, check_counts};
+use super::search::{METHOD, SPARE_ROWS, Search};
 use crate::observer::Observer;
 use crate::operator::LinearOperator;
 use crate::{Error, Result};
-
-/// Which eigenpairs, how well, and at what cost at most.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EigenParams {
-    /// Number of largest algebraic eigenvalues.
-    pub top: usize,
-    /// Number of smallest algebraic eigenvalues.
-    pub bottom: usize,
-    /// A pair has converged when `‖A y − θ y‖` is at most this times the largest `|θ|` found.
-    pub tolerance: f64,
-    /// Products to spend at most, the closing ones included; never fewer than it takes to hold `top + bottom` vectors.
-    pub max_matvecs: usize,
-    /// Vectors per product. A value repeated more often than this is found only through rounding or a closed space.
-    /// Where the memory holds few vectors beyond the wanted ones it is lowered, to a tenth of those.
-    pub block: usize,
-    /// Bound on the basis and its copies at a restart; never less than `top + bottom` and a few vectors need.
-    pub memory_bytes: usize,
-}
-
-impl Default for EigenParams {
-    /// The tolerance is about ten times what rounding allows in f32; it costs 3 to 8 % more products than 1e-4, and in
-    /// f64 1e-9 costs another 12 to 23 %. The block of 2 is a measurement: on spectra like those of networks (15
-    /// outliers from 2100 to 300, a negative tail to −50, a bulk near zero) top 10 and bottom 5 took 59 to 86 products
-    /// one by one, 65 to 105 by twos, 75 to 135 by fours and 95 to 175 by eights, while a product of 1, 2, 4, 8
-    /// vectors costs about 1.45, 1.19, 1.06, 1 per vector. Twos cost no more than ones and see pairs.
-    fn default() -> Self {
-        Self { top: 10, bottom: 5, tolerance: 1e-5, max_matvecs: 1_000, block: 2, memory_bytes: 1 << 30 }
-    }
-}
-
-/// The two ends of one run.
-#[derive(Debug, Clone)]
-pub struct EigenpairsReport {
-    /// Largest algebraic eigenvalues.
-    pub top: EigenReport,
-    /// Smallest algebraic eigenvalues.
-    pub bottom: EigenReport,
-}
-
-/// Basis vectors beyond the wanted ones before a restart.
-pub(super) const SPARE_ROWS: usize = 150;
 
 /// The `top` largest and `bottom` smallest eigenvalues of `A` with unit eigenvectors, by thick-restart block Lanczos
 /// (Wu & Simon 2000) in Krylov–Schur form (Stewart 2001), from a random normal block.
@@ -126,16 +85,6 @@ pub(super) fn eigenpairs_from(
             return Err(Error::Interrupted);
         }
     }
-}
-
-/// Fails where more pairs are asked for than there are.
-pub(super) fn check_counts(method: &'static str, top: usize, bottom: usize, dim: usize) -> Result<()> {
-    for (what, got) in [("top", top), ("bottom", bottom), ("top + bottom", top + bottom)] {
-        if got > dim {
-            return Err(SpectralError::TooMany { method, what, got, dim }.into());
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

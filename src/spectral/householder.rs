@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::tridiagonal::Tridiagonal;
 use super::vector_kernels::update_and_dot;
+use crate::kernels::norm_of;
 use crate::workers::may_share;
 
 /// `A = Q T Qᵀ`, `Q` a product of reflections `I − 2uuᵀ`.
@@ -80,12 +81,11 @@ fn reflect(column: &mut [f64]) -> f64 {
     if largest == 0.0 {
         return 0.0;
     }
-    let norm = |column: &[f64]| column.iter().map(|entry| entry * entry).sum::<f64>().sqrt();
     column.iter_mut().for_each(|entry| *entry /= largest);
     // Of the two signs the one that cancels nothing.
-    let left = -norm(column).copysign(column[0]);
+    let left = -norm_of(column).copysign(column[0]);
     column[0] -= left;
-    let length = norm(column);
+    let length = norm_of(column);
     column.iter_mut().for_each(|entry| *entry /= length);
     left * largest
 }

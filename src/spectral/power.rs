@@ -5,14 +5,15 @@ use nalgebra::DMatrix;
 use rand::Rng;
 
 use super::closing::Accepted;
-use super::eigenpairs::{EigenpairsReport, check_counts};
+use super::pairs::{EigenpairsReport, check_counts};
 use super::trace::finite_forms;
 use super::vectors::{Basis, normal_block, norms, scale_rows};
 use crate::observer::{Observer, Step};
 use crate::operator::LinearOperator;
+use crate::vocabulary::Method;
 use crate::{Error, Result};
 
-const METHOD: &str = "power";
+const METHOD: &str = Method::Power.name();
 /// Relative residual at which an estimate of an end of the spectrum is good enough for a shift.
 const BOUND_TOLERANCE: f64 = 0.05;
 /// Share of the products that each of the two bounds may take.
@@ -214,7 +215,7 @@ impl Power<'_> {
         let mut accepted = Accepted::new(vectors, values, residuals, self.num_matvecs)?;
         accepted.interrupted = self.stopped;
         accepted.measure(METHOD, self.operator, observer)?;
-        let (top, bottom) = accepted.reports(METHOD, self.operator, num_bottom, params.tolerance)?;
+        let (top, bottom) = accepted.reports(Method::Power, self.operator, num_bottom, params.tolerance)?;
         Ok(EigenpairsReport { top, bottom })
     }
 }

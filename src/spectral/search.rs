@@ -3,18 +3,20 @@
 use candle_core::Tensor;
 use rand::Rng;
 
-use super::EigenpairsReport;
 use super::closing::Accepted;
-use super::eigenpairs::EigenParams;
 use super::krylov_schur::{KrylovSchur, Ritz};
+use super::pairs::{EigenParams, EigenpairsReport};
 use super::state::{SurveyState, damaged};
 use super::vectors::epsilon;
 use crate::Result;
 use crate::observer::{Observer, Step};
 use crate::operator::LinearOperator;
+use crate::vocabulary::Method;
 
 /// The name in errors and tables.
-pub(super) const METHOD: &str = "lanczos";
+pub(super) const METHOD: &str = Method::Lanczos.name();
+/// Basis vectors beyond the wanted ones before a restart.
+pub(super) const SPARE_ROWS: usize = 150;
 /// Up to this dimension the whole space is spanned: all pairs are exact, whatever their multiplicity.
 const EXACT_DIM: usize = 128;
 /// Vectors of a basis whose Ritz pairs are looked at after every step, and looks while a larger one doubles.
@@ -211,7 +213,7 @@ impl<'a> Search<'a> {
         let mut accepted = Accepted::new(vectors, values, residuals, num_matvecs)?;
         accepted.interrupted = interrupted;
         accepted.measure(METHOD, operator, observer)?;
-        let (top, bottom) = accepted.reports(METHOD, operator, params.bottom, params.tolerance)?;
+        let (top, bottom) = accepted.reports(Method::Lanczos, operator, params.bottom, params.tolerance)?;
         Ok(EigenpairsReport { top, bottom })
     }
 }

@@ -3,12 +3,27 @@
 use candle_core::Tensor;
 use rand::Rng;
 
+use super::SpectralError;
 use super::data_error::{join, mean_data_std_error};
 use super::vectors::{rademacher_block, row_dots};
-use super::{SpectralError, TraceReport};
 use crate::observer::{Observer, Step};
 use crate::operator::LinearOperator;
 use crate::{Error, Result};
+
+/// A trace estimate with its two errors.
+#[derive(Debug, Clone)]
+pub struct TraceReport {
+    /// Mean of the samples.
+    pub trace: f64,
+    /// Standard error from the random probes.
+    pub std_err_numeric: f64,
+    /// Standard error from the choice of data rows; NaN where the operator has no shards.
+    pub std_err_data: f64,
+    /// `zᵀAz` per probe.
+    pub samples: Vec<f64>,
+    /// Products with the operator.
+    pub num_matvecs: usize,
+}
 
 const METHOD: &str = "hutchinson";
 

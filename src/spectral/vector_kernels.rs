@@ -8,6 +8,9 @@ use std::ops::Range;
 
 use nalgebra::DMatrix;
 
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::has_avx2;
+
 /// Columns that stay in the first-level cache while all rows pass over them.
 const TILE_COLUMNS: usize = 1_024;
 /// Independent partial sums of one dot product.
@@ -45,64 +48,51 @@ impl Scalar for f64 {
     }
 }
 
-/// `sums[i · b + j] += aᵢ · bⱼ` over the columns of `range`.
-pub(crate) fn add_dots<T: Scalar>(a: &[&[T]], b: &[&[T]], range: Range<usize>, sums: &mut [f64]) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2.
-        return unsafe { add_dots_avx2(a, b, range, sums) };
-    }
-    add_dots_plain(a, b, range, sums);
+/// Compiles the work of `$plain` a second time, for AVX2, and calls the one that this processor runs fastest.
+macro_rules! compiled_twice {
+    ($(#[$doc:meta])* fn $name:ident $(<$T:ident>)? ($($arg:ident: $of:ty),*) $(-> $out:ty)? = $avx2:ident, $plain:ident) => {
+        $(#[$doc])*
+        pub(crate) fn $name $(<$T: Scalar>)? ($($arg: $of),*) $(-> $out)? {
+            #[cfg(target_arch = "x86_64")]
+            if has_avx2() {
+                // SAFETY: the processor has AVX2.
+                return unsafe { $avx2($($arg),*) };
+            }
+            $plain($($arg),*)
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2")]
+        fn $avx2 $(<$T: Scalar>)? ($($arg: $of),*) $(-> $out)? {
+            $plain($($arg),*)
+        }
+    };
 }
 
-/// `outⱼ = baseⱼ + Σᵢ cⱼᵢ rowᵢ` for the columns from `first`, as many as `out` has; an empty `base` is zero.
-pub(crate) fn add_combination<T: Scalar>(
-    base: &[&[T]],
-    coefficients: &DMatrix<f64>,
-    rows: &[&[T]],
-    first: usize,
-    out: &mut [&mut [T]],
-) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2.
-        return unsafe { add_combination_avx2(base, coefficients, rows, first, out) };
-    }
-    add_combination_plain(base, coefficients, rows, first, out);
+compiled_twice! {
+    /// `sums[i · b + j] += aᵢ · bⱼ` over the columns of `range`.
+    fn add_dots<T>(a: &[&[T]], b: &[&[T]], range: Range<usize>, sums: &mut [f64]) = add_dots_avx2, add_dots_plain
 }
 
-/// `column −= c₀ a₀ + c₁ a₁`, and then `column · u`; all as long as `u`.
-pub(crate) fn update_and_dot(column: &mut [f64], vectors: [&[f64]; 2], coefficients: [f64; 2], u: &[f64]) -> f64 {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2.
-        return unsafe { update_and_dot_avx2(column, vectors, coefficients, u) };
-    }
-    update_and_dot_plain(column, vectors, coefficients, u)
+compiled_twice! {
+    /// `outⱼ = baseⱼ + Σᵢ cⱼᵢ rowᵢ` for the columns from `first`, as many as `out` has; an empty `base` is zero.
+    fn add_combination<T>(
+        base: &[&[T]],
+        coefficients: &DMatrix<f64>,
+        rows: &[&[T]],
+        first: usize,
+        out: &mut [&mut [T]]
+    ) = add_combination_avx2, add_combination_plain
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn add_dots_avx2<T: Scalar>(a: &[&[T]], b: &[&[T]], range: Range<usize>, sums: &mut [f64]) {
-    add_dots_plain(a, b, range, sums);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn add_combination_avx2<T: Scalar>(
-    base: &[&[T]],
-    coefficients: &DMatrix<f64>,
-    rows: &[&[T]],
-    first: usize,
-    out: &mut [&mut [T]],
-) {
-    add_combination_plain(base, coefficients, rows, first, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn update_and_dot_avx2(column: &mut [f64], vectors: [&[f64]; 2], coefficients: [f64; 2], u: &[f64]) -> f64 {
-    update_and_dot_plain(column, vectors, coefficients, u)
+compiled_twice! {
+    /// `column −= c₀ a₀ + c₁ a₁`, and then `column · u`; all as long as `u`.
+    fn update_and_dot(
+        column: &mut [f64],
+        vectors: [&[f64]; 2],
+        coefficients: [f64; 2],
+        u: &[f64]
+    ) -> f64 = update_and_dot_avx2, update_and_dot_plain
 }
 
 #[inline(always)]

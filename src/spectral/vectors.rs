@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::vector_kernels::{Scalar, add_combination, add_dots};
 use crate::Result;
+use crate::random::fill_signs;
 
 /// Columns of one parallel task; part of every result's rounding, so it never changes with the machine.
 const TASK_COLUMNS: usize = 16_384;
@@ -107,13 +108,8 @@ pub(crate) fn rademacher_block(
     device: &Device,
     rng: &mut impl Rng,
 ) -> Result<Tensor> {
-    let mut values = Vec::with_capacity(shape.0 * shape.1);
-    for _ in 0..shape.0 {
-        for start in (0..shape.1).step_by(64) {
-            let bits = rng.next_u64();
-            values.extend((0..(shape.1 - start).min(64)).map(|bit| if bits >> bit & 1 == 1 { 1.0 } else { -1.0 }));
-        }
-    }
+    let mut values = vec![0.0; shape.0 * shape.1];
+    values.chunks_mut(shape.1.max(1)).for_each(|row| fill_signs(rng, row));
     from_host(values, shape, dtype, device)
 }
 

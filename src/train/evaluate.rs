@@ -1,12 +1,10 @@
 //! Measurements in evaluation mode: after each epoch, and of all weights that a run leaves at its end.
 
-use candle_core::Tensor;
-
-use super::TrainConfig;
 use super::metrics::{CleanScores, Scores};
 use super::state::Weights;
 use crate::data::Dataset;
 use crate::objective::Objective;
+use crate::plan::TrainConfig;
 use crate::program::ProgramError;
 use crate::program::{BatchNormMode, Network};
 use crate::report::tables::Column;
@@ -45,12 +43,6 @@ pub(super) fn scores(
 /// Whether `error` says that a loss was not finite.
 pub(super) fn is_not_finite(error: &Error) -> bool {
     matches!(error, Error::Program(ProgramError::NonFinite { .. }))
-}
-
-/// The norm of a vector.
-pub(super) fn norm(vector: &Tensor) -> Result<f64> {
-    let row = vector.unsqueeze(0)?;
-    Ok(crate::kernels::row_dots(&row, &row)?.first().copied().unwrap_or(f64::NAN).sqrt())
 }
 
 /// The columns of `evaluations.parquet`.

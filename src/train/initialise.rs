@@ -6,6 +6,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::Result;
 use crate::program::{Network, Start};
+use crate::random::uniform;
 use crate::random::{Purpose, substream};
 
 /// Fresh parameters `[n]` by PyTorch's defaults, drawn tensor by tensor from `seed`.
@@ -28,18 +29,13 @@ pub fn initialise(network: &Network, dtype: DType, seed: u64) -> Result<Tensor> 
         let start = starts.get(tensor.name.as_str()).copied().unwrap_or(Start::Constant(0.0));
         let mut rng = substream(seed, Purpose::Initialisation, index as u64);
         values.extend((0..tensor.len()).map(|_| match start {
-            Start::Uniform { bound } => bound * (2.0 * unit(&mut rng) - 1.0),
+            Start::Uniform { bound } => bound * (2.0 * uniform(&mut rng) - 1.0),
             Start::Normal { std } => std * normal(&mut rng),
             Start::Constant(value) => value,
         }));
     }
     let n = values.len();
     Ok(Tensor::from_vec(values, n, &Device::Cpu)?.to_dtype(dtype)?)
-}
-
-/// Uniform on `[0, 1)`, a multiple of `2⁻⁵³`.
-fn unit(rng: &mut impl Rng) -> f64 {
-    (rng.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
 fn normal(rng: &mut impl Rng) -> f64 {

@@ -1,7 +1,6 @@
 //! Training: initial weights, the loop over epochs, running averages of batch normalisation, and what a run leaves.
 
 mod averages;
-mod config;
 mod epoch;
 mod error;
 mod evaluate;
@@ -12,12 +11,12 @@ mod page;
 mod part;
 mod running;
 mod save;
+mod setup;
 mod snapshots;
 mod start;
 mod state;
 mod track;
 
-pub use config::{NormStatistics, Precision, TrainConfig};
 pub use error::TrainError;
 pub use evaluate::EvaluationRow;
 pub use initialise::initialise;
@@ -25,7 +24,7 @@ pub use metrics::{CleanScores, EpochMetrics, Scores};
 pub use save::save;
 pub use snapshots::SnapshotFolder;
 pub use state::{EpochSeconds, StateFolder};
-pub use track::{Track, TrackedRow};
+pub use track::TrackedRow;
 
 use std::collections::HashMap;
 
@@ -37,6 +36,7 @@ use crate::data::Dataset;
 use crate::formats::Architecture;
 use crate::objective::Objective;
 use crate::optim::{Optimizer, Setup};
+use crate::plan::TrainConfig;
 use crate::program::{BatchNormMode, Network};
 use crate::random::{Purpose, stream};
 use crate::{Error, Observer, Result};

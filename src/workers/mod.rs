@@ -1,16 +1,18 @@
 //! The threads of a run: one pool, over which work is shared so that results depend on the work alone.
 
+mod lock;
 mod pieces;
 mod watch;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::{Error, Observer, Result};
+use lock::lock;
 pub use pieces::{Cut, PieceSum};
 use pieces::{Line, Tree};
 use watch::Watch;
@@ -50,11 +52,6 @@ fn alone<R>(work: impl FnOnce() -> R) -> R {
     }
     let _before = Before(ALONE.replace(true));
     work()
-}
-
-/// Whatever another thread's panic left: it is passed on when all threads are done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Workers {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use super::lock;
+use super::lock::lock;
 use crate::Result;
 
 /// Items cut into even pieces of consecutive ones, as [`Workers::reduce`](super::Workers::reduce) adds them up.

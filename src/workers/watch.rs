@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 
-use super::lock;
+use super::lock::lock;
 use crate::{Error, Observer, Result, Step};
 
 /// Counts the steps of several threads for one observer.

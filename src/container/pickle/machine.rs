@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::opcodes as op;
-use super::{Id, Object, Pickle, Value};
+use super::values::{Id, Object, Pickle, Value};
 
 /// Values of one pickle: room for the optimiser states of any network that fits into memory.
 const MAX_VALUES: usize = 1 << 21;

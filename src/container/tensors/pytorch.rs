@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use super::contents::{Contents, Failure};
 use super::rebuild::{Rebuild, storage_of};
-use super::{Contents, Failure};
 use crate::container::{Archive, Pickle, Value};
 
 /// The number at the start of the older form, as a pickled whole number of ten bytes.

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::{Contents, Entry, numpy};
+use super::contents::{Contents, Entry};
+use super::numpy;
 use crate::container::{Element, Id, Pickle, Stored, Value};
 
 /// Levels of nesting that are searched for tensors.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use safetensors::{Dtype, SafeTensors};
 
-use super::{Contents, Entry};
+use super::contents::{Contents, Entry};
 use crate::container::{Element, Stored};
 
 /// # Errors

@@ -1,6 +1,6 @@
 //! Small convolutional networks.
 
-use super::{conv, image, linear, widths};
+use super::parts::{conv, image, linear, widths};
 use crate::formats::{Extent, Layer};
 
 /// Per width a 3×3 convolution, the activation and 2×2 max pooling; then linear.

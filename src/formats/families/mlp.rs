@@ -1,6 +1,6 @@
 //! Multilayer perceptrons.
 
-use super::{linear, widths};
+use super::parts::{linear, widths};
 use crate::formats::Layer;
 
 /// Linear layers with the activation between.

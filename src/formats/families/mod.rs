@@ -2,16 +2,17 @@
 
 mod cnn;
 mod mlp;
+mod names;
+mod parts;
 mod resnet;
 mod resnet_cifar;
 mod vit;
 
-use super::{Architecture, Body, Extent, GeluForm, Layer, LayerList, ModelError};
+pub use names::FAMILIES;
+
+use super::{Architecture, Body, LayerList, ModelError};
 use resnet::Depth;
 use vit::Sizes;
-
-/// The families by name.
-pub const FAMILIES: [&str; 8] = ["mlp", "cnn", "resnet-cifar", "resnet18", "resnet34", "resnet50", "vit", "vit-b16"];
 
 /// Expands a short form for samples of shape `input` and `outputs` outputs.
 ///
@@ -45,79 +46,10 @@ pub fn family(text: &str, input: &[usize], outputs: usize) -> Result<Architectur
     Ok(Architecture { input_shape: Some(input.to_vec()), ..Architecture::new(text, Body::Layers(list)) })
 }
 
-/// A number of channels, layers or pixels: 1 to 2^20, so that products of three fit.
-fn size(name: &str, value: &str) -> Result<usize, String> {
-    match value.parse() {
-        Ok(size) if (1..=1 << 20).contains(&size) => Ok(size),
-        _ => Err(format!("{name} `{value}` is not a number from 1 to 2^20")),
-    }
-}
-
-/// `[C, H, W]`.
-fn image(input: &[usize]) -> Result<[usize; 3], String> {
-    input.try_into().map_err(|_| format!("needs images [C, H, W], but a sample has shape {input:?}"))
-}
-
-fn activation(name: &str) -> Option<Layer> {
-    Some(match name {
-        "relu" => Layer::Relu,
-        "tanh" => Layer::Tanh,
-        "gelu" => Layer::Gelu { form: GeluForm::Erf },
-        "silu" => Layer::Silu,
-        _ => return None,
-    })
-}
-
-/// Widths such as `512-256` and an activation, in any order.
-fn widths(arguments: &[&str], default: &[usize]) -> Result<(Vec<usize>, Layer), String> {
-    let (mut widths, mut chosen) = (default.to_vec(), Layer::Relu);
-    for argument in arguments {
-        if let Some(layer) = activation(argument) {
-            chosen = layer;
-        } else {
-            let parsed: Result<Vec<usize>, _> = argument.split('-').map(str::parse).collect();
-            widths = parsed.map_err(|_| format!("`{argument}` is neither widths such as 512-512 nor an activation"))?;
-            if widths.contains(&0) {
-                return Err("a width of 0".into());
-            }
-        }
-    }
-    Ok((widths, chosen))
-}
-
-fn linear(name: &str, inputs: usize, outputs: usize) -> Layer {
-    Layer::Linear { inputs, outputs, weight: format!("{name}.weight"), bias: Some(format!("{name}.bias")) }
-}
-
-fn conv(name: &str, inputs: usize, outputs: usize, kernel: usize, stride: usize) -> Layer {
-    Layer::Conv2d {
-        inputs,
-        outputs,
-        kernel: Extent([kernel; 2]),
-        stride: Extent([stride; 2]),
-        padding: Extent([kernel / 2; 2]),
-        dilation: Extent([1; 2]),
-        groups: 1,
-        weight: format!("{name}.weight"),
-        bias: None,
-    }
-}
-
-fn batch_norm(name: &str, channels: usize) -> Layer {
-    Layer::BatchNorm2d {
-        channels,
-        eps: 1e-5,
-        momentum: 0.1,
-        weight: Some(format!("{name}.weight")),
-        bias: Some(format!("{name}.bias")),
-        running_mean: Some(format!("{name}.running_mean")),
-        running_var: Some(format!("{name}.running_var")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::Layer;
 
     fn refusal(text: &str, input: &[usize]) -> String {
         let error = family(text, input, 10).unwrap_err();

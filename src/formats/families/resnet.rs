@@ -1,6 +1,6 @@
 //! Residual networks in four stages (He et al. 2016, section 4.1), with torchvision's names, shapes and strides.
 
-use super::{batch_norm, conv, image, linear, size};
+use super::parts::{batch_norm, conv, image, linear, size};
 use crate::formats::{Extent, Layer};
 
 /// The depths that torchvision names.

@@ -1,6 +1,6 @@
 //! Residual networks for small images (He et al. 2016, section 4.2).
 
-use super::{batch_norm, conv, image, linear, size};
+use super::parts::{batch_norm, conv, image, linear, size};
 use crate::formats::Layer;
 
 /// `6n + 2` layers in three stages of `width`, twice and four times as many channels.

@@ -1,6 +1,6 @@
 //! Vision transformers (Dosovitskiy et al. 2021), with timm's names and shapes.
 
-use super::{image, linear, size};
+use super::parts::{image, linear, size};
 use crate::formats::layers::{BlockActivation, NormPlace, TransformerBlock};
 use crate::formats::{Extent, GeluForm, Layer, LayerList, ModelError};
 

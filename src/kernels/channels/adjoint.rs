@@ -2,7 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use super::{Channels, row_dot, row_sum};
+use super::layout::Channels;
+use super::rows::{row_dot, row_sum};
 use crate::kernels::element::Element;
 use crate::kernels::simd::{Simd, SimdTask};
 

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::Channels;
+use super::layout::Channels;
 use crate::kernels::element::Element;
 use crate::kernels::simd::{Simd, SimdTask};
 

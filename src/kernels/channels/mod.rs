@@ -6,87 +6,27 @@
 
 mod adjoint;
 mod forward;
+mod layout;
 mod moments;
+mod operands;
+mod rows;
 
 use std::mem::MaybeUninit;
 
-use candle_core::{Device, Result, Tensor, WithDType};
+use candle_core::{Result, Tensor, WithDType};
 use rayon::prelude::*;
 
-use super::access::{Slice, with_float};
+use super::access::with_float;
 use super::element::{Element, filled};
 use super::parallel;
 use super::simd::Isa;
 use adjoint::{AdjointRows, AdjointTask};
 use forward::{ForwardRows, ForwardTask};
-
-/// Rows shorter than this are not worth a pass of their own.
-const SHORTEST_ROW: usize = 4;
-/// Numbers of one parallel chunk; a fixed figure, since chunks decide the order of sums.
-const CHUNK: usize = 1 << 15;
-
-/// `[N, C, L]`: samples, channels and numbers per channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Channels {
-    samples: usize,
-    channels: usize,
-    len: usize,
-}
-
-/// A primal and its tangents `[K, …]`, either of which may be absent.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Parts<'a> {
-    /// The value itself.
-    pub primal: Option<&'a Tensor>,
-    /// Its directional derivatives.
-    pub tangents: Option<&'a Tensor>,
-}
-
-/// The four operands of the map; `scale` and `addend` may be absent altogether.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct AffineOperands<'a> {
-    /// `x`
-    pub x: Parts<'a>,
-    /// `s`
-    pub scale: Parts<'a>,
-    /// `b`
-    pub shift: Parts<'a>,
-    /// `r`
-    pub addend: Parts<'a>,
-}
-
-/// What a cotangent of the map gives to its operands.
-#[derive(Debug)]
-pub struct AffineCotangents<V> {
-    /// Of `x`, `[K?, N, C, L]`.
-    pub x: V,
-    /// Of `s`, `[K?, C]`, in the shape of the small operands.
-    pub scale: V,
-    /// Of `b`, alike.
-    pub shift: V,
-    /// Of `r`: the gated cotangent, where it was asked for and there is a gate.
-    pub addend: Option<V>,
-}
+pub use layout::Channels;
+use operands::Held;
+pub use operands::{AffineAdjoint, AffineCotangents, AffineOperands, Parts};
 
 impl Channels {
-    /// The sizes where `small` varies along axis 1 of `full` alone, rows are long enough to be worth it, and the device has
-    /// these kernels.
-    pub fn of(full: &[usize], small: &[usize], device: &Device) -> Option<Self> {
-        let alike = small.len() == full.len() && small.iter().enumerate().all(|(axis, &size)| axis == 1 || size == 1);
-        let len = full.iter().skip(2).product();
-        let fits = device.is_cpu() && alike && full.len() >= 3 && small[1] == full[1] && len >= SHORTEST_ROW;
-        fits.then(|| Self { samples: full[0], channels: full[1], len })
-    }
-
-    fn numbers(&self) -> usize {
-        self.samples * self.channels * self.len
-    }
-
-    /// Rows per parallel chunk: whole samples, so that a chunk's sums are per channel.
-    fn samples_per_chunk(&self) -> usize {
-        (CHUNK / (self.channels * self.len)).max(1)
-    }
-
     /// The primal of the map; with `relu` the positive numbers (and NaN) pass.
     pub fn primal(&self, operands: &AffineOperands<'_>, relu: bool) -> Result<Tensor> {
         let AffineOperands { x, scale, shift, addend } = operands;
@@ -157,11 +97,11 @@ impl Channels {
     /// along rows are taken in the dtype in sixteen lanes, sums of rows in f64.
     pub fn adjoint(
         &self,
-        (main, other): (&Tensor, Option<&Tensor>),
-        (x, scale): (Parts<'_>, Parts<'_>),
-        gate: Option<&Tensor>,
-        (small, wants_addend): (&[usize], bool),
+        map: &AffineAdjoint<'_>,
+        main: &Tensor,
+        other: Option<&Tensor>,
     ) -> Result<AffineCotangents<Tensor>> {
+        let AffineAdjoint { x, scale, gate, small, wants_addend } = *map;
         let stacked = main.rank() > small.len();
         let directions = if stacked { main.dims()[0] } else { 1 };
         let other = other.filter(|_| stacked);
@@ -250,56 +190,4 @@ impl Channels {
 
 fn from<T>(data: Option<&[T]>, start: usize) -> Option<&[T]> {
     data.map(|data| &data[start..])
-}
-
-/// Contiguous copies of tensors, alive while their slices are used.
-struct Held<'a, T> {
-    tensors: [Option<Tensor>; 7],
-    kind: std::marker::PhantomData<&'a T>,
-}
-
-impl<T: WithDType> Held<'_, T> {
-    /// Rank and device of the first tensor.
-    fn first(&self) -> Result<(usize, &Device)> {
-        match &self.tensors[0] {
-            Some(first) => Ok((first.rank(), first.device())),
-            None => candle_core::bail!("a kernel without its first operand"),
-        }
-    }
-
-    fn of(tensors: [Option<&Tensor>; 7]) -> Result<Self> {
-        let mut held = std::array::from_fn(|_| None);
-        for (held, tensor) in held.iter_mut().zip(tensors) {
-            *held = tensor.map(Tensor::contiguous).transpose()?;
-        }
-        Ok(Self { tensors: held, kind: std::marker::PhantomData })
-    }
-
-    fn slices(&self) -> Result<Vec<Option<Slice<'_, T>>>> {
-        self.tensors.iter().map(|tensor| tensor.as_ref().map(Slice::of).transpose()).collect()
-    }
-}
-
-/// Running sums of a row: independent, so that they fill a vector register.
-const SUM_LANES: usize = 16;
-
-#[inline(always)]
-fn row_sum<T: Element>(values: &[T]) -> f64 {
-    let mut lanes = [T::ZERO; SUM_LANES];
-    let (chunks, tail) = values.as_chunks::<SUM_LANES>();
-    for chunk in chunks {
-        (0..SUM_LANES).for_each(|lane| lanes[lane] += chunk[lane]);
-    }
-    lanes.iter().chain(tail).map(|value| value.to_f64()).sum()
-}
-
-#[inline(always)]
-fn row_dot<T: Element>(a: &[T], b: &[T]) -> f64 {
-    let mut lanes = [T::ZERO; SUM_LANES];
-    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<SUM_LANES>(), b.as_chunks::<SUM_LANES>());
-    for (a, b) in a.iter().zip(b) {
-        (0..SUM_LANES).for_each(|lane| lanes[lane] += a[lane] * b[lane]);
-    }
-    let tail: f64 = a_tail.iter().zip(b_tail).map(|(&a, &b)| (a * b).to_f64()).sum();
-    lanes.iter().map(|lane| lane.to_f64()).sum::<f64>() + tail
 }

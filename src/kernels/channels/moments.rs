@@ -2,7 +2,9 @@
 
 use candle_core::{Result, Tensor, WithDType};
 
-use super::{Channels, Held, Parts, row_dot, row_sum};
+use super::layout::Channels;
+use super::operands::{Held, Parts};
+use super::rows::{row_dot, row_sum};
 use crate::kernels::access::with_float;
 use crate::kernels::element::Element;
 use crate::kernels::parallel;
@@ -37,11 +39,6 @@ impl Channels {
         let Some(primal) = x.primal else { candle_core::bail!("moments of a value without primal") };
         let tangents = x.tangents.map(|tangents| self.moments_of(primal, Some(tangents), centre)).transpose()?;
         Ok((self.moments_of(primal, None, centre)?, tangents))
-    }
-
-    /// Numbers of one channel.
-    pub fn count(&self) -> usize {
-        self.samples * self.len
     }
 
     fn moments_of(&self, x: &Tensor, tangents: Option<&Tensor>, centre: &Tensor) -> Result<Tensor> {

@@ -4,25 +4,19 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::Operand;
+use super::operand::Operand;
 use super::pack::pack_samples;
 use super::panels;
-use super::plan::{Plan, Position, Sweep, tiles};
+use super::plan::{Plan, Position, Sweep, tile_sizes};
 use crate::kernels::element::Element;
 use crate::kernels::parallel;
-use crate::kernels::simd::{Simd, SimdTask};
+use crate::kernels::simd::{MAX_LANES, Simd, SimdTask};
+use crate::kernels::tiles::tiles;
 
 /// Vectors of pixels of a tile with a single target (depthwise): enough independent sums to hide the latency of an addition.
 const VECTORS_OF_ONE_TARGET: usize = 8;
-/// Room for the lanes of any vector type.
-const MAX_LANES: usize = 16;
 /// Outputs of one parallel task: enough directions to share the packing of a shared sample.
 const ITEMS_PER_TASK: usize = 4;
-
-/// Vectors of pixels and target channels of one register tile: their sums fill three quarters of the registers.
-pub(super) const fn tile_sizes(registers: usize) -> (usize, usize) {
-    if registers >= 32 { (4, 4) } else { (4, 3) }
-}
 
 /// Sums `terms` of (source, weights) into `out [K, N, targets]`.
 pub(super) fn correlate<T: Element>(

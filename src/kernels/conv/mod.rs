@@ -12,6 +12,7 @@
 
 mod correlate;
 mod geometry;
+mod operand;
 mod pack;
 mod panels;
 mod plan;
@@ -21,31 +22,13 @@ mod weight_gradient;
 mod winograd;
 
 pub use geometry::ConvGeometry;
-pub(super) use plan::tiles;
+pub use operand::Operand;
 
 use super::element::Element;
 use super::simd::Isa;
 use plan::Plan;
 use std::mem::MaybeUninit;
-use std::ops::Range;
 use winograd::Tiling;
-
-/// One operand of a bilinear kernel.
-#[derive(Clone, Copy, Debug)]
-pub struct Operand<'a, T> {
-    /// Row-major values.
-    pub data: &'a [T],
-    /// Whether `data` carries `K` directions in front; otherwise all directions share it.
-    pub stacked: bool,
-}
-
-impl<'a, T> Operand<'a, T> {
-    /// Of direction `k`, which has `parts` parts of `len` values each, those in `range`.
-    fn parts(&self, k: usize, parts: usize, range: &Range<usize>, len: usize) -> &'a [T] {
-        let first = if self.stacked { k * parts } else { 0 };
-        &self.data[(first + range.start) * len..(first + range.end) * len]
-    }
-}
 
 /// `out[k] = Σ conv(x_k, w_k)` over `terms` of `(x, w)`; `out [K, N, O, OH, OW]` is overwritten.
 ///

@@ -4,12 +4,12 @@
 //! Where the weights fit a core's cache that costs nothing; where they do not, most of each cache line would be read in
 //! vain, four times over. A panel holds what one tile reads: for each source and tap, its targets' weights.
 
-use super::Operand;
-use super::correlate::tile_sizes;
-use super::plan::{Plan, tiles};
+use super::operand::Operand;
+use super::plan::{Plan, tile_sizes};
 use crate::kernels::element::Element;
 use crate::kernels::parallel;
 use crate::kernels::simd::{Simd, SimdTask};
+use crate::kernels::tiles::tiles;
 
 /// Sources copied together: a cache line of each stays near while all tiles take their part of it.
 const SOURCES: usize = 16;

@@ -335,14 +335,9 @@ fn interleaved_samples(width: usize, lanes: usize, batch: usize) -> usize {
     choices.into_iter().find(|&samples| vectors(samples) <= 1.2 * best).unwrap_or(1)
 }
 
-/// Cuts `0..count` into `(first, length)` pieces of at most `most`, as even as they can be: a piece that leaves
-/// registers idle costs about as much as a full one.
-pub(in crate::kernels) fn tiles(count: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
-    let pieces = count.div_ceil(most);
-    (0..pieces).map(move |piece| {
-        let (first, end) = (piece * count / pieces, (piece + 1) * count / pieces);
-        (first, end - first)
-    })
+/// Vectors of pixels and target channels of one register tile: their sums fill three quarters of the registers.
+pub(super) const fn tile_sizes(registers: usize) -> (usize, usize) {
+    if registers >= 32 { (4, 4) } else { (4, 3) }
 }
 
 /// Asks for the number of lanes.

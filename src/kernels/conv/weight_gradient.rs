@@ -5,12 +5,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::Operand;
+use super::operand::Operand;
 use super::pack::{interleave, pack_samples};
-use super::plan::{Plan, Sweep, tiles};
+use super::plan::{Plan, Sweep};
 use crate::kernels::element::Element;
 use crate::kernels::parallel;
 use crate::kernels::simd::{Simd, SimdTask};
+use crate::kernels::tiles::tiles;
 
 /// Samples whose sum is one addend of the result; these are added in double precision.
 const SAMPLES_PER_CHUNK: usize = 8;

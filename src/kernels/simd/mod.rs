@@ -9,6 +9,9 @@ pub(super) mod x86;
 
 use std::sync::LazyLock;
 
+/// Room for the lanes of any vector type.
+pub const MAX_LANES: usize = 16;
+
 /// A vector of `LANES` scalars and the operations the kernels need.
 pub trait Simd: Copy + 'static {
     /// The type of one lane.
@@ -140,6 +143,12 @@ impl Isa {
     pub(super) fn kind(self) -> Kind {
         self.0
     }
+}
+
+/// Whether code compiled for AVX2 may run.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx2() -> bool {
+    Isa::best().kind() != Kind::Portable
 }
 
 /// Vectors as plain arrays, which the compiler maps to the baseline registers (SSE2, NEON).

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::affine;
 use crate::autodiff::{Composite, Cotangent, Pattern, Tape, Value, Var};
-use crate::kernels::{AffineCotangents, AffineOperands, Channels, Parts};
+use crate::kernels::{AffineAdjoint, AffineCotangents, AffineOperands, Channels, Parts};
 
 /// What follows an affine map: a sum, then a ReLU.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl<V: Value> ChannelAffine<V> {
     fn cotangents(&self, cotangent: &V) -> Result<AffineCotangents<Result<V>>> {
         let Self { channels, gate, small, wants_addend, .. } = self;
         let [x, scale] = [&self.x, &self.scale].map(|value| value.as_ref().map(V::parts).unwrap_or_default());
-        let adjoint = |main, other| channels.adjoint((main, other), (x, scale), gate.as_ref(), (small, *wants_addend));
+        let map = AffineAdjoint { x, scale, gate: gate.as_ref(), small, wants_addend: *wants_addend };
         let Parts { primal, tangents } = cotangent.parts();
         let mut tangents = tangents.cloned();
         if let (None, Some(primal), Some(moving)) = (&tangents, primal, x.tangents.or(scale.tangents)) {
@@ -104,8 +104,8 @@ impl<V: Value> ChannelAffine<V> {
             let shape: Vec<usize> = moving.dims()[..1].iter().chain(primal.dims()).copied().collect();
             tangents = Some(Tensor::zeros(shape, primal.dtype(), primal.device())?);
         }
-        let of_tangents = tangents.as_ref().map(|tangents| adjoint(tangents, primal)).transpose()?;
-        let of_primal = primal.map(|primal| adjoint(primal, None)).transpose()?;
+        let of_tangents = tangents.as_ref().map(|tangents| channels.adjoint(&map, tangents, primal)).transpose()?;
+        let of_primal = primal.map(|primal| channels.adjoint(&map, primal, None)).transpose()?;
         let pick = |pick: fn(&AffineCotangents<Tensor>) -> Option<&Tensor>| {
             V::from_parts(of_primal.as_ref().and_then(pick).cloned(), of_tangents.as_ref().and_then(pick).cloned())
         };

@@ -2,7 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::{CrossEntropy, Given, Loss, misfit};
+use super::definition::{CrossEntropy, Loss};
+use super::targets::{Given, misfit};
 use crate::Result;
 use crate::autodiff::{Tape, Value, Var};
 use crate::kernels::Linear;

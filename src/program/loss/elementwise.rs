@@ -2,7 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::{Given, Loss, labels, misfit, primal};
+use super::definition::Loss;
+use super::targets::{Given, labels, misfit, primal};
 use crate::Result;
 use crate::autodiff::{Tape, Value, Var};
 use crate::data::TargetBatch;

@@ -2,13 +2,15 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Classes, CrossEntropy, Given, Loss, labels, misfit, primal};
+use super::classes::Classes;
+use super::definition::{CrossEntropy, Loss};
+use super::draws::draw_labels;
+use super::targets::{Given, labels, misfit, primal};
 use crate::Result;
 use crate::autodiff::{Tape, Value, Var};
 use crate::data::{TargetBatch, Targets};
 use crate::kernels::{Bilinear, Linear, Pointwise};
 use crate::program::composites::affine;
-use crate::program::factor::draw_labels;
 
 /// `q` at each place, `[places, C]` row-major, and its sums over the classes, the *masses*.
 struct SoftTargets {

@@ -2,16 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::shapes::kept;
+use super::shapes::{kept, reshapes};
 use crate::Result;
 use crate::autodiff::Value;
 use crate::kernels;
-use crate::program::fact::axis;
-use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, RowAxis, Tracked};
+use crate::program::cost::Cost;
+use crate::program::fact::{RowAxis, Tracked, axis};
+use crate::program::operation::{Operation, columns, fact};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
-use crate::program::{Call, Fact, Results, Size, Start};
+use crate::program::{Call, Fact, Results, Size};
 
 /// Axis `i` of the result is axis `dims[i]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -119,6 +119,24 @@ fn expand_as(call: &mut Call<'_>) -> Results {
     call.gives(Expand { size }, [x])
 }
 
+/// Shape, rows and numbers of a value whose axes are taken in the order of `self.axes`.
+macro_rules! permutes {
+    () => {
+        fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+            let x = fact(operands, 0)?;
+            Ok(kept(x, self.axes(x.shape.len())?.into_iter().map(|axis| x.shape[axis]).collect()))
+        }
+
+        fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
+            rows::permuted(operands[0], &self.axes(result.shape.len())?)
+        }
+
+        fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+            run.moved(operands, |dims| Ok(vec![kernels::Linear::Permute { axes: self.axes(dims.len())? }]))
+        }
+    };
+}
+
 impl Permute {
     fn axes(&self, rank: usize) -> Result<Vec<usize>, String> {
         let axes: Vec<usize> = self.dims.iter().map(|&dim| axis(dim, rank)).collect::<Result<_, _>>()?;
@@ -134,24 +152,10 @@ impl Permute {
 impl Operation for Permute {
     columns! {
         name: "permute",
-        operands: &["input"],
-        cost: Cost::of_result,
-        start: Start::TOKEN,
-        affinity: Affinity::AFFINE,
+        moves: Cost::of_result,
     }
 
-    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
-        let x = fact(operands, 0)?;
-        Ok(kept(x, self.axes(x.shape.len())?.into_iter().map(|axis| x.shape[axis]).collect()))
-    }
-
-    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
-        rows::permuted(operands[0], &self.axes(result.shape.len())?)
-    }
-
-    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
-        run.moved(operands, |dims| Ok(vec![kernels::Linear::Permute { axes: self.axes(dims.len())? }]))
-    }
+    permutes!();
 }
 
 impl Expand {
@@ -174,10 +178,7 @@ impl Expand {
 impl Operation for Expand {
     columns! {
         name: "expand",
-        operands: &["input"],
-        cost: Cost::of_result,
-        start: Start::TOKEN,
-        affinity: Affinity::AFFINE,
+        moves: Cost::of_result,
     }
 
     fn result(&self, operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String> {
@@ -220,24 +221,10 @@ impl Transpose {
 impl Operation for Transpose {
     columns! {
         name: "transpose",
-        operands: &["input"],
-        cost: Cost::of_result,
-        start: Start::TOKEN,
-        affinity: Affinity::AFFINE,
+        moves: Cost::of_result,
     }
 
-    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
-        let x = fact(operands, 0)?;
-        Ok(kept(x, self.axes(x.shape.len())?.into_iter().map(|axis| x.shape[axis]).collect()))
-    }
-
-    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
-        rows::permuted(operands[0], &self.axes(result.shape.len())?)
-    }
-
-    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
-        run.moved(operands, |dims| Ok(vec![kernels::Linear::Permute { axes: self.axes(dims.len())? }]))
-    }
+    permutes!();
 }
 
 impl Unsqueeze {
@@ -251,25 +238,15 @@ impl Unsqueeze {
 impl Operation for Unsqueeze {
     columns! {
         name: "unsqueeze",
-        operands: &["input"],
-        cost: Cost::of_view,
-        start: Start::TOKEN,
-        affinity: Affinity::AFFINE,
+        moves: Cost::of_view,
     }
 
-    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
-        let x = fact(operands, 0)?;
-        Ok(kept(x, self.shape(&x.shape)?))
-    }
+    reshapes!();
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
         let at = axis(self.dim, result.shape.len())?;
         let rows = operands[0].and_then(|x| x.rows);
         Ok(rows.map(|rows| rows.at(rows.axis + usize::from(at <= rows.axis))))
-    }
-
-    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
-        run.view(operands, |dims| self.shape(dims))
     }
 }
 
@@ -289,23 +266,13 @@ impl Squeeze {
 impl Operation for Squeeze {
     columns! {
         name: "squeeze",
-        operands: &["input"],
-        cost: Cost::of_view,
-        start: Start::TOKEN,
-        affinity: Affinity::AFFINE,
+        moves: Cost::of_view,
     }
 
-    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
-        let x = fact(operands, 0)?;
-        Ok(kept(x, self.shape(&x.shape)?))
-    }
+    reshapes!();
 
     fn rows(&self, operands: &[Option<&Fact>], _result: &Fact, _in_training: bool) -> Tracked {
         let axes = self.axes(operands[0].map_or(&[], |x| &x.shape))?;
         rows::removed(operands[0], &axes)
-    }
-
-    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
-        run.view(operands, |dims| self.shape(dims))
     }
 }

@@ -9,9 +9,10 @@ use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{Linear, Pointwise};
 use crate::program::composites::{Finish, channel_affine, moments};
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::Tracked;
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{BatchStatistics, Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
 

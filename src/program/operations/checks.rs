@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::autodiff::Value;
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::Tracked;
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Fact, Start};
 

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::autodiff::Value;
 use crate::kernels;
-use crate::program::fact::{axis, broadcast};
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::{Tracked, axis, broadcast};
 use crate::program::operation::{Affinity, Operation, fact};
-use crate::program::rows::{self, COUNTS, Tracked};
+use crate::program::rows::{self, COUNTS};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Operand, Results, Size, Start, View, ViewAs};
 

@@ -7,10 +7,10 @@ use super::resampling::Map;
 use crate::Result;
 use crate::autodiff::Value;
 use crate::kernels;
-use crate::program::fact::{axis, broadcast};
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::{RowAxis, Tracked, axis, broadcast};
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, RowAxis, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Operand, Results, Size, Start};
 

@@ -7,9 +7,10 @@ use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{Bilinear, ConvGeometry, Linear};
 use crate::program::composites::{Finish, channel_affine};
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::Tracked;
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Op, Operand, Results, Start};
 
@@ -58,7 +59,7 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
         "conv2d" => conv2d(call),
         "conv1d" => conv1d(call),
-        "convolution" => convolution(call),
+        "convolution" if call.length("stride") <= 2 => convolution(call),
         "conv_transpose1d" => conv_transpose::<1>(call),
         "conv_transpose2d" => conv_transpose::<2>(call),
         _ => return None,
@@ -92,17 +93,21 @@ fn conv2d(call: &mut Call<'_>) -> Results {
 
 /// Along as many axes as there are steps.
 fn convolution(call: &mut Call<'_>) -> Results {
+    match (call.length("stride"), is_transposed(call)?) {
+        (1, false) => conv1d(call),
+        (_, false) => conv2d(call),
+        (1, true) => conv_transpose::<1>(call),
+        (_, true) => conv_transpose::<2>(call),
+    }
+}
+
+/// Whether a call of either kind is of the adjoint, which alone has an output padding.
+pub(super) fn is_transposed(call: &mut Call<'_>) -> Result<bool, String> {
     let transposed = call.flag("transposed", false)?;
     if !transposed {
         call.ints("output_padding")?;
     }
-    match (call.length("stride"), transposed) {
-        (1, false) => conv1d(call),
-        (2, false) => conv2d(call),
-        (1, true) => conv_transpose::<1>(call),
-        (2, true) => conv_transpose::<2>(call),
-        (_, transposed) => super::volumes::conv3d(call, transposed),
-    }
+    Ok(transposed)
 }
 
 /// Images of height 1.

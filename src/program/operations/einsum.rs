@@ -6,9 +6,9 @@ use super::{Permute, Sum};
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{self, Bilinear};
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::{RowAxis, Tracked};
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{RowAxis, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
 

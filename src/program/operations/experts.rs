@@ -8,9 +8,10 @@ use crate::Result;
 use crate::autodiff::Value;
 use crate::kernels::{Bilinear, Linear, MatMul};
 use crate::program::composites::cat;
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::Tracked;
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Operand, Results, Start};
 

@@ -6,10 +6,10 @@ use super::{Add, BatchNorm, Conv2d};
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::program::composites::Finish;
-use crate::program::fact::broadcast;
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::{Tracked, broadcast};
 use crate::program::operation::{Affinity, Operation};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Fact, Start};
 

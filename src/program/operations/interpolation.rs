@@ -6,9 +6,10 @@ use super::resampling::{Map, copied_maps};
 use super::windows::MOST_TABLE;
 use crate::Result;
 use crate::autodiff::Value;
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::Tracked;
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Start};
 

@@ -8,9 +8,10 @@ use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{Bilinear, Linear, Pointwise};
 use crate::program::composites::{Finish, affine, channel_affine};
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::Tracked;
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Op, Operand, Results, Start};
 

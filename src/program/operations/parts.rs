@@ -8,10 +8,10 @@ use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels;
 use crate::program::composites::cat;
-use crate::program::fact::axis;
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::{Tracked, axis};
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
 
@@ -173,10 +173,7 @@ impl Select {
 impl Operation for Select {
     columns! {
         name: "select",
-        operands: &["input"],
-        cost: Cost::of_result,
-        start: Start::TOKEN,
-        affinity: Affinity::AFFINE,
+        moves: Cost::of_result,
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -222,10 +219,7 @@ impl Slice {
 impl Operation for Slice {
     columns! {
         name: "slice",
-        operands: &["input"],
-        cost: Cost::of_result,
-        start: Start::TOKEN,
-        affinity: Affinity::AFFINE,
+        moves: Cost::of_result,
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
@@ -285,10 +279,7 @@ impl Chunk {
 impl Operation for Chunk {
     columns! {
         name: "chunk",
-        operands: &["input"],
-        cost: Cost::of_result,
-        start: Start::TOKEN,
-        affinity: Affinity::AFFINE,
+        moves: Cost::of_result,
     }
 
     fn result(&self, operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String> {
@@ -366,10 +357,7 @@ impl Operation for Cat {
 impl Operation for Pad {
     columns! {
         name: "pad",
-        operands: &["input"],
-        cost: Cost::of_result,
-        start: Start::TOKEN,
-        affinity: Affinity::AFFINE,
+        moves: Cost::of_result,
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {

@@ -6,9 +6,10 @@ use super::image;
 use crate::Result;
 use crate::autodiff::Value;
 use crate::kernels::{self, PoolGeometry};
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::Tracked;
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Fact, Start};
 

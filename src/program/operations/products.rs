@@ -9,10 +9,10 @@ use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{self, Bilinear};
 use crate::program::composites::affine;
-use crate::program::fact::broadcast;
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::{Tracked, broadcast};
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Operand, Results, Start};
 

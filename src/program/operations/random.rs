@@ -1,18 +1,18 @@
 //! Operations that draw random numbers in training.
 
 use candle_core::Tensor;
-use rand::Rng;
-use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::autodiff::{Value, Var};
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::Tracked;
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Mode, Run, Slot};
 use crate::program::{Call, Fact, Full, Kind, Operand, Results, Start};
+use crate::random::uniform;
 
 /// The identity in analysis; in training zeroes entries with probability `p` and scales the rest by `1/(1 − p)`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,11 +90,6 @@ fn bernoulli(call: &mut Call<'_>) -> Results {
         Operand::Number(p) => call.gives(Draw { law: Law::Bernoulli(p) }, [x]),
         Operand::Name(_) | Operand::None => Err("with a probability for each entry".into()),
     }
-}
-
-/// 53 random bits make a uniform number in 0..1.
-fn uniform(rng: &mut ChaCha8Rng) -> f64 {
-    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 impl Operation for Draw {

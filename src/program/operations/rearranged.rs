@@ -8,12 +8,12 @@ use super::resampling::Map;
 use super::{Expand, Flatten, Pad, Permute, Slice, Transpose, Unflatten, Unsqueeze, View};
 use crate::Result;
 use crate::autodiff::Value;
-use crate::program::fact::axis;
-use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::cost::Cost;
+use crate::program::fact::{Tracked, axis};
+use crate::program::operation::{Operation, columns, fact};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
-use crate::program::{Call, Fact, Operand, Results, Size, Start};
+use crate::program::{Call, Fact, Operand, Results, Size};
 
 /// What an axis becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -294,10 +294,7 @@ impl Rearrange {
 
 impl Operation for Rearrange {
     columns! {
-        operands: &["input"],
-        cost: Cost::of_result,
-        start: Start::TOKEN,
-        affinity: Affinity::AFFINE,
+        moves: Cost::of_result,
     }
 
     fn name(&self) -> &'static str {
@@ -336,10 +333,7 @@ impl Operation for Rearrange {
 impl Operation for Fold {
     columns! {
         name: "fold",
-        operands: &["input"],
-        cost: Cost::of_result,
-        start: Start::TOKEN,
-        affinity: Affinity::AFFINE,
+        moves: Cost::of_result,
     }
 
     fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {

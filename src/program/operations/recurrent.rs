@@ -7,10 +7,10 @@ use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{Linear, Pointwise};
 use crate::program::composites::cat;
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::{RowAxis, Tracked};
 use crate::program::operation::{Affinity, Operation, fact};
 use crate::program::rows;
-use crate::program::rows::{RowAxis, Tracked};
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
 

@@ -9,10 +9,10 @@ use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::Linear;
 use crate::program::composites::cat;
-use crate::program::fact::axis;
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::{Tracked, axis};
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Size, Start};
 

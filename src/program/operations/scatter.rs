@@ -10,10 +10,10 @@ use super::{Fill, Flatten, Full, Index, Mul, SliceScatter, To, Unflatten, Unsque
 use crate::Result;
 use crate::autodiff::Value;
 use crate::kernels::Linear;
-use crate::program::fact::{axis, broadcast};
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::{Tracked, axis, broadcast};
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Operand, Results, Size, Start};
 

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::autodiff::Value;
 use crate::kernels;
-use crate::program::fact::axis;
-use crate::program::infer::Cost;
-use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::cost::Cost;
+use crate::program::fact::{Tracked, axis};
+use crate::program::operation::{Operation, columns, fact};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
-use crate::program::{Call, Fact, Results, Size, Start};
+use crate::program::{Call, Fact, Results, Size};
 
 /// Axes `start_dim` to `end_dim` as one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,6 +136,21 @@ fn unflatten(call: &mut Call<'_>) -> Results {
     call.gives(Unflatten { dim, sizes }, [x])
 }
 
+/// Shape and numbers of a value whose entries stay in their order, in the shape that `self.shape` makes of its own.
+macro_rules! reshapes {
+    () => {
+        fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+            let x = fact(operands, 0)?;
+            Ok(kept(x, self.shape(&x.shape)?))
+        }
+
+        fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+            run.view(operands, |dims| self.shape(dims))
+        }
+    };
+}
+pub(super) use reshapes;
+
 impl Flatten {
     fn shape(&self, dims: &[usize]) -> Result<Vec<usize>, String> {
         // One number per row is a vector of one.
@@ -153,23 +168,13 @@ impl Flatten {
 impl Operation for Flatten {
     columns! {
         name: "flatten",
-        operands: &["input"],
-        cost: Cost::of_view,
-        start: Start::TOKEN,
-        affinity: Affinity::AFFINE,
+        moves: Cost::of_view,
     }
 
-    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
-        let x = fact(operands, 0)?;
-        Ok(kept(x, self.shape(&x.shape)?))
-    }
+    reshapes!();
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
         rows::reshaped(operands[0], &result.shape)
-    }
-
-    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
-        run.view(operands, |dims| self.shape(dims))
     }
 }
 
@@ -183,10 +188,7 @@ impl View {
 impl Operation for View {
     columns! {
         name: "view",
-        operands: &["input"],
-        cost: Cost::of_view,
-        start: Start::TOKEN,
-        affinity: Affinity::AFFINE,
+        moves: Cost::of_view,
     }
 
     fn result(&self, operands: &[Option<&Fact>], rows: usize) -> Result<Fact, String> {
@@ -214,22 +216,12 @@ impl Unflatten {
 impl Operation for Unflatten {
     columns! {
         name: "unflatten",
-        operands: &["input"],
-        cost: Cost::of_view,
-        start: Start::TOKEN,
-        affinity: Affinity::AFFINE,
+        moves: Cost::of_view,
     }
 
-    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
-        let x = fact(operands, 0)?;
-        Ok(kept(x, self.shape(&x.shape)?))
-    }
+    reshapes!();
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
         rows::reshaped(operands[0], &result.shape)
-    }
-
-    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
-        run.view(operands, |dims| self.shape(dims))
     }
 }

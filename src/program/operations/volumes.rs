@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Conv2d, ConvTranspose2d};
+use super::convolution::{self, Conv2d, ConvTranspose2d};
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::Linear;
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::Tracked;
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Results, Start};
 
@@ -36,13 +37,16 @@ pub(super) fn read(call: &mut Call<'_>) -> Option<Results> {
     Some(match call.name {
         "conv3d" => conv3d(call, false),
         "conv_transpose3d" => conv3d(call, true),
+        "convolution" if call.length("stride") > 2 => {
+            convolution::is_transposed(call).and_then(|transposed| conv3d(call, transposed))
+        }
         _ => return None,
     })
 }
 
 /// Along three axes.
-pub(super) fn conv3d(call: &mut Call<'_>, transposed: bool) -> Results {
-    let (operands, dilation) = super::convolution::operands_of(call)?;
+fn conv3d(call: &mut Call<'_>, transposed: bool) -> Results {
+    let (operands, dilation) = convolution::operands_of(call)?;
     let (stride, padding) = (call.counts("stride", Some(1))?, call.counts("padding", Some(0))?);
     let (output_padding, groups) = (call.counts("output_padding", Some(0))?, call.count("groups", Some(1))?);
     call.gives(Conv3d { transposed, stride, padding, output_padding, dilation, groups }, operands)

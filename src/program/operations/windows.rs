@@ -7,9 +7,10 @@ use super::{MaxPool2d, Squeeze, Unsqueeze};
 use crate::Result;
 use crate::autodiff::Value;
 use crate::kernels::Linear;
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::Tracked;
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Kind, Results, Start};
 

@@ -7,10 +7,10 @@ use super::choice::{all_of, places, strides};
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::program::composites::cat;
-use crate::program::fact::{axis, element_count};
-use crate::program::infer::Cost;
+use crate::program::cost::Cost;
+use crate::program::fact::{Tracked, axis, element_count};
 use crate::program::operation::{Affinity, Operation, columns, fact};
-use crate::program::rows::{self, Tracked};
+use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Call, Fact, Operand, Results, Start};
 

@@ -4,19 +4,17 @@ use std::path::{Path, PathBuf};
 
 use super::captions::Captions;
 use crate::report::ReportError;
-use crate::words::words;
 
 /// What stands in a figure beside its panels.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Look {
-    /// A legend; the conditions are in figures/captions.md and on the page
+    /// A legend; the conditions are in figures/captions.md and on the page.
     #[default]
     Paper,
-    /// The conditions in small print too, for slides and drafts
+    /// The conditions in small print too, for slides and drafts.
     Annotated,
 }
-
-words!(Look, "style": Paper "paper", Annotated "annotated");
 
 /// How figures are set.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -4,13 +4,15 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::METHOD;
 use crate::kernels::{Slice, add, matrix_product, row_dots};
 use crate::observer::{Observer, Step};
 use crate::operator::OuterProducts;
 use crate::spectral::SpectralError;
 use crate::spectral::state::{Store, SurveyState, damaged};
 use crate::{Error, Result};
+
+/// The name in errors and tables.
+pub(super) const METHOD: &str = crate::vocabulary::Method::Gram.name();
 
 /// Columns that are multiplied at a time, in f64: part of every sum's rounding, so it never changes with the memory.
 const COLUMNS: usize = 1_024;

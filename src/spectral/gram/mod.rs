@@ -9,21 +9,19 @@ use nalgebra::DVector;
 use rand::Rng;
 
 pub use self::blocks::RowBlocks;
-use self::blocks::{Gram, Rows};
+use self::blocks::{Gram, METHOD, Rows};
 use super::closing::{Accepted, Whole};
 use super::dense::rows_of;
-use super::eigenpairs::check_counts;
 use super::guard::guard;
 use super::householder::Reduced;
+use super::pairs::check_counts;
 use super::state::Store;
 use super::vectors::{epsilon, normal_block};
 use super::{Quadrature, RuleSource, SurveyReport, TraceReport};
 use crate::Result;
 use crate::observer::Observer;
 use crate::operator::{LinearOperator, OuterProducts};
-
-/// The name in errors and tables.
-const METHOD: &str = "gram";
+use crate::vocabulary::Method;
 
 /// Which eigenpairs are wanted beside all eigenvalues, and how much memory there is.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,7 +101,7 @@ pub fn gram(
         num_matvecs,
     };
     let whole = Whole { source: RuleSource::Gram, rule: spectrum.rule(shift), trace, dim };
-    let survey = whole.survey(&accepted, operator, (METHOD, bottom, params.eigen_tolerance))?;
+    let survey = whole.survey(&accepted, operator, (Method::Gram, bottom, params.eigen_tolerance))?;
     Ok(GramReport { survey, squares })
 }
 

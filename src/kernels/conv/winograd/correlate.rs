@@ -10,13 +10,14 @@ use rayon::prelude::*;
 
 use super::product::{Pair, Shape, Store, multiply};
 use super::tiles::Tiles;
+use super::tiling::{FREQUENCIES, Tiling, directions_per_group, frequency_len};
+use super::transform;
 use super::transform::Transform;
-use super::{FREQUENCIES, MAX_LANES, Tiling, directions_per_group, frequency_len, transform};
 use crate::kernels::conv::Operand;
 use crate::kernels::element::Element;
 use crate::kernels::gemm::GRAIN;
 use crate::kernels::parallel;
-use crate::kernels::simd::{Simd, SimdTask};
+use crate::kernels::simd::{MAX_LANES, Simd, SimdTask};
 
 /// Sums `terms` of (source, weights) into `out [K, N, targets]`.
 pub(in crate::kernels::conv) fn correlate<T: Element>(

@@ -1,9 +1,9 @@
 //! Matrix products of transformed tiles, in register tiles of rows times vectors.
 
-use crate::kernels::conv::tiles;
 use crate::kernels::element::Element;
 use crate::kernels::gemm::{GRAIN, accumulate, grains_per_tile};
 use crate::kernels::simd::Simd;
+use crate::kernels::tiles::tiles;
 
 /// The two operands of a product, row-major.
 pub(super) type Pair<'a, T> = (&'a [T], &'a [T]);

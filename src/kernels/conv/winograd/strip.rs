@@ -3,9 +3,8 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::MAX_LANES;
 use crate::kernels::element::Element;
-use crate::kernels::simd::Simd;
+use crate::kernels::simd::{MAX_LANES, Simd};
 
 /// How images `[C, H, W]` lie in strips `[rows, columns, C]`; `C` is a multiple of the lanes.
 #[derive(Debug)]

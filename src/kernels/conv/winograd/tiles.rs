@@ -4,8 +4,8 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::strip::Strips;
+use super::tiling::{FREQUENCIES, Piece, Tiling, frequency_len};
 use super::transform::{self, Transform};
-use super::{FREQUENCIES, Piece, Tiling, frequency_len};
 use crate::kernels::element::Element;
 use crate::kernels::scratch::Scratch;
 use crate::kernels::simd::Simd;

@@ -7,13 +7,14 @@ use std::mem::MaybeUninit;
 
 use super::product::{Pair, Shape, Store, multiply};
 use super::tiles::Tiles;
+use super::tiling::{FREQUENCIES, Tiling, directions_per_group, frequency_len};
+use super::transform;
 use super::transform::Transform;
-use super::{FREQUENCIES, Tiling, directions_per_group, frequency_len, transform};
 use crate::kernels::conv::Operand;
 use crate::kernels::conv::weight_gradient::{Task, sum_chunks};
 use crate::kernels::element::Element;
 use crate::kernels::scratch::Scratch;
-use crate::kernels::simd::{Simd, SimdTask};
+use crate::kernels::simd::{MAX_LANES, Simd, SimdTask};
 
 /// Sums `terms` of (input, output) into `out [K, weights]`; `tiling` is that of the convolution.
 pub(in crate::kernels::conv) fn weight_gradient<T: Element>(
@@ -100,7 +101,7 @@ unsafe fn add_filters<S: Simd<Scalar: Element>>(
     [outputs, inputs, step]: [usize; 3],
     sums: &mut [S::Scalar],
 ) {
-    let mut taps = [[S::Scalar::ZERO; super::MAX_LANES]; 9];
+    let mut taps = [[S::Scalar::ZERO; MAX_LANES]; 9];
     for start in (0..outputs * inputs).step_by(S::LANES) {
         let products = &products[start..];
         assert!(products.len() >= (FREQUENCIES - 1) * step + S::LANES);
