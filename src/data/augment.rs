@@ -1,4 +1,4 @@
-//! Random changes of training images that leave the class as it is.
+//! Random changes of training images that do not change their class.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ const SCALE: [f64; 2] = [0.08, 1.0];
 const RATIO: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 /// Draws of a crop that must fit the image before the middle is taken instead.
 const ATTEMPTS: usize = 10;
-/// Largest number that a step may have.
+/// Largest number of pixels in a step.
 const MOST_PIXELS: usize = 4096;
 
 /// One change.
@@ -48,7 +48,7 @@ pub struct Augmentation {
     steps: Vec<Step>,
 }
 
-/// What the random numbers of one epoch come from.
+/// The key of the random numbers of one epoch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EpochKey(u64);
 
@@ -62,13 +62,13 @@ impl Augmentation {
     /// Whether the steps fit the rows of `data`.
     ///
     /// # Errors
-    /// [`ImageError::Augmentation`] where rows are no images in bytes, or a step changes their size.
+    /// [`ImageError::Augmentation`] where rows are not images in bytes, or a step changes their size.
     pub fn check(&self, data: &Dataset) -> Result<()> {
         let shape = &data.sample_shape;
         let is_image = matches!(data.inputs, Inputs::Bytes(_) | Inputs::Files(_)) && shape.len() == 3;
         for step in &self.steps {
             let what = if !is_image {
-                format!("`{}`, whose rows are no images in bytes", data.source)
+                format!("`{}`, whose rows are not images in bytes", data.source)
             } else if matches!(step, Step::RandomResizedCrop { size } if shape[1..] != [*size, *size]) {
                 format!("images of {}x{} pixels", shape[1], shape[2])
             } else {
@@ -175,7 +175,7 @@ impl FromStr for Augmentation {
                 "augmentation",
                 text,
                 "steps such as `crop:4,flip,cutout:8` or `random_resized_crop:224,flip`, each kind once, with 1 to \
-                       4096 pixels and random_resized_crop first",
+                 4096 pixels and random_resized_crop first",
             )
         };
         let steps = text.split(',').map(|step| parse_step(step.trim()).ok_or_else(syntax));
@@ -314,8 +314,8 @@ mod tests {
         let windows: Vec<[f64; 4]> =
             (0..20_000).map(|_| random_window(2000, 2000, &mut rng).map(|side| side as f64)).collect();
         assert!(windows.iter().all(|[top, left, h, w]| top + h <= 2000.0 && left + w <= 2000.0));
-        // A draw is refused where area · max(r, 1/r) is above the square's; log r is uniform on ±log(4/3). Over the accepted
-        // area a: density proportional to min(1, −log a / log(4/3)); its mean by the midpoint rule.
+        // A draw is refused where area · max(r, 1/r) is above the square's; log r is uniform on ±log(4/3). Over the
+        // accepted area a: density proportional to min(1, −log a / log(4/3)); its mean by the midpoint rule.
         let accepted = |a: f64| (-a.ln() / (4.0f64 / 3.0).ln()).min(1.0);
         let grid: Vec<f64> = (0..100_000).map(|i| 0.08 + 0.92 * (f64::from(i) + 0.5) / 1e5).collect();
         let total: f64 = grid.iter().map(|&a| accepted(a)).sum();

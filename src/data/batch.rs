@@ -28,7 +28,7 @@ pub struct Batch {
     pub rows: Vec<usize>,
     /// Normalised values, `[n, …sample_shape]`.
     pub x: Tensor,
-    /// Inputs of the program beside the first, in its order.
+    /// Inputs of the program besides the first, in its order.
     pub more: Vec<Tensor>,
     /// One per row.
     pub targets: TargetBatch,
@@ -86,12 +86,12 @@ impl Batch {
 impl Dataset {
     /// The given rows as `x`, `[n, …sample_shape]`, and their targets.
     ///
-    /// Values are normalised in `f64` and rounded once to `dtype` (to `f32` on the way to half precision). Image files are
-    /// decoded, over the rayon pool that the caller runs in, where it may share its work.
+    /// Values are normalised in `f64` and rounded once to `dtype` (to `f32` on the way to half precision). Image files
+    /// are decoded, over the rayon pool that the caller runs in, where it may share its work.
     ///
     /// # Errors
-    /// [`NoSuchRow`](super::DataError::NoSuchRow); [`Unreadable`](super::ImageError::Unreadable) for an image file that does
-    /// not decode; a candle error for a `dtype` that is no float, or when the device is full.
+    /// [`NoSuchRow`](super::DataError::NoSuchRow); [`Unreadable`](super::ImageError::Unreadable) for an image file that
+    /// does not decode; a candle error for a `dtype` that is not a float, or when the device is full.
     pub fn batch(&self, rows: &[usize], dtype: DType, device: &Device) -> Result<(Tensor, TargetBatch)> {
         check_dtype(dtype)?;
         self.check_rows(rows)?;
@@ -204,12 +204,14 @@ fn column_of(inputs: &Inputs, shape: &[usize], rows: &[usize], dtype: DType, dev
             let values: Vec<f64> = values.iter().map(|&byte| f64::from(byte) / 255.0).collect();
             Tensor::from_vec(values, shape, device)?
         }
-        Inputs::Files(_) => return Err(candle_core::Error::Msg("image files are the first input alone".into()).into()),
+        Inputs::Files(_) => {
+            return Err(candle_core::Error::Msg("image files can only be the first input".into()).into());
+        }
     };
     Ok(tensor.to_dtype(dtype)?)
 }
 
-/// Refuses integers, which no normalised value fits.
+/// Refuses integers, which cannot hold normalised values.
 pub(super) fn check_dtype(dtype: DType) -> Result<()> {
     match dtype.is_float() {
         true => Ok(()),

@@ -1,4 +1,4 @@
-//! Rows with where they came from: checks and selection.
+//! Rows together with their origin: checks and selection.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use super::rows::take;
 use super::{Column, DataError, DataResult, Inputs, Normalisation, Targets};
 use crate::Result;
 
-/// Rows in memory, or image files to read, with where they came from.
+/// Rows in memory, or image files to read, together with their origin.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     /// The specification it was loaded from, such as `glyphs` or `cifar10:DIR`.
@@ -17,13 +17,13 @@ pub struct Dataset {
     pub sample_shape: Vec<usize>,
     /// Inputs of all rows.
     pub inputs: Inputs,
-    /// Inputs beside the first, by name.
+    /// Inputs besides the first, by name.
     pub columns: Vec<Column>,
     /// Targets of all rows.
     pub targets: Targets,
-    /// The source's own labels, where label noise or labels of a file took their place; not part of the hash.
+    /// The source's own labels, where label noise or the labels of a file replaced them; not part of the hash.
     pub clean_labels: Option<Vec<u32>>,
-    /// What is worth saying of how the rows were found: files that were left out.
+    /// Notes for the user on how the rows were found, such as files that were left out.
     pub notes: Vec<String>,
     /// Whether rows follow one another, as parts of one text: data shards are then blocks of neighbours.
     pub consecutive: bool,
@@ -38,9 +38,9 @@ impl Dataset {
     ///
     /// The hash covers, in this order: the text `flatness data 1`, the sample shape, the number of rows, the
     /// normalisation, the inputs (bytes as they are, floats of any width as `f64`, of image files the path below the
-    /// source's folder and the size in bytes but not the content, which would have to be read) and the targets (labels as
-    /// `u32`, or width and values as `f64`), numbers little-endian. So it depends on what the network sees and
-    /// not on how that lay on the disk.
+    /// source's folder and the size in bytes but not the content, which would have to be read) and the targets (labels
+    /// as `u32`, or width and values as `f64`), numbers little-endian. So it depends on what the network sees and not
+    /// on how that is stored on disk.
     ///
     /// # Errors
     /// [`DataError`] where lengths disagree, a label is not below `num_classes`, or the normalisation does not
@@ -137,7 +137,7 @@ impl Dataset {
         Ok(picked)
     }
 
-    /// Rows whose label is not the source's own; `None` where nothing took the place of the source's labels.
+    /// Rows whose label is not the source's own; `None` where nothing replaced the source's labels.
     pub fn wrong_labels(&self) -> Option<usize> {
         match (&self.targets, &self.clean_labels) {
             (Targets::Classes { labels, .. }, Some(clean)) => {
@@ -147,7 +147,7 @@ impl Dataset {
         }
     }
 
-    /// Checks that all labels, but those equal to `ignored`, are classes of a model with `classes` of them.
+    /// Checks that all labels, except those equal to `ignored`, are classes of a model with `classes` of them.
     ///
     /// # Errors
     /// [`DataError::LabelPastOutputs`] for the first one that is not.
@@ -233,7 +233,7 @@ mod tests {
         let picked = data.select(&[2, 0, 2]).unwrap();
         assert_eq!(picked.inputs, Inputs::Bytes(vec![4, 5, 0, 1, 4, 5]));
         assert_eq!(picked.targets, Targets::Classes { labels: vec![2, 0, 2], num_classes: 4 });
-        assert_eq!(data.select(&[3]).unwrap_err().to_string(), "data: row 3 does not exist, there are 3 rows");
+        assert_eq!(data.select(&[3]).unwrap_err().to_string(), "data: row 3 does not exist: there are 3 rows");
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub enum DataError {
         folder: PathBuf,
         /// What was looked for.
         what: String,
-        /// Which files would do.
+        /// The files that are expected.
         expected: String,
     },
     /// Some shards of a Parquet data set are not there.
@@ -68,7 +68,7 @@ pub enum DataError {
         /// Shards that the file names announce.
         announced: usize,
     },
-    /// A source name that is none of the known ones.
+    /// A source of an unknown name.
     #[error("data: unknown source `{name}`")]
     UnknownSource {
         /// As given.
@@ -78,7 +78,7 @@ pub enum DataError {
         /// The forms of all sources.
         known: String,
     },
-    /// A text that does not have the form of what it should be.
+    /// A text of the wrong form.
     #[error("data: `{text}` is not a valid {what}")]
     Syntax {
         /// What the text should be.
@@ -101,7 +101,7 @@ pub enum DataError {
         source_name: String,
     },
     /// More drawn images than a split can have.
-    #[error("data: {count} glyphs are more than the {limit} that a split can have")]
+    #[error("data: a split of {count} glyphs is too large: it can have at most {limit}")]
     TooManyGlyphs {
         /// Images wanted.
         count: usize,
@@ -117,7 +117,7 @@ pub enum DataError {
         end: usize,
     },
     /// A row range that reaches past the data.
-    #[error("data: rows {start}..{end} reach past the end, the split has {num_rows} rows")]
+    #[error("data: rows {start}..{end} reach past the end: the split has {num_rows} rows")]
     RangePastEnd {
         /// First row.
         start: usize,
@@ -127,7 +127,7 @@ pub enum DataError {
         num_rows: usize,
     },
     /// A row index that is not in the data set.
-    #[error("data: row {row} does not exist, there are {num_rows} rows")]
+    #[error("data: row {row} does not exist: there are {num_rows} rows")]
     NoSuchRow {
         /// The index.
         row: usize,
@@ -142,8 +142,8 @@ pub enum DataError {
         /// Rows to choose from.
         num_rows: usize,
     },
-    /// Label noise on targets that are no classes, or on a single class.
-    #[error("data: label noise needs at least 2 classes, `{source_name}` has {}", classes_text(.num_classes))]
+    /// Label noise on targets that are not classes, or on a single class.
+    #[error("data: label noise needs at least 2 classes, but `{source_name}` has {}", classes_text(.num_classes))]
     NoiseNeedsClasses {
         /// The source.
         source_name: String,
@@ -170,19 +170,19 @@ pub enum DataError {
         /// Bytes there should be.
         announced: u64,
     },
-    /// A file that would take more memory than there is to plan with.
+    /// A file that would take more memory than is allowed.
     #[error("data: {}: {what} would take more than {} MiB", path.display(), memory_bytes >> 20)]
     Memory {
         /// The file.
         path: PathBuf,
         /// What would not fit.
         what: &'static str,
-        /// What there is to plan with.
+        /// What is allowed.
         memory_bytes: usize,
     },
-    /// More classes than noise that depends on the image can be drawn for.
+    /// Too many classes for noise that depends on the image.
     #[error(
-        "data: noise that depends on the image is for at most {most} classes of such samples, but there are {num_classes}"
+        "data: instance noise on samples of this size is possible for at most {most} classes, but there are {num_classes}"
     )]
     NoiseClasses {
         /// Classes, one more than the largest label.
@@ -243,7 +243,7 @@ pub enum DataError {
         found: String,
     },
     /// A tensor whose dtype or shape does not fit.
-    #[error("data: {}: `{name}` is {dtype} of shape {shape:?}, expected {expected}", path.display())]
+    #[error("data: {}: `{name}` is {dtype} of shape {shape:?}, but must be {expected}", path.display())]
     WrongTensor {
         /// The file.
         path: PathBuf,
@@ -253,7 +253,7 @@ pub enum DataError {
         dtype: String,
         /// As stored.
         shape: Vec<usize>,
-        /// What would do.
+        /// What is expected.
         expected: &'static str,
     },
     /// A NaN or an infinity.
@@ -327,8 +327,8 @@ impl DataError {
                 format!("{asked}the sources are {known}")
             }
             Self::Syntax { expected, .. } => format!("write {expected}"),
-            Self::NoTestSplit { .. } => "give the test rows as a file of their own, with split train".to_string(),
-            Self::NoRows { .. } => "give a source with at least one row".to_string(),
+            Self::NoTestSplit { .. } => "pass the file of the test rows as --data, with --split train".to_string(),
+            Self::NoRows { .. } => "choose a source with at least one row".to_string(),
             Self::TooManyGlyphs { limit, .. } => format!("choose 1 to {limit} images"),
             Self::EmptyRange { .. } => "the end must be larger than the start: rows A..B are A to B - 1".to_string(),
             Self::RangePastEnd { num_rows, .. } => format!("choose rows within 0..{num_rows}"),
@@ -338,9 +338,9 @@ impl DataError {
             Self::Corrupt { .. } | Self::WrongSize { .. } => {
                 "the file may be incomplete: compare its size or checksum with the original's".to_string()
             }
-            Self::Memory { .. } => "raise --memory where the file is meant to be so large".to_string(),
-            Self::NoiseClasses { .. } => "the largest label says how many classes there are: check it, or take other noise".to_string(),
-            Self::LengthMismatch { .. } => "inputs and targets need the same number of rows".to_string(),
+            Self::Memory { .. } => "raise --memory if the file is meant to be this large".to_string(),
+            Self::NoiseClasses { .. } => "the largest label determines the number of classes: check it, or choose another kind of noise".to_string(),
+            Self::LengthMismatch { .. } => "inputs and targets must have the same number of rows".to_string(),
             Self::NoColumn { .. } => {
                 "expected the layout of the Hugging Face data set: `img` (struct with `bytes`) and `label`, for CIFAR-100 \
                  `fine_label`; for CIFAR-N `clean` and the name of the set"
@@ -355,7 +355,7 @@ impl DataError {
             }
             Self::NonFinite { .. } => "remove such rows or replace the values".to_string(),
             Self::NormalisationLength { channels, .. } => {
-                format!("give one mean and one standard deviation, or {channels} of each")
+                format!("set one mean and one standard deviation, or {channels} of each")
             }
             Self::NormalisationValue { .. } => "means must be finite, standard deviations positive".to_string(),
             Self::LabelPastOutputs { .. } => "choose an architecture with an output for each class; labels that do not count \

@@ -1,4 +1,4 @@
-//! Reads files and lists folders, with errors that say what should have been there.
+//! Reads files and lists folders, with errors that say what was expected.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{DataError, DataResult};
 use crate::{input, path_text};
 
-/// The whole file; `expected` names what should be there.
+/// The whole file; `expected` says what it should be.
 pub(super) fn read(path: &Path, expected: &str) -> DataResult<Vec<u8>> {
     if path.is_dir() {
         return Err(DataError::NotAFile { path: path.to_path_buf(), expected: expected.to_string() });
@@ -14,7 +14,7 @@ pub(super) fn read(path: &Path, expected: &str) -> DataResult<Vec<u8>> {
     input::read(path).map_err(|source| failure(path, source, expected))
 }
 
-/// Names in a folder as [`path_text`] writes them, sorted; `expected` names what should be there.
+/// Names in a folder as [`path_text`] writes them, sorted; `expected` says what the folder should hold.
 pub(super) fn names(folder: &Path, expected: &str) -> DataResult<Vec<String>> {
     if folder.is_file() {
         return Err(DataError::NotAFolder { path: folder.to_path_buf(), expected: expected.to_string() });

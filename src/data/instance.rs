@@ -12,10 +12,10 @@ const STD: f64 = 0.1;
 /// Index of the first row of the training split within the seed's sub-streams, above any class.
 const FIRST_ROW: u64 = 1 << 40;
 
-/// Normals for one class, the size of a class's matrix.
+/// The most normal numbers drawn for one class: the size of its matrix.
 const MOST_DRAWS: usize = 1 << 26;
 
-/// What the noise of a row depends on, beside its image and its label.
+/// What the noise of a row depends on, besides its image and its label.
 pub(super) struct InstanceNoise {
     /// Mean probability before truncation.
     pub(super) fraction: f64,
@@ -25,16 +25,16 @@ pub(super) struct InstanceNoise {
 }
 
 impl InstanceNoise {
-    /// Bytes that [`InstanceNoise::apply`] takes for samples of `sample_len` values: a matrix and scores per thread, and the
-    /// places of each class.
+    /// Bytes that [`InstanceNoise::apply`] takes for samples of `sample_len` values: a matrix and scores per thread,
+    /// and the places of each class.
     pub(super) fn memory_bytes(&self, sample_len: usize) -> usize {
         let matrix = self.num_classes.saturating_mul(sample_len.saturating_mul(size_of::<f32>()) + size_of::<f64>());
         let places = self.num_classes.saturating_mul(size_of::<Vec<usize>>());
         matrix.saturating_mul(rayon::current_num_threads()).saturating_add(places)
     }
 
-    /// Makes labels wrong in place. `rows` are the labels' rows in the split, `inputs` their values: a label depends on no
-    /// other row. Floats are taken as they are, bytes divided by 255.
+    /// Replaces labels by wrong ones in place. `rows` are the labels' rows in the split, `inputs` their values: a label
+    /// depends on no other row. Floats are taken as they are, bytes divided by 255.
     ///
     /// # Errors
     /// [`ImageError::InstanceNoise`] for image files, whose projections would need all of them in memory.
@@ -122,7 +122,7 @@ impl InstanceNoise {
                 return other as u32;
             }
         }
-        // Rounding may leave a crumb behind the last class: the likeliest takes it.
+        // Rounding may leave a remainder after the last class: it goes to the likeliest.
         scores.iter().position(|&weight| weight == 1.0).unwrap_or(class) as u32
     }
 }
@@ -155,7 +155,8 @@ mod tests {
             let labels = apply(&noise(fraction), &inputs(rows.len(), 1.0), &rows);
             labels.iter().zip(&rows).filter(|(label, row)| **label as usize != **row % CLASSES).count() as f64
         };
-        // At 0.5 the truncation is symmetric: mean 0.5. At 0 half a normal is left: mean 0.1 sqrt(2/π), by symmetry 1 minus that at 1.
+        // At 0.5 the truncation is symmetric: mean 0.5. At 0 half a normal is left: mean 0.1 sqrt(2/π), by symmetry 1
+        // minus that at 1.
         let half_normal = 0.1 * (2.0 / std::f64::consts::PI).sqrt();
         for (fraction, mean) in [(0.5, 0.5), (1e-12, half_normal), (1.0, 1.0 - half_normal)] {
             let std_dev = (40_000.0 * mean * (1.0 - mean)).sqrt();

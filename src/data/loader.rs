@@ -29,12 +29,12 @@ pub struct EpochPlan {
     pub seed: u64,
     /// Number of the epoch, for the augmentation.
     pub epoch: u64,
-    /// Threads that prepare, beside those that use the batches: a training has so many of both. They change nothing but
-    /// the time, and rest as long as enough batches are ready.
+    /// Threads that prepare batches, in addition to those that use them; a training run has as many of both. They
+    /// affect only the time, and rest while enough batches are ready.
     pub threads: usize,
 }
 
-/// The batches of a plan in its order; an error comes in place of the batch that it belongs to.
+/// The batches of a plan, in order; a batch that cannot be made is replaced by its error.
 pub struct Batches<'a> {
     shared: &'a Shared<'a>,
     waited: Duration,
@@ -42,10 +42,9 @@ pub struct Batches<'a> {
 
 /// Runs `consume` on the batches of `plan` while `plan.threads` threads prepare the next ones.
 ///
-/// The threads work on the rows of at most `2 · threads · 16` images ahead, rounded up to whole batches, and one batch
-/// besides; so memory holds that many batches. A batch has the bits of [`Dataset::batch`] where nothing is augmented, and the
-/// same bits for any number of threads where something is. The threads end when `consume` does, whether or not it took all
-/// batches.
+/// The threads work at most `2 · threads · 16` images ahead, rounded up to whole batches, plus one batch, all of which
+/// are held in memory. Without augmentation a batch has the bits of [`Dataset::batch`], with it the same bits for any
+/// number of threads. The threads end when `consume` does, whether or not it took all batches.
 ///
 /// ```
 /// use candle_core::DType;
@@ -74,8 +73,8 @@ pub struct Batches<'a> {
 /// ```
 ///
 /// # Errors
-/// What `consume` gives; rows that do not exist, an augmentation that does not fit, a `dtype` that is no float, and threads
-/// that the system refuses, all before anything is prepared.
+/// The error of `consume`. Before anything is prepared: rows that do not exist, an augmentation that does not fit, a `dtype`
+/// that is not a float, and threads that the system refuses.
 pub fn with_batches<T>(
     data: &Dataset,
     plan: &EpochPlan,
@@ -107,9 +106,9 @@ struct Shared<'a> {
     /// Batches that may be in preparation or ready.
     ahead: usize,
     state: Mutex<State>,
-    /// There is something to prepare, or nothing any more.
+    /// Signals that there is room for another batch, or that all is done.
     room: Condvar,
-    /// The next batch is ready, or will never be.
+    /// Signals that the next batch is ready, or that none will be.
     ready: Condvar,
 }
 
@@ -130,7 +129,7 @@ struct Slot {
     done: Option<Result<Batch>>,
 }
 
-/// Ends the threads when it goes, by a panic too.
+/// Ends the threads when it is dropped, even by a panic.
 struct Stop<'a>(&'a Shared<'a>);
 
 impl Drop for Stop<'_> {
@@ -167,7 +166,7 @@ impl<'a> Shared<'a> {
         self.plan.order.chunks(self.plan.batch_size.max(1)).nth(index).unwrap_or_default()
     }
 
-    /// Prepares chunks until there are no more.
+    /// Prepares chunks until none are left.
     fn work(&self) {
         // A thread that panics must not leave the consumer waiting.
         let unfinished = Stop(self);
@@ -208,7 +207,7 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// Image bytes of some rows; none where the rows in memory will do.
+    /// Image bytes of some rows; empty where the rows in memory are used as they are.
     fn prepare(&self, rows: &[usize]) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         match (&self.plan.augmentation, &self.data.inputs) {
@@ -223,7 +222,7 @@ impl<'a> Shared<'a> {
         Ok(bytes)
     }
 
-    /// Files a part; all parts of the batch if it was the last.
+    /// Stores a part; returns all parts of the batch if it was the last.
     fn put(&self, batch: usize, chunk: usize, part: Result<Vec<u8>>) -> Option<Vec<Result<Vec<u8>>>> {
         let mut state = self.lock();
         let slot = batch - state.taken;

@@ -1,4 +1,4 @@
-//! Label noise: a seeded part of the class labels replaced by wrong ones.
+//! Label noise: some class labels, chosen by a seed, are replaced by wrong ones.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use super::draw::below;
 use super::{DataError, DataResult};
 use crate::random::uniform;
 
-/// How class labels are made wrong; written `symmetric:0.2`, `asymmetric:0.4`, `instance:0.3`.
+/// How class labels are replaced by wrong ones; written `symmetric:0.2`, `asymmetric:0.4`, `instance:0.3`.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum LabelNoise {
@@ -20,8 +20,8 @@ pub enum LabelNoise {
         /// Probability, in `[0, 1]`.
         fraction: f64,
     },
-    /// Each label is replaced, independently with probability `fraction`, by the class that it is mistaken for
-    /// (Patrini et al. 2017). CIFAR-10: truck → automobile, bird → airplane, deer → horse, cat ↔ dog, so that half of the
+    /// Each label is replaced, independently with probability `fraction`, by the class that it is mistaken for (Patrini
+    /// et al. 2017). CIFAR-10: truck → automobile, bird → airplane, deer → horse, cat ↔ dog, so that half of the
     /// classes keep their labels and about `fraction / 2` of all labels are wrong; CIFAR-100: the next fine class of
     /// the same coarse class; elsewhere the next class.
     Asymmetric {
@@ -39,8 +39,8 @@ pub enum LabelNoise {
 }
 
 impl LabelNoise {
-    /// Makes labels wrong in place; there must be at least 2 classes. `mistaken` gives the class that another is mistaken
-    /// for. [`LabelNoise::Instance`] needs the images and is not applied here.
+    /// Replaces labels by wrong ones in place; there must be at least 2 classes. `mistaken` gives the class that
+    /// another is mistaken for. [`LabelNoise::Instance`] needs the images and is not applied here.
     ///
     /// Two draws per row, in row order: a label depends on the rows before it only by their number, and
     /// under one `rng` the rows replaced at a small fraction are among those replaced at a larger one.
@@ -78,7 +78,7 @@ impl FromStr for LabelNoise {
                 "label noise",
                 text,
                 "`symmetric:FRACTION`, `asymmetric:FRACTION` or `instance:FRACTION` with a fraction from 0 to 1, \
-                           such as `symmetric:0.2`",
+                 such as `symmetric:0.2`",
             )),
         }
     }

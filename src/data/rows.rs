@@ -1,4 +1,4 @@
-//! What rows consist of: inputs, targets, and how the values are normalised.
+//! What rows consist of: inputs, targets and the normalisation of their values.
 
 use super::{DataError, DataResult, ImageFiles};
 
@@ -13,11 +13,11 @@ pub enum Inputs {
     Float64(Vec<f64>),
     /// Whole numbers, `[N, …]` row-major, such as tokens.
     Whole(Vec<i64>),
-    /// Image files, which give bytes when a batch is made.
+    /// Image files, which are decoded to bytes when a batch is made.
     Files(ImageFiles),
 }
 
-/// One more input of the rows, beside the first.
+/// Another input of the rows, besides the first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Column {
     /// Its name.
@@ -28,7 +28,7 @@ pub struct Column {
     pub inputs: Inputs,
 }
 
-/// What the network should give.
+/// What the network should predict.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Targets {
     /// Class indices below `num_classes`, `[N]`.
@@ -38,10 +38,10 @@ pub enum Targets {
         /// Number of classes of the source, whether or not each occurs in the rows.
         num_classes: usize,
     },
-    /// Whole numbers `[N, …sample_shape]` row-major: several classes for each row, such as one for each token or pixel, or
-    /// labels of which some are to be ignored.
+    /// Whole numbers `[N, …sample_shape]` row-major: several classes for each row, such as one for each token or pixel,
+    /// or labels of which some are to be ignored.
     Tokens {
-        /// Row-major. The loss says which number stands for no class.
+        /// Row-major. The loss says which number is to be ignored.
         labels: Vec<i64>,
         /// Shape of one row's labels; none where each row has one.
         sample_shape: Vec<usize>,

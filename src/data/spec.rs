@@ -47,19 +47,19 @@ pub struct DataSpec {
     /// A random choice among those rows, kept in ascending order; `None` keeps all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<Subset>,
-    /// Labels of a file in place of the source's; the test split keeps its own. `None` leaves the labels.
+    /// A file whose labels replace those of the source; the test split keeps its own. `None` keeps the labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<LabelSource>,
-    /// Wrong labels on purpose; `None` leaves the labels.
+    /// Label noise: some labels are replaced by wrong ones. `None` keeps the labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<LabelNoise>,
     /// Seed of the label noise; each split has its own stream of it.
     #[serde(default)]
     pub noise_seed: u64,
-    /// Options of the source `glyphs`; other sources leave them unread.
+    /// Options of the source `glyphs`; other sources ignore them.
     #[serde(default)]
     pub glyphs: GlyphOptions,
-    /// Side of the images of the source `images` in pixels; `None` means 224. Other sources leave it unread.
+    /// Side of the images of the source `images` in pixels; `None` means 224. Other sources ignore it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
     /// Leaves out files of the source `images` that do not decode, before rows are counted; all are read for it.
@@ -71,7 +71,7 @@ pub struct DataSpec {
 }
 
 impl DataSpec {
-    /// The same rows where relative places, if they lead nowhere from here, lead somewhere from `directory`.
+    /// The same rows, with a relative path that does not exist here but does in `directory` replaced by the path there.
     pub fn or_seen_from(mut self, directory: &Path) -> Self {
         let leads_nowhere = |source: &Source| source.path().is_some_and(|path| !path.exists());
         let seen = self.source.seen_from(directory);
@@ -102,7 +102,8 @@ impl DataSpec {
         }
     }
 
-    /// The same specification with every default written out, so that it means the same under later defaults.
+    /// The same specification with every default written out, so that later changes of defaults do not change its
+    /// meaning.
     pub fn resolved(&self) -> Self {
         let mut resolved = self.clone();
         resolved.normalisation = match self.normalisation() {
@@ -128,7 +129,7 @@ impl DataSpec {
         Ok(self.select(self.open(memory_bytes)?.len())?.len())
     }
 
-    /// [`DataSpec::load_within`] as much memory as a computation plans with by default.
+    /// [`DataSpec::load_within`] the default memory limit.
     ///
     /// # Errors
     /// As there.
@@ -161,8 +162,7 @@ impl DataSpec {
             let (seed, split, num_classes) = (self.noise_seed, self.split, *num_classes);
             let noise = InstanceNoise { fraction, seed, split, num_classes };
             if noise.memory_bytes(sample_shape.iter().product()) > memory_bytes {
-                let (path, what) =
-                    (self.source.to_string().into(), "noise that depends on the image, for so many classes,");
+                let (path, what) = (self.source.to_string().into(), "instance noise for so many classes");
                 return Err(DataError::Memory { path, what, memory_bytes }.into());
             }
             noise.apply(labels, &inputs, &rows)?;
@@ -177,7 +177,7 @@ impl DataSpec {
         Ok(data)
     }
 
-    /// All rows of the split, images not yet drawn or decoded.
+    /// All rows of the split, with images not yet drawn or decoded.
     pub(super) fn open(&self, memory_bytes: usize) -> DataResult<Table> {
         self.source.open(&self.request(memory_bytes))
     }
@@ -196,7 +196,7 @@ impl DataSpec {
         }
     }
 
-    /// Puts labels of a file and label noise in place of the source's own labels, which it returns where it did.
+    /// Replaces the source's own labels by those of a file and by label noise; returns the source's own where it did.
     fn replace_labels(&self, targets: Option<&mut Targets>, memory_bytes: usize) -> DataResult<Option<Vec<u32>>> {
         let source = self.labels.as_ref().filter(|_| self.split == Split::Train);
         if source.is_none() && self.noise.is_none() {
@@ -300,7 +300,7 @@ mod tests {
             let spec = DataSpec { rows: Some(rows.parse().unwrap()), subset, ..noisy() };
             spec.load().unwrap_err().to_string()
         };
-        assert_eq!(message("0..4001", None), "data: rows 0..4001 reach past the end, the split has 4000 rows");
+        assert_eq!(message("0..4001", None), "data: rows 0..4001 reach past the end: the split has 4000 rows");
         let subset = Some(Subset { count: 11, seed: 0 });
         assert_eq!(message("0..10", subset), "data: a subset of 11 rows cannot be chosen from 10 rows");
         assert!(matches!("5..5".parse::<RowRange>(), Err(DataError::EmptyRange { start: 5, end: 5 })));
@@ -329,5 +329,19 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<DataSpec>(json).is_err());
         }
+    }
+
+    #[test]
+    fn only_what_is_not_here_is_looked_for_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["Cargo.toml", "toy.npz"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let seen = |text: &str| DataSpec::new(text.parse().unwrap()).or_seen_from(folder.path()).source.to_string();
+        // Tests run beside the crate's Cargo.toml.
+        for text in ["tensors:Cargo.toml", "tensors:absent.npz", "glyphs"] {
+            assert_eq!(seen(text), text);
+        }
+        assert_eq!(seen("tensors:toy.npz"), format!("tensors:{}", folder.path().join("toy.npz").display()));
     }
 }

@@ -78,9 +78,9 @@ const RELATIVE_STEP: f64 = 0.0625;
 /// Time that chains have to forget that they began with exact draws.
 const BURN_IN: f64 = 8.0;
 
-/// For each coupling and each of five `β`, chains that begin with exact draws from the law of the mean drift, so that the
-/// mass of either side is right at any `β`, and then move for 8 units of time: what the discrete chain keeps of that law,
-/// and how far it is from `exp(−β v)` and `exp(−β u)`.
+/// For each coupling and each of five `β`, chains that begin with exact draws from the law of the mean drift, so that
+/// the mass of either side is right at any `β`, and then move for 8 units of time: what the discrete chain keeps of
+/// that law, and how far it is from `exp(−β v)` and `exp(−β u)`.
 ///
 /// Cost: `35 · chains · 128 k` steps, `k` the steepest curvature, and three laws each.
 ///

@@ -36,8 +36,8 @@ fn mean(differences: impl Iterator<Item = f64>, count: f64) -> Distances {
     Distances { w1: first / count, w2: (second / count).sqrt() }
 }
 
-/// Sliced distances (Rabin et al. 2012) between equally many points of `dim` coordinates each: means of `W₁` and of `W₂²`
-/// along `num_directions` random directions. Along each they are exact.
+/// Sliced distances (Rabin et al. 2012) between equally many points of `dim` coordinates each: means of `W₁` and of
+/// `W₂²` along `num_directions` random directions. Along each they are exact.
 pub fn sliced(a: &[f64], b: &[f64], dim: usize, num_directions: usize, rng: &mut impl Rng) -> Distances {
     let mut sums = (0.0, 0.0);
     for _ in 0..num_directions {
@@ -67,8 +67,8 @@ mod tests {
         let mut shifted: Vec<f64> = quantiles().map(|q| q + 0.25).collect();
         let distances = to_law(&mut shifted, &law);
         assert!((distances.w1 - 0.25).abs() < 1e-12 && (distances.w2 - 0.25).abs() < 1e-12);
-        // N(0, s²) against N(0, 1): W₁ = |s − 1| sqrt(2/π), W₂ = |s − 1|; quantiles at midpoints of 4000 parts miss 1/1000
-        // of the second moment in the tails.
+        // N(0, s²) against N(0, 1): W₁ = |s − 1| sqrt(2/π), W₂ = |s − 1|; quantiles at midpoints of 4000 parts miss
+        // 1/1000 of the second moment in the tails.
         let mut stretched: Vec<f64> = quantiles().map(|q| 1.5 * q).collect();
         let distances = to_law(&mut stretched, &law);
         assert!((distances.w1 - 0.5 * (2.0 / std::f64::consts::PI).sqrt()).abs() < 1e-3);
@@ -80,8 +80,8 @@ mod tests {
         let a: Vec<f64> = (0..2_000).map(|i| (f64::from(i) * 0.37).sin()).collect();
         let b: Vec<f64> = a.chunks_exact(2).flat_map(|p| [p[0] + 0.6, p[1] - 0.8]).collect();
         let distances = sliced(&a, &b, 2, 4_000, &mut stream(1, Purpose::LangevinSlices));
-        // A shift of length 1 along a random direction of the plane: mean |cos| = 2/π, mean cos² = 1/2; standard errors over
-        // 4000 directions are 0.005 and 0.006.
+        // A shift of length 1 along a random direction of the plane: mean |cos| = 2/π, mean cos² = 1/2; standard errors
+        // over 4000 directions are 0.005 and 0.006.
         assert!((distances.w1 - 2.0 / std::f64::consts::PI).abs() < 0.02, "{distances:?}");
         assert!((distances.w2.powi(2) - 0.5).abs() < 0.024, "{distances:?}");
     }

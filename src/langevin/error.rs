@@ -13,15 +13,15 @@ pub enum LangevinError {
         /// What it must be.
         reason: &'static str,
     },
-    /// A step size at which no chain stays.
-    #[error("langevin: with a step size of {step_size} chains diverge: the limit is {limit:.4} for this potential")]
+    /// A step size at which chains diverge.
+    #[error("langevin: chains diverge at a step size of {step_size}: the limit for this potential is {limit:.4}")]
     Unstable {
         /// `λ`.
         step_size: f64,
         /// `2/k` of the steepest curvature.
         limit: f64,
     },
-    /// A chain left all bounds.
+    /// A chain diverged.
     #[error("langevin: a chain diverged within {step} steps of size {step_size}")]
     Diverged {
         /// Steps until it was noticed.

@@ -51,8 +51,8 @@ pub struct Law {
 impl Law {
     /// The law of `energy` at inverse temperature `beta` and perturbation `sigma`; `None` in more than two dimensions.
     ///
-    /// Cost: one value per cell, 8000 in one dimension and 300² in two, times 33 per dimension where it is smoothed. The
-    /// midpoint rule converges faster than any power of the spacing on such laws (Trefethen and Weideman 2014).
+    /// Cost: one value per cell, 8000 in one dimension and 300² in two, times 33 per dimension where it is smoothed.
+    /// The midpoint rule converges faster than any power of the spacing on such laws (Trefethen and Weideman 2014).
     pub fn new(potential: &Potential, energy: Energy, beta: f64, sigma: f64) -> Option<Self> {
         let dim = potential.dim();
         let cells = *CELLS.get(dim.checked_sub(1)?)?;
@@ -148,8 +148,8 @@ impl Law {
     }
 }
 
-/// `E u(x + σ z)` by the trapezoidal rule on `z` in −6..6 along each axis, spacing 3/8: exact to 1e-8 of `u`'s scale, for
-/// the rule's error on a normal weight falls as `exp(−2 π²/(3/8)²)`, and less than 2e-9 of the weight lies beyond.
+/// `E u(x + σ z)` by the trapezoidal rule on `z` in −6..6 along each axis, spacing 3/8: exact to 1e-8 of `u`'s scale,
+/// for the rule's error on a normal weight falls as `exp(−2 π²/(3/8)²)`, and less than 2e-9 of the weight lies beyond.
 fn smoothed(potential: &Potential, x: &[f64], sigma: f64) -> f64 {
     if sigma == 0.0 {
         return potential.value(x);
@@ -182,8 +182,8 @@ mod tests {
     fn a_gaussian_law_has_its_moments_and_quantiles() {
         let gaussian = Potential::Gaussian { curvatures: vec![2.0] };
         let law = Law::new(&gaussian, Energy::Plain, 3.0, 0.0).unwrap();
-        // Variance 1/(βk); a constant density within cells of width h adds h²/12 to exact moments, but moments are taken
-        // at the centres, where the midpoint rule is exact to rounding.
+        // Variance 1/(βk); a constant density within cells of width h adds h²/12 to exact moments, but moments are
+        // taken at the centres, where the midpoint rule is exact to rounding.
         assert!((law.mean(|x| x[0] * x[0]) - 1.0 / 6.0).abs() < 1e-12);
         // qnorm(0.975) = 1.959963984540054; linear within cells: h²/8 times the slope of the density, 1e-6.
         assert!((law.quantile(0.975) - 1.959_963_984_540_054 / 6f64.sqrt()).abs() < 2e-6);
@@ -215,8 +215,8 @@ mod tests {
                     let law = Law::with_cells(&potential, energy, 2.0, 0.3, cells);
                     law.mean(|x| f64::from(u8::from(potential.is_flat_side(x))))
                 };
-                // The ring's sides meet between cells. Between the wells the edge cuts a cell of 0.002, where the density is
-                // below 0.01.
+                // The ring's sides meet between cells. Between the wells the edge cuts a cell of 0.002, where the
+                // density is below 0.01.
                 assert!((share(cells) - share(2 * cells)).abs() < 3e-5, "{potential:?} {energy:?}");
             }
         }

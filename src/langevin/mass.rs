@@ -11,7 +11,7 @@ pub struct MassRow {
     pub method: &'static str,
     /// Step size, `β`, `σ`.
     pub dynamics: Dynamics,
-    /// Steps since the start, and times the step size.
+    /// Steps since the start.
     pub step: usize,
     /// Share of the chains on the flat side, and its standard error.
     pub flat_share: (f64, f64),

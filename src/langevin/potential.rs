@@ -20,8 +20,8 @@ pub enum Potential {
         /// The curvatures `k_i`.
         curvatures: Vec<f64>,
     },
-    /// `k (r² − 1)² (1 + a x/ρ)/8` in two dimensions, `r² = x² + y²` and `ρ² = r² + δ²`: a valley along the unit circle,
-    /// whose walls are about `(1 + a)/(1 − a)` times as steep on the right as on the left.
+    /// `k (r² − 1)² (1 + a x/ρ)/8` in two dimensions, `r² = x² + y²` and `ρ² = r² + δ²`: a valley along the unit
+    /// circle, whose walls are about `(1 + a)/(1 − a)` times as steep on the right as on the left.
     Ring {
         /// Mean curvature `k` across the valley.
         curvature: f64,
@@ -212,8 +212,8 @@ mod tests {
     #[test]
     fn wells_are_equally_deep_and_differ_in_curvature() {
         let well = Potential::double_well();
-        // The flat parabola is 6.48 above the sharp minimum, with a weight of exp(−1.5·6.48) = 6e-5 and slopes 3.6 apart:
-        // 6e-5/1.5 of the height, 6e-5·(7 + 1.5·3.6²) of the curvature.
+        // The flat parabola is 6.48 above the sharp minimum, with a weight of exp(−1.5·6.48) = 6e-5 and slopes 3.6
+        // apart: 6e-5/1.5 of the height, 6e-5·(7 + 1.5·3.6²) of the curvature.
         assert!(well.value(&[-WELL]).abs() < 5e-5 && well.value(&[WELL]).abs() < 1e-12);
         assert!((well.hessian_trace(&[-WELL]) - 8.0).abs() < 2e-3 && (well.hessian_trace(&[WELL]) - 1.0).abs() < 1e-9);
         assert!(well.is_flat_side(&[WELL]) && !well.is_flat_side(&[-WELL]));

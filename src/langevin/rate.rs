@@ -16,7 +16,7 @@ pub struct RateRow {
     pub energy: Energy,
     /// The distance.
     pub measured: Measured,
-    /// Whether it stands out of what chance leaves, and enters the fit.
+    /// Whether it is well above the noise floor, and so enters the fit.
     pub in_fit: bool,
 }
 
@@ -35,15 +35,15 @@ pub struct RateFit {
 
 /// Step sizes times the steepest curvature.
 const RELATIVE_STEPS: [f64; 6] = [1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125];
-/// Times the noise floor from which a distance counts.
+/// Multiple of the noise floor above which a distance enters the fit.
 const STANDS_OUT: f64 = 3.0;
 /// Time before the first snapshot and between two, in units of the weakest relaxation of the built-in potentials.
 const BURN_IN: f64 = 40.0;
 const SPACING: f64 = 8.0;
 
-/// `W₁` and `W₂` of SGLD (`σ = 0`) and fSGLD at six step sizes, each against the law that it approaches as the step size
-/// falls, from chains that begin with exact draws from it. The theory (Raginsky et al. 2017, and the paper for fSGLD)
-/// bounds `W₁` by a multiple of `λ^{1/2}`; on smooth potentials the order 1 of the Euler scheme is expected
+/// `W₁` and `W₂` of SGLD (`σ = 0`) and fSGLD at six step sizes, each against the law that it approaches as the step
+/// size falls, from chains that begin with exact draws from it. The theory (Raginsky et al. 2017, and the paper for
+/// fSGLD) bounds `W₁` by a multiple of `λ^{1/2}`; on smooth potentials the order 1 of the Euler scheme is expected
 /// (Talay and Tubaro 1990).
 ///
 /// Cost: `chains · 168 · (1 + 2 + … + 32) k` steps for each method, `k` the steepest curvature.
@@ -77,7 +77,7 @@ pub fn rate(
     Ok((rows, fits))
 }
 
-/// Least squares on the points that stand out.
+/// Least squares on the points above the noise floor.
 fn fit(method: &'static str, rows: &[RateRow]) -> RateFit {
     let own = rows.iter().filter(|row| row.method == method && row.in_fit);
     let points: Vec<(f64, f64)> =
@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn a_slope_and_its_interval_by_hand() {
-        // y = 2x + 1 with residuals 0.1, −0.2, 0.1 that a line does not see: s² = 0.06/1, spread 2, t(0.975, 1) = 12.7062.
+        // y = 2x + 1 with residuals 0.1, −0.2, 0.1 that a line does not see: s² = 0.06/1, spread 2, t(0.975, 1) =
+        // 12.7062.
         let (slope, half_width) = slope(&[(0.0, 1.1), (1.0, 2.8), (2.0, 5.1)]);
         assert!((slope - 2.0).abs() < 1e-14);
         assert!((half_width - 12.706_205 * (0.06f64 / 2.0).sqrt()).abs() < 1e-5);

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{Observer, Result};
 
-/// Which question.
+/// A kind of study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StudyKind {
@@ -36,10 +36,10 @@ pub struct SummaryNumber {
     pub method: &'static str,
 }
 
-/// What the studies found; a list is empty where its study was not asked for.
+/// The results of the studies; a list is empty where its study was not asked for.
 #[derive(Debug, Clone)]
 pub struct LangevinReport {
-    /// On what.
+    /// The potential on which the chains move.
     pub potential: Potential,
     /// Temperature and perturbation of rate and mass; the step size is that of the study of mass.
     pub dynamics: Dynamics,
@@ -67,7 +67,7 @@ const RATE_BETA: f64 = 1.0;
 /// Which studies to make, and how.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct StudyPlan {
-    /// On what.
+    /// The potential on which the chains move.
     pub potential: Potential,
     /// The studies.
     #[serde(rename = "studies")]

@@ -22,7 +22,7 @@ pub struct Dynamics {
 }
 
 impl Dynamics {
-    /// Refuses settings under which the chains make no sense.
+    /// Refuses settings under which no chain is defined, or all diverge.
     ///
     /// # Errors
     /// [`LangevinError::Setting`], and [`LangevinError::Unstable`] for a step size of `2/k` or more.
@@ -55,9 +55,9 @@ pub struct Schedule<'a> {
     pub snapshots: usize,
     /// An exact draw for each chain, or all at the sharp minimum.
     pub start: Option<&'a Law>,
-    /// Of the random streams; other dynamics with the same seed take other numbers where `stream` differs.
+    /// Seed of all random numbers.
     pub seed: u64,
-    /// Number of this run among those of a study.
+    /// Number of this run among those of a study; runs of different numbers use different random numbers.
     pub stream: u64,
     /// Threads that share the chains.
     pub threads: usize,
@@ -74,7 +74,7 @@ const STREAMS: u64 = 1 << 24;
 /// most `2 dim` normal numbers for each step of a chain.
 ///
 /// # Errors
-/// [`LangevinError`] of [`Dynamics::check`], or where a chain leaves all bounds; an interruption; [`Error::Threads`].
+/// [`LangevinError`] of [`Dynamics::check`], or where a chain diverges; an interruption; [`Error::Threads`].
 pub fn sample(
     potential: &Potential,
     dynamics: &Dynamics,
@@ -247,8 +247,8 @@ mod tests {
                 });
                 places = update.unwrap().theta.to_vec1().unwrap();
                 for (trained, sampled) in places.iter().zip(&chunk.places) {
-                    // The trainer adds noise to `x − λ g`, the sampler subtracts `λ g` from the noise: two roundings each,
-                    // of numbers below 4.
+                    // The trainer adds noise to `x − λ g`, the sampler subtracts `λ g` from the noise: two roundings
+                    // each, of numbers below 4.
                     assert!((trained - sampled).abs() <= 2.0 * 4.0 * f64::EPSILON, "{trained} {sampled}");
                 }
             }

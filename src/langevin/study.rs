@@ -14,9 +14,9 @@ pub struct StudyOptions {
     pub chains: usize,
     /// Snapshots of them that the error against the step size is averaged over.
     pub snapshots: usize,
-    /// Of all random numbers.
+    /// Seed of all random numbers.
     pub seed: u64,
-    /// Worker threads; no number depends on it.
+    /// Worker threads; results do not depend on it.
     #[serde(skip)]
     pub threads: usize,
 }
@@ -28,7 +28,7 @@ impl Default for StudyOptions {
 }
 
 impl StudyOptions {
-    /// Refuses sizes without sense.
+    /// Refuses sizes that are too small or too large.
     ///
     /// # Errors
     /// [`LangevinError::Setting`].
@@ -47,7 +47,7 @@ const BLOCKS: usize = 16;
 /// Directions of a sliced distance.
 const DIRECTIONS: usize = 64;
 
-/// A distance with its error, and what chance alone leaves of it.
+/// A distance with its error, and its noise floor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
     /// Between all samples and the law; sliced from two dimensions on.
@@ -93,7 +93,7 @@ fn draws(law: &Law, count: usize, dim: usize, rng: &mut ChaCha8Rng) -> Vec<f64> 
     places
 }
 
-/// The law of `energy`, or what is missing for it.
+/// The law of `energy`.
 pub(super) fn law(potential: &Potential, energy: Energy, dynamics: &Dynamics) -> Result<Law, LangevinError> {
     let dim = potential.dim() as f64;
     let reason = "laws are computed in one and two dimensions";

@@ -16,10 +16,10 @@ use crate::objective::GradientReport;
 /// ASAM (Kwon et al. 2021): `ε = ρ T² g/‖T g‖` with `g = ∇U(θ, X)` and the diagonal `T = |θ| + η` on weights, then a
 /// step of the base along `∇U(θ + ε, X)`. With SGD: `v ← μ v + (∇U(θ + ε, X) + wd θ)`, `θ ← θ − λ v`.
 ///
-/// `T` makes the radius one of relative changes, so that rescaled layers see the same `ε`. `T = 1` on biases and on scale
-/// and shift of normalisations, as the paper does with biases; the authors' code goes by names and also normalises the
-/// *scale* of a normalisation, called `weight` there. Everything else is as in [`super::Sam`]; `ρ = 0` is the base, bit
-/// for bit. Cost: two gradients a step.
+/// `T` makes the radius one of relative changes, so that rescaled layers see the same `ε`. `T = 1` on biases and on
+/// scale and shift of normalisations, as the paper does with biases; the authors' code goes by names and also
+/// normalises the *scale* of a normalisation, called `weight` there. Everything else is as in [`super::Sam`]; `ρ = 0`
+/// is the base, bit for bit. Cost: two gradients a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Fields", into = "Fields")]
 pub struct Asam {

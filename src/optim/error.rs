@@ -8,7 +8,7 @@ pub struct SettingError {
     pub name: &'static str,
     /// Its value.
     pub value: f64,
-    /// What would do.
+    /// What it must be.
     pub expected: &'static str,
 }
 

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// Names and values; what is taken is gone, so that what remains was not asked for.
+/// Names and values. Taking a field removes it, so that those that remain are unknown.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Fields(Map<String, Value>);
@@ -24,7 +24,7 @@ impl Fields {
     /// `name=value` pairs between commas, on top of `kind`; a value that is not JSON is a word.
     ///
     /// # Errors
-    /// The first that is not such a pair.
+    /// Names the first setting that is not such a pair.
     pub(super) fn parse(kind: &str, settings: &str) -> Result<Self, String> {
         let mut fields = Self::default().with("kind", kind);
         for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
@@ -68,7 +68,7 @@ impl Fields {
         serde_json::from_value(Value::Object(self.0)).map_err(|error| error.to_string())
     }
 
-    /// Fails where a field remains; `known` names those that there are.
+    /// Fails where a field remains; `known` lists the names of all fields.
     pub(super) fn end(self, known: &str) -> Result<(), String> {
         match self.0.keys().next() {
             Some(name) => Err(format!("unknown field `{name}`, expected one of {known}")),

@@ -1,4 +1,4 @@
-//! A value for each parameter that depends on the role of its tensor only.
+//! A value for each parameter that depends only on the role of its tensor.
 
 use std::ops::Range;
 
@@ -10,10 +10,10 @@ use crate::autodiff::{ParamKind, ParamSpace};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decay {
-    /// All.
+    /// All parameters.
     #[default]
     All,
-    /// Filters and matrices; biases and the scale and shift of normalisations are left alone.
+    /// Filters and matrices only, not biases or the scale and shift of normalisations.
     Weights,
 }
 

@@ -42,8 +42,8 @@ pub use sgd::Sgd;
 pub use sgld::Sgld;
 pub use state::OptimizerState;
 
-/// Numbers per piece of vector work and per sub-stream of noise; part of every result, so it never changes. Vector work is
-/// elementwise or keyed by chunk: any number of threads gives the same bits.
+/// Numbers per piece of vector work and per sub-stream of noise; part of every result, so it never changes. Vector work
+/// is elementwise or keyed by chunk: any number of threads gives the same bits.
 const CHUNK: usize = 4096;
 
 #[cfg(test)]

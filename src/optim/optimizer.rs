@@ -19,9 +19,9 @@ pub struct Setup {
     pub weight_decay: f64,
     /// Which parameters it acts on.
     pub decay: Decay,
-    /// Largest norm of the gradient that is descended along; `None`: any.
+    /// Largest norm of the gradient; longer ones are scaled down to it. `None` does not clip.
     pub clip_norm: Option<f64>,
-    /// Seed of the noise.
+    /// Seed of all noise.
     pub seed: u64,
     /// Threads that share vector work and draw noise; any number gives the same bits.
     pub threads: usize,
@@ -40,8 +40,8 @@ pub struct Update {
     pub theta: Tensor,
     /// The pass that describes the step: at `θ` for SGD, AdamW, SGLD, SAM and ASAM, at `θ + ε` (mean over the passes)
     /// for fSGLD and RWP. Its `gradient` is the one descended along, before clipping and without weight decay; its
-    /// `statistics` are those that belong in the running averages of batch normalisation; its `scores` those of the first
-    /// pass.
+    /// `statistics` are those that enter the running averages of batch normalisation; its `scores` are those of the
+    /// first pass.
     pub pass: GradientReport,
     /// `‖g‖` of that gradient.
     pub gradient_norm: f64,
@@ -63,7 +63,7 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Before the first step on the parameters of `space`.
+    /// An optimiser for the parameters of `space`, before its first step.
     ///
     /// # Errors
     /// [`SettingError`] for a setting out of its range; [`Error::Threads`].
@@ -86,11 +86,12 @@ impl Optimizer {
         })
     }
 
-    /// One step from `theta` `[n]`: the method's gradient `g`, shrunk to `g · min(1, c/(‖g‖ + 1e-6))` where a norm `c` is
-    /// set (Pascanu et al. 2013, in PyTorch's form), the base's step along it with weight decay, Langevin noise.
+    /// One step from `theta` `[n]`: the method's gradient `g`, shrunk to `g · min(1, c/(‖g‖ + 1e-6))` where a norm `c`
+    /// is set (Pascanu et al. 2013, in PyTorch's form), the base's step along it with weight decay, Langevin noise.
     ///
-    /// Parts that a method lacks are absent; see [`Sgd`](super::Sgd), [`AdamW`](super::AdamW), [`Sgld`](super::Sgld),
-    /// [`Fsgld`](super::Fsgld), [`Sam`](super::Sam), [`Asam`](super::Asam) and [`Rwp`](super::Rwp) for each method's rule.
+    /// Not every method has all these parts; see [`Sgd`](super::Sgd), [`AdamW`](super::AdamW), [`Sgld`](super::Sgld),
+    /// [`Fsgld`](super::Fsgld), [`Sam`](super::Sam), [`Asam`](super::Asam) and [`Rwp`](super::Rwp) for each method's
+    /// rule.
     ///
     /// # Errors
     /// What `gradient` returns; [`Error::VectorShape`] for parameters or a gradient of another space.
@@ -142,7 +143,7 @@ impl Optimizer {
             return self.noise.shifted(&theta, draw, scale);
         }
         let shift = self.noise.shifted(&theta.zeros_like()?, draw, scale)?;
-        // A shift beside the step goes on with the velocity: v ← v − s ξ/λ.
+        // The velocity carries the noise on: v ← v − s ξ/λ.
         for velocity in &mut self.buffers {
             *velocity = (&*velocity - (&shift / learning_rate)?)?;
         }
@@ -150,7 +151,7 @@ impl Optimizer {
     }
 }
 
-/// Where a kernel can read it.
+/// A contiguous copy that kernels can read.
 fn on_host(tensor: &Tensor) -> Result<Tensor> {
     Ok(tensor.to_device(&Device::Cpu)?.contiguous()?)
 }

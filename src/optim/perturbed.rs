@@ -34,7 +34,7 @@ impl Perturbed {
             let index = step * self.count as u64 + index as u64;
             let draw = Draw { purpose: Purpose::Perturbation, index, law: self.law };
             for &sign in signs {
-                // ε is drawn anew for −ε: a few nanoseconds a number, beside a whole gradient, and no memory.
+                // ε is drawn again for −ε: cheap beside a gradient, and it need not be kept in memory.
                 let pass = gradient(&noise.shifted(theta, draw, sign * self.sigma)?)?;
                 mean = Some(match mean {
                     None => pass,

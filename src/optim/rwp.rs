@@ -14,10 +14,10 @@ use crate::objective::GradientReport;
 /// step. With SGD: `v ← μ v + (∇U(θ + ε, X) + wd θ)`, `θ ← θ − λ v`.
 ///
 /// It is fSGLD without the Langevin noise, with the same `ε` under the same seed, and descends the smoothed loss
-/// `u(θ) + σ²/2 · tr ∇²u(θ) + …`. `σ` is one number for all parameters, in their units (both papers also scale it by
-/// the norm of each filter). The perturbed parameters are a copy; weight decay acts at `θ`; batch statistics and loss
-/// are those at `θ + ε`. `σ = 0` draws nothing and is the base, bit for bit. Cost: `num_perturbations` gradients a step,
-/// twice that with antithetic pairs.
+/// `u(θ) + σ²/2 · tr ∇²u(θ) + …`. `σ` is one number for all parameters, in their units (both papers also scale it
+/// by the norm of each filter). The perturbed parameters are a copy; weight decay acts at `θ`; batch statistics and
+/// loss are those at `θ + ε`. `σ = 0` draws nothing and is the base, bit for bit. Cost: `num_perturbations` gradients
+/// a step, twice that with antithetic pairs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Fields", into = "Fields")]
 pub struct Rwp {

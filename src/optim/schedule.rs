@@ -11,20 +11,20 @@ use super::{OptimError, SettingError};
 /// The curves by name.
 const CURVES: [&str; 4] = ["constant", "multi_step", "cosine", "cyclical"];
 
-/// A factor on the learning rate, step by step: a curve after an optional linear rise.
+/// A factor on the learning rate in each step: a curve after an optional linear warm-up.
 ///
-/// As text: `constant`, `multi_step:30-60,gamma=0.1`, `cosine` or `cyclical:cycles=4`, each with `warmup=2` for a rise
-/// over two epochs.
+/// As text: `constant`, `multi_step:30-60,gamma=0.1`, `cosine` or `cyclical:cycles=4`, each with `warmup=2` for a
+/// warm-up over two epochs.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(try_from = "Fields", into = "Fields")]
 pub struct Schedule {
-    /// Its form after the rise.
+    /// The curve after the warm-up.
     pub curve: Curve,
-    /// Epochs `w` of the rise (Goyal et al. 2017): a factor `(s + 1)/S` in step `s` of its `S` steps.
+    /// Epochs of the warm-up (Goyal et al. 2017): the factor is `(s + 1)/S` in step `s` of its `S` steps.
     pub warmup_epochs: usize,
 }
 
-/// The form of a schedule; steps `s` of `S` count from the end of the warm-up, epochs from the start of the run.
+/// The curve of a schedule; steps `s` of `S` count from the end of the warm-up, epochs from the start of the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Curve {
@@ -77,8 +77,8 @@ impl Schedule {
 
     /// The factor in step `step` (from 0) of a run of `epochs` epochs of `steps_per_epoch` steps.
     ///
-    /// The rise reaches 1 in the last step of the warm-up and is above 0 in the first; a cosine is still above 0 in its
-    /// last step, and would be 0 in the one after it.
+    /// The warm-up is above 0 in its first step and reaches 1 in its last; a cosine is still above 0 in its last step
+    /// and would be 0 in the next.
     pub fn factor(&self, step: usize, steps_per_epoch: usize, epochs: usize) -> f64 {
         let warmup = self.warmup_epochs * steps_per_epoch;
         let rise = if step < warmup { (step + 1) as f64 / warmup as f64 } else { 1.0 };

@@ -1,4 +1,4 @@
-//! What an optimiser remembers between steps, to go on after an interruption.
+//! What an optimiser remembers between steps, so that a run can be resumed.
 
 use candle_core::Tensor;
 
@@ -13,18 +13,18 @@ use crate::Result;
 pub struct OptimizerState {
     /// Steps since the start.
     pub steps: u64,
-    /// None before the first step.
+    /// Empty before the first step.
     pub tensors: Vec<(String, Tensor)>,
 }
 
 impl Optimizer {
-    /// What [`Optimizer::restore`] needs to go on.
+    /// What [`Optimizer::restore`] needs to continue.
     pub fn state(&self) -> OptimizerState {
         let names = self.base.descent().buffers().iter().map(|&name| name.to_owned());
         OptimizerState { steps: self.steps, tensors: names.zip(self.buffers.iter().cloned()).collect() }
     }
 
-    /// Goes on from `state`, bit for bit as if there had been no interruption, given equal configuration and setup.
+    /// Continues from `state`, bit for bit as without an interruption, given the same configuration and setup.
     ///
     /// # Errors
     /// [`OptimError::State`] for a tensor that is missing, superfluous or not a vector of the parameters.

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use crate::Result;
 
-/// Exponential and equal-weight averages of `θ`, as far as a run asks for them.
+/// The exponential and the equal-weight average of `θ`, where a run asks for them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Averages {
     /// `m ← d m + (1 − d) θ` after each step, from the initial parameters on.
@@ -39,13 +39,13 @@ impl Averages {
         Ok(())
     }
 
-    /// For a state.
+    /// The tensors that a state stores.
     pub(super) fn tensors(&self) -> Vec<(String, Tensor)> {
         let named = [("ema", &self.ema), ("swa", &self.swa)];
         named.into_iter().filter_map(|(name, tensor)| Some((name.to_owned(), tensor.clone()?))).collect()
     }
 
-    /// From a state.
+    /// The averages that a state stored.
     pub(super) fn from_tensors(tensors: &mut BTreeMap<String, Tensor>, swa_count: usize) -> Self {
         Self { ema: tensors.remove("ema"), swa: tensors.remove("swa"), swa_count }
     }

@@ -37,9 +37,9 @@ pub(super) struct Run<'a> {
 /// How an epoch ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum EpochEnd {
-    /// With its last step; the observer may have broken in it.
+    /// After its last step, in which the observer may have asked to stop.
     Whole { interrupted: bool },
-    /// The observer broke before: the state is in the middle of an epoch.
+    /// Before its last step, because the observer asked to stop: the state lies in the middle of the epoch.
     Partial,
 }
 
@@ -52,6 +52,10 @@ struct Sums {
     classes: Option<ClassScores>,
     gradient_norm: f64,
     steps: usize,
+    /// Of the last step.
+    learning_rate: f64,
+    /// Seconds spent waiting for rows.
+    waiting: f64,
 }
 
 impl Sums {
@@ -81,16 +85,16 @@ impl Run<'_> {
     pub(super) fn epoch(&mut self, observer: &mut dyn Observer) -> Result<EpochEnd> {
         let (started, epoch) = (Instant::now(), self.state.epochs.len() + 1);
         let mut sums = Sums::default();
-        let (learning_rate, waiting, interrupted) = match self.steps(epoch, &mut sums, observer)? {
-            Some(ended) => ended,
-            None => return Ok(EpochEnd::Partial),
-        };
+        let end = self.steps(epoch, &mut sums, observer)?;
+        if end == EpochEnd::Partial {
+            return Ok(end);
+        }
         let training = started.elapsed().as_secs_f64();
         let weights = self.state.weights.clone();
         let metrics = EpochMetrics {
             epoch,
             step: self.state.steps,
-            learning_rate,
+            learning_rate: sums.learning_rate,
             train: sums.scores(),
             clean: CleanScores::new(self.data, sums.classes.as_ref()),
             test: Scores::NONE,
@@ -108,17 +112,13 @@ impl Run<'_> {
         if epoch.is_multiple_of(self.config.track_every) || epoch == self.config.epochs {
             self.track(epoch, observer)?;
         }
-        self.state.seconds.push(EpochSeconds { total: started.elapsed().as_secs_f64(), training, waiting });
-        Ok(EpochEnd::Whole { interrupted })
+        let (total, waiting) = (started.elapsed().as_secs_f64(), sums.waiting);
+        self.state.seconds.push(EpochSeconds { total, training, waiting });
+        Ok(end)
     }
 
-    /// All steps; learning rate of the last, seconds spent waiting for rows, and whether the observer broke in it.
-    fn steps(
-        &mut self,
-        epoch: usize,
-        sums: &mut Sums,
-        observer: &mut dyn Observer,
-    ) -> Result<Option<(f64, f64, bool)>> {
+    /// Makes all steps, unless the observer asks to stop before the last.
+    fn steps(&mut self, epoch: usize, sums: &mut Sums, observer: &mut dyn Observer) -> Result<EpochEnd> {
         let mut order: Vec<usize> = (0..self.data.len()).collect();
         order.shuffle(&mut substream(self.config.seed, Purpose::Shuffle, epoch as u64 - 1));
         let plan = self.config.plan(order, epoch);
@@ -131,27 +131,28 @@ impl Run<'_> {
         epoch: usize,
         sums: &mut Sums,
         observer: &mut dyn Observer,
-    ) -> Result<Option<(f64, f64, bool)>> {
+    ) -> Result<EpochEnd> {
         let steps_per_epoch = self.data.len().div_ceil(self.config.batch_size);
         let total = steps_per_epoch * self.config.epochs;
-        let (mut learning_rate, mut interrupted) = (0.0, false);
+        let mut interrupted = false;
         for index in 0..steps_per_epoch {
             let Some(batch) = batches.next().transpose()? else { break };
             let factor = self.config.schedule.factor(self.state.steps, steps_per_epoch, self.config.epochs);
-            learning_rate = self.config.learning_rate * factor;
-            let (pass, gradient_norm) = self.step(&batch, learning_rate, epoch)?;
+            sums.learning_rate = self.config.learning_rate * factor;
+            let (pass, gradient_norm) = self.step(&batch, sums.learning_rate, epoch)?;
             sums.add(pass, gradient_norm, batch.rows.len());
             let message = message(epoch, self.config.epochs, sums);
             interrupted =
                 observer.on_step(&Step { task: "training", done: self.state.steps, total, message }).is_break();
             if interrupted && index + 1 < steps_per_epoch {
-                return Ok(None);
+                return Ok(EpochEnd::Partial);
             }
         }
-        Ok(Some((learning_rate, batches.waited().as_secs_f64(), interrupted)))
+        sums.waiting = batches.waited().as_secs_f64();
+        Ok(EpochEnd::Whole { interrupted })
     }
 
-    /// One step on `batch`; its pass and the norm of its gradient.
+    /// Makes one step on `batch`. Returns its pass and the norm of its gradient.
     fn step(&mut self, batch: &Batch, learning_rate: f64, epoch: usize) -> Result<(GradientReport, f64)> {
         let step = self.state.steps + 1;
         let not_finite = |what| TrainError::NonFinite { what, epoch, step, learning_rate };

@@ -1,10 +1,10 @@
 //! What can go wrong in training.
 
-/// A run that cannot begin or go on, or that left the finite numbers.
+/// A run that cannot start or continue, or whose numbers are no longer finite.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TrainError {
-    /// Tracked numbers that cannot be read.
-    #[error("nothing to track: `{text}`")]
+    /// A list of tracked numbers that cannot be read.
+    #[error("unknown curvature to track: `{text}`")]
     Track {
         /// What was written.
         text: String,
@@ -15,8 +15,8 @@ pub enum TrainError {
         /// Tensors that are missing or have another shape.
         misfits: Vec<String>,
     },
-    /// Buffers that only a file has values for.
-    #[error("train: only a file has values for these buffers: {}", names.join(", "))]
+    /// Buffers whose initial values are known only from a file.
+    #[error("train: these buffers have no initial values without a file of weights: {}", names.join(", "))]
     NoFreshBuffers {
         /// Their names.
         names: Vec<String>,
@@ -48,13 +48,14 @@ impl TrainError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Track { .. } => Some("examples: top:1,trace  top:5  trace".into()),
-            Self::Init { .. } => {
-                Some("choose the --model of the file; only the last linear layer may have another shape".into())
-            }
+            Self::Init { .. } => Some(
+                "choose the --model that the file was saved from; only the last linear layer may differ in shape"
+                    .into(),
+            ),
             Self::NoFreshBuffers { .. } => {
-                Some("begin with the weights of the file: --init FILE in place of --model FILE".into())
+                Some("start from the weights of the file, with --init FILE instead of --model FILE".into())
             }
-            Self::StateLength { .. } => Some("start again with --force in place of --resume".into()),
+            Self::StateLength { .. } => Some("start again, with --force instead of --resume".into()),
             Self::NonFinite { .. } => Some("lower the learning rate, or the noise (sigma, beta_inverse, rho)".into()),
         }
     }

@@ -1,4 +1,4 @@
-//! Measurements in evaluation mode: after each epoch, and of everything that a run leaves at its end.
+//! Measurements in evaluation mode: after each epoch, and of all weights that a run leaves at its end.
 
 use super::metrics::{CleanScores, Scores};
 use super::state::Weights;

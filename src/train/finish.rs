@@ -62,7 +62,8 @@ pub(super) fn finish(run: Run<'_>, state: State, stop: TrainStop, fresh: Vec<Str
 }
 
 impl Run<'_> {
-    /// The final numbers of `weights` (with all parameters): on the test rows, and for the last ones on the training rows.
+    /// The final numbers of `weights` (all parameters) on the test rows, and for the last weights also on the training
+    /// rows.
     fn evaluations(
         &self,
         name: &'static str,
@@ -75,7 +76,7 @@ impl Run<'_> {
         for (split, data) in splits.into_iter().filter_map(|(split, data)| Some((split, data?))) {
             let scores = evaluate::scores(self.config, self.objective.network(), weights, data, &mut ());
             let (scores, clean) = match scores {
-                // An average over weights that lie far apart may do worse than any number can say.
+                // The average of weights that lie far apart may have an infinite loss.
                 Err(error) if evaluate::is_not_finite(&error) => (Scores::NONE, CleanScores::NONE),
                 scores => scores?,
             };

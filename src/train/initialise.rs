@@ -14,11 +14,11 @@ use crate::random::{Purpose, substream};
 /// Weights and biases of linear maps and convolutions: `U(−1/√f, 1/√f)` with `f` the weight's fan-in; for a weight this
 /// is Kaiming's uniform law with `a = √5` (He et al. 2015). Normalisation layers begin with scale 1 and shift 0.
 ///
-/// Where a network has attention, as timm's `VisionTransformer` (its mode without a name): matrices of linear maps and
-/// position embeddings `N(0, 0.02²)`, cut off at ±2, which is never reached; class tokens `N(0, 1e-6²)`; biases of linear
-/// maps 0; patch embeddings as PyTorch's convolutions.
+/// A network with attention is initialised as timm's `VisionTransformer` (in its unnamed mode): matrices of linear maps
+/// and position embeddings `N(0, 0.02²)`, truncated at ±2, which is never reached; class tokens `N(0, 1e-6²)`; biases
+/// of linear maps 0; patch embeddings as PyTorch's convolutions.
 ///
-/// A tensor's numbers depend on the seed and its place in the parameter space only.
+/// The numbers of a tensor depend only on the seed and on its place in the parameter space.
 ///
 /// # Errors
 /// Making the tensor.

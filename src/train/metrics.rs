@@ -8,7 +8,7 @@ use crate::objective::Evaluation;
 use crate::program::ClassScores;
 use crate::report::tables::Column;
 
-/// Loss and what the outputs say about classes; NaN where the targets are no classes.
+/// Loss and what the outputs say about classes; NaN where the targets are not classes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scores {
     /// Mean loss, label smoothing included, weight decay not.
@@ -22,7 +22,7 @@ pub struct Scores {
 }
 
 impl Scores {
-    /// Nothing known.
+    /// Nothing is known.
     pub const NONE: Self = Self { loss: f64::NAN, accuracy: f64::NAN, nll: f64::NAN, calibration_error: f64::NAN };
 
     pub(super) fn new(evaluation: &Evaluation, classes: Option<&ClassScores>) -> Self {
@@ -45,7 +45,7 @@ pub struct CleanScores {
 }
 
 impl CleanScores {
-    /// Nothing known.
+    /// Nothing is known.
     pub const NONE: Self = Self { clean_accuracy: f64::NAN, wrong_fitted: f64::NAN };
 
     /// Of predictions for rows of `data`.
@@ -68,9 +68,9 @@ impl CleanScores {
     }
 }
 
-/// One epoch. What concerns the training rows is a mean over the epoch's steps, each at the parameters of its step: in
-/// training mode, and for fSGLD at the perturbed parameters. What concerns the test rows is measured after the epoch, in
-/// evaluation mode with the running statistics.
+/// The numbers of one epoch. Those on the training rows are means over the steps of the epoch, each at the parameters
+/// of its step, in training mode and for fSGLD at the perturbed parameters. Those on the test rows are measured after
+/// the epoch, in evaluation mode with the running statistics.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EpochMetrics {
     /// From 1.

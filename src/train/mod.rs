@@ -55,11 +55,11 @@ pub struct Training<'a> {
     pub data: &'a Dataset,
     /// Rows that each epoch is evaluated on.
     pub test: Option<&'a Dataset>,
-    /// Initial weights in place of fresh ones; the last linear layer may have another number of classes.
+    /// A file of initial weights; its last linear layer may have another number of classes.
     pub init: Option<&'a TensorFile>,
-    /// Where states are kept and taken up; `None` keeps none.
+    /// Where states are stored and resumed from; `None` stores none.
     pub states: Option<&'a mut StateFolder>,
-    /// Where checkpoints on the way are kept, every [`TrainConfig::snapshots`] epochs; `None` keeps none.
+    /// Where checkpoints are kept during training, every [`TrainConfig::snapshots`] epochs; `None` keeps none.
     pub snapshots: Option<&'a SnapshotFolder>,
 }
 
@@ -75,9 +75,9 @@ impl<'a> Training<'a> {
 pub enum TrainStop {
     /// After its last epoch.
     Finished,
-    /// The observer ended it.
+    /// The observer asked to stop.
     Interrupted,
-    /// A loss or parameter was not finite any more.
+    /// A loss or parameter was no longer finite.
     NonFinite(TrainError),
 }
 
@@ -103,7 +103,7 @@ pub struct TrainOutcome {
     pub evaluations: Vec<EvaluationRow>,
     /// Curvature during training.
     pub tracked: Vec<TrackedRow>,
-    /// Tensors that stayed fresh because the file of initial weights has none that fit.
+    /// Tensors that were initialised from scratch because the file of initial weights has none that fit.
     pub fresh: Vec<String>,
     /// How it ended.
     pub stop: TrainStop,
@@ -113,14 +113,15 @@ pub struct TrainOutcome {
 
 /// Trains, and evaluates on the test rows after each epoch.
 ///
-/// Rows are shuffled anew in each epoch, and a last, smaller batch is kept. Batch normalisation uses the statistics of
-/// the batch. Equal configuration and data give equal bits, for any number of threads, and also where the run went on
-/// from a state. After every step the observer hears `epoch e/E loss … acc …`; when it breaks, the outcome is that of
-/// the last finished epoch, and so it is where a number is not finite any more.
+/// Rows are shuffled afresh in each epoch, and a smaller last batch is kept. Batch normalisation uses the statistics of
+/// the batch. Equal configuration and data give equal bits, for any number of threads and whether or not the run was
+/// interrupted and resumed. After every step the observer is told `epoch e/E loss … acc …`; when it asks to stop, or a
+/// number is no longer finite, the outcome is that of the last finished epoch.
 ///
 /// # Errors
-/// [`SettingError`](crate::optim::SettingError) before any work; [`TrainError::NonFinite`] with epoch and step, and [`Error::Interrupted`],
-/// before the end of the first epoch; a network that does not fit its data or its initial weights; a state of another run.
+/// [`SettingError`](crate::optim::SettingError) before any work; [`TrainError::NonFinite`] with epoch and step, and
+/// [`Error::Interrupted`], before the end of the first epoch; a network that does not fit its data or its initial
+/// weights; a state of another run.
 pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<TrainOutcome> {
     let Training { config, architecture, data, test, init, mut states, snapshots } = training;
     config.check()?;
@@ -198,7 +199,7 @@ pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<Trai
     finish::finish(run, finished, stop, fresh)
 }
 
-/// The loop before its first step.
+/// Prepares the loop for its first step.
 fn begin<'a>(
     config: &'a TrainConfig,
     objective: &'a Objective<'a>,

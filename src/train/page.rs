@@ -6,11 +6,12 @@ use super::{EpochMetrics, EvaluationRow, TrainOutcome, TrainStop};
 use crate::report::page::{Card, Figure, Page, Part, Row, Section, Table};
 
 impl TrainOutcome {
-    /// A page of it under the heading `name`: losses, evaluations and epochs; figures lie in `figures`, `data` says what it
-    /// was trained on, and `command` is the line that made it.
+    /// A page of it under the heading `name`: losses, evaluations and epochs; figures lie in `figures`, `data` says
+    /// what it was trained on, and `command` is the line that made it.
     pub fn page(&self, name: &str, data: &str, figures: &Path, command: &str) -> Page {
-        let losses = "Loss and accuracy over the epochs; of the training rows the means over an epoch's steps.";
-        let curvature = "Curvature of the loss on the training rows; bands of one standard error over the rows.";
+        let losses =
+            "Loss and accuracy over the epochs. Values on the training rows are means over the steps of an epoch.";
+        let curvature = "Curvature of the loss on the training rows. Bands: one standard error over the rows.";
         let sections = [
             Section::new(
                 "Training",
@@ -36,7 +37,7 @@ impl TrainOutcome {
         let stop = match self.stop {
             TrainStop::Finished => "",
             TrainStop::Interrupted => ", interrupted",
-            TrainStop::NonFinite(_) => ", then not finite",
+            TrainStop::NonFinite(_) => ", stopped: not finite",
         };
         let done = Card::new("epochs", format!("{} of {}{stop}", self.epochs.len(), self.config.epochs));
         let Some(last) = self.epochs.last() else { return vec![done] };
@@ -100,7 +101,8 @@ impl TrainOutcome {
             ("gradient norm", true),
             ("weight norm", true),
         ];
-        Table::new(&columns, self.epochs.iter().map(row).collect(), "Every epoch; metrics.parquet has more.").part()
+        Table::new(&columns, self.epochs.iter().map(row).collect(), "All epochs; metrics.parquet has more columns.")
+            .part()
     }
 
     fn provenance(&self, data: &str) -> Vec<(String, String)> {
@@ -121,7 +123,7 @@ impl TrainOutcome {
     }
 }
 
-/// Nothing where it is not known.
+/// Empty where it is not known.
 fn number(value: f64) -> String {
     if value.is_nan() { String::new() } else { format!("{value:.4}") }
 }

@@ -13,10 +13,10 @@ use crate::plan::TrainConfig;
 use crate::program::{BatchStatistics, Program, ProgramError, Start};
 use crate::random::{Purpose, substream};
 
-/// The buffers as their operations begin them: mean 0 and variance 1 for every normalisation.
+/// The initial buffers: mean 0 and variance 1 for every normalisation.
 ///
 /// # Errors
-/// [`TrainError::NoFreshBuffers`]: buffers that are no running statistics, such as tables of positions.
+/// [`TrainError::NoFreshBuffers`]: buffers that are not running statistics, such as tables of positions.
 pub(super) fn fresh(program: &Program, dtype: DType) -> Result<HashMap<String, Tensor>> {
     let running = program.running_statistics();
     let others = program.buffers.iter().filter(|(name, _)| !running.contains(name.as_str()));
@@ -46,13 +46,14 @@ pub(super) fn update(buffers: &mut HashMap<String, Tensor>, statistics: &[BatchS
     Ok(())
 }
 
-/// Rows that statistics are re-estimated from, at most: their means then have errors below 1 % of a deviation.
+/// The most rows from which statistics are re-estimated: the errors of the means are then below 1 % of a standard
+/// deviation.
 const MAX_ROWS: usize = 16_384;
 
 /// Statistics at fixed parameters: the means of batch means and unbiased batch variances over random batches of the
-/// training rows, augmented as in training, as `torch.optim.swa_utils.update_bn` has it. (Without augmentation they would
-/// belong to other images than the weights were trained with, and cost accuracy.) Nothing where no layer normalises over
-/// the batch. Cost: a forward pass over up to 16384 rows.
+/// training rows, augmented as in training, as `torch.optim.swa_utils.update_bn` has it. (Without augmentation they
+/// would belong to other images than the weights were trained with, and cost accuracy.) Nothing where no layer
+/// normalises over the batch. Cost: a forward pass over up to 16384 rows.
 ///
 /// # Errors
 /// A loss that is not finite; rows that cannot be read.
@@ -75,7 +76,7 @@ pub(super) fn reestimate(
         order.truncate(order.len() - rest);
     }
     let count = order.len() as f64;
-    // Epochs count from 1: the augmentation here is none of theirs.
+    // Epochs count from 1: no epoch has the augmentation that is used here.
     let plan = config.plan(order, 0);
     with_batches(data, &plan, |batches| {
         let mut sums: HashMap<String, Tensor> = HashMap::new();

@@ -14,14 +14,14 @@ use crate::plan::NormStatistics;
 use crate::report::figures::{Style, Target, TrackedCurve, TrainingCurve, write_tracked, write_training_curves};
 use crate::report::tables::write_table;
 
-/// Writes into `folder`, which is made, each file atomically; returns the paths, the checkpoint first:
+/// Creates `folder`, writes these files into it, each atomically, and returns their paths, the checkpoint first:
 ///
 /// - `checkpoint.safetensors`, and `best`, `ema` and `swa.safetensors` where there are such weights;
 /// - `metrics.parquet` (a row per epoch), `evaluations.parquet` (a row per final weights, statistics and split),
 ///   `curvature.parquet` (a row per tracked number);
-/// - `figures/training.*`, and `figures/curvature.*` where something was tracked, set as `style` says, with captions.
+/// - `figures/training.*`, and `figures/curvature.*` where something was tracked, in the given `style`, with captions.
 ///
-/// `spec` is the specification of the training rows. Times are in none of the files: equal runs give equal bytes.
+/// `spec` is the specification of the training rows. No file contains times: equal runs give equal bytes.
 ///
 /// # Errors
 /// [`ReportError`] of the first file that fails; the files before it stay.

@@ -1,4 +1,4 @@
-//! Checkpoints on the way: the trajectory of a training.
+//! Checkpoints during training: its trajectory.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ impl SnapshotFolder {
         Self { folder: folder.join("snapshots"), spec: json!(spec.resolved()) }
     }
 
-    /// What is there, of this run and of earlier ones.
+    /// The files that this run and earlier ones left.
     pub fn files(&self) -> Vec<PathBuf> {
         let is_snapshot = |path: &PathBuf| {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -41,8 +41,8 @@ impl SnapshotFolder {
         let _ = std::fs::remove_dir(&self.folder);
     }
 
-    /// The weights and running statistics of `run` after its last finished epoch, where that is one to be kept: the
-    /// start, every so many epochs, and the last one. An interrupted run writes some of them again, with equal bytes.
+    /// Writes the weights and running statistics of `run` after its last finished epoch, if that epoch is to be kept:
+    /// the start, every `n`-th epoch and the last one. A resumed run writes some of them again, with equal bytes.
     ///
     /// # Errors
     /// The folder cannot be written.

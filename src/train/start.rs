@@ -1,4 +1,4 @@
-//! Initial weights from a file, with a new head where the number of classes is another one.
+//! Initial weights from a file, with a new head where the number of classes differs.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,8 +9,8 @@ use crate::Result;
 use crate::checkpoint::TensorFile;
 use crate::program::Network;
 
-/// Parameters and running statistics of `file` in place of the fresh ones; returns the tensors that stay fresh: those
-/// of the last linear layer, where the file has them in another shape or not at all.
+/// Takes parameters and running statistics from `file`. Returns also the names of the tensors that keep their fresh
+/// values: those of the last linear layer, where the file lacks them or has them in another shape.
 ///
 /// # Errors
 /// [`TrainError::Init`] with every other tensor that is missing or misshapen.

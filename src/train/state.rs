@@ -1,4 +1,4 @@
-//! A run's state between two epochs, and the folder in which it waits.
+//! The state of a run between two epochs, and the folder that stores it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ pub(super) struct State {
     pub(super) tracked: Vec<TrackedRow>,
 }
 
-/// What a state holds beside tensors.
+/// What a state stores besides tensors.
 #[derive(Serialize, Deserialize)]
 struct Facts {
     steps: usize,
@@ -150,19 +150,20 @@ pub struct StateFolder {
     /// Epochs between two states.
     every: usize,
     resume: bool,
-    /// The step that the run went on from.
+    /// The step from which the run was resumed.
     pub resumed_from: Option<usize>,
-    /// What went wrong with writing; the run goes on all the same.
+    /// Why a state could not be written; the run continues regardless.
     pub complaint: Option<String>,
 }
 
 impl StateFolder {
-    /// In `folder`, which exists, every `every` epochs; with `resume` a state that is there is taken up.
+    /// Stores a state in `folder`, which exists, every `every` epochs; with `resume`, the run starts from a state found
+    /// there.
     pub fn new(folder: &Path, every: usize, resume: bool) -> Self {
         Self { folder: folder.into(), every: every.max(1), resume, resumed_from: None, complaint: None }
     }
 
-    /// Removes all states: the run is complete, or begins anew.
+    /// Removes all states, because the run is complete or starts again.
     pub fn clear(&self) {
         self.files().into_iter().for_each(|(_, path)| _ = std::fs::remove_file(path));
     }

@@ -65,8 +65,8 @@ impl TrackedRow {
 
 /// The tracked numbers at `theta`, epoch and step not yet filled in.
 ///
-/// Eigenvalues to a residual of 1 % of the largest; the trace exact where it can be, else to 2 % from probes. Cost: some
-/// 10 products for one eigenvalue, one gradient per class for an exact trace.
+/// Eigenvalues to a residual of 1 % of the largest; the trace exact where it can be, else to 2 % from probes. Cost:
+/// some 10 products for one eigenvalue, one gradient per class for an exact trace.
 pub(super) fn measure(
     objective: &Objective<'_>,
     theta: &Tensor,
@@ -79,7 +79,7 @@ pub(super) fn measure(
         bottom: 0,
         eigen_tolerance: 0.01,
         trace_tolerance: 0.02,
-        // The density comes with the survey; nobody looks at it.
+        // The density comes with the survey but is not used.
         density_tolerance: f64::INFINITY,
         num_probes: 2,
         num_steps: 8,

@@ -26,7 +26,7 @@ fn settings_without_sense_are_refused() {
     for (options, named, hint) in [
         ("--beta 0", "beta is 0, but must be a number above 0", ""),
         ("--sigma=-1", "sigma is -1", ""),
-        ("--step-size 0.3", "chains diverge: the limit is 0.25", "--step-size 0.0625 or less"),
+        ("--step-size 0.3", "the limit for this potential is 0.25", "--step-size 0.0625 or less"),
         ("--chains 3", "number of chains is 3", ""),
         ("--time 0", "--time 0: must be above 0", ""),
         ("--threads 0", "--threads 0: must be 1 to 1024", ""),

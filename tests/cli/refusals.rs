@@ -167,7 +167,7 @@ fn data() {
         ("cifar100:{nothing}", "no Parquet or binary files of the train split", "cifar-100-binary"),
         ("images:{nothing}", "train does not exist", "train/CLASS"),
         ("images:{nothing} --image-size 0", "an image size of 0 pixels", "1 to 4096"),
-        ("tensors:{sound.safetensors} --split test", "has no test split", "file of their own"),
+        ("tensors:{sound.safetensors} --split test", "has no test split", "--split train"),
         ("tensors:{sound.safetensors} --loss mse", "mean squared error cannot take class labels [N]", "mse, l1, huber"),
     ] {
         let line = at(folder.path(), &format!("train --model mlp:4 --epochs 1 --data {data} --out {{new/out}}"));

@@ -20,7 +20,7 @@ pub enum ImageError {
     NoClasses {
         /// The folder.
         folder: PathBuf,
-        /// Which files would do.
+        /// The files that are expected.
         expected: &'static str,
     },
     /// A class to test on that the training split does not have.
@@ -38,7 +38,7 @@ pub enum ImageError {
         most: usize,
     },
     /// Instance-dependent label noise would need all images in memory.
-    #[error("images: instance-dependent label noise on image files")]
+    #[error("images: instance noise is not possible on image files")]
     InstanceNoise,
     /// An augmentation that does not fit the data.
     #[error("augmentation: {step} does not fit {what}")]

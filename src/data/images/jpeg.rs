@@ -5,7 +5,7 @@ use image::error::{DecodingError, ImageFormatHint};
 use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageResult};
 use libjpeg_turbo_rs::{DecodeLimits, Decoder, JpegError, PixelFormat};
 
-/// Most scans of a file: encoders write some ten, and each goes over the whole image.
+/// The most scans that a file may have: encoders write about ten, and each covers the whole image.
 const MAX_SCANS: usize = 100;
 
 /// A file whose headers are read.
@@ -24,7 +24,7 @@ impl<'a> JpegDecoder<'a> {
         if header.precision != 8 {
             return Err(format!("it has {} bits per sample, not 8", header.precision));
         }
-        // Of CMYK too, as Pillow makes it.
+        // CMYK images too, converted as Pillow does.
         let format = if header.components.len() == 1 { PixelFormat::Grayscale } else { PixelFormat::Rgb };
         decoder.set_output_format(format);
         Ok(Self(decoder))
@@ -75,7 +75,8 @@ mod tests {
     use crate::data::images::picture::decode;
     use crate::data::testing::{MEMORY, damaged, image_fixture};
 
-    /// Subsampling, progressive scans, restarts, grey and CMYK, as `tools/make_image_fixtures.py` had Pillow write and read them.
+    /// Subsampling, progressive scans, restarts, grey and CMYK, as `tools/make_image_fixtures.py` had Pillow write and
+    /// read them.
     const KINDS: [&str; 8] = ["444", "422", "420", "440", "progressive", "restarts", "grey", "cmyk"];
 
     #[test]

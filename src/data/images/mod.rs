@@ -20,8 +20,8 @@ use crate::input;
 use crate::path_text::from_text;
 use crate::workers::may_share;
 
-/// Decoded images are kept for the next reading where all of a data set fit into this many bytes: an analysis reads
-/// each some hundred times.
+/// Decoded images are kept in memory where all of a data set fit into this many bytes: an analysis reads each about a
+/// hundred times.
 const KEPT_BYTES: usize = 1 << 29;
 
 /// Rows that are image files; decoded when they are asked for.
@@ -31,7 +31,7 @@ pub struct ImageFiles {
     /// Side of the squares that they become.
     size: usize,
     files: Vec<ImageFile>,
-    /// What decoding may take.
+    /// The most memory that decoding may take.
     memory_bytes: usize,
     /// Squares by row, once read; `None` where there are too many.
     kept: Option<Arc<[OnceLock<Vec<u8>>]>>,
@@ -116,7 +116,7 @@ impl ImageFiles {
             return Err(self.unreadable(row, "the file is larger than --memory".into(), 0));
         }
         let picture = match input::read(&self.root.join(from_text(&file.path))) {
-            // Else the hash would be that of other data.
+            // Otherwise the hash would be that of other data.
             Ok(bytes) if bytes.len() as u64 != file.bytes => {
                 Err("its size has changed since it was listed".to_string())
             }
@@ -140,7 +140,8 @@ impl ImageFiles {
         Ok(bytes)
     }
 
-    /// The squares of existing rows, `[rows, 3, size, size]`; over the rayon pool that the caller runs in, where it may share its work.
+    /// The squares of existing rows, `[rows, 3, size, size]`; over the rayon pool that the caller runs in, where it may
+    /// share its work.
     ///
     /// # Errors
     /// [`ImageError::Unreadable`] for the first of `rows` that does not decode.

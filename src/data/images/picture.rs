@@ -1,4 +1,4 @@
-//! An image as bytes, channel by channel, and what may be done to it.
+//! An image as bytes, channel by channel, and operations on it.
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,9 +21,10 @@ pub(in crate::data) struct Picture {
 pub(super) const KINDS: &str = "JPEG, PNG, WebP, BMP, TIFF or GIF";
 /// The first bytes that tell one from another.
 pub(super) const MAGIC_LEN: usize = 12;
-/// Most pixels of an image that is decoded; the largest photograph of ImageNet has half as many.
+/// The most pixels of an image that is decoded; the largest photograph of ImageNet has half as many.
 const MAX_PIXELS: u64 = 1 << 27;
-/// Bytes that a pixel takes beside the decoder's own: coefficients within it, the channels in order and apart.
+/// Bytes per pixel that decoding takes beyond the decoder's own count: coefficients within it, and the channels both
+/// interleaved and separate.
 const PIXEL_BYTES: u64 = 12;
 
 /// The kind of a file, by its first bytes.
@@ -32,8 +33,9 @@ pub(super) fn format(file: &[u8]) -> Option<ImageFormat> {
     image::guess_format(file).ok().filter(|format| [Jpeg, Png, WebP, Bmp, Tiff, Gif].contains(format))
 }
 
-/// Decodes an image file to three channels, the first frame of an animated one: grey is repeated, transparency dropped, 16 bits
-/// rounded to 8. The orientation that a camera noted is not applied (torchvision's `ImageFolder` does not either).
+/// Decodes an image file to three channels, the first frame of an animated one: grey is repeated, transparency dropped,
+/// 16 bits rounded to 8. The orientation that a camera noted is not applied (torchvision's `ImageFolder` does not
+/// either).
 pub(super) fn decode(file: &[u8], memory_bytes: usize) -> Result<Picture, String> {
     if file.is_empty() {
         return Err("the file is empty".into());
@@ -90,11 +92,11 @@ fn planes(image: &RgbImage) -> Result<Picture, String> {
 }
 
 impl Picture {
-    /// The part of `height × width` pixels at (`top`, `left`), which may lie outside in part: what is not there is 0.
+    /// The part of `height × width` pixels at (`top`, `left`), which may reach beyond the image: pixels outside are 0.
     pub(in crate::data) fn crop(&self, top: isize, left: isize, height: usize, width: usize) -> Self {
         let mut bytes = vec![0; self.channels * height * width];
         let rows = bytes.chunks_exact_mut(width.max(1)).enumerate();
-        // Columns of the part that the picture has.
+        // The columns of the part that lie within the picture.
         let first = (-left).clamp(0, width as isize) as usize;
         let end = (self.width as isize - left).clamp(first as isize, width as isize) as usize;
         for (index, row) in rows {
@@ -125,8 +127,8 @@ impl Picture {
         }
     }
 
-    /// Shorter side to `8/7 size` (256 for 224), rounded, then the square of `size` in the middle: the usual way to look at
-    /// an image without chance, as torchvision's `Resize` and `CenterCrop` do it.
+    /// Shorter side to `8/7 size` (256 for 224), rounded, then the square of `size` in the middle: the usual
+    /// deterministic preparation, as torchvision's `Resize` and `CenterCrop` do it.
     pub(super) fn centre(&self, size: usize) -> Self {
         let short = (16 * size + 7) / 14;
         let long = |long: usize, side: usize| short * long / side;

@@ -1,4 +1,4 @@
-//! Bilinear resizing that averages where it makes smaller, bit for bit as Pillow 13 does it, and torchvision with its
+//! Bilinear resizing that averages when it shrinks, bit for bit as Pillow 13 does it, and torchvision on Pillow's
 //! images.
 
 use std::ops::Range;
@@ -37,8 +37,9 @@ fn rounded(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
 
-/// Whether columns are resized before rows: where the height loses more than twice the pixels that the width does. Which
-/// come first moves some values by a grey level, since what lies between is rounded to bytes; up to Pillow 12 it was rows.
+/// Whether columns are resized before rows: where the height loses more than twice the pixels that the width does.
+/// Which come first moves some values by a grey level, since what lies between is rounded to bytes; up to Pillow 12 it
+/// was rows.
 fn columns_first(before: [usize; 2], after: [usize; 2]) -> bool {
     let [lower, narrower] = [0, 1].map(|axis| before[axis] as isize - after[axis] as isize);
     lower > 0 && lower > 2 * narrower

@@ -1,4 +1,4 @@
-//! Memory that images take while they are decoded, so that many threads together stay within it.
+//! A limit on the memory that images take while many threads decode them.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -6,11 +6,11 @@ use std::sync::{Condvar, Mutex, PoisonError};
 static USED: Mutex<usize> = Mutex::new(0);
 static FREED: Condvar = Condvar::new();
 
-/// A part of the memory, given back when dropped.
+/// A share of the memory, released when dropped.
 pub(super) struct Share(usize);
 
 impl Share {
-    /// Waits until `bytes` fit within `limit` beside what others use, or nobody uses any.
+    /// Waits until `bytes` fit within `limit` together with what others use, or nothing else is in use.
     pub(super) fn wait(bytes: usize, limit: usize) -> Self {
         let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
         while *used > 0 && used.saturating_add(bytes) > limit {

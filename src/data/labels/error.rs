@@ -13,8 +13,8 @@ pub enum LabelError {
         /// Paths tried.
         looked: Vec<PathBuf>,
     },
-    /// Labels for a source whose targets are real values.
-    #[error("labels: the targets of `{source_name}` are real values")]
+    /// Labels for a source whose targets are not classes.
+    #[error("labels: the targets of `{source_name}` are not classes")]
     NeedsClasses {
         /// The source.
         source_name: String,
@@ -32,7 +32,7 @@ pub enum LabelError {
         rows: usize,
     },
     /// The file's clean labels are not those of the source.
-    #[error("labels: {} has another order of rows than `{source_name}`: row {row} is of class {theirs} there, of class {ours} here", path.display())]
+    #[error("labels: {} has its rows in another order than `{source_name}`: row {row} is of class {theirs} there, but of class {ours} here", path.display())]
     Order {
         /// The file of labels.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum LabelError {
 
 fn list(paths: &[PathBuf]) -> String {
     if paths.is_empty() {
-        return "none, since the data lies in no folder".into();
+        return "no file, since the data are not in a folder".into();
     }
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
@@ -58,11 +58,11 @@ impl LabelError {
     /// How to mend it.
     pub fn hint(&self) -> String {
         match self {
-            Self::NoFile { set, .. } => format!("put one of them there, or name it: `{set}:FILE`"),
+            Self::NoFile { set, .. } => format!("put one of these files there, or give its path: `{set}:FILE`"),
             Self::NeedsClasses { .. } => "leave the labels out".into(),
             Self::Count { .. } => "the labels are for another data set, or rows of the source are missing".into(),
             Self::Order { .. } => {
-                "the labels follow the order of CIFAR's python version; the binary version and others differ: use the \
+                "the labels are in the order of CIFAR's Python version, from which the binary version differs: use the \
                  Parquet files"
                     .into()
             }

@@ -173,7 +173,7 @@ impl FromStr for LabelSource {
                 "source of labels",
                 text,
                 "`cifar10n:SET` with worse, aggre, random1, random2 or random3, or `cifar100n:noisy`, and `:FILE` \
-                       behind it where the file does not lie beside the data",
+                 after it where the file is not beside the data",
             )
         })
     }

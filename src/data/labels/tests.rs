@@ -71,7 +71,7 @@ fn what_does_not_fit_is_named() {
     let text = |file: &[u8]| error(file).to_string();
     assert!(text(&pt(&[3, 9], &[3, 1])).contains("has 2 labels, but the training split of `cifar10:"));
     let order = text(&pt(&[3, 0, 9], &[3, 1, 0]));
-    assert!(order.contains("another order of rows") && order.ends_with("row 1 is of class 0 there, of class 9 here"));
+    assert!(order.contains("in another order") && order.ends_with("row 1 is of class 0 there, but of class 9 here"));
     assert!(text(&pt(&[3, 9, 0], &[3, 10, 0])).ends_with("row 1: label 10 is not a class (0 to 9)"));
     assert!(text(&pt(&[3, 9, 0], &[3, -1, 0])).contains("label -1 is not a class"));
     assert!(text(b"no labels").contains("a file of CIFAR-N labels"));

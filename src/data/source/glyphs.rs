@@ -17,7 +17,7 @@ const SIDE: usize = 16;
 const NUM_CLASSES: usize = 10;
 /// Most images in a split: their labels alone take 64 MiB.
 const MAX_COUNT: usize = 1 << 24;
-/// Straight pieces per bend.
+/// Straight pieces that approximate a bend.
 const PIECES: usize = 4;
 /// Index of the first test image within the seed's sub-streams; no training image gets that far.
 const FIRST_TEST_IMAGE: u64 = 1 << 32;
@@ -27,12 +27,8 @@ const FIRST_TEST_IMAGE: u64 = 1 << 32;
 pub struct Glyphs;
 
 impl Kind for Glyphs {
-    fn place() -> &'static str {
-        ""
-    }
-
     fn about() -> &'static str {
-        "digits drawn by the program, which needs no files for them"
+        "digits drawn by the program, without any file"
     }
 
     fn parse(place: Option<&str>) -> Option<Self> {
@@ -102,9 +98,9 @@ struct Segment {
     inverse_length_sq: f32,
 }
 
-/// Draws a digit with a pose, a pen and pixel noise of its own.
+/// Draws a digit with its own pose, pen and pixel noise.
 ///
-/// Only `+ − × ÷ √` are used, which round alike on every machine; no sine, no logarithm. So the bytes are the
+/// Only `+ − × ÷ √` are used, which round alike on every machine, unlike sines and logarithms. So the bytes are the
 /// same everywhere.
 fn draw_digit(image: &mut [u8], digit: usize, rng: &mut impl Rng) {
     let pose = Pose::draw(rng);
@@ -165,7 +161,7 @@ impl Pose {
     }
 }
 
-/// The strokes as straight pieces in pixels, every control point shaken a little.
+/// The strokes as straight pieces in pixels, every control point moved a little at random.
 fn segments(strokes: &[Stroke], pose: &Pose, rng: &mut impl Rng) -> Vec<Segment> {
     let mut segments = Vec::new();
     for stroke in strokes {

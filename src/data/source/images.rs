@@ -12,7 +12,7 @@ use crate::data::images::{ImageFile, ImageFiles};
 use crate::data::{DataError, DataResult, ImageError, Inputs, Normalisation, Split, Targets, files};
 use crate::path_text::from_text;
 
-/// Side of the images that a network sees, unless another is asked for.
+/// Default side of the images that a network sees.
 const DEFAULT_SIZE: usize = 224;
 /// Largest side.
 const MAX_SIZE: usize = 4096;
@@ -22,7 +22,7 @@ const EXPECTED: &str =
 
 /// Endings of image files, in any case.
 const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
-/// Kinds of other files that a note counts one by one.
+/// How many kinds of other files a note counts separately.
 const NAMED_KINDS: usize = 8;
 
 /// A folder with image files in `train/CLASS` and `test/CLASS` or `val/CLASS`, read when they are needed.
@@ -30,10 +30,6 @@ const NAMED_KINDS: usize = 8;
 pub struct Images(pub PathBuf);
 
 impl Kind for Images {
-    fn place() -> &'static str {
-        "DIR"
-    }
-
     fn about() -> &'static str {
         "the folder that holds the image files as `train/CLASS/…`, and `test/CLASS/…` or `val/CLASS/…`"
     }
@@ -55,7 +51,7 @@ impl Kind for Images {
 }
 
 /// Lists a split of `folder`. Classes are the folders of the training split, sorted by name; rows are sorted by class
-/// and name. Hidden entries and other endings than those of image files are not images; a note counts them.
+/// and name. Hidden entries and files with other endings are not images; a note counts them.
 fn open(folder: &Path, request: &Request) -> DataResult<Table> {
     let &Request { split, skip_broken, memory_bytes, .. } = request;
     let size = request.image_size.unwrap_or(DEFAULT_SIZE);
@@ -171,7 +167,7 @@ fn kind(name: &str) -> String {
     }
 }
 
-/// The note on what is not read, the most frequent kinds first; none where there is nothing.
+/// The note on files that are not read, the most frequent kinds first; `None` where there are none.
 fn left_out(others: BTreeMap<String, usize>) -> Option<String> {
     let mut kinds: Vec<(String, usize)> = others.into_iter().collect();
     kinds.sort_by_key(|(_, count)| std::cmp::Reverse(*count));

@@ -1,4 +1,4 @@
-//! What a kind of source answers.
+//! What every kind of source must answer.
 
 use std::path::{Path, PathBuf};
 
@@ -6,14 +6,9 @@ use super::request::Request;
 use super::table::Table;
 use crate::data::{DataResult, Normalisation};
 
-/// A place that rows come from. Its word on the command line stands in the list of [`super::Source`].
+/// A place that rows come from. How it is written on the command line stands in the list of [`super::Source`].
 pub(super) trait Kind {
-    /// What follows the word and a colon, such as `DIR`; nothing where the word stands alone.
-    fn place() -> &'static str
-    where
-        Self: Sized;
-
-    /// What that place is, for the help and for the refusal of another.
+    /// What it is, for the help and for the refusal of a text of another form.
     fn about() -> &'static str
     where
         Self: Sized;
@@ -28,7 +23,7 @@ pub(super) trait Kind {
         None
     }
 
-    /// The same, to be changed.
+    /// The same, to change it.
     fn path_mut(&mut self) -> Option<&mut PathBuf> {
         None
     }
@@ -62,11 +57,11 @@ pub(super) trait Kind {
     /// Writes out the defaults of the options that it takes.
     fn resolve(&self, _request: &mut Request) {}
 
-    /// All rows of a split that it has, images not yet drawn or decoded.
+    /// All rows of a split, with images not yet drawn or decoded. It is asked only for splits that it has.
     fn open(&self, request: &Request) -> DataResult<Table>;
 }
 
-/// The answers of a kind that is a tuple of one path.
+/// The answers of a kind that consists of one path.
 macro_rules! is_a_path {
     () => {
         fn parse(place: Option<&str>) -> Option<Self> {

@@ -19,10 +19,6 @@ const EXPECTED: &str = "MNIST's files, such as `train-images-idx3-ubyte.gz`, `tr
 pub struct Mnist(pub PathBuf);
 
 impl Kind for Mnist {
-    fn place() -> &'static str {
-        "DIR"
-    }
-
     fn about() -> &'static str {
         "the folder of MNIST's four idx files, gzipped or not"
     }
@@ -43,7 +39,8 @@ impl Kind for Mnist {
 }
 
 /// Opens `train-images-idx3-ubyte[.gz]` and its labels (`t10k-…` for the test split) in `folder`; the spelling
-/// `train-images.idx3-ubyte` is read too. A plain file wins over a gzipped one, which unpacks to at most `memory_bytes`.
+/// `train-images.idx3-ubyte` is read too. A plain file wins over a gzipped one, which unpacks to at most
+/// `memory_bytes`.
 fn open(folder: &Path, split: Split, memory_bytes: usize) -> DataResult<Table> {
     let names = files::names(folder, EXPECTED)?;
     let prefix = match split {
@@ -82,10 +79,10 @@ fn find(folder: &Path, names: &[String], prefix: &str, kind: &str, dims: usize) 
         })
 }
 
-/// Sizes and bytes of a file of `DIMS` dimensions, all of them there and nothing behind them.
+/// Sizes and bytes of a file of `DIMS` dimensions, which must hold all of them and nothing more.
 fn read<const DIMS: usize>(path: &Path, memory_bytes: usize) -> DataResult<([usize; DIMS], Vec<u8>)> {
     let file = files::read(path, EXPECTED)?;
-    // What a file is shows in its first two bytes; its name may say otherwise.
+    // The first two bytes show whether a file is gzipped; its name may be wrong.
     if file.starts_with(&[0x1f, 0x8b]) {
         parse(path, MultiGzDecoder::new(file.as_slice()), memory_bytes)
     } else {
@@ -124,7 +121,7 @@ fn parse<const DIMS: usize>(
         let path = path.to_path_buf();
         return Err(DataError::Memory { path, what: "what its header announces", memory_bytes });
     }
-    // One byte more than announced shows whether there is more; the buffer grows with what is really there.
+    // Asking for one byte more shows whether there is more; the buffer grows only with what is really there.
     let mut bytes = Vec::new();
     reader.take(announced - header + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     let found = header + bytes.len() as u64;

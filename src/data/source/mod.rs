@@ -38,9 +38,9 @@ use kind::Kind;
 /// Least similarity (Jaro-Winkler, 0 to 1) at which a name counts as misspelt rather than unknown.
 const RESEMBLANCE: f64 = 0.7;
 
-/// Declares [`Source`] from the list of kinds by their words.
+/// Declares [`Source`] from the list of kinds, each with its word and what a user writes after it.
 macro_rules! sources {
-    ($($word:literal $kind:ident),* $(,)?) => {
+    ($($word:literal $($place:literal)? => $kind:ident),* $(,)?) => {
         const WORDS: [&str; [$($word),*].len()] = [$($word),*];
 
         /// A source of rows; written as a word and, for most, a place after a colon, such as `glyphs` or `mnist:DIR`.
@@ -65,8 +65,8 @@ macro_rules! sources {
             }
 
             /// The forms of all sources as a user writes them, each with what it is.
-            pub fn forms() -> Vec<(String, &'static str)> {
-                vec![$((form::<$kind>($word), $kind::about())),*]
+            pub fn forms() -> Vec<(&'static str, &'static str)> {
+                vec![$((concat!($word $(, $place)?), $kind::about())),*]
             }
         }
 
@@ -80,7 +80,7 @@ macro_rules! sources {
                 };
                 match word {
                     $($word => {
-                        let expected = || format!("`{}`: {}", form::<$kind>($word), $kind::about());
+                        let expected = || format!("`{}`: {}", concat!($word $(, $place)?), $kind::about());
                         let wrong = || DataError::syntax("source", text, expected());
                         $kind::parse(place).map(Self::$kind).ok_or_else(wrong)
                     })*
@@ -102,20 +102,13 @@ macro_rules! sources {
 }
 
 sources! {
-    "glyphs" Glyphs,
-    "mnist" Mnist,
-    "cifar10" Cifar10,
-    "cifar100" Cifar100,
-    "images" Images,
-    "tensors" Tensors,
-    "tokens" Tokens,
-}
-
-fn form<K: Kind>(word: &str) -> String {
-    match K::place() {
-        "" => word.into(),
-        place => format!("{word}:{place}"),
-    }
+    "glyphs" => Glyphs,
+    "mnist" ":DIR" => Mnist,
+    "cifar10" ":DIR" => Cifar10,
+    "cifar100" ":DIR" => Cifar100,
+    "images" ":DIR" => Images,
+    "tensors" ":FILE" => Tensors,
+    "tokens" ":FILE,context=T" => Tokens,
 }
 
 fn nearest(name: &str) -> Option<&'static str> {
@@ -149,7 +142,8 @@ impl Source {
         self.kind().has_test_split()
     }
 
-    /// The class that `class` is mistaken for under asymmetric noise; `class` itself where it is not (Patrini et al. 2017).
+    /// The class that `class` is mistaken for under asymmetric noise; `class` itself where it is not (Patrini et al.
+    /// 2017).
     pub(super) fn mistaken(&self, class: u32, num_classes: usize) -> u32 {
         self.kind().mistaken(class, num_classes)
     }
@@ -243,11 +237,16 @@ mod tests {
         assert!(hint("cifar:DIR").starts_with("did you mean `cifar10`?"));
         assert!(hint("glyph").starts_with("did you mean `glyphs`?"));
         assert!(hint("MNIST:x").starts_with("did you mean `mnist`?"));
-        assert_eq!(
-            hint("qq"),
-            "the sources are `glyphs`, `mnist:DIR`, `cifar10:DIR`, `cifar100:DIR`, `images:DIR`, `tensors:FILE`, `tokens:FILE,context=T`"
-        );
+        let forms = "`glyphs`, `mnist:DIR`, `cifar10:DIR`, `cifar100:DIR`, `images:DIR`, `tensors:FILE`, \
+                     `tokens:FILE,context=T`";
+        assert_eq!(hint("qq"), format!("the sources are {forms}"));
         assert_eq!("imagenet".parse::<Source>().unwrap_err().to_string(), "data: unknown source `imagenet`");
+    }
+
+    #[test]
+    fn the_page_on_data_has_a_row_for_every_source() {
+        let page = include_str!("../../../docs/data.md");
+        assert!(Source::forms().iter().all(|(form, _)| page.contains(&format!("\n| `{form}` |"))));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Arrays of NumPy's `.npy` format (NEP 1), of numbers and truth values. Files come from strangers: what the header says is
-//! checked against the bytes there are, and pickled objects are refused.
+//! Arrays of NumPy's `.npy` format (NEP 1), of numbers and truth values. Files are not trusted: the
+//! header is checked against the bytes that follow it, and pickled objects are refused.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use safetensors::tensor::{Dtype, TensorView};
 use crate::data::DataError;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// NumPy itself takes no longer header.
+/// The longest header that NumPy itself reads.
 pub(super) const LONGEST_HEADER: usize = 10_000;
 
-/// What a file says of its array.
+/// What a file says about its array.
 #[derive(Debug, PartialEq)]
 pub(super) struct Header {
     pub(super) dtype: Dtype,

@@ -2,7 +2,7 @@
 
 use crate::data::Split;
 
-/// A split, with the options of single sources; others leave them unread.
+/// A split, with options that single sources take; other sources ignore them.
 #[derive(Debug, Clone)]
 pub(in crate::data) struct Request {
     pub(in crate::data) split: Split,
@@ -11,7 +11,7 @@ pub(in crate::data) struct Request {
     pub(in crate::data) image_size: Option<usize>,
     /// Leaves out files of `images` that do not decode.
     pub(in crate::data) skip_broken: bool,
-    /// What files may unpack to, and decoding may take.
+    /// The most memory that unpacked files, and decoding, may take.
     pub(in crate::data) memory_bytes: usize,
 }
 

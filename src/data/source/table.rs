@@ -8,16 +8,16 @@ pub(in crate::data) struct Table {
     pub(in crate::data) rows: Rows,
     /// The name of the first input, where the source has one.
     pub(in crate::data) input_name: Option<String>,
-    /// Inputs beside the first.
+    /// Inputs besides the first.
     pub(in crate::data) more: Vec<Column>,
-    /// What was left out, in words.
+    /// Notes for the user on what was left out.
     pub(in crate::data) notes: Vec<String>,
 }
 
-/// Makes something of rows, which must exist.
+/// Reads the given rows, which must exist.
 type Reader<T> = Box<dyn FnOnce(&[usize]) -> DataResult<T>>;
 
-/// How targets and inputs are handed out.
+/// How targets and inputs are read.
 pub(in crate::data) enum Rows {
     /// Targets of all rows, which may be replaced, and inputs of those asked for.
     Apart { targets: Targets, inputs: Reader<Inputs> },
@@ -26,7 +26,7 @@ pub(in crate::data) enum Rows {
 }
 
 impl Table {
-    /// Rows of which the inputs are made when they are asked for.
+    /// Rows whose inputs are made when they are asked for.
     pub(super) fn new(
         sample_shape: Vec<usize>,
         targets: Targets,

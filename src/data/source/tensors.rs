@@ -23,10 +23,6 @@ use crate::data::{Column, DataError, DataResult, Inputs, Targets, files};
 pub struct Tensors(pub PathBuf);
 
 impl Kind for Tensors {
-    fn place() -> &'static str {
-        "FILE"
-    }
-
     fn about() -> &'static str {
         "a .safetensors or .npz file, or a folder of .npy files, with the inputs and `y`"
     }
@@ -52,7 +48,7 @@ fn table(path: &Path, tensors: &BTreeMap<String, TensorView<'_>>) -> DataResult<
     let mut more = Vec::new();
     for name in names.iter().skip(1) {
         let column = Named::find(path, tensors, name)?;
-        // What has no row for each target is for others to read.
+        // Tensors without a row for each target may serve another purpose.
         if column.view.shape().first() == Some(&targets.len()) && column.view.shape().len() > 1 {
             let sample_shape = column.view.shape()[1..].to_vec();
             more.push(Column { name: (*name).into(), sample_shape, inputs: column.inputs()? });
@@ -274,7 +270,7 @@ mod tests {
         assert!(text(&x, &tensor(&[0.0, f64::INFINITY], &[2, 1])).ends_with("`y` has the value inf in row 1"));
         assert!(text(&x, &tensor(&[0i64, 1, 2], &[3])).contains("2 inputs but 3 targets"));
         let scalar = text(&x, &tensor(&[1i64], &[]));
-        assert!(scalar.contains("`y` is i64 of shape [], expected whole numbers"), "{scalar}");
+        assert!(scalar.contains("`y` is i64 of shape [], but must be whole numbers"), "{scalar}");
         assert!(text(&tensor(&[0.0f32, 1.0], &[2]), &y).contains("`x` is f32 of shape [2]"));
     }
 

@@ -16,14 +16,15 @@ use crate::path_text::from_text;
 
 const EXPECTED: &str = "a .bin of 16-bit tokens (32-bit ones with `,dtype=u32`) or a .npy, cut into rows of T tokens";
 
-/// A file of tokens and the length of a row; written `FILE,context=T`, with `,dtype=u32` for a `.bin` of 32-bit numbers.
+/// A file of tokens and the length of a row; written `FILE,context=T`, with `,dtype=u32` for a `.bin` of 32-bit
+/// numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
     /// A `.npy` with one axis, or numbers one after the other without a header, little-endian.
     pub file: PathBuf,
     /// Tokens of a row.
     pub context: usize,
-    /// Whether numbers without a header have 32 bits, not 16.
+    /// Whether numbers without a header have 32 bits instead of 16.
     pub wide: bool,
 }
 
@@ -37,7 +38,8 @@ struct Place {
 }
 
 impl Tokens {
-    /// Inputs and targets of the given rows, which must exist: `T` tokens from `row · T` on, and those one further.
+    /// Inputs and targets of the given rows, which must exist: `T` tokens from `row · T` on, and the same shifted by
+    /// one.
     fn read(&self, place: &mut Place, rows: &[usize]) -> DataResult<(Inputs, Targets)> {
         let width = place.dtype.bitsize() / 8;
         let (mut inputs, mut labels) = (Vec::new(), Vec::new());
@@ -80,7 +82,7 @@ impl Tokens {
         Ok(Place { file, start, dtype, big_endian, count: ((len - start) / width) as usize })
     }
 
-    /// That a `.npy` of `len` bytes holds one axis of whole numbers, all of them.
+    /// Checks that a `.npy` of `len` bytes holds exactly one axis of whole numbers.
     fn check(&self, header: &Header, len: u64) -> DataResult<()> {
         use Dtype::{I8, I16, I32, I64, U8, U16, U32, U64};
         let whole = [I8, I16, I32, I64, U8, U16, U32, U64].contains(&header.dtype);
@@ -118,10 +120,6 @@ fn is_npy(file: &Path) -> bool {
 }
 
 impl Kind for Tokens {
-    fn place() -> &'static str {
-        "FILE,context=T"
-    }
-
     fn about() -> &'static str {
         EXPECTED
     }
@@ -164,7 +162,7 @@ impl Kind for Tokens {
 
     fn open(&self, _request: &Request) -> DataResult<Table> {
         let (tokens, mut place) = (self.clone(), self.find()?);
-        // As many rows as have all their targets.
+        // Only rows that have all their targets.
         let len = place.count.saturating_sub(1) / self.context;
         Ok(Table::sequence(vec![self.context], len, move |rows| tokens.read(&mut place, rows)))
     }

@@ -11,7 +11,7 @@ use crate::optim::{Decay, OptimizerConfig, Schedule, SettingError};
 use crate::plan::{Precision, parsed, word};
 use crate::program::Loss;
 
-/// Statistics of batch normalisation that go with final weights.
+/// Which statistics of batch normalisation are saved with the final weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NormStatistics {
@@ -154,7 +154,7 @@ impl TrainConfig {
         SettingError::unless(ema > 0.0 && ema < 1.0, "ema", ema, "above 0 and below 1")?;
         let from = self.swa_from.unwrap_or(1);
         let within = from >= 1 && from <= self.epochs.max(1);
-        SettingError::unless(within, "swa_from", from as f64, "an epoch of the run, from 1")?;
+        SettingError::unless(within, "swa_from", from as f64, "the number of an epoch, counted from 1")?;
         SettingError::unless(self.evaluate_every > 0, "evaluate_every", 0.0, "1 or more")?;
         SettingError::unless(self.track_every > 0, "track_every", 0.0, "1 or more")?;
         SettingError::unless(self.track_rows > 1, "track_rows", self.track_rows as f64, "2 or more")?;

@@ -12,7 +12,7 @@ use crate::data::images::{contained, decoder};
 use crate::data::parquet::{image_error, integers, no_column, read};
 use crate::data::{DataResult, Inputs, Targets};
 
-/// What decoding an image of 32x32 pixels may take.
+/// The most memory that decoding an image of 32x32 pixels may take.
 const MOST_BYTES: usize = 1 << 20;
 
 /// Image files of several shards, decoded when asked for.

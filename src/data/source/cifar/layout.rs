@@ -1,4 +1,4 @@
-//! What tells CIFAR-10 and CIFAR-100 apart, and what they share.
+//! How CIFAR-10 and CIFAR-100 differ, and what they share.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ pub(super) const SHAPE: [usize; 3] = [3, 32, 32];
 /// Bytes of an image.
 pub(super) const IMAGE_LEN: usize = 3 * 32 * 32;
 
-/// What tells CIFAR-10 and CIFAR-100 apart.
+/// What differs between CIFAR-10 and CIFAR-100.
 pub(super) struct Layout {
     pub(super) num_classes: usize,
     /// The Parquet column with the label.

@@ -25,10 +25,6 @@ pub struct Cifar10(pub PathBuf);
 pub struct Cifar100(pub PathBuf);
 
 impl Kind for Cifar10 {
-    fn place() -> &'static str {
-        "DIR"
-    }
-
     fn about() -> &'static str {
         "the folder of CIFAR-10 as Parquet or binary files"
     }
@@ -63,10 +59,6 @@ impl Kind for Cifar10 {
 }
 
 impl Kind for Cifar100 {
-    fn place() -> &'static str {
-        "DIR"
-    }
-
     fn about() -> &'static str {
         "the folder of CIFAR-100 as Parquet or binary files"
     }
