@@ -11,7 +11,7 @@ use super::{AnalysisOptions, OperatorKind, TraceSummary};
 use crate::curvature::{CurvatureError, CurvatureOperator, OuterRows};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
-use crate::spectral::{GramParams, GramReport, RowBlocks, SpectralError, Store, SurveyReport, gram};
+use crate::spectral::{Factored, GramParams, GramReport, RowBlocks, SpectralError, Store, SurveyReport, gram};
 use crate::{Observer, Result};
 
 /// Most rows of the Gram matrix that is made unless a method is asked for.
@@ -38,7 +38,7 @@ impl GramSize {
         let Some(counts) = objective.outer_rows(kind.curvature(options.seed))? else { return Ok(None) };
         let (rows, dim) = (counts.iter().sum(), options.dim(objective.network().space())?);
         let pairs = options.top.saturating_add(options.bottom).min(dim);
-        let blocks = RowBlocks::fit((rows, dim), objective.options().dtype, pairs, basis_bytes(objective));
+        let blocks = RowBlocks::fit(rows, dim, objective.options().dtype, pairs, basis_bytes(objective));
         Ok(Some(Self { rows, blocks: blocks.filter(|_| rows > 0) }))
     }
 
@@ -67,7 +67,7 @@ pub(super) fn by_gram(
     let &AnalysisOptions { top, bottom, eigen_tolerance, .. } = options;
     let lens = spans.iter().map(|(_, len)| *len).collect();
     let params = GramParams { top, bottom, eigen_tolerance, spans: lens, blocks };
-    let GramReport { survey, squares } = gram(operator, &rows, &params, rng, (store, observer))?;
+    let GramReport { survey, squares } = gram(Factored { operator, factor: &rows }, &params, rng, store, observer)?;
     let layers = by_layer(spans.into_iter().map(|(layer, _)| (layer, 1)));
     let groups: Vec<Vec<usize>> = layers.iter().map(|(_, spans)| spans.clone()).collect();
     let parts = rows.traces(&squares, &params.spans, &groups);

@@ -101,7 +101,8 @@ impl Stored {
     /// # Errors
     /// In words: it reaches past the storage, or repeats its numbers too often.
     pub(crate) fn strided(
-        (element, storage): (Element, Range<usize>),
+        element: Element,
+        storage: Range<usize>,
         shape: Vec<usize>,
         strides: &[i64],
         offset: i64,
@@ -213,7 +214,7 @@ mod tests {
     use super::*;
 
     fn view(shape: &[usize], strides: &[i64], offset: i64) -> Result<Vec<u8>, String> {
-        let stored = Stored::strided((Element::U8, 1..7), shape.to_vec(), strides, offset)?;
+        let stored = Stored::strided(Element::U8, 1..7, shape.to_vec(), strides, offset)?;
         Ok(stored.read(&[9, 0, 1, 2, 3, 4, 5, 9])?.flatten_all().unwrap().to_vec1().unwrap())
     }
 

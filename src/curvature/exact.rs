@@ -194,7 +194,7 @@ impl Objective<'_> {
             let width = columns.at_once.min(columns.count - start);
             let mut paired = false;
             let gradients = self.pulled_back(&columns.params, &batch, |primal, outputs| {
-                let factor = Factor::new(&self.options.loss, (outputs, primal.dims()), &batch.targets)?;
+                let factor = Factor::new(&self.options.loss, outputs, primal.dims(), &batch.targets)?;
                 let columns = (start..start + width).map(|column| {
                     let z = match &mut signs {
                         Some(signs) => signs.next(outputs.len()),
@@ -266,7 +266,7 @@ impl Objective<'_> {
         }
         // Where no factor is known, each column is two.
         let zeros = vec![0.0; outputs];
-        let factor = Factor::new(&self.options.loss, (&zeros, output.dims()?), &first.targets)?;
+        let factor = Factor::new(&self.options.loss, &zeros, output.dims()?, &first.targets)?;
         let at_once = self.columns_at_once(if factor.is_none() { 2 } else { 1 }).min(count.max(1));
         Ok(Columns { params: tensors, count, at_once, seed: random.then_some(params.seed) })
     }

@@ -92,11 +92,11 @@ impl Objective<'_> {
             (size.min(self.num_rows()), self.worker_limit(directions, size))
         };
         let vectors = 2 * directions * self.dim() * self.options.dtype.size_in_bytes();
-        vectors + self.sums_bytes(directions, (rows, workers)) + workers * self.worker_bytes(directions, rows)
+        vectors + self.sums_bytes(directions, rows, workers) + workers * self.worker_bytes(directions, rows)
     }
 
     /// The sums that exist at a time: of the pieces that workers with `rows` rows have begun, and of the levels of the tree.
-    fn sums_bytes(&self, directions: usize, (rows, workers): (usize, usize)) -> usize {
+    fn sums_bytes(&self, directions: usize, rows: usize, workers: usize) -> usize {
         let bytes = SumShape { directions, columns: self.dim() }.bytes();
         let batches = self.num_rows().div_ceil(rows.max(1));
         let pieces = self.pieces(batches, bytes);

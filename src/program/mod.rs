@@ -54,7 +54,7 @@ pub use operand::{Operand, Place};
 pub use operation::{Affinity, Operation};
 pub(crate) use operations::read;
 pub use operations::*;
-pub use plan::Outcome;
+pub use plan::{Outcome, Parameters};
 pub use run::{BatchStatistics, Mode};
 pub(crate) use scores::Answers;
 pub use scores::ClassScores;

@@ -7,9 +7,8 @@ use super::average::{AverageParams, Rise, average};
 use super::norms::{fisher_rao, relative_flatness};
 use super::pac_bayes::{PacBayesParams, width};
 use super::point::Point;
-use super::worst::{Ball, Worst, WorstParams, worst};
+use super::worst::{Ball, Within, Worst, WorstParams, worst};
 use crate::analysis::SummaryRow;
-use crate::autodiff::ParamKind;
 use crate::curvature::ExactParams;
 use crate::data::{Dataset, Targets};
 use crate::objective::Objective;
@@ -118,14 +117,15 @@ struct Survey<'a> {
 /// A loss at `theta` that is not finite; an interruption.
 pub fn survey(
     objective: &Objective<'_>,
-    (theta, data): (&Tensor, &Dataset),
+    theta: &Tensor,
+    data: &Dataset,
     options: &SharpnessOptions,
     observer: &mut dyn Observer,
 ) -> Result<SharpnessReport> {
     let theta = theta.to_dtype(DType::F64)?.to_vec1::<f64>()?;
     let mut survey = Survey { objective, theta, options, rows: Vec::new() };
     survey.averages(objective, "raw", observer)?;
-    survey.worst_cases(data, (objective.network(), "raw"), observer)?;
+    survey.worst_cases(data, objective.network(), "raw", observer)?;
     let logits_of_a_row = match &data.targets {
         Targets::Classes { .. } => true,
         Targets::Tokens { sample_shape, .. } => sample_shape.is_empty(),
@@ -135,7 +135,7 @@ pub fn survey(
         let network = normalised(objective)?;
         let other = Objective::new(&network, data, objective.options().clone())?;
         survey.averages(&other, "normalised", observer)?;
-        survey.worst_cases(data, (&network, "normalised"), observer)?;
+        survey.worst_cases(data, &network, "normalised", observer)?;
     }
     survey.widths(observer)?;
     survey.norms(observer)?;
@@ -196,8 +196,8 @@ impl Survey<'_> {
                 if logits == "normalised" && !(scaling == Scaling::Element && is_middle) {
                     continue;
                 }
-                let mut point = Point::new(objective, &self.theta);
-                let rise = average(&mut point, (&units, sigma), (*pairs, self.options.seed), observer)?;
+                let mut point = Point::new(objective, &self.theta, &units);
+                let rise = average(&mut point, sigma, *pairs, self.options.seed, observer)?;
                 let num_evaluations = point.num_evaluations;
                 let suffix = if logits == "raw" { String::new() } else { "_normalised".into() };
                 let row = SharpnessRow {
@@ -234,7 +234,8 @@ impl Survey<'_> {
     fn worst_cases(
         &mut self,
         data: &Dataset,
-        (network, logits): (&Network, &'static str),
+        network: &Network,
+        logits: &'static str,
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let batch = self.options.batch.unwrap_or(data.len()).clamp(1, data.len().max(1));
@@ -248,7 +249,7 @@ impl Survey<'_> {
                 if logits == "normalised" && scaling != Scaling::Element {
                     continue;
                 }
-                let row = self.worst_case(&objectives, (ball, scaling, radius), (batch, logits), observer)?;
+                let row = self.worst_case(&objectives, Within { ball, radius }, scaling, logits, observer)?;
                 self.put(row, observer)?;
             }
         }
@@ -258,16 +259,16 @@ impl Survey<'_> {
     fn worst_case(
         &self,
         objectives: &[Objective<'_>],
-        (ball, scaling, radius): (Ball, Scaling, f64),
-        (batch_size, logits): (usize, &'static str),
+        within: Within,
+        scaling: Scaling,
+        logits: &'static str,
         observer: &mut dyn Observer,
     ) -> Result<SharpnessRow> {
-        let units = self.units(scaling);
+        let (units, Within { ball, radius }) = (self.units(scaling), within);
         let (mut found, mut num_gradients, mut num_evaluations) = (Vec::<Worst>::new(), 0, 0);
         for objective in objectives {
-            let mut point = Point::new(objective, &self.theta);
-            let params = (&self.options.worst, self.options.seed);
-            found.push(worst(&mut point, &units, (ball, radius), params, observer)?);
+            let mut point = Point::new(objective, &self.theta, &units);
+            found.push(worst(&mut point, within, &self.options.worst, self.options.seed, observer)?);
             num_gradients += point.num_gradients;
             num_evaluations += point.num_evaluations;
         }
@@ -286,7 +287,7 @@ impl Survey<'_> {
             scaling: scaling.name(),
             logits,
             radius,
-            batch_size,
+            batch_size: objectives.first().map_or(0, Objective::num_rows),
             method: "ascent",
             converged: found.iter().all(|worst| worst.converged),
             num_gradients: share(num_gradients),
@@ -299,8 +300,8 @@ impl Survey<'_> {
     fn widths(&mut self, observer: &mut dyn Observer) -> Result<()> {
         for scaling in Scaling::ALL {
             let units = self.units(scaling);
-            let mut point = Point::new(self.objective, &self.theta);
-            let found = width(&mut point, &units, (&self.options.pac_bayes, self.options.seed), observer)?;
+            let mut point = Point::new(self.objective, &self.theta, &units);
+            let found = width(&mut point, &self.options.pac_bayes, self.options.seed, observer)?;
             let num_evaluations = point.num_evaluations;
             let rise = Rise { value: found.sigma, std_err_numeric: found.std_err, std_err_data: f64::NAN };
             let row = SharpnessRow {
@@ -320,13 +321,10 @@ impl Survey<'_> {
     fn norms(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let rise = fisher_rao(self.objective, &self.theta, observer)?;
         self.put(self.row("fisher_rao_norm".into(), "fisher_rao", rise), observer)?;
-        let tensors = self.objective.network().space().tensors();
-        let Some(last) = tensors.iter().rfind(|tensor| tensor.kind == ParamKind::Weight && tensor.shape.len() >= 2)
-        else {
+        let SharpnessOptions { probes, seed, .. } = *self.options;
+        let Some(rise) = relative_flatness(self.objective, &self.theta, probes, seed, observer)? else {
             return Ok(());
         };
-        let how = (self.options.probes, self.options.seed);
-        let rise = relative_flatness(self.objective, (&self.theta, last), how, observer)?;
         let converged = rise.std_err_numeric <= 0.1 * rise.value.abs();
         let row = SharpnessRow {
             method: "random_signs",

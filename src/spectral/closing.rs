@@ -13,6 +13,7 @@ use crate::{Error, Result};
 
 /// Approximate eigenpairs, those of the bottom end first.
 pub(super) struct Accepted {
+    method: &'static str,
     vectors: Option<Tensor>,
     values: Vec<f64>,
     residuals: Vec<f64>,
@@ -25,23 +26,19 @@ pub(super) struct Accepted {
 impl Accepted {
     /// Normalises `vectors`, `[k, n]`; values and residual norms are those of the method so far.
     pub(super) fn new(
+        method: &'static str,
         vectors: Option<Tensor>,
         values: Vec<f64>,
         residuals: Vec<f64>,
         num_matvecs: usize,
     ) -> Result<Self> {
         let vectors = vectors.map(|vectors| normalized(&vectors)).transpose()?;
-        Ok(Self { vectors, values, residuals, forms: None, num_matvecs, interrupted: false })
+        Ok(Self { method, vectors, values, residuals, forms: None, num_matvecs, interrupted: false })
     }
 
     /// `θ = yᵀAy`, `‖A y − θ y‖` and the data errors by one product per vector, unless the run was interrupted; an
     /// interruption here leaves everything as it was.
-    pub(super) fn measure(
-        &mut self,
-        method: &'static str,
-        operator: &dyn LinearOperator,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
+    pub(super) fn measure(&mut self, operator: &dyn LinearOperator, observer: &mut dyn Observer) -> Result<()> {
         let Some(vectors) = self.vectors.as_ref().filter(|_| !self.interrupted) else { return Ok(()) };
         let count = vectors.dims()[0];
         let (mut values, mut residuals, mut shards) = (Vec::new(), Vec::new(), Vec::new());
@@ -56,7 +53,7 @@ impl Accepted {
                 }
                 result => result?,
             };
-            let forms = finite_forms(method, &block, &product.block, self.num_matvecs + values.len())?;
+            let forms = finite_forms(self.method, &block, &product.block, self.num_matvecs + values.len())?;
             residuals.extend(residual_norms(&block, &product.block, &forms)?);
             values.extend(forms);
             shards.push(product.shards);
@@ -71,7 +68,6 @@ impl Accepted {
     /// norm is at most `tolerance` times the largest `|θ|` of all.
     pub(super) fn reports(
         &self,
-        method: &'static str,
         operator: &dyn LinearOperator,
         bottom: usize,
         tolerance: f64,
@@ -96,7 +92,7 @@ impl Accepted {
                 vectors,
                 std_err_data: pick(&errors),
                 shard_forms: self.forms.as_ref().map(|forms| forms.select(&order)),
-                method,
+                method: self.method,
                 num_matvecs: self.num_matvecs,
                 interrupted: self.interrupted,
             })
@@ -121,9 +117,10 @@ impl Whole {
         self,
         accepted: &Accepted,
         operator: &dyn LinearOperator,
-        (method, bottom, tolerance): (&'static str, usize, f64),
+        bottom: usize,
+        tolerance: f64,
     ) -> Result<SurveyReport> {
-        let (top, bottom) = accepted.reports(method, operator, bottom, tolerance)?;
+        let (top, bottom) = accepted.reports(operator, bottom, tolerance)?;
         let outcome = SurveyOutcome {
             stop: if accepted.interrupted { Stop::Interrupted } else { Stop::Converged },
             density_converged: true,

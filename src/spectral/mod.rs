@@ -48,7 +48,7 @@ pub use distribution::{DistributionReport, distribution};
 pub use eigenpairs::eigenpairs;
 pub use error::SpectralError;
 pub use functions::{Estimate, SpectralMeasure, trace_of};
-pub use gram::{GramParams, GramReport, RowBlocks, gram};
+pub use gram::{Factored, GramParams, GramReport, RowBlocks, gram};
 pub use hutchpp::hutchpp;
 pub use measure::{Quadrature, RuleSource, SlqReport};
 pub use outcome::{Stop, SurveyOutcome, SurveyReport};

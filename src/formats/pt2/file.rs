@@ -41,7 +41,8 @@ impl Exported {
     pub fn over_tensors(
         text: &str,
         tensors: &dyn Fn(&str) -> Result<Option<Tensor>, String>,
-        (origin, output): (&str, Option<&str>),
+        origin: &str,
+        output: Option<&str>,
     ) -> Result<Self> {
         let wrong = |reason: String| ModelError::Archive { origin: origin.into(), reason };
         let content: Content = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;

@@ -140,7 +140,7 @@ impl Reader {
             let (Some(first), [output], [result]) = (first, outputs, results.as_slice()) else {
                 return Ok(Err("it has nothing to write into".into()));
             };
-            return Ok(self.values.write((first, output), result.clone(), &mut self.lines, &place));
+            return Ok(self.values.write(first, output, result.clone(), &mut self.lines, &place));
         }
         for (output, result) in outputs.iter().zip(results) {
             let made = self.lines.nodes[start..].iter().find(|node| Some(node.name.as_str()) == result.name());

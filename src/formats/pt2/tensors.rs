@@ -48,7 +48,7 @@ pub(super) enum Tensors<'a> {
 
 impl<'a> Tensors<'a> {
     /// `kind` is `weights` or `constants` of the archive in `bytes`, which has them in the folder `top`; one without any has none.
-    pub(super) fn open((archive, bytes): (&'a Archive<'a>, &'a [u8]), top: &str, kind: &str) -> Result<Self, String> {
+    pub(super) fn open(archive: &'a Archive<'a>, bytes: &'a [u8], top: &str, kind: &str) -> Result<Self, String> {
         let folder = format!("{top}/data/{kind}");
         let pickled = format!("{folder}/model.pt");
         if archive.names().any(|entry| entry == pickled) {
@@ -106,7 +106,7 @@ fn raw(archive: &Archive<'_>, folder: &str, payload: &Payload) -> Result<(Stored
     let place = archive.place(&format!("{folder}/{}", payload.path_name))?;
     let strides: Vec<i64> = meta.strides.iter().map(int).collect::<Result<_, _>>()?;
     let element = element(meta.dtype)?;
-    Ok((Stored::strided((element, place), sizes(meta)?, &strides, int(&meta.storage_offset)?)?, meta.requires_grad))
+    Ok((Stored::strided(element, place, sizes(meta)?, &strides, int(&meta.storage_offset)?)?, meta.requires_grad))
 }
 
 /// Sizes that do not depend on the rows.

@@ -172,7 +172,7 @@ impl Operation for Scatter {
                 src = run.moved(&[src], |_| Ok(vec![Linear::Narrow { axis: at, start: 0, len, size, rank }]))?;
             }
         }
-        run.put(operands, src, (&places, index.dims()), self.add)
+        run.put(operands, src, &places, index.dims(), self.add)
     }
 }
 
@@ -220,7 +220,7 @@ impl Operation for IndexPut {
                 Slot::Float(run.repeated(&values, &shape)?)
             }
         };
-        run.put(operands, values, (&places, &shape), self.accumulate)
+        run.put(operands, values, &places, &shape, self.accumulate)
     }
 }
 
@@ -230,7 +230,8 @@ impl<V: Value> Run<'_, V> {
         &mut self,
         operands: &[Slot<V>],
         src: Slot<V>,
-        (places, shape): (&[usize], &[usize]),
+        places: &[usize],
+        shape: &[usize],
         add: bool,
     ) -> Result<Slot<V>> {
         if let Some(x) = self.whole_or_none(operands, 0) {
