@@ -79,16 +79,6 @@ pub enum SpectralError {
         /// How many values.
         values: usize,
     },
-    /// A budget that leaves too little for a value and its error.
-    #[error("{method}: num_matvecs is {got}, but a value with a standard error takes {least}")]
-    TooFewMatvecs {
-        /// The algorithm.
-        method: &'static str,
-        /// The budget.
-        got: usize,
-        /// What it takes.
-        least: usize,
-    },
     /// Too few probes for a standard error.
     #[error("{method}: {got} probes, but a standard error needs 2 or more")]
     TooFewProbes {
@@ -115,7 +105,6 @@ impl SpectralError {
                 "allow more memory, take fewer data rows, or let a survey estimate the spectrum".into()
             }
             Self::Unpaired { .. } => "give one value and one form of each shard per vector".into(),
-            Self::TooFewMatvecs { least, .. } => format!("set num_matvecs to {least} or more"),
             Self::TooFewProbes { .. } => "ask for 2 probes or more".into(),
         })
     }
