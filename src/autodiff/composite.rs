@@ -21,11 +21,6 @@ pub struct Cotangent<V> {
 }
 
 impl<V: Value> Cotangent<V> {
-    /// Whether anybody asks for it.
-    pub fn is_wanted(&self) -> bool {
-        self.wanted
-    }
-
     /// Adds a part, which is computed only where it is wanted.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ pub fn write_state(path: &Path, tensors: &[(String, Tensor)], configuration: &Va
 /// # Errors
 /// [`CheckpointError::UnreadableState`] for a file that is damaged or no state; [`CheckpointError::OtherState`] with the
 /// keys that differ where it belongs to another configuration.
-pub fn read_state(path: &Path, configuration: &Value) -> Result<(TensorFile, Value)> {
+pub(crate) fn read_state(path: &Path, configuration: &Value) -> Result<(TensorFile, Value)> {
     let unreadable = |reason| CheckpointError::UnreadableState { reason };
     let sealed = is_sealed(path).map_err(|error| unreadable(format!("cannot read {}: {error}", path.display())))?;
     if !sealed {

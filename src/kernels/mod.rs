@@ -32,19 +32,21 @@ mod tiles;
 mod vectors;
 
 pub use accumulate::Accumulator;
-pub use apply::{add, affine, matrix_product};
+pub(crate) use apply::matrix_product;
+pub use apply::{add, affine};
 pub use bilinear::{Bilinear, Side};
 pub use channels::{AffineAdjoint, AffineCotangents, AffineOperands, Channels, Parts};
 pub use conv::ConvGeometry;
 pub use element::Element;
 pub use linear::Linear;
 pub use matmul::MatMul;
-pub use memory::{DEFAULT_MEMORY, keep_freed_memory};
+pub(crate) use memory::DEFAULT_MEMORY;
+pub use memory::keep_freed_memory;
 pub use pointwise::Pointwise;
 pub use pool::{PoolGeometry, max_pool_indices};
-pub use vectors::{column_dots, row_dots};
+pub use vectors::row_dots;
 
 pub(crate) use access::{Slice, with_float};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use simd::has_avx2;
-pub(crate) use vectors::{dot, norm, norm_of};
+pub(crate) use vectors::{column_dots, dot, norm, norm_of};

@@ -50,7 +50,7 @@ pub struct Watch<'a> {
 }
 
 /// What stands where the loss is not finite.
-pub const LOST: Evaluation =
+pub(crate) const LOST: Evaluation =
     Evaluation { loss: f64::INFINITY, loss_std_err: f64::NAN, accuracy: f64::NAN, accuracy_std_err: f64::NAN };
 
 /// Rows of a batch that statistics are estimated from, at most.
@@ -90,7 +90,7 @@ impl<'a> Surface<'a> {
     /// interruption need not wait for it. A point is the same computation either way and whoever does it, so the numbers
     /// do not depend on the number of threads.
     ///
-    /// A loss that overflows is infinite there ([`LOST`]). Cost: a forward pass over the rows for each point; two where
+    /// A loss that overflows is infinite there. Cost: a forward pass over the rows for each point; two where
     /// statistics are estimated anew.
     ///
     /// # Errors

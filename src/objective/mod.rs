@@ -16,7 +16,6 @@ pub use error::ObjectiveError;
 pub use execution::Execution;
 pub(crate) use pass::Part;
 pub(crate) use portions::Asked;
-pub use portions::BLOCK;
 pub use probe::Coupling;
 
 use crate::data::Dataset;
@@ -132,7 +131,7 @@ impl<'a> Objective<'a> {
 
     /// Holds the tensors marked in `fixed`, by their place in the parameter space: gradients are 0 there, and what
     /// comes before the first free tensor costs a forward pass alone.
-    pub fn hold_fixed(&mut self, fixed: Vec<bool>) {
+    pub(crate) fn hold_fixed(&mut self, fixed: Vec<bool>) {
         self.fixed = fixed;
     }
 

@@ -23,7 +23,7 @@ impl Asked {
 }
 
 /// Directions that one product carries at a time where memory allows.
-pub const BLOCK: usize = 8;
+pub(crate) const BLOCK: usize = 8;
 
 /// Micro-batches of a product, at least, where each pays for committing a gradient: work for as many threads.
 const WANTED_BATCHES: usize = 16;
@@ -35,7 +35,7 @@ const MOST_PIECES: usize = 16;
 const NOMINAL_CACHE_BYTES: usize = 5 << 19;
 
 impl Objective<'_> {
-    /// Directions per pass: [`BLOCK`], or fewer where two blocks of f64 would fill half of the memory.
+    /// Directions per pass: `BLOCK`, or fewer where two blocks of f64 would fill half of the memory.
     pub fn block_size(&self) -> usize {
         (self.options.execution.memory_bytes / 4 / (8 * self.dim().max(1))).clamp(1, BLOCK)
     }

@@ -111,7 +111,7 @@ impl Program {
     }
 
     /// Whether any operation normalises over the batch in training.
-    pub fn has_batch_norm(&self) -> bool {
+    pub(crate) fn has_batch_norm(&self) -> bool {
         self.any(|operation| matches!(operation, Op::BatchNorm(_)))
     }
 
@@ -122,7 +122,7 @@ impl Program {
     }
 
     /// Whether any operation is attention.
-    pub fn has_attention(&self) -> bool {
+    pub(crate) fn has_attention(&self) -> bool {
         self.any(|operation| matches!(operation, Op::ScaledDotProductAttention(_)))
     }
 

@@ -104,7 +104,7 @@ impl Network {
     ///
     /// # Errors
     /// Names that do not exist, or twice; inputs, parameters or buffers that are not those of the network.
-    pub fn with_training(self, program: Program) -> Result<Self, ProgramError> {
+    pub(crate) fn with_training(self, program: Program) -> Result<Self, ProgramError> {
         let own = self.program();
         let unlike = |what: &str| Err(ProgramError::Training { what: what.into() });
         if program.inputs != own.inputs {
@@ -157,7 +157,7 @@ impl Network {
     }
 
     /// Whether steps of training need a stream of random numbers, see [`Mode::Train`].
-    pub fn draws_in_training(&self) -> bool {
+    pub(crate) fn draws_in_training(&self) -> bool {
         self.training.is_some() || self.program().draws()
     }
 

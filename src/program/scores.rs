@@ -147,7 +147,7 @@ impl ClassScores {
     }
 
     /// Its standard error over rows.
-    pub fn nll_std_err(&self) -> f64 {
+    pub(crate) fn nll_std_err(&self) -> f64 {
         self.nll.std_err()
     }
 

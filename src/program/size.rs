@@ -32,7 +32,7 @@ impl Size {
     }
 
     /// Whether it does not depend on the batch.
-    pub fn is_fixed(&self) -> bool {
+    pub(crate) fn is_fixed(&self) -> bool {
         self.0.len() <= 1
     }
 

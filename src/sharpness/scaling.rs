@@ -18,7 +18,7 @@ pub enum Scaling {
 
 impl Scaling {
     /// All.
-    pub const ALL: [Self; 3] = [Self::None, Self::Element, Self::Filter];
+    pub(crate) const ALL: [Self; 3] = [Self::None, Self::Element, Self::Filter];
 
     /// The word in tables.
     pub fn name(self) -> &'static str {

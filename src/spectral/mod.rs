@@ -43,7 +43,7 @@ pub use density::{Axis, DensityParams, DensityReport, MassShares, Share, density
 pub use distribution::{DistributionReport, distribution};
 pub use eigenpairs::eigenpairs;
 pub use error::SpectralError;
-pub use functions::{Estimate, SpectralMeasure, trace_of};
+pub use functions::{Estimate, SpectralMeasure};
 pub use gram::{Factored, GramParams, GramReport, RowBlocks, gram};
 pub use measure::{Quadrature, RuleSource, SlqReport};
 pub use outcome::{Stop, SurveyOutcome, SurveyReport};

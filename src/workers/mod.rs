@@ -159,7 +159,7 @@ impl Workers {
     ///
     /// # Panics
     /// As [`Workers::map`].
-    pub fn in_order<R: Send>(
+    pub(crate) fn in_order<R: Send>(
         &self,
         count: usize,
         limit: usize,

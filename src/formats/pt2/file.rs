@@ -38,7 +38,7 @@ impl Exported {
     ///
     /// # Errors
     /// As [`Exported::read`].
-    pub fn over_tensors(
+    pub(crate) fn over_tensors(
         text: &str,
         tensors: &dyn Fn(&str) -> Result<Option<Tensor>, String>,
         origin: &str,

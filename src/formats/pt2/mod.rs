@@ -66,7 +66,7 @@ pub struct Said {
 
 impl Exported {
     /// Whether these are the bytes of an archive of torch.export.
-    pub fn is_one(bytes: &[u8]) -> bool {
+    pub(crate) fn is_one(bytes: &[u8]) -> bool {
         let archive = bytes.starts_with(b"PK\x03\x04").then(|| Archive::open(bytes));
         match archive {
             Some(Ok(archive)) => archive.names().any(|name| name.ends_with(GRAPH) || name.ends_with(OLD_GRAPH)),
