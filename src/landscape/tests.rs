@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use super::grid::convex_share;
 use super::*;
 use crate::data::{Dataset, Inputs, Targets};
 use crate::formats::Architecture;
