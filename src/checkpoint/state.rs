@@ -114,7 +114,7 @@ mod tests {
         let refused = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
             let error = read_state(&path, &configuration).err().unwrap().to_string();
-            assert!(error.starts_with("cannot go on from the state: ") && error.contains("is damaged"), "{error}");
+            assert!(error.starts_with("cannot resume from the state: ") && error.contains("is damaged"), "{error}");
         };
         for bit in 0..8 * sound.len() {
             let mut damaged = sound.clone();

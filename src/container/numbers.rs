@@ -87,7 +87,7 @@ impl Stored {
     /// In words: another number of them.
     pub(crate) fn contiguous(element: Element, shape: Vec<usize>, storage: Range<usize>) -> Result<Self, String> {
         if count(&shape).and_then(|count| count.checked_mul(element.width())) != Some(storage.len()) {
-            return Err(format!("its {} bytes are not those of the shape {shape:?}", storage.len()));
+            return Err(format!("its {} bytes do not match the shape {shape:?}", storage.len()));
         }
         let mut strides = vec![1; shape.len()];
         for axis in (1..shape.len()).rev() {

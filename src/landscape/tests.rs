@@ -177,9 +177,9 @@ fn minima_that_span_nothing_are_refused() {
     let (a, b) = (theta(0), theta(1));
     let middle = ((&a + &b).unwrap() * 0.5).unwrap();
     let refused = |minima: &[(&Tensor, &Buffers)]| Frame::between(minima).unwrap_err();
-    assert!(refused(&[(&a, &none), (&a, &none)]).to_string().contains("same parameters: they span no line"));
+    assert!(refused(&[(&a, &none), (&a, &none)]).to_string().contains("same parameters: they do not span a line"));
     let error = refused(&[(&a, &none), (&b, &none), (&middle, &none)]);
-    assert!(error.to_string().contains("lie on one line: they span no plane") && error.hint().is_some());
+    assert!(error.to_string().contains("lie on one line: they do not span a plane") && error.hint().is_some());
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub enum OperatorError {
         dim: usize,
     },
     /// Index ranges that are empty, overlap, are not in order or reach past the end.
-    #[error("restriction to {ranges:?} of an operator of dimension {dim}")]
+    #[error("cannot restrict an operator of dimension {dim} to {ranges:?}")]
     Ranges {
         /// The ranges.
         ranges: Vec<std::ops::Range<usize>>,

@@ -342,7 +342,7 @@ mod tests {
         let sound = Failing::new(20, usize::MAX, false);
         let text = "deflated trace: 1 probes, but a standard error needs 2 or more";
         assert_eq!(fail(&sound, &[0.0; 2], 1), text);
-        let text = "deflated trace: 3 values or forms for 2 vectors";
+        let text = "deflated trace: got 3 values or forms for 2 vectors";
         assert_eq!(fail(&sound, &[0.0; 3], 4), text);
         let text = "vectors have shape [2, 20], but the network has 9 parameters: expected [k, 9]";
         assert_eq!(fail(&Failing::new(9, usize::MAX, false), &[0.0; 2], 4), text);

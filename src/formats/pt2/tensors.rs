@@ -26,7 +26,7 @@ impl Loaded {
     pub(super) fn new(tensor: &Tensor, kind: Kind, place: (String, Option<Stored>)) -> Result<Self, String> {
         let stored = tensor.dtype();
         if stored.is_float() != (kind == Kind::Float) {
-            return Err("it has numbers of another kind than its graph says".into());
+            return Err("its numbers are of another kind than its graph says".into());
         }
         let (dtype, to) = match kind {
             Kind::Float => (stored, DType::F64),
@@ -102,7 +102,7 @@ impl<'a> Tensors<'a> {
 
 /// Where the numbers of a tensor lie, and whether it is trained.
 fn raw(archive: &Archive<'_>, folder: &str, payload: &Payload) -> Result<(Stored, bool), String> {
-    let meta = payload.tensor_meta.as_ref().filter(|_| !payload.use_pickle).ok_or("it is pickled by itself")?;
+    let meta = payload.tensor_meta.as_ref().filter(|_| !payload.use_pickle).ok_or("it is pickled separately")?;
     let place = archive.place(&format!("{folder}/{}", payload.path_name))?;
     let strides: Vec<i64> = meta.strides.iter().map(int).collect::<Result<_, _>>()?;
     let element = element(meta.dtype)?;

@@ -83,7 +83,7 @@ fn restricted() {
         }
         for ranges in [vec![], vec![2..2], vec![1..3, 2..4], vec![4..5, 0..1], vec![8..10]] {
             let error = Restricted::new(&operator, ranges.clone()).err().unwrap();
-            assert_eq!(error.to_string(), format!("restriction to {ranges:?} of an operator of dimension 9"));
+            assert_eq!(error.to_string(), format!("cannot restrict an operator of dimension 9 to {ranges:?}"));
         }
         let wrapped = Restricted::new(&operator, vec![0..2]).unwrap();
         let error = wrapped.apply(&tensor(&normal(1, 9, 1), dtype), &mut ()).err().unwrap();

@@ -75,7 +75,7 @@ fn bag(call: &mut Call<'_>) -> Results {
     call.only("include_last_offset", includes_end, false)?;
     call.flag("sparse", false)?;
     if mode > 1 {
-        return Err("the largest of a bag is not supported".into());
+        return Err("the mode `max` is not supported".into());
     }
     let bag = call.push(EmbeddingBag { mean: mode == 1, padding_idx: usize::try_from(padding).ok() }, operands);
     // The others are for its adjoint.

@@ -197,7 +197,7 @@ impl TopK {
         let axis = axis(self.dim, dims.len())?;
         match self.k.unwrap_or(dims[axis]) {
             k if k <= dims[axis] => Ok((axis, k)),
-            k => Err(format!("{k} of {} entries are not possible", dims[axis])),
+            k => Err(format!("cannot take {k} of {} entries", dims[axis])),
         }
     }
 

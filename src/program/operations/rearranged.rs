@@ -262,7 +262,7 @@ impl Picked {
         };
         match self {
             _ if size == 0 => Err("there is no entry".into()),
-            _ if made > 1 << 28 => Err(format!("an axis of {made} entries is not possible")),
+            _ if made > 1 << 28 => Err(format!("an axis of {made} entries is too long")),
             Self::Reflect(pad) if pad.iter().any(|&count| count >= size) => {
                 Err(format!("{pad:?} entries cannot be mirrored out of {size}"))
             }

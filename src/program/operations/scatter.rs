@@ -84,7 +84,7 @@ fn index_put(call: &mut Call<'_>) -> Results {
         && call.is_truth(mask)
     {
         if accumulate || call.shape(&values)?.iter().any(|size| *size != Size::fixed(1)) {
-            return Err("it writes several values where truth values say".into());
+            return Err("it writes several values through a mask of truth values".into());
         }
         let missing = call.rank(&x)? - call.rank(mask)?;
         let mask = (0..missing).fold(mask.clone(), |mask, _| call.push(Unsqueeze { dim: -1 }, [mask]));
