@@ -1,4 +1,4 @@
-//! Operations with kernels of their own: what a tape keeps of them is how they give cotangents back.
+//! Operations with kernels of their own: a tape only keeps how they pass cotangents back.
 
 use candle_core::Result;
 

@@ -76,7 +76,7 @@ impl<V: Value> Tape<V> {
         Var { value, node: None }
     }
 
-    /// Operations recorded, leaves aside: a backward pass plays so many adjoints at most.
+    /// Operations recorded, without the leaves: a backward pass plays at most as many adjoints.
     pub fn num_operations(&self) -> usize {
         self.nodes.iter().filter(|node| !matches!(node, Node::Leaf)).count()
     }

@@ -11,7 +11,7 @@ use crate::Result;
 
 /// Metadata key of the configuration.
 const CONFIGURATION: &str = "flatness.configuration";
-/// Metadata key of what is no tensor.
+/// Metadata key of everything that is not a tensor.
 const FACTS: &str = "flatness.state";
 
 /// Writes named tensors and `facts`, atomically, with the configuration of the work that they belong to; the file ends

@@ -17,7 +17,7 @@ use crate::{Observer, Result};
 /// How the columns of `S_n` are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExactParams {
-    /// Up to so many outputs, every column; for more outputs, so many random combinations `S_n z` of all columns (`z` of
+    /// Up to this many outputs, every column; for more outputs, this many random combinations `S_n z` of all columns (`z` of
     /// signs, fresh in each row): unbiased, with a standard error.
     pub max_columns: usize,
     /// Seed of the signs.

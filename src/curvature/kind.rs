@@ -1,4 +1,4 @@
-//! Which matrix.
+//! The symmetric matrices of an objective.
 
 /// Which symmetric matrix of the objective `Σ s_n / Σ w_n` over rows. Every row counts once: `w_n` = 1, `W = Σ w_n` their
 /// number; the formulas below hold for other weights too.

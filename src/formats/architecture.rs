@@ -236,7 +236,7 @@ impl Architecture {
         })
     }
 
-    /// The same with `outputs` outputs of its last linear map; that of a program grows where it has fewer, and stays else.
+    /// The same with `outputs` outputs of its last linear map; the one of a program only grows, where it has fewer.
     pub(crate) fn with_outputs(mut self, outputs: usize) -> Self {
         match &mut self.body {
             Body::Layers(list) => list.set_outputs(outputs),

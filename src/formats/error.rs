@@ -41,7 +41,7 @@ pub enum ModelError {
         /// What is wrong.
         reason: String,
     },
-    /// `param_order` is no permutation of the layers' parameters.
+    /// `param_order` is not a permutation of the layers' parameters.
     #[error("architecture: param_order does not match the layers: missing {missing:?}, unknown {unknown:?}")]
     ParamOrder {
         /// Parameters of the layers that it lacks.

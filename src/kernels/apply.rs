@@ -1,4 +1,4 @@
-//! The primitives carried out: on the CPU by this room's kernels, on other devices by candle's own operations.
+//! How each primitive is computed: on the CPU by the kernels here, on other devices by candle's own operations.
 
 use candle_core::{Result, Tensor, WithDType};
 

@@ -1,4 +1,4 @@
-//! How long mimalloc, the program's allocator, keeps freed memory. Nothing changes where another one allocates.
+//! How long mimalloc, the program's allocator, keeps freed memory. With another allocator nothing changes.
 
 use std::ffi::{c_int, c_long};
 

@@ -4,10 +4,9 @@
 //! and [`Pointwise`]. An operand may be *stacked*: it then carries `K` directions in front, `[K, …shape]`, and has one
 //! axis more than the operation's own shape.
 //!
-//! Kernels use the rayon pool they are called in; called outside of one, or by one of several items of
-//! [`Workers`](crate::Workers), they stay on their thread. Work is cut into
-//! chunks that depend on the shapes only and partial sums are added in chunk order, so the number of threads never
-//! changes a bit of the result.
+//! Kernels use the rayon pool they are called in. Called outside of one, or by one of several items of
+//! [`Workers`](crate::Workers), they stay on their thread. Work is cut into chunks that depend on the shapes alone, and partial
+//! sums are added in the order of the chunks, so the number of threads never changes a bit of the result.
 
 mod access;
 mod accumulate;

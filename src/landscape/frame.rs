@@ -1,4 +1,4 @@
-//! A line or plane through parameter space: origin, directions, and what is known of them.
+//! A line or plane through parameter space: origin, directions, and facts about them.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Loss surfaces: directions, lines and planes through a minimum, between minima and along a training.
+//! Loss surfaces: directions, lines and planes through a minimum, between minima and along a training run.
 
 mod directions;
 mod error;

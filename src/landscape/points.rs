@@ -41,7 +41,7 @@ pub trait PointStore: Send {
 
 impl PointStore for () {}
 
-/// Whoever follows the evaluation of points.
+/// Who follows the evaluation of points.
 pub struct Watch<'a> {
     /// Keeps what is finished.
     pub store: &'a mut dyn PointStore,
@@ -49,7 +49,7 @@ pub struct Watch<'a> {
     pub observer: &'a mut dyn Observer,
 }
 
-/// What stands where the loss is not finite.
+/// The evaluation of a point where the loss is not finite.
 pub(crate) const LOST: Evaluation =
     Evaluation { loss: f64::INFINITY, loss_std_err: f64::NAN, accuracy: f64::NAN, accuracy_std_err: f64::NAN };
 

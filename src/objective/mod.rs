@@ -67,7 +67,7 @@ pub struct Evaluation {
     /// Its standard error over rows, that of a ratio: `√(N/(N−1) Σ (s_n − L w_n)²) / Σ w_n`, for weights of 1 the losses'
     /// standard deviation over `√N`.
     pub loss_std_err: f64,
-    /// Right answers over the labels that count; NaN where the targets are no classes.
+    /// Right answers over the labels that count; NaN where the targets are not classes.
     pub accuracy: f64,
     /// Its standard error over rows, that of a ratio; with one label a row `√(a (1 − a) / (N − 1))`.
     pub accuracy_std_err: f64,

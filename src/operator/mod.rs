@@ -1,4 +1,4 @@
-//! Symmetric linear operators and what is made of them: the only seam between networks and algorithms. Knows no network.
+//! Symmetric linear operators and operators made from them: the only seam between networks and algorithms. Knows no network.
 
 mod dense;
 mod error;

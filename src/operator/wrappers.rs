@@ -1,4 +1,4 @@
-//! Operators made of operators: restricted, deflated.
+//! Operators made from operators: restricted, deflated.
 
 use std::ops::Range;
 

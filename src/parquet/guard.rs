@@ -1,4 +1,4 @@
-//! What a Parquet file says of itself, checked against the file before a library believes it.
+//! Checks what a Parquet file declares about itself against the file, before a library decodes it.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -22,7 +22,7 @@ const LZO: u64 = 3;
 /// Encodings that are read: plain, dictionaries (old and new) and runs. The lengths of others lie within the compressed pages.
 const ENCODINGS: [u64; 4] = [0, 2, 3, 8];
 
-/// Keys and values of the footer, for whoever wrote the file.
+/// Keys and values that the writer put into the footer.
 pub(super) type Metadata = Vec<(String, String)>;
 
 /// Checks every size that `file` announces, down to each page.

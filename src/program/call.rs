@@ -86,7 +86,7 @@ impl Lines {
 /// What a call makes, or in words why it cannot be read.
 pub type Results = Result<Vec<Operand>, String>;
 
-/// One call. Whoever reads it takes every argument that it has; those left over are refused, since they change what
+/// One call. Its reader takes every argument that it has; those left over are refused, since they change what
 /// PyTorch computes.
 pub struct Call<'a> {
     /// PyTorch's name without overload, and without the `_` of operations in place.

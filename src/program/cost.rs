@@ -16,7 +16,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Of an operation that makes its result and nothing else.
+    /// Of an operation that makes nothing but its result.
     pub(crate) fn of_result(result: &Fact) -> Self {
         Self::with_activations(0, &[result.len()])
     }
@@ -29,18 +29,18 @@ impl Cost {
         Self::VIEW
     }
 
-    /// Of so many multiply-adds that leave activations of these sizes.
+    /// Of this many multiply-adds, which leave activations of these sizes.
     pub(crate) fn with_activations(multiply_adds: usize, sizes: &[usize]) -> Self {
         let largest_activation = sizes.iter().copied().max().unwrap_or(0);
         Self { multiply_adds, activations: sizes.iter().sum(), largest_activation, scratch: 0 }
     }
 
-    /// The same with a table of so many elements.
+    /// The same with a table of this many elements.
     pub(crate) fn with_scratch(self, scratch: usize) -> Self {
         Self { scratch, ..self }
     }
 
-    /// Of both.
+    /// Of two operations together.
     pub fn and(self, other: Self) -> Self {
         Self {
             multiply_adds: self.multiply_adds.saturating_add(other.multiply_adds),

@@ -77,7 +77,7 @@ pub enum ProgramError {
         /// What it may be.
         expected: &'static str,
     },
-    /// Targets that are no probabilities.
+    /// Targets that are not probabilities.
     #[error("loss: the target probabilities of row {row} contain {value}")]
     NegativeProbability {
         /// Position among the chosen rows.

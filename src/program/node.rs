@@ -1,4 +1,4 @@
-//! One line of a program.
+//! One operation of a program, with its operands.
 
 use serde::{Deserialize, Serialize};
 

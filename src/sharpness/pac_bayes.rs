@@ -1,4 +1,4 @@
-//! The largest perturbation that the loss bears.
+//! The largest perturbation that the loss tolerates.
 
 use super::average::draw;
 use super::point::Point;
@@ -9,7 +9,7 @@ use crate::{Observer, Result};
 /// et al. 2020): the width of a posterior in a PAC-Bayes bound. Its sharpness is `1/σ²`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct PacBayesParams {
-    /// The rise that is borne.
+    /// The rise that is tolerated.
     pub target: f64,
     /// Pairs `±z`, the same at every `σ`.
     pub pairs: usize,

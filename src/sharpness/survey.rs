@@ -25,11 +25,11 @@ pub struct SharpnessOptions {
     pub worst: WorstParams,
     /// Rows that each worst perturbation is for (`m`-sharpness, Foret et al. 2021); all of them where `None`.
     pub batch: Option<usize>,
-    /// The largest perturbation that is borne.
+    /// The largest perturbation that is tolerated.
     pub pac_bayes: PacBayesParams,
     /// Products of relative flatness.
     pub probes: usize,
-    /// Of all random numbers.
+    /// Seed of all random numbers.
     pub seed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What an eigenvalue method ends with: measured values, true residuals, data errors, sorted into the two ends.
+//! How every eigenvalue method ends: measured values, true residuals, data errors, sorted into the two ends.
 
 use candle_core::{DType, Tensor};
 

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! What can go wrong in a spectral computation.
 
 /// What can go wrong in a spectral computation.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Sums over groups of vectors that whole numbers tell apart: bags of embeddings, experts.
+//! Sums over groups of vectors, where whole numbers name the group: bags of embeddings, experts.
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};

@@ -26,7 +26,7 @@ pub(super) struct Rules {
 /// Eigenvalues at the two ends that are known exactly.
 #[derive(Clone, Copy)]
 struct Known {
-    /// Of so many.
+    /// Number of all eigenvalues.
     dim: usize,
     bottom: usize,
     top: usize,
