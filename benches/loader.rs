@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use candle_core::DType;
-use flatness::data::{DataSpec, Dataset, EpochPlan, Source, with_batches};
+use flatness::data::{DataSpec, Dataset, EpochPlan, Images, with_batches};
 use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
 
 #[global_allocator]
@@ -23,7 +23,7 @@ fn main() -> flatness::Result<()> {
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let folder = tempfile::tempdir().map_err(|source| io(Path::new("temporary folder"), source))?;
     write_images(folder.path())?;
-    let data = DataSpec::new(Source::Images(folder.path().to_path_buf())).load()?;
+    let data = DataSpec::new(Images(folder.path().to_path_buf()).into()).load()?;
     measure("image folder, 500x375 to 224x224", &data, "random_resized_crop:224,flip", threads)?;
     if let Some(source) = arguments.iter().find(|argument| argument.parse::<usize>().is_err()) {
         let start = Instant::now();

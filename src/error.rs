@@ -13,10 +13,13 @@ use crate::landscape::LandscapeError;
 use crate::langevin::LangevinError;
 use crate::objective::ObjectiveError;
 use crate::operator::OperatorError;
+use crate::optim::{OptimError, SettingError};
+use crate::plan::PlanError;
 use crate::program::ProgramError;
 use crate::report::ReportError;
 use crate::spectral::SpectralError;
 use crate::train::TrainError;
+use crate::vocabulary::UnknownName;
 
 /// `Result` with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -57,6 +60,12 @@ pub enum Error {
     /// A Krylov method or an estimator was misused or met a non-finite number.
     #[error(transparent)]
     Spectral(#[from] SpectralError),
+    /// A setting of a method or of a training is out of its range.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// An optimiser or schedule cannot be made.
+    #[error(transparent)]
+    Optim(#[from] OptimError),
     /// Training was set up wrongly or left the finite numbers.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -72,6 +81,12 @@ pub enum Error {
     /// Directions or checkpoints make no landscape.
     #[error(transparent)]
     Landscape(#[from] LandscapeError),
+    /// A plan that cannot be carried out.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A word that is not one of the names.
+    #[error(transparent)]
+    Name(#[from] UnknownName),
     /// A tensor operation failed inside candle.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -117,11 +132,14 @@ impl Error {
             Self::Curvature(error) => error.hint(),
             Self::Gradient(error) => error.hint(),
             Self::Spectral(error) => error.hint(),
+            Self::Optim(error) => Some(error.hint()),
             Self::Train(error) => error.hint(),
             Self::Report(error) => error.hint(),
             Self::Experiment(error) => error.hint(),
             Self::Langevin(error) => error.hint(),
             Self::Landscape(error) => error.hint(),
+            Self::Plan(error) => error.hint(),
+            Self::Name(error) => error.hint(),
             Self::VectorShape { .. } => {
                 Some("write the vectors as rows of that length, in the parameter order of `flatness info`".into())
             }

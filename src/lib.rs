@@ -25,6 +25,7 @@
 //! | [`experiment`] | many runs: a grid as data, its folders and their states |
 //! | [`langevin`] | SGLD and fSGLD on potentials whose laws are known |
 //! | [`statistics`] | means, intervals and tests over few seeds |
+//! | [`vocabulary`] | the names that command line, numerics and tables share |
 //! | [`cli`] | one file per subcommand |
 //!
 //! Dependencies point down: `cli → report, analysis, train → spectral, landscape → curvature → objective → program → autodiff
@@ -55,6 +56,7 @@ pub mod operator;
 pub mod optim;
 mod parquet;
 mod path_text;
+pub mod plan;
 pub mod program;
 pub mod random;
 pub mod report;
@@ -63,6 +65,7 @@ pub mod spectral;
 pub mod statistics;
 pub mod train;
 mod visible;
+pub mod vocabulary;
 pub mod workers;
 
 pub use error::{Error, Result};

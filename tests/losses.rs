@@ -121,8 +121,7 @@ fn rows_of_outputs_and_samples_square_to_the_matrices() {
             let theta = objective.place(&case.theta()).unwrap();
             let n = theta.elem_count();
             let v = Tensor::from_vec(numbers(&case.value["v"]), (2, n), &Device::Cpu).unwrap();
-            let fishers =
-                [Curvature::EmpiricalFisher, Curvature::GradientCovariance, Curvature::MonteCarloFisher { seed: 3 }];
+            let fishers = [Curvature::EmpiricalFisher, Curvature::GradientCovariance, Curvature::McFisher];
             for curvature in [Curvature::Ggn].into_iter().chain(fishers) {
                 // The loss may have no labels to draw.
                 let Ok(operator) = CurvatureOperator::new(&objective, &theta, curvature) else { continue };
@@ -154,15 +153,15 @@ fn drawn_labels_make_the_gauss_newton_matrix_on_average() {
     for case in Case::all() {
         let objective = case.objective(DType::F64, Execution { threads: 1, ..Execution::default() });
         let (theta, loss) = (case.theta(), objective.options().loss.clone());
-        let draw = |seed| CurvatureOperator::new(&objective, &theta, Curvature::MonteCarloFisher { seed });
+        let fisher = || CurvatureOperator::new(&objective, &theta, Curvature::McFisher);
         if !matches!(loss, Loss::CrossEntropy(_)) {
-            let refusal = draw(0).err().unwrap().to_string();
+            let refusal = fisher().err().unwrap().to_string();
             assert!(refusal.contains(&loss.describe()), "{refusal}");
             continue;
         }
         let v = Tensor::from_vec(numbers(&case.value["v"]), (2, theta.elem_count()), &Device::Cpu).unwrap();
         let form = |product: &[f64]| product.iter().zip(flat(&v)).map(|(a, b)| a * b).sum::<f64>();
-        let of_draw = |seed| form(&flat(&draw(seed).unwrap().apply(&v, &mut ()).unwrap().block));
+        let of_draw = |seed| form(&flat(&fisher().unwrap().with_label_seed(seed).apply(&v, &mut ()).unwrap().block));
         let forms: Vec<f64> = (0..DRAWS as u64).map(of_draw).collect();
         let mean = forms.iter().sum::<f64>() / DRAWS as f64;
         let variance = forms.iter().map(|form| (form - mean).powi(2)).sum::<f64>() / (DRAWS - 1) as f64;

@@ -77,7 +77,7 @@ fn parse_case(name: &str) -> (&str, Setup, f64) {
         match word.split_once('=').unwrap() {
             ("learning_rate", value) => rate = value.parse().unwrap(),
             ("weight_decay", value) => setup.weight_decay = value.parse().unwrap(),
-            ("decay", value) => setup.decay = value.parse().unwrap(),
+            ("decay", value) => setup.decay = serde_json::from_value(value.into()).unwrap(),
             ("clip_norm", value) => setup.clip_norm = Some(value.parse().unwrap()),
             other => panic!("{other:?}"),
         }

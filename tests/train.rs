@@ -4,22 +4,21 @@ use std::ops::ControlFlow;
 
 use candle_core::{DType, Tensor};
 use flatness::checkpoint::{Checkpoint, TensorFile};
-use flatness::data::{DataSpec, Dataset, Inputs, Source, Split, Targets};
+use flatness::data::{DataSpec, Dataset, Glyphs, Inputs, Split, Targets};
 use flatness::formats::{Architecture, family};
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::optim::Schedule;
+use flatness::plan::{NormStatistics, Precision, TrainConfig};
 use flatness::program::Loss;
 use flatness::report::figures::Style;
-use flatness::train::{
-    NormStatistics, Precision, StateFolder, TrainConfig, TrainOutcome, TrainStop, Training, save, train,
-};
+use flatness::train::{StateFolder, TrainOutcome, TrainStop, Training, save, train};
 use flatness::{Observer, Step};
 
 const MLP: &str = "mlp:24";
 const BATCH_NORM: &str = "resnet-cifar:8,width=4";
 
 fn glyphs(split: Split, count: usize) -> DataSpec {
-    let mut spec = DataSpec::new(Source::Glyphs);
+    let mut spec = DataSpec::new(Glyphs.into());
     spec.split = split;
     spec.glyphs.count = Some(count);
     spec

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use candle_core::{DType, Tensor};
 
+use super::GramSize;
 use super::spectrum::basis_bytes;
-use super::{AnalysisOptions, EigenMethod, GramSize, OperatorKind};
 use crate::curvature::{Curvature, CurvatureOperator, ExactParams};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
+use crate::plan::{AnalysisOptions, EigenMethod};
 use crate::spectral::{DenseReport, SpectralError};
 use crate::{Observer, Result};
 
@@ -102,8 +103,10 @@ pub fn typical_matvecs(options: &AnalysisOptions, dim: usize) -> usize {
     let pairs = if wanted == 0 { 0 } else { 6 * wanted + 30 };
     let density = options.num_probes.saturating_mul(options.num_steps);
     let by_method = match options.method {
-        EigenMethod::Lanczos => (2 + pairs.max(density).min(dim)).saturating_add(wanted).min(options.max_matvecs),
-        EigenMethod::Power => options.max_matvecs.saturating_add(density),
+        EigenMethod::Lanczos | EigenMethod::Auto | EigenMethod::Gram => {
+            (2 + pairs.max(density).min(dim)).saturating_add(wanted).min(options.budget())
+        }
+        EigenMethod::Power => options.budget().saturating_add(density),
         EigenMethod::Dense => 2 + dim + wanted,
     };
     let crossed = if options.cross_fit && options.top > 0 { CROSS_FIT } else { 0 };
@@ -121,9 +124,7 @@ fn gram_sizes(objective: &Objective<'_>, options: &AnalysisOptions) -> Result<Ve
 
 /// Exact traces: with the matrix at hand, its diagonal serves.
 fn exact_traces(options: &AnalysisOptions) -> usize {
-    let exact = |kind: &&OperatorKind| {
-        matches!(kind, OperatorKind::Hessian | OperatorKind::Ggn) && !options.gram.contains(kind)
-    };
+    let exact = |kind: &&Curvature| matches!(kind, Curvature::Hessian | Curvature::Ggn) && !options.gram.contains(kind);
     if options.method == EigenMethod::Dense { 0 } else { options.operators.iter().filter(exact).count() }
 }
 
@@ -187,7 +188,7 @@ fn memory_bytes(objective: &Objective<'_>, (options, grams): (&AnalysisOptions, 
     }
     let for_bases = basis_bytes(objective) / (dim * element).max(1);
     let wanted = options.top + options.bottom;
-    let one = AnalysisOptions { operators: vec![OperatorKind::Hessian], gram: Vec::new(), ..options.clone() };
+    let one = AnalysisOptions { operators: vec![Curvature::Hessian], gram: Vec::new(), ..options.clone() };
     let basis = typical_matvecs(&one, dim).min(dim).min(for_bases.max(wanted + options.num_probes));
     let block = objective.block_size().min(options.num_probes);
     2 * dim * element + (basis * dim * element).max(gram) + objective.product_bytes(block)
@@ -202,7 +203,7 @@ mod tests {
         let plain = AnalysisOptions { cross_fit: false, ..AnalysisOptions::default() };
         let options = AnalysisOptions { top: 5, bottom: 3, num_probes: 4, num_steps: 32, ..plain };
         assert_eq!(typical_matvecs(&options, 1_000_000), 2 + 4 * 32 + 8);
-        let both = AnalysisOptions { operators: vec![OperatorKind::Hessian, OperatorKind::Ggn], ..options.clone() };
+        let both = AnalysisOptions { operators: vec![Curvature::Hessian, Curvature::Ggn], ..options.clone() };
         assert_eq!(typical_matvecs(&both, 1_000_000), 2 * 138);
         let pairs = AnalysisOptions { top: 30, ..options.clone() };
         assert_eq!(typical_matvecs(&pairs, 1_000_000), 2 + 6 * 33 + 30 + 33);
@@ -210,13 +211,13 @@ mod tests {
         assert_eq!(typical_matvecs(&crossed, 1_000_000), 138 + 13);
         // Never more than the whole space and a closing product.
         assert_eq!(typical_matvecs(&options, 21), 2 + 21 + 8);
-        let capped = AnalysisOptions { max_matvecs: 30, ..options.clone() };
+        let capped = AnalysisOptions { max_matvecs: Some(30), ..options.clone() };
         assert_eq!(typical_matvecs(&capped, 1_000_000), 30);
         // As many as the matrix has rows, whatever the budget of a survey.
         let dense = AnalysisOptions { method: EigenMethod::Dense, ..options.clone() };
         assert_eq!(typical_matvecs(&dense, 2_000), 2 + 2_000 + 8);
         // A Gram matrix takes the guard's products and those that measure the pairs.
-        let gram = AnalysisOptions { gram: vec![OperatorKind::Ggn], ..both };
+        let gram = AnalysisOptions { gram: vec![Curvature::Ggn], ..both };
         assert_eq!(typical_matvecs(&gram, 1_000_000), 138 + 10);
         let power = AnalysisOptions { method: EigenMethod::Power, ..options };
         assert_eq!(typical_matvecs(&power, 1_000_000), 1_000 + 128);

@@ -2,14 +2,15 @@
 
 use candle_core::Tensor;
 
-use super::options::AnalysisOptions;
-use super::{OperatorKind, SpectrumReport, SummaryRow};
+use super::{SpectrumReport, SummaryRow};
 use crate::curvature::CurvatureOperator;
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted};
+use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::spectral::{CrossFitParams, cross_fit};
-use crate::{Observer, Result};
+use crate::vocabulary::{Curvature, Method, Quantity};
+use crate::{Error, Observer, Result};
 
 /// Fewest shards whose halves still have a spread.
 const FEWEST_SHARDS: usize = 4;
@@ -23,7 +24,7 @@ const STREAM: u64 = 1 << 32;
 pub(super) fn cross_fitted(
     objective: &Objective<'_>,
     theta: &Tensor,
-    (kind, options): (OperatorKind, &AnalysisOptions),
+    (kind, options): (Curvature, &AnalysisOptions),
     spectrum: Option<&SpectrumReport>,
     observer: &mut dyn Observer,
 ) -> Result<Option<SummaryRow>> {
@@ -35,20 +36,20 @@ pub(super) fn cross_fitted(
     let top = &spectrum.top;
     let ranges = options.scope.resolve(objective.network().space())?;
     let halves = [objective.part(0..shards / 2)?, objective.part(shards / 2..shards)?];
-    let [a, b] = [&halves[0], &halves[1]].map(|half| CurvatureOperator::new(half, theta, kind.curvature(options.seed)));
-    let (a, b) = (a?, b?);
+    let of = |half| Ok::<_, Error>(CurvatureOperator::new(half, theta, kind)?.with_label_seed(options.seed));
+    let (a, b) = (of(&halves[0])?, of(&halves[1])?);
     let operators = [Restricted::new(&a, ranges.clone())?, Restricted::new(&b, ranges)?];
-    let params = CrossFitParams { max_matvecs: options.max_matvecs, ..CrossFitParams::default() };
+    let params = CrossFitParams { max_matvecs: options.budget(), ..CrossFitParams::default() };
     let mut rng = substream(options.seed, Purpose::Eigenpairs, STREAM);
     let halves: [&dyn LinearOperator; 2] = [&operators[0], &operators[1]];
     let report = cross_fit(halves, &params, Some(&top.vectors.narrow(0, 0, 1)?), &mut rng, observer)?;
     Ok(Some(SummaryRow {
-        operator: kind.name().into(),
-        scope: options.scope.to_string(),
+        operator: Some(kind),
+        scope: options.scope.clone(),
         std_err_data: report.cross_fitted_std_err[0],
-        method: "cross_fit".into(),
+        method: Method::CrossFit,
         converged: report.converged[0],
         num_matvecs: report.num_matvecs,
-        ..SummaryRow::exact("lambda_max_cross_fitted", report.cross_fitted[0])
+        ..SummaryRow::exact(Quantity::LambdaMaxCrossFitted, report.cross_fitted[0])
     }))
 }

@@ -4,14 +4,16 @@ use std::ops::Range;
 
 use rand::Rng;
 
+use super::TraceSummary;
 use super::spectrum::basis_bytes;
 use super::trace::{by_layer, known_trace};
 use super::vectors::spans;
-use super::{AnalysisOptions, OperatorKind, TraceSummary};
 use crate::curvature::{CurvatureError, CurvatureOperator, OuterRows};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
+use crate::plan::AnalysisOptions;
 use crate::spectral::{Factored, GramParams, GramReport, RowBlocks, SpectralError, Store, SurveyReport, gram};
+use crate::vocabulary::{Curvature, Method};
 use crate::{Observer, Result};
 
 /// Most rows of the Gram matrix that is made unless a method is asked for.
@@ -34,8 +36,8 @@ impl GramSize {
     ///
     /// # Errors
     /// A scope that holds no parameters.
-    pub fn of(objective: &Objective<'_>, kind: OperatorKind, options: &AnalysisOptions) -> Result<Option<Self>> {
-        let Some(counts) = objective.outer_rows(kind.curvature(options.seed))? else { return Ok(None) };
+    pub fn of(objective: &Objective<'_>, kind: Curvature, options: &AnalysisOptions) -> Result<Option<Self>> {
+        let Some(counts) = objective.outer_rows(kind)? else { return Ok(None) };
         let (rows, dim) = (counts.iter().sum(), options.dim(objective.network().space())?);
         let pairs = options.top.saturating_add(options.bottom).min(dim);
         let blocks = RowBlocks::fit(rows, dim, objective.options().dtype, pairs, basis_bytes(objective));
@@ -55,7 +57,7 @@ impl GramSize {
 pub(super) fn by_gram(
     (whole, operator): (&CurvatureOperator<'_>, &dyn LinearOperator),
     ranges: Vec<Range<usize>>,
-    (objective, kind, options): (&Objective<'_>, OperatorKind, &AnalysisOptions),
+    (objective, kind, options): (&Objective<'_>, Curvature, &AnalysisOptions),
     rng: &mut impl Rng,
     (store, observer): (&mut dyn Store, &mut dyn Observer),
 ) -> Result<(SurveyReport, TraceSummary)> {
@@ -73,6 +75,6 @@ pub(super) fn by_gram(
     let parts = rows.traces(&squares, &params.spans, &groups);
     let whole = rows.traces(&squares, &params.spans, &[groups.concat()]);
     let names = layers.into_iter().map(|(layer, _)| layer);
-    let trace = known_trace("gram", (whole[0], survey.slq.num_matvecs), names.zip(parts).collect());
+    let trace = known_trace(Method::Gram, (whole[0], survey.slq.num_matvecs), names.zip(parts).collect());
     Ok((survey, trace))
 }

@@ -4,9 +4,11 @@ use candle_core::{DType, Tensor};
 
 use super::{SpectrumReport, SummaryRow};
 use crate::Result;
+use crate::autodiff::Scope;
 use crate::objective::{GradientReport, Objective};
 use crate::program::Loss;
 use crate::spectral::{EigenReport, Estimate, SpectralMeasure};
+use crate::vocabulary::Quantity;
 
 /// Effective dimension counts eigenvalues above this share of the largest.
 pub(super) const SHARE_OF_LARGEST: f64 = 1e-3;
@@ -28,57 +30,59 @@ pub(super) fn at_the_point(
     let norm = |tensor: &Tensor| -> Result<f64> {
         Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt())
     };
-    let mut rows =
-        vec![SummaryRow { std_err_data: evaluation.loss_std_err, ..SummaryRow::exact("loss", evaluation.loss) }];
+    let mut rows = vec![SummaryRow {
+        std_err_data: evaluation.loss_std_err,
+        ..SummaryRow::exact(Quantity::Loss, evaluation.loss)
+    }];
     if !evaluation.accuracy.is_nan() {
         rows.push(SummaryRow {
             std_err_data: evaluation.accuracy_std_err,
-            ..SummaryRow::exact("accuracy", evaluation.accuracy)
+            ..SummaryRow::exact(Quantity::Accuracy, evaluation.accuracy)
         });
     }
     if let (Some(scores), Loss::CrossEntropy(_)) = (&report.scores, &objective.options().loss) {
         let (nll, std_err_data) = (scores.nll(), scores.nll_std_err());
-        rows.push(SummaryRow { std_err_data, ..SummaryRow::exact("nll", nll) });
+        rows.push(SummaryRow { std_err_data, ..SummaryRow::exact(Quantity::Nll, nll) });
         let perplexity = nll.exp();
         rows.push(SummaryRow {
             std_err_data: perplexity * std_err_data,
-            ..SummaryRow::exact("perplexity", perplexity)
+            ..SummaryRow::exact(Quantity::Perplexity, perplexity)
         });
     }
-    rows.push(SummaryRow::exact("gradient_norm", norm(&report.gradient)?));
-    rows.push(SummaryRow::exact("parameter_norm", norm(theta)?));
+    rows.push(SummaryRow::exact(Quantity::GradientNorm, norm(&report.gradient)?));
+    rows.push(SummaryRow::exact(Quantity::ParameterNorm, norm(theta)?));
     Ok(rows)
 }
 
 /// The numbers of one spectrum.
 pub(super) fn of_spectrum(spectrum: &SpectrumReport) -> Vec<SummaryRow> {
-    let row = |quantity: &str, value| SummaryRow {
-        operator: spectrum.operator.name().into(),
+    let row = |quantity: Quantity, value| SummaryRow {
+        operator: Some(spectrum.operator),
         scope: spectrum.scope.clone(),
         ..SummaryRow::exact(quantity, value)
     };
-    let extreme = |quantity: &str, end: &EigenReport| {
+    let extreme = |quantity: Quantity, end: &EigenReport| {
         Some(SummaryRow {
             std_err_numeric: *end.residual_norms.first()?,
             std_err_data: *end.std_err_data.first()?,
-            method: end.method.into(),
+            method: end.method,
             converged: *end.converged.first()?,
             num_matvecs: end.num_matvecs,
             ..row(quantity, *end.ritz_values.first()?)
         })
     };
-    let mut rows: Vec<SummaryRow> =
-        [extreme("lambda_max", &spectrum.top), extreme("lambda_min", &spectrum.bottom)].into_iter().flatten().collect();
+    let extremes = [extreme(Quantity::LambdaMax, &spectrum.top), extreme(Quantity::LambdaMin, &spectrum.bottom)];
+    let mut rows: Vec<SummaryRow> = extremes.into_iter().flatten().collect();
     if !spectrum.interrupted {
         let trace = &spectrum.trace;
-        let part = |scope: &str, value, std_err_numeric, std_err_data| SummaryRow {
-            scope: scope.to_owned(),
+        let part = |scope: &Scope, value, std_err_numeric, std_err_data| SummaryRow {
+            scope: scope.clone(),
             std_err_numeric,
             std_err_data,
-            method: trace.method.into(),
+            method: trace.method,
             converged: trace.converged,
             num_matvecs: trace.num_matvecs,
-            ..row("trace", value)
+            ..row(Quantity::Trace, value)
         };
         rows.push(part(&spectrum.scope, trace.trace, trace.std_err_numeric, trace.std_err_data));
         let layers = trace.layers.iter();
@@ -87,26 +91,26 @@ pub(super) fn of_spectrum(spectrum: &SpectrumReport) -> Vec<SummaryRow> {
     if !spectrum.slq.interrupted {
         let measure = SpectralMeasure::of(&spectrum.slq);
         let open = LEFT_OPEN * spectrum.slq.change();
-        let method = spectrum.slq.source.name();
-        let estimate = |quantity: &str, estimate: Estimate, quadrature: f64| SummaryRow {
+        let method = spectrum.slq.source.method();
+        let estimate = |quantity: Quantity, estimate: Estimate, quadrature: f64| SummaryRow {
             std_err_numeric: estimate.std_err_numeric.hypot(quadrature),
-            method: method.into(),
+            method,
             converged: quadrature <= CONVERGED * estimate.value.abs(),
             num_matvecs: estimate.num_matvecs,
             ..row(quantity, estimate.value)
         };
         let nuclear = measure.nuclear_norm();
         // Two steps are exact for squares.
-        rows.push(estimate("frobenius_norm", measure.frobenius_norm(), 0.0));
-        rows.push(estimate("nuclear_norm", nuclear, open * nuclear.value));
+        rows.push(estimate(Quantity::FrobeniusNorm, measure.frobenius_norm(), 0.0));
+        rows.push(estimate(Quantity::NuclearNorm, nuclear, open * nuclear.value));
         if !spectrum.positive {
-            rows.push(estimate("negative_mass", measure.negative_mass(), open));
+            rows.push(estimate(Quantity::NegativeMass, measure.negative_mass(), open));
         }
         if let Some(&largest) = spectrum.top.ritz_values.first().filter(|largest| **largest > 0.0) {
             let threshold = SHARE_OF_LARGEST * largest;
             // λ/(λ + c) has slope 1/c at most.
             let quadrature = (open * nuclear.value / threshold).min(spectrum.slq.dim as f64);
-            rows.push(estimate("effective_dimension", measure.effective_dimension(threshold), quadrature));
+            rows.push(estimate(Quantity::EffectiveDimension, measure.effective_dimension(threshold), quadrature));
         }
     }
     rows

@@ -2,14 +2,15 @@
 
 use candle_core::Tensor;
 
-use super::options::AnalysisOptions;
-use super::{OperatorKind, SummaryRow};
-use crate::autodiff::ranges;
+use super::SummaryRow;
+use crate::autodiff::{Scope, ranges};
 use crate::curvature::CurvatureOperator;
 use crate::objective::Objective;
 use crate::operator::Restricted;
+use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, eigenpairs};
+use crate::vocabulary::{Curvature, Quantity};
 use crate::{Observer, Result};
 
 /// `λ_max` of the diagonal block of each layer's tensors in the scope, the other parameters fixed.
@@ -18,28 +19,28 @@ use crate::{Observer, Result};
 pub(super) fn layers(
     objective: &Objective<'_>,
     theta: &Tensor,
-    (kind, options): (OperatorKind, &AnalysisOptions),
+    (kind, options): (Curvature, &AnalysisOptions),
     observer: &mut dyn Observer,
 ) -> Result<Vec<SummaryRow>> {
     let space = objective.network().space();
-    let whole = CurvatureOperator::new(objective, theta, kind.curvature(options.seed))?;
+    let whole = CurvatureOperator::new(objective, theta, kind)?.with_label_seed(options.seed);
     let mut rows: Vec<SummaryRow> = Vec::new();
     for (index, (name, tensors)) in options.scope.layers(space)?.into_iter().enumerate() {
         let own = tensors.iter().map(|&tensor| &space.tensors()[tensor]);
         let operator = Restricted::new(&whole, ranges(own))?;
-        let (tolerance, max_matvecs) = (options.eigen_tolerance, options.max_matvecs);
+        let (tolerance, max_matvecs) = (options.eigen_tolerance, options.budget());
         let params = EigenParams { top: 1, bottom: 0, tolerance, max_matvecs, ..EigenParams::default() };
         let mut rng = substream(options.seed, Purpose::Eigenpairs, index as u64);
         let top = eigenpairs(&operator, &params, &mut rng, observer)?.top;
         rows.push(SummaryRow {
-            operator: kind.name().into(),
-            scope: format!("layer:{name}"),
+            operator: Some(kind),
+            scope: Scope::Layer(name.to_owned()),
             std_err_numeric: top.residual_norms[0],
             std_err_data: top.std_err_data[0],
-            method: top.method.into(),
+            method: top.method,
             converged: top.converged[0],
             num_matvecs: top.num_matvecs,
-            ..SummaryRow::exact("lambda_max", top.ritz_values[0])
+            ..SummaryRow::exact(Quantity::LambdaMax, top.ritz_values[0])
         });
     }
     Ok(rows)

@@ -4,10 +4,11 @@ mod check;
 pub mod compare;
 mod cost;
 mod cross;
+mod fit;
+mod frame;
 mod gram;
 mod headlines;
 mod layers;
-mod options;
 mod overlap;
 mod run;
 mod spectrum;
@@ -18,34 +19,19 @@ mod vectors;
 
 pub use check::{CheckOptions, Finding, check, check_inputs, check_outputs};
 pub use cost::{CostEstimate, typical_matvecs};
+pub use fit::fit;
+pub use frame::{FrameTask, Framed, fingerprint, same_data, same_network};
 pub use gram::{GRAM_BLOCKS, GRAM_ROWS, GramSize};
-pub use options::{AnalysisOptions, DENSE_DIM, EigenMethod};
 pub use overlap::{Overlap, overlap};
 pub use run::analyze;
 pub(crate) use run::reach;
 pub(crate) use spectrum::matrix_fits;
-pub use subset_study::{SubsetQuantity, SubsetRow, SubsetStudy};
+pub use subset_study::{SubsetRow, SubsetStudy};
 pub use unresolved::unresolved;
 
+use crate::autodiff::Scope;
 use crate::spectral::{DensityReport, DistributionReport, EigenReport, End, SlqReport, Store, SurveyOutcome};
-
-/// Which curvature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OperatorKind {
-    /// Second derivative of the mean loss.
-    Hessian,
-    /// Generalised Gauss-Newton matrix; of cross-entropy the exact Fisher matrix too.
-    Ggn,
-    /// Hessian less GGN.
-    Residual,
-    /// Second moment of the per-sample gradients.
-    EmpiricalFisher,
-    /// The same at labels drawn from the model.
-    McFisher,
-    /// Covariance of the per-sample gradients.
-    GradientCovariance,
-}
+use crate::vocabulary::{Curvature, Method, Quantity};
 
 /// Where surveys keep their states: one store for each operator. `()` keeps nothing.
 pub trait Stores {
@@ -59,27 +45,13 @@ impl Stores for () {
     }
 }
 
-impl OperatorKind {
-    /// The word in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Hessian => "hessian",
-            Self::Ggn => "ggn",
-            Self::Residual => "residual",
-            Self::EmpiricalFisher => "empirical_fisher",
-            Self::McFisher => "mc_fisher",
-            Self::GradientCovariance => "gradient_covariance",
-        }
-    }
-}
-
 /// The spectrum of one operator.
 #[derive(Debug, Clone)]
 pub struct SpectrumReport {
     /// Which curvature.
-    pub operator: OperatorKind,
-    /// Part of the parameters: `all`, `layer:X`, `kind:weight|bias|norm`, `params:GLOB`.
-    pub scope: String,
+    pub operator: Curvature,
+    /// Part of the parameters.
+    pub scope: Scope,
     /// Largest eigenvalues.
     pub top: EigenReport,
     /// Smallest eigenvalues.
@@ -111,8 +83,8 @@ pub struct TraceSummary {
     pub std_err_data: f64,
     /// One sample per probe; empty where no probes were drawn.
     pub samples: Vec<f64>,
-    /// `dense`, `gram`, `exact`, `random_columns`, `exact_ggn+hutchinson`, `hutchinson_deflated` or `hutchinson`.
-    pub method: &'static str,
+    /// How it was found.
+    pub method: Method,
     /// Whether the numeric error is within its tolerance.
     pub converged: bool,
     /// Products with the operator.
@@ -124,8 +96,8 @@ pub struct TraceSummary {
 /// One layer's part of a trace.
 #[derive(Debug, Clone)]
 pub struct TracePart {
-    /// `layer:X`
-    pub scope: String,
+    /// The layer.
+    pub scope: Scope,
     /// The part.
     pub trace: f64,
     /// As in [`TraceSummary`].
@@ -142,7 +114,7 @@ impl TraceSummary {
             std_err_numeric: f64::NAN,
             std_err_data: f64::NAN,
             samples: Vec::new(),
-            method: "none",
+            method: Method::None,
             converged: false,
             num_matvecs: 0,
             layers: Vec::new(),
@@ -209,20 +181,20 @@ pub struct SliceReport {
 /// One headline number: a row of `summary.parquet` and of the terminal's table.
 #[derive(Debug, Clone)]
 pub struct SummaryRow {
-    /// As [`OperatorKind::name`], or empty where no operator is involved.
-    pub operator: String,
-    /// As in [`SpectrumReport::scope`].
-    pub scope: String,
-    /// `loss`, `accuracy`, `gradient_norm`, `lambda_max`, `lambda_min`, `trace`, …
-    pub quantity: String,
+    /// Which curvature, where it is a number of one.
+    pub operator: Option<Curvature>,
+    /// Part of the parameters.
+    pub scope: Scope,
+    /// What it measures.
+    pub quantity: Quantity,
     /// Its value.
     pub value: f64,
     /// Standard error or bound of the computation; NaN where it does not apply.
     pub std_err_numeric: f64,
     /// Standard error from the choice of data rows; NaN where unknown.
     pub std_err_data: f64,
-    /// `exact`, `lanczos`, `hutchinson`, …
-    pub method: String,
+    /// How it was found.
+    pub method: Method,
     /// Whether the estimate met its tolerance.
     pub converged: bool,
     /// Products with the operator that it took.
@@ -233,19 +205,24 @@ impl SummaryRow {
     /// Whether the value only bounds the quantity: the outermost eigenvalue found, from the inside, where it has not
     /// converged.
     pub fn is_bound(&self) -> bool {
-        !self.converged && ["lambda_max", "lambda_min"].contains(&self.quantity.as_str())
+        !self.converged && self.quantity.end().is_some()
+    }
+
+    /// The name of the operator; empty without one.
+    pub fn operator_name(&self) -> &'static str {
+        self.operator.map_or("", Curvature::name)
     }
 
     /// A number without operator and estimation error.
-    pub fn exact(quantity: &str, value: f64) -> Self {
+    pub fn exact(quantity: impl Into<Quantity>, value: f64) -> Self {
         Self {
-            operator: String::new(),
-            scope: "all".into(),
+            operator: None,
+            scope: Scope::All,
             quantity: quantity.into(),
             value,
             std_err_numeric: f64::NAN,
             std_err_data: f64::NAN,
-            method: "exact".into(),
+            method: Method::Exact,
             converged: true,
             num_matvecs: 0,
         }
@@ -260,7 +237,7 @@ pub struct AnalysisReport {
     /// One entry per operator asked for.
     pub spectra: Vec<SpectrumReport>,
     /// Eigenvectors by operator.
-    pub eigenvectors: Vec<(OperatorKind, EigenvectorReport)>,
+    pub eigenvectors: Vec<(Curvature, EigenvectorReport)>,
     /// Numbers against the number of rows; empty where not asked for.
     pub subset_study: SubsetStudy,
     /// Lines and planes.

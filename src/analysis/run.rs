@@ -5,15 +5,16 @@ use candle_core::{DType, Tensor};
 use super::cross::cross_fitted;
 use super::headlines::{at_the_point, of_spectrum};
 use super::layers::layers;
-use super::options::AnalysisOptions;
-use super::spectrum::spectrum;
+use super::spectrum::{after, spectrum};
 use super::subset_study::subset_study;
 use super::vectors::{eigenvectors, gradient_share};
 use super::{AnalysisReport, SliceKind, Stores, SummaryRow};
 use crate::landscape::{Line, filter_normalised, line, orthogonalise, plane, slope};
 use crate::objective::{GradientReport, Objective};
 use crate::operator::{extend, restrict};
+use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
+use crate::vocabulary::Quantity;
 use crate::{Error, Observer, Result};
 
 /// Fills `report` step by step; whatever is finished stays in it when an error or an interruption ends the run.
@@ -35,13 +36,13 @@ pub fn analyze(
     for &operator in &options.operators {
         let spectrum = spectrum(objective, &theta, (operator, options), stores, observer)?;
         // What time ended is repeated by a budget, which then holds for everything after it.
-        let options = &options.after(spectrum.outcome.stop);
+        let options = &after(options, spectrum.outcome.stop);
         let interrupted = spectrum.interrupted;
         report.summary.extend(of_spectrum(&spectrum));
         report.summary.push(SummaryRow {
-            operator: operator.name().into(),
+            operator: Some(operator),
             scope: spectrum.scope.clone(),
-            ..SummaryRow::exact("gradient_in_top_space", gradient_share(&scoped, &spectrum.top)?)
+            ..SummaryRow::exact(Quantity::GradientInTopSpace, gradient_share(&scoped, &spectrum.top)?)
         });
         report.eigenvectors.extend(eigenvectors(&spectrum, &options.scope, space)?.into_iter().map(|v| (operator, v)));
         report.spectra.push(spectrum);

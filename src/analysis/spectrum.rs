@@ -3,53 +3,30 @@
 use candle_core::Tensor;
 
 use super::gram::by_gram;
-use super::options::{AnalysisOptions, EigenMethod};
 use super::trace::{TraceTask, trace_of_diagonal};
-use super::{OperatorKind, SpectrumReport, Stores, TraceSummary};
+use super::{SpectrumReport, Stores, TraceSummary};
 use crate::autodiff::Scope;
-use crate::curvature::{Curvature, CurvatureOperator};
+use crate::curvature::CurvatureOperator;
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted};
-use crate::program::Loss;
+use crate::plan::{AnalysisOptions, EigenMethod};
 use crate::random::{Purpose, stream};
 use crate::spectral::{
     Axis, DenseParams, DenseReport, DensityParams, DensityReport, EigenpairsReport, PowerParams, SlqParams, SlqReport,
     Stop, SurveyOutcome, SurveyParams, SurveyReport, dense, density, distribution, power, slq, survey,
 };
+use crate::vocabulary::Curvature;
 use crate::{Error, Observer, Result};
-
-impl OperatorKind {
-    /// The matrix of the objective; `seed` draws the labels of a Monte Carlo Fisher matrix.
-    pub fn curvature(self, seed: u64) -> Curvature {
-        match self {
-            Self::Hessian => Curvature::Hessian,
-            Self::Ggn => Curvature::Ggn,
-            Self::Residual => Curvature::Residual,
-            Self::EmpiricalFisher => Curvature::EmpiricalFisher,
-            Self::McFisher => Curvature::MonteCarloFisher { seed },
-            Self::GradientCovariance => Curvature::GradientCovariance,
-        }
-    }
-
-    /// Whether it is a sum of outer products: as the GGN is, where the loss is convex in the outputs.
-    fn is_positive(self, loss: &Loss) -> bool {
-        match self {
-            Self::Hessian | Self::Residual => false,
-            Self::Ggn => !matches!(loss, Loss::Program {}),
-            Self::EmpiricalFisher | Self::McFisher | Self::GradientCovariance => true,
-        }
-    }
-}
 
 /// The spectrum of `kind` on the parameters of the scope. An interruption keeps the pairs of the moment.
 pub(super) fn spectrum(
     objective: &Objective<'_>,
     theta: &Tensor,
-    (kind, options): (OperatorKind, &AnalysisOptions),
+    (kind, options): (Curvature, &AnalysisOptions),
     stores: &mut dyn Stores,
     observer: &mut dyn Observer,
 ) -> Result<SpectrumReport> {
-    let whole = CurvatureOperator::new(objective, theta, kind.curvature(options.seed))?;
+    let whole = CurvatureOperator::new(objective, theta, kind)?.with_label_seed(options.seed);
     let restricted;
     let operator: &dyn LinearOperator = match &options.scope {
         Scope::All => &whole,
@@ -68,7 +45,7 @@ pub(super) fn spectrum(
             let (found, trace) = by_gram((&whole, operator), ranges, task, &mut rng, (store, observer))?;
             (found, Some(trace))
         }
-        EigenMethod::Lanczos => {
+        EigenMethod::Lanczos | EigenMethod::Auto | EigenMethod::Gram => {
             let (params, store) = (survey_params(options, memory_bytes), &mut *stores.store(kind.name()));
             (survey(operator, &params, &mut rng, store, observer)?, None)
         }
@@ -87,8 +64,8 @@ pub(super) fn spectrum(
     }
     // Where the closing products of a matrix are cut short, its spectrum is known all the same.
     let interrupted = known.is_none() && found.outcome.stop == Stop::Interrupted;
-    let options = &options.after(found.outcome.stop);
-    let budget = options.max_matvecs.saturating_sub(found.outcome.num_matvecs);
+    let options = &after(options, found.outcome.stop);
+    let budget = options.budget().saturating_sub(found.outcome.num_matvecs);
     let task = TraceTask { objective, theta, kind, options, budget };
     let trace = match known {
         Some(trace) => Some(trace),
@@ -103,7 +80,7 @@ pub(super) fn spectrum(
     let densities: Vec<DensityReport> = axes.iter().map(|&axis| density(&found.slq, &params(axis))).collect();
     Ok(SpectrumReport {
         operator: kind,
-        scope: options.scope.to_string(),
+        scope: options.scope.clone(),
         interrupted: trace.is_none(),
         trace: trace.unwrap_or_else(TraceSummary::unknown),
         top: found.pairs.top,
@@ -145,6 +122,16 @@ pub(crate) fn matrix_fits(dim: usize, memory_bytes: usize) -> bool {
     DenseReport::memory_bytes(dim) <= share_of(memory_bytes)
 }
 
+/// The options for what follows a survey that ended by `stop`. One that ran out of time leaves only what the number of
+/// products that ends it at the same step would have left, so that this number gives all the same results.
+pub(super) fn after(options: &AnalysisOptions, stop: Stop) -> AnalysisOptions {
+    let max_matvecs = match stop {
+        Stop::MaxTime { max_matvecs } => Some(max_matvecs),
+        _ => options.max_matvecs,
+    };
+    AnalysisOptions { max_matvecs, ..options.clone() }
+}
+
 fn survey_params(options: &AnalysisOptions, memory_bytes: usize) -> SurveyParams {
     SurveyParams {
         top: options.top,
@@ -153,7 +140,7 @@ fn survey_params(options: &AnalysisOptions, memory_bytes: usize) -> SurveyParams
         num_probes: options.num_probes,
         num_steps: options.num_steps,
         density_tolerance: options.density_tolerance,
-        max_matvecs: options.max_matvecs,
+        max_matvecs: options.budget(),
         max_time: options.max_time_s.map(std::time::Duration::from_secs_f64),
         memory_bytes,
     }
@@ -166,7 +153,7 @@ fn by_power(
     memory_bytes: usize,
     observer: &mut dyn Observer,
 ) -> Result<SurveyReport> {
-    let (top, bottom, max_matvecs) = (options.top, options.bottom, options.max_matvecs);
+    let (top, bottom, max_matvecs) = (options.top, options.bottom, options.budget());
     let params = PowerParams { top, bottom, tolerance: options.eigen_tolerance, max_matvecs };
     let pairs: EigenpairsReport = power(operator, &params, &mut stream(options.seed, Purpose::Eigenpairs), observer)?;
     let num_steps = options.num_steps.min(operator.dim());

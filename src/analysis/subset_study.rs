@@ -2,45 +2,24 @@
 
 use candle_core::Tensor;
 
-use super::OperatorKind;
-use super::options::AnalysisOptions;
+use crate::autodiff::Scope;
 use crate::curvature::{CurvatureOperator, ExactParams};
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted};
+use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, EigenReport, eigenpairs};
+use crate::vocabulary::{Curvature, Quantity};
 use crate::{Observer, Result};
-
-/// Which number of a subset study.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SubsetQuantity {
-    /// Largest eigenvalue over the rows: the mean over subsets lies above that of all rows.
-    LambdaMax,
-    /// `vᵀHv` over rows of the unit vector `v` found on other rows: the mean lies below.
-    LambdaMaxCrossFitted,
-    /// Trace: unbiased.
-    Trace,
-}
-
-impl SubsetQuantity {
-    /// The word in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::LambdaMax => "lambda_max",
-            Self::LambdaMaxCrossFitted => "lambda_max_cross_fitted",
-            Self::Trace => "trace",
-        }
-    }
-}
 
 /// One number at one size of subset.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SubsetRow {
     /// Rows in a subset.
     pub num_rows: usize,
-    /// Which number.
-    pub quantity: SubsetQuantity,
+    /// Which number: the largest eigenvalue, whose mean over subsets lies above that of all rows; the same cross-fitted,
+    /// whose mean lies below; or the trace, which is unbiased.
+    pub quantity: Quantity,
     /// Its mean over the subsets of that size.
     pub value: f64,
     /// Standard error of one subset's value: the standard deviation over eight subsets or more; over fewer, which say too
@@ -55,10 +34,10 @@ pub struct SubsetRow {
 pub struct SubsetStudy {
     /// One entry per size and quantity, in any order.
     pub rows: Vec<SubsetRow>,
-    /// Of which operator; empty where there is no study.
-    pub operator: String,
+    /// Of which operator; `None` where there is no study.
+    pub operator: Option<Curvature>,
     /// On which parameters.
-    pub scope: String,
+    pub scope: Scope,
     /// How loss and data were defined, in one line for captions.
     pub statement: String,
 }
@@ -83,11 +62,10 @@ struct Subset {
 pub(super) fn subset_study(
     objective: &Objective<'_>,
     theta: &Tensor,
-    (kind, options): (OperatorKind, &AnalysisOptions),
+    (kind, options): (Curvature, &AnalysisOptions),
     observer: &mut dyn Observer,
 ) -> Result<SubsetStudy> {
-    let (operator, scope) = (kind.name().to_owned(), options.scope.to_string());
-    let mut study = SubsetStudy { operator, scope, ..SubsetStudy::default() };
+    let mut study = SubsetStudy { operator: Some(kind), scope: options.scope.clone(), ..SubsetStudy::default() };
     let num_shards = objective.num_shards();
     let most = if objective.couples_rows() { 0 } else { num_shards };
     let sizes = std::iter::successors(Some(1), |count| Some(2 * count)).take_while(|count| *count <= most);
@@ -98,7 +76,7 @@ pub(super) fn subset_study(
             .map(|part| objective.part(part * num_shards / count..(part + 1) * num_shards / count))
             .collect::<Result<Vec<_>>>()?;
         let on = |index: usize| -> Result<CurvatureOperator<'_>> {
-            CurvatureOperator::new(&parts[index % count], theta, kind.curvature(options.seed))
+            Ok(CurvatureOperator::new(&parts[index % count], theta, kind)?.with_label_seed(options.seed))
         };
         let ranges = options.scope.resolve(objective.network().space())?;
         let (mut subsets, mut crossed) = (Vec::new(), Vec::new());
@@ -128,9 +106,9 @@ pub(super) fn subset_study(
             alone = [subsets[0].top.std_err_data[0], traces.first().map_or(f64::NAN, |trace| trace.1)];
         }
         let tops: Vec<f64> = subsets.iter().map(|subset| subset.top.ritz_values[0]).collect();
-        add(SubsetQuantity::LambdaMax, &tops, alone[0]);
-        add(SubsetQuantity::LambdaMaxCrossFitted, &crossed, alone[0]);
-        add(SubsetQuantity::Trace, &traces.iter().map(|trace| trace.0).collect::<Vec<_>>(), alone[1]);
+        add(Quantity::LambdaMax, &tops, alone[0]);
+        add(Quantity::LambdaMaxCrossFitted, &crossed, alone[0]);
+        add(Quantity::Trace, &traces.iter().map(|trace| trace.0).collect::<Vec<_>>(), alone[1]);
     }
     study.rows.sort_by_key(|row| row.num_rows);
     Ok(study)
@@ -139,19 +117,19 @@ pub(super) fn subset_study(
 fn one_subset(
     operator: &dyn LinearOperator,
     (objective, theta): (&Objective<'_>, &Tensor),
-    (kind, options, index): (OperatorKind, &AnalysisOptions, usize),
+    (kind, options, index): (Curvature, &AnalysisOptions, usize),
     observer: &mut dyn Observer,
 ) -> Result<Subset> {
     let params = EigenParams {
         top: 1,
         bottom: 0,
         tolerance: TOLERANCE,
-        max_matvecs: options.max_matvecs,
+        max_matvecs: options.budget(),
         ..EigenParams::default()
     };
     let mut rng = substream(options.seed, Purpose::Eigenpairs, index as u64);
     let top = eigenpairs(operator, &params, &mut rng, observer)?.top;
-    let exact = kind == OperatorKind::Ggn || kind == OperatorKind::Hessian && objective.diagonal_is_hessian();
+    let exact = kind == Curvature::Ggn || kind == Curvature::Hessian && objective.diagonal_is_hessian();
     let trace = if exact {
         let groups = [options.scope.tensors(objective.network().space())?];
         let params = ExactParams { seed: options.seed, ..ExactParams::default() };
@@ -174,13 +152,13 @@ fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
 impl SubsetStudy {
     /// In words: how far all rows determine each number, and how many rows 5 % would take.
     pub fn verdict(&self) -> Vec<String> {
-        let of = |quantity, rank: usize| {
-            let mut rows: Vec<&SubsetRow> = self.rows.iter().filter(|row| row.quantity == quantity).collect();
+        let of = |quantity: &Quantity, rank: usize| {
+            let mut rows: Vec<&SubsetRow> = self.rows.iter().filter(|row| row.quantity == *quantity).collect();
             rows.sort_by_key(|row| std::cmp::Reverse(row.num_rows));
             rows.get(rank).copied()
         };
-        let words = |quantity: SubsetQuantity, bias: f64| {
-            let all = of(quantity, 0)?;
+        let words = |quantity: Quantity, bias: f64| {
+            let all = of(&quantity, 0)?;
             let error = all.std_err / all.value.abs();
             let needed = (all.num_rows as f64 * (error / WANTED).powi(2)).ceil();
             let high =
@@ -190,18 +168,18 @@ impl SubsetStudy {
             } else {
                 format!("{:.0} % takes about {needed:.0} rows", 100.0 * WANTED)
             };
-            let (name, rows) = (quantity.name(), all.num_rows);
+            let rows = all.num_rows;
             Some(format!(
-                "{name}: known to {:.1} % from {rows} rows (one standard error){high}; {enough}",
+                "{quantity}: known to {:.1} % from {rows} rows (one standard error){high}; {enough}",
                 100.0 * error
             ))
         };
         // A bias that falls like 1/N still has as much left as the last doubling took away.
-        let bias = match (of(SubsetQuantity::LambdaMax, 0), of(SubsetQuantity::LambdaMax, 1)) {
+        let bias = match (of(&Quantity::LambdaMax, 0), of(&Quantity::LambdaMax, 1)) {
             (Some(all), Some(half)) => (half.value - all.value) / all.value.abs(),
             _ => 0.0,
         };
-        [words(SubsetQuantity::LambdaMax, bias), words(SubsetQuantity::Trace, 0.0)].into_iter().flatten().collect()
+        [words(Quantity::LambdaMax, bias), words(Quantity::Trace, 0.0)].into_iter().flatten().collect()
     }
 }
 
@@ -214,9 +192,9 @@ mod tests {
         let row = |num_rows, quantity, value, std_err| SubsetRow { num_rows, quantity, value, std_err, num_subsets: 2 };
         let study = SubsetStudy {
             rows: vec![
-                row(50, SubsetQuantity::LambdaMax, 12.0, 3.0),
-                row(100, SubsetQuantity::LambdaMax, 10.0, 1.0),
-                row(100, SubsetQuantity::Trace, 200.0, 2.0),
+                row(50, Quantity::LambdaMax, 12.0, 3.0),
+                row(100, Quantity::LambdaMax, 10.0, 1.0),
+                row(100, Quantity::Trace, 200.0, 2.0),
             ],
             ..SubsetStudy::default()
         };

@@ -2,25 +2,26 @@
 
 use candle_core::Tensor;
 
-use super::options::AnalysisOptions;
 use super::vectors::spans;
-use super::{OperatorKind, TracePart, TraceSummary};
+use super::{TracePart, TraceSummary};
 use crate::autodiff::{ParamSpace, Scope};
 use crate::curvature::{Curvature, CurvatureOperator, ExactParams};
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted, ShardForms};
+use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, stream};
 use crate::spectral::{
     DeflatedTraceParams, Deflation, DenseReport, EigenReport, EigenpairsReport, TraceStop, data_std_errors,
     deflated_trace,
 };
+use crate::vocabulary::Method;
 use crate::{Error, Observer, Result};
 
 /// What the trace of `kind` is computed from.
 pub(super) struct TraceTask<'a> {
     pub(super) objective: &'a Objective<'a>,
     pub(super) theta: &'a Tensor,
-    pub(super) kind: OperatorKind,
+    pub(super) kind: Curvature,
     pub(super) options: &'a AnalysisOptions,
     /// Products that may be spent.
     pub(super) budget: usize,
@@ -41,13 +42,13 @@ impl TraceTask<'_> {
         pairs: &EigenpairsReport,
         observer: &mut dyn Observer,
     ) -> Result<TraceSummary> {
-        let gauss_newton = matches!(self.kind, OperatorKind::Hessian | OperatorKind::Ggn);
+        let gauss_newton = matches!(self.kind, Curvature::Hessian | Curvature::Ggn);
         let (network, loss) = (self.objective.network(), &self.objective.options().loss);
         if !gauss_newton || self.objective.couples_rows() || network.check_loss_of_outputs(loss).is_err() {
             return self.by_probes(operator, Some(pairs), observer);
         }
         let exact = self.exact(observer)?;
-        if self.kind == OperatorKind::Ggn || self.objective.diagonal_is_hessian() {
+        if self.kind == Curvature::Ggn || self.objective.diagonal_is_hessian() {
             return Ok(exact);
         }
         let residual = CurvatureOperator::new(self.objective, self.theta, Curvature::Residual)?;
@@ -61,7 +62,7 @@ impl TraceTask<'_> {
             std_err_numeric,
             // Both parts see the same rows, so their errors may add up.
             std_err_data: exact.std_err_data + rest.std_err_data,
-            method: "exact_ggn+hutchinson",
+            method: Method::ExactGgnHutchinson,
             converged: std_err_numeric <= self.options.trace_tolerance * trace.abs(),
             layers: Vec::new(),
             ..rest
@@ -76,7 +77,7 @@ impl TraceTask<'_> {
         let exact = self.objective.exact_trace(self.theta, &groups, &params, observer)?;
         let whole = exact.total;
         let layers = layers.iter().zip(&exact.groups).map(|((name, _), part)| TracePart {
-            scope: format!("layer:{name}"),
+            scope: Scope::Layer((*name).to_owned()),
             trace: part.trace,
             std_err_numeric: part.std_err_numeric,
             std_err_data: part.std_err_data,
@@ -86,7 +87,7 @@ impl TraceTask<'_> {
             std_err_numeric: whole.std_err_numeric,
             std_err_data: whole.std_err_data,
             samples: Vec::new(),
-            method: if whole.std_err_numeric > 0.0 { "random_columns" } else { "exact" },
+            method: if whole.std_err_numeric > 0.0 { Method::RandomColumns } else { Method::Exact },
             converged: whole.std_err_numeric <= self.options.trace_tolerance * whole.trace.abs(),
             num_matvecs: 0,
             layers: if groups.len() > 1 { layers.collect() } else { Vec::new() },
@@ -117,7 +118,7 @@ impl TraceTask<'_> {
             std_err_numeric: report.std_err_numeric,
             std_err_data: report.std_err_data,
             samples: report.samples,
-            method: if known.values.is_empty() { "hutchinson" } else { "hutchinson_deflated" },
+            method: if known.values.is_empty() { Method::Hutchinson } else { Method::HutchinsonDeflated },
             converged: report.stop == TraceStop::Tolerance,
             num_matvecs: report.num_matvecs,
             layers: Vec::new(),
@@ -136,7 +137,7 @@ pub(super) fn trace_of_diagonal(report: &DenseReport, scope: &Scope, space: &Par
     };
     let whole = &report.survey.slq.trace;
     let known = ((whole.trace, whole.std_err_data), whole.num_matvecs);
-    Ok(known_trace("dense", known, layers.iter().enumerate().map(part).collect()))
+    Ok(known_trace(Method::Dense, known, layers.iter().enumerate().map(part).collect()))
 }
 
 /// Layers with the numbers of their parts, where each brings some after the other.
@@ -155,12 +156,12 @@ pub(super) fn by_layer<'a>(counts: impl Iterator<Item = (&'a str, usize)>) -> Ve
 
 /// An exact trace and those of its layers, each with its data error.
 pub(super) fn known_trace(
-    method: &'static str,
+    method: Method,
     ((trace, std_err_data), num_matvecs): ((f64, f64), usize),
     layers: Vec<(&str, (f64, f64))>,
 ) -> TraceSummary {
-    let part = |(layer, (trace, std_err_data))| TracePart {
-        scope: format!("layer:{layer}"),
+    let part = |(layer, (trace, std_err_data)): (&str, (f64, f64))| TracePart {
+        scope: Scope::Layer(layer.to_owned()),
         trace,
         std_err_numeric: 0.0,
         std_err_data,

@@ -15,10 +15,10 @@ pub fn unresolved(report: &AnalysisReport) -> Vec<String> {
 
 fn of_spectrum(spectrum: &SpectrumReport, summary: &[SummaryRow]) -> Vec<String> {
     let mut lines: Vec<(String, Vec<String>)> = Vec::new();
-    let own = |row: &&SummaryRow| row.operator == spectrum.operator.name() && row.scope == spectrum.scope;
+    let own = |row: &&SummaryRow| row.operator == Some(spectrum.operator) && row.scope == spectrum.scope;
     for row in summary.iter().filter(own).filter(|row| !row.converged && !row.is_bound()) {
         let remedy = remedy(spectrum, row);
-        let name = row.quantity.replace('_', " ");
+        let name = row.quantity.label();
         match lines.iter_mut().find(|(own, _)| *own == remedy) {
             Some((_, names)) => names.push(name),
             None => lines.push((remedy, vec![name])),
@@ -33,7 +33,7 @@ fn of_spectrum(spectrum: &SpectrumReport, summary: &[SummaryRow]) -> Vec<String>
 
 fn remedy(spectrum: &SpectrumReport, row: &SummaryRow) -> String {
     let slq = &spectrum.slq;
-    if row.method != slq.source.name() {
+    if row.method != slq.source.method() {
         return format!("{} products were not enough, see --max-matvecs", row.num_matvecs);
     }
     let open = row.std_err_numeric / (CONVERGED * row.value.abs());
@@ -55,26 +55,27 @@ fn remedy(spectrum: &SpectrumReport, row: &SummaryRow) -> String {
 mod tests {
     use super::*;
     use crate::report::synthetic;
+    use crate::vocabulary::{Curvature, Method, Quantity};
 
     #[test]
     fn a_line_says_how_many_steps_and_products_are_missing() {
         let mut report = synthetic::report();
         report.summary.clear();
-        let row = |quantity: &str, value, std_err_numeric, method: &str| SummaryRow {
-            operator: "hessian".into(),
+        let row = |quantity: Quantity, value, std_err_numeric, method: Method| SummaryRow {
+            operator: Some(Curvature::Hessian),
             std_err_numeric,
-            method: method.into(),
+            method,
             converged: false,
             num_matvecs: 800,
             ..SummaryRow::exact(quantity, value)
         };
         report.summary = vec![
-            row("lambda_max", 2100.0, 30.0, "lanczos"),
-            row("trace", 14_000.0, 900.0, "hutchinson"),
+            row(Quantity::LambdaMax, 2100.0, 30.0, Method::Lanczos),
+            row(Quantity::Trace, 14_000.0, 900.0, Method::Hutchinson),
             // 80 steps and three times the error allowed: 240 steps, with 10 probes each.
-            row("nuclear_norm", 100.0, 30.0, "slq"),
-            row("negative_mass", 0.2, f64::NAN, "slq"),
-            row("effective_dimension", 50.0, 5.0e4, "slq"),
+            row(Quantity::NuclearNorm, 100.0, 30.0, Method::Slq),
+            row(Quantity::NegativeMass, 0.2, f64::NAN, Method::Slq),
+            row(Quantity::EffectiveDimension, 50.0, 5.0e4, Method::Slq),
         ];
         let [trace, steps, dense] = &unresolved(&report)[..] else { panic!("{:?}", unresolved(&report)) };
         assert_eq!(trace, "hessian: trace not resolved: 800 products were not enough, see --max-matvecs");

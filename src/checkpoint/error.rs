@@ -131,6 +131,16 @@ pub enum CheckpointError {
         /// The names that exist.
         present: Vec<String>,
     },
+    /// Vectors that have no direction.
+    #[error("{}: `{name}` {reason}", path.display())]
+    Vectors {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 /// Names in a line: where there are more than ten, those that begin alike are counted, and ten are shown.
@@ -185,6 +195,7 @@ impl CheckpointError {
                 "repeat the command that wrote it, or start again with --force in place of --resume".into()
             }
             Self::UnreadableState { .. } => "start again with --force in place of --resume".into(),
+            Self::Vectors { .. } => "expected vectors as rows, [k, n], of finite values that are not all 0".into(),
             Self::NoTensor { .. } => "rename the tensor in the file".into(),
         })
     }

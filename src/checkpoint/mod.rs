@@ -7,6 +7,7 @@ mod naming;
 mod read;
 mod safetensors;
 mod state;
+mod vectors;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub use read::{Choices, TensorFile};
 pub use safetensors::write_tensors;
 pub(crate) use state::read_state;
 pub use state::{differences, write_state};
+pub use vectors::checked_rows;
 
 use self::naming::Bound;
 use crate::Result;

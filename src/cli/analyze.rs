@@ -2,65 +2,106 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde_json::json;
 
-use super::analyze_args::AnalyzeArgs;
-use super::args::DtypeArg;
+use super::answer;
+use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
 use super::session::Session;
-use super::state::{Saving, StateFiles};
+use super::state::{Saving, StateFiles, seconds};
 use super::train::complete_already;
 use super::{INTERRUPTED, Ui};
-use crate::analysis::{AnalysisOptions, AnalysisReport, CostEstimate, SpectrumReport, Stores, analyze, unresolved};
-use crate::autodiff::Scope;
+use crate::analysis::{AnalysisReport, CostEstimate, SpectrumReport, Stores, analyze, fit, unresolved};
 use crate::checkpoint::write_tensors;
 use crate::objective::Objective;
+use crate::plan::{AnalysisOptions, EigenMethod, PlanError, Precision, SessionArgs, parsed_by};
 use crate::report::figures::Style;
 use crate::report::page::analysis_page;
 use crate::report::{save_analysis, terminal, write_run_json};
 use crate::spectral::Stop;
 use crate::{Error, Observer, Result, path_text};
 
+/// Arguments of `analyze`.
+#[derive(Debug, Args)]
+pub(super) struct AnalyzeArgs {
+    #[command(flatten)]
+    pub(super) session: SessionArgs,
+    #[command(flatten)]
+    pub(super) survey: AnalysisOptions,
+    #[command(flatten)]
+    pub(super) figures: FigureArgs,
+    /// Continue from the state that a killed or interrupted run of the same command left in the result folder; budgets and
+    /// threads may differ
+    #[arg(long)]
+    pub(super) resume: bool,
+    /// Minimum number of seconds between two states for --resume
+    #[arg(hide_short_help = true, long, value_name = "S", value_parser = parsed_by(seconds), default_value = "30", allow_negative_numbers = true)]
+    save_every: Duration,
+    /// Result folder [default: reports/NAME]
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// Overwrite an existing result
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+impl AnalyzeArgs {
+    /// When states are written and taken up.
+    ///
+    /// # Errors
+    /// [`PlanError::Option`] for a method that keeps no states.
+    pub(super) fn saving(&self) -> Result<Saving> {
+        if self.resume && self.survey.method == EigenMethod::Power {
+            let reason = "only dense, gram and lanczos keep states";
+            return Err(PlanError::option("--resume", "with --method power", reason).into());
+        }
+        Ok(Saving { every: self.save_every, resume: self.resume })
+    }
+}
+
 pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
-    let (mut options, saving) = (args.survey.options()?, args.saving()?);
-    let style = args.figures.style()?;
+    let (mut options, saving, style) = (args.survey.clone(), args.saving()?, args.figures.style());
+    options.check()?;
     let name = checkpoint_name(&args.session.model.checkpoint);
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(&name));
     let claim = claim(&folder, Existing::of(args.force, args.resume))?;
-    let mut session = args.session.open(DtypeArg::F32, ui)?;
+    let mut session = args.session.open(Precision::F32, ui)?;
     session.options.seed = options.seed;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
-    args.survey.fit(&mut options, &objective, ui)?;
+    ui.notes(&fit(&mut options, &objective)?);
     if claim.is_complete() {
         claim.same_configuration(&configuration(&session, &objective, &options))?;
         ui.say(&complete_already(&folder));
+        answer::result(&folder, &session.statement(), ui)?;
         return Ok(0);
     }
     let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?;
     ui.say(&format!("survey: {}", super::estimate::summary(&cost)));
+    ui.detail(&format!(
+        "micro-batches of {} rows, blocks of {} vectors, {} threads",
+        objective.micro_batch(objective.block_size()),
+        objective.block_size(),
+        session.options.execution.threads
+    ));
     let output = claim.begin()?;
     let destination = Destination { name: &name, written: Vec::new(), folder: output.path(), saving, style };
     let (report, code) = analyze_session(&session, &options, destination, Provenance::new(arguments), ui)?;
-    if args.json {
-        ui.print_lines(&summary_json(&report));
-    } else {
-        let lacking = unresolved(&report);
-        let (mut whole, layers): (Vec<_>, Vec<_>) = report
-            .summary
-            .into_iter()
-            .partition(|row| row.scope == options.scope.to_string() || row.operator.is_empty());
-        whole.retain(|row| row.converged || row.is_bound());
-        ui.print_lines(&terminal::summary_table(&whole));
-        lacking.iter().for_each(|words| ui.print(words));
-        if !layers.is_empty() {
-            ui.say(&format!("{} numbers of single layers are in summary.parquet", layers.len()));
-        }
-        report.subset_study.verdict().iter().for_each(|words| ui.print(words));
-        ui.print(&report.statement);
-        ui.say(&format!("wrote {}", folder.display()));
+    let lacking = unresolved(&report);
+    let (mut whole, layers): (Vec<_>, Vec<_>) =
+        report.summary.into_iter().partition(|row| row.scope == options.scope || row.operator.is_none());
+    whole.retain(|row| row.converged || row.is_bound());
+    ui.print_lines(&terminal::summary_table(&whole));
+    lacking.iter().for_each(|words| ui.print(words));
+    if !layers.is_empty() {
+        ui.say(&format!("{} numbers of single layers are in summary.parquet", layers.len()));
     }
+    report.subset_study.verdict().iter().for_each(|words| ui.print(words));
+    ui.print(&report.statement);
+    answer::result(&folder, &report.statement, ui)?;
+    ui.say(&format!("wrote {}", folder.display()));
     Ok(code)
 }
 
@@ -225,19 +266,18 @@ fn survey_json(spectrum: &SpectrumReport) -> serde_json::Value {
 /// Unit eigenvectors on the scope's parameters as rows, with the names of these and the checkpoint's hash.
 fn save_eigenvectors(session: &Session, spectrum: &SpectrumReport, folder: &Path) -> Result<PathBuf> {
     let space = session.checkpoint.network.space();
-    let tensors = spectrum.scope.parse::<Scope>()?.tensors(space)?.into_iter();
+    let tensors = spectrum.scope.tensors(space)?.into_iter();
     let names: Vec<&str> = tensors.map(|index| space.tensors()[index].name.as_str()).collect();
     let metadata = [
         ("flatness.operator", spectrum.operator.name().to_owned()),
-        ("flatness.scope", spectrum.scope.clone()),
+        ("flatness.scope", spectrum.scope.to_string()),
         ("flatness.params", json!(names).to_string()),
         ("flatness.checkpoint_sha256", session.checkpoint.sha256.clone()),
         ("flatness.top_eigenvalues", json!(spectrum.top.ritz_values).to_string()),
         ("flatness.bottom_eigenvalues", json!(spectrum.bottom.ritz_values).to_string()),
     ];
     let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    let tensors =
-        [("top".to_owned(), spectrum.top.vectors.clone()), ("bottom".to_owned(), spectrum.bottom.vectors.clone())];
+    let tensors = [&spectrum.top, &spectrum.bottom].map(|eigen| (eigen.end.name().to_owned(), eigen.vectors.clone()));
     let path = folder.join("eigenvectors.safetensors");
     write_tensors(&path, &tensors, &metadata)?;
     Ok(path)
@@ -251,27 +291,4 @@ pub(super) fn checkpoint_name(path: &Path) -> String {
         Some(parent) if ["checkpoint", "weights", "model"].contains(&stem.as_str()) => parent,
         _ => stem,
     }
-}
-
-fn summary_json(report: &AnalysisReport) -> String {
-    let number = |value: f64| if value.is_finite() { json!(value) } else { json!(null) };
-    let rows: Vec<_> = report
-        .summary
-        .iter()
-        .map(|row| {
-            json!({
-                "quantity": row.quantity,
-                "operator": row.operator,
-                "scope": row.scope,
-                "value": number(row.value),
-                "std_err_numeric": number(row.std_err_numeric),
-                "std_err_data": number(row.std_err_data),
-                "method": row.method,
-                "converged": row.converged,
-                "num_matvecs": row.num_matvecs,
-            })
-        })
-        .collect();
-    let report = json!({"name": report.name, "statement": report.statement, "summary": rows});
-    format!("{report:#}")
 }

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 
 use super::Ui;
-use super::args::DtypeArg;
-use super::session::SessionArgs;
 use crate::Result;
 use crate::analysis::{CheckOptions, Finding, check, check_inputs, check_outputs};
 use crate::checkpoint::TensorFile;
 use crate::objective::Objective;
+use crate::plan::{Precision, SessionArgs};
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ pub(super) fn run(args: &CheckArgs, ui: &mut Ui) -> Result<u8> {
     }
     let knows_data = args.session.data.data.is_some() || args.session.read_checkpoint()?.data().is_some();
     if args.against.is_none() || knows_data {
-        let session = args.session.open(DtypeArg::F64, ui)?;
+        let session = args.session.open(Precision::F64, ui)?;
         let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
         if let Some(reference) = &reference {
             findings.extend(check_inputs(&objective, reference)?);
@@ -51,6 +51,11 @@ pub(super) fn run(args: &CheckArgs, ui: &mut Ui) -> Result<u8> {
         };
         ui.print(&format!("{verdict}  {what}: {figure}"));
     }
+    let findings_json: Vec<_> = findings
+        .iter()
+        .map(|Finding { what, figure, passed }| json!({"what": what, "figure": figure, "passed": passed}))
+        .collect();
+    ui.answer(&json!({ "findings": findings_json }));
     let failed = findings.iter().filter(|finding| finding.passed == Some(false)).count();
     if failed > 0 {
         let hint = "repeat with --dtype f64; if it still fails, do not trust results on this model, and report it";

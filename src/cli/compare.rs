@@ -9,26 +9,30 @@ use clap::{Args, Parser};
 use serde_json::{Value, json};
 
 use super::analyze::Provenance;
-use super::args::argument;
+use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
 use super::{Cli, CliError, Ui, dispatch};
 use crate::analysis::compare::{CompareOptions, Comparison, Member};
 use crate::checkpoint::TensorFile;
 use crate::experiment::identity;
+use crate::plan::PlanError;
 use crate::report::figures::{Drawn, Style, Target, write_groups};
 use crate::report::page::{Page, comparison_sections, provenance};
 use crate::report::tables::write_comparison;
 use crate::report::{ReportError, is_complete, latex, terminal, write_atomic, write_run_json};
 use crate::visible::visible;
+use crate::vocabulary::Quantity;
 use crate::{Error, Result, path_text};
 
 mod cells;
 mod confounders;
+mod found;
 mod members;
+mod numbers;
 mod recorded;
 
-use members::Found;
+use found::Found;
 
 /// Arguments of `compare`.
 #[derive(Debug, Clone, Args)]
@@ -67,7 +71,7 @@ pub(super) struct HowArgs {
     /// Quantities that decide, with a correction of their own; all others are exploratory [default:
     /// lambda_max,trace,test_accuracy]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    primary: Option<Vec<String>>,
+    primary: Option<Vec<Quantity>>,
     /// Correct for the tests of one quantity, not for those of all that decide, or of all others
     #[arg(long)]
     by_quantity: bool,
@@ -83,7 +87,7 @@ pub(super) struct HowArgs {
 const ANALYSIS: [&str; 4] = ["--operator=both", "--top=5", "--bottom=1", "--plane-points=0"];
 
 pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
-    let style = args.figures.style()?;
+    let style = args.figures.style();
     let first = args.paths.first().and_then(|path| path.file_stem()).map(|name| name.to_string_lossy().into_owned());
     let name = format!("compare-{}", first.unwrap_or_default());
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(name));
@@ -115,6 +119,7 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     run["members"] = members::provenance(&found);
     write_run_json(output.path(), &run, &written)?;
     print(&comparison, ui);
+    answer::result(&folder, &comparison.verdicts.join("\n"), ui)?;
     ui.say(&format!("wrote {}", folder.display()));
     Ok(0)
 }
@@ -140,7 +145,7 @@ fn analyze(member: &mut Found, (folder, options): (&Path, &[OsString]), ui: &mut
         let cli = Cli::try_parse_from(&line).map_err(|error| {
             let text = error.render().to_string();
             let reason = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            argument("--", &words.join(" "), &reason)
+            PlanError::option("--", words.join(" "), reason)
         })?;
         ui.say(&format!("analyzing {}", member.name));
         let code = dispatch(cli.command, &line, ui)?;
@@ -165,13 +170,14 @@ fn compare(found: &[Found], how: &HowArgs) -> Result<Comparison> {
     }
     if let Some(baseline) = how.baseline.as_deref().filter(|name| !groups.contains(name)) {
         let reason = format!("no such group; there are {}", groups.join(", "));
-        return Err(argument("--baseline", baseline, &reason));
+        return Err(PlanError::option("--baseline", baseline, reason).into());
     }
-    let names: BTreeSet<&str> =
-        members.iter().flat_map(|member| &member.numbers).map(|number| number.quantity.as_str()).collect();
-    if let Some(name) = how.primary.iter().flatten().find(|name| !names.contains(name.as_str())) {
+    let numbers = members.iter().flat_map(|member| &member.numbers);
+    let names: BTreeSet<String> = numbers.map(|number| number.quantity.to_string()).collect();
+    let primary = how.primary.iter().flatten().map(Quantity::to_string);
+    if let Some(name) = primary.into_iter().find(|name| !names.contains(name)) {
         let reason = format!("no such quantity; there are {}", names.into_iter().collect::<Vec<_>>().join(", "));
-        return Err(argument("--primary", name, &reason));
+        return Err(PlanError::option("--primary", &name, reason).into());
     }
     let trainings = found.iter().map(Found::training).collect::<Result<Vec<_>>>()?;
     let settings: Vec<(&str, Value)> = members.iter().map(|member| member.group.as_str()).zip(trainings).collect();
@@ -199,9 +205,8 @@ impl HowArgs {
         let recorded = recorded::settings(folder)?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         // Names of the default need not all be there.
-        let primary: Option<Vec<String>> =
-            recorded["primary"].as_array().map(|names| names.iter().filter_map(text).collect());
-        let primary = primary.filter(|names| *names != CompareOptions::default().primary);
+        let primary: Option<Vec<Quantity>> = serde_json::from_value(recorded["primary"].clone()).ok();
+        let primary = primary.filter(|quantities| *quantities != Quantity::PRIMARY);
         Ok(Self {
             by: None,
             baseline: self.baseline.clone().or_else(|| text(&recorded["baseline"])),
@@ -213,8 +218,8 @@ impl HowArgs {
         })
     }
 
-    fn primary(&self) -> Vec<String> {
-        self.primary.clone().unwrap_or_else(|| CompareOptions::default().primary)
+    fn primary(&self) -> Vec<Quantity> {
+        self.primary.clone().unwrap_or_else(|| Quantity::PRIMARY.to_vec())
     }
 
     /// Everything that decides the numbers, beside the members.

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use candle_core::DType;
 use clap::Args;
+use serde_json::json;
 
 use super::Ui;
-use super::args::{ModelArgs, argument};
 use super::output::check_file;
 use crate::Result;
 use crate::checkpoint::{ARCH_KEY, Checkpoint, VERSION_KEY, read_architecture, write_checkpoint};
+use crate::path_text::to_text;
+use crate::plan::{ModelArgs, PlanError};
 
 /// Arguments of `convert`.
 #[derive(Debug, Args)]
@@ -26,7 +28,7 @@ pub(super) struct ConvertArgs {
 
 pub(super) fn run(args: &ConvertArgs, ui: &mut Ui) -> Result<u8> {
     if args.out.extension().is_none_or(|extension| extension != "safetensors") {
-        return Err(argument("--out", &args.out.display().to_string(), "the name must end in .safetensors"));
+        return Err(PlanError::option("--out", args.out.display(), "the name must end in .safetensors").into());
     }
     check_file(&args.out, args.force)?;
     let architecture = args.model.arch.as_deref().map(read_architecture).transpose()?;
@@ -37,6 +39,7 @@ pub(super) fn run(args: &ConvertArgs, ui: &mut Ui) -> Result<u8> {
     // f32 holds half precision exactly.
     let dtype = if checkpoint.stored_dtype == DType::F64 { DType::F64 } else { DType::F32 };
     write_checkpoint(&args.out, &checkpoint.network, &checkpoint.theta.to_dtype(dtype)?, &metadata)?;
+    ui.answer(&json!({"file": to_text(&args.out), "parameters": checkpoint.network.space().dim()}));
     ui.say(&format!("wrote {}", args.out.display()));
     Ok(0)
 }

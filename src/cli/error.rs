@@ -35,9 +35,6 @@ pub enum CliError {
         /// The path.
         path: PathBuf,
     },
-    /// A program whose training mode is unknown.
-    #[error("this program was exported in eval mode alone: what its module does in training only is not in it")]
-    EvalExport,
     /// Eigenvectors of two spaces.
     #[error("{} and {} differ in their {what}: their vectors cannot be compared", paths[0].display(), paths[1].display())]
     OtherSpace {
@@ -45,16 +42,6 @@ pub enum CliError {
         paths: [PathBuf; 2],
         /// What differs.
         what: &'static str,
-    },
-    /// Vectors that have no direction.
-    #[error("{}: `{name}` {reason}", path.display())]
-    Vectors {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// What is wrong with it.
-        reason: String,
     },
     /// An argument of `compare` that holds nothing to compare.
     #[error("{}: {reason}", path.display())]
@@ -100,20 +87,6 @@ pub enum CliError {
         /// Each result with what differs.
         differing: Vec<String>,
     },
-    /// A run's configuration that cannot be read.
-    #[error("{}: {reason}", path.display())]
-    Plan {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Nothing says what to train.
-    #[error("--model is missing: nothing says which network to train")]
-    NoModel,
-    /// Nothing says which data to train on.
-    #[error("--data is missing: nothing says which data to train on")]
-    NoTrainingData,
     /// Nothing says which data to use.
     #[error("{} does not say which data it was trained on", checkpoint.display())]
     NoData {
@@ -126,16 +99,6 @@ pub enum CliError {
         /// The checkpoint.
         checkpoint: PathBuf,
     },
-    /// An argument's value does not make sense.
-    #[error("{argument} {value}: {reason}")]
-    Argument {
-        /// The argument's name.
-        argument: &'static str,
-        /// What was written.
-        value: String,
-        /// What is wrong with it.
-        reason: String,
-    },
 }
 
 impl CliError {
@@ -144,31 +107,23 @@ impl CliError {
         Some(match self {
             Self::OutputExists { .. } | Self::FileExists { .. } => "choose another --out, or add --force".into(),
             Self::OtherSpace { .. } => "compare results of one architecture and one --scope".into(),
-            Self::Vectors { .. } => "expected vectors as rows, [k, n], of finite values that are not all 0".into(),
             Self::OutputIsFile { .. } | Self::OutputIsFolder { .. } | Self::OutputIsDevice { .. } => {
                 "choose another --out".into()
             }
             Self::Unverified { .. } => {
                 "copy the results again from where they were made, or repeat the commands that made them".into()
             }
-            Self::Plan { .. } => "compare with config.toml in the folder of a run".into(),
-            Self::NoModel => "name it, such as --model resnet-cifar:20".into(),
-            Self::NoTrainingData => "name it, such as --data glyphs".into(),
             Self::NoData { .. } => "name the data with --data, such as --data cifar10:DIR".into(),
             Self::NoLoss { .. } => "name it with --loss: mse, l1, huber, smooth-l1 or bce for real targets".into(),
-            Self::NotComparable { .. } => "name checkpoints, folders of train or analyze, or results of run or compare".into(),
+            Self::NotComparable { .. } => {
+                "name checkpoints, folders of train or analyze, or results of run or compare".into()
+            }
             Self::NoGroup { .. } => "choose another key with --by, such as folder or learning_rate".into(),
             Self::SeedTwice { .. } => "groups may be finer with --by KEY, such as learning_rate or folder".into(),
             Self::OneGroup { .. } => "name networks of another method, or choose --by KEY".into(),
             Self::MixedConditions { .. } => {
                 "analyze all on the same rows and with the same loss, or add --allow-mixed".into()
             }
-            Self::EvalExport => {
-                "export both modes with tools/export_torch.py, or add --eval-export-ok to train with batch statistics and \
-                 dropout alone"
-                    .into()
-            }
-            Self::Argument { .. } => return None,
         })
     }
 }

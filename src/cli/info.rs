@@ -1,12 +1,14 @@
 //! `flatness info`: what a checkpoint says about itself, or what tensors a file holds.
 
 use clap::Args;
+use serde_json::{Map, Value, json};
 
 use super::Ui;
-use super::args::ModelArgs;
 use crate::Result;
 use crate::checkpoint::{ARCH_KEY, Checkpoint, TensorFile, read_architecture};
 use crate::kernels::norm_of;
+use crate::path_text::to_text;
+use crate::plan::ModelArgs;
 use crate::program::{Kind, Node, Op, Program};
 
 /// Arguments of `info`.
@@ -49,13 +51,33 @@ pub(super) fn run(args: &InfoArgs, ui: &mut Ui) -> Result<u8> {
     ui.print(&format!("parameters    {}", space.dim()));
     let width = space.tensors().iter().map(|tensor| tensor.name.len()).max().unwrap_or(0);
     let theta = checkpoint.theta.to_vec1::<f64>()?;
+    let mut tensors = Vec::new();
     for tensor in space.tensors() {
         let values = &theta[tensor.offset..tensor.offset + tensor.len()];
         let norm = norm_of(values);
         let (shape, kind) = (format!("{:?}", tensor.shape), tensor.kind.name());
         ui.print(&format!("  {:<width$}  {shape:<16} {kind:<6} {:>9}  norm {norm:.4e}", tensor.name, tensor.len()));
+        tensors.push(json!({"name": tensor.name, "shape": tensor.shape, "kind": kind, "norm": norm}));
     }
+    let metadata: Map<String, Value> = checkpoint.metadata.iter().map(parsed).collect();
+    ui.answer(&json!({
+        "file": to_text(&checkpoint.path),
+        "sha256": checkpoint.sha256,
+        "dtype": checkpoint.stored_dtype.as_str(),
+        "architecture": about.name,
+        "input_shape": about.input_shape,
+        "loss": about.loss,
+        "weight_decay": about.weight_decay,
+        "metadata": metadata,
+        "num_params": space.dim(),
+        "tensors": tensors,
+    }));
     Ok(0)
+}
+
+/// An entry of the metadata; most are JSON themselves.
+fn parsed((key, value): (&String, &String)) -> (String, Value) {
+    (key.clone(), serde_json::from_str(value).unwrap_or_else(|_| value.as_str().into()))
 }
 
 /// All tensors of a file that names no network.
@@ -70,7 +92,9 @@ fn print_tensors(file: &TensorFile, ui: &mut Ui) {
     ui.print("");
     ui.print(&format!("tensors       {}", tensors.len()));
     let width = tensors.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
+    let mut listed = Vec::new();
     for (name, shape, dtype) in tensors {
+        listed.push(json!({"name": name, "shape": shape, "dtype": dtype.to_string()}));
         ui.print(&format!("  {name:<width$}  {:<16} {dtype}", format!("{shape:?}")));
     }
     if !unread.is_empty() {
@@ -78,6 +102,16 @@ fn print_tensors(file: &TensorFile, ui: &mut Ui) {
         ui.print(&format!("not read      {}", unread.len()));
         unread.iter().for_each(|(name, reason)| ui.print(&format!("  {name}: {reason}")));
     }
+    let metadata: Map<String, Value> = file.metadata.iter().map(parsed).collect();
+    let unread: Map<String, Value> = unread.iter().map(|(name, reason)| (name.clone(), json!(reason))).collect();
+    ui.answer(&json!({
+        "file": to_text(file.path()),
+        "sha256": file.sha256,
+        "architecture": null,
+        "metadata": metadata,
+        "tensors": listed,
+        "unread": unread,
+    }));
 }
 
 /// The inputs, then the operations in order under the modules that they come from.

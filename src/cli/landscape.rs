@@ -9,31 +9,34 @@ use serde_json::{Value, json};
 
 use super::Ui;
 use super::analyze::Provenance;
-use super::args::DtypeArg;
-use super::landscape_args::{LandscapeArgs, Shape};
-use super::landscape_frame::{Framed, fingerprint, framed, others};
+use super::answer;
+use super::landscape_args::LandscapeArgs;
 use super::output::{Existing, claim, remove_outdated};
 use super::session::Session;
 use super::state::Saving;
 use super::train::complete_already;
-use crate::checkpoint::{read_state, write_state};
+use crate::analysis::{FrameTask, Framed, fingerprint, same_data, same_network};
+use crate::checkpoint::{Checkpoint, read_state, write_state};
 use crate::digest::sha256_hex;
 use crate::landscape::{Grid, LandscapeReport, Mark, PointStore, Statistics, Surface, Watch, survey};
 use crate::objective::{Evaluation, Objective};
+use crate::plan::{Precision, Shape};
 use crate::report::page::landscape_page;
 use crate::report::{save_landscape, terminal, write_run_json};
 use crate::{Error, Result, path_text};
 
 pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
-    let (shape, saving) = (args.shape.shape(args.checkpoints.len())?, args.saving()?);
-    let style = args.figures.style()?;
+    let (shape, saving) = (args.shape.shape(args.checkpoints.len())?, args.saving());
+    let style = args.figures.style();
     let claim = claim(&args.out, Existing::of(args.force, args.resume))?;
-    let mut session = args.session(0).open(DtypeArg::F32, ui)?;
+    let mut session = args.session(0).open(Precision::F32, ui)?;
     session.options.seed = args.shape.seed;
     let others = others(args, &session.checkpoint)?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
-    let framed = framed(args, (&session, &others), &objective, shape, ui)?;
+    let checkpoint = &session.checkpoint;
+    let task = FrameTask { args: &args.shape, shape, checkpoint, others: &others, objective: &objective };
+    let framed = task.run(&mut ui.progress())?;
     let marks: Vec<f64> = framed.frame.marks.iter().map(|mark: &Mark| mark.at.0).collect();
     let grid = Grid::new(&framed.frame.reach, shape.num_points, &marks);
     let mut configuration = session.configuration(&objective);
@@ -42,6 +45,7 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
     if claim.is_complete() {
         claim.same_configuration(&configuration)?;
         ui.say(&complete_already(&args.out));
+        answer::result(&args.out, &session.statement(), ui)?;
         return Ok(0);
     }
     let output = claim.begin()?;
@@ -74,8 +78,22 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
     write_run_json(output.path(), &run, &written)?;
     points.remove();
     tell(&report, ui);
+    answer::result(&args.out, &report.statement, ui)?;
     ui.say(&format!("wrote {}", args.out.display()));
     Ok(0)
+}
+
+/// The other minima, of the same network and data as the first.
+fn others(args: &LandscapeArgs, first: &Checkpoint) -> Result<Vec<Checkpoint>> {
+    let read = |index: usize| {
+        let other = args.session(index).read_checkpoint()?;
+        same_network(first, &other)?;
+        if args.data.data.is_none() {
+            same_data(first, &other)?;
+        }
+        Ok(other)
+    };
+    (1..args.checkpoints.len()).map(read).collect()
 }
 
 /// What decides where the points lie and how the loss is found there.

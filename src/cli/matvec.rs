@@ -4,26 +4,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use candle_core::{DType, Tensor};
-use clap::{Args, ValueEnum};
+use clap::Args;
+use serde_json::json;
 
 use super::Ui;
-use super::args::DtypeArg;
 use super::output::check_file;
-use super::session::SessionArgs;
-use super::vectors::checked;
-use crate::checkpoint::{TensorFile, write_tensors};
+use crate::checkpoint::{TensorFile, checked_rows, write_tensors};
 use crate::curvature::{Curvature, CurvatureOperator};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
+use crate::path_text::to_text;
+use crate::plan::{Precision, SessionArgs, parsed_by};
 use crate::spectral::SpectralError;
 use crate::{Error, Result};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OperatorArg {
-    Hessian,
-    Ggn,
-    Fisher,
-}
 
 /// Arguments of `matvec`.
 #[derive(Debug, Args)]
@@ -33,9 +26,9 @@ pub(super) struct MatvecArgs {
     /// safetensors file with the tensor `vectors` [k, n]
     #[arg(long, value_name = "FILE")]
     vectors: PathBuf,
-    /// Which curvature; fisher is the empirical one
-    #[arg(long, value_enum, default_value_t = OperatorArg::Hessian)]
-    operator: OperatorArg,
+    /// Curvature matrix, by the names of `analyze`; fisher is the empirical one
+    #[arg(long, value_name = "MATRIX", value_parser = parsed_by(matrix), default_value = "hessian")]
+    operator: Curvature,
     /// Result: tensors `products` [k, n], `loss` [1], `gradient` [n]
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -47,19 +40,14 @@ pub(super) struct MatvecArgs {
 pub(super) fn run(args: &MatvecArgs, ui: &mut Ui) -> Result<u8> {
     check_file(&args.out, args.force)?;
     let file = TensorFile::read(&args.vectors)?;
-    let session = args.session.open(DtypeArg::F64, ui)?;
+    let session = args.session.open(Precision::F64, ui)?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     let vectors = file.get("vectors")?;
     if vectors.rank() != 2 || vectors.dims()[1] != objective.dim() || vectors.dims()[0] == 0 {
         return Err(Error::VectorShape { got: vectors.dims().to_vec(), dim: objective.dim() });
     }
-    let block = objective.place(&checked(&file, &args.vectors, "vectors")?)?;
-    let curvature = match args.operator {
-        OperatorArg::Hessian => Curvature::Hessian,
-        OperatorArg::Ggn => Curvature::Ggn,
-        OperatorArg::Fisher => Curvature::EmpiricalFisher,
-    };
-    let operator = CurvatureOperator::new(&objective, &session.checkpoint.theta, curvature)?;
+    let block = objective.place(&checked_rows(&file, &args.vectors, "vectors")?)?;
+    let operator = CurvatureOperator::new(&objective, &session.checkpoint.theta, args.operator)?;
     let mut progress = ui.progress();
     let report = objective.gradient(&objective.place(&session.checkpoint.theta)?, &mut progress)?;
     let products = operator.multiply(&block, &mut progress)?;
@@ -78,9 +66,22 @@ pub(super) fn run(args: &MatvecArgs, ui: &mut Ui) -> Result<u8> {
     if !report.evaluation.accuracy.is_nan() {
         ui.print(&format!("accuracy {:.6}", report.evaluation.accuracy));
     }
+    ui.answer(&json!({
+        "loss": report.evaluation.loss,
+        "accuracy": report.evaluation.accuracy,
+        "statement": session.statement(),
+        "file": to_text(&args.out),
+    }));
     ui.say(&session.statement());
     ui.say(&format!("wrote {}", args.out.display()));
     Ok(0)
+}
+
+fn matrix(name: &str) -> std::result::Result<Curvature, String> {
+    if name == "fisher" {
+        return Ok(Curvature::EmpiricalFisher);
+    }
+    name.parse::<Curvature>().map_err(|error| error.to_string())
 }
 
 /// NaN and infinities in each row.

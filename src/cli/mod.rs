@@ -1,9 +1,7 @@
 //! The command line: one file per subcommand; translates arguments, no numerics.
 
 mod analyze;
-mod analyze_args;
-mod analyze_fit;
-mod args;
+mod answer;
 mod check;
 mod compare;
 mod convert;
@@ -13,9 +11,8 @@ mod figure_args;
 mod info;
 mod landscape;
 mod landscape_args;
-mod landscape_frame;
 mod langevin;
-mod loss;
+mod manual;
 mod matvec;
 mod output;
 mod overlap;
@@ -26,10 +23,7 @@ mod sharpness;
 mod state;
 mod status;
 mod train;
-mod train_args;
-mod train_plan;
 mod ui;
-mod vectors;
 mod verify;
 
 use std::ffi::OsString;
@@ -37,12 +31,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
 pub use error::CliError;
 pub use ui::Ui;
+use ui::{Manners, duration};
 
+use crate::kernels::keep_freed_memory;
 use crate::objective::Execution;
 use crate::{Error, Result, Workers};
 
@@ -50,6 +47,8 @@ use crate::{Error, Result, Workers};
 #[derive(Debug, Parser)]
 #[command(name = "flatness", version, arg_required_else_help = true)]
 struct Cli {
+    #[command(flatten)]
+    manners: Manners,
     #[command(subcommand)]
     command: Command,
 }
@@ -57,25 +56,42 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Eigenvalues, trace, spectral density and loss slices of a checkpoint, as tables and figures
-    Analyze(analyze_args::AnalyzeArgs),
+    #[command(
+        after_help = "Examples:\n  flatness analyze run/checkpoint.safetensors\n  flatness analyze weights.pth --arch resnet18.pt2 --data cifar10:data --subset 2000\n  flatness analyze net.safetensors --operator both --top 10 --layers --json"
+    )]
+    Analyze(analyze::AnalyzeArgs),
     /// How much the loss rises around a minimum: at worst, on average, relative to the weights
+    #[command(after_help = "Examples:\n  flatness sharpness net.safetensors --batch 128")]
     Sharpness(sharpness::SharpnessArgs),
     /// Loss and accuracy along lines and over planes: random, eigenvectors, between minima, along a training
+    #[command(
+        after_help = "Examples:\n  flatness landscape net.safetensors --out reports/plane\n  flatness landscape a.safetensors b.safetensors --out reports/between"
+    )]
     Landscape(landscape_args::LandscapeArgs),
     /// Products, time and memory that `analyze` will need, from one timed product
+    #[command(after_help = "Examples:\n  flatness estimate net.safetensors --data cifar10:data --top 50")]
     Estimate(estimate::EstimateArgs),
     /// Groups of minima over their seeds: means, paired differences, tests, and a verdict with its conditions
+    #[command(
+        after_help = "Examples:\n  flatness compare runs/sgd-0 runs/sgd-1 runs/sam-0 runs/sam-1 --baseline sgd\n  flatness compare notebooks-out/noisy-labels-cpu --primary lambda_max,test_accuracy"
+    )]
     Compare(compare::CompareArgs),
     /// Train a network and write a checkpoint
-    Train(train_args::TrainArgs),
+    #[command(
+        after_help = "Examples:\n  flatness train --model resnet-cifar:8 --data glyphs --epochs 5 --out runs/sgd\n  flatness train --model cnn:8-16 --data mnist:data --optimizer sam:rho=0.1 --noise symmetric:0.2 --out runs/sam\n  flatness train --resume --out runs/sam"
+    )]
+    Train(train::TrainCommand),
     /// Train SGD, SAM and fSGLD on noisy glyphs, analyze all three and compare (under a minute)
     Quickstart(quickstart::QuickstartArgs),
     /// Train and analyze a grid of settings from one file, several at a time
+    #[command(
+        after_help = "Examples:\n  flatness run experiments/glyphs.toml --profile smoke\n  flatness run grid.toml --jobs 4\n  flatness run grid.toml --emit slurm > job.sh"
+    )]
     Run(run::RunArgs),
     /// How far the runs of an experiment have come
     Status(status::StatusArgs),
     /// SGLD and fSGLD on small potentials, whose laws are known: step size, coupling, mass that moves to flat wells
-    Langevin(langevin::LangevinArgs),
+    Langevin(langevin::LangevinCommand),
     /// Products of the Hessian or GGN with your own vectors
     Matvec(matvec::MatvecArgs),
     /// How much the eigenspaces of two analyses have in common
@@ -85,38 +101,42 @@ enum Command {
     /// Whether results are still what their run.json says: files, checkpoints, data
     Verify(verify::VerifyArgs),
     /// Architecture, parameters and training facts of a checkpoint, without data
+    #[command(after_help = "Examples:\n  flatness info weights.pth\n  flatness info net.pt2 --json")]
     Info(info::InfoArgs),
     /// Weights with their architecture or program as one .safetensors file
     Convert(convert::ConvertArgs),
+    /// Completions of options and commands for a shell, on stdout
+    Completions(manual::CompletionsArgs),
+    /// Manual pages for man, as files
+    Man(manual::ManArgs),
 }
 
 impl Command {
-    /// What `--threads` asks for, or one per core. A number that the command will refuse is not followed.
-    fn threads(&self) -> usize {
-        let threads = match self {
-            Self::Analyze(args) => args.session.compute.threads,
-            Self::Sharpness(args) => args.session.compute.threads,
-            Self::Landscape(args) => args.compute.threads,
-            Self::Estimate(args) => args.session.compute.threads,
-            Self::Train(args) => args.compute.threads,
-            Self::Quickstart(args) => args.compute.threads,
-            Self::Langevin(args) => args.threads,
-            Self::Matvec(args) => args.session.compute.threads,
-            Self::Check(args) => args.session.compute.threads,
+    /// How much of the machine it may use.
+    fn execution(&self) -> Execution {
+        let compute = match self {
+            Self::Analyze(args) => &args.session.compute,
+            Self::Sharpness(args) => &args.session.compute,
+            Self::Landscape(args) => &args.compute,
+            Self::Estimate(args) => &args.session.compute,
+            Self::Train(args) => &args.train.compute,
+            Self::Quickstart(args) => &args.compute,
+            Self::Matvec(args) => &args.session.compute,
+            Self::Check(args) => &args.session.compute,
+            Self::Langevin(args) => return Execution { threads: args.study.threads, ..Execution::default() },
             Self::Compare(_)
             | Self::Run(_)
             | Self::Status(_)
             | Self::Overlap(_)
             | Self::Verify(_)
             | Self::Info(_)
-            | Self::Convert(_) => None,
+            | Self::Convert(_)
+            | Self::Completions(_)
+            | Self::Man(_) => return Execution::default(),
         };
-        threads.filter(|threads| (1..=MOST_THREADS).contains(threads)).unwrap_or(Execution::default().threads)
+        compute.execution()
     }
 }
-
-/// Threads that may be asked for.
-const MOST_THREADS: usize = 1024;
 
 /// Exit code of a refused or failed command.
 pub const FAILED: u8 = 2;
@@ -167,7 +187,7 @@ fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            ui.say_lines(error.render().to_string().trim_end());
+            ui.insist(error.render().to_string().trim_end());
             return FAILED;
         }
         Err(help) => {
@@ -177,8 +197,13 @@ fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     };
     // On the pool from beginning to end: what a command computes, and what a library computes for it, runs on these
     // threads and no others, whoever cuts the work.
-    let ended = Workers::new(cli.command.threads())
-        .and_then(|workers| workers.install(|| dispatch(cli.command, &arguments, ui)));
+    ui.behave(cli.manners);
+    let started = Instant::now();
+    let execution = cli.command.execution();
+    keep_freed_memory(execution.memory_bytes);
+    let ended =
+        Workers::new(execution.threads).and_then(|workers| workers.install(|| dispatch(cli.command, &arguments, ui)));
+    ui.detail(&format!("took {}{}", duration(started.elapsed().as_secs_f64()), peak_memory()));
     match ended {
         Ok(code) => code,
         Err(error) => {
@@ -186,6 +211,14 @@ fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
             if matches!(error, Error::Interrupted) { INTERRUPTED } else { FAILED }
         }
     }
+}
+
+/// `, peak memory 512 MiB`, where the system says it.
+fn peak_memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    kibibytes.map_or(String::new(), |kibibytes| format!(", peak memory {} MiB", kibibytes >> 10))
 }
 
 /// What went wrong, and how to mend it.
@@ -211,5 +244,7 @@ fn dispatch(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8>
         Command::Check(args) => check::run(&args, ui),
         Command::Info(args) => info::run(&args, ui),
         Command::Convert(args) => convert::run(&args, ui),
+        Command::Completions(args) => manual::completions(&args, ui),
+        Command::Man(args) => manual::pages(&args, ui),
     }
 }

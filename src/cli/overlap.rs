@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::vectors::checked;
 use super::{CliError, Ui};
 use crate::Result;
 use crate::analysis::overlap;
-use crate::checkpoint::TensorFile;
+use crate::checkpoint::{TensorFile, checked_rows};
 
 /// Arguments of `overlap`.
 #[derive(Debug, Args)]
@@ -18,9 +17,6 @@ pub(super) struct OverlapArgs {
     first: PathBuf,
     /// Another, of the same architecture and scope
     second: PathBuf,
-    /// Print JSON on stdout
-    #[arg(long)]
-    json: bool,
 }
 
 /// Metadata that must agree for the vectors to live in one space.
@@ -36,23 +32,18 @@ pub(super) fn run(args: &OverlapArgs, ui: &mut Ui) -> Result<u8> {
     }
     let mut report = json!({});
     for end in ["top", "bottom"] {
-        let (a, b) = (checked(&first, &args.first, end)?, checked(&second, &args.second, end)?);
+        let (a, b) = (checked_rows(&first, &args.first, end)?, checked_rows(&second, &args.second, end)?);
         if a.dims()[0] == 0 || b.dims()[0] == 0 {
             continue;
         }
         let found = overlap(&a, &b)?;
-        if args.json {
-            report[end] = json!({"overlap": found.overlap, "cosines": found.cosines});
-        } else {
-            let cosines: Vec<String> = found.cosines.iter().map(|cosine| format!("{cosine:.3}")).collect();
-            let (k, l, n) = (a.dims()[0], b.dims()[0], a.dims()[1]);
-            ui.print(&format!("{end:<7} overlap {:.4} of {k} and {l} vectors in {n} dimensions", found.overlap));
-            ui.print(&format!("        cosines of the principal angles: {}", cosines.join(" ")));
-        }
+        report[end] = json!({"overlap": found.overlap, "cosines": found.cosines});
+        let cosines: Vec<String> = found.cosines.iter().map(|cosine| format!("{cosine:.3}")).collect();
+        let (k, l, n) = (a.dims()[0], b.dims()[0], a.dims()[1]);
+        ui.print(&format!("{end:<7} overlap {:.4} of {k} and {l} vectors in {n} dimensions", found.overlap));
+        ui.print(&format!("        cosines of the principal angles: {}", cosines.join(" ")));
     }
-    if args.json {
-        ui.print_lines(&format!("{report:#}"));
-    }
+    ui.answer(&report);
     Ok(0)
 }
 

@@ -7,22 +7,25 @@ use clap::Args;
 use serde_json::json;
 
 use super::analyze::{Destination, Provenance, analyze_session};
-use super::args::ComputeArgs;
+use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim};
 use super::session::Session;
 use super::state::Saving;
 use super::train::save_run;
 use super::{CliError, INTERRUPTED, Ui};
-use crate::analysis::{AnalysisOptions, SummaryRow};
+use crate::analysis::SummaryRow;
+use crate::autodiff::Scope;
 use crate::checkpoint::Checkpoint;
-use crate::data::{DataSpec, LabelNoise, Source, Split, Subset};
+use crate::data::{DataSpec, Glyphs, LabelNoise, Split, Subset};
 use crate::formats::family;
 use crate::objective::{Execution, ObjectiveOptions};
+use crate::plan::{AnalysisOptions, ComputeArgs, EigenMethod, TrainConfig};
 use crate::report::figures::{Target, write_comparison, write_training_curves};
 use crate::report::page::{Card, Figure, Page, Part, Section, runs_table};
 use crate::report::{terminal, write_run_json};
-use crate::train::{TrainConfig, TrainOutcome, TrainStop, Training, train};
+use crate::train::{TrainOutcome, TrainStop, Training, train};
+use crate::vocabulary::Quantity;
 use crate::{Error, Result};
 
 /// Arguments of `quickstart`.
@@ -56,7 +59,7 @@ const ANALYZED_ROWS: usize = 500;
 
 pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
-    let (execution, style) = (args.compute.execution()?, args.figures.style()?);
+    let (execution, style) = (args.compute.execution(), args.figures.style());
     let existing = Existing::of(args.force, false);
     let whole = claim(&args.out, existing)?;
     let claimed = METHODS.map(|method| {
@@ -66,7 +69,7 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
     });
     let claimed = claimed.into_iter().collect::<Result<Vec<_>>>()?;
     let whole = whole.begin()?;
-    let mut spec = DataSpec::new(Source::Glyphs);
+    let mut spec = DataSpec::new(Glyphs.into());
     spec.noise = Some(LabelNoise::Symmetric { fraction: NOISE });
     spec.noise_seed = args.seed;
     spec.glyphs.count = Some(TRAIN_ROWS);
@@ -88,14 +91,14 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
             TrainStop::NonFinite(error) => return Err(error.clone().into()),
         }
         let session = open(folder, &spec, execution)?;
-        let options = AnalysisOptions { seed: args.seed, ..AnalysisOptions::default() };
+        let options = AnalysisOptions { method: EigenMethod::Lanczos, seed: args.seed, ..AnalysisOptions::default() };
         let destination = Destination { name, written, folder, saving: Saving::NEVER, style };
         let (report, code) = analyze_session(&session, &options, destination, Provenance::new(arguments), ui)?;
         if code == INTERRUPTED {
             return Err(Error::Interrupted);
         }
         let mut rows = report.summary;
-        rows.retain(|row| row.scope == "all" && HEADLINES.contains(&row.quantity.as_str()));
+        rows.retain(|row| row.scope == Scope::All && HEADLINES.contains(&row.quantity));
         rows.extend(test_rows(&outcome));
         statement = report.statement;
         runs.push((name.to_owned(), rows));
@@ -116,6 +119,8 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
     write_run_json(whole.path(), &run, &written)?;
     ui.print_lines(&terminal::comparison_table(&runs));
     ui.print(&statement);
+    let folders: Vec<PathBuf> = runs.iter().map(|(name, _)| args.out.join(name)).collect();
+    answer::results(&folders, &statement, ui)?;
     ui.say(&format!("wrote {} (report.html, tables, figures/*.svg|png|pdf, run.json)", args.out.display()));
     Ok(0)
 }
@@ -154,13 +159,24 @@ fn open(folder: &Path, spec: &DataSpec, execution: Execution) -> Result<Session>
 }
 
 /// What the comparison shows; the tables of each run have the rest.
-const HEADLINES: [&str; 8] =
-    ["loss", "accuracy", "gradient_norm", "parameter_norm", "lambda_max", "lambda_min", "trace", "frobenius_norm"];
+const HEADLINES: [Quantity; 8] = [
+    Quantity::Loss,
+    Quantity::Accuracy,
+    Quantity::GradientNorm,
+    Quantity::ParameterNorm,
+    Quantity::LambdaMax,
+    Quantity::LambdaMin,
+    Quantity::Trace,
+    Quantity::FrobeniusNorm,
+];
 
 /// Held-out figures, as rows beside those of the analysis.
 fn test_rows(outcome: &TrainOutcome) -> Vec<SummaryRow> {
     let Some(last) = outcome.epochs.last() else { return Vec::new() };
-    vec![SummaryRow::exact("test_loss", last.test.loss), SummaryRow::exact("test_accuracy", last.test.accuracy)]
+    vec![
+        SummaryRow::exact(Quantity::TestLoss, last.test.loss),
+        SummaryRow::exact(Quantity::TestAccuracy, last.test.accuracy),
+    ]
 }
 
 /// Everything on a page, and the pages of the three networks.
@@ -180,8 +196,8 @@ fn page((runs, statement): (&[(String, Vec<SummaryRow>)], &str), figures: &Path,
         Section::new("Numbers", [runs_table(runs)]),
     ];
     let card = |(name, rows): &(String, Vec<SummaryRow>)| {
-        let row = rows.iter().find(|row| row.quantity == "lambda_max")?;
-        Card::of(format!("λ₁, {name}"), row)
+        let row = rows.iter().find(|row| row.quantity == Quantity::LambdaMax)?;
+        Card::of(format!("{}, {name}", row.quantity.label()), row)
     };
     Page {
         title: "quickstart".into(),

@@ -10,15 +10,17 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::analyze::Provenance;
-use super::args::argument;
+use super::answer;
 use super::compare::HowArgs;
 use super::figure_args::FigureArgs;
 use super::output::{Claim, Existing, check_place, claim, resolve, share};
+use super::ui::duration;
 use super::{INTERRUPTED, Ui};
 use crate::experiment::{
     CellResult, Ended, Experiment, ExperimentError, Plan, Pool, Run, State, arguments, collect, execute,
     group_summaries,
 };
+use crate::plan::{PlanError, number_of};
 use crate::report::{terminal, write_atomic, write_run_json};
 use crate::visible::visible;
 use crate::{Error, Result};
@@ -66,7 +68,7 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) experiment: ExperimentArgs,
     /// Runs at a time; each has its share of the cores, unless the file says threads
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", value_parser = number_of(1, 1024), default_value_t = 1)]
     jobs: usize,
     /// Folder of figures and page [default: reports/NAME, as --out; DIR/report with --out DIR]
     #[arg(long, value_name = "DIR")]
@@ -95,7 +97,7 @@ impl RunArgs {
         let numbers = text.split_once('/').and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
         match numbers {
             Some((part, parts)) if part >= 1 && part <= parts => Ok((part, parts)),
-            _ => Err(argument("--cell", text, "must be I/N with I from 1 to N, such as 3/10")),
+            _ => Err(PlanError::option("--cell", text, "must be I/N with I from 1 to N, such as 3/10").into()),
         }
     }
 
@@ -107,18 +109,15 @@ impl RunArgs {
         resolve(&folder).map_err(|source| Error::Io { path: folder, source })
     }
 
-    fn threads(&self) -> Result<usize> {
-        if self.jobs == 0 || self.jobs > 1024 {
-            return Err(argument("--jobs", &self.jobs.to_string(), "must be 1 to 1024"));
-        }
-        Ok((std::thread::available_parallelism().map_or(1, usize::from) / self.jobs).max(1))
+    fn threads(&self) -> usize {
+        (std::thread::available_parallelism().map_or(1, usize::from) / self.jobs).max(1)
     }
 }
 
 pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
-    let ((part, parts), threads) = (args.part()?, args.threads()?);
-    let style = args.figures.style()?;
+    let ((part, parts), threads) = (args.part()?, args.threads());
+    let style = args.figures.style();
     let (experiment, folder) = args.experiment.read()?;
     let how = comparison_options(&experiment)?;
     let plan = plan(&experiment, &folder, threads)?;
@@ -171,6 +170,7 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
         ui.say(&format!("wrote {} and {} (figures, report.html)", notebook.display(), report.display()));
     }
     let code = progress.close(ui);
+    answer::result(&folder, "", ui)?;
     let mut run = provenance.json();
     run["complete"] = json!(parts == 1 && code == 0);
     write_run_json(&folder, &run, &written.results)?;
@@ -306,14 +306,5 @@ impl<'a> Tally<'a> {
             ui.say("hint: the same command goes on with what is left");
         }
         u8::from(!finished)
-    }
-}
-
-/// `34.2 s`, `12 min`, `3.4 h`.
-pub(super) fn duration(seconds: f64) -> String {
-    match seconds {
-        seconds if seconds < 100.0 => format!("{seconds:.1} s"),
-        seconds if seconds < 6_000.0 => format!("{:.0} min", seconds / 60.0),
-        seconds => format!("{:.1} h", seconds / 3600.0),
     }
 }

@@ -2,42 +2,17 @@
 
 use std::path::Path;
 
-use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{BatchNormArg, ComputeArgs, DataArgs, DtypeArg, L2Arg, ModelArgs};
-use super::loss::LossArgs;
-use super::train_plan::{TrainPlan, is_architecture};
 use super::{CliError, Ui};
 use crate::checkpoint::{Checkpoint, TensorFile, read_architecture};
 use crate::data::{DataSpec, Dataset, NormalisationChoice, RowRange, Split, Subset};
 use crate::formats::Architecture;
 use crate::objective::{Objective, ObjectiveOptions};
+use crate::plan::{L2Term, Precision, SessionArgs, TrainPlan, is_architecture};
 use crate::program::{About, Loss};
 use crate::report::read_run_json;
 use crate::{Result, path_text};
-
-/// Arguments that define an objective.
-#[derive(Debug, Clone, Args)]
-pub(super) struct SessionArgs {
-    #[command(flatten)]
-    pub(super) model: ModelArgs,
-    #[command(flatten)]
-    pub(super) data: DataArgs,
-    #[command(flatten)]
-    pub(super) compute: ComputeArgs,
-    #[command(flatten)]
-    pub(super) loss: LossArgs,
-    /// Precision of the computation: f32 with sums and scalars in f64, or f64 throughout
-    #[arg(long, visible_alias = "precision", value_enum)]
-    pub(super) dtype: Option<DtypeArg>,
-    /// Statistics of batch normalisation [default: the architecture's, else eval]
-    #[arg(long, value_enum)]
-    pub(super) batch_norm: Option<BatchNormArg>,
-    /// Whether the L2 term belongs to the loss
-    #[arg(long, value_enum, default_value_t = L2Arg::Out)]
-    pub(super) l2: L2Arg,
-}
 
 /// Rows that an analysis takes where nothing says how many.
 const DEFAULT_ROWS: usize = 1_000;
@@ -63,10 +38,10 @@ impl SessionArgs {
             return read_architecture(arch);
         }
         let checkpoint = || self.model.checkpoint.clone();
-        let spec = self.data.spec(None)?.ok_or_else(|| CliError::NoData { checkpoint: checkpoint() })?;
+        let spec = self.data.spec(None).ok_or_else(|| CliError::NoData { checkpoint: checkpoint() })?;
         let one = DataSpec { rows: Some(RowRange::new(0, 1)?), subset: None, ..spec };
         let plan = TrainPlan { model: Some(arch.to_string_lossy().into_owned()), ..TrainPlan::default() };
-        let architecture = plan.network(&one.load_within(self.compute.execution()?.memory_bytes)?, None)?;
+        let architecture = plan.network(&one.load_within(self.compute.memory)?, None)?;
         // Labels say only which classes occur among the rows.
         let space = architecture.param_space()?;
         let names: Vec<&str> = space.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
@@ -79,18 +54,16 @@ impl SessionArgs {
     }
 
     /// Reads and checks everything; `default_dtype` where `--dtype` is silent.
-    pub(super) fn open(&self, default_dtype: DtypeArg, ui: &mut Ui) -> Result<Session> {
-        let execution = self.compute.execution()?;
+    pub(super) fn open(&self, default_dtype: Precision, ui: &mut Ui) -> Result<Session> {
+        let execution = self.compute.execution();
         self.loss.loss(None)?;
         let checkpoint = self.read_checkpoint()?;
-        for note in &checkpoint.notes {
-            ui.say(&format!("note: {note}"));
-        }
+        ui.notes(&checkpoint.notes);
         if checkpoint.widened {
             ui.say("note: half-precision weights were widened");
         }
         let path = || self.model.checkpoint.clone();
-        let spec = self.data.spec(stored_data(&checkpoint))?.ok_or_else(|| CliError::NoData { checkpoint: path() })?;
+        let spec = self.data.spec(stored_data(&checkpoint)).ok_or_else(|| CliError::NoData { checkpoint: path() })?;
         let about = &checkpoint.network.about;
         let loss = self.loss.loss(about.loss.clone())?;
         let (spec, data) = self.load(self.as_trained(spec, about), execution.memory_bytes, ui)?;
@@ -105,9 +78,9 @@ impl SessionArgs {
         let loss = loss.or_else(by_default).ok_or_else(|| CliError::NoLoss { checkpoint: path() })?;
         let mut options = ObjectiveOptions::new(loss);
         options.dtype = self.dtype.unwrap_or(default_dtype).dtype();
-        options.batch_norm = self.batch_norm.map_or(about.batch_norm_mode, Into::into);
+        options.batch_norm = self.batch_norm.unwrap_or(about.batch_norm_mode);
         options.execution = execution;
-        if self.l2 == L2Arg::In {
+        if self.l2 == L2Term::In {
             options.weight_decay = about.weight_decay;
         }
         Ok(Session { checkpoint, spec, data, options })
@@ -133,9 +106,7 @@ impl SessionArgs {
             }
         }
         let data = spec.load_within(memory_bytes)?;
-        for note in &data.notes {
-            ui.say(&format!("note: {note}"));
-        }
+        ui.notes(&data.notes);
         Ok((spec.resolved(), data))
     }
 }

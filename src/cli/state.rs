@@ -23,6 +23,12 @@ pub(super) struct Saving {
     pub(super) resume: bool,
 }
 
+/// Parses a time in seconds.
+pub(super) fn seconds(text: &str) -> std::result::Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.0..1e9).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "must be a number of seconds, 0 or more".into())
+}
+
 impl Saving {
     /// For analyses that take seconds.
     pub(super) const NEVER: Self = Self { every: Duration::MAX, resume: false };

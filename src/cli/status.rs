@@ -1,13 +1,17 @@
 //! `flatness status`: how far the runs of an experiment have come.
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
+use serde_json::json;
 
 use super::Ui;
-use super::run::{ExperimentArgs, duration, plan};
+use super::run::{ExperimentArgs, plan};
+use super::ui::duration;
 use crate::Result;
 use crate::experiment::{CellResult, Plan, PlannedCell, State, StepKind, collect};
+use crate::path_text::to_text;
 use crate::visible::visible;
 
 /// Arguments of `status`.
@@ -30,6 +34,19 @@ pub(super) fn run(args: &StatusArgs, ui: &mut Ui) -> Result<u8> {
     });
     let counts: Vec<String> = counts.into_iter().flatten().collect();
     ui.print(&format!("{} cells: {}", results.len(), counts.join(", ")));
+    let cells = plan.cells.iter().zip(&results).map(|(cell, result)| {
+        let reason = match &result.state {
+            State::Failed(failure) => Some(format!("{}: {}", failure.step, failure.reason)),
+            _ => None,
+        };
+        json!({
+            "cell": cell.cell.label(&StepKind::ALL),
+            "state": result.state.name(),
+            "reason": reason,
+            "numbers": result.numbers.iter().cloned().collect::<BTreeMap<_, _>>(),
+        })
+    });
+    ui.answer(&json!({"folder": to_text(&folder), "cells": cells.collect::<Vec<_>>()}));
     Ok(0)
 }
 

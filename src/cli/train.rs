@@ -3,42 +3,51 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde_json::json;
 
 use super::analyze::Provenance;
-use super::args::argument;
+use super::answer;
+use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
-use super::train_args::TrainArgs;
-use super::train_plan::{FILE, TrainPlan};
-use super::{CliError, INTERRUPTED, Ui};
+use super::{INTERRUPTED, Ui};
 use crate::Result;
 use crate::checkpoint::{CheckpointError, TensorFile};
 use crate::data::{DataSpec, Dataset, Split};
+use crate::plan::{CONFIG_FILE, PlanError, TrainArgs, TrainPlan};
 use crate::report::figures::Style;
 use crate::report::tables::{Column, write_table};
 use crate::report::write_run_json;
 use crate::train::{EvaluationRow, SnapshotFolder, StateFolder, TrainOutcome, TrainStop, Training, save, train};
 
-pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
+/// Arguments of `train`.
+#[derive(Debug, Args)]
+pub(super) struct TrainCommand {
+    #[command(flatten)]
+    pub(super) train: TrainArgs,
+    #[command(flatten)]
+    figures: FigureArgs,
+}
+
+pub(super) fn run(command: &TrainCommand, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let provenance = Provenance::new(arguments);
-    let style = args.figures.style()?;
+    let (args, style) = (&command.train, command.figures.style());
     let mut plan = args.plan()?;
-    let spec = plan.data.clone().ok_or(CliError::NoTrainingData)?;
+    let spec = plan.data.clone().ok_or(PlanError::NoTrainingData)?;
     let claim = claim(&args.out, Existing::of(args.force, args.resume))?;
     let init = plan.init.as_deref().map(TensorFile::read).transpose()?;
     plan.init_sha256 = init.as_ref().map(|file| file.sha256.clone());
-    if args.resume && claim.holds(FILE) {
+    if args.resume && claim.holds(CONFIG_FILE) {
         same_plan(&plan, &args.out)?;
         if claim.is_complete() {
             ui.say(&complete_already(&args.out));
+            answer::result(&args.out, &spec.source_name(), ui)?;
             return Ok(0);
         }
     }
     let memory_bytes = plan.train.execution.memory_bytes;
     let data = spec.load_within(memory_bytes)?;
-    for note in &data.notes {
-        ui.say(&format!("note: {note}"));
-    }
+    ui.notes(&data.notes);
     let architecture = plan.network(&data, init.as_ref())?;
     check_size(plan.model_name(), architecture.param_space()?.dim(), memory_bytes)?;
     let test = test_rows(&spec, memory_bytes)?;
@@ -64,14 +73,15 @@ pub(super) fn run(args: &TrainArgs, arguments: &[OsString], ui: &mut Ui) -> Resu
     let outcome = train(training, &mut ui.progress()).inspect_err(|_| {
         // Before the first epoch is finished, nothing is worth keeping.
         if !states.holds_state() {
-            let _ = std::fs::remove_file(folder.join(FILE));
+            let _ = std::fs::remove_file(folder.join(CONFIG_FILE));
             snapshots.clear();
         }
     })?;
     let mut written = snapshots.files();
-    written.push(folder.join(FILE));
+    written.push(folder.join(CONFIG_FILE));
     finish(&outcome, &spec, (folder, style), (states.resumed_from, written), &provenance)?;
     tell(&outcome, &states, ui);
+    answer::result(folder, &spec.source_name(), ui)?;
     end(outcome, states, &args.out, ui)
 }
 
@@ -82,7 +92,7 @@ pub(super) fn complete_already(folder: &Path) -> String {
 
 /// Refuses to go on with other settings than those of the run in `folder`.
 fn same_plan(plan: &TrainPlan, folder: &Path) -> Result<()> {
-    let path = folder.join(FILE);
+    let path = folder.join(CONFIG_FILE);
     let differing = TrainPlan::read(&path)?.differences(plan);
     if differing.is_empty() { Ok(()) } else { Err(CheckpointError::OtherState { path, differing }.into()) }
 }
@@ -151,7 +161,7 @@ fn finish(
 ) -> Result<()> {
     written.extend(save_run(outcome, spec, folder, style)?);
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let page = outcome.page((&name, &spec.source_name()), &folder.join("figures"), &provenance.command());
+    let page = outcome.page(&name, &spec.source_name(), &folder.join("figures"), &provenance.command());
     written.push(folder.join("report.html"));
     page.write(&folder.join("report.html"))?;
     let mut run = provenance.json();
@@ -174,11 +184,11 @@ fn finish(
 /// momentum and update, in f64.
 fn check_size(model: &str, dim: usize, memory_bytes: usize) -> Result<()> {
     if dim == 0 {
-        return Err(argument("--model", model, "has no parameters to train"));
+        return Err(PlanError::option("--model", model, "has no parameters to train").into());
     }
     if dim.saturating_mul(32) > memory_bytes {
         let reason = format!("its {dim} parameters do not fit the memory: choose a smaller model, or raise --memory");
-        return Err(argument("--model", model, &reason));
+        return Err(PlanError::option("--model", model, reason).into());
     }
     Ok(())
 }

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{CliError, Ui};
 use crate::checkpoint::TensorFile;
 use crate::data::{DataError, DataSpec};
+use crate::path_text::to_text;
 use crate::report::Recorded;
 use crate::report::tables::{Column, read_table};
 use crate::{Error, Result, path_text};
@@ -26,6 +27,7 @@ const DEPTH: usize = 6;
 
 pub(super) fn run(args: &VerifyArgs, ui: &mut Ui) -> Result<u8> {
     let (mut differing, mut inputs) = (Vec::new(), Inputs::default());
+    let mut answer = Vec::new();
     for folder in &args.folders {
         let mut results = Vec::new();
         find(folder, DEPTH, &mut results);
@@ -37,6 +39,13 @@ pub(super) fn run(args: &VerifyArgs, ui: &mut Ui) -> Result<u8> {
         for result in results {
             let found = look(&result, &mut inputs);
             found.notes.iter().for_each(|note| ui.say(&format!("note: {}: {note}", result.display())));
+            answer.push(json!({
+                "folder": to_text(&result),
+                "verified": found.faults.is_empty(),
+                "checked": found.checked,
+                "faults": found.faults,
+                "notes": found.notes,
+            }));
             if found.faults.is_empty() {
                 ui.print(&format!("{}: {}", result.display(), found.checked.join(", ")));
             } else {
@@ -44,6 +53,7 @@ pub(super) fn run(args: &VerifyArgs, ui: &mut Ui) -> Result<u8> {
             }
         }
     }
+    ui.answer(&json!({"results": answer, "faults": differing}));
     if differing.is_empty() { Ok(0) } else { Err(CliError::Unverified { differing }.into()) }
 }
 

@@ -4,7 +4,6 @@
 mod error;
 mod exact;
 mod finite_difference;
-mod kind;
 mod operators;
 mod outer_rows;
 mod pass;
@@ -13,7 +12,8 @@ mod var_gradient;
 pub use error::CurvatureError;
 pub use exact::{ExactParams, ExactPart, ExactTrace};
 pub use finite_difference::FiniteDifferenceHessian;
-pub use kind::Curvature;
 pub use operators::CurvatureOperator;
 pub use outer_rows::OuterRows;
 pub use var_gradient::{GradientError, VarGradient};
+
+pub use crate::vocabulary::Curvature;

@@ -2,9 +2,8 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::CurvatureError;
-use super::kind::Curvature;
 use super::pass::Direction;
+use super::{Curvature, CurvatureError};
 use crate::autodiff::{Pattern, Saved};
 use crate::data::Batch;
 use crate::kernels::row_dots;
@@ -13,6 +12,17 @@ use crate::operator::{LinearOperator, Product, ShardForms};
 use crate::program::Loss;
 use crate::{Error, Observer, Result};
 
+impl Curvature {
+    /// Whether it is a sum of outer products: as the GGN is, where the loss is convex in the outputs.
+    pub(crate) fn is_positive(self, loss: &Loss) -> bool {
+        match self {
+            Self::Hessian | Self::Residual => false,
+            Self::Ggn => !matches!(loss, Loss::Program {}),
+            Self::EmpiricalFisher | Self::McFisher | Self::GradientCovariance => true,
+        }
+    }
+}
+
 /// Curvature of an objective at `theta`.
 pub struct CurvatureOperator<'a> {
     pub(super) objective: &'a Objective<'a>,
@@ -20,6 +30,8 @@ pub struct CurvatureOperator<'a> {
     pub(super) curvature: Curvature,
     /// `[1, n]`, for the covariance alone.
     pub(super) mean_gradient: Option<Tensor>,
+    /// Seed of the labels that the model draws, for the Monte Carlo Fisher matrix alone.
+    pub(super) label_seed: Option<u64>,
 }
 
 impl<'a> CurvatureOperator<'a> {
@@ -31,13 +43,14 @@ impl<'a> CurvatureOperator<'a> {
     pub fn new(objective: &'a Objective<'a>, theta: &Tensor, curvature: Curvature) -> Result<Self> {
         let params = objective.network.space().split(&objective.place(theta)?)?;
         let loss = &objective.options.loss;
-        if matches!(curvature, Curvature::MonteCarloFisher { .. }) && !matches!(loss, Loss::CrossEntropy(_)) {
+        if curvature == Curvature::McFisher && !matches!(loss, Loss::CrossEntropy(_)) {
             return Err(CurvatureError::NoLabelModel { loss: loss.describe() }.into());
         }
         if matches!(curvature, Curvature::Ggn | Curvature::Residual) {
             objective.network.check_loss_of_outputs(loss)?;
         }
-        let mut operator = Self { objective, params, curvature, mean_gradient: None };
+        let label_seed = (curvature == Curvature::McFisher).then_some(0);
+        let mut operator = Self { objective, params, curvature, mean_gradient: None, label_seed };
         if curvature == Curvature::GradientCovariance {
             let sum = objective.sum_over_rows(
                 Asked::GRADIENT,
@@ -50,6 +63,12 @@ impl<'a> CurvatureOperator<'a> {
             operator.mean_gradient = Some(mean);
         }
         Ok(operator)
+    }
+
+    /// The same with the labels of a Monte Carlo Fisher matrix drawn with `seed`, which is 0 else.
+    pub fn with_label_seed(mut self, seed: u64) -> Self {
+        self.label_seed = self.label_seed.map(|_| seed);
+        self
     }
 
     /// `ḡᵀv` for each row of `group`, `[k, 1, 1]`, where the matrix is centred.
@@ -66,7 +85,8 @@ impl<'a> CurvatureOperator<'a> {
     /// The product of a block that one pass carries; shard forms where `by_shard` asks for them.
     fn apply_group(&self, group: &Tensor, by_shard: bool, observer: &mut dyn Observer) -> Result<Product> {
         let tangents = self.objective.network.space().split(group)?;
-        let direction = Direction { count: group.dims()[0], tangents, by_shard, centre: self.centre(group)? };
+        let (centre, label_seed) = (self.centre(group)?, self.label_seed);
+        let direction = Direction { count: group.dims()[0], tangents, by_shard, centre, label_seed };
         let asked = Asked { directions: direction.count, by_shard, gradients: true };
         let product = |batch: &Batch| self.objective.product(self.curvature, &self.params, &direction, batch);
         let sum = self.objective.sum_over_rows(asked, product, observer)?;

@@ -48,19 +48,14 @@ impl Objective<'_> {
     /// Placing the targets on the objective's device.
     pub fn outer_rows(&self, curvature: Curvature) -> Result<Option<Vec<usize>>> {
         let loss = &self.options.loss;
-        let is_sum = match curvature {
-            Curvature::Hessian | Curvature::Residual => false,
-            Curvature::Ggn => !matches!(loss, Loss::Program {}),
-            Curvature::EmpiricalFisher | Curvature::MonteCarloFisher { .. } | Curvature::GradientCovariance => true,
-        };
-        if !is_sum || self.couples_rows() {
+        if !curvature.is_positive(loss) || self.couples_rows() {
             return Ok(None);
         }
         let rows = self.shards.concat();
         let targets = self.data.target_batch(&rows, self.options.dtype, &self.options.device)?;
         Ok(Some(match curvature {
             Curvature::Ggn => counted_outputs(loss, self.cost.outputs, rows.len(), &targets),
-            Curvature::MonteCarloFisher { .. } => vec![1; rows.len()],
+            Curvature::McFisher => vec![1; rows.len()],
             _ => row_weights(loss, rows.len(), &targets).into_iter().map(|w| usize::from(w > 0.0)).collect(),
         }))
     }
@@ -116,7 +111,7 @@ impl<'a> OuterRows<'a> {
         let total = self.total_weight();
         match curvature {
             Curvature::Ggn => self.of_outputs(&batch, range, 1.0 / total.sqrt()),
-            Curvature::MonteCarloFisher { .. } => self.gradient(&batch, 1.0 / total.sqrt()),
+            Curvature::McFisher => self.gradient(&batch, 1.0 / total.sqrt()),
             _ => {
                 let weight = self.weights[place];
                 let row = self.gradient(&batch, 1.0 / (weight * total).sqrt())?;
@@ -167,10 +162,10 @@ impl<'a> OuterRows<'a> {
 
     /// `scale` times the gradient of the loss whose squares make a Fisher matrix.
     fn gradient(&self, batch: &Batch, scale: f64) -> Result<Tensor> {
-        let CurvatureOperator { objective, curvature, .. } = *self.operator;
+        let CurvatureOperator { objective, label_seed, .. } = *self.operator;
         let mut tape = Tape::<Tensor>::new(Saved::Everything);
         let outcome = objective.forward(&mut tape, &self.operator.params, batch, objective.mode())?;
-        let loss = objective.fisher_loss(&mut tape, &outcome, batch, curvature)?;
+        let loss = objective.fisher_loss(&mut tape, &outcome, batch, label_seed)?;
         if !loss.value().to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?.is_finite() {
             return Err(ProgramError::NonFinite { row: batch.rows[0] }.into());
         }

@@ -2,12 +2,12 @@
 
 use candle_core::Tensor;
 
-use super::kind::Curvature;
 use crate::autodiff::{Dual, Gradients, Saved, Tape, Value, Var};
 use crate::data::Batch;
 use crate::kernels::row_dots;
 use crate::objective::{Objective, Part};
 use crate::program::{Loss, Outcome, drawn_labels_loss};
+use crate::vocabulary::Curvature;
 use crate::{Error, Result};
 
 /// Directions, cut into parameter tensors `[k, …shape]`.
@@ -18,6 +18,8 @@ pub(super) struct Direction {
     pub(super) by_shard: bool,
     /// The mean gradient's product with each, `[k, 1, 1]`, of the covariance alone.
     pub(super) centre: Option<Tensor>,
+    /// Seed of the labels that the model draws, of the Monte Carlo Fisher matrix alone.
+    pub(super) label_seed: Option<u64>,
 }
 
 impl Objective<'_> {
@@ -40,10 +42,9 @@ impl Objective<'_> {
             .collect();
         let saved = match curvature {
             Curvature::Hessian | Curvature::Residual => Saved::Everything,
-            Curvature::Ggn
-            | Curvature::EmpiricalFisher
-            | Curvature::MonteCarloFisher { .. }
-            | Curvature::GradientCovariance => Saved::Primals,
+            Curvature::Ggn | Curvature::EmpiricalFisher | Curvature::McFisher | Curvature::GradientCovariance => {
+                Saved::Primals
+            }
         };
         let mut tape = Tape::<Dual>::new(saved);
         let outcome = self.forward(&mut tape, &values, batch, self.mode())?;
@@ -64,15 +65,15 @@ impl Objective<'_> {
                 let primal = loss.value().primal().cloned();
                 (primal, tape.backward(&loss, Dual::new(ones, None))?)
             }
-            Curvature::EmpiricalFisher | Curvature::MonteCarloFisher { .. } | Curvature::GradientCovariance => {
-                let loss = self.fisher_loss(&mut tape, &outcome, batch, curvature)?;
+            Curvature::EmpiricalFisher | Curvature::McFisher | Curvature::GradientCovariance => {
+                let loss = self.fisher_loss(&mut tape, &outcome, batch, direction.label_seed)?;
                 let centred = match (loss.value().tangents(), &direction.centre) {
                     (Some(slopes), Some(centre)) => Some(slopes.broadcast_sub(&weighted(centre, &weights)?)?),
                     (slopes, _) => slopes.cloned(),
                 };
                 let scaled = |slopes: &Tensor| match curvature {
                     // Drawn labels carry the weights of their places already.
-                    Curvature::MonteCarloFisher { .. } => Ok(slopes.clone()),
+                    Curvature::McFisher => Ok(slopes.clone()),
                     _ => per_weight(slopes, &weights),
                 };
                 slopes = centred.map(|slopes| Ok::<_, Error>((scaled(&slopes)?, slopes))).transpose()?;
@@ -115,18 +116,17 @@ impl Objective<'_> {
         Ok((Some(primal), Dual::new(slope, None)))
     }
 
-    /// The per-sample loss whose gradients make a Fisher matrix: at the data's targets, or at labels that the model draws.
+    /// The per-sample loss whose gradients make a Fisher matrix: at the data's targets, or at labels that the
+    /// model draws with `label_seed`.
     pub(super) fn fisher_loss<V: Value>(
         &self,
         tape: &mut Tape<V>,
         outcome: &Outcome<V>,
         batch: &Batch,
-        curvature: Curvature,
+        label_seed: Option<u64>,
     ) -> Result<Var<V>> {
-        match (curvature, &self.options.loss) {
-            (Curvature::MonteCarloFisher { seed }, Loss::CrossEntropy(loss)) => {
-                drawn_labels_loss(tape, loss, &outcome.output, batch, seed)
-            }
+        match (label_seed, &self.options.loss) {
+            (Some(seed), Loss::CrossEntropy(loss)) => drawn_labels_loss(tape, loss, &outcome.output, batch, seed),
             _ => self.row_loss(tape, outcome, batch),
         }
     }

@@ -170,11 +170,13 @@ impl FromStr for Augmentation {
     type Err = DataError;
 
     fn from_str(text: &str) -> DataResult<Self> {
-        let syntax = || DataError::Syntax {
-            what: "augmentation",
-            text: text.to_string(),
-            expected: "steps such as `crop:4,flip,cutout:8` or `random_resized_crop:224,flip`, each kind once, with 1 to \
+        let syntax = || {
+            DataError::syntax(
+                "augmentation",
+                text,
+                "steps such as `crop:4,flip,cutout:8` or `random_resized_crop:224,flip`, each kind once, with 1 to \
                        4096 pixels and random_resized_crop first",
+            )
         };
         let steps = text.split(',').map(|step| parse_step(step.trim()).ok_or_else(syntax));
         let steps = steps.collect::<DataResult<Vec<Step>>>()?;

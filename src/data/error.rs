@@ -75,6 +75,8 @@ pub enum DataError {
         name: String,
         /// The known name it resembles most.
         nearest: Option<&'static str>,
+        /// The forms of all sources.
+        known: String,
     },
     /// A text that does not have the form of what it should be.
     #[error("data: `{text}` is not a valid {what}")]
@@ -84,7 +86,7 @@ pub enum DataError {
         /// As given.
         text: String,
         /// The form it should have.
-        expected: &'static str,
+        expected: String,
     },
     /// The source has one split only.
     #[error("data: `{source_name}` has no test split")]
@@ -307,6 +309,11 @@ fn found_text(found: &u64, announced: &u64) -> String {
 }
 
 impl DataError {
+    /// [`DataError::Syntax`] of `text`.
+    pub(super) fn syntax(what: &'static str, text: &str, expected: impl Into<String>) -> Self {
+        Self::Syntax { what, text: text.into(), expected: expected.into() }
+    }
+
     /// How to mend it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -315,10 +322,10 @@ impl DataError {
             | Self::NotAFile { expected, .. }
             | Self::NoFiles { expected, .. } => format!("expected {expected}"),
             Self::MissingShards { .. } => "download the remaining shards into the same folder".to_string(),
-            Self::UnknownSource { nearest, .. } => match nearest {
-                Some(name) => format!("did you mean `{name}`? the sources are {}", super::source::FORMS),
-                None => format!("the sources are {}", super::source::FORMS),
-            },
+            Self::UnknownSource { nearest, known, .. } => {
+                let asked = nearest.map_or(String::new(), |name| format!("did you mean `{name}`? "));
+                format!("{asked}the sources are {known}")
+            }
             Self::Syntax { expected, .. } => format!("write {expected}"),
             Self::NoTestSplit { .. } => "give the test rows as a file of their own, with split train".to_string(),
             Self::NoRows { .. } => "give a source with at least one row".to_string(),

@@ -49,9 +49,9 @@ pub struct Batches<'a> {
 ///
 /// ```
 /// use candle_core::DType;
-/// use flatness::data::{DataSpec, EpochPlan, Source, with_batches};
+/// use flatness::data::{DataSpec, EpochPlan, Glyphs, with_batches};
 ///
-/// let data = DataSpec::new(Source::Glyphs).load()?;
+/// let data = DataSpec::new(Glyphs.into()).load()?;
 /// let augmentation = Some("crop:2,cutout:4".parse()?);
 /// let plan = EpochPlan {
 ///     order: (0..1000).collect(),

@@ -74,12 +74,12 @@ impl FromStr for LabelNoise {
             Some(("symmetric", fraction)) => Ok(Self::Symmetric { fraction }),
             Some(("asymmetric", fraction)) => Ok(Self::Asymmetric { fraction }),
             Some(("instance", fraction)) => Ok(Self::Instance { fraction }),
-            _ => Err(DataError::Syntax {
-                what: "label noise",
-                text: text.to_string(),
-                expected: "`symmetric:FRACTION`, `asymmetric:FRACTION` or `instance:FRACTION` with a fraction from 0 to 1, \
+            _ => Err(DataError::syntax(
+                "label noise",
+                text,
+                "`symmetric:FRACTION`, `asymmetric:FRACTION` or `instance:FRACTION` with a fraction from 0 to 1, \
                            such as `symmetric:0.2`",
-            }),
+            )),
         }
     }
 }

@@ -56,11 +56,7 @@ impl FromStr for RowRange {
         let numbers = text.split_once("..").and_then(|(start, end)| Some((start.parse().ok()?, end.parse().ok()?)));
         match numbers {
             Some((start, end)) => Self::new(start, end),
-            None => Err(DataError::Syntax {
-                what: "row range",
-                text: text.to_string(),
-                expected: "`A..B` for rows A to B - 1, such as `0..1000`",
-            }),
+            None => Err(DataError::syntax("row range", text, "`A..B` for rows A to B - 1, such as `0..1000`")),
         }
     }
 }
@@ -102,7 +98,7 @@ impl FromStr for Split {
         match text {
             "train" => Ok(Self::Train),
             "test" => Ok(Self::Test),
-            _ => Err(DataError::Syntax { what: "split", text: text.to_string(), expected: "`train` or `test`" }),
+            _ => Err(DataError::syntax("split", text, "`train` or `test`")),
         }
     }
 }

@@ -4,14 +4,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::images::{self, ImageOptions};
 use super::instance::InstanceNoise;
 use super::rows::take;
 use super::selection::select;
-use super::table::Table;
+use super::source::{Request, Rows, Table};
 use super::{
     DataError, DataResult, Dataset, GlyphOptions, LabelError, LabelNoise, LabelSource, Normalisation, RowRange, Source,
-    Split, Subset, Targets, TokenFile, cifar, glyphs, idx, tensors,
+    Split, Subset, Targets,
 };
 use crate::Result;
 use crate::kernels::DEFAULT_MEMORY;
@@ -74,7 +73,7 @@ pub struct DataSpec {
 impl DataSpec {
     /// The same rows where relative places, if they lead nowhere from here, lead somewhere from `directory`.
     pub fn or_seen_from(mut self, directory: &Path) -> Self {
-        let leads_nowhere = |source: &Source| source.folder().is_some_and(|folder| !folder.exists());
+        let leads_nowhere = |source: &Source| source.path().is_some_and(|path| !path.exists());
         let seen = self.source.seen_from(directory);
         if leads_nowhere(&self.source) && !leads_nowhere(&seen) {
             self.source = seen;
@@ -110,27 +109,15 @@ impl DataSpec {
             Some(normalisation) => NormalisationChoice::Custom(normalisation),
             None => NormalisationChoice::None,
         };
-        resolved.glyphs.count = match self.source {
-            Source::Glyphs => Some(self.glyphs.count(self.split)),
-            _ => self.glyphs.count,
-        };
-        if matches!(self.source, Source::Images(_)) {
-            resolved.image_size = Some(self.image_size.unwrap_or(images::DEFAULT_SIZE));
-        }
+        let mut request = self.request(DEFAULT_MEMORY);
+        self.source.resolve(&mut request);
+        (resolved.glyphs, resolved.image_size) = (request.glyphs, request.image_size);
         resolved
     }
 
     /// The source in a word or a file name, for captions: no folders of one machine.
     pub fn source_name(&self) -> String {
-        match &self.source {
-            Source::Glyphs => "glyphs".into(),
-            Source::Mnist(_) => "MNIST".into(),
-            Source::Cifar10(_) => "CIFAR-10".into(),
-            Source::Cifar100(_) => "CIFAR-100".into(),
-            Source::Images(path) | Source::Tensors(path) | Source::Tokens(TokenFile { file: path, .. }) => {
-                path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
-            }
-        }
+        self.source.caption()
     }
 
     /// Rows that [`DataSpec::load`] would give.
@@ -138,11 +125,7 @@ impl DataSpec {
     /// # Errors
     /// As [`DataSpec::load_within`], as far as files need to be opened for counting.
     pub fn num_rows(&self, memory_bytes: usize) -> Result<usize> {
-        if let Source::Tokens(tokens) = &self.source {
-            return Ok(self.select(tokens.num_rows()?)?.len());
-        }
-        let table = self.open(memory_bytes)?;
-        Ok(self.select(table.targets.len())?.len())
+        Ok(self.select(self.open(memory_bytes)?.len())?.len())
     }
 
     /// [`DataSpec::load_within`] as much memory as a computation plans with by default.
@@ -159,20 +142,19 @@ impl DataSpec {
     /// [`DataError`]: files that are missing, damaged or of another kind; rows that do not exist; label noise on
     /// real targets; labels that do not fit; files that unpack to more than `memory_bytes`.
     pub fn load_within(&self, memory_bytes: usize) -> Result<Dataset> {
-        if let Source::Tokens(tokens) = &self.source {
-            return self.load_tokens(tokens);
-        }
         let mut table = self.open(memory_bytes)?;
-        let num_rows = table.targets.len();
+        let num_rows = table.len();
         if num_rows == 0 {
             return Err(DataError::NoRows { source_name: self.source.to_string() }.into());
         }
-        let notes = std::mem::take(&mut table.notes);
+        let (notes, sample_shape) = (std::mem::take(&mut table.notes), table.sample_shape.clone());
         let (more, input_name) = (std::mem::take(&mut table.more), table.input_name.take());
-        let clean = self.replace_labels(&mut table.targets, memory_bytes)?;
+        let (clean, consecutive) = match &mut table.rows {
+            Rows::Apart { targets, .. } => (self.replace_labels(Some(targets), memory_bytes)?, false),
+            Rows::Sequence { .. } => (self.replace_labels(None, memory_bytes)?, true),
+        };
         let rows = self.select(num_rows)?;
-        let (sample_shape, mut targets) = (table.sample_shape.clone(), table.targets.take(&rows));
-        let inputs = table.into_inputs(&rows)?;
+        let (inputs, mut targets) = table.read(&rows)?;
         if let (Some(LabelNoise::Instance { fraction }), Targets::Classes { labels, num_classes }) =
             (self.noise, &mut targets)
         {
@@ -191,49 +173,19 @@ impl DataSpec {
         }
         data.input_name = input_name.unwrap_or(data.input_name);
         data.clean_labels = clean.map(|labels| take(&labels, &rows, 1));
-        data.notes = notes;
+        (data.notes, data.consecutive) = (notes, consecutive);
         Ok(data)
     }
 
-    /// The chosen rows of a file of tokens, which may not fit the memory as a whole.
-    fn load_tokens(&self, tokens: &TokenFile) -> Result<Dataset> {
-        let source_name = self.source.to_string();
-        if self.split == Split::Test {
-            return Err(DataError::NoTestSplit { source_name }.into());
-        }
-        if self.noise.is_some() {
-            return Err(self.noise_needs_classes(None).into());
-        }
-        if self.labels.is_some() {
-            return Err(DataError::from(LabelError::NeedsClasses { source_name }).into());
-        }
-        let num_rows = tokens.num_rows()?;
-        if num_rows == 0 {
-            return Err(DataError::NoRows { source_name }.into());
-        }
-        let (inputs, targets) = tokens.read(&self.select(num_rows)?)?;
-        let data = Dataset::new(source_name, vec![tokens.context], inputs, targets, self.normalisation())?;
-        Ok(Dataset { consecutive: true, ..data })
+    /// All rows of the split, images not yet drawn or decoded.
+    pub(super) fn open(&self, memory_bytes: usize) -> DataResult<Table> {
+        self.source.open(&self.request(memory_bytes))
     }
 
-    /// All rows of the split, images not yet drawn or decoded.
-    fn open(&self, memory_bytes: usize) -> DataResult<Table> {
-        match &self.source {
-            Source::Glyphs => glyphs::open(&self.glyphs, self.split),
-            Source::Mnist(folder) => idx::open(folder, self.split, memory_bytes),
-            Source::Cifar10(folder) => cifar::open(&cifar::CIFAR10, folder, self.split, memory_bytes),
-            Source::Cifar100(folder) => cifar::open(&cifar::CIFAR100, folder, self.split, memory_bytes),
-            Source::Images(folder) => {
-                let size = self.image_size.unwrap_or(images::DEFAULT_SIZE);
-                let options = ImageOptions { size, skip_broken: self.skip_broken, memory_bytes };
-                images::open(folder, self.split, &options)
-            }
-            Source::Tensors(file) => match self.split {
-                Split::Train => tensors::open(file),
-                Split::Test => Err(DataError::NoTestSplit { source_name: self.source.to_string() }),
-            },
-            Source::Tokens(tokens) => Err(DataError::NoRows { source_name: tokens.to_string() }),
-        }
+    fn request(&self, memory_bytes: usize) -> Request {
+        let (split, glyphs, image_size, skip_broken) =
+            (self.split, self.glyphs.clone(), self.image_size, self.skip_broken);
+        Request { split, glyphs, image_size, skip_broken, memory_bytes }
     }
 
     fn normalisation(&self) -> Option<Normalisation> {
@@ -245,17 +197,17 @@ impl DataSpec {
     }
 
     /// Puts labels of a file and label noise in place of the source's own labels, which it returns where it did.
-    fn replace_labels(&self, targets: &mut Targets, memory_bytes: usize) -> DataResult<Option<Vec<u32>>> {
+    fn replace_labels(&self, targets: Option<&mut Targets>, memory_bytes: usize) -> DataResult<Option<Vec<u32>>> {
         let source = self.labels.as_ref().filter(|_| self.split == Split::Train);
         if source.is_none() && self.noise.is_none() {
             return Ok(None);
         }
         let (labels, num_classes) = match targets {
-            Targets::Classes { labels, num_classes } => (labels, *num_classes),
-            Targets::Values { .. } | Targets::Tokens { .. } if source.is_some() => {
+            Some(Targets::Classes { labels, num_classes }) => (labels, *num_classes),
+            _ if source.is_some() => {
                 return Err(LabelError::NeedsClasses { source_name: self.source.to_string() }.into());
             }
-            Targets::Values { .. } | Targets::Tokens { .. } => return Err(self.noise_needs_classes(None)),
+            _ => return Err(self.noise_needs_classes(None)),
         };
         let clean = labels.clone();
         if let Some(source) = source {
@@ -283,6 +235,7 @@ impl DataSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Glyphs;
 
     fn labels(data: &Dataset) -> &[u32] {
         match &data.targets {
@@ -292,7 +245,7 @@ mod tests {
     }
 
     fn noisy() -> DataSpec {
-        let mut spec = DataSpec::new(Source::Glyphs);
+        let mut spec = DataSpec::new(Glyphs.into());
         spec.noise = Some("symmetric:0.4".parse().unwrap());
         spec
     }
@@ -303,7 +256,7 @@ mod tests {
         let part = DataSpec { rows: Some("100..400".parse().unwrap()), ..noisy() }.load().unwrap();
         assert_eq!(labels(&part), &labels(&all)[100..400]);
         assert_eq!(part.sha256, all.select(&(100..400).collect::<Vec<_>>()).unwrap().sha256);
-        let clean = DataSpec::new(Source::Glyphs).load().unwrap();
+        let clean = DataSpec::new(Glyphs.into()).load().unwrap();
         assert_eq!((clean.len(), clean.num_classes(), clean.channels()), (4000, Some(10), 1));
         let changed = labels(&clean).iter().zip(labels(&all)).filter(|(a, b)| a != b).count();
         // Binomial: 1600 expected, standard deviation sqrt(4000 · 0.4 · 0.6) = 31.
@@ -319,7 +272,7 @@ mod tests {
                 noise: Some(kind.parse().unwrap()),
                 noise_seed: seed,
                 rows: rows.map(|rows| rows.parse().unwrap()),
-                ..DataSpec::new(Source::Glyphs)
+                ..DataSpec::new(Glyphs.into())
             };
             let (all, part) = (spec(None).load().unwrap(), spec(Some("100..400")).load().unwrap());
             assert_eq!(part.sha256, all.select(&(100..400).collect::<Vec<_>>()).unwrap().sha256);

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::results::names;
 use super::{Cell, Experiment, StepKind, identity};
 use crate::Result;
 
@@ -156,6 +155,17 @@ impl Run {
         arguments.extend(["--out".into(), folder.clone().into()]);
         Step { kind, folder, arguments, go_on: resolved.go_on, configuration: resolved.configuration }
     }
+}
+
+/// Each name once, in the order of appearance.
+pub(super) fn names<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut names = Vec::new();
+    for name in all {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// At most 100 characters that mean nothing to shells and file systems.

@@ -1,10 +1,11 @@
 //! Spectra of the groups of an experiment, from the raw quadrature of their analyses.
 
-use super::results::names;
+use super::plan::names;
 use super::{Plan, PlannedCell, StepKind};
 use crate::report::figures::GroupSpectrum;
 use crate::report::is_complete;
-use crate::report::tables::{Column, read_table};
+use crate::report::tables::{column, read_table};
+use crate::vocabulary::Curvature;
 
 /// Places of a curve.
 const PLACES: usize = 160;
@@ -47,20 +48,13 @@ impl Counts {
     fn read(plan: &Plan, cell: &PlannedCell) -> Option<Self> {
         let folder = &plan.step(cell, StepKind::Analyze).filter(|step| is_complete(&step.folder))?.folder;
         let table = read_table(&folder.join("density_nodes.parquet")).ok()?;
-        let number = |name: &str| match table.column(name) {
-            Some(Column::Number(values)) => Some(values.as_slice()),
-            _ => None,
-        };
-        let (nodes, weights) = (number("node")?, number("weight")?);
-        let (Some(Column::Text(operators)), Some(Column::Count(probes))) =
-            (table.column("operator"), table.column("probe"))
-        else {
-            return None;
-        };
-        let own: Vec<usize> = (0..nodes.len()).filter(|index| operators[*index] == "hessian").collect();
-        let num_probes = own.iter().map(|index| probes[*index]).max()? + 1;
+        let of_hessian = |row: &usize| table.text(column::OPERATOR, *row) == Curvature::Hessian.name();
+        let own: Vec<usize> = (0..table.num_rows()).filter(of_hessian).collect();
+        let probes = table.counts(column::PROBE);
+        let num_probes = own.iter().filter_map(|row| probes.get(*row)).max()? + 1;
         let each = table.configuration["num_params"].as_f64()? / num_probes as f64;
-        Some(Self(own.into_iter().map(|index| (nodes[index], each * weights[index])).collect()))
+        let node = |row| (table.number(column::NODE, row), each * table.number(column::WEIGHT, row));
+        Some(Self(own.into_iter().map(node).collect()))
     }
 
     fn largest(&self) -> f64 {

@@ -1,13 +1,18 @@
 //! Numbers along an axis of the grid, as means over the seeds.
 
-use super::results::{Moments, names};
+use super::plan::names;
+use super::results::name_of;
 use super::{CellResult, Plan, PlannedCell, State, StepKind};
 use crate::report::figures::SweepCurve;
 use crate::report::is_complete;
-use crate::report::tables::{Column, Table, read_table};
+use crate::report::tables::{Table, read_table};
+use crate::statistics::Sample;
+use crate::vocabulary::{Curvature, Quantity};
 
 /// Numbers that are worth a figure along an axis; the others are in `means.parquet`.
-const ALONG: [&str; 2] = ["test_accuracy", "hessian_trace"];
+fn along_axes() -> [String; 2] {
+    [Quantity::TestAccuracy.to_string(), name_of(Curvature::Hessian, &Quantity::Trace)]
+}
 
 /// What the groups come to along one axis.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,8 +29,8 @@ pub fn sweeps(plan: &Plan, results: &[CellResult]) -> Vec<Sweep> {
     let cells: Vec<(&PlannedCell, &CellResult)> =
         plan.cells.iter().zip(results).filter(|(_, result)| result.state == State::Finished).collect();
     let sweep = |axis: &str| {
-        let quantity = |name: &&str| ((*name).to_owned(), groups(&cells, axis, name));
-        let quantities = ALONG.iter().map(quantity).filter(|(_, groups)| !groups.is_empty()).collect();
+        let quantity = |name: String| (name.clone(), groups(&cells, axis, &name));
+        let quantities = along_axes().map(quantity).into_iter().filter(|(_, groups)| !groups.is_empty()).collect();
         Sweep { axis: axis.to_owned(), quantities }
     };
     plan.axis_names().into_iter().map(sweep).filter(|sweep| !sweep.quantities.is_empty()).collect()
@@ -44,7 +49,8 @@ pub fn over_epochs(plan: &Plan) -> Sweep {
         };
         names(labels.iter().map(String::as_str)).into_iter().filter_map(group).collect()
     };
-    let quantities = ["test_loss", "test_accuracy"].map(|name| (name.to_owned(), groups(name)));
+    let names = [Quantity::TestLoss, Quantity::TestAccuracy].map(|quantity| quantity.to_string());
+    let quantities = names.map(|name| (name.clone(), groups(&name)));
     let quantities = quantities.into_iter().filter(|(_, groups): &(_, Vec<SweepCurve>)| !groups.is_empty()).collect();
     Sweep { axis: "epoch".into(), quantities }
 }
@@ -56,13 +62,8 @@ fn complete_metrics(plan: &Plan, cell: &PlannedCell) -> Option<Table> {
 
 /// Epochs at which the quantity was measured, and its values.
 fn along(table: &Table, quantity: &str) -> Vec<(f64, f64)> {
-    match (table.column("epoch"), table.column(quantity)) {
-        (Some(Column::Count(epochs)), Some(Column::Number(values))) => {
-            let points = epochs.iter().map(|epoch| *epoch as f64).zip(values.iter().copied());
-            points.filter(|(_, value)| value.is_finite()).collect()
-        }
-        _ => Vec::new(),
-    }
+    let epochs = table.counts("epoch").iter().map(|epoch| *epoch as f64);
+    epochs.zip(table.numbers(quantity).iter().copied()).filter(|(_, value)| value.is_finite()).collect()
 }
 
 /// Mean and standard deviation at each place, ascending.
@@ -71,8 +72,9 @@ fn means(points: &[(f64, f64)]) -> Vec<(f64, f64, f64)> {
     places.sort_by(f64::total_cmp);
     places.dedup();
     let mean = |place: f64| {
-        let moments = Moments::of(points.iter().filter(|(other, _)| *other == place).map(|(_, value)| *value));
-        (place, moments.mean, moments.std_dev)
+        let values: Vec<f64> = points.iter().filter(|(other, _)| *other == place).map(|(_, value)| *value).collect();
+        let sample = Sample::of(&values);
+        (place, sample.mean, sample.std_dev)
     };
     places.into_iter().map(mean).collect()
 }

@@ -9,7 +9,7 @@ use crate::autodiff::ParamSpace;
 use crate::kernels::{dot, norm_of};
 
 /// What a random direction is scaled to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalisation {
     /// Each filter to the norm of the same filter of the weights; biases and normalisation stay fixed (Li et al. 2018)

@@ -16,7 +16,7 @@ use crate::random::{Purpose, substream};
 pub type Buffers = HashMap<String, Tensor>;
 
 /// Where directions come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DirectionKind {
     /// Random, normalised as --normalisation says

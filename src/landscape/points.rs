@@ -15,7 +15,7 @@ use crate::random::{Purpose, stream};
 use crate::{Error, Observer, Result, Step};
 
 /// Statistics of batch normalisation at the points.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Statistics {
     /// The stored ones: fixed, and between minima interpolated like the parameters

@@ -1,7 +1,8 @@
 //! The law of fSGLD against `β`, with the coupling of `σ` to it and without.
 
-use super::study::{Measured, chain_mean, law, measure, stationary};
+use super::study::{Measured, Stretch, chain_mean, law, measure, stationary};
 use super::{Dynamics, Energy, LangevinError, Potential, StudyOptions};
+use crate::optim::coupled_sigma;
 use crate::{Observer, Result};
 
 /// How `σ` follows from `β`.
@@ -34,7 +35,7 @@ impl Coupling {
     /// `σ` at `beta`.
     pub fn sigma(self, beta: f64) -> f64 {
         match self {
-            Self::Coupled { eta } => beta.powf(-(1.0 + eta) / 4.0),
+            Self::Coupled { eta } => coupled_sigma(1.0 / beta, eta),
             Self::Fixed { sigma } => sigma,
         }
     }
@@ -98,23 +99,27 @@ pub fn coupling(
             let number = (1_000 + 10 * place + index) as u64;
             let step_size = RELATIVE_STEP / potential.steepest();
             let dynamics = Dynamics { step_size, beta, sigma: coupling.sigma(beta) };
-            rows.push(row(potential, (coupling, &dynamics), (&options, number), observer)?);
+            rows.push(row(potential, &Case { coupling, dynamics, number }, &options, observer)?);
         }
     }
     Ok(rows)
 }
 
-fn row(
-    potential: &Potential,
-    (coupling, dynamics): (Coupling, &Dynamics),
-    (options, number): (&StudyOptions, u64),
-    observer: &mut dyn Observer,
-) -> Result<CouplingRow> {
+/// One coupling at one `β`, with a number of its own for its random streams.
+struct Case {
+    coupling: Coupling,
+    dynamics: Dynamics,
+    number: u64,
+}
+
+fn row(potential: &Potential, case: &Case, options: &StudyOptions, observer: &mut dyn Observer) -> Result<CouplingRow> {
+    let &Case { coupling, ref dynamics, number } = case;
     let laws = [Energy::Plain, Energy::Flatness, Energy::Smoothed].map(|energy| law(potential, energy, dynamics));
     let [plain, flatness, smoothed] = laws;
     let (plain, flatness, smoothed) = (plain?, flatness?, smoothed?);
     let dim = potential.dim();
-    let snapshots = stationary(potential, dynamics, (&smoothed, BURN_IN, BURN_IN), (options, number), observer)?;
+    let stretch = Stretch { start: &smoothed, burn_in: BURN_IN, spacing: BURN_IN, stream: number };
+    let snapshots = stationary(potential, dynamics, &stretch, options, observer)?;
     let last = snapshots.last().ok_or(LangevinError::Setting {
         name: "number of snapshots",
         value: 0.0,
@@ -124,8 +129,8 @@ fn row(
     Ok(CouplingRow {
         coupling,
         dynamics: *dynamics,
-        to_plain: measure(&snapshots, &plain, dim, (options.seed, 2 * number)),
-        to_flatness: measure(&snapshots, &flatness, dim, (options.seed, 2 * number + 1)),
+        to_plain: measure(&snapshots, &plain, dim, options.seed, 2 * number),
+        to_flatness: measure(&snapshots, &flatness, dim, options.seed, 2 * number + 1),
         flat_share: chain_mean(last, dim, flat),
         law_shares: [&plain, &flatness, &smoothed].map(|law| law.mean(flat)),
         excess_risk: chain_mean(last, dim, |x| potential.value(x)),
@@ -141,6 +146,12 @@ mod tests {
     fn coupled_sigma_by_hand() {
         assert_eq!(Coupling::Coupled { eta: 1.0 }.sigma(16.0), 0.25);
         assert_eq!(Coupling::Fixed { sigma: 0.3 }.sigma(16.0), 0.3);
+        // 1/β is exact for a power of 2: the same bits as β^{−(1+η)/4}.
+        for (coupling, beta) in Coupling::ALL.into_iter().flat_map(|coupling| BETAS.map(|beta| (coupling, beta))) {
+            if let Coupling::Coupled { eta } = coupling {
+                assert_eq!(coupling.sigma(beta), beta.powf(-(1.0 + eta) / 4.0), "{eta} {beta}");
+            }
+        }
     }
 
     #[test]
@@ -149,7 +160,7 @@ mod tests {
         let well = Potential::double_well();
         for coupling in [Coupling::Fixed { sigma: 0.0 }, Coupling::Coupled { eta: 0.5 }] {
             let dynamics = Dynamics { step_size: 0.0078, beta: 1.0, sigma: 0.5 * coupling.sigma(1.0) };
-            let row = row(&well, (coupling, &dynamics), (&options, 3), &mut ()).unwrap();
+            let row = row(&well, &Case { coupling, dynamics, number: 3 }, &options, &mut ()).unwrap();
             let (share, std_err) = row.flat_share;
             // Beside chance, a step of λk = 1/16 shifts laws by a percent.
             assert!((share - row.law_shares[2]).abs() < 4.0 * std_err + 0.01, "{row:?}");

@@ -56,10 +56,10 @@ impl Law {
     pub fn new(potential: &Potential, energy: Energy, beta: f64, sigma: f64) -> Option<Self> {
         let dim = potential.dim();
         let cells = *CELLS.get(dim.checked_sub(1)?)?;
-        Some(Self::with_cells(potential, energy, (beta, sigma), cells))
+        Some(Self::with_cells(potential, energy, beta, sigma, cells))
     }
 
-    fn with_cells(potential: &Potential, energy: Energy, (beta, sigma): (f64, f64), cells: usize) -> Self {
+    fn with_cells(potential: &Potential, energy: Energy, beta: f64, sigma: f64, cells: usize) -> Self {
         let dim = potential.dim();
         let reach = if matches!(potential, Potential::Ring { .. }) { RING_REACH } else { REACH };
         let spacing = 2.0 * reach / cells as f64;
@@ -212,7 +212,7 @@ mod tests {
         for (potential, cells) in [(Potential::double_well(), 8_000), (Potential::ring(), 300)] {
             for energy in [Energy::Plain, Energy::Flatness] {
                 let share = |cells| {
-                    let law = Law::with_cells(&potential, energy, (2.0, 0.3), cells);
+                    let law = Law::with_cells(&potential, energy, 2.0, 0.3, cells);
                     law.mean(|x| f64::from(u8::from(potential.is_flat_side(x))))
                 };
                 // The ring's sides meet between cells. Between the wells the edge cuts a cell of 0.002, where the density is

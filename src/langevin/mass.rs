@@ -38,7 +38,8 @@ const TIMES: usize = 40;
 /// Settings out of range; an interruption.
 pub fn mass(
     potential: &Potential,
-    (dynamics, time): (&Dynamics, f64),
+    dynamics: &Dynamics,
+    time: f64,
     options: &StudyOptions,
     observer: &mut dyn Observer,
 ) -> Result<(Vec<MassRow>, Vec<MassLimit>)> {
@@ -76,7 +77,7 @@ mod tests {
         let ring = Potential::ring();
         let dynamics = Dynamics { step_size: 0.004, beta: 8.0, sigma: 0.2 };
         let options = StudyOptions { chains: 2_048, snapshots: 1, seed: 2, threads: 2 };
-        let (rows, limits) = mass(&ring, (&dynamics, 40.0), &options, &mut ()).unwrap();
+        let (rows, limits) = mass(&ring, &dynamics, 40.0, &options, &mut ()).unwrap();
         let last = |method| rows.iter().rfind(|row| row.method == method).unwrap().flat_share;
         for limit in &limits {
             // Around the ring takes about β = 8 units of time; the step of λk = 1/16 shifts laws by a percent.

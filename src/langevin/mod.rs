@@ -18,6 +18,6 @@ pub use law::{Energy, Law};
 pub use mass::{MassLimit, MassRow, mass};
 pub use potential::Potential;
 pub use rate::{RateFit, RateRow, rate};
-pub use report::{LangevinReport, StudyKind, SummaryNumber};
+pub use report::{LangevinReport, StudyKind, StudyPlan, SummaryNumber};
 pub use sampler::{Dynamics, Schedule, sample};
 pub use study::{Measured, StudyOptions};

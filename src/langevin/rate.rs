@@ -1,6 +1,6 @@
 //! Error of the law against the step size.
 
-use super::study::{Measured, law, measure, stationary};
+use super::study::{Measured, Stretch, law, measure, stationary};
 use super::{Dynamics, Energy, Potential, StudyOptions};
 use crate::statistics::student_quantile;
 use crate::{Observer, Result};
@@ -52,7 +52,8 @@ const SPACING: f64 = 8.0;
 /// Settings out of range; an interruption.
 pub fn rate(
     potential: &Potential,
-    (beta, sigma): (f64, f64),
+    beta: f64,
+    sigma: f64,
     options: &StudyOptions,
     observer: &mut dyn Observer,
 ) -> Result<(Vec<RateRow>, Vec<RateFit>)> {
@@ -65,9 +66,9 @@ pub fn rate(
         for (index, relative) in RELATIVE_STEPS.into_iter().enumerate() {
             let dynamics = Dynamics { step_size: relative / potential.steepest(), beta, sigma };
             let number = (10 * place + index) as u64;
-            let when = (&target, BURN_IN, SPACING);
-            let snapshots = stationary(potential, &dynamics, when, (options, number), observer)?;
-            let measured = measure(&snapshots, &target, potential.dim(), (options.seed, number));
+            let stretch = Stretch { start: &target, burn_in: BURN_IN, spacing: SPACING, stream: number };
+            let snapshots = stationary(potential, &dynamics, &stretch, options, observer)?;
+            let measured = measure(&snapshots, &target, potential.dim(), options.seed, number);
             let in_fit = measured.distances.w1 > STANDS_OUT * measured.floor.w1;
             rows.push(RateRow { method, dynamics, energy, measured, in_fit });
         }
@@ -117,7 +118,7 @@ mod tests {
     fn on_a_gaussian_the_error_is_that_of_the_closed_form() {
         let gaussian = Potential::Gaussian { curvatures: vec![1.0] };
         let options = StudyOptions { chains: 2_048, snapshots: 8, seed: 1, threads: 2 };
-        let (rows, fits) = rate(&gaussian, (1.0, 0.5), &options, &mut ()).unwrap();
+        let (rows, fits) = rate(&gaussian, 1.0, 0.5, &options, &mut ()).unwrap();
         for row in &rows[..2] {
             // Deviation of SGLD: 1/sqrt(1 − λ/2), that of the law 1; W₁ of two centred normals: their difference times
             // sqrt(2/π). The standard error of a deviation from n draws is 1/sqrt(2n), n = 16384.

@@ -1,6 +1,6 @@
 //! All studies of one potential, and their headline numbers.
 
-use super::study::{chain_mean, law, stationary};
+use super::study::{Stretch, chain_mean, law, stationary};
 use super::{
     CouplingRow, Dynamics, Energy, MassLimit, MassRow, Potential, RateFit, RateRow, StudyOptions, coupling, mass, rate,
 };
@@ -64,18 +64,30 @@ pub struct LangevinReport {
 /// Inverse temperature of the study of the step size: wells exchange their mass within its burn-in.
 const RATE_BETA: f64 = 1.0;
 
+/// Which studies to make, and how.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct StudyPlan {
+    /// On what.
+    pub potential: Potential,
+    /// The studies.
+    #[serde(rename = "studies")]
+    pub kinds: Vec<StudyKind>,
+    /// Sizes and seed.
+    pub options: StudyOptions,
+    /// Temperature and perturbation of rate and mass; the step size is that of the study of mass.
+    #[serde(flatten)]
+    pub dynamics: Dynamics,
+    /// For how long the study of mass runs.
+    pub time: f64,
+}
+
 impl LangevinReport {
-    /// Makes the studies `kinds`; that of mass runs for `time`.
+    /// Makes the studies of `plan`.
     ///
     /// # Errors
     /// Settings out of range; an interruption.
-    pub fn new(
-        potential: Potential,
-        kinds: &[StudyKind],
-        (dynamics, time): (Dynamics, f64),
-        options: StudyOptions,
-        observer: &mut dyn Observer,
-    ) -> Result<Self> {
+    pub fn new(plan: StudyPlan, observer: &mut dyn Observer) -> Result<Self> {
+        let StudyPlan { potential, kinds, dynamics, time, options } = plan;
         dynamics.check(&potential)?;
         options.check()?;
         let mut report = Self {
@@ -93,13 +105,13 @@ impl LangevinReport {
         let Self { potential, .. } = &report;
         let (mut rates, mut masses) = Default::default();
         if kinds.contains(&StudyKind::Rate) {
-            rates = rate(potential, (RATE_BETA, dynamics.sigma), &options, observer)?;
+            rates = rate(potential, RATE_BETA, dynamics.sigma, &options, observer)?;
         }
         if kinds.contains(&StudyKind::Coupling) {
             report.coupling = coupling(potential, &options, observer)?;
         }
         if kinds.contains(&StudyKind::Mass) {
-            masses = mass(&report.potential, (&dynamics, time), &options, observer)?;
+            masses = mass(&report.potential, &dynamics, time, &options, observer)?;
         }
         (report.rate, report.fits) = rates;
         (report.mass, report.limits) = masses;
@@ -145,6 +157,7 @@ fn final_samples(
 ) -> Result<Vec<f64>> {
     let start = law(potential, Energy::Smoothed, dynamics)?;
     let options = StudyOptions { snapshots: 1, ..*options };
-    let mut snapshots = stationary(potential, dynamics, (&start, 8.0, 8.0), (&options, 3_000), observer)?;
+    let stretch = Stretch { start: &start, burn_in: 8.0, spacing: 8.0, stream: 3_000 };
+    let mut snapshots = stationary(potential, dynamics, &stretch, &options, observer)?;
     Ok(snapshots.pop().unwrap_or_default())
 }

@@ -5,12 +5,13 @@ use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
 use super::{LangevinError, Law, Potential};
+use crate::optim::Langevin;
 use crate::random::{Purpose, substream};
 use crate::{Error, Observer, Result, Step, Workers};
 
 /// The dynamics `x ← x − λ ∇u(x + ε) + sqrt(2 λ/β) ξ`, `ε ~ N(0, σ² I)` and `ξ ~ N(0, I)` fresh in each step: fSGLD
-/// (arXiv 2510.02174), and SGLD (Welling and Teh 2011) where `σ = 0`. The step is that of the trainer.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// (arXiv 2510.02174), and SGLD (Welling and Teh 2011) where `σ = 0`. The step is that of the trainer, as a test shows.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Dynamics {
     /// `λ`.
     pub step_size: f64,
@@ -134,18 +135,12 @@ impl Chunk {
 
     fn advance(&mut self, potential: &Potential, dynamics: &Dynamics, steps: usize) {
         let dim = potential.dim();
-        let scale = (2.0 * dynamics.step_size / dynamics.beta).sqrt();
+        let scale = Langevin { beta_inverse: 1.0 / dynamics.beta, momentum: 0.0 }.scale(dynamics.step_size);
         let (mut seen, mut gradient) = (vec![0.0; dim], vec![0.0; dim]);
         for _ in 0..steps {
             for place in self.places.chunks_exact_mut(dim.max(1)) {
                 seen.copy_from_slice(place);
-                // A zero scale draws nothing, as in the trainer.
-                if dynamics.sigma > 0.0 {
-                    for seen in &mut seen {
-                        let draw: f64 = StandardNormal.sample(&mut self.perturbation);
-                        *seen += dynamics.sigma * draw;
-                    }
-                }
+                perturb(&mut seen, dynamics.sigma, &mut self.perturbation);
                 potential.gradient(&seen, &mut gradient);
                 for (place, slope) in place.iter_mut().zip(&gradient) {
                     let draw: f64 = StandardNormal.sample(&mut self.noise);
@@ -156,9 +151,23 @@ impl Chunk {
     }
 }
 
+/// `x ← x + ε`; a zero scale draws nothing, as in the trainer.
+fn perturb(place: &mut [f64], sigma: f64, rng: &mut ChaCha8Rng) {
+    if sigma > 0.0 {
+        for x in place {
+            let draw: f64 = StandardNormal.sample(rng);
+            *x += sigma * draw;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::autodiff::{ParamKind, ParamSpace};
+    use crate::objective::{Evaluation, GradientReport};
+    use crate::optim::{Fsgld, Optimizer, OptimizerConfig, PerturbationScale, Setup};
+    use candle_core::{Device, Tensor};
 
     fn schedule(chains: usize, steps: usize) -> Schedule<'static> {
         Schedule { chains, steps, snapshots: 1, start: None, seed: 4, stream: 0, threads: 2 }
@@ -203,6 +212,47 @@ mod tests {
         let first = |purpose| -> f64 { StandardNormal.sample(&mut substream(4, purpose, 0)) };
         let expected = -0.06 * first(Purpose::LangevinPerturbation) + 0.2 * first(Purpose::LangevinNoise);
         assert!((place - expected).abs() < 4.0 * f64::EPSILON);
+    }
+
+    /// The trainer's fSGLD with all chains as one vector and its own random numbers, against these chains with the same
+    /// numbers: gradients are taken at the same places, bit for bit.
+    #[test]
+    fn a_step_is_that_of_the_trainer() {
+        for (potential, sigma) in [(Potential::double_well(), 0.3), (Potential::ring(), 0.2), (Potential::ring(), 0.0)]
+        {
+            let (dim, dynamics) = (potential.dim(), Dynamics { step_size: 0.01, beta: 3.0, sigma });
+            let scale = PerturbationScale::Fixed(sigma);
+            let config = OptimizerConfig::Fsgld(Fsgld { beta_inverse: 1.0 / 3.0, scale, ..Fsgld::default() });
+            let mut places = potential.sharp_minimum().repeat(300);
+            let space = ParamSpace::new([("x".into(), vec![places.len()], ParamKind::Weight)]);
+            let mut optimizer = Optimizer::new(&config, Setup { seed: 4, ..Setup::default() }, &space).unwrap();
+            for step in 0..3 {
+                let stream = |purpose| substream(4, purpose, step);
+                let mut seen = places.clone();
+                perturb(&mut seen, sigma, &mut stream(Purpose::Perturbation));
+                let (perturbation, noise) = (stream(Purpose::Perturbation), stream(Purpose::Langevin));
+                let mut chunk = Chunk { places: places.clone(), perturbation, noise };
+                chunk.advance(&potential, &dynamics, 1);
+                let theta = Tensor::new(places.as_slice(), &Device::Cpu).unwrap();
+                let update = optimizer.step(&theta, dynamics.step_size, &mut |theta| {
+                    let theta: Vec<f64> = theta.to_vec1()?;
+                    assert_eq!(theta, seen);
+                    let mut gradient = vec![0.0; theta.len()];
+                    let pairs = theta.chunks_exact(dim).zip(gradient.chunks_exact_mut(dim));
+                    pairs.for_each(|(place, gradient)| potential.gradient(place, gradient));
+                    let (loss, nan) = (0.0, f64::NAN);
+                    let evaluation = Evaluation { loss, loss_std_err: nan, accuracy: nan, accuracy_std_err: nan };
+                    let gradient = Tensor::from_vec(gradient, seen.len(), &Device::Cpu)?;
+                    Ok(GradientReport { evaluation, gradient, statistics: Vec::new(), scores: None })
+                });
+                places = update.unwrap().theta.to_vec1().unwrap();
+                for (trained, sampled) in places.iter().zip(&chunk.places) {
+                    // The trainer adds noise to `x − λ g`, the sampler subtracts `λ g` from the noise: two roundings each,
+                    // of numbers below 4.
+                    assert!((trained - sampled).abs() <= 2.0 * 4.0 * f64::EPSILON, "{trained} {sampled}");
+                }
+            }
+        }
     }
 
     #[test]

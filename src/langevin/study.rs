@@ -59,14 +59,14 @@ pub struct Measured {
 }
 
 /// Snapshots against `law`. `number` keeps the random numbers of several measurements apart.
-pub(super) fn measure(snapshots: &[Vec<f64>], law: &Law, dim: usize, (seed, number): (u64, u64)) -> Measured {
+pub(super) fn measure(snapshots: &[Vec<f64>], law: &Law, dim: usize, seed: u64, number: u64) -> Measured {
     let rng = |part: u64| substream(seed, Purpose::LangevinSlices, 4 * number + part);
     let all: Vec<f64> = snapshots.concat();
     let exact = draws(law, all.len() / dim.max(1), dim, &mut rng(0));
     let other = draws(law, all.len() / dim.max(1), dim, &mut rng(1));
     let against = |samples: &[f64], exact: &[f64]| match dim {
         1 => distance::to_law(&mut samples.to_vec(), law),
-        _ => distance::sliced(samples, &exact[..samples.len()], dim, (DIRECTIONS, &mut rng(2))),
+        _ => distance::sliced(samples, &exact[..samples.len()], dim, DIRECTIONS, &mut rng(2)),
     };
     let blocks: Vec<f64> = (0..BLOCKS)
         .map(|block| {
@@ -118,14 +118,27 @@ pub(super) fn steps(time: f64, step_size: f64) -> usize {
     (time / step_size).ceil().max(1.0) as usize
 }
 
-/// Snapshots of a run that begins with exact draws from `start` and forgets the first `burn_in`.
+/// When snapshots of a run are taken, in units of time.
+pub(super) struct Stretch<'a> {
+    /// Chains begin with exact draws from it.
+    pub(super) start: &'a Law,
+    /// Before the first snapshot.
+    pub(super) burn_in: f64,
+    /// Between two.
+    pub(super) spacing: f64,
+    /// Number of the run among those of a study.
+    pub(super) stream: u64,
+}
+
+/// The snapshots of one stretch.
 pub(super) fn stationary(
     potential: &Potential,
     dynamics: &Dynamics,
-    (start, burn_in, spacing): (&Law, f64, f64),
-    (options, stream): (&StudyOptions, u64),
+    stretch: &Stretch<'_>,
+    options: &StudyOptions,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Vec<f64>>> {
+    let &Stretch { start, burn_in, spacing, stream } = stretch;
     let skipped = (burn_in / spacing).ceil() as usize;
     let schedule = Schedule {
         chains: options.chains,

@@ -4,11 +4,10 @@ use candle_core::{Tensor, WithDType};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::CHUNK;
-use super::base::Stride;
+use super::method::{Descent, Method, Stride};
+use super::{Base, CHUNK, SettingError};
 use crate::Result;
 use crate::kernels::{Slice, with_float};
-use crate::train::TrainError;
 
 /// AdamW (Loshchilov and Hutter 2019) in PyTorch's form: `θ ← θ(1 − λ wd)`, `m ← β₁ m + (1 − β₁) g`,
 /// `s ← β₂ s + (1 − β₂) g²`, and in step `t` (from 1)
@@ -33,59 +32,41 @@ impl Default for AdamW {
     }
 }
 
-impl AdamW {
-    pub(super) fn check(&self) -> Result<(), TrainError> {
+impl Method for AdamW {
+    fn formula(&self) -> &'static str {
+        "m ← β₁ m + (1 − β₁) g, s ← β₂ s + (1 − β₂) g², θ ← θ (1 − λ wd) − λ m̂/(√ŝ + ε)"
+    }
+
+    fn check(&self) -> Result<(), SettingError> {
         for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            TrainError::unless((0.0..1.0).contains(&beta), name, beta, "at least 0 and below 1")?;
+            SettingError::unless((0.0..1.0).contains(&beta), name, beta, "at least 0 and below 1")?;
         }
-        TrainError::unless(self.eps >= 0.0 && self.eps.is_finite(), "eps", self.eps, "a number from 0 up")
+        SettingError::unless(self.eps >= 0.0 && self.eps.is_finite(), "eps", self.eps, "0 or more")
+    }
+
+    fn base(&self) -> Base {
+        Base::AdamW(self.clone())
     }
 }
 
-/// AdamW with its buffers.
-#[derive(Debug, Clone)]
-pub(super) struct Moments {
-    adamw: AdamW,
-    /// `m` and `s`.
-    moments: Option<[Tensor; 2]>,
-}
-
-const NAMES: [&str; 2] = ["first_moment", "second_moment"];
-
-impl Moments {
-    pub(super) fn new(adamw: &AdamW) -> Self {
-        Self { adamw: adamw.clone(), moments: None }
+impl Descent for AdamW {
+    fn buffers(&self) -> &'static [&'static str] {
+        &["first_moment", "second_moment"]
     }
 
-    /// One step on the host; one pass over the vectors.
-    pub(super) fn step(&mut self, stride: &Stride<'_>) -> Result<Tensor> {
-        let shape = stride.theta.dims();
-        let device = stride.theta.device();
+    fn descend(&self, stride: &Stride<'_>, buffers: &mut [Tensor]) -> Result<Tensor> {
+        let (shape, device) = (stride.theta.dims(), stride.theta.device());
         let moved = with_float!(stride.theta.dtype(), T => {
             let mut theta = Slice::<T>::of(stride.theta)?.to_vec();
-            let (mut first, mut second) = match &self.moments {
-                Some([first, second]) => (Slice::<T>::of(first)?.to_vec(), Slice::<T>::of(second)?.to_vec()),
-                None => (vec![T::from_f64(0.0); theta.len()], vec![T::from_f64(0.0); theta.len()]),
-            };
-            descend(&self.adamw, stride, &mut theta, [&mut first, &mut second])?;
-            self.moments = Some([Tensor::from_vec(first, shape, device)?, Tensor::from_vec(second, shape, device)?]);
+            if let [first, second] = buffers {
+                let mut moments = [Slice::<T>::of(first)?.to_vec(), Slice::<T>::of(second)?.to_vec()];
+                descend(self, stride, &mut theta, &mut moments)?;
+                let [m, s] = moments;
+                (*first, *second) = (Tensor::from_vec(m, shape, device)?, Tensor::from_vec(s, shape, device)?);
+            }
             Tensor::from_vec(theta, shape, device)
         })?;
         Ok(moved)
-    }
-
-    pub(super) fn fresh(&self) -> Self {
-        Self { adamw: self.adamw.clone(), moments: None }
-    }
-
-    pub(super) fn buffers(&self) -> Vec<(&'static str, Tensor)> {
-        self.moments.iter().flat_map(|moments| NAMES.into_iter().zip(moments.iter().cloned())).collect()
-    }
-
-    pub(super) fn restore(&mut self, find: &mut dyn FnMut(&'static str) -> Result<Tensor>) -> Result<()> {
-        let [first, second] = NAMES;
-        self.moments = Some([find(first)?, find(second)?]);
-        Ok(())
     }
 }
 
@@ -93,7 +74,7 @@ fn descend<T: WithDType>(
     adamw: &AdamW,
     stride: &Stride<'_>,
     theta: &mut [T],
-    [first, second]: [&mut [T]; 2],
+    [first, second]: &mut [Vec<T>; 2],
 ) -> candle_core::Result<()> {
     let gradient = Slice::<T>::of(stride.gradient)?;
     let gradient: &[T] = &gradient;

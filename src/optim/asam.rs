@@ -3,16 +3,15 @@
 use candle_core::{Device, Tensor, WithDType};
 use serde::{Deserialize, Serialize};
 
-use super::BatchGradient;
-use super::base::Base;
 use super::fields::Fields;
 use super::groups::Groups;
+use super::method::{BatchGradient, Method, Point};
 use super::sam::check_rho;
+use super::{Base, SettingError};
 use crate::Result;
 use crate::kernels::norm;
 use crate::kernels::{Slice, with_float};
 use crate::objective::GradientReport;
-use crate::train::TrainError;
 
 /// ASAM (Kwon et al. 2021): `ε = ρ T² g/‖T g‖` with `g = ∇U(θ, X)` and the diagonal `T = |θ| + η` on weights, then a
 /// step of the base along `∇U(θ + ε, X)`. With SGD: `v ← μ v + (∇U(θ + ε, X) + wd θ)`, `θ ← θ − λ v`.
@@ -38,20 +37,28 @@ impl Default for Asam {
     }
 }
 
-impl Asam {
-    pub(super) fn check(&self) -> Result<(), TrainError> {
-        check_rho(self.rho)?;
-        TrainError::unless(self.eta >= 0.0 && self.eta.is_finite(), "eta", self.eta, "a number from 0 up")?;
-        self.base.check()
+impl Method for Asam {
+    fn formula(&self) -> &'static str {
+        "the base along ∇U(θ + ρ T² g/‖T g‖), T = |θ| + η on weights and 1 on biases and norms"
     }
 
-    /// The pass at `θ`, with the gradient of the pass at `θ + ε` in place of its own. `weights` says where `T` is not 1.
-    pub(super) fn gradient(
-        &self,
-        theta: &Tensor,
-        weights: &Groups<bool>,
-        gradient: &mut BatchGradient<'_>,
-    ) -> Result<GradientReport> {
+    fn check(&self) -> Result<(), SettingError> {
+        check_rho(self.rho)?;
+        SettingError::unless(self.eta >= 0.0 && self.eta.is_finite(), "eta", self.eta, "0 or more")?;
+        self.base.descent().check()
+    }
+
+    fn momentum_mut(&mut self) -> Option<&mut f64> {
+        self.base.descent_mut().momentum_mut()
+    }
+
+    fn base(&self) -> Base {
+        self.base.clone()
+    }
+
+    /// The pass at `θ`, with the gradient of the pass at `θ + ε` in place of its own.
+    fn pass(&self, point: &Point<'_>, gradient: &mut BatchGradient<'_>) -> Result<GradientReport> {
+        let &Point { theta, weights, .. } = point;
         let first = gradient(theta)?;
         let scaled = self.scaled(theta, &first.gradient, weights)?;
         let norm = norm(&scaled)?;
@@ -62,8 +69,10 @@ impl Asam {
         let second = gradient(&(theta + epsilon)?)?;
         Ok(GradientReport { gradient: second.gradient, ..first })
     }
+}
 
-    /// `T v`
+impl Asam {
+    /// `T v`, where `weights` says at which parameters `T` is not 1.
     fn scaled(&self, theta: &Tensor, vector: &Tensor, weights: &Groups<bool>) -> Result<Tensor> {
         let host = [theta, vector].map(|tensor| tensor.to_device(&Device::Cpu)?.contiguous());
         let [host_theta, host_vector] = host;

@@ -1,39 +1,77 @@
-//! Which method, with its settings, as text and as JSON.
+//! The list of methods, and a method with its settings as text and as JSON.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::base::Base;
-use super::fields;
-use super::{AdamW, Asam, Fsgld, Rwp, Sam, Sgd, Sgld};
-use crate::Result;
-use crate::train::TrainError;
+use super::fields::Fields;
+use super::method::{Descent, Method};
+use super::{AdamW, Asam, Fsgld, OptimError, Rwp, Sam, SettingError, Sgd, Sgld};
 
-/// The methods by name.
-pub const OPTIMIZERS: [&str; 7] = ["sgd", "adamw", "sgld", "fsgld", "sam", "asam", "rwp"];
+/// Declares the enums over all methods and over those that others can step with, from one list of both.
+macro_rules! methods {
+    (bases: $($base_name:literal $base:ident),*; others: $($name:literal $other:ident),* $(,)?) => {
+        /// The methods by name.
+        pub const OPTIMIZERS: [&str; [$($base_name,)* $($name),*].len()] = [$($base_name,)* $($name),*];
 
-/// Which method, with its own settings; learning rate and weight decay belong to every method and stand elsewhere.
-///
-/// As text: the name, and settings after a colon, such as `sam:rho=0.1,base=adamw` or
-/// `fsgld:beta_inverse=1e-6,antithetic=true`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum OptimizerConfig {
-    /// Stochastic gradient descent with momentum.
-    Sgd(Sgd),
-    /// Adam with decoupled weight decay.
-    AdamW(AdamW),
-    /// Stochastic gradient Langevin dynamics.
-    Sgld(Sgld),
-    /// Flatness-aware SGLD: SGLD with gradients at randomly perturbed parameters.
-    Fsgld(Fsgld),
-    /// Sharpness-aware minimisation over a base.
-    Sam(Sam),
-    /// Sharpness-aware minimisation with a radius relative to the weights.
-    Asam(Asam),
-    /// Gradients at randomly perturbed parameters, over a base.
-    Rwp(Rwp),
+        /// Which method, with its own settings; learning rate and weight decay belong to every method and stand elsewhere.
+        ///
+        /// As text: the name, and settings after a colon, such as `sam:rho=0.1,base=adamw` or
+        /// `fsgld:beta_inverse=1e-6,antithetic=true`.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        #[allow(missing_docs)] // each is documented at its type
+        pub enum OptimizerConfig {
+            $(#[serde(rename = $base_name)] $base($base),)*
+            $(#[serde(rename = $name)] $other($other),)*
+        }
+
+        impl OptimizerConfig {
+            /// Every method with its default settings.
+            fn defaults() -> [Self; OPTIMIZERS.len()] {
+                [$(Self::$base($base::default()),)* $(Self::$other($other::default())),*]
+            }
+
+            /// The method's name, as in [`OPTIMIZERS`].
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$base(_) => $base_name,)* $(Self::$other(_) => $name,)* }
+            }
+
+            pub(super) fn method(&self) -> &dyn Method {
+                match self { $(Self::$base(method) => method,)* $(Self::$other(method) => method,)* }
+            }
+
+            fn method_mut(&mut self) -> &mut dyn Method {
+                match self { $(Self::$base(method) => method,)* $(Self::$other(method) => method,)* }
+            }
+        }
+
+        /// What turns a gradient into a step, under `sgd`, `adamw`, `sam`, `asam` and `rwp` alike.
+        ///
+        /// In text and JSON its settings stand beside those of the method: `sam:rho=0.05,base=adamw,beta1=0.9`. Without
+        /// `base` it is `sgd`.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "base")]
+        #[allow(missing_docs)] // each is documented at its type
+        pub enum Base {
+            $(#[serde(rename = $base_name)] $base($base),)*
+        }
+
+        impl Base {
+            pub(super) fn descent(&self) -> &dyn Descent {
+                match self { $(Self::$base(descent) => descent,)* }
+            }
+
+            pub(super) fn descent_mut(&mut self) -> &mut dyn Descent {
+                match self { $(Self::$base(descent) => descent,)* }
+            }
+        }
+    };
+}
+
+methods! {
+    bases: "sgd" Sgd, "adamw" AdamW;
+    others: "sgld" Sgld, "fsgld" Fsgld, "sam" Sam, "asam" Asam, "rwp" Rwp,
 }
 
 impl Default for OptimizerConfig {
@@ -42,78 +80,66 @@ impl Default for OptimizerConfig {
     }
 }
 
-impl OptimizerConfig {
-    /// The method's name, as in [`OPTIMIZERS`].
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Sgd(_) => "sgd",
-            Self::AdamW(_) => "adamw",
-            Self::Sgld(_) => "sgld",
-            Self::Fsgld(_) => "fsgld",
-            Self::Sam(_) => "sam",
-            Self::Asam(_) => "asam",
-            Self::Rwp(_) => "rwp",
-        }
+impl Default for Base {
+    fn default() -> Self {
+        Self::Sgd(Sgd::default())
     }
+}
 
+impl Base {
+    /// What remains of `fields` once a method has taken `own`, its own settings.
+    pub(super) fn from_fields(mut fields: Fields, own: &str) -> Result<Self, String> {
+        let base: String = fields.take_or("base", "sgd".to_owned())?;
+        let fields = fields.with("base", base.as_str());
+        fields.rest().map_err(|error| format!("{error} for base {base}; the method's own settings: {own}"))
+    }
+}
+
+impl OptimizerConfig {
     /// Checks every setting.
     ///
     /// # Errors
-    /// [`TrainError::Setting`] for the first one out of its range.
-    pub fn check(&self) -> Result<(), TrainError> {
-        match self {
-            Self::Sgd(sgd) => sgd.check(),
-            Self::AdamW(adamw) => adamw.check(),
-            Self::Sgld(sgld) => sgld.check(),
-            Self::Fsgld(fsgld) => fsgld.check(),
-            Self::Sam(sam) => sam.check(),
-            Self::Asam(asam) => asam.check(),
-            Self::Rwp(rwp) => rwp.check(),
-        }
+    /// [`SettingError`] for the first one out of its range.
+    pub fn check(&self) -> Result<(), SettingError> {
+        self.method().check()
     }
 
     /// Settings that are allowed although nothing is known about them, in words for the user.
     pub fn warnings(&self) -> Vec<String> {
-        match self {
-            Self::Fsgld(fsgld) => fsgld.warnings(),
-            _ => Vec::new(),
-        }
+        self.method().warnings()
     }
 
     /// The momentum `μ`, to be set; `None` where the method, or its base, has none.
     pub fn momentum_mut(&mut self) -> Option<&mut f64> {
-        match self {
-            Self::Sgd(sgd) => Some(&mut sgd.momentum),
-            Self::Fsgld(fsgld) => Some(&mut fsgld.momentum),
-            Self::Sam(Sam { base, .. }) | Self::Asam(Asam { base, .. }) | Self::Rwp(Rwp { base, .. }) => {
-                base.momentum_mut()
-            }
-            Self::AdamW(_) | Self::Sgld(_) => None,
-        }
-    }
-
-    /// What steps along the method's gradient.
-    pub(super) fn base(&self) -> Base {
-        match self {
-            Self::Sgd(sgd) => Base::Sgd(sgd.clone()),
-            Self::AdamW(adamw) => Base::AdamW(adamw.clone()),
-            Self::Sgld(_) => Base::Sgd(Sgd::with_momentum(0.0)),
-            Self::Fsgld(fsgld) => Base::Sgd(Sgd::with_momentum(fsgld.momentum)),
-            Self::Sam(Sam { base, .. }) | Self::Asam(Asam { base, .. }) | Self::Rwp(Rwp { base, .. }) => base.clone(),
-        }
+        self.method_mut().momentum_mut()
     }
 }
 
-impl FromStr for OptimizerConfig {
-    type Err = TrainError;
+/// Every method in two lines: its name with the formula of a step, and its settings with their defaults.
+pub fn help() -> String {
+    let width = OPTIMIZERS.iter().map(|name| name.len()).max().unwrap_or_default() + 2;
+    let lines = OptimizerConfig::defaults().map(|config| {
+        let settings = Fields::default().with_all(&config).written();
+        format!("{:width$}{}\n{:width$}{settings}\n", config.name(), config.method().formula(), "")
+    });
+    format!(
+        "The methods, where g = ∇U(θ) is the gradient of the batch's mean loss U, λ the learning rate and wd the weight \
+         decay; d is the step of the base:\n{}",
+        lines.concat()
+    )
+}
 
-    fn from_str(text: &str) -> Result<Self, TrainError> {
+impl FromStr for OptimizerConfig {
+    type Err = OptimError;
+
+    fn from_str(text: &str) -> Result<Self, OptimError> {
         let (kind, settings) = text.split_once(':').unwrap_or((text, ""));
         if !OPTIMIZERS.contains(&kind) {
-            return Err(TrainError::UnknownOptimizer { name: kind.into(), nearest: crate::nearest(kind, OPTIMIZERS) });
+            let nearest = crate::nearest(kind, OPTIMIZERS);
+            return Err(OptimError::UnknownMethod { name: kind.into(), nearest, known: &OPTIMIZERS });
         }
-        let config = fields::parse(kind, settings).and_then(fields::Fields::rest);
-        config.map_err(|reason| TrainError::OptimizerSetting { text: text.into(), reason })
+        let config = Fields::parse(kind, settings).and_then(Fields::rest);
+        config.map_err(|reason| OptimError::MethodSetting { text: text.into(), reason })
     }
 }
 
@@ -122,7 +148,7 @@ mod tests {
     use super::*;
     use crate::optim::{Perturbation, PerturbationScale};
 
-    fn parse(text: &str) -> Result<OptimizerConfig, TrainError> {
+    fn parse(text: &str) -> Result<OptimizerConfig, OptimError> {
         text.parse()
     }
 
@@ -142,7 +168,7 @@ mod tests {
         assert_eq!((fsgld.scale, fsgld.perturbation), (PerturbationScale::Fixed(0.01), Perturbation::Rademacher));
         let error = parse("fsgdl").unwrap_err();
         assert_eq!(error.to_string(), "unknown optimizer `fsgdl`");
-        assert!(error.hint().unwrap().contains("did you mean `fsgld`?"));
+        assert!(error.hint().contains("did you mean `fsgld`?"));
     }
 
     #[test]
@@ -215,6 +241,16 @@ mod tests {
             let error = parse(text).unwrap().check().unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn the_help_has_the_formula_and_the_settings_of_every_method() {
+        let help = help();
+        for config in OptimizerConfig::defaults() {
+            assert!(help.contains(&format!("\n{:7}{}\n", config.name(), config.method().formula())), "{help}");
+        }
+        assert!(help.contains("\n       beta1=0.9, beta2=0.999, eps=1e-8\n"), "{help}");
+        assert!(help.ends_with("\n       sigma=0.01, num_perturbations=1, antithetic=false, perturbation=gaussian, base=sgd, momentum=0.9, nesterov=false\n"), "{help}");
     }
 
     #[test]

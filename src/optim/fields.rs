@@ -21,6 +21,29 @@ impl Fields {
         Ok(self.take(name)?.unwrap_or(default))
     }
 
+    /// `name=value` pairs between commas, on top of `kind`; a value that is not JSON is a word.
+    ///
+    /// # Errors
+    /// The first that is not such a pair.
+    pub(super) fn parse(kind: &str, settings: &str) -> Result<Self, String> {
+        let mut fields = Self::default().with("kind", kind);
+        for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
+            let (name, value) = setting.split_once('=').ok_or_else(|| format!("`{setting}` is not `name=value`"))?;
+            let word = || Value::from(value.trim());
+            fields = fields.with(name.trim(), serde_json::from_str(value).unwrap_or_else(|_| word()));
+        }
+        Ok(fields)
+    }
+
+    /// The settings of a method as a user writes them, without its kind.
+    pub(super) fn written(&self) -> String {
+        let setting = |(name, value): (&String, &Value)| match value {
+            Value::String(word) => format!("{name}={word}"),
+            value => format!("{name}={value}"),
+        };
+        self.0.iter().filter(|(name, _)| *name != "kind").map(setting).collect::<Vec<_>>().join(", ")
+    }
+
     /// Adds a field.
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.insert(name.into(), value.into());
@@ -52,18 +75,4 @@ impl Fields {
             None => Ok(()),
         }
     }
-}
-
-/// `name=value` pairs between commas, on top of `kind`; a value that is no JSON is a word.
-///
-/// # Errors
-/// The pair that is none.
-pub(super) fn parse(kind: &str, settings: &str) -> Result<Fields, String> {
-    let mut fields = Fields::default().with("kind", kind);
-    for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
-        let (name, value) = setting.split_once('=').ok_or_else(|| format!("`{setting}` is not `name=value`"))?;
-        let word = || Value::from(value.trim());
-        fields = fields.with(name.trim(), serde_json::from_str(value).unwrap_or_else(|_| word()));
-    }
-    Ok(fields)
 }

@@ -3,12 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::fields::Fields;
+use super::method::{BatchGradient, Langevin, Method, Point};
 use super::noise::Perturbation;
 use super::perturbed::Perturbed;
 use super::sgd::check_momentum;
 use super::sgld::check_beta_inverse;
+use super::{Base, SettingError, Sgd};
 use crate::Result;
-use crate::train::TrainError;
+use crate::objective::GradientReport;
 
 /// Where `σ` comes from.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,26 +63,45 @@ impl Default for Fsgld {
     }
 }
 
+/// The coupling of the paper, `σ = (β⁻¹)^{(1+η)/4}`.
+pub(crate) fn coupled_sigma(beta_inverse: f64, eta: f64) -> f64 {
+    beta_inverse.powf((1.0 + eta) / 4.0)
+}
+
 impl Fsgld {
     /// The perturbation scale: as set by hand, or `(β⁻¹)^{(1+η)/4}`.
     pub fn sigma(&self) -> f64 {
         match self.scale {
-            PerturbationScale::Coupled(eta) => self.beta_inverse.powf((1.0 + eta) / 4.0),
+            PerturbationScale::Coupled(eta) => coupled_sigma(self.beta_inverse, eta),
             PerturbationScale::Fixed(sigma) => sigma,
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), TrainError> {
+    fn perturbed(&self) -> Perturbed {
+        Perturbed {
+            sigma: self.sigma(),
+            count: self.num_perturbations,
+            antithetic: self.antithetic,
+            law: self.perturbation,
+        }
+    }
+}
+
+impl Method for Fsgld {
+    fn formula(&self) -> &'static str {
+        "as sgld with ∇U(θ + ε), ε ~ N(0, σ² I); σ = β^(−(1+eta)/4), or sigma in place of eta"
+    }
+
+    fn check(&self) -> Result<(), SettingError> {
         check_beta_inverse(self.beta_inverse)?;
         if let PerturbationScale::Coupled(eta) = self.scale {
-            TrainError::unless(eta > -1.0 && eta.is_finite(), "eta", eta, "a number above -1")?;
+            SettingError::unless(eta > -1.0 && eta.is_finite(), "eta", eta, "a number above -1")?;
         }
         self.perturbed().check()?;
         check_momentum(self.momentum)
     }
 
-    /// What is allowed, but not what the paper proves something about.
-    pub(super) fn warnings(&self) -> Vec<String> {
+    fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         match self.scale {
             PerturbationScale::Coupled(eta) if eta <= 0.0 || eta >= 1.0 => {
@@ -96,13 +117,20 @@ impl Fsgld {
         warnings
     }
 
-    pub(super) fn perturbed(&self) -> Perturbed {
-        Perturbed {
-            sigma: self.sigma(),
-            count: self.num_perturbations,
-            antithetic: self.antithetic,
-            law: self.perturbation,
-        }
+    fn momentum_mut(&mut self) -> Option<&mut f64> {
+        Some(&mut self.momentum)
+    }
+
+    fn base(&self) -> Base {
+        Base::Sgd(Sgd::with_momentum(self.momentum))
+    }
+
+    fn pass(&self, point: &Point<'_>, gradient: &mut BatchGradient<'_>) -> Result<GradientReport> {
+        self.perturbed().gradient(point, gradient)
+    }
+
+    fn langevin(&self) -> Option<Langevin> {
+        Some(Langevin { beta_inverse: self.beta_inverse, momentum: self.momentum })
     }
 }
 

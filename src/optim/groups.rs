@@ -1,12 +1,10 @@
 //! A value for each parameter that depends on the role of its tensor only.
 
 use std::ops::Range;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::autodiff::{ParamKind, ParamSpace};
-use crate::train::TrainError;
 
 /// Which parameters weight decay acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -23,18 +21,6 @@ impl Decay {
     /// Whether parameters of this kind decay.
     pub(super) fn acts_on(self, kind: ParamKind) -> bool {
         self == Self::All || kind == ParamKind::Weight
-    }
-}
-
-impl FromStr for Decay {
-    type Err = TrainError;
-
-    fn from_str(text: &str) -> Result<Self, TrainError> {
-        match text {
-            "all" => Ok(Self::All),
-            "weights" => Ok(Self::Weights),
-            _ => Err(TrainError::Decay { text: text.into() }),
-        }
     }
 }
 
@@ -92,15 +78,5 @@ mod tests {
         assert_eq!(pieces(10, 2), [(0..2, true)]);
         let all = Groups::new(&space, |kind| Decay::All.acts_on(kind));
         assert_eq!(all.pieces(3, 9).collect::<Vec<_>>(), [(0..9, true)]);
-    }
-
-    #[test]
-    fn text_and_json_forms_agree() {
-        for (text, decay) in [("all", Decay::All), ("weights", Decay::Weights)] {
-            assert_eq!(text.parse::<Decay>().unwrap(), decay);
-            assert_eq!(serde_json::to_string(&decay).unwrap(), format!("\"{text}\""));
-        }
-        let error = "none".parse::<Decay>().unwrap_err();
-        assert!(error.to_string().contains("`none`") && error.hint().unwrap().contains("weights"));
     }
 }

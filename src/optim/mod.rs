@@ -8,11 +8,12 @@
 
 mod adamw;
 mod asam;
-mod base;
 mod config;
+mod error;
 mod fields;
 mod fsgld;
 mod groups;
+mod method;
 mod noise;
 mod optimizer;
 mod perturbed;
@@ -25,12 +26,15 @@ mod state;
 
 pub use adamw::AdamW;
 pub use asam::Asam;
-pub use base::Base;
-pub use config::{OPTIMIZERS, OptimizerConfig};
+pub use config::{Base, OPTIMIZERS, OptimizerConfig, help};
+pub use error::{OptimError, SettingError};
+pub(crate) use fsgld::coupled_sigma;
 pub use fsgld::{Fsgld, PerturbationScale};
 pub use groups::Decay;
+pub use method::BatchGradient;
+pub(crate) use method::Langevin;
 pub use noise::Perturbation;
-pub use optimizer::{BatchGradient, Optimizer, Setup, Update};
+pub use optimizer::{Optimizer, Setup, Update};
 pub use rwp::Rwp;
 pub use sam::Sam;
 pub use schedule::{Curve, Schedule};

@@ -32,6 +32,16 @@ impl Perturbation {
     }
 }
 
+/// Which random vector.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Draw {
+    pub(super) purpose: Purpose,
+    /// Its number among the vectors of this purpose, all of which must be of the same length.
+    pub(super) index: u64,
+    /// Of each entry.
+    pub(super) law: Perturbation,
+}
+
 /// Where noise comes from.
 #[derive(Debug, Clone)]
 pub(super) struct Noise {
@@ -41,18 +51,13 @@ pub(super) struct Noise {
 }
 
 impl Noise {
-    /// `θ + scale · z` with the `draw`-th vector `z` of `purpose`, the product rounded once to the dtype of `θ`; one pass.
+    /// `θ + scale · z` with the vector `z` of `draw`, the product rounded once to the dtype of `θ`; one pass.
     ///
-    /// Draws of one purpose must be of the same length. `z` is drawn on the host: every device sees the same numbers.
-    pub(super) fn shifted(
-        &self,
-        theta: &Tensor,
-        (purpose, draw): (Purpose, u64),
-        law: Perturbation,
-        scale: f64,
-    ) -> Result<Tensor> {
+    /// `z` is drawn on the host: every device sees the same numbers.
+    pub(super) fn shifted(&self, theta: &Tensor, draw: Draw, scale: f64) -> Result<Tensor> {
+        let Draw { purpose, index, law } = draw;
         let host = theta.to_device(&Device::Cpu)?.contiguous()?;
-        let (seed, first) = (self.seed, draw * theta.elem_count().div_ceil(CHUNK) as u64);
+        let (seed, first) = (self.seed, index * theta.elem_count().div_ceil(CHUNK) as u64);
         let shifted = with_float!(theta.dtype(), T => {
             let mut values = Slice::<T>::of(&host)?.to_vec();
             self.workers.install(|| {
@@ -73,10 +78,10 @@ mod tests {
     use super::*;
     use candle_core::DType;
 
-    fn draw(threads: usize, draw: u64, law: Perturbation, n: usize) -> Vec<f64> {
+    fn draw(threads: usize, index: u64, law: Perturbation, n: usize) -> Vec<f64> {
         let noise = Noise { seed: 5, workers: Workers::new(threads).unwrap() };
         let like = Tensor::zeros(n, DType::F64, &Device::Cpu).unwrap();
-        noise.shifted(&like, (Purpose::Langevin, draw), law, 1.0).unwrap().to_vec1().unwrap()
+        noise.shifted(&like, Draw { purpose: Purpose::Langevin, index, law }, 1.0).unwrap().to_vec1().unwrap()
     }
 
     #[test]
@@ -100,7 +105,8 @@ mod tests {
     fn single_precision_rounds_the_same_numbers() {
         let noise = Noise { seed: 5, workers: Workers::new(2).unwrap() };
         let ones = Tensor::ones(CHUNK + 5, DType::F32, &Device::Cpu).unwrap();
-        let single = noise.shifted(&ones, (Purpose::Langevin, 4), Perturbation::Gaussian, 0.3).unwrap();
+        let draw_4 = Draw { purpose: Purpose::Langevin, index: 4, law: Perturbation::Gaussian };
+        let single = noise.shifted(&ones, draw_4, 0.3).unwrap();
         let double = draw(1, 4, Perturbation::Gaussian, CHUNK + 5);
         let rounded: Vec<f32> = double.iter().map(|value| 1.0 + (0.3 * value) as f32).collect();
         assert_eq!(single.to_vec1::<f32>().unwrap(), rounded);

@@ -1,17 +1,15 @@
 //! One step of any method: a gradient, clipping, the base's descent, Langevin noise.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
-use super::base::{Descent, Stride};
-use super::config::OptimizerConfig;
 use super::groups::{Decay, Groups};
-use super::noise::{Noise, Perturbation};
-use super::sgld::noise_scale;
+use super::method::{BatchGradient, Point, Stride};
+use super::noise::{Draw, Noise, Perturbation};
+use super::{Base, OptimizerConfig, SettingError};
 use crate::autodiff::{ParamKind, ParamSpace};
 use crate::kernels::norm;
 use crate::objective::GradientReport;
 use crate::random::Purpose;
-use crate::train::TrainError;
 use crate::{Error, Result, Workers};
 
 /// What belongs to every method.
@@ -35,9 +33,6 @@ impl Default for Setup {
     }
 }
 
-/// A batch's mean loss and gradient at any parameters; what a step may ask for, as often as it likes.
-pub type BatchGradient<'a> = dyn FnMut(&Tensor) -> Result<GradientReport> + 'a;
-
 /// What one step did.
 #[derive(Debug, Clone)]
 pub struct Update {
@@ -56,7 +51,9 @@ pub struct Update {
 #[derive(Debug, Clone)]
 pub struct Optimizer {
     config: OptimizerConfig,
-    pub(super) descent: Descent,
+    pub(super) base: Base,
+    /// Of the base, on the host; none before the first step.
+    pub(super) buffers: Vec<Tensor>,
     weight_decay: Groups<f64>,
     weights: Groups<bool>,
     clip_norm: f64,
@@ -69,16 +66,17 @@ impl Optimizer {
     /// Before the first step on the parameters of `space`.
     ///
     /// # Errors
-    /// [`TrainError::Setting`] for a setting out of its range; [`Error::Threads`].
+    /// [`SettingError`] for a setting out of its range; [`Error::Threads`].
     pub fn new(config: &OptimizerConfig, setup: Setup, space: &ParamSpace) -> Result<Self> {
         config.check()?;
         let wd = setup.weight_decay;
-        TrainError::unless(wd >= 0.0 && wd.is_finite(), "weight_decay", wd, "a number from 0 up")?;
+        SettingError::unless(wd >= 0.0 && wd.is_finite(), "weight_decay", wd, "0 or more")?;
         let clip_norm = setup.clip_norm.unwrap_or(f64::INFINITY);
-        TrainError::unless(clip_norm > 0.0, "clip_norm", clip_norm, "a number above 0")?;
+        SettingError::unless(clip_norm > 0.0, "clip_norm", clip_norm, "a number above 0")?;
         Ok(Self {
             config: config.clone(),
-            descent: Descent::new(&config.base()),
+            base: config.method().base(),
+            buffers: Vec::new(),
             weight_decay: Groups::new(space, |kind| if setup.decay.acts_on(kind) { wd } else { 0.0 }),
             weights: Groups::new(space, |kind| kind == ParamKind::Weight),
             clip_norm,
@@ -98,20 +96,12 @@ impl Optimizer {
     /// What `gradient` returns; [`Error::VectorShape`] for parameters or a gradient of another space.
     pub fn step(&mut self, theta: &Tensor, learning_rate: f64, gradient: &mut BatchGradient<'_>) -> Result<Update> {
         self.check_shape(theta)?;
-        let pass = self.pass(theta, gradient)?;
+        let point = Point { theta, weights: &self.weights, noise: &self.noise, step: self.steps };
+        let pass = self.config.method().pass(&point, gradient)?;
         self.check_shape(&pass.gradient)?;
         let gradient_norm = norm(&pass.gradient)?;
-        let stride = Stride {
-            theta,
-            gradient: &pass.gradient,
-            gradient_scale: (self.clip_norm / (gradient_norm + 1e-6)).min(1.0),
-            learning_rate,
-            weight_decay: &self.weight_decay,
-            steps: self.steps,
-            workers: &self.noise.workers,
-        };
-        let theta = self.descent.step(&stride)?;
-        let theta = self.diffuse(theta, learning_rate)?;
+        let moved = self.descend(theta, &pass.gradient, gradient_norm, learning_rate)?;
+        let theta = self.diffuse(moved, learning_rate)?;
         self.steps += 1;
         Ok(Update { theta, pass, gradient_norm })
     }
@@ -121,38 +111,48 @@ impl Optimizer {
         if got == [dim] { Ok(()) } else { Err(Error::VectorShape { got: got.to_vec(), dim }) }
     }
 
-    /// The pass whose gradient is descended along.
-    fn pass(&self, theta: &Tensor, gradient: &mut BatchGradient<'_>) -> Result<GradientReport> {
-        match &self.config {
-            OptimizerConfig::Sgd(_) | OptimizerConfig::AdamW(_) | OptimizerConfig::Sgld(_) => gradient(theta),
-            OptimizerConfig::Fsgld(fsgld) => fsgld.perturbed().gradient(theta, &self.noise, self.steps, gradient),
-            OptimizerConfig::Rwp(rwp) => rwp.perturbed().gradient(theta, &self.noise, self.steps, gradient),
-            OptimizerConfig::Sam(sam) => sam.gradient(theta, gradient),
-            OptimizerConfig::Asam(asam) => asam.gradient(theta, &self.weights, gradient),
+    /// The parameters after the base's step along `gradient` of this norm.
+    fn descend(&mut self, theta: &Tensor, gradient: &Tensor, norm: f64, learning_rate: f64) -> Result<Tensor> {
+        let host = on_host(theta)?;
+        let stride = Stride {
+            theta: &host,
+            gradient: &on_host(gradient)?,
+            gradient_scale: (self.clip_norm / (norm + 1e-6)).min(1.0),
+            learning_rate,
+            weight_decay: &self.weight_decay,
+            steps: self.steps,
+            workers: &self.noise.workers,
+        };
+        let base = self.base.descent();
+        if self.buffers.is_empty() {
+            self.buffers = base.buffers().iter().map(|_| host.zeros_like()).collect::<candle_core::Result<_>>()?;
         }
+        Ok(base.descend(&stride, &mut self.buffers)?.to_device(theta.device())?)
     }
 
-    /// `θ + s ξ` with the `ξ` of this step, of which a momentum buffer learns; `θ` itself where the scale is 0.
+    /// `θ + s ξ` with the `ξ` of this step; `θ` itself where `s` is 0.
     fn diffuse(&mut self, theta: Tensor, learning_rate: f64) -> Result<Tensor> {
-        let (beta_inverse, momentum) = match &self.config {
-            OptimizerConfig::Sgld(sgld) => (sgld.beta_inverse, 0.0),
-            OptimizerConfig::Fsgld(fsgld) => (fsgld.beta_inverse, fsgld.momentum),
-            _ => return Ok(theta),
-        };
-        let scale = noise_scale(learning_rate, beta_inverse, momentum);
+        let Some(langevin) = self.config.method().langevin() else { return Ok(theta) };
+        let scale = langevin.scale(learning_rate);
         if scale == 0.0 {
             return Ok(theta);
         }
-        let (key, law) = ((Purpose::Langevin, self.steps), Perturbation::Gaussian);
-        match &mut self.descent {
-            Descent::Sgd(heavy_ball) if momentum != 0.0 => {
-                let shift = self.noise.shifted(&theta.zeros_like()?, key, law, scale)?;
-                heavy_ball.push(&shift, learning_rate)?;
-                Ok((theta + shift)?)
-            }
-            _ => self.noise.shifted(&theta, key, law, scale),
+        let draw = Draw { purpose: Purpose::Langevin, index: self.steps, law: Perturbation::Gaussian };
+        if langevin.momentum == 0.0 {
+            return self.noise.shifted(&theta, draw, scale);
         }
+        let shift = self.noise.shifted(&theta.zeros_like()?, draw, scale)?;
+        // A shift beside the step goes on with the velocity: v ← v − s ξ/λ.
+        for velocity in &mut self.buffers {
+            *velocity = (&*velocity - (&shift / learning_rate)?)?;
+        }
+        Ok((theta + shift)?)
     }
+}
+
+/// Where a kernel can read it.
+fn on_host(tensor: &Tensor) -> Result<Tensor> {
+    Ok(tensor.to_device(&Device::Cpu)?.contiguous()?)
 }
 
 #[cfg(test)]

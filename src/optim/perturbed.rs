@@ -1,13 +1,11 @@
 //! Gradients at randomly perturbed parameters, the part that fSGLD and RWP share.
 
-use candle_core::Tensor;
-
-use super::BatchGradient;
-use super::noise::{Noise, Perturbation};
+use super::SettingError;
+use super::method::{BatchGradient, Point};
+use super::noise::{Draw, Perturbation};
 use crate::Result;
 use crate::objective::GradientReport;
 use crate::random::Purpose;
-use crate::train::TrainError;
 
 /// How `ε = σ z` is drawn in each step.
 pub(super) struct Perturbed {
@@ -20,29 +18,24 @@ pub(super) struct Perturbed {
 }
 
 impl Perturbed {
-    pub(super) fn check(&self) -> Result<(), TrainError> {
+    pub(super) fn check(&self) -> Result<(), SettingError> {
         let sigma = self.sigma;
-        TrainError::unless(sigma >= 0.0 && sigma.is_finite(), "sigma", sigma, "a number from 0 up")?;
-        TrainError::unless(self.count > 0, "num_perturbations", self.count as f64, "1 or more")
+        SettingError::unless(sigma >= 0.0 && sigma.is_finite(), "sigma", sigma, "0 or more")?;
+        SettingError::unless(self.count > 0, "num_perturbations", self.count as f64, "1 or more")
     }
 
     /// Mean of `∇U(θ + ε)` over this step's perturbations; the gradient at `θ` where `σ = 0`.
-    pub(super) fn gradient(
-        &self,
-        theta: &Tensor,
-        noise: &Noise,
-        step: u64,
-        gradient: &mut BatchGradient<'_>,
-    ) -> Result<GradientReport> {
+    pub(super) fn gradient(&self, point: &Point<'_>, gradient: &mut BatchGradient<'_>) -> Result<GradientReport> {
+        let &Point { theta, noise, step, .. } = point;
         let mut mean: Option<GradientReport> = None;
         let signs: &[f64] = if self.antithetic { &[1.0, -1.0] } else { &[1.0] };
         let count = if self.sigma == 0.0 { 0 } else { self.count };
         for index in 0..count {
-            let draw = step * self.count as u64 + index as u64;
+            let index = step * self.count as u64 + index as u64;
+            let draw = Draw { purpose: Purpose::Perturbation, index, law: self.law };
             for &sign in signs {
                 // ε is drawn anew for −ε: a few nanoseconds a number, beside a whole gradient, and no memory.
-                let key = (Purpose::Perturbation, draw);
-                let pass = gradient(&noise.shifted(theta, key, self.law, sign * self.sigma)?)?;
+                let pass = gradient(&noise.shifted(theta, draw, sign * self.sigma)?)?;
                 mean = Some(match mean {
                     None => pass,
                     Some(sum) => add(sum, pass)?,

@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::base::Base;
 use super::fields::Fields;
+use super::method::{BatchGradient, Method, Point};
 use super::noise::Perturbation;
 use super::perturbed::Perturbed;
+use super::{Base, SettingError};
 use crate::Result;
-use crate::train::TrainError;
+use crate::objective::GradientReport;
 
 /// RWP (Bisla et al. 2022, Li et al. 2024): a step of the base along `∇U(θ + ε, X)`, `ε ~ N(0, σ² I)` fresh in each
 /// step. With SGD: `v ← μ v + (∇U(θ + ε, X) + wd θ)`, `θ ← θ − λ v`.
@@ -40,18 +41,36 @@ impl Default for Rwp {
 }
 
 impl Rwp {
-    pub(super) fn check(&self) -> Result<(), TrainError> {
-        self.perturbed().check()?;
-        self.base.check()
-    }
-
-    pub(super) fn perturbed(&self) -> Perturbed {
+    fn perturbed(&self) -> Perturbed {
         Perturbed {
             sigma: self.sigma,
             count: self.num_perturbations,
             antithetic: self.antithetic,
             law: self.perturbation,
         }
+    }
+}
+
+impl Method for Rwp {
+    fn formula(&self) -> &'static str {
+        "the base along ∇U(θ + ε), ε ~ N(0, σ² I): fsgld without the Langevin noise"
+    }
+
+    fn check(&self) -> Result<(), SettingError> {
+        self.perturbed().check()?;
+        self.base.descent().check()
+    }
+
+    fn momentum_mut(&mut self) -> Option<&mut f64> {
+        self.base.descent_mut().momentum_mut()
+    }
+
+    fn base(&self) -> Base {
+        self.base.clone()
+    }
+
+    fn pass(&self, point: &Point<'_>, gradient: &mut BatchGradient<'_>) -> Result<GradientReport> {
+        self.perturbed().gradient(point, gradient)
     }
 }
 
@@ -86,7 +105,6 @@ mod tests {
     use super::super::testing::{assert_moments, optimizer, values, vector};
     use super::super::{OptimizerConfig, Setup};
     use super::*;
-    use crate::objective::GradientReport;
 
     /// `U = Σ θ⁴`: `E ∇U(θ + ε) = 4θ³ + 12σ²θ`, the gradient of `θ⁴` plus that of `σ²/2 · 12 θ²`.
     ///

@@ -1,15 +1,13 @@
 //! Sharpness-aware minimisation.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::BatchGradient;
-use super::base::Base;
 use super::fields::Fields;
+use super::method::{BatchGradient, Method, Point};
+use super::{Base, SettingError};
 use crate::Result;
 use crate::kernels::norm;
 use crate::objective::GradientReport;
-use crate::train::TrainError;
 
 /// SAM (Foret et al. 2021): `ε = ρ g/‖g‖` with `g = ∇U(θ, X)`, then a step of the base along `∇U(θ + ε, X)`. With SGD:
 /// `v ← μ v + (∇U(θ + ε, X) + wd θ)`, `θ ← θ − λ v`.
@@ -33,14 +31,26 @@ impl Default for Sam {
     }
 }
 
-impl Sam {
-    pub(super) fn check(&self) -> Result<(), TrainError> {
+impl Method for Sam {
+    fn formula(&self) -> &'static str {
+        "the base along ∇U(θ + ρ g/‖g‖)"
+    }
+
+    fn check(&self) -> Result<(), SettingError> {
         check_rho(self.rho)?;
-        self.base.check()
+        self.base.descent().check()
+    }
+
+    fn momentum_mut(&mut self) -> Option<&mut f64> {
+        self.base.descent_mut().momentum_mut()
+    }
+
+    fn base(&self) -> Base {
+        self.base.clone()
     }
 
     /// The pass at `θ`, with the gradient of the pass at `θ + ε` in place of its own.
-    pub(super) fn gradient(&self, theta: &Tensor, gradient: &mut BatchGradient<'_>) -> Result<GradientReport> {
+    fn pass(&self, &Point { theta, .. }: &Point<'_>, gradient: &mut BatchGradient<'_>) -> Result<GradientReport> {
         let first = gradient(theta)?;
         let norm = norm(&first.gradient)?;
         if self.rho == 0.0 || norm == 0.0 {
@@ -51,8 +61,8 @@ impl Sam {
     }
 }
 
-pub(super) fn check_rho(rho: f64) -> Result<(), TrainError> {
-    TrainError::unless(rho >= 0.0 && rho.is_finite(), "rho", rho, "a number from 0 up")
+pub(super) fn check_rho(rho: f64) -> Result<(), SettingError> {
+    SettingError::unless(rho >= 0.0 && rho.is_finite(), "rho", rho, "0 or more")
 }
 
 impl TryFrom<Fields> for Sam {

@@ -6,8 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::fields::Fields;
-use crate::Result;
-use crate::train::TrainError;
+use super::{OptimError, SettingError};
 
 /// The curves by name.
 const CURVES: [&str; 4] = ["constant", "multi_step", "cosine", "cyclical"];
@@ -102,20 +101,20 @@ impl Schedule {
     /// Checks the settings against the number of epochs.
     ///
     /// # Errors
-    /// [`TrainError::Setting`].
-    pub fn check(&self, epochs: usize) -> Result<(), TrainError> {
+    /// [`SettingError`].
+    pub fn check(&self, epochs: usize) -> Result<(), SettingError> {
         let warmup = self.warmup_epochs;
         let fits = warmup == 0 || warmup < epochs;
-        TrainError::unless(fits, "warmup_epochs", warmup as f64, "less than the number of epochs")?;
+        SettingError::unless(fits, "warmup_epochs", warmup as f64, "less than the number of epochs")?;
         match self.curve {
             Curve::Constant {} | Curve::Cosine {} => Ok(()),
             Curve::MultiStep { gamma, .. } => {
-                TrainError::unless(gamma > 0.0 && gamma.is_finite(), "gamma", gamma, "a number above 0")
+                SettingError::unless(gamma > 0.0 && gamma.is_finite(), "gamma", gamma, "a number above 0")
             }
             Curve::Cyclical { cycles } => {
                 let fits = cycles > 0 && (epochs == 0 || cycles <= epochs - warmup);
                 let expected = "1 or more, and at most the number of epochs after the warm-up";
-                TrainError::unless(fits, "cycles", cycles as f64, expected)
+                SettingError::unless(fits, "cycles", cycles as f64, expected)
             }
         }
     }
@@ -138,11 +137,11 @@ impl From<Schedule> for Fields {
 }
 
 impl FromStr for Schedule {
-    type Err = TrainError;
+    type Err = OptimError;
 
-    fn from_str(text: &str) -> Result<Self, TrainError> {
+    fn from_str(text: &str) -> Result<Self, OptimError> {
         let (kind, arguments) = text.split_once(':').unwrap_or((text, ""));
-        let bad = || TrainError::Schedule {
+        let bad = || OptimError::Schedule {
             text: text.into(),
             nearest: crate::nearest(kind, CURVES).filter(|nearest| nearest != kind),
         };
@@ -247,7 +246,7 @@ mod tests {
             "cosine:cycles=2",
         ] {
             let error = text.parse::<Schedule>().unwrap_err();
-            assert!(error.to_string().contains(text) && error.hint().unwrap().contains("multi_step:30-60"), "{error}");
+            assert!(error.to_string().contains(text) && error.hint().contains("multi_step:30-60"), "{error}");
         }
         let multi = Curve::MultiStep { milestones: vec![30, 60], gamma: 0.1 };
         assert_eq!(parse("multi_step:30-60"), multi.into());

@@ -4,11 +4,10 @@ use candle_core::{Tensor, WithDType};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::CHUNK;
-use super::base::Stride;
+use super::method::{Descent, Method, Stride};
+use super::{Base, CHUNK, SettingError};
 use crate::Result;
 use crate::kernels::{Slice, with_float};
-use crate::train::TrainError;
 
 /// SGD in PyTorch's form: `v ← μ v + d` with `d = ∇U(θ, X) + wd θ`, then `θ ← θ − λ v`, or `θ ← θ − λ (d + μ v)` with
 /// Nesterov's momentum (1983, in the form of Sutskever et al. 2013); `v = 0` before the first step.
@@ -35,79 +34,57 @@ impl Sgd {
     pub fn with_momentum(momentum: f64) -> Self {
         Self { momentum, nesterov: false }
     }
+}
 
-    pub(super) fn check(&self) -> Result<(), TrainError> {
+impl Method for Sgd {
+    fn formula(&self) -> &'static str {
+        "v ← μ v + d with d = g + wd θ, θ ← θ − λ v, with nesterov θ ← θ − λ (d + μ v)"
+    }
+
+    fn check(&self) -> Result<(), SettingError> {
         check_momentum(self.momentum)?;
         let usable = !self.nesterov || self.momentum > 0.0;
-        TrainError::unless(usable, "momentum", self.momentum, "above 0 for nesterov")
+        SettingError::unless(usable, "momentum", self.momentum, "above 0 for nesterov")
+    }
+
+    fn momentum_mut(&mut self) -> Option<&mut f64> {
+        Some(&mut self.momentum)
+    }
+
+    fn base(&self) -> Base {
+        Base::Sgd(self.clone())
     }
 }
 
-pub(super) fn check_momentum(momentum: f64) -> Result<(), TrainError> {
-    TrainError::unless((0.0..1.0).contains(&momentum), "momentum", momentum, "at least 0 and below 1")
-}
-
-/// SGD with its buffer.
-#[derive(Debug, Clone)]
-pub(super) struct Momentum {
-    sgd: Sgd,
-    velocity: Option<Tensor>,
-}
-
-const VELOCITY: &str = "velocity";
-
-impl Momentum {
-    pub(super) fn new(sgd: &Sgd) -> Self {
-        Self { sgd: sgd.clone(), velocity: None }
+impl Descent for Sgd {
+    fn buffers(&self) -> &'static [&'static str] {
+        if self.momentum == 0.0 { &[] } else { &["velocity"] }
     }
 
-    /// One step on the host; one pass over the vectors.
-    pub(super) fn step(&mut self, stride: &Stride<'_>) -> Result<Tensor> {
-        let shape = stride.theta.dims();
-        let device = stride.theta.device();
+    fn descend(&self, stride: &Stride<'_>, buffers: &mut [Tensor]) -> Result<Tensor> {
+        let (shape, device) = (stride.theta.dims(), stride.theta.device());
         let moved = with_float!(stride.theta.dtype(), T => {
             let mut theta = Slice::<T>::of(stride.theta)?.to_vec();
-            if self.sgd.momentum == 0.0 {
-                descend(stride, &mut theta)?;
-            } else {
-                let mut velocity = match &self.velocity {
-                    Some(velocity) => Slice::<T>::of(velocity)?.to_vec(),
-                    None => vec![T::from_f64(0.0); theta.len()],
-                };
-                roll(&self.sgd, stride, &mut theta, &mut velocity)?;
-                self.velocity = Some(Tensor::from_vec(velocity, shape, device)?);
+            match buffers.first_mut() {
+                None => slide(stride, &mut theta)?,
+                Some(buffer) => {
+                    let mut velocity = Slice::<T>::of(buffer)?.to_vec();
+                    roll(self, stride, &mut theta, &mut velocity)?;
+                    *buffer = Tensor::from_vec(velocity, shape, device)?;
+                }
             }
             Tensor::from_vec(theta, shape, device)
         })?;
         Ok(moved)
     }
+}
 
-    /// `v ← v − x/λ`: a shift `x` of `θ` beside the step goes on with the buffer.
-    pub(super) fn push(&mut self, shift: &Tensor, learning_rate: f64) -> Result<()> {
-        if let Some(velocity) = &mut self.velocity {
-            *velocity = (&*velocity - (shift / learning_rate)?)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn fresh(&self) -> Self {
-        Self { sgd: self.sgd.clone(), velocity: None }
-    }
-
-    pub(super) fn buffers(&self) -> Vec<(&'static str, Tensor)> {
-        self.velocity.iter().map(|velocity| (VELOCITY, velocity.clone())).collect()
-    }
-
-    pub(super) fn restore(&mut self, find: &mut dyn FnMut(&'static str) -> Result<Tensor>) -> Result<()> {
-        if self.sgd.momentum != 0.0 {
-            self.velocity = Some(find(VELOCITY)?);
-        }
-        Ok(())
-    }
+pub(super) fn check_momentum(momentum: f64) -> Result<(), SettingError> {
+    SettingError::unless((0.0..1.0).contains(&momentum), "momentum", momentum, "at least 0 and below 1")
 }
 
 /// `θ ← θ − λ d`
-fn descend<T: WithDType>(stride: &Stride<'_>, theta: &mut [T]) -> candle_core::Result<()> {
+fn slide<T: WithDType>(stride: &Stride<'_>, theta: &mut [T]) -> candle_core::Result<()> {
     let gradient = Slice::<T>::of(stride.gradient)?;
     let gradient: &[T] = &gradient;
     let [scale, rate] = [stride.gradient_scale, stride.learning_rate].map(T::from_f64);

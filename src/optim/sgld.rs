@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
-use crate::train::TrainError;
+use super::method::{Langevin, Method};
+use super::{Base, SettingError, Sgd};
 
 /// SGLD (Welling and Teh 2011): `θ ← θ − λ(∇U(θ, X) + wd θ) + sqrt(2 λ β⁻¹) ξ`, `ξ ~ N(0, I)`.
 ///
@@ -24,20 +24,27 @@ impl Default for Sgld {
     }
 }
 
-impl Sgld {
-    pub(super) fn check(&self) -> Result<(), TrainError> {
+impl Method for Sgld {
+    fn formula(&self) -> &'static str {
+        "θ ← θ − λ (g + wd θ) + √(2 λ β⁻¹) ξ with ξ ~ N(0, I)"
+    }
+
+    fn check(&self) -> Result<(), SettingError> {
         check_beta_inverse(self.beta_inverse)
+    }
+
+    fn base(&self) -> Base {
+        Base::Sgd(Sgd::with_momentum(0.0))
+    }
+
+    fn langevin(&self) -> Option<Langevin> {
+        Some(Langevin { beta_inverse: self.beta_inverse, momentum: 0.0 })
     }
 }
 
-pub(super) fn check_beta_inverse(beta_inverse: f64) -> Result<(), TrainError> {
+pub(super) fn check_beta_inverse(beta_inverse: f64) -> Result<(), SettingError> {
     let usable = beta_inverse >= 0.0 && beta_inverse.is_finite();
-    TrainError::unless(usable, "beta_inverse", beta_inverse, "a number from 0 up")
-}
-
-/// `sqrt(2 (1 − μ) λ β⁻¹)`: with momentum the noise too adds up over `1/(1 − μ)` steps.
-pub(super) fn noise_scale(learning_rate: f64, beta_inverse: f64, momentum: f64) -> f64 {
-    (2.0 * learning_rate * beta_inverse * (1.0 - momentum)).sqrt()
+    SettingError::unless(usable, "beta_inverse", beta_inverse, "0 or more")
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::optimizer::Optimizer;
+use super::{OptimError, Optimizer};
 use crate::Result;
-use crate::train::TrainError;
 
 /// Steps done, and the base's buffers by name.
 ///
@@ -21,19 +20,19 @@ pub struct OptimizerState {
 impl Optimizer {
     /// What [`Optimizer::restore`] needs to go on.
     pub fn state(&self) -> OptimizerState {
-        let buffers = self.descent.buffers().into_iter();
-        OptimizerState { steps: self.steps, tensors: buffers.map(|(name, tensor)| (name.to_owned(), tensor)).collect() }
+        let names = self.base.descent().buffers().iter().map(|&name| name.to_owned());
+        OptimizerState { steps: self.steps, tensors: names.zip(self.buffers.iter().cloned()).collect() }
     }
 
     /// Goes on from `state`, bit for bit as if there had been no interruption, given equal configuration and setup.
     ///
     /// # Errors
-    /// [`TrainError::OptimizerState`] for a tensor that is missing, superfluous or no vector of the parameters.
+    /// [`OptimError::State`] for a tensor that is missing, superfluous or not a vector of the parameters.
     pub fn restore(&mut self, state: OptimizerState) -> Result<()> {
         let OptimizerState { steps, mut tensors } = state;
-        let refused = |name: &str, reason: String| TrainError::OptimizerState { name: name.into(), reason };
+        let refused = |name: &str, reason: String| OptimError::State { name: name.into(), reason };
         let dim = self.dim;
-        let mut find = |name: &'static str| {
+        let mut find = |name: &str| {
             let place = tensors.iter().position(|(other, _)| other == name);
             let (_, tensor) =
                 place.map(|place| tensors.swap_remove(place)).ok_or_else(|| refused(name, "is missing".into()))?;
@@ -42,14 +41,12 @@ impl Optimizer {
             }
             Ok(tensor.contiguous()?)
         };
-        let mut descent = self.descent.fresh();
-        if steps > 0 {
-            descent.restore(&mut find)?;
-        }
+        let names = if steps > 0 { self.base.descent().buffers() } else { &[] };
+        let buffers = names.iter().map(|name| find(name)).collect::<Result<_>>()?;
         if let Some((name, _)) = tensors.first() {
-            return Err(refused(name, "belongs to no buffer of this optimizer".into()).into());
+            return Err(refused(name, "is not a buffer of this optimizer".into()).into());
         }
-        (self.descent, self.steps) = (descent, steps);
+        (self.buffers, self.steps) = (buffers, steps);
         Ok(())
     }
 }
@@ -97,7 +94,10 @@ mod tests {
         for (names, message) in [
             (&[("first_moment", 2)][..], "`second_moment` is missing"),
             (&[("first_moment", 2), ("second_moment", 3)], "`second_moment` has shape [3], but must have [2]"),
-            (&[("first_moment", 2), ("second_moment", 2), ("velocity", 2)], "`velocity` belongs to no buffer"),
+            (
+                &[("first_moment", 2), ("second_moment", 2), ("velocity", 2)],
+                "`velocity` is not a buffer of this optimizer",
+            ),
         ] {
             let error = adamw.restore(OptimizerState { steps: 1, tensors: tensors(names) }).unwrap_err();
             assert!(error.to_string().contains(message), "{error}");

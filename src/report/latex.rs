@@ -19,7 +19,7 @@ pub fn comparison_table(comparison: &Comparison) -> String {
     let comment = |line: &String| format!("%   {}\n", visible(line));
     let notes: Vec<String> = comparison.notes.iter().map(comment).collect();
     let verdicts: Vec<String> = comparison.verdicts.iter().map(comment).collect();
-    let open = open.iter().map(|row| comment(&format!("left out, not converged: {}", row.quantity.label)));
+    let open = open.iter().map(|row| comment(&format!("left out, not converged: {}", row.quantity.label())));
     format!(
         "% \\usepackage{{booktabs}}\n{}{}{}\\begin{{tabular}}{{l{columns}}}\n\\toprule\n & {} \\\\\n\\midrule\n{}\\bottomrule\n\
          \\end{{tabular}}\n% Caption: mean $\\pm$ standard deviation over {seeds} seeds; $\\dagger$: differs from {} at 95\\,\\% \
@@ -47,7 +47,7 @@ fn line(comparison: &Comparison, row: &QuantityNumbers) -> String {
         format!("${value}{spread}{mark}$")
     };
     let cells: Vec<String> = comparison.groups.iter().zip(&row.groups).map(cell).collect();
-    format!("{} & {} \\\\\n", math(&escaped(&row.quantity.label)), cells.join(" & "))
+    format!("{} & {} \\\\\n", math(&escaped(&row.quantity.label())), cells.join(" & "))
 }
 
 /// Letters that plain LaTeX lacks.
@@ -74,15 +74,16 @@ mod tests {
     use super::*;
     use crate::analysis::compare::{CompareOptions, Member, MemberNumber};
     use crate::visible::HOSTILE;
+    use crate::vocabulary::Quantity;
 
     #[test]
     fn a_table_of_two_groups() {
         let member = |group: &str, seed: u64, value: f64| Member {
             group: group.into(),
             seed,
-            numbers: [("lambda_max", true), ("nuclear_norm", seed > 0)]
+            numbers: [(Quantity::LambdaMax, true), (Quantity::NuclearNorm, seed > 0)]
                 .map(|(quantity, converged)| MemberNumber {
-                    quantity: quantity.into(),
+                    quantity,
                     value,
                     std_err_numeric: 0.0,
                     std_err_data: f64::NAN,

@@ -2,21 +2,21 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::analysis::{
-    AnalysisReport, OperatorKind, SliceKind, SliceReport, SpectrumReport, SubsetStudy, SummaryRow, TraceSummary,
-};
+use crate::analysis::{AnalysisReport, SliceKind, SliceReport, SpectrumReport, SubsetStudy, SummaryRow, TraceSummary};
+use crate::autodiff::Scope;
 use crate::spectral::{
     Axis, DensityParams, EigenReport, End, Quadrature, RuleSource, SlqReport, Stop, SurveyOutcome, TraceReport,
     density as smoothed, distribution,
 };
+use crate::vocabulary::{Curvature, Method, Quantity};
 
 const DIM: usize = 272_474;
 
 /// A Hessian and a GGN, lines, a plane, a summary.
 pub fn report() -> AnalysisReport {
     let spectra = vec![
-        spectrum(OperatorKind::Hessian, &outliers(2100.0), &[-38.0, -21.5, -14.2, -9.9, -7.1]),
-        spectrum(OperatorKind::Ggn, &outliers(2064.0), &[0.0, 0.0, 1e-9, 3e-9, 8e-9]),
+        spectrum(Curvature::Hessian, &outliers(2100.0), &[-38.0, -21.5, -14.2, -9.9, -7.1]),
+        spectrum(Curvature::Ggn, &outliers(2064.0), &[0.0, 0.0, 1e-9, 3e-9, 8e-9]),
     ];
     let mut slices: Vec<SliceReport> = (0..5).map(|i| eigenvector_line(i, outliers(2100.0)[i])).collect();
     slices.extend((0..3).map(random_line));
@@ -43,27 +43,28 @@ pub fn empty() -> AnalysisReport {
 
 /// Headline numbers, curvatures multiplied by `sharpness`.
 pub fn summary(sharpness: f64) -> Vec<SummaryRow> {
-    let row = |operator: &str, quantity: &str, value, std_err_numeric, std_err_data| SummaryRow {
-        operator: operator.into(),
-        scope: if operator.is_empty() { String::new() } else { "all".into() },
-        quantity: quantity.into(),
+    let row = |operator: Option<Curvature>, quantity, value, std_err_numeric, std_err_data| SummaryRow {
+        operator,
+        scope: Scope::All,
+        converged: quantity != Quantity::LambdaMin,
+        quantity,
         value,
         std_err_numeric,
         std_err_data,
-        method: if operator.is_empty() { "exact" } else { "lanczos" }.into(),
-        converged: quantity != "lambda_min",
-        num_matvecs: if operator.is_empty() { 0 } else { 120 },
+        method: if operator.is_none() { Method::Exact } else { Method::Lanczos },
+        num_matvecs: if operator.is_none() { 0 } else { 120 },
     };
+    let [hessian, ggn] = [Curvature::Hessian, Curvature::Ggn].map(Some);
     let s = sharpness;
     vec![
-        row("", "loss", 0.01234 / s.sqrt(), f64::NAN, 0.00041),
-        row("", "accuracy", 0.99871, f64::NAN, 0.00016),
-        row("", "gradient_norm", 0.0521 * s, f64::NAN, f64::NAN),
-        row("hessian", "lambda_max", 2100.0 * s, 0.012, 41.0 * s),
-        row("hessian", "lambda_min", -38.0 * s, 4.7, 3.0 * s),
-        row("hessian", "trace", 14_210.0 * s, 187.0, 260.0 * s),
-        row("ggn", "lambda_max", 2064.0 * s, 2e-11, 40.0 * s),
-        row("ggn", "trace", 14_402.0 * s, 150.0, 255.0 * s),
+        row(None, Quantity::Loss, 0.01234 / s.sqrt(), f64::NAN, 0.00041),
+        row(None, Quantity::Accuracy, 0.99871, f64::NAN, 0.00016),
+        row(None, Quantity::GradientNorm, 0.0521 * s, f64::NAN, f64::NAN),
+        row(hessian, Quantity::LambdaMax, 2100.0 * s, 0.012, 41.0 * s),
+        row(hessian, Quantity::LambdaMin, -38.0 * s, 4.7, 3.0 * s),
+        row(hessian, Quantity::Trace, 14_210.0 * s, 187.0, 260.0 * s),
+        row(ggn, Quantity::LambdaMax, 2064.0 * s, 2e-11, 40.0 * s),
+        row(ggn, Quantity::Trace, 14_402.0 * s, 150.0, 255.0 * s),
     ]
 }
 
@@ -83,13 +84,13 @@ fn eigen(end: End, values: &[f64]) -> EigenReport {
         vectors: Tensor::zeros((values.len(), 4), DType::F64, &Device::Cpu).unwrap(),
         std_err_data: values.iter().map(|value| 0.03 * value.abs() + 0.1).collect(),
         shard_forms: None,
-        method: "lanczos",
+        method: Method::Lanczos,
         num_matvecs: 120,
         interrupted: false,
     }
 }
 
-fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumReport {
+fn spectrum(operator: Curvature, top: &[f64], bottom: &[f64]) -> SpectrumReport {
     let samples: Vec<f64> = (0..10).map(|i| 14_210.0 + 590.0 * (1.7 * i as f64).sin()).collect();
     let trace = TraceReport { trace: 14_210.0, std_err_numeric: 187.0, std_err_data: 260.0, samples, num_matvecs: 10 };
     let probes: Vec<Quadrature> = (0..10).map(|probe| quadrature(top, bottom, probe)).collect();
@@ -108,7 +109,7 @@ fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumRepo
     let places: Vec<f64> = (-8..=8).map(|i| f64::from(i) * 250.0).collect();
     SpectrumReport {
         operator,
-        scope: "all".into(),
+        scope: Scope::All,
         top: eigen(End::Top, top),
         bottom: eigen(End::Bottom, bottom),
         densities: [Axis::Linear, Axis::SignedLog, Axis::LogAbs].map(density).into(),
@@ -121,14 +122,14 @@ fn spectrum(operator: OperatorKind, top: &[f64], bottom: &[f64]) -> SpectrumRepo
             num_restarts: 0,
             num_matvecs: 122,
         },
-        positive: operator == OperatorKind::Ggn,
+        positive: operator == Curvature::Ggn,
         interrupted: false,
         trace: TraceSummary {
             trace: trace.trace,
             std_err_numeric: trace.std_err_numeric,
             std_err_data: trace.std_err_data,
             samples: trace.samples.clone(),
-            method: "hutchinson_deflated",
+            method: Method::HutchinsonDeflated,
             converged: false,
             num_matvecs: 10,
             layers: Vec::new(),

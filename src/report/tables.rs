@@ -17,6 +17,7 @@ use super::{ReportError, write_atomic};
 use crate::parquet::{self, Contents, Fault};
 
 mod analysis;
+pub mod column;
 mod comparison;
 mod landscape;
 mod langevin;
@@ -88,6 +89,24 @@ impl Column {
     }
 }
 
+type Columns = Vec<(&'static str, Column)>;
+
+fn text<'a, R, T: ToString>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Column {
+    Column::Text(rows.iter().map(|row| value(row).to_string()).collect())
+}
+
+fn number<R>(rows: &[R], value: impl Fn(&R) -> f64) -> Column {
+    Column::Number(rows.iter().map(value).collect())
+}
+
+fn count<R>(rows: &[R], value: impl Fn(&R) -> usize) -> Column {
+    Column::Count(rows.iter().map(value).collect())
+}
+
+fn flag<R>(rows: &[R], value: impl Fn(&R) -> bool) -> Column {
+    Column::Flag(rows.iter().map(value).collect())
+}
+
 /// Writes one table, atomically.
 ///
 /// # Errors
@@ -136,6 +155,41 @@ impl Table {
     /// The column of that name.
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|(own, _)| own == name).map(|(_, column)| column)
+    }
+
+    /// How many rows it has.
+    pub fn num_rows(&self) -> usize {
+        self.columns.first().map_or(0, |(_, column)| column.len())
+    }
+
+    /// All words of a column; none where it is not there or of another kind.
+    pub fn texts(&self, name: &str) -> &[String] {
+        if let Some(Column::Text(values)) = self.column(name) { values } else { &[] }
+    }
+
+    /// All numbers of a column; none where it is not there or of another kind.
+    pub fn numbers(&self, name: &str) -> &[f64] {
+        if let Some(Column::Number(values)) = self.column(name) { values } else { &[] }
+    }
+
+    /// All counts of a column; none where it is not there or of another kind.
+    pub fn counts(&self, name: &str) -> &[usize] {
+        if let Some(Column::Count(values)) = self.column(name) { values } else { &[] }
+    }
+
+    /// A word; empty where it is not there.
+    pub fn text(&self, name: &str, row: usize) -> &str {
+        self.texts(name).get(row).map_or("", String::as_str)
+    }
+
+    /// A number; NaN where it is not there.
+    pub fn number(&self, name: &str, row: usize) -> f64 {
+        self.numbers(name).get(row).copied().unwrap_or(f64::NAN)
+    }
+
+    /// A yes; false where it is not there.
+    pub fn flag(&self, name: &str, row: usize) -> bool {
+        matches!(self.column(name), Some(Column::Flag(values)) if values.get(row) == Some(&true))
     }
 }
 

@@ -4,7 +4,9 @@
 //! larger decides, since digits below it carry nothing.
 
 use crate::analysis::SummaryRow;
+use crate::autodiff::Scope;
 use crate::visible::visible;
+use crate::vocabulary::End;
 
 mod compare;
 
@@ -21,10 +23,13 @@ pub fn summary_table(rows: &[SummaryRow]) -> String {
     let header = ["quantity", "operator", "scope", "value", "± numeric", "± data"].map(str::to_owned);
     let mut lines = vec![header.to_vec()];
     let open = |row: &SummaryRow| !row.converged && !row.is_bound();
+    // Without an operator there is nothing that a scope could be of.
+    let has_scopes = rows.iter().any(|row| row.operator.is_some());
     lines.extend(rows.iter().map(|row| {
+        let scope = if has_scopes { row.scope.to_string() } else { String::new() };
         let star = if open(row) { "*" } else { " " };
         let [value, numeric, data] = headline(row);
-        vec![row.quantity.clone(), row.operator.clone(), row.scope.clone(), value + star, numeric, data]
+        vec![row.quantity.to_string(), row.operator_name().to_owned(), scope, value + star, numeric, data]
     }));
     let (lines, words) = without_empty(lines, 3);
     let mut text = aligned(&lines, words);
@@ -40,7 +45,7 @@ pub(super) fn headline(row: &SummaryRow) -> [String; 3] {
     if !row.is_bound() {
         return [value, numeric, data];
     }
-    let sign = if row.quantity == "lambda_max" { '≥' } else { '≤' };
+    let sign = if row.quantity.end() == Some(End::Top) { '≥' } else { '≤' };
     [format!("{sign} {value}"), "not converged".into(), String::new()]
 }
 
@@ -66,21 +71,26 @@ pub fn interval_table(rows: &[(&str, f64, f64)]) -> String {
 /// both sources, `sqrt(numeric² + data²)`; a number that has not converged is not given. Runs that do not fit into 80 columns go to
 /// a further table below.
 pub fn comparison_table(runs: &[(String, Vec<SummaryRow>)]) -> String {
-    let mut quantities: Vec<[&str; 3]> = Vec::new();
-    for row in runs.iter().flat_map(|(_, rows)| rows) {
-        let key = key(row);
-        if !quantities.contains(&key) {
-            quantities.push(key);
+    let cells = |rows: &[SummaryRow]| rows.iter().map(|row| (label(row), cell(row))).collect();
+    side_by_side(&runs.iter().map(|(name, rows)| (name.clone(), cells(rows))).collect::<Vec<_>>())
+}
+
+/// Runs with their cells by label: a line per label, a column per run.
+fn side_by_side(runs: &[(String, Vec<(String, String)>)]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in runs.iter().flat_map(|(_, cells)| cells) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
         }
     }
-    let labels: Vec<String> = std::iter::once(String::new()).chain(quantities.iter().map(label)).collect();
+    let labels: Vec<String> =
+        std::iter::once(String::new()).chain(names.iter().map(|name| shorten(name, 36))).collect();
     let columns: Vec<Vec<String>> = runs
         .iter()
-        .map(|(name, rows)| {
-            let cells = quantities
-                .iter()
-                .map(|quantity| rows.iter().find(|row| key(row) == *quantity).map_or(String::new(), cell));
-            std::iter::once(shorten(name, 24)).chain(cells).collect()
+        .map(|(run, cells)| {
+            let found = |name: &&str| cells.iter().find(|(own, _)| own == name);
+            let cells = names.iter().map(|name| found(name).map_or(String::new(), |(_, cell)| cell.clone()));
+            std::iter::once(shorten(run, 24)).chain(cells).collect()
         })
         .collect();
     let widest = |column: &[String]| column.iter().map(|cell| cell.chars().count()).max().unwrap_or(0);
@@ -106,15 +116,12 @@ pub fn comparison_table(runs: &[(String, Vec<SummaryRow>)]) -> String {
 
 const GAP: usize = 2;
 const NOT_CONVERGED: &str = "* not converged\n";
+const NOT_RESOLVED: &str = "not resolved";
 
-fn key(row: &SummaryRow) -> [&str; 3] {
-    [&row.quantity, &row.operator, &row.scope]
-}
-
-fn label([quantity, operator, scope]: &[&str; 3]) -> String {
-    let scope = if *scope == "all" { "" } else { scope };
-    let words: Vec<&str> = [*operator, *quantity, scope].into_iter().filter(|word| !word.is_empty()).collect();
-    shorten(&words.join(" "), 36)
+fn label(row: &SummaryRow) -> String {
+    let scope = if row.scope == Scope::All { String::new() } else { row.scope.to_string() };
+    let words = [row.operator_name().to_owned(), row.quantity.to_string(), scope];
+    words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// `value ± error`, where the error holds both sources; words where it has not converged.
@@ -123,11 +130,16 @@ pub(super) fn cell(row: &SummaryRow) -> String {
         return headline(row)[0].clone();
     }
     if !row.converged {
-        return "not resolved".into();
+        return NOT_RESOLVED.into();
     }
     let known = [row.std_err_numeric, row.std_err_data].into_iter().filter(|error| error.is_finite());
     let total = known.map(|error| error * error).reduce(|a, b| a + b).map_or(f64::NAN, f64::sqrt);
-    match measured(row.value, [total, f64::NAN]) {
+    with_error(row.value, total)
+}
+
+/// `value ± error`; the value alone where its error is not known.
+fn with_error(value: f64, error: f64) -> String {
+    match measured(value, [error, f64::NAN]) {
         [value, error, _] if error.is_empty() => value,
         [value, error, _] => format!("{value} {error}"),
     }
@@ -249,7 +261,7 @@ mod tests {
         assert!(!text.contains('*'), "{text}");
         rows[5].converged = false;
         assert!(summary_table(&rows).ends_with("* not converged\n"), "{}", summary_table(&rows));
-        rows[3].scope = "params:a.very.long.glob.that.never.ends.*.weight.and.some.more".into();
+        rows[3].scope = Scope::Params("a.very.long.glob.that.never.ends.*.weight.and.some.more".into());
         assert!(summary_table(&rows).lines().all(|line| line.chars().count() <= WIDTH), "{}", summary_table(&rows));
         assert_eq!(summary_table(&[]).lines().count(), 1);
     }

@@ -7,23 +7,6 @@ use crate::random::{Purpose, substream};
 use crate::statistics::{Ratio, Sample};
 use crate::{Observer, Result};
 
-/// `E L(θ + σ s ⊙ z) − L(θ)`, `z ~ N(0, I)`.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct AverageParams {
-    /// The `σ` to measure at without scaling.
-    pub sigmas: Vec<f64>,
-    /// The same with a scaling.
-    pub relative_sigmas: Vec<f64>,
-    /// Pairs `±z`: the odd part of the loss cancels within one.
-    pub pairs: usize,
-}
-
-impl Default for AverageParams {
-    fn default() -> Self {
-        Self { sigmas: vec![0.001, 0.003, 0.01, 0.03], relative_sigmas: vec![0.01, 0.03, 0.1], pairs: 12 }
-    }
-}
-
 /// A mean with its errors.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Rise {

@@ -11,8 +11,6 @@ mod survey;
 mod tests;
 mod worst;
 
-pub use average::AverageParams;
-pub use pac_bayes::PacBayesParams;
-pub use scaling::Scaling;
-pub use survey::{SharpnessOptions, SharpnessReport, SharpnessRow, survey};
-pub use worst::{Ball, WorstParams};
+pub use survey::{SharpnessReport, SharpnessRow, survey};
+
+pub use crate::vocabulary::{Ball, Scaling};

@@ -2,24 +2,9 @@
 
 use super::average::draw;
 use super::point::Point;
+use crate::plan::PacBayesParams;
 use crate::statistics::Sample;
 use crate::{Observer, Result};
-
-/// The largest `σ` at which the mean loss under `θ + σ s ⊙ z` rises by no more than `target` (Neyshabur et al. 2017, Jiang
-/// et al. 2020): the width of a posterior in a PAC-Bayes bound. Its sharpness is `1/σ²`.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct PacBayesParams {
-    /// The rise that is tolerated.
-    pub target: f64,
-    /// Pairs `±z`, the same at every `σ`.
-    pub pairs: usize,
-}
-
-impl Default for PacBayesParams {
-    fn default() -> Self {
-        Self { target: 0.1, pairs: 6 }
-    }
-}
 
 /// `σ` with its standard error, and whether the rise is at the target there.
 #[derive(Debug, Clone, Copy, PartialEq)]

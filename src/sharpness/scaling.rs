@@ -2,33 +2,9 @@
 
 use crate::autodiff::ParamSpace;
 use crate::kernels::norm_of;
-
-/// What a unit of perturbation is for each parameter: `ε = s ⊙ δ`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scaling {
-    /// `s = 1`.
-    None,
-    /// `s = |θ|` (Kwon et al. 2021): unchanged where ReLU layers are rescaled.
-    Element,
-    /// `s` = norm of the filter that the weight belongs to (an entry of the first axis of a tensor with two axes or more);
-    /// `|θ|` for biases and norms. Unchanged where ReLU layers are rescaled.
-    Filter,
-}
+use crate::vocabulary::Scaling;
 
 impl Scaling {
-    /// All.
-    pub(crate) const ALL: [Self; 3] = [Self::None, Self::Element, Self::Filter];
-
-    /// The word in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Element => "element",
-            Self::Filter => "filter",
-        }
-    }
-
     /// `s`, `[n]`.
     pub fn units(self, space: &ParamSpace, theta: &[f64]) -> Vec<f64> {
         match self {

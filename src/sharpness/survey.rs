@@ -2,65 +2,26 @@
 
 use candle_core::{DType, Tensor};
 
-use super::Scaling;
-use super::average::{AverageParams, Rise, average};
+use super::average::{Rise, average};
 use super::norms::{fisher_rao, relative_flatness};
-use super::pac_bayes::{PacBayesParams, width};
+use super::pac_bayes::width;
 use super::point::Point;
-use super::worst::{Ball, Within, Worst, WorstParams, worst};
+use super::worst::{Within, Worst, worst};
 use crate::analysis::SummaryRow;
 use crate::curvature::ExactParams;
 use crate::data::{Dataset, Targets};
 use crate::objective::Objective;
+use crate::plan::{AverageParams, SharpnessOptions};
 use crate::program::{LayerNorm, Loss, Network};
 use crate::statistics::Sample;
+use crate::vocabulary::{Ball, Logits, Method, Quantity, Scaling, Sharpness};
 use crate::{Error, Observer, Result, Step};
-
-/// What to measure and how well.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct SharpnessOptions {
-    /// Rises on average.
-    pub average: AverageParams,
-    /// Rises at worst.
-    pub worst: WorstParams,
-    /// Rows that each worst perturbation is for (`m`-sharpness, Foret et al. 2021); all of them where `None`.
-    pub batch: Option<usize>,
-    /// The largest perturbation that is tolerated.
-    pub pac_bayes: PacBayesParams,
-    /// Products of relative flatness.
-    pub probes: usize,
-    /// Seed of all random numbers.
-    pub seed: u64,
-}
-
-impl Default for SharpnessOptions {
-    fn default() -> Self {
-        Self {
-            average: AverageParams::default(),
-            worst: WorstParams::default(),
-            batch: None,
-            pac_bayes: PacBayesParams::default(),
-            probes: 16,
-            seed: 0,
-        }
-    }
-}
 
 /// One measure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SharpnessRow {
-    /// A name that no other row has, such as `worst_l2_element_rho=0.5`.
-    pub quantity: String,
-    /// `average`, `average_ratio`, `worst_case`, `pac_bayes`, `fisher_rao` or `relative_flatness`.
-    pub measure: &'static str,
-    /// `l2`, `linf`, `gaussian`, or empty.
-    pub norm: &'static str,
-    /// As [`Scaling::name`], or empty.
-    pub scaling: &'static str,
-    /// `raw`, or `normalised`: divided by their standard deviation in each row (Andriushchenko et al. 2023).
-    pub logits: &'static str,
-    /// `ρ` or `σ`; NaN where there is none.
-    pub radius: f64,
+    /// Which measure.
+    pub quantity: Sharpness,
     /// Rows that each maximum is for.
     pub batch_size: usize,
     /// The measure.
@@ -69,8 +30,8 @@ pub struct SharpnessRow {
     pub std_err_numeric: f64,
     /// Standard error from the choice of rows; NaN where unknown.
     pub std_err_data: f64,
-    /// `antithetic_pairs`, `ascent` (a lower bound), `bisection`, `product`, `random_signs`.
-    pub method: &'static str,
+    /// How it was found; [`Method::Ascent`] gives a lower bound.
+    pub method: Method,
     /// Whether the computation met its tolerance.
     pub converged: bool,
     /// Gradients over the rows that it took.
@@ -85,12 +46,11 @@ impl SharpnessRow {
     /// As a headline number, whose name says everything else.
     pub fn summary(&self) -> SummaryRow {
         SummaryRow {
-            scope: String::new(),
             std_err_numeric: self.std_err_numeric,
             std_err_data: self.std_err_data,
-            method: self.method.into(),
+            method: self.method,
             converged: self.converged,
-            ..SummaryRow::exact(&self.quantity, self.value)
+            ..SummaryRow::exact(Quantity::Sharpness(self.quantity), self.value)
         }
     }
 }
@@ -124,8 +84,8 @@ pub fn survey(
 ) -> Result<SharpnessReport> {
     let theta = theta.to_dtype(DType::F64)?.to_vec1::<f64>()?;
     let mut survey = Survey { objective, theta, options, rows: Vec::new() };
-    survey.averages(objective, "raw", observer)?;
-    survey.worst_cases(data, objective.network(), "raw", observer)?;
+    survey.averages(objective, Logits::Raw, observer)?;
+    survey.worst_cases(data, objective.network(), Logits::Raw, observer)?;
     let logits_of_a_row = match &data.targets {
         Targets::Classes { .. } => true,
         Targets::Tokens { sample_shape, .. } => sample_shape.is_empty(),
@@ -134,8 +94,8 @@ pub fn survey(
     if matches!(objective.options().loss, Loss::CrossEntropy(_)) && logits_of_a_row {
         let network = normalised(objective)?;
         let other = Objective::new(&network, data, objective.options().clone())?;
-        survey.averages(&other, "normalised", observer)?;
-        survey.worst_cases(data, &network, "normalised", observer)?;
+        survey.averages(&other, Logits::Normalised, observer)?;
+        survey.worst_cases(data, &network, Logits::Normalised, observer)?;
     }
     survey.widths(observer)?;
     survey.norms(observer)?;
@@ -162,19 +122,14 @@ impl Survey<'_> {
         if observer.on_step(&step).is_break() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    fn row(&self, quantity: String, measure: &'static str, rise: Rise) -> SharpnessRow {
+    fn row(&self, quantity: Sharpness, rise: Rise) -> SharpnessRow {
         SharpnessRow {
             quantity,
-            measure,
-            norm: "",
-            scaling: "",
-            logits: "raw",
-            radius: f64::NAN,
             batch_size: self.objective.num_rows(),
             value: rise.value,
             std_err_numeric: rise.std_err_numeric,
             std_err_data: rise.std_err_data,
-            method: "product",
+            method: Method::Product,
             converged: rise.value.is_finite(),
             num_gradients: 0,
             num_evaluations: 0,
@@ -182,7 +137,7 @@ impl Survey<'_> {
         }
     }
 
-    fn averages(&mut self, objective: &Objective<'_>, logits: &'static str, observer: &mut dyn Observer) -> Result<()> {
+    fn averages(&mut self, objective: &Objective<'_>, logits: Logits, observer: &mut dyn Observer) -> Result<()> {
         let AverageParams { sigmas, relative_sigmas, pairs } = &self.options.average;
         let diagonal = self.diagonal(logits, observer)?;
         for scaling in Scaling::ALL {
@@ -193,24 +148,20 @@ impl Survey<'_> {
             let trace = diagonal.as_ref().map(|d| d.iter().zip(&units).map(|(d, s)| d * s * s).sum::<f64>());
             for &sigma in sigmas {
                 let is_middle = Some(sigma) == middle;
-                if logits == "normalised" && !(scaling == Scaling::Element && is_middle) {
+                if logits == Logits::Normalised && !(scaling == Scaling::Element && is_middle) {
                     continue;
                 }
                 let mut point = Point::new(objective, &self.theta, &units);
                 let rise = average(&mut point, sigma, *pairs, self.options.seed, observer)?;
                 let num_evaluations = point.num_evaluations;
-                let suffix = if logits == "raw" { String::new() } else { "_normalised".into() };
                 let row = SharpnessRow {
-                    norm: "gaussian",
-                    scaling: scaling.name(),
-                    logits,
-                    radius: sigma,
-                    method: "antithetic_pairs",
+                    method: Method::AntitheticPairs,
                     num_evaluations,
-                    is_headline: is_middle && scaling != Scaling::Filter && logits == "raw",
-                    ..self.row(format!("average_{}{suffix}_sigma={sigma}", scaling.name()), "average", rise)
+                    is_headline: is_middle && scaling != Scaling::Filter && logits == Logits::Raw,
+                    ..self.row(Sharpness::Average { scaling, logits, sigma }, rise)
                 };
-                let ratio = trace.map(|trace| row.over(0.5 * sigma * sigma * trace, scaling));
+                let ratio = trace
+                    .map(|trace| row.over(0.5 * sigma * sigma * trace, Sharpness::AverageRatio { scaling, sigma }));
                 self.put(row, observer)?;
                 if let Some(ratio) = ratio {
                     self.put(ratio, observer)?;
@@ -221,8 +172,8 @@ impl Survey<'_> {
     }
 
     /// The diagonal of the Hessian where it is known exactly.
-    fn diagonal(&self, logits: &str, observer: &mut dyn Observer) -> Result<Option<Vec<f64>>> {
-        if logits != "raw" || !self.objective.diagonal_is_hessian() {
+    fn diagonal(&self, logits: Logits, observer: &mut dyn Observer) -> Result<Option<Vec<f64>>> {
+        if logits != Logits::Raw || !self.objective.diagonal_is_hessian() {
             return Ok(None);
         }
         let theta = Tensor::from_vec(self.theta.clone(), self.theta.len(), &candle_core::Device::Cpu)?;
@@ -235,7 +186,7 @@ impl Survey<'_> {
         &mut self,
         data: &Dataset,
         network: &Network,
-        logits: &'static str,
+        logits: Logits,
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let batch = self.options.batch.unwrap_or(data.len()).clamp(1, data.len().max(1));
@@ -246,7 +197,7 @@ impl Survey<'_> {
             parts.iter().map(|part| Objective::new(network, part, options.clone())).collect::<Result<_>>()?;
         for (ball, radii) in [(Ball::L2, self.options.worst.l2), (Ball::Linf, self.options.worst.linf)] {
             for (scaling, radius) in Scaling::ALL.into_iter().zip(radii) {
-                if logits == "normalised" && scaling != Scaling::Element {
+                if logits == Logits::Normalised && scaling != Scaling::Element {
                     continue;
                 }
                 let row = self.worst_case(&objectives, Within { ball, radius }, scaling, logits, observer)?;
@@ -261,7 +212,7 @@ impl Survey<'_> {
         objectives: &[Objective<'_>],
         within: Within,
         scaling: Scaling,
-        logits: &'static str,
+        logits: Logits,
         observer: &mut dyn Observer,
     ) -> Result<SharpnessRow> {
         let (units, Within { ball, radius }) = (self.units(scaling), within);
@@ -278,22 +229,16 @@ impl Survey<'_> {
         // One maximum over all rows has no spread over them: its data error stays unknown.
         let std_err_data = if found.len() > 1 { rises.std_err() } else { f64::NAN };
         let rise = Rise { value: rises.mean, std_err_numeric: spread, std_err_data };
-        let suffix = if logits == "raw" { "" } else { "_normalised" };
-        let quantity = format!("worst_{}_{}{suffix}_rho={radius}", ball.name(), scaling.name());
         // Passes over a batch count for their share of the rows.
         let share = |count: usize| count.div_ceil(objectives.len().max(1));
         Ok(SharpnessRow {
-            norm: ball.name(),
-            scaling: scaling.name(),
-            logits,
-            radius,
             batch_size: objectives.first().map_or(0, Objective::num_rows),
-            method: "ascent",
+            method: Method::Ascent,
             converged: found.iter().all(|worst| worst.converged),
             num_gradients: share(num_gradients),
             num_evaluations: share(num_evaluations),
-            is_headline: ball == Ball::L2 || scaling != Scaling::Filter && logits == "raw",
-            ..self.row(quantity, "worst_case", rise)
+            is_headline: ball == Ball::L2 || scaling != Scaling::Filter && logits == Logits::Raw,
+            ..self.row(Sharpness::WorstCase { ball, scaling, logits, rho: radius }, rise)
         })
     }
 
@@ -305,13 +250,11 @@ impl Survey<'_> {
             let num_evaluations = point.num_evaluations;
             let rise = Rise { value: found.sigma, std_err_numeric: found.std_err, std_err_data: f64::NAN };
             let row = SharpnessRow {
-                norm: "gaussian",
-                scaling: scaling.name(),
-                method: "bisection",
+                method: Method::Bisection,
                 converged: found.converged,
                 num_evaluations,
                 is_headline: scaling != Scaling::Filter,
-                ..self.row(format!("pac_bayes_sigma_{}", scaling.name()), "pac_bayes", rise)
+                ..self.row(Sharpness::PacBayes { scaling }, rise)
             };
             self.put(row, observer)?;
         }
@@ -320,27 +263,23 @@ impl Survey<'_> {
 
     fn norms(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let rise = fisher_rao(self.objective, &self.theta, observer)?;
-        self.put(self.row("fisher_rao_norm".into(), "fisher_rao", rise), observer)?;
+        self.put(self.row(Sharpness::FisherRao, rise), observer)?;
         let SharpnessOptions { probes, seed, .. } = *self.options;
         let Some(rise) = relative_flatness(self.objective, &self.theta, probes, seed, observer)? else {
             return Ok(());
         };
         let converged = rise.std_err_numeric <= 0.1 * rise.value.abs();
-        let row = SharpnessRow {
-            method: "random_signs",
-            converged,
-            ..self.row("relative_flatness".into(), "relative_flatness", rise)
-        };
+        let row =
+            SharpnessRow { method: Method::RandomSigns, converged, ..self.row(Sharpness::RelativeFlatness, rise) };
         self.put(row, observer)
     }
 }
 
 impl SharpnessRow {
     /// An average rise over what curvature alone makes of it.
-    fn over(&self, expected: f64, scaling: Scaling) -> Self {
+    fn over(&self, expected: f64, quantity: Sharpness) -> Self {
         Self {
-            quantity: format!("average_ratio_{}_sigma={}", scaling.name(), self.radius),
-            measure: "average_ratio",
+            quantity,
             value: self.value / expected,
             std_err_numeric: self.std_err_numeric / expected.abs(),
             // Both sides see the same rows.

@@ -8,14 +8,16 @@ use super::average::average;
 use super::norms::{fisher_rao, relative_flatness};
 use super::pac_bayes::width;
 use super::point::Point;
-use super::worst::{Ball, Within, WorstParams, worst};
-use super::{PacBayesParams, Scaling, SharpnessOptions, survey};
+use super::worst::{Within, worst};
+use super::{Scaling, survey};
 use crate::curvature::ExactParams;
 use crate::data::{Dataset, Inputs, Targets};
 use crate::formats::Architecture;
 use crate::kernels::norm_of;
 use crate::objective::{Objective, ObjectiveOptions};
+use crate::plan::{PacBayesParams, SharpnessOptions, WorstParams};
 use crate::program::{Loss, Network};
+use crate::vocabulary::{Ball, Sharpness};
 
 fn sample(index: usize) -> f64 {
     (1.7 * index as f64).sin() + 0.2 * (index % 5) as f64
@@ -190,15 +192,17 @@ fn rescaled_relu_layers_keep_what_is_relative_and_change_what_is_not() {
     for (one, two) in reports[0].iter().zip(&reports[1]) {
         assert_eq!(one.quantity, two.quantity);
         let ratio = two.value / one.value;
-        match (one.scaling, one.measure) {
+        match (one.quantity.scaling(), one.quantity) {
             // Rises are differences of losses around 1 to within 1e-15; ascents take the same steps but for the signs of
             // slopes near 0.
-            ("element" | "filter", _) | (_, "fisher_rao") => {
+            (Some(Scaling::Element | Scaling::Filter), _) | (_, Sharpness::FisherRao) => {
                 assert!((ratio - 1.0).abs() < 1e-6, "{}: {ratio}", one.quantity);
             }
             // The signs meet the weights in another order of sums, no more.
-            (_, "relative_flatness") => assert!((ratio - 1.0).abs() < 1e-9, "{ratio}"),
-            ("none", "average" | "worst_case") => assert!((ratio - 1.0).abs() > 0.05, "{}: {ratio}", one.quantity),
+            (_, Sharpness::RelativeFlatness) => assert!((ratio - 1.0).abs() < 1e-9, "{ratio}"),
+            (_, Sharpness::Average { .. } | Sharpness::WorstCase { .. }) => {
+                assert!((ratio - 1.0).abs() > 0.05, "{}: {ratio}", one.quantity);
+            }
             _ => {}
         }
     }
@@ -276,7 +280,7 @@ fn threads_do_not_change_a_bit() {
         options.execution.threads = threads;
         let objective = Objective::new(&network, &data, options).unwrap();
         let rows = survey(&objective, &tensor(&theta(44)), &data, &SharpnessOptions::default(), &mut ()).unwrap().rows;
-        rows.iter().map(|row| (row.quantity.clone(), row.value.to_bits())).collect::<Vec<_>>()
+        rows.iter().map(|row| (row.quantity.to_string(), row.value.to_bits())).collect::<Vec<_>>()
     };
     assert_eq!(run(1), run(3));
     let names: std::collections::BTreeSet<String> = run(1).into_iter().map(|(name, _)| name).collect();

@@ -4,28 +4,12 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::point::Point;
 use crate::kernels::norm_of;
+use crate::plan::WorstParams;
 use crate::random::{Purpose, substream};
+use crate::vocabulary::Ball;
 use crate::{Observer, Result};
 
-/// Which ball `‖δ‖ ≤ ρ`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ball {
-    /// Euclidean.
-    L2,
-    /// Largest entry.
-    Linf,
-}
-
 impl Ball {
-    /// The word in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::L2 => "l2",
-            Self::Linf => "linf",
-        }
-    }
-
     /// The steepest step of length `step`, `None` where there is no slope.
     fn ascent(self, gradient: &[f64], step: f64) -> Option<Vec<f64>> {
         let length = norm_of(gradient);
@@ -59,25 +43,6 @@ pub(super) struct Within {
     pub(super) ball: Ball,
     /// `ρ`.
     pub(super) radius: f64,
-}
-
-/// `max L(θ + s ⊙ δ) − L(θ)` over `‖δ‖ ≤ ρ` (Foret et al. 2021; scaled Kwon et al. 2021, Andriushchenko et al. 2023).
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct WorstParams {
-    /// `ρ` in the Euclidean ball without scaling, and with element and filter scaling.
-    pub l2: [f64; 3],
-    /// The same in the ball of the largest entry.
-    pub linf: [f64; 3],
-    /// Gradients of each ascent.
-    pub steps: usize,
-    /// Ascents: one along the gradient, the others from random points of the ball.
-    pub restarts: usize,
-}
-
-impl Default for WorstParams {
-    fn default() -> Self {
-        Self { l2: [0.1, 0.5, 0.05], linf: [0.001, 0.01, 0.002], steps: 12, restarts: 2 }
-    }
 }
 
 /// What ascents found: a lower bound of the maximum.

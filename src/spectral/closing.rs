@@ -9,11 +9,12 @@ use super::{EigenReport, EigenpairsReport, End, Quadrature, RuleSource, SlqRepor
 use super::{SurveyOutcome, SurveyReport, TraceReport};
 use crate::observer::Observer;
 use crate::operator::{LinearOperator, ShardForms};
+use crate::vocabulary::Method;
 use crate::{Error, Result};
 
 /// Approximate eigenpairs, those of the bottom end first.
 pub(super) struct Accepted {
-    method: &'static str,
+    method: Method,
     vectors: Option<Tensor>,
     values: Vec<f64>,
     residuals: Vec<f64>,
@@ -26,7 +27,7 @@ pub(super) struct Accepted {
 impl Accepted {
     /// Normalises `vectors`, `[k, n]`; values and residual norms are those of the method so far.
     pub(super) fn new(
-        method: &'static str,
+        method: Method,
         vectors: Option<Tensor>,
         values: Vec<f64>,
         residuals: Vec<f64>,
@@ -53,7 +54,7 @@ impl Accepted {
                 }
                 result => result?,
             };
-            let forms = finite_forms(self.method, &block, &product.block, self.num_matvecs + values.len())?;
+            let forms = finite_forms(self.method.name(), &block, &product.block, self.num_matvecs + values.len())?;
             residuals.extend(residual_norms(&block, &product.block, &forms)?);
             values.extend(forms);
             shards.push(product.shards);

@@ -16,10 +16,11 @@ use super::{Quadrature, RuleSource, SpectralError, SurveyReport, TraceReport};
 use crate::kernels::norm_of;
 use crate::observer::{Observer, Step};
 use crate::operator::{LinearOperator, ShardForms};
+use crate::vocabulary::Method;
 use crate::{Error, Result};
 
 /// The name in errors and tables.
-const METHOD: &str = "dense";
+const METHOD: &str = Method::Dense.name();
 
 /// Which eigenpairs are wanted beside all eigenvalues.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,7 +87,7 @@ pub fn dense(
     drop(reduced);
     let rounding = epsilon(operator.dtype()) * values.iter().fold(0.0, |scale: f64, value| scale.max(value.abs()));
     let residuals = vec![rounding; ends.len()];
-    let mut accepted = Accepted::new(METHOD, vectors, ends, residuals, num_matvecs)?;
+    let mut accepted = Accepted::new(Method::Dense, vectors, ends, residuals, num_matvecs)?;
     accepted.measure(operator, observer)?;
     let whole = shards.as_ref().map(|shards| shards.sums(&[(0..dim).collect()]));
     let trace = TraceReport {

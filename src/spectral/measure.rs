@@ -1,6 +1,7 @@
 //! What a spectrum looks like through its Gauss rules, and what they leave open about a sum.
 
 use super::TraceReport;
+use crate::vocabulary::Method;
 
 /// Where the rules of a spectral measure come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,13 +18,13 @@ pub enum RuleSource {
 }
 
 impl RuleSource {
-    /// The word in tables.
-    pub fn name(self) -> &'static str {
+    /// How numbers of the rules are found.
+    pub fn method(self) -> Method {
         match self {
-            Self::Lanczos => "slq",
-            Self::ThreeTerm => "slq_three_term",
-            Self::Dense => "dense",
-            Self::Gram => "gram",
+            Self::Lanczos => Method::Slq,
+            Self::ThreeTerm => Method::SlqThreeTerm,
+            Self::Dense => Method::Dense,
+            Self::Gram => Method::Gram,
         }
     }
 

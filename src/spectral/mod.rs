@@ -47,9 +47,11 @@ pub use functions::{Estimate, SpectralMeasure};
 pub use gram::{Factored, GramParams, GramReport, RowBlocks, gram};
 pub use measure::{Quadrature, RuleSource, SlqReport};
 pub use outcome::{Stop, SurveyOutcome, SurveyReport};
-pub use pairs::{EigenParams, EigenReport, EigenpairsReport, End};
+pub use pairs::{EigenParams, EigenReport, EigenpairsReport};
 pub use power::{PowerParams, power};
 pub use slq::{SlqParams, slq};
 pub use state::{Store, SurveyState};
 pub use survey::{SurveyParams, survey};
 pub use trace::{TraceParams, TraceReport, hutchinson};
+
+pub use crate::vocabulary::End;

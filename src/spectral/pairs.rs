@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use super::SpectralError;
 use crate::Result;
 use crate::operator::ShardForms;
+use crate::vocabulary::{End, Method};
 
 /// Which eigenpairs, how well, and at what cost at most.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,15 +45,6 @@ pub struct EigenpairsReport {
     pub bottom: EigenReport,
 }
 
-/// Which end of the spectrum: `Top` holds the largest algebraic eigenvalues, `Bottom` the smallest (most negative).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// Largest algebraic.
-    Top,
-    /// Smallest algebraic.
-    Bottom,
-}
-
 /// Eigenpairs at one end of the spectrum.
 #[derive(Debug, Clone)]
 pub struct EigenReport {
@@ -73,7 +65,7 @@ pub struct EigenReport {
     /// `yᵀA_s y` of each shard and vector, where the operator has shards.
     pub shard_forms: Option<ShardForms>,
     /// `lanczos`, `power`, `dense` or `gram`.
-    pub method: &'static str,
+    pub method: Method,
     /// Products with the operator, shared by both ends of one run.
     pub num_matvecs: usize,
     /// The observer ended the run early. Residual norms are then those of the recurrence, or the rounding of a product

@@ -10,9 +10,10 @@ use super::trace::finite_forms;
 use super::vectors::{Basis, normal_block, norms, scale_rows};
 use crate::observer::{Observer, Step};
 use crate::operator::LinearOperator;
+use crate::vocabulary::Method;
 use crate::{Error, Result};
 
-const METHOD: &str = "power";
+const METHOD: &str = Method::Power.name();
 /// Relative residual at which an estimate of an end of the spectrum is good enough for a shift.
 const BOUND_TOLERANCE: f64 = 0.05;
 /// Share of the products that each of the two bounds may take.
@@ -212,7 +213,7 @@ impl Power<'_> {
         let vectors = if vectors.is_empty() { None } else { Some(Tensor::cat(&vectors, 0)?) };
         let values = pairs.iter().map(|pair| pair.value).collect();
         let residuals = pairs.iter().map(|pair| pair.residual).collect();
-        let mut accepted = Accepted::new(METHOD, vectors, values, residuals, self.num_matvecs)?;
+        let mut accepted = Accepted::new(Method::Power, vectors, values, residuals, self.num_matvecs)?;
         accepted.interrupted = self.stopped;
         accepted.measure(self.operator, observer)?;
         let (top, bottom) = accepted.reports(self.operator, num_bottom, params.tolerance)?;

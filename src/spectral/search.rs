@@ -11,9 +11,10 @@ use super::vectors::epsilon;
 use crate::Result;
 use crate::observer::{Observer, Step};
 use crate::operator::LinearOperator;
+use crate::vocabulary::Method;
 
 /// The name in errors and tables.
-pub(super) const METHOD: &str = "lanczos";
+pub(super) const METHOD: &str = Method::Lanczos.name();
 /// Basis vectors beyond the wanted ones before a restart.
 pub(super) const SPARE_ROWS: usize = 150;
 /// Up to this dimension the whole space is spanned: all pairs are exact, whatever their multiplicity.
@@ -209,7 +210,7 @@ impl<'a> Search<'a> {
         let (num_matvecs, Self { operator, params, state, .. }) = (self.state.num_matvecs, self);
         // The basis goes before the closing products take their memory.
         drop(state);
-        let mut accepted = Accepted::new(METHOD, vectors, values, residuals, num_matvecs)?;
+        let mut accepted = Accepted::new(Method::Lanczos, vectors, values, residuals, num_matvecs)?;
         accepted.interrupted = interrupted;
         accepted.measure(operator, observer)?;
         let (top, bottom) = accepted.reports(operator, params.bottom, params.tolerance)?;

@@ -10,11 +10,12 @@ use super::metrics::{CleanScores, Scores};
 use super::part::Part;
 use super::state::{EpochSeconds, State};
 use super::track::measure;
-use super::{EpochMetrics, TrainConfig, TrainError, running};
+use super::{EpochMetrics, TrainError, running};
 use crate::data::{Batch, Batches, Dataset, with_batches};
 use crate::kernels::norm;
 use crate::objective::{Evaluation, GradientReport, Objective};
 use crate::optim::Optimizer;
+use crate::plan::TrainConfig;
 use crate::program::BatchNormMode;
 use crate::program::{ClassScores, Mode};
 use crate::random::{Purpose, substream};
@@ -140,7 +141,7 @@ impl Run<'_> {
             learning_rate = self.config.learning_rate * factor;
             let (pass, gradient_norm) = self.step(&batch, learning_rate, epoch)?;
             sums.add(pass, gradient_norm, batch.rows.len());
-            let message = message((epoch, self.config.epochs), sums);
+            let message = message(epoch, self.config.epochs, sums);
             interrupted =
                 observer.on_step(&Step { task: "training", done: self.state.steps, total, message }).is_break();
             if interrupted && index + 1 < steps_per_epoch {
@@ -222,7 +223,7 @@ impl Run<'_> {
     }
 }
 
-fn message((epoch, epochs): (usize, usize), sums: &Sums) -> String {
+fn message(epoch: usize, epochs: usize, sums: &Sums) -> String {
     let mut message = format!("epoch {epoch}/{epochs} loss {:.4}", sums.loss / sums.rows);
     let accuracy = sums.accuracy / sums.rows;
     if accuracy.is_finite() {

@@ -1,10 +1,10 @@
 //! Measurements in evaluation mode: after each epoch, and of everything that a run leaves at its end.
 
-use super::TrainConfig;
 use super::metrics::{CleanScores, Scores};
 use super::state::Weights;
 use crate::data::Dataset;
 use crate::objective::Objective;
+use crate::plan::TrainConfig;
 use crate::program::ProgramError;
 use crate::program::{BatchNormMode, Network};
 use crate::report::tables::Column;

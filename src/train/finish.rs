@@ -6,8 +6,9 @@ use candle_core::Tensor;
 
 use super::epoch::Run;
 use super::state::{State, Weights};
-use super::{CleanScores, EvaluationRow, NormStatistics, Scores, TrainOutcome, TrainStop, evaluate, running};
+use super::{CleanScores, EvaluationRow, Scores, TrainOutcome, TrainStop, evaluate, running};
 use crate::Result;
+use crate::plan::NormStatistics;
 
 /// All weights with their statistics, evaluated where the run is complete.
 pub(super) fn finish(run: Run<'_>, state: State, stop: TrainStop, fresh: Vec<String>) -> Result<TrainOutcome> {

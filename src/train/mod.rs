@@ -1,7 +1,6 @@
 //! Training: initial weights, the loop over epochs, running averages of batch normalisation, and what a run leaves.
 
 mod averages;
-mod config;
 mod epoch;
 mod error;
 mod evaluate;
@@ -12,12 +11,12 @@ mod page;
 mod part;
 mod running;
 mod save;
+mod setup;
 mod snapshots;
 mod start;
 mod state;
 mod track;
 
-pub use config::{NormStatistics, Precision, TrainConfig};
 pub use error::TrainError;
 pub use evaluate::EvaluationRow;
 pub use initialise::initialise;
@@ -25,7 +24,7 @@ pub use metrics::{CleanScores, EpochMetrics, Scores};
 pub use save::save;
 pub use snapshots::SnapshotFolder;
 pub use state::{EpochSeconds, StateFolder};
-pub use track::{Track, TrackedRow};
+pub use track::TrackedRow;
 
 use std::collections::HashMap;
 
@@ -37,6 +36,7 @@ use crate::data::Dataset;
 use crate::formats::Architecture;
 use crate::objective::Objective;
 use crate::optim::{Optimizer, Setup};
+use crate::plan::TrainConfig;
 use crate::program::{BatchNormMode, Network};
 use crate::random::{Purpose, stream};
 use crate::{Error, Observer, Result};
@@ -119,7 +119,7 @@ pub struct TrainOutcome {
 /// the last finished epoch, and so it is where a number is not finite any more.
 ///
 /// # Errors
-/// [`TrainError::Setting`] before any work; [`TrainError::NonFinite`] with epoch and step, and [`Error::Interrupted`],
+/// [`SettingError`](crate::optim::SettingError) before any work; [`TrainError::NonFinite`] with epoch and step, and [`Error::Interrupted`],
 /// before the end of the first epoch; a network that does not fit its data or its initial weights; a state of another run.
 pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<TrainOutcome> {
     let Training { config, architecture, data, test, init, mut states, snapshots } = training;
@@ -152,7 +152,7 @@ pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<Trai
     let part = Part::new(network.space(), &config.train_only, &theta)?;
     let mut objective = Objective::new(&network, data, config.objective(loss, BatchNormMode::Train))?;
     objective.hold_fixed(part.fixed_tensors(network.space()));
-    let mut run = begin(&config, &objective, (data, test), (part, &theta))?;
+    let mut run = begin(&config, &objective, test, part, &theta)?;
     match states.as_mut().map(|states| states.load(&configuration)).transpose()?.flatten() {
         Some(state) => {
             state::check_length(&state, run.part.space.dim())?;
@@ -202,10 +202,11 @@ pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<Trai
 fn begin<'a>(
     config: &'a TrainConfig,
     objective: &'a Objective<'a>,
-    (data, test): (&'a Dataset, Option<&'a Dataset>),
-    (part, theta): (Part, &Tensor),
+    test: Option<&'a Dataset>,
+    part: Part,
+    theta: &Tensor,
 ) -> Result<Run<'a>> {
-    let network = objective.network();
+    let (network, data) = (objective.network(), objective.data);
     let setup = Setup {
         weight_decay: config.weight_decay,
         decay: config.decay,

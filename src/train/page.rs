@@ -8,7 +8,7 @@ use crate::report::page::{Card, Figure, Page, Part, Row, Section, Table};
 impl TrainOutcome {
     /// A page of it under the heading `name`: losses, evaluations and epochs; figures lie in `figures`, `data` says what it
     /// was trained on, and `command` is the line that made it.
-    pub fn page(&self, (name, data): (&str, &str), figures: &Path, command: &str) -> Page {
+    pub fn page(&self, name: &str, data: &str, figures: &Path, command: &str) -> Page {
         let losses = "Loss and accuracy over the epochs; of the training rows the means over an epoch's steps.";
         let curvature = "Curvature of the loss on the training rows; bands of one standard error over the rows.";
         let sections = [

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use rand::seq::SliceRandom;
 
-use super::{TrainConfig, TrainError};
+use super::TrainError;
 use crate::Result;
 use crate::data::{Dataset, with_batches};
 use crate::objective::Objective;
+use crate::plan::TrainConfig;
 use crate::program::{BatchStatistics, Program, ProgramError, Start};
 use crate::random::{Purpose, substream};
 

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{EpochMetrics, NormStatistics, TrainOutcome, TrainStop, evaluate, metrics, track};
+use super::{EpochMetrics, TrainOutcome, TrainStop, evaluate, metrics, track};
 use crate::Result;
 use crate::checkpoint::{ARCH_KEY, DATA_KEY, TRAIN_KEY, VERSION_KEY, write_checkpoint};
 use crate::data::DataSpec;
+use crate::plan::NormStatistics;
 use crate::report::ReportError;
 use crate::report::figures::{Style, Target, TrackedCurve, TrainingCurve, write_tracked, write_training_curves};
 use crate::report::tables::write_table;

@@ -59,7 +59,7 @@ impl SnapshotFolder {
             "weights": "snapshot",
             "epoch": epoch,
             "step": run.state.steps,
-            "norm_statistics": super::NormStatistics::Running,
+            "norm_statistics": crate::plan::NormStatistics::Running,
             "data_sha256": run.data.sha256,
         });
         let network = run.objective.network();

@@ -1,63 +1,15 @@
 //! Curvature during training, on a fixed part of the training rows.
 
-use std::str::FromStr;
-
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::TrainError;
-use crate::analysis::{AnalysisOptions, AnalysisReport, SummaryRow, analyze};
+use crate::analysis::{AnalysisReport, SummaryRow, analyze};
+use crate::autodiff::Scope;
 use crate::objective::Objective;
+use crate::plan::{AnalysisOptions, EigenMethod, Track};
 use crate::report::tables::Column;
+use crate::vocabulary::{Curvature, Method, Quantity};
 use crate::{Observer, Result};
-
-/// What is tracked; written `top:1,trace`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Track {
-    /// Largest eigenvalues of the Hessian; `lambda_max` is the first, `lambda_2` the second.
-    pub top: usize,
-    /// Whether the Hessian's trace.
-    pub trace: bool,
-}
-
-impl FromStr for Track {
-    type Err = TrainError;
-
-    fn from_str(text: &str) -> Result<Self, TrainError> {
-        let bad = || TrainError::Track { text: text.into() };
-        let mut track = Self { top: 0, trace: false };
-        for word in text.split(',') {
-            match word.split_once(':') {
-                None if word == "trace" => track.trace = true,
-                None if word == "top" => track.top = 1,
-                Some(("top", count)) => {
-                    track.top = count.parse().ok().filter(|count| (1..=100).contains(count)).ok_or_else(bad)?;
-                }
-                _ => return Err(bad()),
-            }
-        }
-        Ok(track)
-    }
-}
-
-impl TryFrom<String> for Track {
-    type Error = TrainError;
-
-    fn try_from(text: String) -> Result<Self, TrainError> {
-        text.parse()
-    }
-}
-
-impl From<Track> for String {
-    fn from(track: Track) -> Self {
-        match (track.top, track.trace) {
-            (0, _) => "trace".into(),
-            (top, true) => format!("top:{top},trace"),
-            (top, false) => format!("top:{top}"),
-        }
-    }
-}
 
 /// One number at the end of an epoch: a row of `curvature.parquet`, whose other columns are those of `summary.parquet`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,10 +18,10 @@ pub struct TrackedRow {
     pub epoch: usize,
     /// Steps since the start.
     pub step: usize,
-    /// `lambda_max`, `lambda_2`, … or `trace`.
-    pub quantity: String,
+    /// An eigenvalue or the trace.
+    pub quantity: Quantity,
     /// As in [`SummaryRow`].
-    pub method: String,
+    pub method: Method,
     /// As in [`SummaryRow`].
     pub converged: bool,
     /// As in [`SummaryRow`].
@@ -100,8 +52,8 @@ impl TrackedRow {
         Self {
             epoch: 1,
             step: 9,
-            quantity: "trace".into(),
-            method: "exact".into(),
+            quantity: Quantity::Trace,
+            method: Method::Exact,
             converged: true,
             num_matvecs: 3,
             value,
@@ -122,6 +74,7 @@ pub(super) fn measure(
     observer: &mut dyn Observer,
 ) -> Result<Vec<TrackedRow>> {
     let options = AnalysisOptions {
+        method: EigenMethod::Lanczos,
         top: track.top,
         bottom: 0,
         eigen_tolerance: 0.01,
@@ -141,19 +94,19 @@ pub(super) fn measure(
     let mut rows: Vec<SummaryRow> = Vec::new();
     if let Some(top) = report.spectra.first().map(|spectrum| &spectrum.top) {
         for index in 0..top.ritz_values.len() {
-            let quantity = if index == 0 { "lambda_max".to_owned() } else { format!("lambda_{}", index + 1) };
             let at = |list: &[f64]| list.get(index).copied().unwrap_or(f64::NAN);
             rows.push(SummaryRow {
                 std_err_numeric: at(&top.residual_norms),
                 std_err_data: at(&top.std_err_data),
-                method: top.method.into(),
+                method: top.method,
                 converged: top.converged.get(index).copied().unwrap_or(false),
                 num_matvecs: top.num_matvecs,
-                ..SummaryRow::exact(&quantity, at(&top.ritz_values))
+                ..SummaryRow::exact(Quantity::eigenvalue(index), at(&top.ritz_values))
             });
         }
     }
-    rows.extend(report.summary.into_iter().filter(|row| track.trace && row.quantity == "trace" && row.scope == "all"));
+    let is_trace = |row: &SummaryRow| row.quantity == Quantity::Trace && row.scope == Scope::All;
+    rows.extend(report.summary.into_iter().filter(|row| track.trace && is_trace(row)));
     Ok(rows.into_iter().map(tracked).collect())
 }
 
@@ -173,38 +126,20 @@ fn tracked(row: SummaryRow) -> TrackedRow {
 
 /// The columns of `curvature.parquet`.
 pub(super) fn columns(rows: &[TrackedRow]) -> Vec<(&'static str, Column)> {
-    let text = |value: fn(&TrackedRow) -> &str| Column::Text(rows.iter().map(|row| value(row).to_owned()).collect());
+    let text = |value: fn(&TrackedRow) -> String| Column::Text(rows.iter().map(value).collect());
     let number = |value: fn(&TrackedRow) -> f64| Column::Number(rows.iter().map(value).collect());
     let count = |value: fn(&TrackedRow) -> usize| Column::Count(rows.iter().map(value).collect());
     vec![
         ("epoch", count(|row| row.epoch)),
         ("step", count(|row| row.step)),
-        ("operator", text(|_| "hessian")),
-        ("scope", text(|_| "all")),
-        ("quantity", text(|row| &row.quantity)),
+        ("operator", text(|_| Curvature::Hessian.to_string())),
+        ("scope", text(|_| Scope::All.to_string())),
+        ("quantity", text(|row| row.quantity.to_string())),
         ("value", number(|row| row.value)),
         ("std_err_numeric", number(|row| row.std_err_numeric)),
         ("std_err_data", number(|row| row.std_err_data)),
-        ("method", text(|row| &row.method)),
+        ("method", text(|row| row.method.to_string())),
         ("converged", Column::Flag(rows.iter().map(|row| row.converged).collect())),
         ("num_matvecs", count(|row| row.num_matvecs)),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_forms() {
-        for (text, top, trace) in [("top:1,trace", 1, true), ("trace", 0, true), ("top:5", 5, false)] {
-            let track: Track = text.parse().unwrap();
-            assert_eq!((track.top, track.trace), (top, trace));
-            assert_eq!(String::from(track), text);
-        }
-        for text in ["", "top:0", "bottom:1", "trace:1", "top:x", "top:1,", "top:101"] {
-            let error = text.parse::<Track>().unwrap_err();
-            assert!(error.hint().unwrap().contains("top:1,trace"), "{error}");
-        }
-    }
 }

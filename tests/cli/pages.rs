@@ -14,7 +14,7 @@ fn assert_page(line: &str, out: &Path, words: &[&str]) -> String {
     assert!(!own.contains("http") && !own.contains(" src=") && !own.contains("@import"), "{line}");
     assert!(read_run_json(out).unwrap()["files"]["report.html"]["sha256"].is_string(), "{line}");
     let command = format!("<pre>flatness {}", line.split(' ').next().unwrap());
-    for words in words.iter().chain(&[command.as_str(), "<dl class=\"numbers\">", "Where it comes from"]) {
+    for words in words.iter().chain(&[command.as_str(), "<dl class=\"numbers\">", "Provenance"]) {
         assert!(page.contains(words), "{line}: {words}");
     }
     page
@@ -40,6 +40,6 @@ fn every_command_has_a_page() {
     let words = ["<strong>Average rise.", ">relative flatness</th>", ">Other radii</h2></summary>"];
     let options = "--rows 0..16 --pairs 3 --ascent-steps 4 --restarts 1";
     assert_page(&format!("sharpness {checkpoint} {options}"), &at("sharpness"), &words);
-    let words = ["<strong>Laws and samples.", "<strong>Mass on the flat side.", ">Mass over time</h2></summary>"];
+    let words = ["<strong>Distributions.", "<strong>Mass on the flat side.", ">Mass over time</h2></summary>"];
     assert_page("langevin --chains 64 --snapshots 2 --time 20 --study mass", &at("langevin"), &words);
 }

@@ -183,7 +183,8 @@ fn sampled_labels_give_one_of_the_classes_fisher_matrices_as_often_as_the_model_
     let objective = problem.objective(DType::F64);
     let (mut counts, seeds) = ([0usize; 3], 1200);
     for seed in 0..seeds {
-        let fisher = dense(&objective, &problem.theta, Curvature::MonteCarloFisher { seed });
+        let identity = Tensor::eye(problem.dim(), DType::F64, &Device::Cpu).unwrap();
+        let fisher = products_of_draw(&objective, &problem.theta, (Curvature::McFisher, seed), &identity);
         let class = classes.iter().position(|class| *class == fisher);
         counts[class.expect("the Fisher matrix of one of the labels")] += 1;
     }
@@ -202,7 +203,7 @@ fn the_sampled_fisher_matrix_is_the_ggn_on_average_and_fixed_for_a_seed() {
     let ggn = products(&objective, &problem.theta, Curvature::Ggn, &block);
     let seeds = 600;
     let draws: Vec<Vec<f64>> = (0..seeds)
-        .map(|seed| products(&objective, &problem.theta, Curvature::MonteCarloFisher { seed }, &block))
+        .map(|seed| products_of_draw(&objective, &problem.theta, (Curvature::McFisher, seed), &block))
         .collect();
     for (entry, expected) in ggn.iter().enumerate() {
         let mean = draws.iter().map(|draw| draw[entry]).sum::<f64>() / seeds as f64;
@@ -212,17 +213,16 @@ fn the_sampled_fisher_matrix_is_the_ggn_on_average_and_fixed_for_a_seed() {
         assert!((mean - expected).abs() <= 5.5 * std_err, "entry {entry}: {mean} ± {std_err}, GGN {expected}");
     }
     // Another cut into batches and other threads: the same labels.
-    let fisher = Curvature::MonteCarloFisher { seed: 3 };
     for (memory_bytes, threads) in [(1, 3), (100_000, 1)] {
         let mut options = problem.options(DType::F64);
         (options.execution.memory_bytes, options.execution.threads) = (memory_bytes, threads);
         let other = Objective::new(&problem.network, &problem.data, options).unwrap();
-        let got = products(&other, &problem.theta, fisher, &block);
+        let got = products_of_draw(&other, &problem.theta, (Curvature::McFisher, 3), &block);
         assert_close("another cut", &got, &draws[3], 4096.0 * f64::EPSILON * largest(&draws[3]));
     }
     let problem = Problem::new(SMOOTH, &[1, 4, 4], ROWS, Loss::Mse {}, 68);
     let objective = problem.objective(DType::F64);
-    let error = CurvatureOperator::new(&objective, &vector(&problem.theta), fisher).err().unwrap();
+    let error = CurvatureOperator::new(&objective, &vector(&problem.theta), Curvature::McFisher).err().unwrap();
     let expected =
         "Monte Carlo Fisher: labels are drawn from the softmax of cross-entropy, but the loss is mean squared error";
     assert_eq!(error.to_string(), expected);
@@ -241,7 +241,7 @@ fn parts_average_to_the_whole() {
     let parts = [whole.part(0..2).unwrap(), whole.part(2..4).unwrap()];
     assert_eq!(parts.iter().map(Objective::num_rows).sum::<usize>(), ROWS);
     let theta = vector(&problem.theta);
-    for curvature in [Curvature::Hessian, Curvature::EmpiricalFisher, Curvature::MonteCarloFisher { seed: 1 }] {
+    for curvature in [Curvature::Hessian, Curvature::EmpiricalFisher, Curvature::McFisher] {
         let expected = products(&whole, &problem.theta, curvature, &block);
         let mut mean = vec![0.0; 2 * n];
         for part in &parts {

@@ -35,7 +35,7 @@ fn only_sums_over_rows_of_their_own_have_rows() {
     for (curvature, each) in [
         (Curvature::Ggn, Some(3)),
         (Curvature::EmpiricalFisher, Some(1)),
-        (Curvature::MonteCarloFisher { seed: 0 }, Some(1)),
+        (Curvature::McFisher, Some(1)),
         (Curvature::GradientCovariance, Some(1)),
         (Curvature::Hessian, None),
         (Curvature::Residual, None),

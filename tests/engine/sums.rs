@@ -25,7 +25,7 @@ const CURVATURES: [Curvature; 6] = [
     Curvature::Ggn,
     Curvature::Residual,
     Curvature::EmpiricalFisher,
-    Curvature::MonteCarloFisher { seed: 3 },
+    Curvature::McFisher,
     Curvature::GradientCovariance,
 ];
 

@@ -164,7 +164,17 @@ pub fn vector(values: &[f64]) -> Tensor {
 
 /// The products with the rows of `block`, row-major.
 pub fn products(objective: &Objective<'_>, theta: &[f64], curvature: Curvature, block: &Tensor) -> Vec<f64> {
-    let operator = CurvatureOperator::new(objective, &vector(theta), curvature).unwrap();
+    products_of_draw(objective, theta, (curvature, 0), block)
+}
+
+/// The same with the seed of the labels of a Monte Carlo Fisher matrix.
+pub fn products_of_draw(
+    objective: &Objective<'_>,
+    theta: &[f64],
+    (curvature, seed): (Curvature, u64),
+    block: &Tensor,
+) -> Vec<f64> {
+    let operator = CurvatureOperator::new(objective, &vector(theta), curvature).unwrap().with_label_seed(seed);
     let block = objective.place(block).unwrap();
     values(&operator.apply(&block, &mut ()).unwrap().block)
 }

@@ -1,20 +1,18 @@
 //! Groups of minima beside each other: means over seeds, paired differences, and a verdict that keeps its conditions.
 
-mod quantity;
 mod verdict;
 
 use std::collections::BTreeSet;
 
-pub use quantity::{Quantity, QuantityKind};
-
 use crate::random::{Purpose, substream};
 use crate::statistics::{Difference, Sample, bootstrap_interval, holm, paired, unpaired};
+use crate::vocabulary::Quantity;
 
 /// A number of one member, with its own errors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemberNumber {
-    /// Its name.
-    pub quantity: String,
+    /// What it measures.
+    pub quantity: Quantity,
     /// Its value.
     pub value: f64,
     /// Standard error of the computation; NaN where it does not apply.
@@ -45,8 +43,8 @@ pub struct Member {
 }
 
 impl Member {
-    fn number(&self, quantity: &str) -> Option<&MemberNumber> {
-        self.numbers.iter().find(|number| number.quantity == quantity && number.value.is_finite())
+    fn number(&self, quantity: &Quantity) -> Option<&MemberNumber> {
+        self.numbers.iter().find(|number| number.quantity == *quantity && number.value.is_finite())
     }
 }
 
@@ -57,8 +55,8 @@ pub struct CompareOptions {
     pub baseline: Option<String>,
     /// Every pair, not just those with the baseline.
     pub all_pairs: bool,
-    /// Names of the quantities that decide: Holm's correction of their tests is over them alone. All others are exploratory.
-    pub primary: Vec<String>,
+    /// The quantities that decide: Holm's correction of their tests is over them alone. All others are exploratory.
+    pub primary: Vec<Quantity>,
     /// Holm's correction within each quantity.
     pub by_quantity: bool,
     /// Of bootstrap and drawn rearrangements.
@@ -67,7 +65,7 @@ pub struct CompareOptions {
 
 impl Default for CompareOptions {
     fn default() -> Self {
-        let primary = ["lambda_max", "trace", "test_accuracy"].map(str::to_owned).to_vec();
+        let primary = Quantity::PRIMARY.to_vec();
         Self { baseline: None, all_pairs: false, primary, by_quantity: false, seed: 0 }
     }
 }
@@ -162,14 +160,14 @@ impl Comparison {
         let alike = architectures.len() <= 1;
         let mut known: Vec<Quantity> = Vec::new();
         for number in members.iter().flat_map(|member| &member.numbers) {
-            if !known.iter().any(|quantity| quantity.name == number.quantity) {
-                known.push(Quantity::named(&number.quantity));
+            if !known.contains(&number.quantity) {
+                known.push(number.quantity.clone());
             }
         }
         known.sort_by_key(Quantity::order);
         if !alike {
-            let left_out: Vec<&str> =
-                known.iter().filter(|q| !q.is_of_any_architecture()).map(|q| q.label.as_str()).collect();
+            let left_out: Vec<String> =
+                known.iter().filter(|q| !q.is_of_any_architecture()).map(Quantity::label).collect();
             let names: Vec<String> =
                 architectures.iter().map(|(name, count)| format!("{name} ({count} parameters)")).collect();
             notes.push(format!(
@@ -210,7 +208,7 @@ impl Comparison {
                     quantity: row.quantity.clone(),
                     group: self.groups[*a].clone(),
                     baseline: self.groups[*b].clone(),
-                    is_primary: options.primary.contains(&row.quantity.name),
+                    is_primary: options.primary.contains(&row.quantity),
                     is_paired,
                     means,
                     difference,
@@ -229,7 +227,7 @@ impl Comparison {
     /// Holm's correction over the quantities that decide and over the others, or within each quantity.
     fn correct(&mut self, by_quantity: bool) {
         let family = |row: &GroupDifference| match by_quantity {
-            true => row.quantity.name.clone(),
+            true => row.quantity.to_string(),
             false => row.is_primary.to_string(),
         };
         let families: BTreeSet<String> = self.differences.iter().map(family).collect();
@@ -244,9 +242,8 @@ impl Comparison {
     }
 
     /// The difference of a pair in one quantity.
-    pub fn difference(&self, quantity: &str, group: &str, baseline: &str) -> Option<&GroupDifference> {
-        let is =
-            |row: &&GroupDifference| row.quantity.name == quantity && row.group == group && row.baseline == baseline;
+    pub fn difference(&self, quantity: &Quantity, group: &str, baseline: &str) -> Option<&GroupDifference> {
+        let is = |row: &&GroupDifference| row.quantity == *quantity && row.group == group && row.baseline == baseline;
         self.differences.iter().find(is)
     }
 }
@@ -275,7 +272,7 @@ fn numbers(members: &[Member], groups: &[String], quantity: Quantity, seed: u64)
         let own: Vec<(u64, &MemberNumber)> = members
             .iter()
             .filter(|member| member.group == *group)
-            .filter_map(|member| Some((member.seed, member.number(&quantity.name)?)))
+            .filter_map(|member| Some((member.seed, member.number(&quantity)?)))
             .collect();
         let values: Vec<f64> = own.iter().map(|(_, number)| number.value).collect();
         let sample = Sample::of(&values);

@@ -40,7 +40,7 @@ fn members(gap: f64) -> Vec<Member> {
 fn differences_are_paired_by_seed_and_the_verdict_keeps_its_conditions() {
     let comparison = Comparison::new(members(1.0), &options(), Vec::new());
     assert_eq!(comparison.groups, ["sam", "fsgld"]);
-    let trace = comparison.difference("trace", "fsgld", "sam").unwrap();
+    let trace = comparison.difference(&Quantity::Trace, "fsgld", "sam").unwrap();
     assert!(trace.is_paired && trace.is_significant());
     // Mean of −1 (three seeds) and −1.01 (two), far below the spread of 4.7 over the seeds.
     assert!((trace.difference.difference + 1.004).abs() < 1e-12 && trace.difference.half_width < 0.01);
@@ -67,7 +67,7 @@ fn differences_are_paired_by_seed_and_the_verdict_keeps_its_conditions() {
 #[test]
 fn no_difference_is_called_none() {
     let comparison = Comparison::new(members(0.0), &options(), Vec::new());
-    let trace = comparison.difference("trace", "fsgld", "sam").unwrap();
+    let trace = comparison.difference(&Quantity::Trace, "fsgld", "sam").unwrap();
     assert_eq!((trace.difference.difference, trace.difference.p_t), (0.0, 1.0));
     let verdict = &comparison.verdicts[1];
     assert!(verdict.contains("trace is not distinguishable from sam's: 16.000 against 16.000"), "{verdict}");
@@ -76,20 +76,10 @@ fn no_difference_is_called_none() {
 #[test]
 fn own_errors_average_down_where_they_are_independent() {
     let comparison = Comparison::new(members(1.0), &options(), Vec::new());
-    let trace = &comparison.quantities.iter().find(|row| row.quantity.name == "trace").unwrap().groups[0];
+    let trace = &comparison.quantities.iter().find(|row| row.quantity == Quantity::Trace).unwrap().groups[0];
     assert!((trace.std_err_numeric - 0.3 / 5f64.sqrt()).abs() < 1e-15);
     assert!((trace.std_err_data - 0.4).abs() < 1e-15);
     assert!((trace.sample.mean - 16.0).abs() < 1e-12 && trace.sample.count == 5);
-}
-
-#[test]
-fn measures_of_sharpness_have_readable_names_and_a_direction() {
-    let quantity = Quantity::named("worst_linf_element_normalised_rho=0.01");
-    assert_eq!(quantity.label, "worst l∞ relative normalised (ρ = 0.01)");
-    assert_eq!((quantity.kind, quantity.less_is_flatter), (QuantityKind::ScaledSharpness, Some(true)));
-    let quantity = Quantity::named("pac_bayes_sigma_none");
-    assert_eq!((quantity.label.as_str(), quantity.kind), ("PAC-Bayes σ", QuantityKind::RawSharpness));
-    assert_eq!(quantity.less_is_flatter, Some(false));
 }
 
 #[test]
@@ -104,7 +94,7 @@ fn other_seeds_are_compared_unpaired() {
     let mut members = members(1.0);
     members.iter_mut().filter(|member| member.group == "fsgld").for_each(|member| member.seed += 10);
     let comparison = Comparison::new(members, &options(), Vec::new());
-    let trace = comparison.difference("trace", "fsgld", "sam").unwrap();
+    let trace = comparison.difference(&Quantity::Trace, "fsgld", "sam").unwrap();
     assert!(!trace.is_paired && !trace.is_significant());
     assert!(comparison.verdicts[1].contains("Welch's test, 5 or more seeds each"), "{:?}", comparison.verdicts);
 }
@@ -114,20 +104,20 @@ fn of_other_architectures_only_performance_is_compared() {
     let mut members = members(1.0);
     members[1].architecture.1 = 8;
     let comparison = Comparison::new(members, &options(), Vec::new());
-    let names: Vec<&str> = comparison.quantities.iter().map(|row| row.quantity.name.as_str()).collect();
-    assert_eq!(names, ["test_accuracy"]);
+    let quantities: Vec<&Quantity> = comparison.quantities.iter().map(|row| &row.quantity).collect();
+    assert_eq!(quantities, [&Quantity::TestAccuracy]);
     assert!(comparison.notes[0].contains("not compared are weight norm, trace"), "{:?}", comparison.notes);
 }
 
 #[test]
 fn what_decides_is_corrected_by_itself_and_the_rest_is_exploratory() {
-    let options = CompareOptions { primary: vec!["test_accuracy".into()], ..options() };
+    let options = CompareOptions { primary: vec![Quantity::TestAccuracy], ..options() };
     let comparison = Comparison::new(members(1.0), &options, Vec::new());
-    let row = |quantity: &str| comparison.difference(quantity, "fsgld", "sam").unwrap();
+    let row = |quantity| comparison.difference(&quantity, "fsgld", "sam").unwrap();
     // Alone in its family; trace and weight norm are two in the other.
-    assert_eq!(row("test_accuracy").p_holm, row("test_accuracy").difference.p_t);
-    let smallest = row("trace").difference.p_t.min(row("parameter_norm").difference.p_t);
-    let adjusted = row("trace").p_holm.min(row("parameter_norm").p_holm);
+    assert_eq!(row(Quantity::TestAccuracy).p_holm, row(Quantity::TestAccuracy).difference.p_t);
+    let smallest = row(Quantity::Trace).difference.p_t.min(row(Quantity::ParameterNorm).difference.p_t);
+    let adjusted = row(Quantity::Trace).p_holm.min(row(Quantity::ParameterNorm).p_holm);
     assert!((adjusted - 2.0 * smallest).abs() < 1e-15);
     let last = comparison.verdicts.last().unwrap();
     assert_eq!(last, "fsgld against sam, exploratory, corrected among themselves: flatter in trace");
@@ -137,9 +127,9 @@ fn what_decides_is_corrected_by_itself_and_the_rest_is_exploratory() {
 fn correction_is_over_the_table_or_within_a_quantity() {
     let table = Comparison::new(members(1.0), &options(), Vec::new());
     let quantity = Comparison::new(members(1.0), &CompareOptions { by_quantity: true, ..options() }, Vec::new());
-    let p = |comparison: &Comparison| comparison.difference("test_accuracy", "fsgld", "sam").unwrap().p_holm;
+    let p = |comparison: &Comparison| comparison.difference(&Quantity::TestAccuracy, "fsgld", "sam").unwrap().p_holm;
     // Alone in its family, a p value stays as it is.
-    let own = quantity.difference("test_accuracy", "fsgld", "sam").unwrap().difference.p_t;
+    let own = quantity.difference(&Quantity::TestAccuracy, "fsgld", "sam").unwrap().difference.p_t;
     assert_eq!(p(&quantity), own);
     assert!(p(&table) >= own);
 }

@@ -1,6 +1,7 @@
 //! A comparison in words.
 
-use super::{Comparison, GroupDifference, QuantityKind};
+use super::{Comparison, GroupDifference};
+use crate::vocabulary::{Quantity, QuantityKind};
 
 /// Weights whose norms differ by more than this share are of different scale.
 const SAME_SCALE: f64 = 0.02;
@@ -19,7 +20,7 @@ pub(super) fn words(comparison: &Comparison, group: &str, baseline: &str) -> Vec
     let scale = scale(&rows);
     if let Some((text, true)) = &scale {
         // What does not change when layers are rescaled stands beside.
-        let scaled = others.iter().filter(|row| row.quantity.kind == QuantityKind::ScaledSharpness);
+        let scaled = others.iter().filter(|row| row.quantity.kind() == QuantityKind::ScaledSharpness);
         words.extend(scaled.take(1).map(|row| sentence(row)));
         words.push(format!("{group} against {baseline}: {text}"));
     } else {
@@ -39,10 +40,10 @@ pub(super) fn words(comparison: &Comparison, group: &str, baseline: &str) -> Vec
 /// One quantity in a sentence that can stand alone: means, difference, its unadjusted 95 % interval, `p` after correction, and
 /// the exact `p` with the least that it can reach.
 fn sentence(row: &GroupDifference) -> String {
-    let is_share = row.quantity.name.ends_with("accuracy");
+    let is_share = row.quantity.is_share_of_rows();
     let (factor, percent, points) = if is_share { (100.0, " %", " points") } else { (1.0, "", "") };
     let GroupDifference { difference, group, baseline, .. } = row;
-    let label = &row.quantity.label;
+    let label = row.quantity.label();
     let relation = match (row.is_significant(), difference.difference < 0.0) {
         (false, _) => "is not distinguishable from",
         (true, true) => "is lower than",
@@ -88,21 +89,21 @@ pub(super) fn least(comparison: &Comparison) -> Option<String> {
 fn sorted(rows: &[&GroupDifference]) -> (Vec<String>, Vec<String>) {
     let (mut flatter, mut sharper) = (Vec::new(), Vec::new());
     for row in rows.iter().filter(|row| row.is_significant()) {
-        let Some(less) = row.quantity.less_is_flatter else { continue };
+        let Some(less) = row.quantity.less_is_flatter() else { continue };
         let list = if (row.difference.difference < 0.0) == less { &mut flatter } else { &mut sharper };
-        list.push(row.quantity.label.clone());
+        list.push(row.quantity.label());
     }
     (flatter, sharper)
 }
 
 /// Whether raw curvature may be compared at all, in words, and whether the norms differ.
 fn scale(rows: &[&GroupDifference]) -> Option<(String, bool)> {
-    let row = rows.iter().find(|row| row.quantity.kind == QuantityKind::Scale)?;
+    let row = rows.iter().find(|row| row.quantity.kind() == QuantityKind::Scale)?;
     let (relative, half) = (100.0 * row.relative, 100.0 * row.relative_half_width);
     if !row.is_significant() && row.relative.abs() <= SAME_SCALE {
         return Some((format!("weight norms agree ({relative:+.1} ± {half:.1} %)"), false));
     }
-    let scaled = rows.iter().any(|row| row.quantity.kind == QuantityKind::ScaledSharpness);
+    let scaled = rows.iter().any(|row| row.quantity.kind() == QuantityKind::ScaledSharpness);
     let advice = if scaled { "the scaled measures decide" } else { "measure `flatness sharpness` too" };
     let words = format!(
         "weight norms differ by {relative:+.1} ± {half:.1} %, so raw curvature is not comparable without normalisation: {advice}"
@@ -112,9 +113,9 @@ fn scale(rows: &[&GroupDifference]) -> Option<(String, bool)> {
 
 /// What training came to, where that differs: networks that fit more or less closely have other curvature for that alone.
 fn reached(rows: &[&GroupDifference]) -> Option<String> {
-    const NAMES: [&str; 2] = ["train_loss", "train_wrong_fitted"];
-    let differing = rows.iter().filter(|row| row.is_significant() && NAMES.contains(&row.quantity.name.as_str()));
-    let words = differing.map(|row| format!("{} {:.3} against {:.3}", row.quantity.label, row.means.0, row.means.1));
+    const REACHED: [Quantity; 2] = [Quantity::TrainLoss, Quantity::TrainWrongFitted];
+    let differing = rows.iter().filter(|row| row.is_significant() && REACHED.contains(&row.quantity));
+    let words = differing.map(|row| format!("{} {:.3} against {:.3}", row.quantity.label(), row.means.0, row.means.1));
     let words: Vec<String> = words.collect();
     (!words.is_empty())
         .then(|| format!("training came to another point, {}: part of the difference may be that", list(&words)))

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::members::Found;
+use super::found::Found;
 use super::recorded::{self, MEMBERS};
 use crate::Result;
 use crate::cli::CliError;

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::members::{Found, Rows, table};
+use super::found::{Found, table};
+use super::numbers::in_row;
 use crate::Result;
 use crate::analysis::compare::Member;
 use crate::cli::CliError;
-use crate::report::tables::{Column, Table};
+use crate::report::tables::{Column, Table, column};
 
 /// What a folder of results keeps of a comparison, beside the results themselves.
 pub(super) const MEMBERS: &str = "members.parquet";
@@ -17,18 +18,18 @@ pub(super) const MEMBERS: &str = "members.parquet";
 pub(super) fn find(folder: &Path) -> Result<Vec<Found>> {
     let table = table(folder, "members")?;
     let unusable = |reason| CliError::NotComparable { path: folder.into(), reason };
-    let Some(Column::Count(seeds)) = table.column("seed") else {
-        return Err(unusable(format!("{MEMBERS} has no column `seed`")).into());
+    let Some(Column::Count(seeds)) = table.column(column::SEED) else {
+        return Err(unusable(format!("{MEMBERS} has no column `{}`", column::SEED)).into());
     };
-    for name in ["group", "member", "checkpoint_sha256", "quantity"] {
+    for name in [column::GROUP, column::MEMBER, column::CHECKPOINT_SHA256, column::QUANTITY] {
         if !matches!(table.column(name), Some(Column::Text(_))) {
             return Err(unusable(format!("{MEMBERS} has no column `{name}`")).into());
         }
     }
-    let rows = Rows(&table);
     let mut members: Vec<Member> = Vec::new();
     for (index, seed) in seeds.iter().enumerate() {
-        let [group, name, sha256] = ["group", "member", "checkpoint_sha256"].map(|column| rows.text(column, index));
+        let columns = [column::GROUP, column::MEMBER, column::CHECKPOINT_SHA256];
+        let [group, name, sha256] = columns.map(|column| table.text(column, index));
         let is = |member: &Member| member.group == group && member.folder == name && member.seed == *seed as u64;
         if !members.last().is_some_and(is) {
             members.push(Member {
@@ -39,7 +40,7 @@ pub(super) fn find(folder: &Path) -> Result<Vec<Found>> {
                 ..Member::default()
             });
         }
-        let number = rows.member(rows.text("quantity", index), index);
+        let number = in_row(&table, index, table.text(column::QUANTITY, index).into());
         members.last_mut().into_iter().for_each(|member| member.numbers.push(number.clone()));
     }
     if members.is_empty() {

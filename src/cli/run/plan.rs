@@ -4,77 +4,15 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::super::analyze_args::AnalyzeArgs;
-use super::super::loss::parse_loss;
-use super::super::session::SessionArgs;
-use super::super::sharpness::SharpnessArgs;
-use super::super::train_args::TrainArgs;
-use super::super::train_plan::is_architecture;
-use super::super::{Cli, CliError, Command};
+use super::super::{Cli, Command};
 use crate::Result;
 use crate::checkpoint::TensorFile;
-use crate::data::{DataSpec, TokenFile};
+use crate::data::DataSpec;
 use crate::experiment::{Cell, Experiment, ExperimentError, Plan, ResolvedStep, Settings, StepKind, arguments};
 use crate::path_text::{from_text, to_text};
-
-/// Options that do not change a number, or that the configuration states in its own words. What is in neither list
-/// enters the hash as it is written.
-const NO_NUMBERS: [&str; 4] = ["threads", "memory", "device", "save-every"];
-const ANALYZED: [&str; 24] = [
-    "bottom",
-    "data",
-    "density-tol",
-    "eig-tol",
-    "layers",
-    "max-matvecs",
-    "max-time",
-    "method",
-    "no-cross-fit",
-    "noise",
-    "noise-seed",
-    "operator",
-    "plane-points",
-    "probes",
-    "rows",
-    "scope",
-    "seed",
-    "slice-points",
-    "split",
-    "steps",
-    "subset",
-    "subset-seed",
-    "subset-study",
-    "trace-tol",
-];
-
-/// The same for `sharpness`, whose options state the measures.
-const MEASURED: [&str; 20] = [
-    "ascent-steps",
-    "batch",
-    "data",
-    "image-size",
-    "labels",
-    "noise",
-    "noise-seed",
-    "pairs",
-    "relative-sigma",
-    "restarts",
-    "rho",
-    "rho-linf",
-    "rows",
-    "seed",
-    "sigma",
-    "skip-broken",
-    "split",
-    "subset",
-    "subset-seed",
-    "target",
-];
-
-/// Sources of data with a file or folder after the colon.
-const IN_FILES: [&str; 6] = ["mnist", "cifar10", "cifar100", "images", "tensors", "tokens"];
+use crate::plan::{SessionArgs, TrainArgs, is_architecture};
 
 /// The cells of `experiment`, checked, with `threads` threads for each run unless the file says otherwise.
 ///
@@ -157,72 +95,40 @@ impl Translator<'_> {
         let arguments: Vec<OsString> =
             arguments(&settings).iter().map(|argument| from_text(argument).into_os_string()).collect();
         let (configuration, go_on) = match parse(kind, &arguments)? {
-            Command::Train(args) => (self.training(&args, &settings, trained_on)?, "--resume"),
+            Command::Train(args) => (self.training(&args.train, trained_on)?, "--resume"),
             Command::Analyze(mut args) => {
-                let configuration = self.analysis(&args, &settings, trained_on.clone())?;
+                args.survey.check()?;
+                let configuration = self.measured(&args.session, json!(args.survey), trained_on.as_ref())?;
                 // Power iteration keeps no states.
                 args.resume = true;
                 (configuration, if args.saving().is_ok() { "--resume" } else { "--force" })
             }
-            Command::Sharpness(args) => (self.sharpness(&args, &settings, trained_on.clone())?, "--force"),
-            Command::Langevin(args) => (args.configuration()?, "--force"),
+            Command::Sharpness(args) => {
+                args.measures.check()?;
+                (self.measured(&args.session, json!(args.measures), trained_on.as_ref())?, "--force")
+            }
+            Command::Langevin(args) => (json!(args.study.plan()?), "--force"),
             other => return Err(Refusal { reason: format!("{other:?} is no step"), hint: None }),
         };
         Ok(ResolvedStep { configuration, arguments, go_on })
     }
 
-    fn training(
-        &self,
-        args: &TrainArgs,
-        settings: &Settings,
-        trained_on: &mut Option<DataSpec>,
-    ) -> Result<Value, Refusal> {
+    fn training(&self, args: &TrainArgs, trained_on: &mut Option<DataSpec>) -> Result<Value, Refusal> {
         let mut plan = args.plan()?;
-        self.check_place(settings)?;
+        self.check_place(plan.data.as_ref())?;
         if let Some(path) = plan.init.take() {
             plan.init_sha256 = Some(TensorFile::read(&path)?.sha256);
         }
-        *trained_on = Some(plan.data.clone().ok_or(CliError::NoTrainingData)?);
+        *trained_on = plan.data.clone();
         Ok(json!(plan))
     }
 
-    fn analysis(
-        &self,
-        args: &AnalyzeArgs,
-        settings: &Settings,
-        trained_on: Option<DataSpec>,
-    ) -> Result<Value, Refusal> {
-        let options = args.survey.options()?;
-        args.saving()?;
-        let spec = self.session(&args.session, settings, trained_on)?;
-        Ok(json!({"analysis": options, "data": spec, "other": rest(settings, &ANALYZED)}))
-    }
-
-    fn sharpness(
-        &self,
-        args: &SharpnessArgs,
-        settings: &Settings,
-        trained_on: Option<DataSpec>,
-    ) -> Result<Value, Refusal> {
-        let options = args.measures.options()?;
-        let spec = self.session(&args.session, settings, trained_on)?;
-        Ok(json!({"sharpness": options, "data": spec, "other": rest(settings, &MEASURED)}))
-    }
-
-    /// Checks what commands on a checkpoint have in common; their rows.
-    fn session(
-        &self,
-        args: &SessionArgs,
-        settings: &Settings,
-        trained_on: Option<DataSpec>,
-    ) -> Result<Option<DataSpec>, Refusal> {
-        args.compute.execution()?;
-        if let Some(loss) = settings.get("loss").and_then(toml::Value::as_str) {
-            parse_loss(loss)?;
-        }
-        let spec = args.data.spec(trained_on)?.map(|spec| spec.resolved());
-        self.check_place(settings)?;
-        Ok(spec)
+    /// What decides the numbers of a command that measures `what` on a checkpoint, with the rows that it was trained on unless
+    /// the options name others.
+    fn measured(&self, args: &SessionArgs, what: Value, trained_on: Option<&DataSpec>) -> Result<Value, Refusal> {
+        self.check_place(args.data.spec(None).as_ref())?;
+        let spec = args.data.spec(trained_on.cloned()).map(|spec| spec.resolved());
+        Ok(json!({"what": what, "data": spec, "session": args}))
     }
 
     /// Files in the experiment's folder by their whole paths; what enters the hash is their content.
@@ -236,22 +142,16 @@ impl Translator<'_> {
         }
     }
 
-    /// Refuses data that are not where `data` says: better now than in every run.
-    fn check_place(&self, settings: &Settings) -> Result<(), Refusal> {
-        let text = settings.get("data").and_then(toml::Value::as_str).unwrap_or_default();
-        let Some((kind, place)) = text.split_once(':').filter(|(kind, _)| IN_FILES.contains(kind)) else {
-            return Ok(());
-        };
-        let file = match kind {
-            "tokens" => place.parse::<TokenFile>().map_err(crate::Error::from)?.file,
-            _ => from_text(place),
-        };
-        let path = self.directory.join(file);
-        if path.exists() {
-            return Ok(());
+    /// Refuses data that are not where they are said to be: better now than in every run.
+    fn check_place(&self, spec: Option<&DataSpec>) -> Result<(), Refusal> {
+        let Some(spec) = spec else { return Ok(()) };
+        match spec.source.path().map(|place| self.directory.join(place)).filter(|path| !path.exists()) {
+            None => Ok(()),
+            Some(path) => Err(Refusal {
+                reason: format!("data {}: there is no {}", spec.source, path.display()),
+                hint: Some("paths are relative to the folder of the experiment file".into()),
+            }),
         }
-        let reason = format!("data {kind}:{place}: there is no {}", path.display());
-        Err(Refusal { reason, hint: Some("paths are relative to the experiment file's folder".into()) })
     }
 }
 
@@ -263,16 +163,11 @@ fn parse(kind: StepKind, arguments: &[OsString]) -> Result<Command, Refusal> {
         let text = error.render().to_string();
         // What follows is the usage.
         let words = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
-        Refusal { reason: words.split_whitespace().collect::<Vec<_>>().join(" "), hint: None }
+        let line = |words: &str| words.split_whitespace().collect::<Vec<_>>().join(" ");
+        match words.split_once("\nhint: ") {
+            Some((reason, hint)) => Refusal { reason: line(reason), hint: Some(line(hint)) },
+            None => Refusal { reason: line(words), hint: None },
+        }
     })?;
     Ok(cli.command)
-}
-
-/// Settings that enter the hash as they are written.
-fn rest(settings: &Settings, stated: &[&str]) -> Map<String, Value> {
-    let others = settings.iter().filter(|(key, _)| {
-        let key = key.as_str();
-        !stated.contains(&key) && !NO_NUMBERS.contains(&key)
-    });
-    others.map(|(key, value)| (key.clone(), json!(value))).collect()
 }

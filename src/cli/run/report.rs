@@ -16,6 +16,7 @@ use crate::report::notebook::{experiment_cells, write_notebook};
 use crate::report::page::{Card, Figure, Page, Part, Row, Section, Table, comparison_sections, langevin_figures};
 use crate::report::terminal::rounded;
 use crate::report::{ReportError, is_complete};
+use crate::vocabulary::Quantity;
 
 /// Files that were written.
 #[derive(Default)]
@@ -160,9 +161,9 @@ fn page(
 /// The group with the highest mean test accuracy.
 fn best(plan: &Plan, results: &[CellResult]) -> Option<Card> {
     let groups = crate::experiment::group_summaries(plan, results);
-    let accuracies = groups
-        .iter()
-        .filter_map(|(label, rows)| rows.iter().find(|row| row.quantity == "test_accuracy").map(|row| (label, row)));
+    let accuracies = groups.iter().filter_map(|(label, rows)| {
+        rows.iter().find(|row| row.quantity == Quantity::TestAccuracy).map(|row| (label, row))
+    });
     let (label, row) = accuracies.max_by(|a, b| a.1.value.total_cmp(&b.1.value))?;
     let (value, spread) = rounded(row.value, row.std_err_numeric);
     let error = spread.map_or(label.clone(), |spread| format!("± {spread} (seeds), {label}"));
@@ -172,21 +173,21 @@ fn best(plan: &Plan, results: &[CellResult]) -> Option<Card> {
 /// Means of every group.
 fn means(plan: &Plan, results: &[CellResult]) -> Option<Part> {
     let groups = crate::experiment::group_summaries(plan, results);
-    let mut quantities: Vec<&str> = Vec::new();
+    let mut quantities: Vec<&Quantity> = Vec::new();
     for row in groups.iter().flat_map(|(_, rows)| rows) {
-        if !quantities.contains(&row.quantity.as_str()) {
+        if !quantities.contains(&&row.quantity) {
             quantities.push(&row.quantity);
         }
     }
     let row = |(label, rows): &(String, Vec<crate::analysis::SummaryRow>)| {
-        let cell = |quantity: &&str| {
-            let Some(row) = rows.iter().find(|row| row.quantity == *quantity) else { return String::new() };
+        let cell = |quantity: &&Quantity| {
+            let Some(row) = rows.iter().find(|row| row.quantity == **quantity) else { return String::new() };
             let (value, spread) = rounded(row.value, row.std_err_numeric);
             format!("{value}{}", spread.map_or(String::new(), |spread| format!(" ± {spread}")))
         };
         Row::new(std::iter::once(label.clone()).chain(quantities.iter().map(cell)))
     };
-    let names: Vec<String> = quantities.iter().map(|name| words(name)).collect();
+    let names: Vec<String> = quantities.iter().map(|name| words(&name.to_string())).collect();
     let columns: Vec<(&str, bool)> =
         std::iter::once(("group", false)).chain(names.iter().map(|name| (name.as_str(), true))).collect();
     let caption = "Over the finished seeds, n of them; ± is their standard deviation.";

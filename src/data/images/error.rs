@@ -20,18 +20,22 @@ pub enum ImageError {
     NoClasses {
         /// The folder.
         folder: PathBuf,
+        /// Which files would do.
+        expected: &'static str,
     },
-    /// A class to test on that there is nothing to train on for.
+    /// A class to test on that the training split does not have.
     #[error("images: {} is of a class that the training split does not have", folder.display())]
     UnknownClass {
         /// The class folder.
         folder: PathBuf,
     },
-    /// A side that no image can be brought to.
-    #[error("images: an image size of {size} pixels")]
+    /// A size that images cannot have.
+    #[error("images: an image size of {size} pixels is not possible")]
     Size {
         /// As given.
         size: usize,
+        /// The largest that is possible.
+        most: usize,
     },
     /// Instance-dependent label noise would need all images in memory.
     #[error("images: instance-dependent label noise on image files")]
@@ -55,9 +59,9 @@ impl ImageError {
     pub fn hint(&self) -> String {
         match self {
             Self::Unreadable { .. } => "replace the file, or leave such files out with --skip-broken".into(),
-            Self::NoClasses { .. } => super::EXPECTED.into(),
+            Self::NoClasses { expected, .. } => format!("expected {expected}"),
             Self::UnknownClass { .. } => "classes are the folders of the training split: move or remove this one".into(),
-            Self::Size { .. } => format!("choose 1 to {}", super::MAX_SIZE),
+            Self::Size { most, .. } => format!("choose 1 to {most}"),
             Self::InstanceNoise => "choose symmetric or asymmetric noise".into(),
             Self::Augmentation { .. } => {
                 "augmentation needs images as bytes, [C, H, W]; random_resized_crop must give the size that the data has \

@@ -1,6 +1,10 @@
+use std::path::Path;
+
 use super::*;
 use crate::data::testing::MEMORY;
-use crate::data::{Augmentation, DataSpec, Dataset, EpochPlan, Inputs, Source, TargetBatch, with_batches};
+use crate::data::{
+    Augmentation, DataSpec, Dataset, EpochPlan, Images, Inputs, Split, TargetBatch, Targets, with_batches,
+};
 use candle_core::{DType, Device};
 use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
 
@@ -42,7 +46,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn spec(folder: &Path) -> DataSpec {
-    DataSpec { image_size: Some(28), ..DataSpec::new(Source::Images(folder.to_path_buf())) }
+    DataSpec { image_size: Some(28), ..DataSpec::new(Images(folder.to_path_buf()).into()) }
 }
 
 fn labels(data: &Dataset) -> &[u32] {
@@ -174,7 +178,7 @@ fn wrong_layouts_are_explained() {
     let flat = error(&spec(&folder.path().join("none"))).to_string();
     assert!(flat.ends_with("none does not exist"), "{flat}");
     let size = error(&DataSpec { image_size: Some(0), ..spec(folder.path()) });
-    assert_eq!(size.to_string(), "images: an image size of 0 pixels");
+    assert_eq!(size.to_string(), "images: an image size of 0 pixels is not possible");
     let noise = Some("instance:0.2".parse().unwrap());
     assert!(error(&DataSpec { noise, ..spec(folder.path()) }).hint().unwrap().contains("symmetric"));
     std::fs::remove_dir_all(folder.path().join("val")).unwrap();

@@ -10,7 +10,7 @@ use candle_core::DType;
 
 pub use error::LabelError;
 
-use super::cifar::check_label;
+use super::source::check_label;
 use super::{DataError, DataResult, Source, files, parquet};
 use crate::container::{Contents, Entry, Failure};
 use crate::path_text::{from_text, to_text};
@@ -168,11 +168,13 @@ impl FromStr for LabelSource {
                 _ => None,
             }
         });
-        found.ok_or(DataError::Syntax {
-            what: "source of labels",
-            text: text.to_string(),
-            expected: "`cifar10n:SET` with worse, aggre, random1, random2 or random3, or `cifar100n:noisy`, and `:FILE` \
+        found.ok_or_else(|| {
+            DataError::syntax(
+                "source of labels",
+                text,
+                "`cifar10n:SET` with worse, aggre, random1, random2 or random3, or `cifar100n:noisy`, and `:FILE` \
                        behind it where the file does not lie beside the data",
+            )
         })
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::container::{Archive, Pickle, archive};
 use crate::data::testing::shared_data;
-use crate::data::{DataSpec, Dataset, LabelError, Split, Targets};
+use crate::data::{Cifar10, DataSpec, Dataset, LabelError, Split, Targets};
 
 /// Three rows of CIFAR-10 in the binary layout, classes 3, 9, 0; `name` with human labels beside them.
 fn folder(name: &str, labels: &[u8]) -> tempfile::TempDir {
@@ -17,7 +17,7 @@ fn folder(name: &str, labels: &[u8]) -> tempfile::TempDir {
 }
 
 fn load(folder: &Path, split: Split) -> crate::Result<Dataset> {
-    let mut spec = DataSpec::new(Source::Cifar10(folder.join("data")));
+    let mut spec = DataSpec::new(Cifar10(folder.join("data")).into());
     (spec.split, spec.labels) = (split, Some("cifar10n:worse".parse().unwrap()));
     spec.load()
 }
@@ -118,7 +118,7 @@ fn published_labels_fit_the_real_images() {
     if shared_data("cifar-n").is_none() {
         return;
     }
-    let mut spec = DataSpec::new(Source::Cifar10(folder));
+    let mut spec = DataSpec::new(Cifar10(folder).into());
     (spec.labels, spec.rows) = (Some("cifar10n:worse".parse().unwrap()), Some("100..160".parse().unwrap()));
     let data = spec.load().unwrap();
     let wrong = data.wrong_labels().unwrap();
@@ -128,7 +128,7 @@ fn published_labels_fit_the_real_images() {
     assert_eq!(data.clean_labels.as_deref(), Some(labels(&own)));
     assert_ne!(data.sha256, own.sha256);
     let Some(small) = shared_data("cifar10-small-bin") else { return };
-    let spec = DataSpec { labels: "cifar10n:aggre".parse().ok(), ..DataSpec::new(Source::Cifar10(small)) };
+    let spec = DataSpec { labels: "cifar10n:aggre".parse().ok(), ..DataSpec::new(Cifar10(small).into()) };
     assert!(spec.load().unwrap_err().to_string().contains("has 50000 labels, but the training split of"));
 }
 
@@ -147,6 +147,6 @@ fn coarse_classes_are_those_of_the_published_lists() {
     let coarse: Vec<i64> = read.items(*list).unwrap().iter().map(|&item| read.int(item).unwrap()).collect();
     assert_eq!(coarse.len(), fine.len());
     for (&fine, &coarse) in fine.iter().zip(&coarse) {
-        assert_eq!(i64::from(crate::data::cifar::COARSE[fine as usize]), coarse);
+        assert_eq!(i64::from(crate::data::source::COARSE[fine as usize]), coarse);
     }
 }

@@ -1,4 +1,4 @@
-//! What each figure shows and under which conditions, in a file beside the figures.
+//! The captions of figures, in a file beside them: what each figure shows, and under which conditions.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,22 +7,22 @@ use crate::input;
 use crate::report::{ReportError, write_atomic};
 use crate::visible::visible;
 
-/// One text for each figure, by the figure's name, in the order of drawing.
+/// A caption for each figure, by the name of the figure, in the order in which they were drawn.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Captions(Vec<(String, String)>);
 
 impl Captions {
-    /// Name of the file in a folder of figures.
+    /// Name of the file in the folder of figures.
     pub const FILE: &str = "captions.md";
 
-    /// That of one figure.
+    /// The caption of one figure.
     pub fn of_one(figure: &str, text: &str) -> Self {
         let words: Vec<&str> = text.split_whitespace().collect();
         let end = if text.trim_end().ends_with('.') { "" } else { "." };
         Self(vec![(figure.to_owned(), visible(&words.join(" ")).into_owned() + end)])
     }
 
-    /// Those in `folder`; none where it has no such file.
+    /// The captions in `folder`; none if it has no such file.
     pub fn read(folder: &Path) -> Self {
         let text = input::read_text(&folder.join(Self::FILE)).unwrap_or_default();
         let mut captions = Self::default();
@@ -36,12 +36,12 @@ impl Captions {
         captions
     }
 
-    /// The text for a figure.
+    /// The caption of a figure.
     pub fn of(&self, figure: &str) -> Option<&str> {
         self.0.iter().find(|(own, _)| own == figure).map(|(_, text)| text.as_str())
     }
 
-    /// With others, which take the place of those of the same figures.
+    /// Adds other captions, which replace those of the same figures.
     pub fn extend(&mut self, others: Self) {
         self.0.retain(|(figure, _)| others.of(figure).is_none());
         self.0.extend(others.0);
@@ -50,7 +50,7 @@ impl Captions {
     /// Writes them into `folder`, atomically; returns the path.
     ///
     /// # Errors
-    /// [`ReportError::Write`] where the file cannot be written.
+    /// [`ReportError::Write`] if the file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<PathBuf, ReportError> {
         let path = folder.join(Self::FILE);
         write_atomic(&path, |file| {

@@ -9,7 +9,9 @@ use super::scale::Scale;
 use super::sheet::{Part, Sample, Sheet};
 use super::style::{Drawn, Target};
 use crate::analysis::SummaryRow;
+use crate::autodiff::Scope;
 use crate::report::ReportError;
+use crate::vocabulary::{Curvature, Quantity};
 
 /// More quantities than these do not fit on a page; the table has all.
 const MAX_PANELS: usize = 12;
@@ -49,7 +51,7 @@ pub fn write_comparison(
         let (row, column) = (index / across, index % across);
         let (brushes, names) = (&brushes, &names);
         Part {
-            name: format!("{} {}", quantity.0, quantity.2),
+            name: format!("{} {}", quantity.0.map_or("", Curvature::name), quantity.2),
             area: Box::new(move |body| {
                 let width = (body.right - body.left - widest + 2.0) / across as f64;
                 let (left, top) = (body.left + widest - 2.0 + column as f64 * width, body.top + row as f64 * height);
@@ -68,7 +70,7 @@ pub fn write_comparison(
     });
     let parts: Vec<Part<'_>> = parts.collect();
     let body_height = height * quantities.len().div_ceil(across) as f64;
-    let caption = format!("Numbers of {}, each with its errors.", names.join(", "));
+    let caption = format!("Main numbers of {}, with their errors.", names.join(", "));
     let sheet = Sheet { legend, body_height, caption, statement: statement.to_owned() };
     sheet.write_parts(target, "comparison", &parts)
 }
@@ -77,10 +79,10 @@ pub fn write_comparison(
 const LEAST_WIDTH: f64 = 110.0;
 
 /// Operator, scope and quantity.
-type Key<'a> = (&'a str, &'a str, &'a str);
+type Key<'a> = (Option<Curvature>, &'a Scope, &'a Quantity);
 
 fn key(row: &SummaryRow) -> Key<'_> {
-    (&row.operator, &row.scope, &row.quantity)
+    (row.operator, &row.scope, &row.quantity)
 }
 
 fn find<'a>(rows: &'a [SummaryRow], wanted: &Key) -> Option<&'a SummaryRow> {
@@ -90,8 +92,7 @@ fn find<'a>(rows: &'a [SummaryRow], wanted: &Key) -> Option<&'a SummaryRow> {
 fn quantities(runs: &[(String, Vec<SummaryRow>)]) -> Vec<Key<'_>> {
     let mut found: Vec<Key> = Vec::new();
     for row in runs.iter().flat_map(|(_, rows)| rows) {
-        let whole = row.scope.is_empty() || row.scope == "all";
-        if whole && row.value.is_finite() && !found.contains(&key(row)) && found.len() < MAX_PANELS {
+        if row.scope == Scope::All && row.value.is_finite() && !found.contains(&key(row)) && found.len() < MAX_PANELS {
             found.push(key(row));
         }
     }
@@ -99,17 +100,9 @@ fn quantities(runs: &[(String, Vec<SummaryRow>)]) -> Vec<Key<'_>> {
 }
 
 fn title((operator, _, quantity): Key) -> String {
-    let words = match quantity {
-        "lambda_max" => "λ₁",
-        "lambda_min" => "smallest λ",
-        "gradient_norm" => "gradient norm",
-        other => &other.replace('_', " "),
-    };
     match operator {
-        "" => words.to_owned(),
-        "hessian" => format!("{words}, Hessian"),
-        "ggn" => format!("{words}, GGN"),
-        other => format!("{words}, {other}"),
+        None => quantity.label(),
+        Some(operator) => format!("{}, {}", quantity.label(), operator.title()),
     }
 }
 

@@ -131,8 +131,8 @@ pub fn write<'a>(
         legend: legend(&curves),
         body_height,
         caption: format!(
-            "Spectral density, logarithmic, down to a tenth of the peak of a single eigenvalue. Hatched: eigenvalues that are \
-             counted and not located. {}.",
+            "Spectral density on a logarithmic scale, down to a tenth of the peak of a single eigenvalue. Hatched: eigenvalues \
+             near zero, which are counted but not located. {}.",
             notes.join(". ")
         ),
         statement: statement(report),

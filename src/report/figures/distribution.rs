@@ -43,8 +43,8 @@ pub fn write(report: &AnalysisReport, spectra: &[&SpectrumReport], target: Targe
     let sheet = Sheet {
         legend,
         body_height: 150.0,
-        caption: "Number of eigenvalues larger than λ, and of those smaller than −λ. Bands: what the moments seen by the start \
-                  vectors leave open, and outside it a 95 % interval for these vectors."
+        caption: "Number of eigenvalues above λ, and of those below −λ. Bands: all counts that agree with the measured moments of \
+                  the spectrum, and around them a 95 % interval for the random start vectors."
             .into(),
         statement: statement(report),
     };

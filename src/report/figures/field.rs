@@ -67,10 +67,10 @@ impl Field {
     pub fn legend(&self) -> Vec<(Sample, String)> {
         let mut legend = Vec::new();
         if self.loss.iter().any(|loss| !loss.is_finite()) {
-            legend.push((Sample::Patch(PALE), "loss not finite".to_owned()));
+            legend.push((Sample::Patch(PALE), "non-finite loss".to_owned()));
         }
         if let Some((at, largest)) = self.cut {
-            let words = format!("cut at {} (largest loss {})", significant(at, 2), significant(largest, 2));
+            let words = format!("cut off at {} (largest loss {})", significant(at, 2), significant(largest, 2));
             legend.push((Sample::Patch(viridis(1.0)), words));
         }
         legend

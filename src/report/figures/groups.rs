@@ -34,7 +34,7 @@ fn groups(comparison: &Comparison, statement: &str, target: Target<'_>) -> Resul
         return Ok(Drawn::default());
     }
     let legend = vec![
-        (Sample::Mark(Marker::Circle, GREY, true), "a seed".to_owned()),
+        (Sample::Mark(Marker::Circle, GREY, true), "one seed".to_owned()),
         (Sample::Mark(Marker::Circle, GREY, false), "mean".into()),
         (Sample::Bar(Pen::solid(GREY, 0.8)), "95 % interval of the mean (t)".into()),
     ];
@@ -47,7 +47,7 @@ fn groups(comparison: &Comparison, statement: &str, target: Target<'_>) -> Resul
         let (line, column) = (index / across, index % across);
         let brushes = &brushes;
         Part {
-            name: row.quantity.name.clone(),
+            name: row.quantity.to_string(),
             area: Box::new(move |body| {
                 let width = (body.right - body.left - widest - 4.0) / across as f64;
                 let (left, top) = (body.left + widest + 4.0 + column as f64 * width, body.top + line as f64 * height);
@@ -66,10 +66,8 @@ fn groups(comparison: &Comparison, statement: &str, target: Target<'_>) -> Resul
     });
     let parts: Vec<Part<'_>> = parts.collect();
     let body_height = height * shown.len().div_ceil(across) as f64;
-    let caption = format!(
-        "Every seed of {}, a panel for each quantity, with the mean and its 95 % interval (t).",
-        names.join(", ")
-    );
+    let caption =
+        format!("All seeds of {}, with the mean and its 95 % interval (t); one panel per quantity.", names.join(", "));
     let sheet = Sheet { legend, body_height, caption, statement: statement.to_owned() };
     sheet.write_wide_parts(target, "groups", &parts)
 }
@@ -101,8 +99,8 @@ fn draw_groups(canvas: &mut Canvas, area: Area, brushes: &[Brush], row: &Quantit
         }
     }
     let title = match level_axis(canvas, inner, (&Axis::new(x, ""), 8.0)) {
-        0 => row.quantity.label.clone(),
-        exponent => format!("{} (×{})", row.quantity.label, power_of_ten(exponent)),
+        0 => row.quantity.label(),
+        exponent => format!("{} (×{})", row.quantity.label(), power_of_ten(exponent)),
     };
     let center = 0.5 * (inner.left + inner.right);
     let title = shorten(&title, SMALL, area.right - area.left);
@@ -113,7 +111,7 @@ fn draw_group(canvas: &mut Canvas, group: &GroupNumbers, (brush, y): (Brush, f64
     let color = brush.color;
     for (_, value) in &group.values {
         canvas.marker((place(*value), y), Marker::Circle, color, true);
-        canvas.hints.add((place(*value), y), color, format!("a seed: {}", significant(*value, 4)));
+        canvas.hints.add((place(*value), y), color, format!("one seed: {}", significant(*value, 4)));
     }
     if group.half_width.is_finite() {
         let ends = [group.sample.mean - group.half_width, group.sample.mean + group.half_width].map(place);
@@ -160,13 +158,14 @@ fn differences(comparison: &Comparison, statement: &str, target: Target<'_>) -> 
     legend.push((Sample::Mark(Marker::Circle, GREY, true), "not significant (Holm)".into()));
     let row_height = 6.0 + 4.6 * pairs.len() as f64;
     let caption = format!(
-        "Relative differences of {}, with 95 % intervals; filled: significant at 95 % after Holm's correction.",
+        "Relative differences of {}, with 95 % intervals; filled: significant (p ≤ 0.05) after Holm's correction.",
         pairs.iter().map(|(group, baseline)| format!("{group} from {baseline}")).collect::<Vec<_>>().join(", ")
     );
     let body_height = 28.0 + row_height * quantities.len() as f64;
     let sheet = Sheet { legend, body_height, caption, statement: statement.to_owned() };
     sheet.write(target, "differences", |canvas, body| {
-        let widest = quantities.iter().map(|row| text_width(&row.quantity.label, SMALL)).fold(0.0, f64::max).min(116.0);
+        let widest =
+            quantities.iter().map(|row| text_width(&row.quantity.label(), SMALL)).fold(0.0, f64::max).min(116.0);
         let inner =
             Area { left: body.left + widest + 6.0, top: body.top, right: body.right - 8.5, bottom: body.bottom - 26.0 };
         let x = Scale::linear(reach(&comparison.differences).into_iter());
@@ -174,12 +173,12 @@ fn differences(comparison: &Comparison, statement: &str, target: Target<'_>) -> 
         canvas.line(&[(place(0.0), inner.top), (place(0.0), inner.bottom)], Pen::solid(GREY, 0.5));
         for (index, row) in quantities.iter().enumerate() {
             let top = inner.top + row_height * index as f64;
-            let words = shorten(&row.quantity.label, SMALL, widest);
+            let words = shorten(&row.quantity.label(), SMALL, widest);
             canvas.text(&words, (inner.left - 4.0, top + 0.5 * row_height), SMALL, Align::Right);
             canvas.line(&[(inner.left, top + row_height), (inner.right, top + row_height)], Pen::solid(PALE, 0.3));
             for (order, pair) in pairs.iter().enumerate() {
                 let y = top + 3.0 + 4.6 * (order as f64 + 0.5);
-                if let Some(found) = comparison.difference(&row.quantity.name, pair.0, pair.1) {
+                if let Some(found) = comparison.difference(&row.quantity, pair.0, pair.1) {
                     draw_difference(canvas, found, (brushes[order], y), &place);
                 }
             }
@@ -210,5 +209,5 @@ fn draw_difference(canvas: &mut Canvas, row: &GroupDifference, (brush, y): (Brus
     }
     canvas.marker((place(value), y), brush.marker, color, !row.is_significant());
     let [words, half] = [value, half].map(|value| significant(value, 3));
-    canvas.hints.add((place(value), y), color, format!("{}: {words} ± {half} %", row.quantity.label));
+    canvas.hints.add((place(value), y), color, format!("{}: {words} ± {half} %", row.quantity.label()));
 }

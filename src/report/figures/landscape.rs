@@ -102,7 +102,7 @@ fn line(report: &LandscapeReport, target: Target<'_>) -> Result<Drawn, ReportErr
         });
     }
     let what = if accuracy { "Loss and accuracy" } else { "Loss" };
-    let caption = format!("{what} along a line, with bands of one standard error over the rows.");
+    let caption = format!("{what} along a line; bands: ± 1 s.e. over the rows.");
     let sheet = Sheet { legend, caption, statement: statement(report), ..Sheet::default() };
     write_stack(sheet, (target, "line"), &Axis::new(ends(&report.grid.x), axis_title(report, 0)), &layers)
 }
@@ -193,7 +193,7 @@ fn draw_loss(canvas: &mut Canvas, panel: &Panel, report: &LandscapeReport, pen: 
 fn contour(report: &LandscapeReport, field: &Field, target: Target<'_>) -> Result<Drawn, ReportError> {
     let mut legend = Vec::new();
     if let Some((_, loss)) = report.lowest() {
-        let words = format!("lowest on the grid: {}", significant(loss, 3));
+        let words = format!("lowest grid point: {}", significant(loss, 3));
         let (marker, color, hollow) = lowest_mark();
         legend.push((Sample::Mark(marker, color, hollow), words));
     }
@@ -241,11 +241,11 @@ fn surface(report: &LandscapeReport, field: &Field, target: Target<'_>) -> Resul
     let mut legend = field.legend();
     let lowest = report.lowest().map(|(at, loss)| Flag { at, loss, name: "", marker: lowest_mark() });
     if let Some(Flag { marker: (marker, color, hollow), .. }) = lowest {
-        legend.insert(0, (Sample::Mark(marker, color, hollow), "lowest on the grid".into()));
+        legend.insert(0, (Sample::Mark(marker, color, hollow), "lowest grid point".into()));
     }
     let sheet = Sheet {
         legend,
-        caption: "The same plane as a surface, with its contours on the ground.".into(),
+        caption: "The loss over the same plane as a surface, with its contours below.".into(),
         statement: statement(report),
         ..Sheet::default()
     };

@@ -36,19 +36,23 @@ fn rate(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, ReportErro
         (Sample::Mark(brush.marker, brush.color, false), words)
     };
     let mut legend: Vec<_> = report.fits.iter().map(named).collect();
-    legend.push((Sample::Line(Pen { color: GREY, width: 0.8, dash: Dash::Broken(1.2, 1.2) }), "λ^½, the bound".into()));
-    legend.push((Sample::Patch(PALE), "noise of as many exact draws".into()));
+    legend.push((
+        Sample::Line(Pen { color: GREY, width: 0.8, dash: Dash::Broken(1.2, 1.2) }),
+        "λ^½ (upper bound)".into(),
+    ));
+    legend.push((Sample::Patch(PALE), "sampling noise of exact draws".into()));
     let (beta, sigma) = report.rate.last().map_or((0.0, 0.0), |row| (row.dynamics.beta, row.dynamics.sigma));
     let sheet = Sheet {
         legend,
         body_height: 130.0 * target.style.stretch(COLUMN),
-        caption: "Distance of the chains from the law of their drift against the step size.".into(),
+        caption: "Distance between the chains and the target distribution of their mean drift, against the step size."
+            .into(),
         statement: format!("β = {beta}, σ = {sigma} for fSGLD; filled: in the fit; ± 1 s.e.; 95 % intervals"),
     };
     sheet.write(target, "rate", |canvas, body| {
         let x = Scale::log(report.rate.iter().map(|row| row.dynamics.step_size));
         let reach = report.rate.iter().flat_map(|row| [row.measured.distances.w1, 0.6 * row.measured.floor.w1]);
-        let y = Axis::new(Scale::log(reach), "W₁ to the law of the drift");
+        let y = Axis::new(Scale::log(reach), "W₁ to the target");
         let left = y.room(110.0);
         let panel = Panel::new(body, left, Axis::new(x, "step size λ"), y);
         draw_rate(canvas, &panel, report);
@@ -104,7 +108,7 @@ type Quantity = (&'static str, fn(&CouplingRow) -> (f64, f64));
 
 static COUPLED: [Quantity; 3] = [
     ("W₁ to exp(−βv)", |row| (row.to_flatness.distances.w1, row.to_flatness.w1_std_err)),
-    ("share, flat side", |row| row.flat_share),
+    ("share on flat side", |row| row.flat_share),
     ("excess risk", |row| row.excess_risk),
 ];
 
@@ -149,8 +153,8 @@ fn coupling(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, Report
     let layers: Vec<Layer<'_>> = COUPLED.iter().map(layer).collect();
     let sheet = Sheet {
         legend,
-        caption: "Laws of fSGLD against the inverse temperature, for each coupling of σ to it.".into(),
-        statement: "σ = β^(−(1+η)/4), or by hand; samples of chains, ± 1 s.e.".to_owned(),
+        caption: "The distribution of fSGLD against the inverse temperature β, for each coupling of σ to β.".into(),
+        statement: "σ = β^(−(1+η)/4), or fixed; samples of chains, ± 1 s.e.".to_owned(),
         ..Sheet::default()
     };
     let x = Axis::new(Scale::log(report.coupling.iter().map(|row| row.dynamics.beta)), "inverse temperature β");
@@ -172,16 +176,16 @@ fn mass(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, ReportErro
     let laws: Vec<String> = report.limits.iter().map(|limit| format!("{} {:.3}", limit.method, limit.target)).collect();
     let dynamics = &report.dynamics;
     let statement = format!(
-        "β = {}, σ = {}, λ = {:.3}; all chains begin at the sharp minimum. Under exp(−βu), exp(−βv): {}.",
+        "β = {}, σ = {}, λ = {:.3}; all chains start at the sharp minimum. Under exp(−βu), exp(−βv): {}.",
         dynamics.beta,
         dynamics.sigma,
         dynamics.step_size,
         laws.join(", ")
     );
     let along = Along { title: "time λ × steps", logarithmic: false };
-    let caption = "Share of the chains on the flat side, over the time, with bands of one standard error.".into();
+    let caption = "Share of the chains on the flat side over time; bands: ± 1 s.e.".into();
     write(
-        vec![BandPanel { title: "flat side's share", curves }],
+        vec![BandPanel { title: "share on flat side", curves }],
         &along,
         Words { name: "mass", caption, statement },
         target,
@@ -233,7 +237,7 @@ fn laws(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, ReportErro
             }),
         },
     ];
-    let caption = "The potential u (above); its laws with and without the flatness, and the chains of fSGLD (below).";
+    let caption = "The potential u (top); the distributions exp(−βu) and exp(−βv), and the chains of fSGLD (bottom).";
     let sheet = Sheet { legend, caption: caption.into(), statement, ..Sheet::default() };
     write_stack(sheet, (target, "laws"), &Axis::new(Scale::exactly(from, to), "x"), &layers)
 }

@@ -5,7 +5,8 @@
 //! machine.
 
 use super::ReportError;
-use crate::analysis::{AnalysisReport, OperatorKind, SpectrumReport};
+use crate::analysis::{AnalysisReport, SpectrumReport};
+use crate::autodiff::Scope;
 use crate::spectral::Axis;
 
 mod bands;
@@ -65,7 +66,7 @@ const MAX_SPECTRA: usize = 4;
 /// # Errors
 /// [`ReportError::Figure`] where a figure cannot be drawn, [`ReportError::Write`] where a file cannot be written.
 pub fn write_figures(report: &AnalysisReport, target: Target<'_>) -> Result<Drawn, ReportError> {
-    let whole = report.spectra.iter().filter(|spectrum| spectrum.scope == "all");
+    let whole = report.spectra.iter().filter(|spectrum| spectrum.scope == Scope::All);
     let mut spectra: Vec<&SpectrumReport> = whole.collect();
     if spectra.is_empty() {
         spectra = report.spectra.iter().collect();
@@ -83,15 +84,8 @@ pub fn write_figures(report: &AnalysisReport, target: Target<'_>) -> Result<Draw
 }
 
 fn operator_name(spectrum: &SpectrumReport) -> String {
-    let operator = match spectrum.operator {
-        OperatorKind::Hessian => "Hessian",
-        OperatorKind::Ggn => "GGN",
-        OperatorKind::Residual => "Hessian less GGN",
-        OperatorKind::EmpiricalFisher => "empirical Fisher",
-        OperatorKind::McFisher => "Monte Carlo Fisher",
-        OperatorKind::GradientCovariance => "gradient covariance",
-    };
-    if spectrum.scope == "all" { operator.to_owned() } else { format!("{operator}, {}", spectrum.scope) }
+    let operator = spectrum.operator.title();
+    if spectrum.scope == Scope::All { operator.to_owned() } else { format!("{operator}, {}", spectrum.scope) }
 }
 
 fn statement(report: &AnalysisReport) -> String {

@@ -12,11 +12,7 @@ pub fn power_of_ten(exponent: i32) -> String {
     format!("10{}", exponent.to_string().chars().map(raised).collect::<String>())
 }
 
-/// Subscript of an index, as in λ₁₂.
-pub fn subscript(index: usize) -> String {
-    let lowered = |letter: char| char::from_u32('₀' as u32 + letter.to_digit(10).unwrap_or(0)).unwrap_or('₀');
-    index.to_string().chars().map(lowered).collect()
-}
+pub(super) use crate::vocabulary::subscript;
 
 /// `value` with `decimals` digits after the point; never `−0`.
 pub fn fixed(value: f64, decimals: usize) -> String {

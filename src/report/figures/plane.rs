@@ -23,7 +23,7 @@ pub fn write(report: &AnalysisReport, target: Target<'_>) -> Result<Drawn, Repor
         legend: field.legend(),
         body_height: 184.0 * target.style.stretch(COLUMN),
         caption: format!(
-            "Loss over the plane of two random directions scaled filter by filter (Li et al. 2018); {}.",
+            "Loss over the plane of two filter-normalised random directions (Li et al. 2018); {}.",
             field.words()
         ),
         statement: statement(report),

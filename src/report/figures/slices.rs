@@ -55,7 +55,7 @@ fn legend(columns: &[Vec<&SliceReport>]) -> Vec<(Sample, String)> {
         legend.push((Sample::Line(pen(legend.len())), name));
     }
     if columns.iter().flatten().any(|slice| slice.curvature.is_finite()) {
-        legend.push((Sample::Line(parabola(0)), "quadratic model of each".into()));
+        legend.push((Sample::Line(parabola(0)), "quadratic model".into()));
     }
     legend
 }
@@ -63,9 +63,9 @@ fn legend(columns: &[Vec<&SliceReport>]) -> Vec<(Sample, String)> {
 fn caption(columns: &[Vec<&SliceReport>], accuracy: bool) -> String {
     let has = |kind: SliceKind| columns.iter().any(|lines| lines[0].kind == kind);
     let lines = match (has(SliceKind::Eigenvector), has(SliceKind::RandomFilter)) {
-        (true, true) => "eigenvectors v (left) and random directions d scaled filter by filter (right; Li et al. 2018)",
+        (true, true) => "eigenvectors v (left) and filter-normalised random directions d (right; Li et al. 2018)",
         (true, false) => "eigenvectors v",
-        _ => "random directions d scaled filter by filter (Li et al. 2018)",
+        _ => "filter-normalised random directions d (Li et al. 2018)",
     };
     let what = if accuracy { "Loss and accuracy" } else { "Loss" };
     let model = if columns.iter().flatten().any(|slice| slice.curvature.is_finite()) {

@@ -53,7 +53,7 @@ pub fn write_spectra(groups: &[GroupSpectrum], statement: &str, target: Target<'
         panel.draw_axes(canvas);
     };
     let part = Part { name: String::new(), area: Box::new(|body| body), height: body_height, draw: Box::new(draw) };
-    let caption = "Number of eigenvalues of the Hessian above λ, the mean over the seeds of each group.".to_owned();
+    let caption = "Number of eigenvalues of the Hessian above λ: mean over the seeds of each group.".to_owned();
     let sheet = Sheet { legend: legend.collect(), body_height, caption, statement: statement.to_owned() };
     sheet.write_wide_parts(target, "spectra", &[part])
 }

@@ -78,7 +78,7 @@ pub fn write(report: &AnalysisReport, spectra: &[&SpectrumReport], target: Targe
     if all().any(|dot| dot.residual_norm > 0.0) {
         legend.push((Sample::Patch(tint(series(0))), "± residual norm".into()));
     }
-    let caption = "Largest and smallest eigenvalues by their rank from the end of the spectrum.".to_owned();
+    let caption = "Largest and smallest eigenvalues, numbered from each end of the spectrum.".to_owned();
     let sheet = Sheet { legend, caption, statement: statement(report), ..Sheet::default() };
     let ranks = Scale::Counts { from: 0.4, to: most + 0.6 };
     write_stack(sheet, (target, "spectrum"), &Axis::new(ranks, "rank i, from the end of the spectrum"), &layers)

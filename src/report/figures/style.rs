@@ -6,12 +6,13 @@ use super::captions::Captions;
 use crate::report::ReportError;
 
 /// What stands in a figure beside its panels.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Look {
-    /// A legend; the conditions are in figures/captions.md and on the page
+    /// A legend; the conditions are in figures/captions.md and on the page.
     #[default]
     Paper,
-    /// The conditions in small print too, for slides and drafts
+    /// The conditions in small print too, for slides and drafts.
     Annotated,
 }
 

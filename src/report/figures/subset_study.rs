@@ -2,14 +2,13 @@
 
 use super::bands::{Along, BandCurve, BandPanel, Words, write};
 use super::style::{Drawn, Target};
-use crate::analysis::{SubsetQuantity, SubsetRow, SubsetStudy};
+use crate::analysis::{SubsetRow, SubsetStudy};
 use crate::report::ReportError;
+use crate::vocabulary::Quantity;
 
 /// What shares an axis, with its title.
-const PANELS: [(&[SubsetQuantity], &str); 2] = [
-    (&[SubsetQuantity::LambdaMax, SubsetQuantity::LambdaMaxCrossFitted], "largest λ"),
-    (&[SubsetQuantity::Trace], "trace"),
-];
+const PANELS: [(&[Quantity], &str); 2] =
+    [(&[Quantity::LambdaMax, Quantity::LambdaMaxCrossFitted], "largest λ"), (&[Quantity::Trace], "trace")];
 
 /// Writes `subset_study.*`: largest eigenvalue, plain and cross-fitted, above the trace, with bands of one standard
 /// error, over a logarithmic axis of rows. Nothing is written where the study has no finite number.
@@ -17,32 +16,22 @@ const PANELS: [(&[SubsetQuantity], &str); 2] = [
 /// # Errors
 /// As [`super::write_figures`].
 pub fn write_subset_study(study: &SubsetStudy, target: Target<'_>) -> Result<Drawn, ReportError> {
-    let curve = |quantity: &SubsetQuantity| {
+    let curve = |quantity: &Quantity| {
         let known = |row: &&SubsetRow| row.quantity == *quantity && row.value.is_finite() && row.num_rows > 0;
         let mut rows: Vec<&SubsetRow> = study.rows.iter().filter(known).collect();
         rows.sort_by_key(|row| row.num_rows);
         let points = rows.iter().map(|row| (row.num_rows as f64, row.value, row.std_err)).collect();
-        BandCurve { name: words(*quantity).into(), points }
+        BandCurve { name: quantity.label(), points }
     };
-    let panel = |(quantities, title): &(&[SubsetQuantity], &'static str)| BandPanel {
+    let panel = |(quantities, title): &(&[Quantity], &'static str)| BandPanel {
         title,
         curves: quantities.iter().map(curve).filter(|curve| !curve.points.is_empty()).collect(),
     };
     let along = Along { title: "rows", logarithmic: true };
     let words = Words {
         name: "subset_study",
-        caption: "Curvature against the number of rows that it is taken over, with bands of one standard error of one \
-                  subset."
-            .into(),
+        caption: "Curvature against the number of data rows; bands: ± 1 s.e. of a single subset.".into(),
         statement: study.statement.clone(),
     };
     write(PANELS.iter().map(panel).collect(), &along, words, target)
-}
-
-fn words(quantity: SubsetQuantity) -> &'static str {
-    match quantity {
-        SubsetQuantity::LambdaMax => "largest λ",
-        SubsetQuantity::LambdaMaxCrossFitted => "largest λ, cross-fitted",
-        SubsetQuantity::Trace => "trace",
-    }
 }

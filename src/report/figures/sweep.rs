@@ -42,7 +42,7 @@ pub fn write_sweep(
     let (lowest, highest) = (places().fold(f64::INFINITY, f64::min), places().fold(0.0, f64::max));
     let logarithmic = lowest > 0.0 && highest / lowest > 30.0;
     let titles: Vec<&str> = panels.iter().map(|panel| panel.title).take(2).collect();
-    let caption = format!("Numbers along {along}: {}.", titles.join(" and "));
+    let caption = format!("Dependence on {along}: {}.", titles.join(" and "));
     let words = Words { name, caption, statement: statement.to_owned() };
     write(panels, &Along { title: along, logarithmic }, words, target)
 }

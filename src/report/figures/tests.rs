@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::analysis::{SubsetQuantity, SubsetRow, SubsetStudy};
+use crate::analysis::{SubsetRow, SubsetStudy};
 use crate::report::synthetic;
+use crate::vocabulary::Quantity;
 
 /// Draws into a folder that goes away, or into the one that `FLATNESS_FIGURES` names, for looking at.
 fn folder(name: &str) -> (Option<tempfile::TempDir>, PathBuf) {
@@ -108,13 +109,14 @@ fn training_curves_of_several_runs() {
     assert!(write_training_curves(&[TrainingCurve::default()], "", target(&folder)).unwrap() == Drawn::default());
 }
 
-fn subset_study(value: impl Fn(SubsetQuantity, f64) -> (f64, f64)) -> SubsetStudy {
-    let quantities = [SubsetQuantity::Trace, SubsetQuantity::LambdaMax, SubsetQuantity::LambdaMaxCrossFitted];
+fn subset_study(value: impl Fn(&Quantity, f64) -> (f64, f64)) -> SubsetStudy {
+    let quantities = [Quantity::Trace, Quantity::LambdaMax, Quantity::LambdaMaxCrossFitted];
     let row = |quantity, num_rows: usize| {
-        let (value, std_err) = value(quantity, num_rows as f64);
+        let (value, std_err) = value(&quantity, num_rows as f64);
         SubsetRow { num_rows, quantity, value, std_err, num_subsets: 4 }
     };
-    let rows = quantities.iter().flat_map(|quantity| (6..=15).rev().map(|power| row(*quantity, 1 << power))).collect();
+    let rows =
+        quantities.iter().flat_map(|quantity| (6..=15).rev().map(|power| row(quantity.clone(), 1 << power))).collect();
     SubsetStudy {
         rows,
         statement: "resnet20-sgd · cross-entropy, batch norm in eval mode, f32".into(),
@@ -126,9 +128,9 @@ fn subset_study(value: impl Fn(SubsetQuantity, f64) -> (f64, f64)) -> SubsetStud
 fn a_subset_study_has_two_panels_and_an_empty_one_no_figure() {
     let (_guard, folder) = folder("subset_study");
     let study = subset_study(|quantity, rows| match quantity {
-        SubsetQuantity::LambdaMax => (1950.0 + 9e3 / rows.sqrt(), 4e3 / rows.sqrt()),
-        SubsetQuantity::LambdaMaxCrossFitted => (1950.0 - 5e3 / rows.sqrt(), 5e3 / rows.sqrt()),
-        SubsetQuantity::Trace => (14_210.0 + 900.0 * rows.ln().sin() / rows.sqrt(), 2e4 / rows.sqrt()),
+        Quantity::LambdaMax => (1950.0 + 9e3 / rows.sqrt(), 4e3 / rows.sqrt()),
+        Quantity::LambdaMaxCrossFitted => (1950.0 - 5e3 / rows.sqrt(), 5e3 / rows.sqrt()),
+        _ => (14_210.0 + 900.0 * rows.ln().sin() / rows.sqrt(), 2e4 / rows.sqrt()),
     });
     assert_are_figures(&write_subset_study(&study, target(&folder)).unwrap(), &["subset_study"]);
     assert!(write_subset_study(&SubsetStudy::default(), target(&folder)).unwrap() == Drawn::default());

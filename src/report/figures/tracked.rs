@@ -4,12 +4,13 @@ use super::bands::{Along, BandCurve, BandPanel, Words, write};
 use super::palette::MAX_SERIES;
 use super::style::{Drawn, Target};
 use crate::report::ReportError;
+use crate::vocabulary::Quantity;
 
 /// One tracked number over the epochs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrackedCurve {
-    /// `lambda_max`, `lambda_2`, … or `trace`.
-    pub quantity: String,
+    /// An eigenvalue or the trace.
+    pub quantity: Quantity,
     /// Epoch (0 before the first step), value and standard error from the choice of rows.
     pub points: Vec<(f64, f64, f64)>,
 }
@@ -21,9 +22,9 @@ pub struct TrackedCurve {
 /// As [`super::write_figures`].
 pub fn write_tracked(curves: &[TrackedCurve], statement: &str, target: Target<'_>) -> Result<Drawn, ReportError> {
     let panel = |title, traces: bool| {
-        let own = curves.iter().filter(|curve| (curve.quantity == "trace") == traces);
+        let own = curves.iter().filter(|curve| (curve.quantity == Quantity::Trace) == traces);
         let own = own.map(|curve| BandCurve {
-            name: words(&curve.quantity),
+            name: curve.quantity.label(),
             points: curve.points.iter().filter(|(_, value, _)| value.is_finite()).copied().collect(),
         });
         BandPanel { title, curves: own.filter(|curve| !curve.points.is_empty()).take(MAX_SERIES - 1).collect() }
@@ -31,22 +32,10 @@ pub fn write_tracked(curves: &[TrackedCurve], statement: &str, target: Target<'_
     let along = Along { title: "epoch", logarithmic: false };
     let words = Words {
         name: "curvature",
-        caption: "Curvature during the training, with bands of one standard error over the rows.".into(),
+        caption: "Curvature during training; bands: ± 1 s.e. over the rows.".into(),
         statement: statement.into(),
     };
     write(vec![panel("eigenvalue", false), panel("trace", true)], &along, words, target)
-}
-
-fn words(quantity: &str) -> String {
-    match quantity.strip_prefix("lambda_") {
-        Some("max") => "largest λ".into(),
-        Some(index) => format!("λ{}", index.chars().map(subscript).collect::<String>()),
-        None => quantity.into(),
-    }
-}
-
-fn subscript(digit: char) -> char {
-    digit.to_digit(10).and_then(|digit| char::from_u32(0x2080 + digit)).unwrap_or(digit)
 }
 
 #[cfg(test)]
@@ -57,18 +46,18 @@ mod tests {
     #[test]
     fn a_figure_for_what_was_tracked_and_none_for_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let curve = |quantity: &str, height: f64| TrackedCurve {
-            quantity: quantity.into(),
+        let curve = |quantity, height: f64| TrackedCurve {
+            quantity,
             points: (0..5).map(|i| (f64::from(i), height * f64::from(i * i + 1), height)).collect(),
         };
         let style = Style { panels: true, ..Style::default() };
         let write = |curves: &[TrackedCurve]| write_tracked(curves, "s", Target::new(folder.path(), style)).unwrap();
         assert_eq!(write(&[]), Drawn::default());
-        let curves = [curve("lambda_max", 3.0), curve("lambda_2", 2.0), curve("trace", 10.0)];
+        let curves =
+            [curve(Quantity::LambdaMax, 3.0), curve(Quantity::Eigenvalue(2), 2.0), curve(Quantity::Trace, 10.0)];
         // The figure, and each of its panels; what has one panel alone is that panel.
         assert_eq!(write(&curves).files.len(), 9);
         assert!(folder.path().join("curvature-eigenvalue.pdf").exists());
         assert_eq!(write(&curves[2..]).files.len(), 3);
-        assert_eq!((words("lambda_max"), words("lambda_12")), ("largest λ".into(), "λ₁₂".into()));
     }
 }

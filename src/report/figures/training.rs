@@ -79,7 +79,7 @@ pub fn write_training_curves(
     let (from, to) = Scale::linear(curves.iter().flat_map(|curve| curve.epochs.iter().copied())).ends();
     let shown: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
     let rows = if tested { "training rows (solid) and test rows (dashed)" } else { "training rows" };
-    let caption = format!("Mean {} over the epochs on {rows}.", shown.join(" and "));
+    let caption = format!("Mean {} in each epoch, on {rows}.", shown.join(" and "));
     let sheet = Sheet { legend, caption, statement: statement.to_owned(), ..Sheet::default() };
     write_stack(sheet, (target, "training"), &Axis::new(Scale::Counts { from, to }, "epoch"), &layers)
 }

@@ -1,7 +1,7 @@
-//! The colours of figures on a dark ground.
+//! The colours of figures on a dark background.
 //!
-//! Drawings are for paper: their colours stand in attributes. On a dark screen rules of the style sheet, which go first,
-//! change those of the palette; colours of maps, which mean numbers, stay.
+//! Figures are made for paper, with their colours in attributes. In dark mode, rules of the style sheet, which override
+//! attributes, replace the colours of the palette. The colours of maps stand for numbers and stay.
 
 use std::fmt::Write as _;
 
@@ -10,11 +10,11 @@ use plotters::style::RGBColor;
 use crate::report::figures::palette::{GREY, INK, MAX_SERIES, PALE, SHADES, series, shade, tint};
 
 const WHITE: RGBColor = RGBColor(255, 255, 255);
-/// Below a surface.
+/// The shadow below a surface.
 const SHADOW: RGBColor = RGBColor(0xf7, 0xf7, 0xf7);
-/// The ground of figures, as in the style sheet.
+/// The background of figures, as in the style sheet.
 const GROUND: RGBColor = RGBColor(0x1c, 0x1c, 0x1f);
-/// Least contrast of what is drawn to the ground (WCAG 2.1, that of small text).
+/// Minimum contrast with the background (that of small text in WCAG 2.1).
 const CONTRAST: f64 = 4.5;
 
 /// Rules for the style sheet.
@@ -29,7 +29,7 @@ pub(super) fn rules() -> String {
     rules + "}\n"
 }
 
-/// Colours of the palette, and what takes their place.
+/// The colours of the palette, each with its replacement.
 fn colors() -> Vec<(RGBColor, RGBColor)> {
     let plain = [
         (WHITE, GROUND),
@@ -40,13 +40,13 @@ fn colors() -> Vec<(RGBColor, RGBColor)> {
     let shades = (0..MAX_SERIES).flat_map(|index| (0..SHADES).map(move |variant| shade(series(index), variant)));
     let tinted = shades.chain([GREY]).flat_map(|color| {
         let dark = readable(color);
-        // The share of `tint`, and a little more: dark shades differ less.
+        // A little more than in `tint`, since dark shades are harder to distinguish.
         [(color, dark), (tint(color), mixed(GROUND, dark, 0.3))]
     });
     plain.into_iter().chain(tinted).collect()
 }
 
-/// `color` with as much white as the contrast asks for.
+/// `color` with as much white as the contrast needs.
 fn readable(color: RGBColor) -> RGBColor {
     let mut lighter = (0..20).map(|step| mixed(color, WHITE, f64::from(step) / 20.0));
     lighter.find(|color| contrast(*color, GROUND) >= CONTRAST).unwrap_or(WHITE)

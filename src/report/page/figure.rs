@@ -1,13 +1,17 @@
-//! Figures of a page: drawings inside it, with what they show in words.
+//! Figures of a page: inline SVG with captions.
 
 use std::path::Path;
 
-use super::{Part, escaped, svg};
+use maud::{Markup, PreEscaped, html};
+
+use super::{Part, svg};
+use crate::report::figures::Captions;
+use crate::visible::visible;
 
 /// One figure, or several views of the same thing to choose from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
-    /// Its name, before the caption.
+    /// Printed before the caption.
     pub title: String,
     /// At most four.
     pub views: Vec<View>,
@@ -16,33 +20,27 @@ pub struct Figure {
 /// A drawing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
-    /// What tells it from the other views.
+    /// Distinguishes it from the other views.
     pub label: String,
     /// The file's content.
     pub svg: String,
-    /// What it shows and under which conditions, also for those who do not see it.
+    /// What it shows and under which conditions; also read aloud by screen readers.
     pub caption: String,
 }
 
 impl View {
-    /// The figure `name` in `folder`; `None` where it was not drawn. Its caption is that of the file of captions beside it,
-    /// else `caption`.
+    /// The figure `name` in `folder`, or `None` if it was not drawn. The caption is taken from the file of captions in the
+    /// folder if it has one, otherwise it is `caption`.
     pub fn read(folder: &Path, name: &str, label: &str, caption: &str) -> Option<Self> {
         let svg = crate::input::read_text(&folder.join(format!("{name}.svg"))).ok()?;
-        let caption = written(folder, name).unwrap_or_else(|| caption.to_owned());
-        Some(Self { label: label.into(), svg, caption })
+        let written = Captions::read(folder);
+        let caption = written.of(name).filter(|text| !text.is_empty()).unwrap_or(caption);
+        Some(Self { label: label.into(), svg, caption: caption.into() })
     }
 }
 
-/// The caption of a figure in `captions.md`, where it follows the figure's name as a heading.
-fn written(folder: &Path, name: &str) -> Option<String> {
-    let text = crate::input::read_text(&folder.join("captions.md")).ok()?;
-    let mut lines = text.lines().skip_while(|line| line.strip_prefix("## ") != Some(name)).skip(1);
-    lines.find(|line| !line.is_empty()).filter(|line| !line.starts_with('#')).map(str::to_owned)
-}
-
 impl Figure {
-    /// The views that were drawn, of `(name, label, caption)`; `None` where none was.
+    /// Those of the views `(name, label, caption)` that were drawn; `None` if there are none.
     pub fn part(title: &str, folder: &Path, views: &[(&str, &str, &str)]) -> Option<Part> {
         let read = |(name, label, caption): &(&str, &str, &str)| View::read(folder, name, label, caption);
         let views: Vec<View> = views.iter().filter_map(read).take(4).collect();
@@ -54,38 +52,35 @@ impl Figure {
         Self::part(title, folder, &[(name, title, caption)])
     }
 
-    pub(super) fn html(&self, name: &str) -> String {
-        let picture = |(number, view): (usize, &View)| {
-            let svg = svg::inlined(&view.svg, &format!("f{name}-{number}-"));
-            let alt = escaped(&[self.title.as_str(), &view.label, &view.caption].join(". "));
-            let (title, caption) = (escaped(&self.title), escaped(&view.caption));
-            format!(
-                "<div class=\"picture\" role=\"img\" aria-label=\"{alt}\">{svg}</div>\n\
-                 <p class=\"caption\" aria-hidden=\"true\"><strong>{title}.</strong> {caption}</p>\n"
-            )
-        };
-        let span = if self.views.iter().any(|view| svg::is_wide(&view.svg)) { " class=\"span\"" } else { "" };
-        if let [view] = self.views.as_slice() {
-            return format!("<figure{span}>\n{}</figure>\n", picture((0, view)));
+    pub(super) fn html(&self, name: &str) -> Markup {
+        let span = self.views.iter().any(|view| svg::is_wide(&view.svg)).then_some("span");
+        let id = |index: usize| format!("f{name}-{index}");
+        // Radio buttons switch the view without a script; the style sheet counts them.
+        html! {
+            figure class=[span] {
+                @if let [view] = self.views.as_slice() { (self.picture(view, &id(0))) } @else {
+                    div class="views" role="radiogroup" aria-label=(visible(&self.title)) {
+                        @for (index, view) in self.views.iter().enumerate() {
+                            input type="radio" name={ "f" (name) } id=(id(index)) checked[index == 0];
+                            label for=(id(index)) { (visible(&view.label)) }
+                        }
+                        @for (index, view) in self.views.iter().enumerate() {
+                            div class="view" { (self.picture(view, &id(index))) }
+                        }
+                    }
+                }
+            }
         }
-        // Radio buttons choose the view without any script; the rules of the style sheet count them.
-        let title = escaped(&self.title);
-        let button = |(number, view): (usize, &View)| {
-            let checked = if number == 0 { " checked" } else { "" };
-            let (id, label) = (format!("f{name}-{number}"), escaped(&view.label));
-            format!("<input type=\"radio\" name=\"f{name}\" id=\"{id}\"{checked}><label for=\"{id}\">{label}</label>\n")
-        };
-        let buttons: String = self.views.iter().enumerate().map(button).collect();
-        let views: String = self
-            .views
-            .iter()
-            .enumerate()
-            .map(|view| format!("<div class=\"view\">{}</div>\n", picture(view)))
-            .collect();
-        format!(
-            "<figure{span}>\n<div class=\"views\" role=\"radiogroup\" aria-label=\"{title}\">\n{buttons}{views}</div>\n\
-             </figure>\n"
-        )
+    }
+
+    /// One view; the identifiers in its SVG get the prefix `id`.
+    fn picture(&self, view: &View, id: &str) -> Markup {
+        let alt = [self.title.as_str(), &view.label, &view.caption].join(". ");
+        let svg = PreEscaped(svg::inlined(&view.svg, &format!("{id}-")));
+        html! {
+            div class="picture" role="img" aria-label=(visible(&alt)) { (svg) }
+            p class="caption" aria-hidden="true" { strong { (visible(&self.title)) "." } " " (visible(&view.caption)) }
+        }
     }
 }
 

@@ -7,20 +7,20 @@ use super::{Card, Figure, Page, Part, Row, Section, Table, provenance};
 use crate::landscape::{DirectionFacts, LandscapeReport, Normalisation};
 use crate::report::terminal::measured;
 
-/// The page of `report`, whose figures lie in `figures`; `command` is the line that made it.
+/// The page of `report`, whose figures are in the folder `figures`; `command` is the command line that made it.
 pub fn landscape_page(report: &LandscapeReport, figures: &Path, command: &str) -> Page {
-    let marked = "Marked are the checkpoints.";
+    let marked = "The checkpoints are marked.";
     let loss = [
         Figure::one(figures, "line", "Line", "Loss and accuracy along the line."),
         Figure::one(figures, "contour", "Contours", &format!("Contours of the loss over the plane. {marked}")),
         Figure::one(figures, "surface", "Surface", "The loss over the plane as a surface."),
-        Table::of_summary(report.summary.iter(), "All numbers. ± rows: standard error from the choice of the rows.")
+        Table::of_summary(report.summary.iter(), "All numbers. ± rows: standard error due to the choice of data rows.")
             .part(),
     ];
     let sections = [
         Section::new("Loss", loss),
         Section::new("Checkpoints and directions", [marks(report), directions(report)]),
-        Section::folded("The way of the training", [trajectory(report)]),
+        Section::folded("The path of the training", [trajectory(report)]),
     ];
     Page {
         title: report.name.clone(),
@@ -41,11 +41,15 @@ fn cards(report: &LandscapeReport) -> Vec<Card> {
         ("barrier", "barrier"),
         ("distance_ab", "distance from A to B"),
         ("grid_min_loss", "lowest loss on the grid"),
-        ("convex_share", "share that is convex"),
+        ("convex_share", "convex share of the grid"),
     ];
     let others = others.map(|(quantity, label)| (quantity.to_owned(), label.to_owned()));
     let card = |(quantity, label): (String, String)| {
-        let row = report.summary.iter().find(|row| row.quantity == quantity).filter(|row| !row.value.is_nan())?;
+        let row = report
+            .summary
+            .iter()
+            .find(|row| row.quantity == quantity.as_str().into())
+            .filter(|row| !row.value.is_nan())?;
         Card::of(label, row)
     };
     losses.chain(others).filter_map(card).collect()
@@ -59,16 +63,8 @@ fn marks(report: &LandscapeReport) -> Option<Part> {
     let rows = report.marks.iter().map(|(mark, value)| {
         let ([loss, loss_error], [accuracy, accuracy_error]) =
             (pair(value.loss, value.loss_std_err), pair(value.accuracy, value.accuracy_std_err));
-        let place = |at: f64| format!("{at:.4}");
-        Row::new([
-            mark.name.to_string(),
-            place(mark.at.0),
-            place(mark.at.1),
-            loss,
-            loss_error,
-            accuracy,
-            accuracy_error,
-        ])
+        let [x, y] = [mark.at.0, mark.at.1].map(|at| format!("{at:.4}"));
+        Row::new([mark.name.to_string(), x, y, loss, loss_error, accuracy, accuracy_error])
     });
     let columns = [
         ("checkpoint", false),
@@ -79,7 +75,7 @@ fn marks(report: &LandscapeReport) -> Option<Part> {
         ("accuracy", true),
         ("± accuracy", true),
     ];
-    Table::new(&columns, rows.collect(), "Checkpoints. ±: standard error from the choice of the rows.").part()
+    Table::new(&columns, rows.collect(), "Checkpoints. ±: standard error due to the choice of data rows.").part()
 }
 
 fn directions(report: &LandscapeReport) -> Option<Part> {
@@ -112,7 +108,7 @@ fn directions(report: &LandscapeReport) -> Option<Part> {
         ("± rows", true),
     ];
     let rows = report.facts.iter().zip(["x", "y"]).map(row).collect();
-    Table::new(&columns, rows, "Directions. A coordinate of 1 is one length away; * not converged.").part()
+    Table::new(&columns, rows, "Directions. A coordinate of 1 means a distance of one length; *: not converged.").part()
 }
 
 fn trajectory(report: &LandscapeReport) -> Option<Part> {
@@ -123,7 +119,6 @@ fn trajectory(report: &LandscapeReport) -> Option<Part> {
     });
     let columns =
         [("epoch", true), ("step", true), ("x", true), ("y", true), ("off the plane", true), ("distance", true)];
-    let caption =
-        "Checkpoints on the way: the feet of their perpendiculars, and their distances from plane and origin.";
+    let caption = "Checkpoints along the training: their projections onto the plane, and their distances from the plane and from A.";
     Table::new(&columns, rows.collect(), caption).part()
 }

@@ -7,24 +7,24 @@ use super::{Card, Figure, Page, Part, Row, Section, Table};
 use crate::langevin::{CouplingRow, LangevinReport, MassRow, RateRow, SummaryNumber};
 use crate::report::terminal::measured;
 
-/// Figures of the studies, what they are of, and their captions.
+/// File names, titles and captions of the figures.
 const FIGURES: [(&str, &str, &str); 4] = [
-    ("laws", "Laws and samples", "Densities by quadrature, and samples of fSGLD at the end."),
-    ("rate", "Error against the step size", "Distance of the samples to the law; hollow: not in the fit."),
-    ("coupling", "The law against β", "With σ coupled to β and without; samples of chains, ± 1 standard error."),
-    ("mass", "Mass on the flat side", "Share of the chains, all of them at the sharp minimum at first."),
+    ("laws", "Distributions", "Target densities by quadrature, and final samples of fSGLD."),
+    ("rate", "Error against the step size", "Distance between samples and target; hollow: not used in the fit."),
+    ("coupling", "Dependence on β", "With σ coupled to β and without; samples of chains, ± 1 standard error."),
+    ("mass", "Mass on the flat side", "Share of the chains over time; all start at the sharp minimum."),
 ];
 
-/// The figures of studies that lie in `figures`, side by side.
+/// Those of the figures that are in the folder `figures`.
 pub fn langevin_figures(figures: &Path) -> Vec<Option<Part>> {
     FIGURES.iter().map(|(name, title, caption)| Figure::one(figures, name, title, caption)).collect()
 }
 
-/// The page of `report` on the potential `name`, whose figures lie in `figures`; `command` is the line that made it.
+/// The page of `report` on the potential `name`, whose figures are in the folder `figures`; `command` is the command line that made it.
 pub fn langevin_page(report: &LangevinReport, name: &str, figures: &Path, command: &str) -> Page {
     let (dynamics, options) = (report.dynamics, report.options);
     let sections = [
-        Section::new("Laws", langevin_figures(figures).into_iter().chain([summary(report)])),
+        Section::new("Results", langevin_figures(figures).into_iter().chain([summary(report)])),
         Section::folded("Step sizes", [rate(report)]),
         Section::folded("Couplings", [coupling(report)]),
         Section::folded("Mass over time", [mass(report)]),
@@ -51,14 +51,14 @@ pub fn langevin_page(report: &LangevinReport, name: &str, figures: &Path, comman
     }
 }
 
-/// Value and half width of its interval, which is empty where it is exact or not known.
+/// Value and half width of its interval; the latter is empty if the value is exact or the interval unknown.
 fn interval(row: &SummaryNumber) -> [String; 2] {
     let known = if row.half_width > 0.0 { row.half_width } else { f64::NAN };
     let [value, half_width, _] = measured(row.value, [known, f64::NAN]);
     [value, half_width]
 }
 
-/// What was measured; what quadrature gives is to compare with.
+/// A card for a measured number; numbers from quadrature only serve for comparison.
 fn card(row: &SummaryNumber) -> Option<Card> {
     let [value, half_width] = interval(row);
     let error = if half_width.is_empty() { half_width } else { format!("{half_width} (95 %)") };
@@ -72,10 +72,10 @@ fn summary(report: &LangevinReport) -> Option<Part> {
         Row::new([row.quantity.replace('_', " "), value, plain(&half_width), row.method.replace('_', " ")])
     });
     let columns = [("quantity", false), ("value", true), ("± 95 %", true), ("method", false)];
-    Table::new(&columns, rows.collect(), "Headline numbers with half the widths of their 95 % intervals.").part()
+    Table::new(&columns, rows.collect(), "Main numbers; ±: half the width of the 95 % interval.").part()
 }
 
-/// Value and error as two cells.
+/// Value and error as two cells of a table.
 fn cells(value: f64, error: f64) -> [String; 2] {
     let [value, error, _] = measured(value, [error, f64::NAN]);
     [value, plain(&error)]
@@ -93,10 +93,10 @@ fn rate(report: &LangevinReport) -> Option<Part> {
         ("step size", true),
         ("W₁", true),
         ("± W₁", true),
-        ("of exact draws", true),
-        ("in the fit", false),
+        ("W₁ of exact draws", true),
+        ("in fit", false),
     ];
-    let caption = "Distance of the samples to the law, and that of as many exact draws.";
+    let caption = "Distance between samples and target, and the distance that the same number of exact draws has.";
     Table::new(&columns, report.rate.iter().map(row).collect(), caption).part()
 }
 
@@ -118,7 +118,7 @@ fn coupling(report: &LangevinReport) -> Option<Part> {
         ("excess risk", true),
         ("± risk", true),
     ];
-    let caption = "Samples of the chains; ±: their standard error.";
+    let caption = "Samples of the chains; ±: standard error.";
     Table::new(&columns, report.coupling.iter().map(row).collect(), caption).part()
 }
 

@@ -1,7 +1,7 @@
-//! A report as one HTML file: nothing is fetched, and it can be read on a phone, in the dark, on paper and aloud.
+//! A report as one HTML file that loads nothing. It works on a phone, in dark mode, on paper and with a screen reader.
 //!
-//! A page has a title, cards with the numbers that matter, and sections, of which those that not everybody needs are folded. A
-//! section holds figures, tables and words side by side, as many as fit the width.
+//! A page has a title, cards with the main numbers, and sections, some of which are folded. A section holds figures, tables and
+//! text side by side, as many as fit the width. Text is escaped by maud, after [`visible`] has replaced control characters.
 
 mod analysis;
 mod comparison;
@@ -13,9 +13,10 @@ mod sharpness;
 mod svg;
 mod table;
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 pub use analysis::{analysis_page, provenance};
 pub use comparison::{comparison_sections, runs_table};
@@ -30,24 +31,24 @@ use super::{ReportError, write_atomic};
 use crate::analysis::SummaryRow;
 use crate::visible::visible;
 
-/// What a page shows, in its order.
+/// The content of a page, in the order shown.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Page {
     /// Its heading.
     pub title: String,
-    /// One line below.
+    /// One line below the heading.
     pub subtitle: String,
-    /// Numbers in large letters.
+    /// The main numbers.
     pub cards: Vec<Card>,
-    /// The rest.
+    /// Everything else.
     pub sections: Vec<Section>,
     /// Names and values: hashes, seeds, versions.
     pub provenance: Vec<(String, String)>,
-    /// The command that made it.
+    /// The command line that made it.
     pub command: String,
 }
 
-/// A number in large letters.
+/// A number in large type.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Card {
     /// What it is.
@@ -64,7 +65,7 @@ impl Card {
         Self { label: label.into(), value: value.into(), error: String::new() }
     }
 
-    /// Of a number with its errors, which may be a bound; `None` where it has not converged.
+    /// A number with its errors, or a bound; `None` if it has not converged.
     pub fn of(label: String, row: &SummaryRow) -> Option<Self> {
         if !row.converged && !row.is_bound() {
             return None;
@@ -86,27 +87,27 @@ impl Card {
 pub struct Section {
     /// Its heading.
     pub title: String,
-    /// Whether one must ask for it.
+    /// Whether it is closed until the reader opens it.
     pub folded: bool,
-    /// Side by side, as many as fit.
+    /// Shown side by side, as many as fit.
     pub parts: Vec<Part>,
 }
 
 /// What a section holds.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Part {
-    /// A picture.
+    /// A figure.
     Figure(Figure),
     /// A table that can be sorted by any column.
     Table(Table),
     /// Paragraphs.
     Text(Vec<String>),
-    /// Words that lead to other pages of the same result, by paths from this one.
+    /// Links to other pages of the same result: text and relative path.
     Links(Vec<(String, String)>),
 }
 
 impl Section {
-    /// With the parts that are there; `None` where none is.
+    /// A section with the parts that exist; `None` if there are none.
     pub fn new(title: &str, parts: impl IntoIterator<Item = Option<Part>>) -> Option<Self> {
         let parts: Vec<Part> = parts.into_iter().flatten().collect();
         (!parts.is_empty()).then(|| Self { title: title.into(), folded: false, parts })
@@ -117,40 +118,35 @@ impl Section {
         Self::new(title, parts).map(|section| Self { folded: true, ..section })
     }
 
-    fn html(&self, index: usize) -> String {
-        let parts: String =
-            self.parts.iter().enumerate().map(|(part, own)| own.html(&format!("{index}-{part}"))).collect();
-        let heading = format!("<h2 id=\"s{index}\">{}</h2>", escaped(&self.title));
-        let parts = format!("<div class=\"parts\">\n{parts}</div>\n");
-        let inner = match self.folded {
-            true => format!("<details>\n<summary>{heading}</summary>\n{parts}</details>\n"),
-            false => format!("{heading}\n{parts}"),
-        };
-        format!("<section aria-labelledby=\"s{index}\">\n{inner}</section>\n")
+    fn html(&self, index: usize) -> Markup {
+        let heading = html! { h2 id={ "s" (index) } { (visible(&self.title)) } };
+        let parts = self.parts.iter().enumerate().map(|(part, own)| own.html(&format!("{index}-{part}")));
+        let parts = html! { div class="parts" { @for part in parts { (part) } } };
+        html! {
+            section aria-labelledby={ "s" (index) } {
+                @if self.folded { details { summary { (heading) } (parts) } } @else { (heading) (parts) }
+            }
+        }
     }
 }
 
 impl Part {
-    /// Paragraphs, where there are any.
+    /// Paragraphs; `None` if there are none.
     pub fn text(paragraphs: Vec<String>) -> Option<Self> {
         (!paragraphs.is_empty()).then_some(Self::Text(paragraphs))
     }
 
-    /// `name` tells its identifiers from those of all other parts.
-    fn html(&self, name: &str) -> String {
+    /// `name` makes its identifiers unique on the page.
+    fn html(&self, name: &str) -> Markup {
         match self {
             Self::Figure(figure) => figure.html(name),
             Self::Table(table) => table.html(),
-            Self::Text(paragraphs) => {
-                let paragraphs = paragraphs.iter().map(|text| format!("<p>{}</p>\n", escaped(text)));
-                format!("<div class=\"text\">\n{}</div>\n", paragraphs.collect::<String>())
-            }
-            Self::Links(links) => {
-                let link = |(words, path): &(String, String)| {
-                    format!("<li><a href=\"{}\">{}</a></li>\n", escaped(path), escaped(words))
-                };
-                format!("<ul class=\"text\">\n{}</ul>\n", links.iter().map(link).collect::<String>())
-            }
+            Self::Text(paragraphs) => html! {
+                div class="text" { @for text in paragraphs { p { (visible(text)) } } }
+            },
+            Self::Links(links) => html! {
+                ul class="text" { @for (words, path) in links { li { a href=(visible(path)) { (visible(words)) } } } }
+            },
         }
     }
 }
@@ -159,80 +155,78 @@ impl Page {
     /// Writes the page, atomically.
     ///
     /// # Errors
-    /// [`ReportError::Write`] where the file cannot be written.
+    /// [`ReportError::Write`] if the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
         write_atomic(path, |file| file.write_all(self.html().as_bytes()))
     }
 
     /// The page as text.
     pub fn html(&self) -> String {
-        let mut html = String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
-        html.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
-        let (title, subtitle) = (escaped(&self.title), escaped(&self.subtitle));
-        let (style, dark) = (include_str!("style.css"), dark::rules());
-        let _ = write!(html, "<title>{title} – flatness</title>\n<style>\n{style}{dark}</style>\n</head>\n<body>\n");
-        html.push_str("<a class=\"skip\" href=\"#content\">Skip to the content</a>\n");
-        let origin = format!("<a href=\"#origin\">flatness {}</a>", env!("CARGO_PKG_VERSION"));
-        let line = if subtitle.is_empty() { origin } else { format!("{subtitle} · {origin}") };
-        let _ = write!(
-            html,
-            "<header>\n<h1>{title}</h1>\n<p class=\"soft\">{line}</p>\n</header>\n<main id=\"content\">\n"
-        );
-        if !self.cards.is_empty() {
-            html.push_str("<section aria-labelledby=\"numbers\">\n<h2 id=\"numbers\" class=\"unseen\">In short</h2>\n");
-            let cards = self.cards.iter().map(Card::html).collect::<String>();
-            let _ = write!(html, "<dl class=\"numbers\">\n{cards}</dl>\n</section>\n");
-        }
-        self.sections.iter().enumerate().for_each(|(index, section)| html.push_str(&section.html(index)));
-        let _ = write!(html, "</main>\n{}<div id=\"tip\" aria-hidden=\"true\"></div>\n", self.footer());
-        let _ = write!(html, "<script>\n{}</script>\n</body>\n</html>\n", include_str!("script.js"));
-        html
+        let (title, subtitle) = (visible(&self.title), visible(&self.subtitle));
+        let page = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { (title) " – flatness" }
+                    style { (PreEscaped(include_str!("style.css"))) (PreEscaped(dark::rules())) }
+                }
+                body {
+                    a class="skip" href="#content" { "Skip to the content" }
+                    header {
+                        h1 { (title) }
+                        p class="soft" {
+                            @if !subtitle.is_empty() { (subtitle) " · " }
+                            a href="#origin" { "flatness " (env!("CARGO_PKG_VERSION")) }
+                        }
+                    }
+                    main id="content" {
+                        @if !self.cards.is_empty() {
+                            section aria-labelledby="numbers" {
+                                h2 id="numbers" class="unseen" { "In short" }
+                                dl class="numbers" { @for card in &self.cards { (card.html()) } }
+                            }
+                        }
+                        @for (index, section) in self.sections.iter().enumerate() { (section.html(index)) }
+                    }
+                    (self.footer())
+                    div id="tip" aria-hidden="true" {}
+                    script { (PreEscaped(include_str!("script.js"))) }
+                }
+            }
+        };
+        page.into_string()
     }
 
-    fn footer(&self) -> String {
-        let rows = self.provenance.iter().map(|(name, value)| {
-            format!("<tr><th scope=\"row\">{}</th><td class=\"long\">{}</td></tr>\n", escaped(name), escaped(value))
-        });
-        let mut inner = rows.collect::<String>();
-        if !inner.is_empty() {
-            inner = format!(
-                "<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"Table: origin\"><table>\n<tbody>\n{inner}</tbody>\n</table></div>\n"
-            );
+    fn footer(&self) -> Markup {
+        html! {
+            footer { section aria-labelledby="origin" { details {
+                summary { h2 id="origin" { "Provenance" } }
+                @if !self.provenance.is_empty() {
+                    div class="wide" tabindex="0" role="group" aria-label="Table: origin" {
+                        table { tbody { @for (name, value) in &self.provenance {
+                            tr { th scope="row" { (visible(name)) } td class="long" { (visible(value)) } }
+                        } } }
+                    }
+                }
+                p { "Command:" }
+                pre { (visible(&self.command)) }
+            } } }
         }
-        let command = escaped(&self.command);
-        format!(
-            "<footer>\n<section aria-labelledby=\"origin\">\n<details>\n<summary><h2 id=\"origin\">Where it comes \
-             from</h2></summary>\n{inner}<p>Command:</p>\n<pre>{command}</pre>\n</details>\n</section>\n</footer>\n"
-        )
     }
 }
 
 impl Card {
-    fn html(&self) -> String {
-        let error = if self.error.is_empty() {
-            String::new()
-        } else {
-            format!("<dd class=\"soft\">{}</dd>", escaped(&self.error))
-        };
-        let (label, value) = (escaped(&self.label), escaped(&self.value));
-        format!("<div><dt>{label}</dt><dd class=\"value\">{value}</dd>{error}</div>\n")
-    }
-}
-
-/// Text without a meaning for HTML.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in visible(text).chars() {
-        match letter {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
+    fn html(&self) -> Markup {
+        html! {
+            div {
+                dt { (visible(&self.label)) }
+                dd class="value" { (visible(&self.value)) }
+                @if !self.error.is_empty() { dd class="soft" { (visible(&self.error)) } }
+            }
         }
     }
-    escaped
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-// Tables: a heading sorts by its column, what is no number last.
+// Tables: a click on a heading sorts by its column; cells without a number come last.
 for (const button of document.querySelectorAll('th button')) button.addEventListener('click', () => {
   const head = button.parentElement, table = head.closest('table'), column = head.cellIndex;
   const up = head.getAttribute('aria-sort') !== 'ascending', number = head.classList.contains('number');
@@ -8,7 +8,7 @@ for (const button of document.querySelectorAll('th button')) button.addEventList
   const order = (a, b) => number ? Number.isNaN(a) - Number.isNaN(b) || (up ? a - b : b - a) : (up ? 1 : -1) * a.localeCompare(b, undefined, {numeric: true});
   [...table.tBodies[0].rows].sort((a, b) => order(key(a), key(b))).forEach(row => table.tBodies[0].append(row));
 });
-// Figures: the value under the pointer or the finger, at once and not after a second.
+// Figures: show the value under the pointer or finger at once, not after the delay of a title.
 const tip = document.getElementById('tip'), values = new Map();
 for (const title of document.querySelectorAll('.picture title')) { values.set(title.parentNode, title.textContent); title.remove(); }
 for (const kind of ['pointerover', 'pointerdown']) document.addEventListener(kind, event => {
@@ -16,9 +16,9 @@ for (const kind of ['pointerover', 'pointerdown']) document.addEventListener(kin
   tip.style.left = Math.min(event.clientX + 12, innerWidth - tip.offsetWidth - 8) + 'px';
   tip.style.top = Math.max(event.clientY - tip.offsetHeight - 10, 4) + 'px';
 });
-// Paper: nothing is folded.
+// Print everything unfolded.
 addEventListener('beforeprint', () => document.querySelectorAll('details').forEach(part => part.open = true));
-// A link into what is folded opens it.
+// A link to a folded section opens it.
 for (const link of document.querySelectorAll('a[href^="#"]')) link.addEventListener('click', () => {
   const fold = document.querySelector(link.hash).closest('details');
   if (fold) fold.open = true;

@@ -8,32 +8,36 @@ use super::table::plain;
 use super::{Card, Figure, Page, Row, Section, Table, provenance};
 use crate::report::terminal::measured;
 use crate::sharpness::{SharpnessReport, SharpnessRow};
+use crate::vocabulary::Scaling;
 
-/// The page of `report`, whose figures lie in `figures`; `name` and `statement` say of what it is, `command` is the line that
-/// made it.
+/// The page of `report`, whose figures are in the folder `figures`; `name` and `statement` say what was measured, `command` is the
+/// command line that made it.
 pub fn sharpness_page(
     report: &SharpnessReport,
     (name, statement): (&str, &str),
     figures: &Path,
     (configuration, command): (&Value, &str),
 ) -> Page {
-    let ratio = "The average rise over what curvature alone makes of it, against the perturbation: 1 for a parabola. Bands of \
-                 one standard error over the draws.";
+    let ratio = "The average rise of the loss divided by that of the quadratic model, against the size of the perturbation. \
+                 Bands: ± 1 standard error over the draws.";
     let rows = |headline: bool, caption: &str| {
         let rows = report.rows.iter().filter(|row| row.is_headline == headline);
         Table::new(&COLUMNS, rows.map(row).collect(), caption).part()
     };
-    let means = "± numeric: error of the computation, of a worst case its spread over the ascents; a worst case is a lower \
-                 bound; ± rows: standard error from the choice of the rows; * not converged.";
+    let means = "± numeric: error of the computation; for a worst case, which is a lower bound, the spread over the ascents. \
+                 ± rows: standard error due to the choice of data rows; *: not converged.";
     let sections = [
         Section::new(
             "Sharpness",
             [
                 Figure::one(figures, "sharpness_ratio", "Average rise", ratio),
-                rows(true, &format!("What comparisons take. {means}")),
+                rows(true, &format!("The measures that flatness compare uses. {means}")),
             ],
         ),
-        Section::folded("Other radii", [rows(false, &format!("What differs in the radius or the scale. {means}"))]),
+        Section::folded(
+            "Other radii",
+            [rows(false, &format!("The same measures with other radii or scalings. {means}"))],
+        ),
     ];
     Page {
         title: name.into(),
@@ -45,7 +49,7 @@ pub fn sharpness_page(
     }
 }
 
-/// More would be a table.
+/// More than this belong into the table.
 const MOST_CARDS: usize = 8;
 
 const COLUMNS: [(&str, bool); 10] = [
@@ -63,30 +67,16 @@ const COLUMNS: [(&str, bool); 10] = [
 
 fn row(row: &SharpnessRow) -> Row {
     let [value, numeric, rows] = measured(row.value, [row.std_err_numeric, row.std_err_data]);
-    let radius = if row.radius.is_nan() { String::new() } else { row.radius.to_string() };
-    let words = |text: &str| text.replace('_', " ");
-    let cells = [
-        words(row.measure),
-        row.norm.to_owned(),
-        words(row.scaling),
-        row.logits.to_owned(),
-        radius,
-        value,
-        plain(&numeric),
-        plain(&rows),
-        words(row.method),
-        row.num_gradients.to_string(),
-    ];
-    Row { cells: cells.to_vec(), converged: row.converged }
+    let measure = row.quantity;
+    let radius = if measure.radius().is_nan() { String::new() } else { measure.radius().to_string() };
+    let scaling = measure.scaling().map_or("", Scaling::name).to_owned();
+    let [name, method] = [measure.measure(), row.method.name()].map(|word| word.replace('_', " "));
+    let [norm, logits] = [measure.norm(), measure.logits().name()].map(str::to_owned);
+    let (numeric, rows, gradients) = (plain(&numeric), plain(&rows), row.num_gradients.to_string());
+    let cells = vec![name, norm, scaling, logits, radius, value, numeric, rows, method, gradients];
+    Row { cells, converged: row.converged }
 }
 
 fn card(row: &SharpnessRow) -> Option<Card> {
-    let words = [row.measure, row.norm, row.scaling, row.logits].map(|word| word.replace('_', " "));
-    let known = words.into_iter().filter(|word| !["", "none", "raw", "gaussian"].contains(&word.as_str()));
-    let radius = match (row.radius.is_nan(), row.norm) {
-        (true, _) => None,
-        (false, "gaussian") => Some(format!("σ = {}", row.radius)),
-        (false, _) => Some(format!("ρ = {}", row.radius)),
-    };
-    Card::of(known.chain(radius).collect::<Vec<_>>().join(", "), &row.summary())
+    Card::of(row.quantity.label(), &row.summary())
 }

@@ -1,7 +1,7 @@
-//! Drawings inside a page.
+//! SVG files inside a page.
 
-/// The drawing without its prolog, its identifiers with `prefix` before them, so that two drawings on one page do not
-/// answer for each other.
+/// The SVG element without its prolog. Its identifiers get a prefix, so that those of two figures on one page do not
+/// collide.
 pub(super) fn inlined(svg: &str, prefix: &str) -> String {
     let start = svg.find("<svg").unwrap_or(0);
     let mut text = svg[start..].trim_end().to_owned();
@@ -12,7 +12,7 @@ pub(super) fn inlined(svg: &str, prefix: &str) -> String {
     ] {
         text = text.replace(before, &after);
     }
-    // The element around it says what it shows; with a view box it takes the room that there is.
+    // The element around it has the description. With a view box it scales to the available width.
     let (Some(width), Some(height)) = (size(&text, "width"), size(&text, "height")) else { return text };
     let most = (LARGEST * width).round();
     let start = format!(
@@ -26,12 +26,12 @@ pub(super) fn inlined(svg: &str, prefix: &str) -> String {
     format!("{start}{}{}", rest.trim_start_matches("<svg"), &text[element..])
 }
 
-/// How much larger than on paper: its letters of 7 points are then as large as headings.
+/// The largest magnification: letters of 7 points are then as large as headings.
 const LARGEST: f64 = 2.0;
-/// In the pixels of a drawing: between one column of a paper and two.
+/// In pixels of the SVG: between the widths of one and two columns of a paper.
 const WIDE: f64 = 450.0;
 
-/// Whether the drawing is for both columns of a paper.
+/// Whether the figure spans both columns of a paper.
 pub(super) fn is_wide(svg: &str) -> bool {
     size(&svg[svg.find("<svg").unwrap_or(0)..], "width").is_some_and(|width| width > WIDE)
 }

@@ -1,37 +1,42 @@
 //! Tables of a page.
 
-use super::{Part, escaped};
-use crate::analysis::SummaryRow;
-use crate::report::terminal::headline;
+use maud::{Markup, html};
 
-/// A table that can be sorted by any column; a long one scrolls.
+use super::Part;
+use crate::analysis::SummaryRow;
+use crate::autodiff::Scope;
+use crate::report::terminal::headline;
+use crate::visible::visible;
+use crate::vocabulary::Curvature;
+
+/// A table that can be sorted by any column; long tables scroll.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Table {
-    /// Names; whether they hold numbers.
+    /// Names, and whether the columns hold numbers.
     pub columns: Vec<(String, bool)>,
-    /// In their first order.
+    /// In their initial order.
     pub rows: Vec<Row>,
-    /// Above it: what it shows, and what its columns mean.
+    /// What the table shows, and what its columns mean; printed above it.
     pub caption: String,
 }
 
 /// A row of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// As many as columns.
+    /// One per column.
     pub cells: Vec<String>,
-    /// Whether its numbers stand; others are set in italics, with a star.
+    /// Whether its numbers have converged; other rows are in italics with a star.
     pub converged: bool,
 }
 
 impl Row {
-    /// Whose numbers stand.
+    /// A row whose numbers have converged.
     pub fn new(cells: impl IntoIterator<Item = String>) -> Self {
         Self { cells: cells.into_iter().collect(), converged: true }
     }
 }
 
-/// More columns than this take the whole width.
+/// Tables with more columns take the full width.
 const NARROW: usize = 6;
 
 impl Table {
@@ -41,26 +46,17 @@ impl Table {
         Self { columns, rows, caption: caption.into() }
     }
 
-    /// A table of headline numbers; bounds have a sign and no error.
+    /// A table of headline numbers; bounds are shown with `≥` or `≤` and without an error.
     pub(super) fn of_summary<'a>(rows: impl Iterator<Item = &'a SummaryRow>, caption: &str) -> Self {
         let row = |row: &SummaryRow| {
             let [value, numeric, data] = headline(row);
             let numeric = if row.is_bound() { String::new() } else { numeric };
-            let words = |text: &str| text.replace('_', " ");
-            let scope = if row.scope == "all" { String::new() } else { row.scope.clone() };
+            let scope = if row.scope == Scope::All { String::new() } else { row.scope.to_string() };
             let products = if row.num_matvecs == 0 { String::new() } else { row.num_matvecs.to_string() };
-            let method = words(&row.method);
-            let cells = [
-                words(&row.quantity),
-                words(&row.operator),
-                scope,
-                value,
-                plain(&numeric),
-                plain(&data),
-                method,
-                products,
-            ];
-            Row { cells: cells.to_vec(), converged: row.converged }
+            let operator = row.operator.map_or("", Curvature::title).to_owned();
+            let (quantity, method) = (row.quantity.label(), row.method.name().replace('_', " "));
+            let cells = vec![quantity, operator, scope, value, plain(&numeric), plain(&data), method, products];
+            Row { cells, converged: row.converged }
         };
         let columns = [
             ("quantity", false),
@@ -75,7 +71,7 @@ impl Table {
         Self::new(&columns, rows.map(row).collect(), caption)
     }
 
-    /// Without columns that are empty in every row; `None` without rows.
+    /// The table without columns that are empty in every row; `None` if it has no rows.
     pub fn part(mut self) -> Option<Part> {
         let used =
             |column: usize| self.rows.iter().any(|row| row.cells.get(column).is_some_and(|cell| !cell.is_empty()));
@@ -90,36 +86,33 @@ impl Table {
         (!self.rows.is_empty()).then_some(Part::Table(self))
     }
 
-    pub(super) fn html(&self) -> String {
-        let class = |number: bool| if number { " class=\"number\"" } else { "" };
-        let head = self.columns.iter().map(|(name, number)| {
-            let (class, name) = (class(*number), escaped(name));
-            format!("<th scope=\"col\" aria-sort=\"none\"{class}><button type=\"button\">{name}</button></th>")
-        });
-        let row = |row: &Row| {
-            let star = if row.converged { "" } else { " *" };
-            let cells = row.cells.iter().zip(&self.columns).enumerate().map(|(index, (cell, (_, number)))| {
-                let cell = escaped(cell);
-                match (index, number) {
-                    (0, false) => format!("<th scope=\"row\">{cell}{star}</th>"),
-                    _ => format!("<td{}>{cell}</td>", class(*number)),
+    pub(super) fn html(&self) -> Markup {
+        let caption = visible(&self.caption);
+        let width = if self.columns.len() > NARROW { "wide span" } else { "wide" };
+        let class = |number: &bool| number.then_some("number");
+        html! {
+            div class=(width) tabindex="0" role="group" aria-label={ "Table: " (caption) } {
+                table {
+                    caption { span { (caption) } }
+                    thead { tr { @for (name, number) in &self.columns {
+                        th scope="col" aria-sort="none" class=[class(number)] { button type="button" { (visible(name)) } }
+                    } } }
+                    tbody { @for row in &self.rows {
+                        tr class=[(!row.converged).then_some("open")] {
+                            @for (index, (cell, (_, number))) in row.cells.iter().zip(&self.columns).enumerate() {
+                                @if index == 0 && !number {
+                                    th scope="row" { (visible(cell)) @if !row.converged { " *" } }
+                                } @else { td class=[class(number)] { (visible(cell)) } }
+                            }
+                        }
+                    } }
                 }
-            });
-            let open = if row.converged { "" } else { " class=\"open\"" };
-            format!("<tr{open}>{}</tr>\n", cells.collect::<String>())
-        };
-        let wide = if self.columns.len() > NARROW { " span" } else { "" };
-        let caption = escaped(&self.caption);
-        format!(
-            "<div class=\"wide{wide}\" tabindex=\"0\" role=\"group\" aria-label=\"Table: {caption}\"><table>\n\
-             <caption><span>{caption}</span></caption>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}</tbody>\n</table></div>\n",
-            head.collect::<String>(),
-            self.rows.iter().map(row).collect::<String>()
-        )
+            }
+        }
     }
 }
 
-/// An error without its sign, for a column that has it.
+/// An error without its `±`, for columns whose heading has it.
 pub(super) fn plain(error: &str) -> String {
     error.trim_start_matches("± ").to_owned()
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::report::synthetic;
 use crate::report::{figures, save_analysis};
+use crate::vocabulary::Quantity;
 
 fn page(word: &str) -> Page {
     let svg = "<?xml version=\"1.0\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\"><clipPath id=\"a\"><path d=\"M0 0\"/></clipPath><g clip-path=\"url(#a)\"/></svg>\n";
@@ -79,7 +80,7 @@ fn words_of_users_stay_words() {
     let html = page(evil).html();
     // The page's own script is the only one.
     assert_eq!(html.matches("<script>").count(), 1);
-    assert!(html.contains("&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt; &amp; &#39;x&#39;"));
+    assert!(html.contains("&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt; &amp; 'x'"));
 }
 
 #[test]
@@ -108,7 +109,7 @@ fn toggles_tables_and_folds_speak() {
         "<th scope=\"col\" aria-sort=\"none\" class=\"number\"><button type=\"button\">λ",
         "<tr class=\"open\"><th scope=\"row\">plain *</th><td class=\"number\">1</td>",
         "role=\"img\" aria-label=\"plain. alone. plain\"",
-        "<details>\n<summary><h2 id=\"s1\">plain</h2></summary>",
+        "<details><summary><h2 id=\"s1\">plain</h2></summary>",
         "<li><a href=\"plain\">plain</a></li>",
         "<caption><span>plain</span></caption>",
     ] {
@@ -132,11 +133,11 @@ fn a_table_leaves_out_what_is_empty() {
 #[test]
 fn what_has_not_converged_is_on_no_card_and_marked_in_tables() {
     let mut report = synthetic::report();
-    let trace = report.summary.iter_mut().find(|row| row.quantity == "trace").unwrap();
+    let trace = report.summary.iter_mut().find(|row| row.quantity == Quantity::Trace).unwrap();
     trace.converged = false;
     let page = analysis_page(&report, Path::new("absent"), "");
     assert!(page.cards.iter().all(|card| !card.label.starts_with("trace")), "{:?}", page.cards);
-    let bound = page.cards.iter().find(|card| card.label == "smallest λ, hessian").unwrap();
+    let bound = page.cards.iter().find(|card| card.label == "smallest λ, Hessian").unwrap();
     assert_eq!((bound.value.as_str(), bound.error.as_str()), ("≤ -38.0", "a bound"));
     let section = |title: &str| page.sections.iter().find(|section| section.title == title).unwrap();
     let table = |title: &str| {
@@ -149,7 +150,7 @@ fn what_has_not_converged_is_on_no_card_and_marked_in_tables() {
     assert!(table("All numbers").rows.iter().all(|row| row.converged) && !section("All numbers").folded);
     let open = table("Not resolved");
     assert!(section("Not resolved").folded && open.rows.iter().all(|row| !row.converged));
-    assert_eq!(open.rows.iter().map(|row| row.cells[0].as_str()).collect::<Vec<_>>(), ["lambda min", "trace"]);
+    assert_eq!(open.rows.iter().map(|row| row.cells[0].as_str()).collect::<Vec<_>>(), ["smallest λ", "trace"]);
     // Every eigenvalue of both ends and operators, with the unconverged marked and said.
     let spectrum = table("Spectrum");
     assert_eq!(spectrum.rows.len(), 30);

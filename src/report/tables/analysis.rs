@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Column, write_table};
+use super::{Columns, column, count, flag, number, text, write_table};
 use crate::analysis::{AnalysisReport, EigenvectorReport, SliceReport, SpectrumReport, SubsetStudy, SummaryRow};
 use crate::report::ReportError;
-use crate::spectral::{Axis, DensityReport, EigenReport, End, Quadrature};
-
-type Columns = Vec<(&'static str, Column)>;
+use crate::spectral::{Axis, DensityReport, EigenReport, Quadrature};
+use crate::vocabulary::Curvature;
 
 /// Writes all tables of `report` into `folder`, which exists; returns their paths.
 ///
@@ -51,41 +50,24 @@ pub fn write_tables(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathBu
     tables.into_iter().map(write).collect()
 }
 
-pub(super) fn text<'a, R>(rows: &'a [R], value: impl Fn(&'a R) -> &'a str) -> Column {
-    Column::Text(rows.iter().map(|row| value(row).to_owned()).collect())
-}
-
-pub(super) fn number<R>(rows: &[R], value: impl Fn(&R) -> f64) -> Column {
-    Column::Number(rows.iter().map(value).collect())
-}
-
-pub(super) fn count<R>(rows: &[R], value: impl Fn(&R) -> usize) -> Column {
-    Column::Count(rows.iter().map(value).collect())
-}
-
-pub(super) fn flag<R>(rows: &[R], value: impl Fn(&R) -> bool) -> Column {
-    Column::Flag(rows.iter().map(value).collect())
-}
-
 fn eigenvalues(spectra: &[SpectrumReport]) -> Columns {
-    type Row<'a> = (&'a SpectrumReport, &'static str, &'a EigenReport, usize);
-    let ends = spectra.iter().flat_map(|s| [(s, "top", &s.top), (s, "bottom", &s.bottom)]);
-    let rows: Vec<Row> =
-        ends.flat_map(|(s, end, eigen)| (0..eigen.ritz_values.len()).map(move |i| (s, end, eigen, i))).collect();
-    let residual = |(_, _, eigen, i): &Row| eigen.residual_norms.get(*i).copied().unwrap_or(f64::NAN);
+    type Row<'a> = (&'a SpectrumReport, &'a EigenReport, usize);
+    let ends = spectra.iter().flat_map(|s| [(s, &s.top), (s, &s.bottom)]);
+    let rows: Vec<Row> = ends.flat_map(|(s, eigen)| (0..eigen.ritz_values.len()).map(move |i| (s, eigen, i))).collect();
+    let residual = |(_, eigen, i): &Row| eigen.residual_norms.get(*i).copied().unwrap_or(f64::NAN);
     vec![
-        ("operator", text(&rows, |(s, ..)| s.operator.name())),
-        ("scope", text(&rows, |(s, ..)| &s.scope)),
-        ("end", text(&rows, |(_, end, ..)| end)),
-        ("index", count(&rows, |(.., i)| *i)),
-        ("eigenvalue", number(&rows, |(_, _, eigen, i)| eigen.ritz_values[*i])),
-        ("residual_norm", number(&rows, residual)),
-        ("std_err_numeric", number(&rows, residual)),
-        ("std_err_data", number(&rows, |(_, _, eigen, i)| eigen.std_err_data.get(*i).copied().unwrap_or(f64::NAN))),
-        ("method", text(&rows, |(_, _, eigen, _)| eigen.method)),
-        ("converged", flag(&rows, |(_, _, eigen, i)| eigen.converged.get(*i).copied().unwrap_or(false))),
-        ("num_matvecs", count(&rows, |(_, _, eigen, _)| eigen.num_matvecs)),
-        ("interrupted", flag(&rows, |(_, _, eigen, _)| eigen.interrupted)),
+        (column::OPERATOR, text(&rows, |(s, ..)| s.operator)),
+        (column::SCOPE, text(&rows, |(s, ..)| &s.scope)),
+        (column::END, text(&rows, |(_, eigen, _)| eigen.end)),
+        (column::INDEX, count(&rows, |(.., i)| *i)),
+        (column::EIGENVALUE, number(&rows, |(_, eigen, i)| eigen.ritz_values[*i])),
+        (column::RESIDUAL_NORM, number(&rows, residual)),
+        (column::STD_ERR_NUMERIC, number(&rows, residual)),
+        (column::STD_ERR_DATA, number(&rows, |(_, eigen, i)| eigen.std_err_data.get(*i).copied().unwrap_or(f64::NAN))),
+        (column::METHOD, text(&rows, |(_, eigen, _)| eigen.method)),
+        (column::CONVERGED, flag(&rows, |(_, eigen, i)| eigen.converged.get(*i).copied().unwrap_or(false))),
+        (column::NUM_MATVECS, count(&rows, |(_, eigen, _)| eigen.num_matvecs)),
+        ("interrupted", flag(&rows, |(_, eigen, _)| eigen.interrupted)),
     ]
 }
 
@@ -95,9 +77,9 @@ fn eigenvector_layers(report: &AnalysisReport) -> Columns {
     let rows: Vec<Row> =
         vectors.flat_map(|(name, vector)| vector.layers.iter().map(move |layer| (name, vector, layer))).collect();
     vec![
-        ("operator", text(&rows, |(operator, ..)| operator)),
-        ("end", text(&rows, |(_, vector, _)| if vector.end == End::Top { "top" } else { "bottom" })),
-        ("index", count(&rows, |(_, vector, _)| vector.index)),
+        (column::OPERATOR, text(&rows, |(operator, ..)| operator)),
+        (column::END, text(&rows, |(_, vector, _)| vector.end)),
+        (column::INDEX, count(&rows, |(_, vector, _)| vector.index)),
         ("layer", text(&rows, |(.., layer)| &layer.0)),
         ("mass", number(&rows, |(.., layer)| layer.1)),
         ("inverse_participation", number(&rows, |(_, vector, _)| vector.inverse_participation)),
@@ -106,15 +88,15 @@ fn eigenvector_layers(report: &AnalysisReport) -> Columns {
 
 fn trace(rows: &[SpectrumReport]) -> Columns {
     vec![
-        ("operator", text(rows, |s| s.operator.name())),
-        ("scope", text(rows, |s| &s.scope)),
+        (column::OPERATOR, text(rows, |s| s.operator)),
+        (column::SCOPE, text(rows, |s| &s.scope)),
         ("trace", number(rows, |s| s.trace.trace)),
         ("num_probes", count(rows, |s| s.trace.samples.len())),
-        ("std_err_numeric", number(rows, |s| s.trace.std_err_numeric)),
-        ("std_err_data", number(rows, |s| s.trace.std_err_data)),
-        ("method", text(rows, |s| s.trace.method)),
-        ("converged", flag(rows, |s| s.trace.converged)),
-        ("num_matvecs", count(rows, |s| s.trace.num_matvecs)),
+        (column::STD_ERR_NUMERIC, number(rows, |s| s.trace.std_err_numeric)),
+        (column::STD_ERR_DATA, number(rows, |s| s.trace.std_err_data)),
+        (column::METHOD, text(rows, |s| s.trace.method)),
+        (column::CONVERGED, flag(rows, |s| s.trace.converged)),
+        (column::NUM_MATVECS, count(rows, |s| s.trace.num_matvecs)),
     ]
 }
 
@@ -122,9 +104,9 @@ fn trace_samples(spectra: &[SpectrumReport]) -> Columns {
     let rows: Vec<(&SpectrumReport, usize, f64)> =
         spectra.iter().flat_map(|s| s.trace.samples.iter().enumerate().map(move |(probe, z)| (s, probe, *z))).collect();
     vec![
-        ("operator", text(&rows, |(s, ..)| s.operator.name())),
-        ("scope", text(&rows, |(s, ..)| &s.scope)),
-        ("probe", count(&rows, |(_, probe, _)| *probe)),
+        (column::OPERATOR, text(&rows, |(s, ..)| s.operator)),
+        (column::SCOPE, text(&rows, |(s, ..)| &s.scope)),
+        (column::PROBE, count(&rows, |(_, probe, _)| *probe)),
         ("sample", number(&rows, |(.., sample)| *sample)),
     ]
 }
@@ -139,20 +121,20 @@ fn density(spectra: &[SpectrumReport]) -> Columns {
         Axis::LogAbs => "log_abs",
     };
     vec![
-        ("operator", text(&rows, |(s, ..)| s.operator.name())),
-        ("scope", text(&rows, |(s, ..)| &s.scope)),
+        (column::OPERATOR, text(&rows, |(s, ..)| s.operator)),
+        (column::SCOPE, text(&rows, |(s, ..)| &s.scope)),
         ("axis", text(&rows, |(_, d, _)| axis(d.axis))),
-        ("value", number(&rows, |(_, d, i)| d.values[*i])),
+        (column::VALUE, number(&rows, |(_, d, i)| d.values[*i])),
         ("density", number(&rows, |(_, d, i)| d.density[*i])),
         ("low", number(&rows, |(_, d, i)| d.range[*i][0])),
         ("high", number(&rows, |(_, d, i)| d.range[*i][1])),
         ("kernel_sigma", number(&rows, |(_, d, i)| d.sigma[*i])),
         ("linear_threshold", number(&rows, |(_, d, _)| d.linear_threshold)),
-        ("std_err_numeric", number(&rows, |(_, d, i)| d.std_err[*i])),
-        ("std_err_data", number(&rows, |_| f64::NAN)),
-        ("method", text(&rows, |(s, ..)| s.slq.source.name())),
-        ("converged", flag(&rows, |(s, ..)| s.outcome.density_converged)),
-        ("num_matvecs", count(&rows, |(s, ..)| s.slq.num_matvecs)),
+        (column::STD_ERR_NUMERIC, number(&rows, |(_, d, i)| d.std_err[*i])),
+        (column::STD_ERR_DATA, number(&rows, |_| f64::NAN)),
+        (column::METHOD, text(&rows, |(s, ..)| s.slq.source.method())),
+        (column::CONVERGED, flag(&rows, |(s, ..)| s.outcome.density_converged)),
+        (column::NUM_MATVECS, count(&rows, |(s, ..)| s.slq.num_matvecs)),
         ("interrupted", flag(&rows, |(s, ..)| s.slq.interrupted)),
     ]
 }
@@ -163,17 +145,17 @@ fn distribution(spectra: &[SpectrumReport]) -> Columns {
         spectra.iter().flat_map(|s| (0..s.distribution.values.len()).map(move |index| (s, index))).collect();
     let share = |(s, i): &Row| s.distribution.shares[*i];
     vec![
-        ("operator", text(&rows, |(s, _)| s.operator.name())),
-        ("scope", text(&rows, |(s, _)| &s.scope)),
-        ("value", number(&rows, |(s, i)| s.distribution.values[*i])),
+        (column::OPERATOR, text(&rows, |(s, _)| s.operator)),
+        (column::SCOPE, text(&rows, |(s, _)| &s.scope)),
+        (column::VALUE, number(&rows, |(s, i)| s.distribution.values[*i])),
         ("share", number(&rows, share)),
         ("quadrature_low", number(&rows, |(s, i)| s.distribution.quadrature[*i][0])),
         ("quadrature_high", number(&rows, |(s, i)| s.distribution.quadrature[*i][1])),
         ("low", number(&rows, |(s, i)| s.distribution.range[*i][0])),
         ("high", number(&rows, |(s, i)| s.distribution.range[*i][1])),
         ("num_above", number(&rows, |row| row.0.slq.dim as f64 * (1.0 - share(row)))),
-        ("method", text(&rows, |(s, _)| s.slq.source.name())),
-        ("num_matvecs", count(&rows, |(s, _)| s.slq.num_matvecs)),
+        (column::METHOD, text(&rows, |(s, _)| s.slq.source.method())),
+        (column::NUM_MATVECS, count(&rows, |(s, _)| s.slq.num_matvecs)),
         ("interrupted", flag(&rows, |(s, _)| s.slq.interrupted)),
     ]
 }
@@ -183,13 +165,13 @@ fn density_nodes(spectra: &[SpectrumReport]) -> Columns {
     let probes = spectra.iter().flat_map(|s| s.slq.probes.iter().enumerate().map(move |(p, rule)| (s, p, rule)));
     let rows: Vec<Row> = probes.flat_map(|(s, p, rule)| (0..rule.nodes.len()).map(move |i| (s, p, rule, i))).collect();
     vec![
-        ("operator", text(&rows, |(s, ..)| s.operator.name())),
-        ("scope", text(&rows, |(s, ..)| &s.scope)),
-        ("probe", count(&rows, |(_, probe, ..)| *probe)),
-        ("node", number(&rows, |(_, _, rule, i)| rule.nodes[*i])),
-        ("weight", number(&rows, |(_, _, rule, i)| rule.weights[*i])),
+        (column::OPERATOR, text(&rows, |(s, ..)| s.operator)),
+        (column::SCOPE, text(&rows, |(s, ..)| &s.scope)),
+        (column::PROBE, count(&rows, |(_, probe, ..)| *probe)),
+        (column::NODE, number(&rows, |(_, _, rule, i)| rule.nodes[*i])),
+        (column::WEIGHT, number(&rows, |(_, _, rule, i)| rule.weights[*i])),
         ("exact", flag(&rows, |(_, _, rule, _)| rule.exact)),
-        ("method", text(&rows, |(s, ..)| s.slq.source.name())),
+        (column::METHOD, text(&rows, |(s, ..)| s.slq.source.method())),
         ("interrupted", flag(&rows, |(s, ..)| s.slq.interrupted)),
     ]
 }
@@ -197,13 +179,13 @@ fn density_nodes(spectra: &[SpectrumReport]) -> Columns {
 fn subset_study(study: &SubsetStudy) -> Columns {
     let rows = &study.rows;
     vec![
-        ("operator", text(rows, |_| &study.operator)),
-        ("scope", text(rows, |_| &study.scope)),
-        ("quantity", text(rows, |row| row.quantity.name())),
+        (column::OPERATOR, text(rows, |_| study.operator.map_or("", Curvature::name))),
+        (column::SCOPE, text(rows, |_| &study.scope)),
+        (column::QUANTITY, text(rows, |row| &row.quantity)),
         ("num_rows", count(rows, |row| row.num_rows)),
         ("num_subsets", count(rows, |row| row.num_subsets)),
-        ("value", number(rows, |row| row.value)),
-        ("std_err_data", number(rows, |row| row.std_err)),
+        (column::VALUE, number(rows, |row| row.value)),
+        (column::STD_ERR_DATA, number(rows, |row| row.std_err)),
     ]
 }
 
@@ -224,15 +206,15 @@ fn slices(slices: &[SliceReport]) -> Columns {
 
 pub(super) fn summary(rows: &[SummaryRow]) -> Columns {
     vec![
-        ("operator", text(rows, |row| &row.operator)),
-        ("scope", text(rows, |row| &row.scope)),
-        ("quantity", text(rows, |row| &row.quantity)),
-        ("value", number(rows, |row| row.value)),
-        ("std_err_numeric", number(rows, |row| row.std_err_numeric)),
-        ("std_err_data", number(rows, |row| row.std_err_data)),
-        ("method", text(rows, |row| &row.method)),
-        ("converged", flag(rows, |row| row.converged)),
-        ("num_matvecs", count(rows, |row| row.num_matvecs)),
+        (column::OPERATOR, text(rows, SummaryRow::operator_name)),
+        (column::SCOPE, text(rows, |row| &row.scope)),
+        (column::QUANTITY, text(rows, |row| &row.quantity)),
+        (column::VALUE, number(rows, |row| row.value)),
+        (column::STD_ERR_NUMERIC, number(rows, |row| row.std_err_numeric)),
+        (column::STD_ERR_DATA, number(rows, |row| row.std_err_data)),
+        (column::METHOD, text(rows, |row| &row.method)),
+        (column::CONVERGED, flag(rows, |row| row.converged)),
+        (column::NUM_MATVECS, count(rows, |row| row.num_matvecs)),
     ]
 }
 
@@ -240,7 +222,7 @@ pub(super) fn summary(rows: &[SummaryRow]) -> Columns {
 mod tests {
     use super::*;
     use crate::report::synthetic;
-    use crate::report::tables::read_table;
+    use crate::report::tables::{Column, read_table};
 
     #[test]
     fn every_table_of_a_report_reads_back() {

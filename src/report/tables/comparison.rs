@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Column, write_table};
-use crate::analysis::compare::{Comparison, GroupDifference, GroupNumbers, Member, MemberNumber, Quantity};
+use super::{Columns, column, count, flag, number, text, write_table};
+use crate::analysis::compare::{Comparison, GroupDifference, GroupNumbers, Member, MemberNumber};
 use crate::report::ReportError;
-
-type Columns = Vec<(&'static str, Column)>;
+use crate::vocabulary::Quantity;
 
 /// Writes the tables of `comparison` into `folder`, which exists; returns their paths.
 ///
@@ -37,35 +36,19 @@ pub fn write_comparison(
     tables.into_iter().map(write).collect()
 }
 
-fn text<R>(rows: &[R], value: impl Fn(&R) -> &str) -> Column {
-    Column::Text(rows.iter().map(|row| value(row).to_owned()).collect())
-}
-
-fn number<R>(rows: &[R], value: impl Fn(&R) -> f64) -> Column {
-    Column::Number(rows.iter().map(value).collect())
-}
-
-fn count<R>(rows: &[R], value: impl Fn(&R) -> usize) -> Column {
-    Column::Count(rows.iter().map(value).collect())
-}
-
-fn flag<R>(rows: &[R], value: impl Fn(&R) -> bool) -> Column {
-    Column::Flag(rows.iter().map(value).collect())
-}
-
 fn members(members: &[Member]) -> Columns {
     let rows: Vec<(&Member, &MemberNumber)> =
         members.iter().flat_map(|member| member.numbers.iter().map(move |number| (member, number))).collect();
     vec![
-        ("group", text(&rows, |(member, _)| &member.group)),
-        ("seed", count(&rows, |(member, _)| member.seed as usize)),
-        ("member", text(&rows, |(member, _)| &member.folder)),
-        ("checkpoint_sha256", text(&rows, |(member, _)| &member.checkpoint_sha256)),
-        ("quantity", text(&rows, |(_, number)| &number.quantity)),
-        ("value", number(&rows, |(_, number)| number.value)),
-        ("std_err_numeric", number(&rows, |(_, number)| number.std_err_numeric)),
-        ("std_err_data", number(&rows, |(_, number)| number.std_err_data)),
-        ("converged", flag(&rows, |(_, number)| number.converged)),
+        (column::GROUP, text(&rows, |(member, _)| &member.group)),
+        (column::SEED, count(&rows, |(member, _)| member.seed as usize)),
+        (column::MEMBER, text(&rows, |(member, _)| &member.folder)),
+        (column::CHECKPOINT_SHA256, text(&rows, |(member, _)| &member.checkpoint_sha256)),
+        (column::QUANTITY, text(&rows, |(_, number)| &number.quantity)),
+        (column::VALUE, number(&rows, |(_, number)| number.value)),
+        (column::STD_ERR_NUMERIC, number(&rows, |(_, number)| number.std_err_numeric)),
+        (column::STD_ERR_DATA, number(&rows, |(_, number)| number.std_err_data)),
+        (column::CONVERGED, flag(&rows, |(_, number)| number.converged)),
     ]
 }
 
@@ -80,25 +63,25 @@ fn groups(comparison: &Comparison) -> Columns {
         .filter(|(.., group)| group.sample.count > 0)
         .collect();
     vec![
-        ("group", text(&rows, |(name, ..)| name)),
-        ("quantity", text(&rows, |(_, quantity, _)| &quantity.name)),
+        (column::GROUP, text(&rows, |(name, ..)| name)),
+        (column::QUANTITY, text(&rows, |(_, quantity, _)| quantity)),
         ("num_seeds", count(&rows, |(.., group)| group.sample.count)),
         ("mean", number(&rows, |(.., group)| group.sample.mean)),
         ("std_dev", number(&rows, |(.., group)| group.sample.std_dev)),
         ("half_width", number(&rows, |(.., group)| group.half_width)),
         ("bootstrap_low", number(&rows, |(.., group)| group.bootstrap.0)),
         ("bootstrap_high", number(&rows, |(.., group)| group.bootstrap.1)),
-        ("std_err_numeric", number(&rows, |(.., group)| group.std_err_numeric)),
-        ("std_err_data", number(&rows, |(.., group)| group.std_err_data)),
+        (column::STD_ERR_NUMERIC, number(&rows, |(.., group)| group.std_err_numeric)),
+        (column::STD_ERR_DATA, number(&rows, |(.., group)| group.std_err_data)),
         ("num_unconverged", count(&rows, |(.., group)| group.num_unconverged)),
     ]
 }
 
 fn differences(rows: &[GroupDifference]) -> Columns {
     vec![
-        ("group", text(rows, |row| &row.group)),
+        (column::GROUP, text(rows, |row| &row.group)),
         ("baseline", text(rows, |row| &row.baseline)),
-        ("quantity", text(rows, |row| &row.quantity.name)),
+        (column::QUANTITY, text(rows, |row| &row.quantity)),
         ("primary", flag(rows, |row| row.is_primary)),
         ("paired", flag(rows, |row| row.is_paired)),
         ("num_seeds", count(rows, |row| row.difference.count)),

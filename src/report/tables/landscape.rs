@@ -2,12 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::analysis::{count, flag, number, summary, text};
-use super::{Column, write_table};
+use super::analysis::summary;
+use super::{Columns, count, flag, number, text, write_table};
 use crate::landscape::{LandscapeReport, Normalisation};
 use crate::report::ReportError;
-
-type Columns = Vec<(&'static str, Column)>;
 
 /// Writes all tables of `report` into `folder`, which exists; returns their paths.
 ///

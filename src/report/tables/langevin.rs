@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Column, write_table};
+use super::{Column, Columns, number, text, write_table};
 use crate::langevin::{Coupling, CouplingRow, Dynamics, Energy, LangevinReport, Law, MassRow, RateRow};
 use crate::report::ReportError;
-
-type Columns = Vec<(&'static str, Column)>;
 
 /// Writes the tables of `report` into `folder`, which exists; returns their paths.
 ///
@@ -29,10 +27,10 @@ pub fn write_langevin(
     folder: &Path,
 ) -> Result<Vec<PathBuf>, ReportError> {
     let summary = vec![
-        ("quantity", text(&report.summary, |row| row.quantity.clone())),
+        ("quantity", text(&report.summary, |row| &row.quantity)),
         ("value", number(&report.summary, |row| row.value)),
         ("half_width", number(&report.summary, |row| row.half_width)),
-        ("method", text(&report.summary, |row| row.method.to_owned())),
+        ("method", text(&report.summary, |row| row.method)),
     ];
     let tables = [
         ("rate", rate(&report.rate)),
@@ -49,14 +47,6 @@ pub fn write_langevin(
     tables.into_iter().map(write).collect()
 }
 
-fn text<R>(rows: &[R], value: impl Fn(&R) -> String) -> Column {
-    Column::Text(rows.iter().map(value).collect())
-}
-
-fn number<R>(rows: &[R], value: impl Fn(&R) -> f64) -> Column {
-    Column::Number(rows.iter().map(value).collect())
-}
-
 fn settings<R>(rows: &[R], dynamics: impl Fn(&R) -> Dynamics) -> Columns {
     vec![
         ("step_size", number(rows, |row| dynamics(row).step_size)),
@@ -66,10 +56,10 @@ fn settings<R>(rows: &[R], dynamics: impl Fn(&R) -> Dynamics) -> Columns {
 }
 
 fn rate(rows: &[RateRow]) -> Columns {
-    let mut columns = vec![("method", text(rows, |row| row.method.to_owned()))];
+    let mut columns = vec![("method", text(rows, |row| row.method))];
     columns.extend(settings(rows, |row| row.dynamics));
     columns.extend([
-        ("energy", text(rows, |row| row.energy.name().to_owned())),
+        ("energy", text(rows, |row| row.energy.name())),
         ("w1", number(rows, |row| row.measured.distances.w1)),
         ("w1_std_err", number(rows, |row| row.measured.w1_std_err)),
         ("w1_floor", number(rows, |row| row.measured.floor.w1)),
@@ -108,7 +98,7 @@ fn coupling(rows: &[CouplingRow]) -> Columns {
 }
 
 fn mass(rows: &[MassRow]) -> Columns {
-    let mut columns = vec![("method", text(rows, |row| row.method.to_owned()))];
+    let mut columns = vec![("method", text(rows, |row| row.method))];
     columns.extend(settings(rows, |row| row.dynamics));
     columns.extend([
         ("step", Column::Count(rows.iter().map(|row| row.step).collect())),

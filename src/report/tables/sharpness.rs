@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Column, write_table};
+use super::{column, count, flag, number, text, write_table};
 use crate::report::ReportError;
 use crate::sharpness::SharpnessRow;
+use crate::vocabulary::Scaling;
 
 /// Writes `sharpness.parquet` into `folder`, which exists: one row per measure. `headline` marks those that comparisons
 /// take; of a worst case `value` is a lower bound and `std_err_numeric` the spread over restarts.
@@ -14,26 +15,22 @@ use crate::sharpness::SharpnessRow;
 /// # Errors
 /// [`ReportError`] where the file cannot be written.
 pub fn write_sharpness(rows: &[SharpnessRow], configuration: &Value, folder: &Path) -> Result<PathBuf, ReportError> {
-    let text = |value: fn(&SharpnessRow) -> &str| Column::Text(rows.iter().map(|row| value(row).to_owned()).collect());
-    let number = |value: fn(&SharpnessRow) -> f64| Column::Number(rows.iter().map(value).collect());
-    let count = |value: fn(&SharpnessRow) -> usize| Column::Count(rows.iter().map(value).collect());
-    let flag = |value: fn(&SharpnessRow) -> bool| Column::Flag(rows.iter().map(value).collect());
     let columns = [
-        ("quantity", text(|row| &row.quantity)),
-        ("measure", text(|row| row.measure)),
-        ("norm", text(|row| row.norm)),
-        ("scaling", text(|row| row.scaling)),
-        ("logits", text(|row| row.logits)),
-        ("radius", number(|row| row.radius)),
-        ("batch_size", count(|row| row.batch_size)),
-        ("value", number(|row| row.value)),
-        ("std_err_numeric", number(|row| row.std_err_numeric)),
-        ("std_err_data", number(|row| row.std_err_data)),
-        ("method", text(|row| row.method)),
-        ("converged", flag(|row| row.converged)),
-        ("num_gradients", count(|row| row.num_gradients)),
-        ("num_evaluations", count(|row| row.num_evaluations)),
-        ("headline", flag(|row| row.is_headline)),
+        (column::QUANTITY, text(rows, |row| row.quantity)),
+        ("measure", text(rows, |row| row.quantity.measure())),
+        ("norm", text(rows, |row| row.quantity.norm())),
+        ("scaling", text(rows, |row| row.quantity.scaling().map_or("", Scaling::name))),
+        ("logits", text(rows, |row| row.quantity.logits().name())),
+        ("radius", number(rows, |row| row.quantity.radius())),
+        ("batch_size", count(rows, |row| row.batch_size)),
+        (column::VALUE, number(rows, |row| row.value)),
+        (column::STD_ERR_NUMERIC, number(rows, |row| row.std_err_numeric)),
+        (column::STD_ERR_DATA, number(rows, |row| row.std_err_data)),
+        (column::METHOD, text(rows, |row| row.method)),
+        (column::CONVERGED, flag(rows, |row| row.converged)),
+        ("num_gradients", count(rows, |row| row.num_gradients)),
+        ("num_evaluations", count(rows, |row| row.num_evaluations)),
+        (column::HEADLINE, flag(rows, |row| row.is_headline)),
     ];
     let path = folder.join("sharpness.parquet");
     write_table(&path, &columns, configuration)?;

@@ -1,24 +1,23 @@
 //! A comparison for people.
 
-use super::{aligned, comparison_table, measured};
-use crate::analysis::SummaryRow;
+use super::{NOT_RESOLVED, aligned, measured, side_by_side, with_error};
 use crate::analysis::compare::{Comparison, GroupDifference};
 
 /// Means over the seeds of each group, `± standard deviation`.
 pub fn group_means(comparison: &Comparison) -> String {
     let group = |(index, name): (usize, &String)| {
-        let rows = comparison.quantities.iter().filter_map(|row| {
+        let cells = comparison.quantities.iter().filter_map(|row| {
             let group = row.groups.get(index).filter(|group| group.sample.count > 0)?;
-            Some(SummaryRow {
-                std_err_numeric: group.sample.std_dev,
-                converged: group.num_unconverged == 0,
-                ..SummaryRow::exact(&row.quantity.label, group.sample.mean)
-            })
+            let cell = match group.num_unconverged {
+                0 => with_error(group.sample.mean, group.sample.std_dev),
+                _ => NOT_RESOLVED.to_owned(),
+            };
+            Some((row.quantity.label(), cell))
         });
         let count = comparison.members.iter().filter(|member| member.group == *name).count();
-        (format!("{name} n={count}"), rows.collect())
+        (format!("{name} n={count}"), cells.collect())
     };
-    comparison_table(&comparison.groups.iter().enumerate().map(group).collect::<Vec<_>>())
+    side_by_side(&comparison.groups.iter().enumerate().map(group).collect::<Vec<_>>())
 }
 
 /// Differences of one pair of groups, a line per quantity: of those that decide, or of the others.
@@ -36,7 +35,7 @@ fn line(row: &GroupDifference) -> Vec<String> {
     let star = if row.is_significant() { "*" } else { " " };
     let relative = if row.relative.is_finite() { format!("{:+.1} %", 100.0 * row.relative) } else { String::new() };
     vec![
-        row.quantity.label.clone(),
+        row.quantity.label(),
         value,
         half_width,
         relative,

@@ -12,7 +12,7 @@ use crate::spectral::state::{Store, SurveyState, damaged};
 use crate::{Error, Result};
 
 /// The name in errors and tables.
-pub(super) const METHOD: &str = "gram";
+pub(super) const METHOD: &str = crate::vocabulary::Method::Gram.name();
 
 /// Columns that are multiplied at a time, in f64: part of every sum's rounding, so it never changes with the memory.
 const COLUMNS: usize = 1_024;

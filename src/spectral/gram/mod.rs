@@ -21,6 +21,7 @@ use super::{Quadrature, RuleSource, SurveyReport, TraceReport};
 use crate::Result;
 use crate::observer::Observer;
 use crate::operator::{LinearOperator, OuterProducts};
+use crate::vocabulary::Method;
 
 /// A matrix that is a sum of outer products, `A = FᵀF + c I`.
 #[derive(Clone, Copy)]
@@ -99,7 +100,7 @@ pub fn gram(
     drop((rows, reduced));
     let residual = epsilon(operator.dtype()) * (spectrum.largest() + shift.abs());
     let values: Vec<f64> = ends.iter().map(|value| value + shift).collect();
-    let mut accepted = Accepted::new(METHOD, vectors, values, vec![residual; ends.len()], num_matvecs)?;
+    let mut accepted = Accepted::new(Method::Gram, vectors, values, vec![residual; ends.len()], num_matvecs)?;
     accepted.measure(operator, observer)?;
     let trace = TraceReport {
         trace: squares.iter().flatten().sum::<f64>() + shift * dim as f64,

@@ -1,0 +1,118 @@
+//! A network by its files, and the member that they make of it.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::numbers;
+use crate::Result;
+use crate::analysis::compare::Member;
+use crate::checkpoint::{TRAIN_KEY, TensorFile};
+use crate::cli::CliError;
+use crate::report::read_run_json;
+use crate::report::tables::{Table, read_table};
+
+/// A network by its files; what is missing is found or made later.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Found {
+    /// Where the name comes from.
+    pub(super) name: String,
+    /// The folder of the experiment that it is a cell of.
+    pub(super) experiment: Option<PathBuf>,
+    /// Set where the argument says it: the variant of an experiment.
+    pub(super) group: Option<String>,
+    pub(super) seed: Option<u64>,
+    pub(super) checkpoint: Option<PathBuf>,
+    pub(super) train: Option<PathBuf>,
+    pub(super) analysis: Option<PathBuf>,
+    pub(super) sharpness: Option<PathBuf>,
+    /// The folder of the comparison that it was taken from, and all that it says.
+    pub(super) comparison: Option<PathBuf>,
+    pub(super) recorded: Option<Box<Member>>,
+}
+
+impl Found {
+    /// Reads the tables. `by` names a key of the training, or is `None` for the optimiser's name.
+    pub(super) fn member(&self, by: Option<&str>) -> Result<Member> {
+        let no_group = |key: &str| CliError::NoGroup { member: self.name.clone(), key: key.into() };
+        if let Some(member) = &self.recorded {
+            return match by {
+                None => Ok((**member).clone()),
+                Some("folder") => Ok(Member { group: self.name.clone(), ..(**member).clone() }),
+                Some(key) => Err(no_group(key).into()),
+            };
+        }
+        let training = self.training()?;
+        let group = match (by, &self.group) {
+            (Some("folder"), _) => Some(self.name.clone()),
+            (Some(key), _) => value_of(&training, key),
+            (None, Some(group)) => Some(group.clone()),
+            (None, None) => value_of(&training, "optimizer.kind"),
+        };
+        let group = group.ok_or_else(|| no_group(by.unwrap_or("optimizer.kind")))?;
+        let mut member = Member {
+            group,
+            seed: self.seed.or_else(|| training["seed"].as_u64()).unwrap_or(0),
+            folder: self.name.clone(),
+            ..Member::default()
+        };
+        member.numbers.extend(self.train.iter().flat_map(|folder| numbers::trained(folder)));
+        if let Some(folder) = &self.analysis {
+            let (summary, eigenvalues) = (table(folder, "summary")?, table(folder, "eigenvalues")?);
+            conditions(&summary.configuration, &mut member);
+            member.numbers.extend(numbers::analyzed(&summary, &eigenvalues));
+        }
+        if let Some(folder) = &self.sharpness {
+            let table = table(folder, "sharpness")?;
+            same_checkpoint(&member, &table, folder)?;
+            member.numbers.extend(numbers::sharpness(&table));
+        }
+        Ok(member)
+    }
+
+    /// The training facts, of the run or of the checkpoint's metadata; null where there are none.
+    pub(super) fn training(&self) -> Result<Value> {
+        if let Some(run) = self.train.as_deref().and_then(read_run_json).filter(|run| run["train"].is_object()) {
+            return Ok(run["train"].clone());
+        }
+        let Some(checkpoint) = &self.checkpoint else { return Ok(Value::Null) };
+        let metadata = TensorFile::read(checkpoint)?.metadata;
+        Ok(metadata.get(TRAIN_KEY).and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null))
+    }
+}
+
+/// `optimizer.kind` and the like; a key without a dot is looked for among the optimiser's settings too.
+fn value_of(training: &Value, key: &str) -> Option<String> {
+    let found = key.split('.').try_fold(training, |value, part| value.get(part)).or(training["optimizer"].get(key))?;
+    Some(match found {
+        Value::String(text) => text.clone(),
+        Value::Null => return None,
+        other => format!("{key}={other}"),
+    })
+}
+
+/// What the numbers of an analysis were taken of.
+fn conditions(configuration: &Value, member: &mut Member) {
+    let of = |key: &str| configuration[key].clone();
+    member.checkpoint_sha256 = of("checkpoint_sha256").as_str().unwrap_or_default().to_owned();
+    let name = of("architecture").as_str().unwrap_or_default().to_owned();
+    member.architecture = (name, of("num_params").as_u64().unwrap_or(0));
+    let keys = ["data_sha256", "rows", "loss", "reduction", "weight_decay", "batch_norm", "dtype"];
+    let conditions = keys.into_iter().map(|key| (key.to_owned(), of(key)));
+    member.conditions =
+        Value::Object(conditions.chain([("scope".to_owned(), configuration["analysis"]["scope"].clone())]).collect());
+}
+
+/// The table `name` of a result.
+pub(super) fn table(folder: &Path, name: &str) -> Result<Table> {
+    Ok(read_table(&folder.join(format!("{name}.parquet")))?)
+}
+
+fn same_checkpoint(member: &Member, table: &Table, folder: &Path) -> Result<()> {
+    let own = table.configuration["checkpoint_sha256"].as_str().unwrap_or_default();
+    if member.checkpoint_sha256.is_empty() || own == member.checkpoint_sha256 {
+        return Ok(());
+    }
+    let reason = "its sharpness was measured on another checkpoint than its curvature".into();
+    Err(CliError::NotComparable { path: folder.into(), reason }.into())
+}

@@ -1,0 +1,134 @@
+//! From the text of an option to its value.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::str::FromStr;
+
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+use serde::Serialize;
+use serde::de::value;
+use serde::de::{DeserializeOwned, IntoDeserializer};
+use toml::{Table, Value};
+
+use crate::path_text::to_text;
+
+/// Parses an option as its type parses texts; an error is followed by its hint.
+pub(crate) fn parsed<T>() -> impl TypedValueParser<Value = T>
+where
+    T: FromStr + Clone + Send + Sync + 'static,
+    T::Err: Into<crate::Error>,
+{
+    parsed_by(|text| text.parse::<T>().map_err(|error| with_hint(&error.into())))
+}
+
+/// An error and its hint on two lines.
+pub(super) fn with_hint(error: &crate::Error) -> String {
+    match error.hint() {
+        Some(hint) => format!("{error}\nhint: {hint}"),
+        None => error.to_string(),
+    }
+}
+
+/// Parses a word that serde knows: a variant of an enum without fields.
+pub(crate) fn word<T: DeserializeOwned + Clone + Send + Sync + 'static>() -> impl TypedValueParser<Value = T> {
+    parsed_by(|text| T::deserialize(text.into_deserializer()).map_err(|error: value::Error| error.to_string()))
+}
+
+/// Parses a whole number from `least` to `most`.
+pub(crate) fn number_of(least: usize, most: usize) -> impl TypedValueParser<Value = usize> {
+    parsed_by(move |text| {
+        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| match most {
+            usize::MAX => format!("must be {least} or more"),
+            _ => format!("must be {least} to {most}"),
+        })
+    })
+}
+
+/// Parses an option by `parse`, which says what is wrong with a text. A path in it need not be UTF-8.
+pub(crate) fn parsed_by<T, F>(parse: F) -> impl TypedValueParser<Value = T>
+where
+    T: Clone + Send + Sync + 'static,
+    F: Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
+{
+    Parser(parse)
+}
+
+/// Parses by a function, and refuses in the words of [`super::PlanError::Option`].
+#[derive(Clone)]
+struct Parser<F>(F);
+
+impl<T, F> TypedValueParser for Parser<F>
+where
+    T: Clone + Send + Sync + 'static,
+    F: Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
+{
+    type Value = T;
+
+    fn parse_ref(&self, _command: &Command, option: Option<&Arg>, text: &OsStr) -> Result<T, clap::Error> {
+        (self.0)(&to_text(text)).map_err(|reason| {
+            let name = option.and_then(Arg::get_long).map_or("argument".to_owned(), |name| format!("--{name}"));
+            let utf8 = if text.to_str().is_none() { "invalid UTF-8, " } else { "" };
+            let message = format!("{name} {}: {utf8}{reason}\n", text.to_string_lossy());
+            clap::Error::raw(ErrorKind::ValueValidation, message)
+        })
+    }
+}
+
+/// The options that the command line names, as opposed to those that have their default. In a struct of arguments it must
+/// be the first field, since parsing empties the matches.
+#[derive(Debug, Clone, Default)]
+pub struct Given(BTreeSet<String>);
+
+impl Given {
+    /// `base` with the fields of `options` that the command line names; fields have the names of their options.
+    pub(super) fn over<T: Serialize + DeserializeOwned>(&self, base: &T, options: &T) -> Result<T, String> {
+        let table = |value: &T| Table::try_from(value).map_err(|error| error.to_string());
+        let (mut fields, options) = (table(base)?, table(options)?);
+        fields.extend(options.into_iter().filter(|(name, _)| self.0.contains(name)));
+        Value::Table(fields).try_into().map_err(|error: toml::de::Error| error.to_string())
+    }
+}
+
+impl FromArgMatches for Given {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let named = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+        Ok(Self(matches.ids().filter(named).map(|id| id.to_string()).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Given {
+    fn augment_args(command: Command) -> Command {
+        command
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, FromArgMatches};
+
+    use crate::plan::{AnalysisOptions, SharpnessOptions, TrainConfig};
+
+    fn without_options<T: Args + FromArgMatches>() -> T {
+        T::from_arg_matches(&T::augment_args(Command::new("test")).get_matches_from(["test"])).unwrap()
+    }
+
+    #[test]
+    fn defaults_of_the_command_line_are_those_of_the_library() {
+        assert_eq!(without_options::<AnalysisOptions>(), AnalysisOptions::default());
+        assert_eq!(without_options::<SharpnessOptions>(), SharpnessOptions::default());
+        assert_eq!(without_options::<TrainConfig>(), TrainConfig::default());
+    }
+}

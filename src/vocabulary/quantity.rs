@@ -1,0 +1,292 @@
+//! What a number measures.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{End, Sharpness};
+
+/// What a number measures. `Display` and serde give its name in tables.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Quantity {
+    /// Share of the test rows whose class is predicted.
+    TestAccuracy,
+    /// Mean negative log-likelihood on the test rows.
+    TestNll,
+    /// Mean loss on the test rows.
+    TestLoss,
+    /// Share of the training rows whose class is predicted.
+    TrainAccuracy,
+    /// Mean loss on the training rows.
+    TrainLoss,
+    /// Share of the wrong training labels that are predicted.
+    TrainWrongFitted,
+    /// Mean loss on the rows of the analysis.
+    Loss,
+    /// Share of these rows whose class is predicted.
+    Accuracy,
+    /// Mean negative log-likelihood on these rows.
+    Nll,
+    /// Its exponential.
+    Perplexity,
+    /// Norm of the gradient of the loss.
+    GradientNorm,
+    /// Norm of the parameters.
+    ParameterNorm,
+    /// Largest eigenvalue.
+    LambdaMax,
+    /// The same, found on one half of the rows and measured on the other.
+    LambdaMaxCrossFitted,
+    /// Sum of all eigenvalues.
+    Trace,
+    /// Smallest eigenvalue.
+    LambdaMin,
+    /// Largest eigenvalue over the fifth.
+    LambdaRatio,
+    /// Root of the sum of the squared eigenvalues.
+    FrobeniusNorm,
+    /// Sum of the magnitudes of the eigenvalues.
+    NuclearNorm,
+    /// Share of the negative eigenvalues in that sum.
+    NegativeMass,
+    /// `Σ λ⁺/(λ⁺ + c)`.
+    EffectiveDimension,
+    /// Frobenius norm of the GGN over that of the Hessian.
+    GgnShare,
+    /// Share of the gradient in the space of the top eigenvectors.
+    GradientInTopSpace,
+    /// Eigenvalue of that rank, from 2, the largest first.
+    Eigenvalue(usize),
+    /// A measure of sharpness.
+    Sharpness(Sharpness),
+    /// Anything else, by its name: a column of somebody's table, a number of a landscape.
+    Other(String),
+}
+
+/// What a quantity is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum QuantityKind {
+    /// How well the network does.
+    Performance,
+    /// Size of the weights: raw curvature of networks that differ in it is not comparable, since a ReLU network computes
+    /// the same function at other scales (Dinh et al. 2017).
+    Scale,
+    /// Curvature in the units of the weights.
+    RawCurvature,
+    /// Shape of the spectrum: unchanged where all eigenvalues are scaled alike.
+    Shape,
+    /// Sharpness in the units of the weights.
+    RawSharpness,
+    /// Sharpness relative to the weights: unchanged under rescaling of ReLU layers.
+    ScaledSharpness,
+    /// Not known.
+    Other,
+}
+
+impl Quantity {
+    /// Those with a name of their own, in the order of tables.
+    const NAMED: [Self; 23] = [
+        Self::TestAccuracy,
+        Self::TestNll,
+        Self::TestLoss,
+        Self::TrainAccuracy,
+        Self::TrainLoss,
+        Self::TrainWrongFitted,
+        Self::Loss,
+        Self::Accuracy,
+        Self::Nll,
+        Self::Perplexity,
+        Self::GradientNorm,
+        Self::ParameterNorm,
+        Self::LambdaMax,
+        Self::LambdaMaxCrossFitted,
+        Self::Trace,
+        Self::LambdaMin,
+        Self::LambdaRatio,
+        Self::FrobeniusNorm,
+        Self::NuclearNorm,
+        Self::NegativeMass,
+        Self::EffectiveDimension,
+        Self::GgnShare,
+        Self::GradientInTopSpace,
+    ];
+
+    /// Those that decide a comparison unless others are named.
+    pub const PRIMARY: [Self; 3] = [Self::LambdaMax, Self::Trace, Self::TestAccuracy];
+
+    /// Name in tables, label for people, and kind of those with a name of their own.
+    const fn facts(&self) -> Option<(&'static str, &'static str, QuantityKind)> {
+        use QuantityKind::{Other, Performance, RawCurvature, Scale, Shape};
+        Some(match self {
+            Self::TestAccuracy => ("test_accuracy", "test accuracy", Performance),
+            Self::TestNll => ("test_nll", "test NLL", Performance),
+            Self::TestLoss => ("test_loss", "test loss", Performance),
+            Self::TrainAccuracy => ("train_accuracy", "train accuracy", Performance),
+            Self::TrainLoss => ("train_loss", "train loss", Performance),
+            Self::TrainWrongFitted => ("train_wrong_fitted", "share of wrong labels fitted", Performance),
+            Self::Loss => ("loss", "loss", Performance),
+            Self::Accuracy => ("accuracy", "accuracy", Performance),
+            Self::Nll => ("nll", "NLL", Performance),
+            Self::Perplexity => ("perplexity", "perplexity", Performance),
+            Self::GradientNorm => ("gradient_norm", "gradient norm", Other),
+            Self::ParameterNorm => ("parameter_norm", "weight norm", Scale),
+            Self::LambdaMax => ("lambda_max", "λ₁", RawCurvature),
+            Self::LambdaMaxCrossFitted => ("lambda_max_cross_fitted", "λ₁, cross-fitted", RawCurvature),
+            Self::Trace => ("trace", "trace", RawCurvature),
+            Self::LambdaMin => ("lambda_min", "smallest λ", RawCurvature),
+            Self::LambdaRatio => ("lambda_ratio", "λ₁/λ₅", Shape),
+            Self::FrobeniusNorm => ("frobenius_norm", "Frobenius norm", RawCurvature),
+            Self::NuclearNorm => ("nuclear_norm", "nuclear norm", RawCurvature),
+            Self::NegativeMass => ("negative_mass", "negative mass", Shape),
+            Self::EffectiveDimension => ("effective_dimension", "effective dimension", Shape),
+            Self::GgnShare => ("ggn_share", "GGN share", Shape),
+            Self::GradientInTopSpace => ("gradient_in_top_space", "gradient in top space", Shape),
+            Self::Eigenvalue(_) | Self::Sharpness(_) | Self::Other(_) => return None,
+        })
+    }
+
+    /// As the field writes it.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Eigenvalue(rank) => format!("λ{}", subscript(*rank)),
+            Self::Sharpness(measure) => measure.label(),
+            Self::Other(name) => name.replace('_', " "),
+            _ => self.facts().map_or(String::new(), |(_, label, _)| label.into()),
+        }
+    }
+
+    /// What it is about.
+    pub fn kind(&self) -> QuantityKind {
+        match self {
+            Self::Eigenvalue(_) => QuantityKind::RawCurvature,
+            Self::Sharpness(measure) if measure.is_scaled() => QuantityKind::ScaledSharpness,
+            Self::Sharpness(_) => QuantityKind::RawSharpness,
+            _ => self.facts().map_or(QuantityKind::Other, |(.., kind)| kind),
+        }
+    }
+
+    /// Whether less of it is flatter; `None` where it says nothing of flatness.
+    pub fn less_is_flatter(&self) -> Option<bool> {
+        match self {
+            Self::Sharpness(measure) => measure.less_is_flatter(),
+            Self::LambdaMin => None,
+            _ => (self.kind() == QuantityKind::RawCurvature).then_some(true),
+        }
+    }
+
+    /// The end whose outermost eigenvalue it is. Found from the inside, such an eigenvalue only bounds the true one until
+    /// it has converged.
+    pub fn end(&self) -> Option<End> {
+        match self {
+            Self::LambdaMax => Some(End::Top),
+            Self::LambdaMin => Some(End::Bottom),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a share of the rows, written in percent.
+    pub fn is_share_of_rows(&self) -> bool {
+        matches!(self, Self::TestAccuracy | Self::TrainAccuracy | Self::Accuracy)
+    }
+
+    /// Whether it means the same for networks of different architecture.
+    pub fn is_of_any_architecture(&self) -> bool {
+        self.kind() == QuantityKind::Performance
+    }
+
+    /// Where it stands in tables: known ones in their order, then others by name.
+    pub fn order(&self) -> (usize, String) {
+        let place = Self::NAMED.iter().position(|known| known == self).unwrap_or(Self::NAMED.len());
+        (place, self.to_string())
+    }
+
+    /// The eigenvalue of that index at the top end, from 0.
+    pub fn eigenvalue(index: usize) -> Self {
+        if index == 0 { Self::LambdaMax } else { Self::Eigenvalue(index + 1) }
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Eigenvalue(rank) => write!(f, "lambda_{rank}"),
+            Self::Sharpness(measure) => measure.fmt(f),
+            Self::Other(name) => f.write_str(name),
+            _ => f.write_str(self.facts().map_or("", |(name, ..)| name)),
+        }
+    }
+}
+
+impl From<&str> for Quantity {
+    fn from(name: &str) -> Self {
+        let own = |known: &Self| known.facts().is_some_and(|(own, ..)| own == name);
+        if let Some(known) = Self::NAMED.into_iter().find(own) {
+            return known;
+        }
+        let rank = name.strip_prefix("lambda_").and_then(|rank| rank.parse().ok());
+        match rank.map(Self::Eigenvalue).filter(|eigenvalue| eigenvalue.to_string() == name) {
+            Some(eigenvalue) => eigenvalue,
+            None => Sharpness::named(name).map_or_else(|| Self::Other(name.into()), Self::Sharpness),
+        }
+    }
+}
+
+impl From<String> for Quantity {
+    fn from(name: String) -> Self {
+        name.as_str().into()
+    }
+}
+
+impl From<Quantity> for String {
+    fn from(quantity: Quantity) -> Self {
+        quantity.to_string()
+    }
+}
+
+/// Subscript of an index, as in λ₁₂.
+pub fn subscript(index: usize) -> String {
+    let lowered = |letter: char| char::from_u32('₀' as u32 + letter.to_digit(10).unwrap_or(0)).unwrap_or('₀');
+    index.to_string().chars().map(lowered).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Scaling;
+    use super::*;
+
+    #[test]
+    fn every_name_is_read_back_and_others_stay_as_they_are() {
+        let scaling = Scaling::Element;
+        let others = [
+            Quantity::Eigenvalue(12),
+            Quantity::Sharpness(Sharpness::PacBayes { scaling }),
+            Quantity::Other("grid_min_loss".into()),
+        ];
+        for quantity in Quantity::NAMED.into_iter().chain(others) {
+            assert_eq!(Quantity::from(quantity.to_string()), quantity);
+            assert!(!quantity.label().contains('_'), "{quantity}");
+        }
+        for name in ["", "lambda_", "lambda_02", "Trace", "hessian_trace"] {
+            assert_eq!(Quantity::from(name), Quantity::Other(name.into()));
+        }
+        assert_eq!(Quantity::eigenvalue(0), Quantity::LambdaMax);
+        assert_eq!(
+            (Quantity::eigenvalue(11).label(), Quantity::eigenvalue(1).to_string()),
+            ("λ₁₂".into(), "lambda_2".into())
+        );
+    }
+
+    #[test]
+    fn a_quantity_knows_what_it_says_of_flatness() {
+        let of = |name: &str| (Quantity::from(name).kind(), Quantity::from(name).less_is_flatter());
+        assert_eq!(of("trace"), (QuantityKind::RawCurvature, Some(true)));
+        assert_eq!(of("lambda_min"), (QuantityKind::RawCurvature, None));
+        assert_eq!(of("parameter_norm"), (QuantityKind::Scale, None));
+        assert_eq!(of("worst_l2_none_rho=0.1"), (QuantityKind::RawSharpness, Some(true)));
+        assert_eq!(of("pac_bayes_sigma_element"), (QuantityKind::ScaledSharpness, Some(false)));
+        assert_eq!(of("average_ratio_none_sigma=0.1"), (QuantityKind::RawSharpness, None));
+        assert_eq!(of("fisher_rao_norm"), (QuantityKind::ScaledSharpness, Some(true)));
+        assert_eq!(of("ratio_of_somebody"), (QuantityKind::Other, None));
+    }
+}
