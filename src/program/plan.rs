@@ -176,7 +176,7 @@ impl Plan {
         let folded = match self.fixed.contains(&true) {
             true => {
                 let key = (rows, dtype, device.location());
-                self.folded.get(key, || self.fold(program, &stored, (rows, dtype, &device)))?
+                self.folded.get(key, || self.fold(program, &stored, rows, dtype, &device))?
             }
             false => Arc::default(),
         };
@@ -229,7 +229,9 @@ impl Plan {
         &self,
         program: &Program,
         stored: &[Stored],
-        (rows, dtype, device): (usize, DType, &Device),
+        rows: usize,
+        dtype: DType,
+        device: &Device,
     ) -> Result<Vec<Option<Stored>>> {
         let mut tape = Tape::<Tensor>::new(Saved::Nothing);
         let before = program.inputs.len() + program.parameters.tensors().len();
