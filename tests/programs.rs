@@ -12,7 +12,7 @@ use flatness::curvature::{Curvature, CurvatureOperator, OuterRows};
 use flatness::data::{DataSpec, Dataset};
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::operator::{LinearOperator, OuterProducts};
-use flatness::program::{Loss, Mode};
+use flatness::program::{Loss, Mode, Parameters};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -86,7 +86,10 @@ impl Case {
         let batch = objective.batch(&(0..self.data.len()).collect::<Vec<_>>()).unwrap();
         let mut tape = Tape::<Tensor>::new(Saved::Nothing);
         let params = network.space().split(&theta).unwrap();
-        let output = network.forward_with_fixed(&mut tape, (&params, &[]), batch.inputs(), Mode::Eval).unwrap().output;
+        let output = network
+            .forward_with_fixed(&mut tape, Parameters { values: &params, fixed: &[] }, batch.inputs(), Mode::Eval)
+            .unwrap()
+            .output;
         let block = objective.place(&self.expected.get("v").unwrap()).unwrap();
         let product = |curvature| {
             let operator = CurvatureOperator::new(&objective, &self.checkpoint.theta, curvature).unwrap();

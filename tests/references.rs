@@ -11,7 +11,7 @@ use flatness::formats::Architecture;
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::operator::{LinearOperator, OuterProducts};
 use flatness::random::{Purpose, stream};
-use flatness::spectral::{EigenParams, GramParams, RowBlocks, eigenpairs, gram};
+use flatness::spectral::{EigenParams, Factored, GramParams, RowBlocks, eigenpairs, gram};
 
 const CASES: [&str; 7] = [
     "mlp-tanh-ce",
@@ -206,12 +206,12 @@ fn by_gram(case: &Case, (curvature, decay): (Curvature, f64), share: usize) -> V
     let rows = OuterRows::new(&operator, every).unwrap().unwrap();
     let count = rows.num_rows();
     let memory_bytes = 16 * count * count + 5 * 16 * n + (2 * count / share).max(2) * 16 * n;
-    let blocks = RowBlocks::fit((count, n), DType::F64, 5, memory_bytes).unwrap();
+    let blocks = RowBlocks::fit(count, n, DType::F64, 5, memory_bytes).unwrap();
     // More rows than columns have room for all while there is but one matrix.
     assert!(if share == 1 { blocks.count == 1 } else { blocks.count > 1 || count > n }, "{blocks:?}");
     let params = GramParams { top: 3, bottom: 2, eigen_tolerance: 1e-8, spans: vec![n], blocks };
     let mut rng = stream(5, Purpose::Survey);
-    let report = gram(&operator, &rows, &params, &mut rng, (&mut (), &mut ())).unwrap();
+    let report = gram(Factored { operator: &operator, factor: &rows }, &params, &mut rng, &mut (), &mut ()).unwrap();
     for end in [&report.survey.pairs.top, &report.survey.pairs.bottom] {
         assert!(end.converged.iter().all(|converged| *converged), "{:?}", end.residual_norms);
     }

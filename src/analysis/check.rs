@@ -8,7 +8,7 @@ use crate::checkpoint::{Checkpoint, TensorFile};
 use crate::curvature::{Curvature, CurvatureOperator};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
-use crate::program::{Input, Kind, Mode};
+use crate::program::{Input, Kind, Mode, Parameters};
 use crate::random::{Purpose, stream};
 use crate::{Observer, Result};
 
@@ -124,7 +124,8 @@ pub fn check_outputs(checkpoint: &Checkpoint, file: &TensorFile) -> Result<Findi
     let inputs = inputs.iter().map(input).collect::<Result<_>>()?;
     let params = network.space().split(&checkpoint.theta)?;
     let mut tape = Tape::<Tensor>::new(Saved::Nothing);
-    let output = network.forward_with_fixed(&mut tape, (&params, &[]), inputs, Mode::Eval)?.output;
+    let output =
+        network.forward_with_fixed(&mut tape, Parameters { values: &params, fixed: &[] }, inputs, Mode::Eval)?.output;
     if output.dims()? != logits.dims() {
         let (got, expected) = (output.dims()?, logits.dims());
         let figure = format!("outputs have shape {got:?}, the reference {expected:?}");

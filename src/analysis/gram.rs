@@ -11,7 +11,7 @@ use crate::curvature::{CurvatureError, CurvatureOperator, OuterRows};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
 use crate::plan::AnalysisOptions;
-use crate::spectral::{GramParams, GramReport, RowBlocks, SpectralError, Store, SurveyReport, gram};
+use crate::spectral::{Factored, GramParams, GramReport, RowBlocks, SpectralError, Store, SurveyReport, gram};
 use crate::vocabulary::{Curvature, Method};
 use crate::{Observer, Result};
 
@@ -39,7 +39,7 @@ impl GramSize {
         let Some(counts) = objective.outer_rows(kind)? else { return Ok(None) };
         let (rows, dim) = (counts.iter().sum(), options.dim(objective.network().space())?);
         let pairs = options.top.saturating_add(options.bottom).min(dim);
-        let blocks = RowBlocks::fit((rows, dim), objective.options().dtype, pairs, basis_bytes(objective));
+        let blocks = RowBlocks::fit(rows, dim, objective.options().dtype, pairs, basis_bytes(objective));
         Ok(Some(Self { rows, blocks: blocks.filter(|_| rows > 0) }))
     }
 
@@ -83,7 +83,7 @@ impl<'a> Outer<'a> {
         let spans = spans(scope, task.space())?;
         let lens = spans.iter().map(|(_, len)| *len).collect();
         let params = GramParams { top, bottom, eigen_tolerance, spans: lens, blocks };
-        let GramReport { survey, squares } = gram(operator, rows, &params, rng, (store, observer))?;
+        let GramReport { survey, squares } = gram(Factored { operator, factor: rows }, &params, rng, store, observer)?;
         let layers = by_layer(spans.into_iter().map(|(layer, _)| (layer, 1)));
         let groups: Vec<Vec<usize>> = layers.iter().map(|(_, spans)| spans.clone()).collect();
         let parts = rows.traces(&squares, &params.spans, &groups);

@@ -119,7 +119,7 @@ impl Point<'_> {
         if options.plane_points > 0 {
             let (first, second) = (random(0)?, random(1)?);
             let second = orthogonalise(&first, &second)?;
-            report.slices.push(plane(objective, theta, [&first, &second], (1.0, options.plane_points), observer)?);
+            report.slices.push(plane(objective, theta, [&first, &second], options.plane_points, observer)?);
         }
         Ok(())
     }

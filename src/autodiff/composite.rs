@@ -1,4 +1,4 @@
-//! Operations with kernels of their own: what a tape keeps of them is how they give cotangents back.
+//! Operations with kernels of their own: a tape only keeps how they pass cotangents back.
 
 use candle_core::Result;
 
@@ -21,11 +21,6 @@ pub struct Cotangent<V> {
 }
 
 impl<V: Value> Cotangent<V> {
-    /// Whether anybody asks for it.
-    pub fn is_wanted(&self) -> bool {
-        self.wanted
-    }
-
     /// Adds a part, which is computed only where it is wanted.
     ///
     /// # Errors

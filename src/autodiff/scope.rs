@@ -75,7 +75,7 @@ impl fmt::Display for Scope {
 /// A scope that does not exist.
 #[derive(Debug, thiserror::Error)]
 pub enum ScopeError {
-    /// Text that is no scope.
+    /// Text that is not a scope.
     #[error("scope `{text}`: {reason}")]
     UnknownScope {
         /// What was written.

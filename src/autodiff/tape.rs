@@ -31,7 +31,7 @@ impl<V: Value> Var<V> {
     }
 
     /// Whether it depends on a leaf.
-    pub fn is_recorded(&self) -> bool {
+    pub(crate) fn is_recorded(&self) -> bool {
         self.node.is_some()
     }
 
@@ -71,12 +71,12 @@ impl<V: Value> Tape<V> {
 
     /// A leaf to hold fixed, tangents and all: it keeps its place among the leaves, but no cotangent flows to it, and
     /// what depends on fixed values alone is not recorded.
-    pub fn fixed_leaf(&mut self, value: V) -> Var<V> {
+    pub(crate) fn fixed_leaf(&mut self, value: V) -> Var<V> {
         let Var { value, .. } = self.leaf(value.without_tangents());
         Var { value, node: None }
     }
 
-    /// Operations recorded, leaves aside: a backward pass plays so many adjoints at most.
+    /// Operations recorded, without the leaves: a backward pass plays at most as many adjoints.
     pub fn num_operations(&self) -> usize {
         self.nodes.iter().filter(|node| !matches!(node, Node::Leaf)).count()
     }
@@ -120,7 +120,7 @@ impl<V: Value> Tape<V> {
 
     /// Records an operation with a kernel of its own: its result, its operands (`None` where one is absent), and how it
     /// gives cotangents back, for which it keeps what [`Tape::keep`] gives.
-    pub fn composite<'a>(
+    pub(crate) fn composite<'a>(
         &mut self,
         value: V,
         operands: impl IntoIterator<Item = Option<&'a Var<V>>>,
@@ -153,7 +153,7 @@ impl<V: Value> Tape<V> {
     }
 
     /// The maximum of each window; the first one where several are equal.
-    pub fn max_pool(&mut self, geometry: &PoolGeometry, x: &Var<V>) -> Result<Var<V>> {
+    pub(crate) fn max_pool(&mut self, geometry: &PoolGeometry, x: &Var<V>) -> Result<Var<V>> {
         let Some(primal) = x.value.primal() else { candle_core::bail!("max pooling of a value without primal") };
         let from = primal.dims().to_vec();
         let indices = self.pattern.choose(max_pool_indices(geometry, primal)?)?;

@@ -14,7 +14,7 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// A folder without a file of weights of a usual name.
-    #[error("{} is a folder, and no file of weights in it has a usual name", path.display())]
+    #[error("{} is a folder without a weights file of a usual name", path.display())]
     NoWeightsInFolder {
         /// The folder.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// No architecture in the metadata, none given.
-    #[error("{} does not say what network it belongs to", path.display())]
+    #[error("{} does not record its architecture", path.display())]
     NoArchitecture {
         /// The file.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum CheckpointError {
         others: Vec<String>,
     },
     /// A dictionary of weights that a command asked for.
-    #[error("{} holds no weights of this network under `{key}`", path.display())]
+    #[error("{} contains no weights for this network under `{key}`", path.display())]
     NoWeightsKey {
         /// The file.
         path: PathBuf,
@@ -74,7 +74,7 @@ pub enum CheckpointError {
         key: String,
     },
     /// Several dictionaries of weights.
-    #[error("{} holds several sets of weights that fit: {}", path.display(), keys.join(", "))]
+    #[error("{} contains several sets of weights that fit: {}", path.display(), keys.join(", "))]
     SeveralFit {
         /// The file.
         path: PathBuf,
@@ -106,7 +106,7 @@ pub enum CheckpointError {
         differing: Vec<String>,
     },
     /// A state that cannot be read.
-    #[error("cannot go on from the state: {reason}")]
+    #[error("cannot resume from the state: {reason}")]
     UnreadableState {
         /// The file and what is wrong with it.
         reason: String,
@@ -173,7 +173,7 @@ impl CheckpointError {
         Some(match self {
             Self::Io { .. } => "check the path".into(),
             Self::NoWeightsInFolder { .. } => {
-                "name the file itself; checkpoint.safetensors, model.safetensors and pytorch_model.bin are found by the folder".into()
+                "name the file itself; checkpoint.safetensors, model.safetensors and pytorch_model.bin are found by their folder".into()
             }
             Self::Index { .. } => "name the index beside its files, such as model.safetensors.index.json".into(),
             Self::Foreign { remedy, .. } => (*remedy).into(),
@@ -188,7 +188,7 @@ impl CheckpointError {
             }
             Self::Tensors { .. } => "compare with `flatness info`, or correct the names in --arch".into(),
             Self::NotFinite { .. } => {
-                "such weights are left by a training that diverged: use an earlier file, or replace the values".into()
+                "a training run that diverged leaves such weights: use an earlier file, or replace the values".into()
             }
             Self::NoParameters { .. } => "describe a network with weights (docs/models.md)".into(),
             Self::OtherState { .. } => {

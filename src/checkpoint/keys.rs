@@ -3,8 +3,8 @@
 /// Metadata key of the architecture.
 pub const ARCH_KEY: &str = "flatness.arch";
 /// Metadata key of the data specification.
-pub const DATA_KEY: &str = "flatness.data";
+pub(crate) const DATA_KEY: &str = "flatness.data";
 /// Metadata key of the training facts.
-pub const TRAIN_KEY: &str = "flatness.train";
+pub(crate) const TRAIN_KEY: &str = "flatness.train";
 /// Metadata key of the program's version.
-pub const VERSION_KEY: &str = "flatness.version";
+pub(crate) const VERSION_KEY: &str = "flatness.version";

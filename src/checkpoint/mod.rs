@@ -15,10 +15,12 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Tensor};
 
 pub use error::CheckpointError;
-pub use keys::{ARCH_KEY, DATA_KEY, TRAIN_KEY, VERSION_KEY};
+pub use keys::ARCH_KEY;
+pub(crate) use keys::{DATA_KEY, TRAIN_KEY, VERSION_KEY};
 pub use read::{Choices, TensorFile};
 pub use safetensors::write_tensors;
-pub use state::{differences, read_state, write_state};
+pub(crate) use state::read_state;
+pub use state::{differences, write_state};
 pub use vectors::checked_rows;
 
 use self::naming::Bound;
@@ -62,7 +64,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::read`]; [`crate::formats::ModelError::Outputs`] for an output that does not exist.
-    pub fn read_with(path: &Path, architecture: Option<Architecture>, choices: Choices<'_>) -> Result<Self> {
+    pub(crate) fn read_with(path: &Path, architecture: Option<Architecture>, choices: Choices<'_>) -> Result<Self> {
         let file = TensorFile::read_with(path, choices)?;
         let architecture = architecture.map_or_else(|| file.architecture(), |given| Ok(Some(given)))?;
         let architecture = architecture.ok_or_else(|| CheckpointError::NoArchitecture { path: path.into() })?;
@@ -95,7 +97,7 @@ impl Checkpoint {
 ///
 /// # Errors
 /// A file that brings none.
-pub fn read_architecture(path: &Path) -> Result<Architecture> {
+pub(crate) fn read_architecture(path: &Path) -> Result<Architecture> {
     let is_checkpoint = path.extension().is_some_and(|extension| extension == "safetensors");
     if !is_checkpoint {
         return Architecture::read(path);

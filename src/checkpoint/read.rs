@@ -82,7 +82,7 @@ impl TensorFile {
             }
         }
         if let Some(text) = file.metadata.remove(Exported::KEY) {
-            let exported = Exported::over_tensors(&text, &|name| file.tensor(name), (&origin, choices.output))?;
+            let exported = Exported::over_tensors(&text, &|name| file.tensor(name), &origin, choices.output)?;
             file.set_exported(exported)?;
         }
         Ok(file)

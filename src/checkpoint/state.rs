@@ -11,7 +11,7 @@ use crate::Result;
 
 /// Metadata key of the configuration.
 const CONFIGURATION: &str = "flatness.configuration";
-/// Metadata key of what is no tensor.
+/// Metadata key of everything that is not a tensor.
 const FACTS: &str = "flatness.state";
 
 /// Writes named tensors and `facts`, atomically, with the configuration of the work that they belong to; the file ends
@@ -30,7 +30,7 @@ pub fn write_state(path: &Path, tensors: &[(String, Tensor)], configuration: &Va
 /// # Errors
 /// [`CheckpointError::UnreadableState`] for a file that is damaged or no state; [`CheckpointError::OtherState`] with the
 /// keys that differ where it belongs to another configuration.
-pub fn read_state(path: &Path, configuration: &Value) -> Result<(TensorFile, Value)> {
+pub(crate) fn read_state(path: &Path, configuration: &Value) -> Result<(TensorFile, Value)> {
     let unreadable = |reason| CheckpointError::UnreadableState { reason };
     let sealed = is_sealed(path).map_err(|error| unreadable(format!("cannot read {}: {error}", path.display())))?;
     if !sealed {
@@ -114,7 +114,7 @@ mod tests {
         let refused = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
             let error = read_state(&path, &configuration).err().unwrap().to_string();
-            assert!(error.starts_with("cannot go on from the state: ") && error.contains("is damaged"), "{error}");
+            assert!(error.starts_with("cannot resume from the state: ") && error.contains("is damaged"), "{error}");
         };
         for bit in 0..8 * sound.len() {
             let mut damaged = sound.clone();

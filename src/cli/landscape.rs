@@ -17,7 +17,7 @@ use super::state::Saving;
 use crate::analysis::{FrameTask, Framed, fingerprint, same_data, same_network};
 use crate::checkpoint::{Checkpoint, read_state, write_state};
 use crate::digest::sha256_hex;
-use crate::landscape::{Grid, LandscapeReport, Mark, PointStore, Statistics, Surface, survey};
+use crate::landscape::{Grid, LandscapeReport, Mark, PointStore, Statistics, Surface, Watch, survey};
 use crate::objective::{Evaluation, Objective};
 use crate::plan::{Precision, Shape};
 use crate::report::page::landscape_page;
@@ -58,7 +58,7 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
     };
     let mut points = PointsFile::new(output.path(), &report.configuration, saving);
     let surface = Surface::new(&objective, &frame, args.batch_norm);
-    let outcome = survey(&surface, &frame, &mut report, (&mut points, &mut ui.progress()));
+    let outcome = survey(&surface, &frame, &mut report, Watch { store: &mut points, observer: &mut ui.progress() });
     points.tell(ui);
     if let Err(Error::Interrupted) = outcome {
         ui.say("interrupted: the same command with --resume goes on");

@@ -49,7 +49,7 @@ pub(super) fn run(args: &SharpnessArgs, arguments: &[OsString], ui: &mut Ui) -> 
     let session = args.session.open(Precision::F32, ui)?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     let theta = &session.checkpoint.theta;
-    let report = survey(&objective, (theta, &session.data), options, &mut ui.progress())?;
+    let report = survey(&objective, theta, &session.data, options, &mut ui.progress())?;
     let mut configuration = session.configuration(&objective);
     configuration["sharpness"] = json!(options);
     let output = claim.begin()?;

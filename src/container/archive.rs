@@ -1,4 +1,4 @@
-//! Zip archives of uncompressed entries, as PyTorch and NumPy write them. Archives come from strangers: every place and size is
+//! Zip archives of uncompressed entries, as PyTorch and NumPy write them. Archives are not trusted: every place and size is
 //! checked against the file before it is used, and nothing is unpacked.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! What files are made of: zip archives, pickles, raw numbers; and files of named tensors, which are made of these. Files come from strangers: every place and size is checked
-//! against the file before it is used, and nothing in a file is run.
+//! What files are made of: zip archives, pickles, raw numbers; and files of named tensors, which are made of these. Files are
+//! not trusted: every place and size is checked against the file before it is used, and nothing in a file is executed.
 
 mod archive;
 mod numbers;

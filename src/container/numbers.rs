@@ -87,7 +87,7 @@ impl Stored {
     /// In words: another number of them.
     pub(crate) fn contiguous(element: Element, shape: Vec<usize>, storage: Range<usize>) -> Result<Self, String> {
         if count(&shape).and_then(|count| count.checked_mul(element.width())) != Some(storage.len()) {
-            return Err(format!("its {} bytes are not those of the shape {shape:?}", storage.len()));
+            return Err(format!("its {} bytes do not match the shape {shape:?}", storage.len()));
         }
         let mut strides = vec![1; shape.len()];
         for axis in (1..shape.len()).rev() {
@@ -101,7 +101,8 @@ impl Stored {
     /// # Errors
     /// In words: it reaches past the storage, or repeats its numbers too often.
     pub(crate) fn strided(
-        (element, storage): (Element, Range<usize>),
+        element: Element,
+        storage: Range<usize>,
         shape: Vec<usize>,
         strides: &[i64],
         offset: i64,
@@ -213,7 +214,7 @@ mod tests {
     use super::*;
 
     fn view(shape: &[usize], strides: &[i64], offset: i64) -> Result<Vec<u8>, String> {
-        let stored = Stored::strided((Element::U8, 1..7), shape.to_vec(), strides, offset)?;
+        let stored = Stored::strided(Element::U8, 1..7, shape.to_vec(), strides, offset)?;
         Ok(stored.read(&[9, 0, 1, 2, 3, 4, 5, 9])?.flatten_all().unwrap().to_vec1().unwrap())
     }
 

@@ -43,7 +43,7 @@ impl CurvatureError {
             Self::CoupledRows { .. } => "use stored batch-norm statistics, or estimate it from random probes".into(),
             Self::TooFewColumns { outputs, .. } => format!("allow 2 columns, or all {outputs}"),
             Self::NoOuterProducts { .. } => {
-                "such sums are the Fisher matrices, the covariance of gradients, and the GGN of a loss that is known to be \
+                "the Fisher matrices and the covariance of gradients are such sums, and so is the GGN of a loss that is known to be \
                  convex in the outputs, where no row depends on the others"
                     .into()
             }

@@ -17,7 +17,7 @@ use crate::{Observer, Result};
 /// How the columns of `S_n` are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExactParams {
-    /// Up to so many outputs, every column; for more outputs, so many random combinations `S_n z` of all columns (`z` of
+    /// Up to this many outputs, every column; for more outputs, this many random combinations `S_n z` of all columns (`z` of
     /// signs, fresh in each row): unbiased, with a standard error.
     pub max_columns: usize,
     /// Seed of the signs.
@@ -194,7 +194,7 @@ impl Objective<'_> {
             let width = columns.at_once.min(columns.count - start);
             let mut paired = false;
             let gradients = self.pulled_back(&columns.params, &batch, |primal, outputs| {
-                let factor = Factor::new(&self.options.loss, (outputs, primal.dims()), &batch.targets)?;
+                let factor = Factor::new(&self.options.loss, outputs, primal.dims(), &batch.targets)?;
                 let columns = (start..start + width).map(|column| {
                     let z = match &mut signs {
                         Some(signs) => signs.next(outputs.len()),
@@ -266,7 +266,7 @@ impl Objective<'_> {
         }
         // Where no factor is known, each column is two.
         let zeros = vec![0.0; outputs];
-        let factor = Factor::new(&self.options.loss, (&zeros, output.dims()?), &first.targets)?;
+        let factor = Factor::new(&self.options.loss, &zeros, output.dims()?, &first.targets)?;
         let at_once = self.columns_at_once(if factor.is_none() { 2 } else { 1 }).min(count.max(1));
         Ok(Columns { params: tensors, count, at_once, seed: random.then_some(params.seed) })
     }

@@ -50,7 +50,7 @@ impl<G: Fn(&Tensor) -> Result<Tensor>> FiniteDifferenceHessian<G> {
     /// f64, whatever it computes in. It is called once here, to learn its precision.
     ///
     /// # Errors
-    /// Those of `gradient`; [`GradientError::Shape`] where it or `theta` is no vector of the right length,
+    /// Those of `gradient`; [`GradientError::Shape`] where it or `theta` is not a vector of the right length,
     /// [`GradientError::NotFinite`] at `theta`.
     pub fn new(theta: &Tensor, gradient: G) -> Result<Self> {
         let &[dim] = theta.dims() else {
@@ -114,7 +114,7 @@ impl<G: Fn(&Tensor) -> Result<Tensor>> LinearOperator for FiniteDifferenceHessia
         Ok(Product { block: Tensor::stack(&products, 0)?, shards: None })
     }
 
-    /// One: vectors share no work.
+    /// One, since vectors share no work.
     fn block_size(&self) -> usize {
         1
     }

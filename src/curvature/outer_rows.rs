@@ -133,7 +133,7 @@ impl<'a> OuterRows<'a> {
             let gradients = objective.pulled_back(&self.params, batch, |primal, outputs| {
                 let column: Box<dyn Fn(usize) -> Vec<f64>> = match &objective.options.loss {
                     Loss::CrossEntropy(loss) => {
-                        let columns = PlaceColumns::new(loss, (outputs, primal.dims()), &batch.targets)?;
+                        let columns = PlaceColumns::new(loss, outputs, primal.dims(), &batch.targets)?;
                         Box::new(move |index| columns.column(index))
                     }
                     _ => {

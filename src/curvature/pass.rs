@@ -97,7 +97,7 @@ impl Objective<'_> {
     pub(super) fn loss_curvature(&self, output: &Dual, batch: &Batch) -> Result<(Option<Tensor>, Dual)> {
         let mut tape = Tape::<Dual>::new(Saved::Everything);
         let output = tape.leaf(output.clone());
-        let loss = self.network.loss(&mut tape, &self.options.loss, &output, (&batch.inputs(), &batch.targets))?;
+        let loss = self.network.loss(&mut tape, &self.options.loss, &output, batch)?;
         let primal = loss.value().primal().cloned();
         let ones = primal.as_ref().map(Tensor::ones_like).transpose()?;
         let gradient = tape.backward(&loss, Dual::new(ones, None))?;
@@ -110,7 +110,7 @@ impl Objective<'_> {
         let Some(primal) = output.primal() else { return Ok((None, Dual::new(None, None))) };
         let mut tape = Tape::<Tensor>::new(Saved::Everything);
         let output = tape.leaf(primal.clone());
-        let loss = self.network.loss(&mut tape, &self.options.loss, &output, (&batch.inputs(), &batch.targets))?;
+        let loss = self.network.loss(&mut tape, &self.options.loss, &output, batch)?;
         let (primal, ones) = (loss.value().clone(), loss.value().ones_like()?);
         let slope = tape.backward(&loss, ones)?.into_iter().flatten().next();
         Ok((Some(primal), Dual::new(slope, None)))
@@ -126,9 +126,7 @@ impl Objective<'_> {
         label_seed: Option<u64>,
     ) -> Result<Var<V>> {
         match (label_seed, &self.options.loss) {
-            (Some(seed), Loss::CrossEntropy(loss)) => {
-                drawn_labels_loss(tape, loss, (&outcome.output, &batch.targets), (&batch.rows, seed))
-            }
+            (Some(seed), Loss::CrossEntropy(loss)) => drawn_labels_loss(tape, loss, &outcome.output, batch, seed),
             _ => self.row_loss(tape, outcome, batch),
         }
     }

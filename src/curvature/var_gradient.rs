@@ -62,7 +62,7 @@ impl GradientError {
 /// | operation | its gradient |
 /// |---|---|
 /// | `max_pool2d` | too small by the window's size where the maximum is unique |
-/// | pooling where the image is no multiple of the kernel | misplaced |
+/// | pooling where the image is not a multiple of the kernel | misplaced |
 /// | `LayerNorm` and `RmsNorm` (fused forms), `softmax_last_dim`, `rope`, `sdpa` | none: the graph ends there |
 /// | `upsample` | overwritten where it should be added |
 /// | `relu` at 0 | 1 (PyTorch: 0) |
@@ -109,7 +109,7 @@ impl<L: Fn() -> candle_core::Result<Tensor>> VarGradient<L> {
     /// have the values that they had before, whether the loss succeeds, fails or panics.
     ///
     /// # Errors
-    /// Those of the loss; [`GradientError::Shape`] for a `theta` of another length or a loss that is no scalar;
+    /// Those of the loss; [`GradientError::Shape`] for a `theta` of another length or a loss that is not a scalar;
     /// [`GradientError::Missing`] for a variable that `backward` leaves out.
     pub fn gradient(&self, theta: &Tensor) -> Result<Tensor> {
         let dim: usize = self.vars.iter().map(|(_, var)| var.elem_count()).sum();

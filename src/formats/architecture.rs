@@ -120,7 +120,7 @@ impl Architecture {
     }
 
     /// The program that an archive of torch.export brings.
-    pub fn of_exported(name: &str, exported: &Exported) -> Self {
+    pub(crate) fn of_exported(name: &str, exported: &Exported) -> Self {
         let training_program = exported.training.clone().map(Box::new);
         let body = Body::Program { program: Box::new(exported.program.clone()), training_program };
         let own =
@@ -222,7 +222,7 @@ impl Architecture {
             normalisation: self.normalisation.clone(),
             weight_decay: self.weight_decay,
             batch_norm_mode: self.batch_norm_mode,
-            description: self.to_json(),
+            description: serde_json::json!(self).to_string(),
         };
         Ok(match &self.body {
             Body::Layers(list) => Network::new(lower(list)?, buffers, about)?,
@@ -236,8 +236,8 @@ impl Architecture {
         })
     }
 
-    /// The same with `outputs` outputs of its last linear map; that of a program grows where it has fewer, and stays else.
-    pub fn with_outputs(mut self, outputs: usize) -> Self {
+    /// The same with `outputs` outputs of its last linear map; the one of a program only grows, where it has fewer.
+    pub(crate) fn with_outputs(mut self, outputs: usize) -> Self {
         match &mut self.body {
             Body::Layers(list) => list.set_outputs(outputs),
             Body::Program { program, training_program } => {
@@ -269,11 +269,6 @@ impl Architecture {
             Body::Layers(list) => list.head(),
             Body::Program { program, .. } => program.head().into_iter().next(),
         }
-    }
-
-    /// As JSON text, for a checkpoint's metadata.
-    pub fn to_json(&self) -> String {
-        serde_json::json!(self).to_string()
     }
 }
 

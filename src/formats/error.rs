@@ -41,7 +41,7 @@ pub enum ModelError {
         /// What is wrong.
         reason: String,
     },
-    /// `param_order` is no permutation of the layers' parameters.
+    /// `param_order` is not a permutation of the layers' parameters.
     #[error("architecture: param_order does not match the layers: missing {missing:?}, unknown {unknown:?}")]
     ParamOrder {
         /// Parameters of the layers that it lacks.
@@ -83,8 +83,8 @@ pub enum ModelError {
     },
     /// A module that returns several values, none of which is named as the output.
     #[error("program: {}", match wanted {
-        Some(wanted) => format!("no output of floats is named `{wanted}`; there are {}", names.join(", ")),
-        None => format!("it has several outputs of floats: {}", names.join(", ")),
+        Some(wanted) => format!("no floating-point output is named `{wanted}`; there are {}", names.join(", ")),
+        None => format!("it has several floating-point outputs: {}", names.join(", ")),
     })]
     Outputs {
         /// The name asked for.
@@ -166,7 +166,7 @@ impl ModelError {
                 "export with dynamic_shapes={{\"{input}\": {{0: torch.export.Dim(\"rows\")}}}} and a sample batch of 2 or more \
                  rows: a batch of 1 makes the size fixed"
             )),
-            Self::TooLarge { .. } => Some("a model may have 2^36 elements at most".into()),
+            Self::TooLarge { .. } => Some("a model may have at most 2^36 elements".into()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sums of gradients over micro-batches, and their dot products with directions, in f64.
+//! Sums of gradients over micro-batches, in f64.
 
 use candle_core::{DType, Device, Result, Tensor, WithDType};
 

@@ -1,4 +1,4 @@
-//! The primitives carried out: on the CPU by this room's kernels, on other devices by candle's own operations.
+//! How each primitive is computed: on the CPU by the kernels here, on other devices by candle's own operations.
 
 use candle_core::{Result, Tensor, WithDType};
 
@@ -181,7 +181,7 @@ impl Pointwise {
 ///
 /// # Errors
 /// Operands that are not such matrices.
-pub fn matrix_product(a: &Tensor, b: &Tensor, transpose_b: bool) -> Result<Tensor> {
+pub(crate) fn matrix_product(a: &Tensor, b: &Tensor, transpose_b: bool) -> Result<Tensor> {
     let ((m, k), (rows, columns)) = (a.dims2()?, b.dims2()?);
     let n = if transpose_b { rows } else { columns };
     let product = MatMul { batch: 1, m, k, n, transpose_a: false, transpose_b };

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use candle_core::{Result, Tensor};
 
 use super::access::{Slice, with_float};
+use super::conv::Operand;
 use super::element::{Element, filled};
 use super::gemm::Gemm;
 use super::parallel;
@@ -78,9 +79,10 @@ impl MatMul {
                 held.iter().map(|(a, b)| Ok((Slice::of(a)?, Slice::of(b)?))).collect::<Result<_>>()?;
             let fill = |out: &mut [MaybeUninit<T>]| {
                 for (index, ((a, b), (a_tensor, b_tensor))) in slices.iter().zip(&held).enumerate() {
-                    let (a_stacked, b_stacked) = (a_tensor.rank() > 3, b_tensor.rank() > 3);
+                    let a = Operand { data: a, stacked: a_tensor.rank() > 3 };
+                    let b = Operand { data: b, stacked: b_tensor.rank() > 3 };
                     // SAFETY: the first term writes all of what later ones add to.
-                    unsafe { self.accumulate((a, a_stacked), (b, b_stacked), index > 0, out) };
+                    unsafe { self.accumulate(a, b, index > 0, out) };
                 }
             };
             // SAFETY: the first term writes all of it.
@@ -89,17 +91,12 @@ impl MatMul {
         })
     }
 
-    /// Writes or adds the products of `a` and `b`, each with whether it is stacked.
+    /// Writes or adds the products of `a` and `b`.
     ///
     /// # Safety
     /// What is added to has been written before.
-    unsafe fn accumulate<T: Element>(
-        &self,
-        (a, a_stacked): (&[T], bool),
-        (b, b_stacked): (&[T], bool),
-        add: bool,
-        out: &mut [MaybeUninit<T>],
-    ) {
+    unsafe fn accumulate<T: Element>(&self, a: Operand<T>, b: Operand<T>, add: bool, out: &mut [MaybeUninit<T>]) {
+        let (Operand { data: a, stacked: a_stacked }, Operand { data: b, stacked: b_stacked }) = (a, b);
         let (a_len, b_len, out_len) = (self.m * self.k, self.k * self.n, self.m * self.n);
         if out_len == 0 {
             return;

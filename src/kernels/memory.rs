@@ -1,4 +1,4 @@
-//! How long mimalloc, the program's allocator, keeps freed memory. Nothing changes where another one allocates.
+//! How long mimalloc, the program's allocator, keeps freed memory. With another allocator nothing changes.
 
 use std::ffi::{c_int, c_long};
 
@@ -9,7 +9,7 @@ const TIGHT: usize = 256 << 20;
 const PLENTY: usize = 1 << 30;
 
 /// What a computation plans with unless it is told otherwise, in bytes.
-pub const DEFAULT_MEMORY: usize = 2 << 30;
+pub(crate) const DEFAULT_MEMORY: usize = 2 << 30;
 
 /// Milliseconds for which freed memory is kept, where the engine plans with `memory_bytes`: it comes on top of the plan.
 fn delay(memory_bytes: usize) -> c_long {

@@ -4,10 +4,9 @@
 //! and [`Pointwise`]. An operand may be *stacked*: it then carries `K` directions in front, `[K, …shape]`, and has one
 //! axis more than the operation's own shape.
 //!
-//! Kernels use the rayon pool they are called in; called outside of one, or by one of several items of
-//! [`Workers`](crate::Workers), they stay on their thread. Work is cut into
-//! chunks that depend on the shapes only and partial sums are added in chunk order, so the number of threads never
-//! changes a bit of the result.
+//! Kernels use the rayon pool they are called in. Called outside of one, or by one of several items of
+//! [`Workers`](crate::Workers), they stay on their thread. Work is cut into chunks that depend on the shapes alone, and partial
+//! sums are added in the order of the chunks, so the number of threads never changes a bit of the result.
 
 mod access;
 mod accumulate;
@@ -32,19 +31,21 @@ mod tiles;
 mod vectors;
 
 pub use accumulate::Accumulator;
-pub use apply::{add, affine, matrix_product};
+pub(crate) use apply::matrix_product;
+pub use apply::{add, affine};
 pub use bilinear::{Bilinear, Side};
 pub use channels::{AffineAdjoint, AffineCotangents, AffineOperands, Channels, Parts};
 pub use conv::ConvGeometry;
 pub use element::Element;
 pub use linear::Linear;
 pub use matmul::MatMul;
-pub use memory::{DEFAULT_MEMORY, keep_freed_memory};
+pub(crate) use memory::DEFAULT_MEMORY;
+pub use memory::keep_freed_memory;
 pub use pointwise::Pointwise;
 pub use pool::{PoolGeometry, max_pool_indices};
-pub use vectors::{column_dots, row_dots};
+pub use vectors::row_dots;
 
 pub(crate) use access::{Slice, with_float};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use simd::has_avx2;
-pub(crate) use vectors::{dot, norm, norm_of};
+pub(crate) use vectors::{column_dots, dot, norm, norm_of};

@@ -1,4 +1,4 @@
-//! Fixed chunks over the rayon pool one is called in, or over nothing but the calling thread.
+//! Work in fixed chunks: shared by the rayon pool of the caller, or done on the calling thread alone.
 
 use rayon::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Shapes of stacked operands, which carry directions in front.
+//! Shapes of stacked operands: those with directions in front.
 
 use candle_core::Tensor;
 

@@ -1,4 +1,4 @@
-//! Work in pieces that fill the registers.
+//! Cuts work into pieces that fill the registers.
 
 /// Cuts `0..count` into `(first, length)` pieces of at most `most`, as even as they can be: a piece that leaves
 /// registers idle costs about as much as a full one.

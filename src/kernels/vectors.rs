@@ -22,7 +22,7 @@ pub fn row_dots(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
 ///
 /// # Errors
 /// Reading the tensors from their device.
-pub fn column_dots(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
+pub(crate) fn column_dots(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
     let (a, b) = (a.to_device(&Device::Cpu)?.contiguous()?, b.to_device(&Device::Cpu)?.contiguous()?);
     let width = a.elem_count() / a.dims()[0].max(1);
     with_float!(a.dtype(), T => {

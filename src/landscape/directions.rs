@@ -36,7 +36,7 @@ impl Normalisation {
 ///
 /// # Errors
 /// Reading `theta`.
-pub fn filter_normalised(space: &ParamSpace, theta: &Tensor, rng: &mut impl Rng) -> Result<Tensor> {
+pub(crate) fn filter_normalised(space: &ParamSpace, theta: &Tensor, rng: &mut impl Rng) -> Result<Tensor> {
     random_direction(space, theta, Normalisation::Filter, rng)
 }
 
@@ -47,7 +47,7 @@ pub fn filter_normalised(space: &ParamSpace, theta: &Tensor, rng: &mut impl Rng)
 ///
 /// # Errors
 /// Reading `theta`.
-pub fn random_direction(
+pub(crate) fn random_direction(
     space: &ParamSpace,
     theta: &Tensor,
     normalisation: Normalisation,
@@ -80,7 +80,7 @@ pub fn random_direction(
 ///
 /// # Errors
 /// Reading the vectors.
-pub fn orthogonalise(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+pub(crate) fn orthogonalise(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (aa, ab, bb) = (dot(a, a)?, dot(a, b)?, dot(b, b)?);
     if aa == 0.0 {
         return Ok(b.clone());

@@ -24,7 +24,7 @@ pub enum LandscapeError {
         differing: Vec<String>,
     },
     /// Minima at one place, or on one line.
-    #[error("{what}: they span no {shape}")]
+    #[error("{what}: they do not span a {shape}")]
     NoSpan {
         /// Which points coincide, or lie on a line.
         what: String,
@@ -57,11 +57,11 @@ impl LandscapeError {
             Self::OtherData { .. } => "name one data set for all of them with --data, and --labels or --noise".into(),
             Self::NoSpan { .. } => "name minima that differ, such as those of two seeds".into(),
             Self::NoTrajectory { .. } => {
-                "keep checkpoints on the way with `flatness train --snapshots 1`, and name their folder with --trajectory"
+                "save checkpoints during training with `flatness train --snapshots 1`, and give their folder to --trajectory"
                     .into()
             }
             Self::Eigenvectors { .. } => {
-                "analyze this checkpoint with --top 2 or more first, or leave --eigenvectors out to compute them".into()
+                "run `flatness analyze --top 2` on this checkpoint first, or leave --eigenvectors out to compute them".into()
             }
         })
     }

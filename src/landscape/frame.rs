@@ -1,4 +1,4 @@
-//! A line or plane through parameter space: origin, directions, and what is known of them.
+//! A line or plane through parameter space: origin, directions, and facts about them.
 
 use std::collections::HashMap;
 
@@ -251,7 +251,7 @@ impl Frame {
     ///
     /// # Errors
     /// A tensor operation that fails.
-    pub fn project(&self, theta: &Tensor) -> Result<((f64, f64), f64)> {
+    pub(crate) fn project(&self, theta: &Tensor) -> Result<((f64, f64), f64)> {
         let mut rest = (wide(theta)? - &self.origin)?;
         let mut at = [0.0; 2];
         for (axis, coordinate) in self.axes.iter().zip(&mut at) {

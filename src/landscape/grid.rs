@@ -43,7 +43,7 @@ impl Grid {
     }
 
     /// Whether it is a line.
-    pub fn is_line(&self) -> bool {
+    pub(crate) fn is_line(&self) -> bool {
         self.y.is_empty()
     }
 }
@@ -62,7 +62,7 @@ fn even((from, to): (f64, f64), num_points: usize) -> Vec<f64> {
 /// Share of the inner points at which the second differences are those of a convex function: the second difference on a
 /// line, both eigenvalues of the discrete Hessian on a plane of even steps. Points next to a loss that is not finite do
 /// not count; NaN where none does.
-pub fn convex_share(grid: &Grid, losses: &[f64]) -> f64 {
+pub(crate) fn convex_share(grid: &Grid, losses: &[f64]) -> f64 {
     let (mut convex, mut count) = (0usize, 0usize);
     let mut add = |second: f64| {
         if second.is_finite() {

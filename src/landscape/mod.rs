@@ -1,4 +1,4 @@
-//! Loss surfaces: directions, lines and planes through a minimum, between minima and along a training.
+//! Loss surfaces: directions, lines and planes through a minimum, between minima and along a training run.
 
 mod directions;
 mod error;
@@ -11,14 +11,16 @@ mod survey;
 mod tests;
 mod trajectory;
 
-pub use directions::{Normalisation, filter_normalised, orthogonalise, random_direction, slope};
+pub use directions::{Normalisation, slope};
+pub(crate) use directions::{filter_normalised, orthogonalise};
 pub use error::LandscapeError;
 pub use frame::{Buffers, DirectionFacts, DirectionKind, Frame, Mark};
-pub use grid::{Grid, convex_share};
-pub use points::{LOST, PointStore, Statistics, Surface, Watch};
+pub use grid::Grid;
+pub use points::{PointStore, Statistics, Surface, Watch};
 pub use slices::{Line, line, plane};
 pub use survey::{Barrier, LandscapeReport, barrier, survey};
-pub use trajectory::{PathPoint, path_point, principal};
+pub(crate) use trajectory::path_point;
+pub use trajectory::{PathPoint, principal};
 
 /// Points along each side of a plane, unless something else is asked for.
-pub const PLANE_POINTS: usize = 25;
+pub(crate) const PLANE_POINTS: usize = 25;

@@ -41,11 +41,16 @@ pub trait PointStore: Send {
 
 impl PointStore for () {}
 
-/// Whoever follows the evaluation of points.
-pub type Watch<'a> = (&'a mut dyn PointStore, &'a mut dyn Observer);
+/// Who follows the evaluation of points.
+pub struct Watch<'a> {
+    /// Keeps what is finished.
+    pub store: &'a mut dyn PointStore,
+    /// Hears of each point.
+    pub observer: &'a mut dyn Observer,
+}
 
-/// What stands where the loss is not finite.
-pub const LOST: Evaluation =
+/// The evaluation of a point where the loss is not finite.
+pub(crate) const LOST: Evaluation =
     Evaluation { loss: f64::INFINITY, loss_std_err: f64::NAN, accuracy: f64::NAN, accuracy_std_err: f64::NAN };
 
 /// Rows of a batch that statistics are estimated from, at most.
@@ -85,23 +90,23 @@ impl<'a> Surface<'a> {
     /// interruption need not wait for it. A point is the same computation either way and whoever does it, so the numbers
     /// do not depend on the number of threads.
     ///
-    /// A loss that overflows is infinite there ([`LOST`]). Cost: a forward pass over the rows for each point; two where
+    /// A loss that overflows is infinite there. Cost: a forward pass over the rows for each point; two where
     /// statistics are estimated anew.
     ///
     /// # Errors
     /// A store of other inputs; an interruption, after the store has got what is finished.
-    pub fn evaluate(&self, points: &[(f64, f64)], (store, observer): Watch<'_>) -> Result<Vec<Evaluation>> {
-        let mut finished = store.load()?;
+    pub fn evaluate(&self, points: &[(f64, f64)], mut watch: Watch<'_>) -> Result<Vec<Evaluation>> {
+        let mut finished = watch.store.load()?;
         finished.truncate(points.len());
         let workers = self.objective.point_workers();
         let left = points.len() - finished.len();
         let parts = self.objective.num_rows().div_ceil(self.objective.micro_batch(0));
         let outcome = if left < workers || parts > LONG {
-            self.by_rows(points, &mut finished, (store, observer))
+            self.by_rows(points, &mut finished, &mut watch)
         } else {
-            self.by_points(points, &mut finished, (store, observer))
+            self.by_points(points, &mut finished, &mut watch)
         };
-        store.keep(&finished, true);
+        watch.store.keep(&finished, true);
         outcome.map(|()| finished)
     }
 
@@ -126,7 +131,7 @@ impl<'a> Surface<'a> {
         &self,
         points: &[(f64, f64)],
         finished: &mut Vec<Evaluation>,
-        (store, observer): (&mut dyn PointStore, &mut dyn Observer),
+        Watch { store, observer }: &mut Watch<'_>,
     ) -> Result<()> {
         let start = finished.len();
         let points = points.get(start..).unwrap_or_default();
@@ -136,7 +141,7 @@ impl<'a> Surface<'a> {
             store.keep(finished, false);
             Ok(())
         };
-        let mut progress = Progress { observer, start, total: start + points.len() };
+        let mut progress = Progress { observer: *observer, start, total: start + points.len() };
         self.objective.workers.in_order(points.len(), self.objective.point_workers(), work, commit, &mut progress)
     }
 
@@ -144,10 +149,10 @@ impl<'a> Surface<'a> {
         &self,
         points: &[(f64, f64)],
         finished: &mut Vec<Evaluation>,
-        (store, observer): (&mut dyn PointStore, &mut dyn Observer),
+        Watch { store, observer }: &mut Watch<'_>,
     ) -> Result<()> {
         for (index, point) in points.iter().enumerate().skip(finished.len()) {
-            finished.push(self.at(*point, observer)?);
+            finished.push(self.at(*point, *observer)?);
             store.keep(finished, false);
             let step = Step { task: TASK, done: index + 1, total: points.len(), message: String::new() };
             if observer.on_step(&step).is_break() {

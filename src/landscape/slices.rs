@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use super::frame::{DirectionFacts, DirectionKind, Frame};
-use super::points::{Statistics, Surface};
+use super::points::{Statistics, Surface, Watch};
 use crate::analysis::{SliceKind, SliceReport};
 use crate::objective::Objective;
 use crate::{Observer, Result};
@@ -38,16 +38,15 @@ pub fn line(
     line: &Line<'_>,
     observer: &mut dyn Observer,
 ) -> Result<SliceReport> {
-    let x = grid(line.half_width, line.num_points);
-    let y = vec![0.0; x.len()];
+    let points = grid(line.half_width, line.num_points).into_iter().map(|x| (x, 0.0)).collect();
     let directions = [line.direction, line.direction];
-    let mut report = surface(objective, theta, directions, (x, y), observer)?;
+    let mut report = surface(objective, theta, directions, points, observer)?;
     (report.kind, report.direction) = (line.kind, line.index);
     (report.slope, report.curvature) = (line.slope, line.curvature);
     Ok(report)
 }
 
-/// Mean loss and accuracy over `θ + x d₁ + y d₂`, `|x|, |y| ≤ half_width`, row by row of `y`.
+/// Mean loss and accuracy over `θ + x d₁ + y d₂`, `|x|, |y| ≤ 1`, row by row of `y`.
 /// Cost: `num_points²` forward passes over the data.
 ///
 /// # Errors
@@ -56,11 +55,11 @@ pub fn plane(
     objective: &Objective<'_>,
     theta: &Tensor,
     directions: [&Tensor; 2],
-    (half_width, num_points): (f64, usize),
+    num_points: usize,
     observer: &mut dyn Observer,
 ) -> Result<SliceReport> {
-    let axis = grid(half_width, num_points);
-    let points = axis.iter().flat_map(|&y| axis.iter().map(move |&x| (x, y))).unzip();
+    let axis = grid(1.0, num_points);
+    let points = axis.iter().flat_map(|&y| axis.iter().map(move |&x| (x, y))).collect();
     surface(objective, theta, directions, points, observer)
 }
 
@@ -74,14 +73,15 @@ fn surface(
     objective: &Objective<'_>,
     theta: &Tensor,
     directions: [&Tensor; 2],
-    (x, y): (Vec<f64>, Vec<f64>),
+    points: Vec<(f64, f64)>,
     observer: &mut dyn Observer,
 ) -> Result<SliceReport> {
     let facts = DirectionFacts::new(DirectionKind::Random);
     let axes = directions.iter().map(|axis| Ok(axis.to_dtype(DType::F64)?)).collect::<Result<Vec<Tensor>>>()?;
     let frame = Frame::through(theta, axes, vec![facts.clone(), facts])?;
-    let points: Vec<(f64, f64)> = x.iter().copied().zip(y.iter().copied()).collect();
-    let values = Surface::new(objective, &frame, Statistics::Eval).evaluate(&points, (&mut (), observer))?;
+    let values =
+        Surface::new(objective, &frame, Statistics::Eval).evaluate(&points, Watch { store: &mut (), observer })?;
+    let (x, y) = points.into_iter().unzip();
     Ok(SliceReport {
         kind: SliceKind::RandomPlane,
         direction: 0,

@@ -90,12 +90,12 @@ pub fn survey(
     surface: &Surface<'_>,
     frame: &Frame,
     report: &mut LandscapeReport,
-    (store, observer): Watch<'_>,
+    Watch { store, observer }: Watch<'_>,
 ) -> Result<()> {
     surface.slopes(&mut report.facts, observer)?;
-    report.values = surface.evaluate(&report.grid.points(), (store, &mut *observer))?;
+    report.values = surface.evaluate(&report.grid.points(), Watch { store, observer: &mut *observer })?;
     let at: Vec<(f64, f64)> = frame.marks.iter().map(|mark| mark.at).collect();
-    let values = surface.evaluate(&at, (&mut (), &mut *observer))?;
+    let values = surface.evaluate(&at, Watch { store: &mut (), observer: &mut *observer })?;
     report.marks = frame.marks.iter().cloned().zip(values).collect();
     if let ([(_, a), (_, b)], true) = (report.marks.as_slice(), report.grid.is_line()) {
         report.barrier = barrier(&report.grid.x, &report.losses(), (a.loss, b.loss));

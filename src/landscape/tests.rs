@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use super::grid::convex_share;
 use super::*;
 use crate::data::{Dataset, Inputs, Targets};
 use crate::formats::Architecture;
@@ -81,7 +82,7 @@ fn a_quadratic_is_met_at_every_point_of_the_grid() {
     let points = grid.points();
     assert_eq!((points[0], points[24]), ((-0.8, -0.4), (0.8, 1.2)));
     let surface = Surface::new(&objective, &frame, Statistics::Eval);
-    let found = surface.evaluate(&points, (&mut (), &mut ())).unwrap();
+    let found = surface.evaluate(&points, Watch { store: &mut (), observer: &mut () }).unwrap();
     for ((x, y), value) in points.iter().zip(&found) {
         let at: Vec<f64> =
             values(&theta(0)).iter().zip(first.iter().zip(&second)).map(|(t, (a, b))| t + x * a + y * b).collect();
@@ -102,7 +103,7 @@ fn the_slope_along_an_eigenvector_is_that_of_the_loss() {
         let frame = Frame::through(&theta(0), vec![axis.clone()], vec![facts]).unwrap();
         let mut report = LandscapeReport::empty("test", &frame, Grid::new(&frame.reach, 3, &[0.0]));
         let surface = Surface::new(&objective, &frame, Statistics::Eval);
-        survey(&surface, &frame, &mut report, (&mut (), &mut ())).unwrap();
+        survey(&surface, &frame, &mut report, Watch { store: &mut (), observer: &mut () }).unwrap();
         report.facts[0].slope
     };
     let at = |x: f64| loss(&values(&theta(0)).iter().zip(values(&axis)).map(|(t, d)| t + x * d).collect::<Vec<_>>());
@@ -119,7 +120,9 @@ fn numbers_do_not_depend_on_threads_nor_on_how_points_are_shared() {
     let points = Grid::new(&frame.reach, 7, &[]).points();
     let of = |threads: usize| {
         let objective = Objective::new(&network, &data, options(threads)).unwrap();
-        Surface::new(&objective, &frame, Statistics::Eval).evaluate(&points, (&mut (), &mut ())).unwrap()
+        Surface::new(&objective, &frame, Statistics::Eval)
+            .evaluate(&points, Watch { store: &mut (), observer: &mut () })
+            .unwrap()
     };
     let one = bits(&of(1));
     assert!(one == bits(&of(2)) && one == bits(&of(5)));
@@ -174,9 +177,9 @@ fn minima_that_span_nothing_are_refused() {
     let (a, b) = (theta(0), theta(1));
     let middle = ((&a + &b).unwrap() * 0.5).unwrap();
     let refused = |minima: &[(&Tensor, &Buffers)]| Frame::between(minima).unwrap_err();
-    assert!(refused(&[(&a, &none), (&a, &none)]).to_string().contains("same parameters: they span no line"));
+    assert!(refused(&[(&a, &none), (&a, &none)]).to_string().contains("same parameters: they do not span a line"));
     let error = refused(&[(&a, &none), (&b, &none), (&middle, &none)]);
-    assert!(error.to_string().contains("lie on one line: they span no plane") && error.hint().is_some());
+    assert!(error.to_string().contains("lie on one line: they do not span a plane") && error.hint().is_some());
 }
 
 #[test]
@@ -188,7 +191,7 @@ fn a_convex_loss_has_no_barrier_and_the_ends_are_the_minima() {
     let grid = Grid::new(&frame.reach, 11, &[0.0, 1.0]);
     let mut report = LandscapeReport::empty("test", &frame, grid);
     let surface = Surface::new(&objective, &frame, Statistics::Eval);
-    survey(&surface, &frame, &mut report, (&mut (), &mut ())).unwrap();
+    survey(&surface, &frame, &mut report, Watch { store: &mut (), observer: &mut () }).unwrap();
     let barrier = report.barrier.clone().unwrap();
     assert_eq!((barrier.height, barrier.t, barrier.std_err_data), (0.0, 0.0, 0.0));
     for (end, theta) in [(barrier.ends.0, &a), (barrier.ends.1, &b)] {
@@ -210,7 +213,7 @@ fn losses_of_rows_agree_with_their_mean_and_its_error() {
     assert!((mean - loss(&at)).abs() < 1e-13);
     // The same standard error as the evaluation has it.
     let variance = found.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
-    let evaluation = surface.evaluate(&[(0.3, 0.0)], (&mut (), &mut ())).unwrap()[0];
+    let evaluation = surface.evaluate(&[(0.3, 0.0)], Watch { store: &mut (), observer: &mut () }).unwrap()[0];
     assert!((evaluation.loss_std_err - (variance / count).sqrt()).abs() < 1e-12);
 }
 
@@ -246,13 +249,13 @@ fn an_interrupted_grid_goes_on_to_the_same_numbers() {
     let frame = Frame::random(network.space(), &theta(0), (Normalisation::Layer, 0), 2).unwrap();
     let points = Grid::new(&frame.reach, 9, &[]).points();
     let surface = Surface::new(&objective, &frame, Statistics::Eval);
-    let whole = surface.evaluate(&points, (&mut (), &mut ())).unwrap();
+    let whole = surface.evaluate(&points, Watch { store: &mut (), observer: &mut () }).unwrap();
     let mut shelf = Shelf { kept: Vec::new(), loaded: 0 };
-    let outcome = surface.evaluate(&points, (&mut shelf, &mut Until(20)));
+    let outcome = surface.evaluate(&points, Watch { store: &mut shelf, observer: &mut Until(20) });
     assert!(matches!(outcome, Err(Error::Interrupted)));
     let kept = shelf.kept.len();
     assert!((20..81).contains(&kept) && bits(&shelf.kept)[..] == bits(&whole)[..kept], "{kept}");
-    assert!(bits(&surface.evaluate(&points, (&mut shelf, &mut ())).unwrap()) == bits(&whole));
+    assert!(bits(&surface.evaluate(&points, Watch { store: &mut shelf, observer: &mut () }).unwrap()) == bits(&whole));
     assert_eq!(shelf.loaded, kept);
 }
 
@@ -285,7 +288,7 @@ fn estimated_statistics_follow_the_weights() {
     let points = [(0.0, 0.0), (3.0, 0.0)];
     let of = |statistics| {
         let surface = Surface::new(&objective, &frame, statistics);
-        surface.evaluate(&points, (&mut (), &mut ())).unwrap()
+        surface.evaluate(&points, Watch { store: &mut (), observer: &mut () }).unwrap()
     };
     let (estimated, stored) = (of(Statistics::Reestimate), of(Statistics::Eval));
     // Variances of about 0.5 against eps: 1e-12 of them.

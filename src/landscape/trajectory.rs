@@ -81,7 +81,7 @@ pub fn principal(origin: &Tensor, path: &[Tensor], count: usize) -> Result<Frame
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn path_point(frame: &Frame, theta: &Tensor, (epoch, step): (usize, usize)) -> Result<PathPoint> {
+pub(crate) fn path_point(frame: &Frame, theta: &Tensor, (epoch, step): (usize, usize)) -> Result<PathPoint> {
     let (at, off_plane) = frame.project(theta)?;
     let from_origin = (wide(theta)? - &frame.origin)?;
     Ok(PathPoint { epoch, step, at, off_plane, distance: dot(&from_origin, &from_origin)?.sqrt() })

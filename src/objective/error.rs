@@ -6,7 +6,7 @@ use crate::program::Place;
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectiveError {
     /// A part without rows, or one that does not exist.
-    #[error("data shards {start}..{end} of an objective with {num_shards}")]
+    #[error("data shards {start}..{end} were asked for, but the objective has {num_shards}")]
     NoShards {
         /// First shard.
         start: usize,
@@ -16,7 +16,7 @@ pub enum ObjectiveError {
         num_shards: usize,
     },
     /// A subset of no rows, or of more than there are.
-    #[error("a subset of {got} rows of an objective with {num_rows}")]
+    #[error("a subset of {got} rows was asked for, but the objective has {num_rows}")]
     SubsetSize {
         /// Rows asked for.
         got: usize,
@@ -24,7 +24,7 @@ pub enum ObjectiveError {
         num_rows: usize,
     },
     /// A network of which one row does not fit the memory.
-    #[error("{}: one row takes {elements} numbers, more than fit {} MiB", at(place), memory_bytes >> 20)]
+    #[error("{}: one row needs {elements} numbers, more than fit in {} MiB", at(place), memory_bytes >> 20)]
     RowTooLarge {
         /// The operation; empty for all of them together.
         place: Place,
@@ -64,7 +64,7 @@ impl ObjectiveError {
             Self::SubsetSize { num_rows, .. } => format!("choose 1 to {num_rows} rows"),
             Self::RowTooLarge { .. } => "raise --memory, or check the sizes that the architecture names".into(),
             Self::NonFiniteProduct { .. } => {
-                "compute in f64 (--dtype f64); if that is no help, inputs or weights are far too large".into()
+                "compute in f64 (--dtype f64); if that does not help, inputs or weights are far too large".into()
             }
         })
     }

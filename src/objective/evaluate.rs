@@ -106,7 +106,7 @@ impl Objective<'_> {
     ///
     /// # Errors
     /// A loss that is not finite.
-    pub fn params_without_gradient(&self, theta: &Tensor) -> Result<Vec<String>> {
+    pub(crate) fn params_without_gradient(&self, theta: &Tensor) -> Result<Vec<String>> {
         let params = self.network.space().split(theta)?;
         let rows: Vec<usize> = (0..self.data.len().min(2)).collect();
         let batch = self.batch(&rows)?;

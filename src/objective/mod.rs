@@ -16,7 +16,6 @@ pub use error::ObjectiveError;
 pub use execution::Execution;
 pub(crate) use pass::Part;
 pub(crate) use portions::Asked;
-pub use portions::BLOCK;
 pub use probe::Coupling;
 
 use crate::data::Dataset;
@@ -68,7 +67,7 @@ pub struct Evaluation {
     /// Its standard error over rows, that of a ratio: `√(N/(N−1) Σ (s_n − L w_n)²) / Σ w_n`, for weights of 1 the losses'
     /// standard deviation over `√N`.
     pub loss_std_err: f64,
-    /// Right answers over the labels that count; NaN where the targets are no classes.
+    /// Right answers over the labels that count; NaN where the targets are not classes.
     pub accuracy: f64,
     /// Its standard error over rows, that of a ratio; with one label a row `√(a (1 − a) / (N − 1))`.
     pub accuracy_std_err: f64,
@@ -132,7 +131,7 @@ impl<'a> Objective<'a> {
 
     /// Holds the tensors marked in `fixed`, by their place in the parameter space: gradients are 0 there, and what
     /// comes before the first free tensor costs a forward pass alone.
-    pub fn hold_fixed(&mut self, fixed: Vec<bool>) {
+    pub(crate) fn hold_fixed(&mut self, fixed: Vec<bool>) {
         self.fixed = fixed;
     }
 

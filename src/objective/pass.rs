@@ -8,7 +8,8 @@ use crate::autodiff::{Pattern, Saved, Tape, Value, Var};
 use crate::data::Batch;
 use crate::kernels::Linear;
 use crate::program::{
-    Answers, BatchStatistics, ClassScores, Input, Loss, Mode, Outcome, ProgramError, per_sample_loss, row_weights,
+    Answers, BatchStatistics, ClassScores, Input, Loss, Mode, Outcome, Parameters, ProgramError, per_sample_loss,
+    row_weights,
 };
 use crate::statistics::Ratio;
 
@@ -133,6 +134,6 @@ impl Objective<'_> {
         batch: &Batch,
         mode: Mode,
     ) -> Result<Outcome<V>> {
-        self.network.forward_with_fixed(tape, (params, &self.fixed), batch.inputs(), mode)
+        self.network.forward_with_fixed(tape, Parameters { values: params, fixed: &self.fixed }, batch.inputs(), mode)
     }
 }

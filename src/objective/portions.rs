@@ -23,7 +23,7 @@ impl Asked {
 }
 
 /// Directions that one product carries at a time where memory allows.
-pub const BLOCK: usize = 8;
+pub(crate) const BLOCK: usize = 8;
 
 /// Micro-batches of a product, at least, where each pays for committing a gradient: work for as many threads.
 const WANTED_BATCHES: usize = 16;
@@ -35,7 +35,7 @@ const MOST_PIECES: usize = 16;
 const NOMINAL_CACHE_BYTES: usize = 5 << 19;
 
 impl Objective<'_> {
-    /// Directions per pass: [`BLOCK`], or fewer where two blocks of f64 would fill half of the memory.
+    /// Directions per pass: `BLOCK`, or fewer where two blocks of f64 would fill half of the memory.
     pub fn block_size(&self) -> usize {
         (self.options.execution.memory_bytes / 4 / (8 * self.dim().max(1))).clamp(1, BLOCK)
     }
@@ -92,11 +92,11 @@ impl Objective<'_> {
             (size.min(self.num_rows()), self.worker_limit(directions, size))
         };
         let vectors = 2 * directions * self.dim() * self.options.dtype.size_in_bytes();
-        vectors + self.sums_bytes(directions, (rows, workers)) + workers * self.worker_bytes(directions, rows)
+        vectors + self.sums_bytes(directions, rows, workers) + workers * self.worker_bytes(directions, rows)
     }
 
     /// The sums that exist at a time: of the pieces that workers with `rows` rows have begun, and of the levels of the tree.
-    fn sums_bytes(&self, directions: usize, (rows, workers): (usize, usize)) -> usize {
+    fn sums_bytes(&self, directions: usize, rows: usize, workers: usize) -> usize {
         let bytes = SumShape { directions, columns: self.dim() }.bytes();
         let batches = self.num_rows().div_ceil(rows.max(1));
         let pieces = self.pieces(batches, bytes);

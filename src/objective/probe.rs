@@ -1,4 +1,4 @@
-//! Whether the rows of a batch touch one another, and what one row costs: read off the program, and tried out.
+//! Whether the rows of a batch touch one another, and what one row costs: read off the program, and checked by a trial.
 
 use std::fmt;
 

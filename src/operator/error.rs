@@ -11,16 +11,8 @@ pub enum OperatorError {
         /// The operator's dimension.
         dim: usize,
     },
-    /// A sum of nothing, or of operators on different spaces.
-    #[error("sum of operators: dimensions {dims:?}, dtypes {dtypes:?}")]
-    Terms {
-        /// Of each term.
-        dims: Vec<usize>,
-        /// Of each term.
-        dtypes: Vec<candle_core::DType>,
-    },
     /// Index ranges that are empty, overlap, are not in order or reach past the end.
-    #[error("restriction to {ranges:?} of an operator of dimension {dim}")]
+    #[error("cannot restrict an operator of dimension {dim} to {ranges:?}")]
     Ranges {
         /// The ranges.
         ranges: Vec<std::ops::Range<usize>>,
@@ -42,7 +34,6 @@ impl OperatorError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::BlockShape { dim, .. } => format!("give vectors as rows of length {dim}"),
-            Self::Terms { .. } => "give one or more operators of equal dimension and dtype".into(),
             Self::Ranges { dim, .. } => format!("give ascending ranges within 0..{dim} that do not overlap"),
             Self::NotOrthonormal { .. } => "orthonormalise the vectors first".into(),
         })

@@ -1,4 +1,4 @@
-//! Symmetric linear operators and what is made of them: the only seam between networks and algorithms. Knows no network.
+//! Symmetric linear operators and operators made from them: the only seam between networks and algorithms. Knows no network.
 
 mod dense;
 mod error;
@@ -11,7 +11,7 @@ use candle_core::{DType, Device, Tensor};
 pub use dense::DenseOperator;
 pub(crate) use dense::symmetric_eigen;
 pub use error::OperatorError;
-pub use wrappers::{Deflated, Restricted, Scaled, Shifted, WeightedSum};
+pub use wrappers::{Deflated, Restricted};
 pub(crate) use wrappers::{extend, restrict};
 
 use crate::{Observer, Result};

@@ -1,25 +1,14 @@
-//! Operators made of operators: scaled, shifted, added, restricted, deflated.
+//! Operators made from operators: restricted, deflated.
 
 use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{LinearOperator, OperatorError, Product, ShardForms};
-use crate::kernels::{matrix_product, row_dots};
+use super::{LinearOperator, OperatorError, Product};
+use crate::kernels::matrix_product;
 use crate::{Observer, Result};
 
 /// Passes on what a wrapper does not change.
-macro_rules! same_space {
-    ($operator:ident) => {
-        fn dim(&self) -> usize {
-            self.$operator.dim()
-        }
-
-        same_vectors!($operator);
-    };
-}
-
-/// As [`same_space`], where the dimension is another one.
 macro_rules! same_vectors {
     ($operator:ident) => {
         fn dtype(&self) -> DType {
@@ -34,136 +23,6 @@ macro_rules! same_vectors {
             self.$operator.block_size()
         }
     };
-}
-
-/// `c A`. Shard forms: those of `A` times `c`.
-pub struct Scaled<'a> {
-    factor: f64,
-    operator: &'a dyn LinearOperator,
-}
-
-impl<'a> Scaled<'a> {
-    /// `factor · operator`.
-    pub fn new(factor: f64, operator: &'a dyn LinearOperator) -> Self {
-        Self { factor, operator }
-    }
-}
-
-impl LinearOperator for Scaled<'_> {
-    same_space!(operator);
-
-    fn apply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Product> {
-        let Product { block, mut shards } = self.operator.apply(block, observer)?;
-        if let Some(shards) = &mut shards {
-            shards.forms.iter_mut().flatten().for_each(|form| *form *= self.factor);
-        }
-        Ok(Product { block: (block * self.factor)?, shards })
-    }
-
-    fn multiply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
-        Ok((self.operator.multiply(block, observer)? * self.factor)?)
-    }
-}
-
-/// `A + c I`. Shard forms: those of `A`, each with `c ‖v‖²` added.
-pub struct Shifted<'a> {
-    operator: &'a dyn LinearOperator,
-    shift: f64,
-}
-
-impl<'a> Shifted<'a> {
-    /// `operator + shift · I`.
-    pub fn new(operator: &'a dyn LinearOperator, shift: f64) -> Self {
-        Self { operator, shift }
-    }
-}
-
-impl LinearOperator for Shifted<'_> {
-    same_space!(operator);
-
-    fn apply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Product> {
-        let Product { block: product, mut shards } = self.operator.apply(block, observer)?;
-        if let Some(shards) = &mut shards {
-            let squares = row_dots(block, block)?;
-            for forms in &mut shards.forms {
-                forms.iter_mut().zip(&squares).for_each(|(form, square)| *form += self.shift * square);
-            }
-        }
-        Ok(Product { block: (product + (block * self.shift)?)?, shards })
-    }
-
-    fn multiply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
-        Ok((self.operator.multiply(block, observer)? + (block * self.shift)?)?)
-    }
-}
-
-/// `Σ_i c_i A_i`. Shard forms: the same sum of the terms' forms, where all terms have shards of equal sizes in equal
-/// order, as operators on one objective do; else none.
-pub struct WeightedSum<'a> {
-    first: (f64, &'a dyn LinearOperator),
-    rest: Vec<(f64, &'a dyn LinearOperator)>,
-}
-
-impl<'a> WeightedSum<'a> {
-    /// The sum of `terms` `(c_i, A_i)`.
-    ///
-    /// # Errors
-    /// [`OperatorError::Terms`] for no terms, or for dimensions or dtypes that differ.
-    pub fn new(terms: Vec<(f64, &'a dyn LinearOperator)>) -> Result<Self> {
-        let dims: Vec<usize> = terms.iter().map(|(_, operator)| operator.dim()).collect();
-        let dtypes: Vec<DType> = terms.iter().map(|(_, operator)| operator.dtype()).collect();
-        let alike = |first: &'a dyn LinearOperator| {
-            terms.iter().all(|(_, other)| other.dim() == first.dim() && other.dtype() == first.dtype())
-        };
-        match terms.split_first() {
-            Some((&first, rest)) if alike(first.1) => Ok(Self { first, rest: rest.to_vec() }),
-            _ => Err(OperatorError::Terms { dims, dtypes }.into()),
-        }
-    }
-}
-
-impl LinearOperator for WeightedSum<'_> {
-    fn dim(&self) -> usize {
-        self.first.1.dim()
-    }
-
-    fn dtype(&self) -> DType {
-        self.first.1.dtype()
-    }
-
-    fn device(&self) -> &Device {
-        self.first.1.device()
-    }
-
-    fn apply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Product> {
-        let mut sum = Scaled::new(self.first.0, self.first.1).apply(block, observer)?;
-        for &(factor, operator) in &self.rest {
-            let term = Scaled::new(factor, operator).apply(block, observer)?;
-            sum = Product { block: (sum.block + term.block)?, shards: add_forms(sum.shards, term.shards) };
-        }
-        Ok(sum)
-    }
-
-    fn multiply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
-        let mut sum = (self.first.1.multiply(block, observer)? * self.first.0)?;
-        for &(factor, operator) in &self.rest {
-            sum = (sum + (operator.multiply(block, observer)? * factor)?)?;
-        }
-        Ok(sum)
-    }
-
-    fn block_size(&self) -> usize {
-        self.rest.iter().fold(self.first.1.block_size(), |size, (_, operator)| size.min(operator.block_size()))
-    }
-}
-
-fn add_forms(sum: Option<ShardForms>, term: Option<ShardForms>) -> Option<ShardForms> {
-    let (mut sum, term) = (sum?, term?);
-    if !sum.same_shards(&term) {
-        return None;
-    }
-    sum.forms.iter_mut().flatten().zip(term.forms.iter().flatten()).for_each(|(sum, form)| *sum += form);
-    Some(sum)
 }
 
 /// The columns of a block in some ascending ranges.
@@ -234,7 +93,7 @@ impl<'a> Restricted<'a> {
     ///
     /// # Errors
     /// A block of another width.
-    pub fn restrict(&self, block: &Tensor) -> Result<Tensor> {
+    pub(crate) fn restrict(&self, block: &Tensor) -> Result<Tensor> {
         check(block, self.operator.dim())?;
         restrict(block, &self.ranges)
     }
@@ -296,7 +155,7 @@ impl<'a> Deflated<'a> {
     ///
     /// # Errors
     /// A block of another width.
-    pub fn project(&self, block: &Tensor) -> Result<Tensor> {
+    pub(crate) fn project(&self, block: &Tensor) -> Result<Tensor> {
         check(block, self.operator.dim())?;
         let mut projected = block.to_dtype(DType::F64)?.contiguous()?;
         for _ in 0..2 {
@@ -308,7 +167,11 @@ impl<'a> Deflated<'a> {
 }
 
 impl LinearOperator for Deflated<'_> {
-    same_space!(operator);
+    fn dim(&self) -> usize {
+        self.operator.dim()
+    }
+
+    same_vectors!(operator);
 
     fn apply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Product> {
         let product = self.operator.apply(&self.project(block)?, observer)?;

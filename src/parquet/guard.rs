@@ -1,4 +1,4 @@
-//! What a Parquet file says of itself, checked against the file before a library believes it.
+//! Checks what a Parquet file declares about itself against the file, before a library decodes it.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -22,7 +22,7 @@ const LZO: u64 = 3;
 /// Encodings that are read: plain, dictionaries (old and new) and runs. The lengths of others lie within the compressed pages.
 const ENCODINGS: [u64; 4] = [0, 2, 3, 8];
 
-/// Keys and values of the footer, for whoever wrote the file.
+/// Keys and values that the writer put into the footer.
 pub(super) type Metadata = Vec<(String, String)>;
 
 /// Checks every size that `file` announces, down to each page.
@@ -59,12 +59,12 @@ fn damaged(reason: &str) -> Fault {
 }
 
 fn too_large() -> Fault {
-    damaged("its footer announces more data than the file has")
+    damaged("its footer declares more data than the file has")
 }
 
 /// The bytes of the footer, in front of its length and the magic word.
 fn footer(file: &mut File, length: u64) -> Result<Vec<u8>, Fault> {
-    let none = || damaged("it does not begin and end like one");
+    let none = || damaged("it does not begin and end like a Parquet file");
     if length < 12 || bytes_at(file, 0, 4)? != MAGIC {
         return Err(none());
     }
@@ -127,7 +127,7 @@ impl Checker<'_> {
         let name = usize::try_from(codec).ok().and_then(|codec| CODECS.get(codec));
         if name.is_none() || codec == LZO {
             let name = name.map_or_else(|| format!("number {codec}"), |name| (*name).to_owned());
-            return Err(Fault::Damaged(format!("its compression {name} is not read; snappy, gzip and zstd are")));
+            return Err(Fault::Damaged(format!("its compression {name} is not supported; snappy, gzip and zstd are")));
         }
         let (values, length) = (facts.count(5).ok_or_else(too_large)?, facts.count(7).ok_or_else(too_large)?);
         let start = facts.count(11).or(facts.count(9)).ok_or_else(too_large)?;
@@ -144,7 +144,7 @@ impl Checker<'_> {
             place += page.length;
             seen += page.rows;
             if place > end || seen > values {
-                return Err(damaged("a page announces more data than the file has"));
+                return Err(damaged("a page declares more data than the file has"));
             }
         }
         Ok(())
@@ -161,7 +161,7 @@ impl Checker<'_> {
                     let page =
                         Page::of(&header, size as u64).ok_or_else(|| damaged("the header of a page is damaged"))?;
                     if !ENCODINGS.contains(&page.encoding) {
-                        return Err(damaged("its encoding is not read: plain values and dictionaries are"));
+                        return Err(damaged("its encoding is not supported; plain values and dictionaries are"));
                     }
                     self.need(page.unpacked)?;
                     return Ok(page);

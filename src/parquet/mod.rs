@@ -1,4 +1,4 @@
-//! Parquet files, for data and for tables of results: what a file says of its sizes is checked before polars believes it.
+//! Parquet files, for data and for tables of results: the sizes that a file declares are checked before polars decodes it.
 
 mod fault;
 mod guard;
@@ -16,7 +16,7 @@ use crate::input;
 /// The content of a file.
 pub(crate) struct Contents {
     pub(crate) frame: DataFrame,
-    /// Keys and values for whoever wrote it.
+    /// Keys and values that its writer put into the footer.
     pub(crate) metadata: Vec<(String, String)>,
 }
 

@@ -1,4 +1,4 @@
-//! Thrift's compact protocol, in which Parquet files describe themselves: reading alone, into values that borrow their bytes.
+//! Thrift's compact protocol, in which Parquet files describe themselves: a reader, whose values borrow their bytes.
 
 /// Levels of structs and lists within one another; Parquet needs seven.
 const MAX_DEPTH: usize = 16;
@@ -17,7 +17,7 @@ pub(super) enum Value<'a> {
     Other,
 }
 
-/// Why bytes are no value.
+/// Why bytes are not a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// They end too early.

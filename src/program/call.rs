@@ -86,7 +86,7 @@ impl Lines {
 /// What a call makes, or in words why it cannot be read.
 pub type Results = Result<Vec<Operand>, String>;
 
-/// One call. Whoever reads it takes every argument that it has; those left over are refused, since they change what
+/// One call. Its reader takes every argument that it has; those left over are refused, since they change what
 /// PyTorch computes.
 pub struct Call<'a> {
     /// PyTorch's name without overload, and without the `_` of operations in place.
@@ -168,7 +168,7 @@ impl<'a> Call<'a> {
     }
 
     /// Whether an argument is known to hold truth values.
-    pub fn is_truth(&self, operand: &Operand) -> bool {
+    pub(crate) fn is_truth(&self, operand: &Operand) -> bool {
         let known = operand.name().and_then(|name| self.lines.known.get(name));
         known.is_some_and(|(kind, _)| *kind == Kind::Truth)
     }
@@ -179,7 +179,7 @@ impl<'a> Call<'a> {
     }
 
     /// Whether an argument is a number that is not whole by its type.
-    pub fn is_float(&self, name: &str) -> bool {
+    pub(crate) fn is_float(&self, name: &str) -> bool {
         matches!(self.arguments.get(name), Some(Argument::Number(_)))
     }
 
@@ -193,7 +193,7 @@ impl<'a> Call<'a> {
     }
 
     /// Whether an argument is text.
-    pub fn is_text(&self, name: &str) -> bool {
+    pub(crate) fn is_text(&self, name: &str) -> bool {
         matches!(self.arguments.get(name), Some(Argument::Text(_)))
     }
 
@@ -263,7 +263,7 @@ impl<'a> Call<'a> {
     }
 
     /// Whole numbers that do not depend on the number of rows; `None` where they are absent.
-    pub fn ints(&mut self, name: &str) -> Result<Option<Vec<i64>>, String> {
+    pub(crate) fn ints(&mut self, name: &str) -> Result<Option<Vec<i64>>, String> {
         let Some(sizes) = self.sizes(name)? else { return Ok(None) };
         let fixed = sizes.iter().map(|size| size.is_fixed().then(|| size.at(0)));
         let fixed = fixed.collect::<Option<_>>();
@@ -271,7 +271,7 @@ impl<'a> Call<'a> {
     }
 
     /// A whole number.
-    pub fn int(&mut self, name: &str, default: Option<i64>) -> Result<i64, String> {
+    pub(crate) fn int(&mut self, name: &str, default: Option<i64>) -> Result<i64, String> {
         match (self.ints(name)?.as_deref(), default) {
             (Some([int]), _) => Ok(*int),
             (None, Some(default)) => Ok(default),

@@ -16,31 +16,31 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Of an operation that makes its result and nothing else.
-    pub fn of_result(result: &Fact) -> Self {
+    /// Of an operation that makes nothing but its result.
+    pub(crate) fn of_result(result: &Fact) -> Self {
         Self::with_activations(0, &[result.len()])
     }
 
     /// Of a view: the same numbers in another shape.
-    pub const VIEW: Self = Self { multiply_adds: 0, activations: 0, largest_activation: 0, scratch: 0 };
+    pub(crate) const VIEW: Self = Self { multiply_adds: 0, activations: 0, largest_activation: 0, scratch: 0 };
 
     /// [`Cost::VIEW`], whatever the result.
-    pub fn of_view(_result: &Fact) -> Self {
+    pub(crate) fn of_view(_result: &Fact) -> Self {
         Self::VIEW
     }
 
-    /// Of so many multiply-adds that leave activations of these sizes.
-    pub fn with_activations(multiply_adds: usize, sizes: &[usize]) -> Self {
+    /// Of this many multiply-adds, which leave activations of these sizes.
+    pub(crate) fn with_activations(multiply_adds: usize, sizes: &[usize]) -> Self {
         let largest_activation = sizes.iter().copied().max().unwrap_or(0);
         Self { multiply_adds, activations: sizes.iter().sum(), largest_activation, scratch: 0 }
     }
 
-    /// The same with a table of so many elements.
-    pub fn with_scratch(self, scratch: usize) -> Self {
+    /// The same with a table of this many elements.
+    pub(crate) fn with_scratch(self, scratch: usize) -> Self {
         Self { scratch, ..self }
     }
 
-    /// Of both.
+    /// Of two operations together.
     pub fn and(self, other: Self) -> Self {
         Self {
             multiply_adds: self.multiply_adds.saturating_add(other.multiply_adds),

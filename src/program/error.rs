@@ -24,13 +24,13 @@ pub enum ProgramError {
         name: String,
     },
     /// Two values of one name.
-    #[error("program: two values have the name `{name}`")]
+    #[error("program: two values are named `{name}`")]
     DuplicateName {
         /// The name.
         name: String,
     },
     /// Training cannot go on parameters that analysis does not know.
-    #[error("program: the training program has other {what} than the one for analysis")]
+    #[error("program: the programs for training and for analysis have different {what}")]
     Training {
         /// Inputs, parameters or buffers.
         what: String,
@@ -52,7 +52,9 @@ pub enum ProgramError {
         outputs: Vec<usize>,
     },
     /// Outputs whose classes may lie on either of two axes.
-    #[error("loss: outputs of shape {outputs:?} fit the targets with the classes on axis 1 and on the last axis")]
+    #[error(
+        "loss: outputs of shape {outputs:?} fit the targets with the classes on axis 1 as well as on the last axis"
+    )]
     ClassAxis {
         /// Shape of the outputs.
         outputs: Vec<usize>,
@@ -75,8 +77,8 @@ pub enum ProgramError {
         /// What it may be.
         expected: &'static str,
     },
-    /// Targets that are no probabilities.
-    #[error("loss: the target probabilities of row {row} hold {value}")]
+    /// Targets that are not probabilities.
+    #[error("loss: the target probabilities of row {row} contain {value}")]
     NegativeProbability {
         /// Position among the chosen rows.
         row: usize,
@@ -98,7 +100,7 @@ pub enum ProgramError {
         parameter: String,
     },
     /// Another number of inputs than the program has.
-    #[error("network: the program has {expected} inputs, but got {got}")]
+    #[error("network: the program takes {expected} inputs, but got {got}")]
     Inputs {
         /// Given.
         got: usize,
@@ -114,7 +116,7 @@ pub enum ProgramError {
         present: Vec<String>,
     },
     /// The program was asked for a loss that it does not bring.
-    #[error("loss: the program does not bring a loss of its own")]
+    #[error("loss: the program does not define a loss")]
     NoLoss,
     /// The loss is NaN or infinite.
     #[error("loss: not finite on the data row at position {row}")]
@@ -140,7 +142,7 @@ impl ProgramError {
         Some(match self {
             Self::Shape { .. } => "compare the layer's fields with the shape of its input".into(),
             Self::UnknownValue { .. } | Self::DuplicateName { .. } => {
-                "list operations in the order of execution, each under a name of its own".into()
+                "list operations in the order of execution, each under its own name".into()
             }
             Self::Training { .. } => "export both from one module: model.eval(), then model.train()".into(),
             Self::MissingTensor { .. } => "the architecture does not belong to these weights".into(),
@@ -152,7 +154,7 @@ impl ProgramError {
             Self::ClassWeights { classes, .. } => format!("give {classes} weights"),
             Self::LossSetting { .. } => "docs/models.md describes the losses and their settings".into(),
             Self::NegativeProbability { .. } => {
-                "cross-entropy takes real targets for probabilities; mse, l1, huber and smooth-l1 take any numbers".into()
+                "cross-entropy treats real targets as probabilities; mse, l1, huber and smooth-l1 accept any numbers".into()
             }
             Self::NothingCounts { .. } => "check `ignore_index` and `weight` of the loss against the labels".into(),
             Self::LossSeesParameters { .. } => "use the Hessian, which exists for every loss".into(),

@@ -50,7 +50,7 @@ pub type Tracked = Result<Option<RowAxis>, String>;
 
 impl RowAxis {
     /// The batch as it comes: axis 0.
-    pub const FIRST: Self = Self { axis: 0, outer: 1, inner: 1, places: false };
+    pub(crate) const FIRST: Self = Self { axis: 0, outer: 1, inner: 1, places: false };
 
     /// The same along another axis.
     pub(super) fn at(self, axis: usize) -> Self {
@@ -80,7 +80,7 @@ impl Fact {
         self.shape.iter().product()
     }
 
-    /// Whether there is no element.
+    /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -20,7 +20,7 @@ impl Factor {
     ///
     /// # Errors
     /// Targets that do not fit outputs of the given shape, `[1, …]`.
-    pub(crate) fn new(loss: &Loss, (outputs, shape): (&[f64], &[usize]), target: &TargetBatch) -> Result<Option<Self>> {
+    pub(crate) fn new(loss: &Loss, outputs: &[f64], shape: &[usize], target: &TargetBatch) -> Result<Option<Self>> {
         let count = outputs.len() as f64;
         Ok(Some(match loss {
             Loss::CrossEntropy(cross_entropy) => {
@@ -75,7 +75,7 @@ impl PlaceColumns {
     ///
     /// # Errors
     /// Targets that do not fit them.
-    pub(crate) fn new(loss: &CrossEntropy, (outputs, shape): (&[f64], &[usize]), target: &TargetBatch) -> Result<Self> {
+    pub(crate) fn new(loss: &CrossEntropy, outputs: &[f64], shape: &[usize], target: &TargetBatch) -> Result<Self> {
         let (classes, counted) = (Classes::find(loss, shape, Given::of(target))?, counted(loss, target));
         let masses = masses(loss, shape, target)?;
         let counts = |place: &usize| counted.as_ref().is_none_or(|counted| counted[*place]);
@@ -110,7 +110,7 @@ mod tests {
     /// `Σ_c (S e_c)(S e_c)ᵀ`, row-major.
     fn square(loss: &Loss, outputs: &[f64], target: &TargetBatch) -> Vec<f64> {
         let n = outputs.len();
-        let factor = Factor::new(loss, (outputs, &[1, n]), target).unwrap().unwrap();
+        let factor = Factor::new(loss, outputs, &[1, n], target).unwrap().unwrap();
         let mut square = vec![0.0; n * n];
         for c in 0..n {
             let column = factor.times(&(0..n).map(|i| f64::from(u8::from(i == c))).collect::<Vec<_>>());
@@ -160,7 +160,7 @@ mod tests {
             let loss = CrossEntropy { weight: Some(vec![0.5, 4.0, 1.0]), ignore_index: 7, ..CrossEntropy::default() };
             let target = TargetBatch::Tokens { labels: vec![1, 7], sample_shape: vec![2] };
             assert_eq!(counted_outputs(&Loss::CrossEntropy(loss.clone()), 6, 1, &target), [3]);
-            let columns = PlaceColumns::new(&loss, (&outputs, &shape), &target).unwrap();
+            let columns = PlaceColumns::new(&loss, &outputs, &shape, &target).unwrap();
             let p = softmax(&place.map(|output| outputs[output]));
             for (i, j) in (0..36).map(|entry| (entry / 6, entry % 6)) {
                 let got: f64 = (0..3).map(|c| columns.column(c)).map(|column| column[i] * column[j]).sum();

@@ -25,7 +25,7 @@ impl Program {
     ///
     /// # Errors
     /// [`ProgramError::Shape`] at the first operation whose operands do not fit; names that do not exist.
-    pub fn infer(&self, inputs: &[Vec<usize>], in_training: bool) -> Result<Inferred, ProgramError> {
+    pub(crate) fn infer(&self, inputs: &[Vec<usize>], in_training: bool) -> Result<Inferred, ProgramError> {
         let rows = inputs.first().and_then(|shape| shape.first()).copied().unwrap_or(1);
         let mut facts = self.given(inputs)?;
         let (mut cost, mut mixing, mut largest) = (Cost::default(), None, (0, Place::default()));

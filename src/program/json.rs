@@ -1,4 +1,4 @@
-//! The parts of a program's JSON form that serde does not know by itself.
+//! The parts of a program's JSON form that serde cannot derive.
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

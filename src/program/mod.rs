@@ -1,9 +1,8 @@
 //! One description for every network, whoever wrote it: a flat list of operations with named operands.
 //!
-//! The operations' words are PyTorch's (`conv2d`, `layer_norm`, `scaled_dot_product_attention`): their meaning is
-//! documented there. Front ends ([`crate::formats`]) write programs and nothing else; [`fuse`] rewrites them into
+//! Operations have PyTorch's names (`conv2d`, `layer_norm`, `scaled_dot_product_attention`) and mean what PyTorch documents. Front ends ([`crate::formats`]) write programs and nothing else; [`fuse`] rewrites them into
 //! operations that have kernels of their own; [`Network::forward`] runs them over a tape, so that derivatives of every
-//! kind follow. What is said of a program without running it (shapes, costs, whether rows touch one another, whether the
+//! kind follow. What can be said of a program without running it (shapes, costs, whether rows touch one another, whether the
 //! outputs are piecewise affine in each parameter) is read off the operations, each of which answers every question: see
 //! [`Operation`].
 
@@ -54,7 +53,7 @@ pub use operand::{Operand, Place};
 pub use operation::{Affinity, Operation};
 pub(crate) use operations::read;
 pub use operations::*;
-pub use plan::Outcome;
+pub use plan::{Outcome, Parameters};
 pub use run::{BatchStatistics, Mode};
 pub(crate) use scores::Answers;
 pub use scores::ClassScores;
@@ -111,7 +110,7 @@ impl Program {
     }
 
     /// Whether any operation normalises over the batch in training.
-    pub fn has_batch_norm(&self) -> bool {
+    pub(crate) fn has_batch_norm(&self) -> bool {
         self.any(|operation| matches!(operation, Op::BatchNorm(_)))
     }
 
@@ -122,7 +121,7 @@ impl Program {
     }
 
     /// Whether any operation is attention.
-    pub fn has_attention(&self) -> bool {
+    pub(crate) fn has_attention(&self) -> bool {
         self.any(|operation| matches!(operation, Op::ScaledDotProductAttention(_)))
     }
 
@@ -142,7 +141,7 @@ impl Program {
         last.map_or(&[][..], |node| &node.operands[1..]).iter().filter_map(Operand::name).collect()
     }
 
-    /// Gives the last linear map so many outputs where it has fewer.
+    /// Gives the last linear map this number of outputs where it has fewer.
     pub(crate) fn grow_outputs(&mut self, outputs: usize) {
         let head = self.head();
         let resized = self.parameters.tensors().iter().map(|tensor| {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::plan::{Outcome, Plan};
+use super::plan::{Outcome, Parameters, Plan, Programs};
 use super::run::Slot;
 use super::{BatchNormMode, Loss, Mode, Program, ProgramError, fuse, per_sample_loss};
 use crate::Result;
 use crate::autodiff::{ParamSpace, Tape, Value, Var};
-use crate::data::{Normalisation, TargetBatch};
+use crate::data::{Batch, Normalisation};
 use crate::kernels::Linear;
 
 /// What a description says of a network beside what it computes.
@@ -59,6 +59,18 @@ impl Ready {
         Ok(Self { written, runs, plan })
     }
 
+    fn run<V: Value>(
+        &self,
+        buffers: &HashMap<String, Tensor>,
+        tape: &mut Tape<V>,
+        parameters: Parameters<'_, V>,
+        inputs: Vec<Slot<V>>,
+        mode: Mode,
+    ) -> Result<Outcome<V>> {
+        let programs = Programs { runs: &self.runs, written: &self.written, buffers };
+        self.plan.run(programs, tape, parameters, inputs, mode)
+    }
+
     fn fused(program: Program) -> Result<Self, ProgramError> {
         let fused = fuse(&program);
         Self::new(Arc::new(program), Arc::new(fused))
@@ -92,7 +104,7 @@ impl Network {
     ///
     /// # Errors
     /// Names that do not exist, or twice; inputs, parameters or buffers that are not those of the network.
-    pub fn with_training(self, program: Program) -> Result<Self, ProgramError> {
+    pub(crate) fn with_training(self, program: Program) -> Result<Self, ProgramError> {
         let own = self.program();
         let unlike = |what: &str| Err(ProgramError::Training { what: what.into() });
         if program.inputs != own.inputs {
@@ -145,7 +157,7 @@ impl Network {
     }
 
     /// Whether steps of training need a stream of random numbers, see [`Mode::Train`].
-    pub fn draws_in_training(&self) -> bool {
+    pub(crate) fn draws_in_training(&self) -> bool {
         self.training.is_some() || self.program().draws()
     }
 
@@ -170,19 +182,18 @@ impl Network {
     /// # Errors
     /// An operation whose input does not fit it, by its place; a batch without a number in it; a missing buffer.
     pub fn forward<V: Value>(&self, tape: &mut Tape<V>, values: &[V], x: Tensor, mode: Mode) -> Result<Outcome<V>> {
-        self.forward_with_fixed(tape, (values, &[]), vec![x], mode)
+        self.forward_with_fixed(tape, Parameters { values, fixed: &[] }, vec![x], mode)
     }
 
-    /// The same on all inputs in the program's order, with the tensors marked in `fixed` (by their place in the space; `false` where it is too short) held
-    /// fixed: they get no gradient, and the backward pass ends at the first operation whose tensors are not fixed. All
-    /// other gradients are those of [`Network::forward`], bit for bit.
+    /// The same on all inputs in the program's order, where some of the parameters are held fixed. The gradients of the others
+    /// are those of [`Network::forward`], bit for bit.
     ///
     /// # Errors
     /// As [`Network::forward`].
     pub fn forward_with_fixed<V: Value>(
         &self,
         tape: &mut Tape<V>,
-        (values, fixed): (&[V], &[bool]),
+        parameters: Parameters<'_, V>,
         inputs: Vec<Tensor>,
         mode: Mode,
     ) -> Result<Outcome<V>> {
@@ -195,7 +206,7 @@ impl Network {
             (Mode::Train { draws: Some(_) }, Some(training)) => training,
             _ => &self.analysis,
         };
-        ready.plan.run((&ready.runs, &ready.written, &self.buffers), tape, (values, fixed), inputs, mode)
+        ready.run(&self.buffers, tape, parameters, inputs, mode)
     }
 
     /// That `loss` depends on the parameters through the outputs alone, as Gauss-Newton matrices need it.
@@ -220,21 +231,14 @@ impl Network {
     /// # Errors
     /// Targets that the loss cannot take; [`ProgramError::NoLoss`] where the program brings none;
     /// [`ProgramError::LossSeesParameters`] where its own reads parameters past the outputs.
-    pub fn loss<V: Value>(
-        &self,
-        tape: &mut Tape<V>,
-        loss: &Loss,
-        output: &Var<V>,
-        (batch, targets): (&[Tensor], &TargetBatch),
-    ) -> Result<Var<V>> {
+    pub fn loss<V: Value>(&self, tape: &mut Tape<V>, loss: &Loss, output: &Var<V>, batch: &Batch) -> Result<Var<V>> {
         if !matches!(loss, Loss::Program {}) {
-            return per_sample_loss(tape, loss, output, targets);
+            return per_sample_loss(tape, loss, output, &batch.targets);
         }
         let head = self.head()?;
-        let batch = batch.iter().map(|input| Slot::input(tape, input.clone()));
+        let batch = batch.inputs().into_iter().map(|input| Slot::input(tape, input));
         let inputs = std::iter::once(Slot::Float(output.clone())).chain(batch).collect();
-        let nothing: (&[V], &[bool]) = (&[], &[]);
-        let loss = head.plan.run((&head.runs, &head.written, &self.buffers), tape, nothing, inputs, Mode::Eval)?.output;
+        let loss = head.run(&self.buffers, tape, Parameters { values: &[], fixed: &[] }, inputs, Mode::Eval)?.output;
         let from = loss.dims()?.to_vec();
         Ok(tape.linear(Linear::Reshape { to: vec![from[0], 1], from }, &loss)?)
     }

@@ -1,4 +1,4 @@
-//! One line of a program.
+//! One operation of a program, with its operands.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ pub struct Node {
     pub name: String,
     /// What is computed.
     pub operation: Op,
-    /// What it is computed from, in the order of [`Operation::operands`].
+    /// What it is computed from, in the order of [`super::Operation::operands`].
     pub operands: Vec<Operand>,
     /// Where it comes from, for messages and listings.
     pub place: Place,

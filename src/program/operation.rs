@@ -20,7 +20,7 @@ pub struct Affinity {
 
 impl Affinity {
     /// Piecewise affine in all operands together.
-    pub const AFFINE: Self = Self { products: &[], smooth: &[] };
+    pub(crate) const AFFINE: Self = Self { products: &[], smooth: &[] };
 }
 
 /// One operation: all that it is. Every question is required, so that a forgotten answer does not compile.

@@ -21,8 +21,25 @@ pub struct Outcome<V> {
     pub statistics: Vec<BatchStatistics>,
 }
 
-/// Parameters of a forward pass, and which of them are held fixed (`false` where the list is too short).
-pub(super) type Parameters<'a, V> = (&'a [V], &'a [bool]);
+/// The parameters of a forward pass.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameters<'a, V> {
+    /// Their values, in the order of the space.
+    pub values: &'a [V],
+    /// Which of them are held fixed, by their place; `false` where the list is too short. They get no gradient, and the
+    /// backward pass ends at the first operation whose parameters are not all fixed.
+    pub fixed: &'a [bool],
+}
+
+/// A program, and the tensors that belong to a checkpoint.
+#[derive(Clone, Copy)]
+pub(super) struct Programs<'a> {
+    /// As it is computed.
+    pub(super) runs: &'a Program,
+    /// As it was written, assertions and all.
+    pub(super) written: &'a Program,
+    pub(super) buffers: &'a HashMap<String, Tensor>,
+}
 
 /// Values by place: inputs, parameters, buffers, constants, then the results of the nodes.
 #[derive(Debug)]
@@ -136,9 +153,9 @@ impl Plan {
     /// Inputs that do not fit; a missing buffer; a kernel that fails.
     pub fn run<V: Value>(
         &self,
-        (program, written, buffers): (&Program, &Program, &HashMap<String, Tensor>),
+        Programs { runs: program, written, buffers }: Programs<'_>,
         tape: &mut Tape<V>,
-        (values, held): Parameters<'_, V>,
+        Parameters { values, fixed: held }: Parameters<'_, V>,
         inputs: Vec<Slot<V>>,
         mode: Mode,
     ) -> Result<Outcome<V>> {
@@ -159,7 +176,7 @@ impl Plan {
         let folded = match self.fixed.contains(&true) {
             true => {
                 let key = (rows, dtype, device.location());
-                self.folded.get(key, || self.fold(program, &stored, (rows, dtype, &device)))?
+                self.folded.get(key, || self.fold(program, &stored, rows, dtype, &device))?
             }
             false => Arc::default(),
         };
@@ -212,7 +229,9 @@ impl Plan {
         &self,
         program: &Program,
         stored: &[Stored],
-        (rows, dtype, device): (usize, DType, &Device),
+        rows: usize,
+        dtype: DType,
+        device: &Device,
     ) -> Result<Vec<Option<Stored>>> {
         let mut tape = Tape::<Tensor>::new(Saved::Nothing);
         let before = program.inputs.len() + program.parameters.tensors().len();

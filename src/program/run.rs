@@ -25,7 +25,7 @@ pub enum Mode {
 
 impl Mode {
     /// Whether batch statistics are used.
-    pub fn is_training(&self) -> bool {
+    pub(crate) fn is_training(&self) -> bool {
         matches!(self, Self::Train { .. })
     }
 }
@@ -128,7 +128,7 @@ impl<V: Value> Run<'_, V> {
     }
 
     /// The name of an operand.
-    pub fn operand_name(&self, place: usize) -> Option<&str> {
+    pub(crate) fn operand_name(&self, place: usize) -> Option<&str> {
         self.operands.get(place)?.name()
     }
 

@@ -22,7 +22,7 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// `None` where the targets are no classes. With one output a place, class 1 is an output above 0.
+    /// `None` where the targets are not classes. With one output a place, class 1 is an output above 0.
     ///
     /// # Errors
     /// Reading the outputs from their device.
@@ -147,7 +147,7 @@ impl ClassScores {
     }
 
     /// Its standard error over rows.
-    pub fn nll_std_err(&self) -> f64 {
+    pub(crate) fn nll_std_err(&self) -> f64 {
         self.nll.std_err()
     }
 

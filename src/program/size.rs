@@ -32,11 +32,11 @@ impl Size {
     }
 
     /// Whether it does not depend on the batch.
-    pub fn is_fixed(&self) -> bool {
+    pub(crate) fn is_fixed(&self) -> bool {
         self.0.len() <= 1
     }
 
-    /// Its value for so many rows, as far as an `i64` holds it.
+    /// Its value for this number of rows, as far as an `i64` holds it.
     pub fn at(&self, rows: usize) -> i64 {
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
         self.0.iter().rev().fold(0i64, |sum, &factor| sum.saturating_mul(rows).saturating_add(factor))

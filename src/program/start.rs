@@ -19,12 +19,12 @@ pub enum Start {
 
 impl Start {
     /// timm's `trunc_normal_(std=.02)`.
-    pub const NARROW: Self = Self::Normal { std: 0.02 };
+    pub(crate) const NARROW: Self = Self::Normal { std: 0.02 };
 
     /// A learned token, as timm draws it.
-    pub const TOKEN: Self = Self::Normal { std: 1e-6 };
+    pub(crate) const TOKEN: Self = Self::Normal { std: 1e-6 };
 
-    /// PyTorch's law for weights with so many inputs, and for the biases beside them.
+    /// PyTorch's law for weights with this number of inputs, and for their biases.
     pub fn fan_in(inputs: usize) -> Self {
         Self::Uniform { bound: 1.0 / (inputs.max(1) as f64).sqrt() }
     }

@@ -19,7 +19,7 @@ pub(super) struct Rise {
 
 /// The perturbation of pair `pair`, the same at every `σ` and scaling: their differences are then better known than they
 /// are.
-pub(super) fn draw(dim: usize, (seed, pair): (u64, usize)) -> Vec<f64> {
+pub(super) fn draw(dim: usize, seed: u64, pair: usize) -> Vec<f64> {
     let mut rng = substream(seed, Purpose::Sharpness, pair as u64);
     (0..dim).map(|_| StandardNormal.sample(&mut rng)).collect()
 }
@@ -27,22 +27,23 @@ pub(super) fn draw(dim: usize, (seed, pair): (u64, usize)) -> Vec<f64> {
 /// The mean rise over `pairs` pairs. Cost: two passes over the rows for each, and one.
 pub(super) fn average(
     point: &mut Point<'_>,
-    (units, sigma): (&[f64], f64),
-    (pairs, seed): (usize, u64),
+    sigma: f64,
+    pairs: usize,
+    seed: u64,
     observer: &mut dyn Observer,
 ) -> Result<Rise> {
-    let still = vec![0.0; units.len()];
-    let base = point.row_losses(units, &still, observer)?;
+    let still = vec![0.0; point.dim()];
+    let base = point.row_losses(&still, observer)?;
     let weights = point.row_weights()?;
     let weight: f64 = weights.iter().sum();
     let mut rows = vec![0.0; base.len()];
     let mut means = Vec::with_capacity(pairs);
     for pair in 0..pairs {
-        let z = draw(units.len(), (seed, pair));
+        let z = draw(point.dim(), seed, pair);
         let mut total = 0.0;
         for sign in [1.0, -1.0] {
             let delta: Vec<f64> = z.iter().map(|z| sign * sigma * z).collect();
-            for ((row, loss), base) in rows.iter_mut().zip(point.row_losses(units, &delta, observer)?).zip(&base) {
+            for ((row, loss), base) in rows.iter_mut().zip(point.row_losses(&delta, observer)?).zip(&base) {
                 let rise = 0.5 * (loss - base);
                 *row += rise / pairs as f64;
                 total += rise;

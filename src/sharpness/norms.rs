@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 
 use super::average::Rise;
-use crate::autodiff::ParamTensor;
+use crate::autodiff::{ParamKind, ParamTensor};
 use crate::curvature::{Curvature, CurvatureOperator};
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Product};
@@ -25,22 +25,27 @@ pub(super) fn fisher_rao(objective: &Objective<'_>, theta: &[f64], observer: &mu
     Ok(Rise { value, std_err_numeric: 0.0, std_err_data: shard_error(&product) / (2.0 * value) })
 }
 
-/// `Σ_{s,s'} ⟨w_s, w_s'⟩ tr H_{s,s'}` over the neurons `s` of a layer with weights `W` (rows `w_s`, of a convolution its
+/// `Σ_{s,s'} ⟨w_s, w_s'⟩ tr H_{s,s'}` over the neurons `s` of the last layer with weights `W` (rows `w_s`, of a convolution its
 /// filters; Petzka et al. 2021), `H_{s,s'}` the block of the Hessian in `w_s` and `w_s'`. Unchanged where ReLU layers are
 /// rescaled.
+///
+/// `None` where no layer has such weights.
 ///
 /// It is `E vec(W Z)ᵀ H vec(W Z)` over square matrices `Z` of random signs: `probes` products, with the standard error over
 /// them.
 pub(super) fn relative_flatness(
     objective: &Objective<'_>,
-    (theta, tensor): (&[f64], &ParamTensor),
-    (probes, seed): (usize, u64),
+    theta: &[f64],
+    probes: usize,
+    seed: u64,
     observer: &mut dyn Observer,
-) -> Result<Rise> {
+) -> Result<Option<Rise>> {
+    let is_layer = |tensor: &&ParamTensor| tensor.kind == ParamKind::Weight && tensor.shape.len() >= 2;
+    let Some(tensor) = objective.network().space().tensors().iter().rfind(is_layer) else { return Ok(None) };
     let dim = theta.len();
     let flat = Tensor::from_vec(theta.to_vec(), dim, &Device::Cpu)?;
     let operator = CurvatureOperator::new(objective, &flat, Curvature::Hessian)?;
-    let (rows, columns) = (tensor.shape[0], tensor.len() / tensor.shape[0].max(1));
+    let columns = tensor.len() / tensor.shape[0].max(1);
     let weights = theta.get(tensor.offset..tensor.offset + tensor.len()).unwrap_or_default();
     let mut rng = stream(seed, Purpose::SharpnessSigns);
     let mut samples = Vec::with_capacity(probes);
@@ -50,7 +55,7 @@ pub(super) fn relative_flatness(
         let mut block = vec![0.0; count * dim];
         for vector in block.chunks_exact_mut(dim) {
             let own = &mut vector[tensor.offset..tensor.offset + tensor.len()];
-            mixed(weights, (rows, columns), &mut rng, own);
+            mixed(weights, columns, &mut rng, own);
         }
         let block = objective.place(&Tensor::from_vec(block, (count, dim), &Device::Cpu)?)?;
         let product = operator.apply(&block, observer)?;
@@ -59,15 +64,13 @@ pub(super) fn relative_flatness(
     }
     let sample = Sample::of(&samples);
     let std_err_data = Sample::of(&errors).mean;
-    Ok(Rise { value: sample.mean, std_err_numeric: sample.std_err(), std_err_data })
+    Ok(Some(Rise { value: sample.mean, std_err_numeric: sample.std_err(), std_err_data }))
 }
 
 /// `W Z` into `own`, `Z` of random signs.
-fn mixed(weights: &[f64], (rows, columns): (usize, usize), rng: &mut impl Rng, own: &mut [f64]) {
+fn mixed(weights: &[f64], columns: usize, rng: &mut impl Rng, own: &mut [f64]) {
     let signs: Vec<f64> = (0..columns * columns).map(|_| if rng.next_u32() & 1 == 1 { 1.0 } else { -1.0 }).collect();
-    for row in 0..rows {
-        let weights = &weights[row * columns..(row + 1) * columns];
-        let own = &mut own[row * columns..(row + 1) * columns];
+    for (weights, own) in weights.chunks_exact(columns.max(1)).zip(own.chunks_exact_mut(columns.max(1))) {
         for (weight, signs) in weights.iter().zip(signs.chunks_exact(columns)) {
             own.iter_mut().zip(signs).for_each(|(own, sign)| *own += weight * sign);
         }

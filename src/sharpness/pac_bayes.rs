@@ -1,4 +1,4 @@
-//! The largest perturbation that the loss bears.
+//! The largest perturbation that the loss tolerates.
 
 use super::average::draw;
 use super::point::Point;
@@ -22,19 +22,19 @@ const DOUBLINGS: usize = 24;
 /// By bisection with common random numbers. Cost: about `2 · pairs · 16` passes over the rows.
 pub(super) fn width(
     point: &mut Point<'_>,
-    units: &[f64],
-    (params, seed): (&PacBayesParams, u64),
+    params: &PacBayesParams,
+    seed: u64,
     observer: &mut dyn Observer,
 ) -> Result<Width> {
-    let base = point.loss(units, &vec![0.0; units.len()], observer)?;
-    let draws: Vec<Vec<f64>> = (0..params.pairs).map(|pair| draw(units.len(), (seed, pair))).collect();
+    let base = point.loss(&vec![0.0; point.dim()], observer)?;
+    let draws: Vec<Vec<f64>> = (0..params.pairs).map(|pair| draw(point.dim(), seed, pair)).collect();
     let mut rise = |sigma: f64, observer: &mut dyn Observer| -> Result<Sample> {
         let mut means = Vec::with_capacity(draws.len());
         for z in &draws {
             let mut mean = 0.0;
             for sign in [0.5, -0.5] {
                 let delta: Vec<f64> = z.iter().map(|z| 2.0 * sign * sigma * z).collect();
-                mean += 0.5 * (point.loss(units, &delta, observer)? - base);
+                mean += 0.5 * (point.loss(&delta, observer)? - base);
             }
             means.push(mean);
         }

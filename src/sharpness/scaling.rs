@@ -1,4 +1,4 @@
-//! In which units a perturbation is measured.
+//! The units in which a perturbation is measured.
 
 use crate::autodiff::ParamSpace;
 use crate::kernels::norm_of;

@@ -6,9 +6,8 @@ use super::average::{Rise, average};
 use super::norms::{fisher_rao, relative_flatness};
 use super::pac_bayes::width;
 use super::point::Point;
-use super::worst::{Worst, worst};
+use super::worst::{Within, Worst, worst};
 use crate::analysis::SummaryRow;
-use crate::autodiff::ParamKind;
 use crate::curvature::ExactParams;
 use crate::data::{Dataset, Targets};
 use crate::objective::Objective;
@@ -78,14 +77,15 @@ struct Survey<'a> {
 /// A loss at `theta` that is not finite; an interruption.
 pub fn survey(
     objective: &Objective<'_>,
-    (theta, data): (&Tensor, &Dataset),
+    theta: &Tensor,
+    data: &Dataset,
     options: &SharpnessOptions,
     observer: &mut dyn Observer,
 ) -> Result<SharpnessReport> {
     let theta = theta.to_dtype(DType::F64)?.to_vec1::<f64>()?;
     let mut survey = Survey { objective, theta, options, rows: Vec::new() };
     survey.averages(objective, Logits::Raw, observer)?;
-    survey.worst_cases(data, (objective.network(), Logits::Raw), observer)?;
+    survey.worst_cases(data, objective.network(), Logits::Raw, observer)?;
     let logits_of_a_row = match &data.targets {
         Targets::Classes { .. } => true,
         Targets::Tokens { sample_shape, .. } => sample_shape.is_empty(),
@@ -95,7 +95,7 @@ pub fn survey(
         let network = normalised(objective)?;
         let other = Objective::new(&network, data, objective.options().clone())?;
         survey.averages(&other, Logits::Normalised, observer)?;
-        survey.worst_cases(data, (&network, Logits::Normalised), observer)?;
+        survey.worst_cases(data, &network, Logits::Normalised, observer)?;
     }
     survey.widths(observer)?;
     survey.norms(observer)?;
@@ -151,8 +151,8 @@ impl Survey<'_> {
                 if logits == Logits::Normalised && !(scaling == Scaling::Element && is_middle) {
                     continue;
                 }
-                let mut point = Point::new(objective, &self.theta);
-                let rise = average(&mut point, (&units, sigma), (*pairs, self.options.seed), observer)?;
+                let mut point = Point::new(objective, &self.theta, &units);
+                let rise = average(&mut point, sigma, *pairs, self.options.seed, observer)?;
                 let num_evaluations = point.num_evaluations;
                 let row = SharpnessRow {
                     method: Method::AntitheticPairs,
@@ -185,7 +185,8 @@ impl Survey<'_> {
     fn worst_cases(
         &mut self,
         data: &Dataset,
-        (network, logits): (&Network, Logits),
+        network: &Network,
+        logits: Logits,
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let batch = self.options.batch.unwrap_or(data.len()).clamp(1, data.len().max(1));
@@ -199,7 +200,7 @@ impl Survey<'_> {
                 if logits == Logits::Normalised && scaling != Scaling::Element {
                     continue;
                 }
-                let row = self.worst_case(&objectives, (ball, scaling, radius), (batch, logits), observer)?;
+                let row = self.worst_case(&objectives, Within { ball, radius }, scaling, logits, observer)?;
                 self.put(row, observer)?;
             }
         }
@@ -209,16 +210,16 @@ impl Survey<'_> {
     fn worst_case(
         &self,
         objectives: &[Objective<'_>],
-        (ball, scaling, radius): (Ball, Scaling, f64),
-        (batch_size, logits): (usize, Logits),
+        within: Within,
+        scaling: Scaling,
+        logits: Logits,
         observer: &mut dyn Observer,
     ) -> Result<SharpnessRow> {
-        let units = self.units(scaling);
+        let (units, Within { ball, radius }) = (self.units(scaling), within);
         let (mut found, mut num_gradients, mut num_evaluations) = (Vec::<Worst>::new(), 0, 0);
         for objective in objectives {
-            let mut point = Point::new(objective, &self.theta);
-            let params = (&self.options.worst, self.options.seed);
-            found.push(worst(&mut point, &units, (ball, radius), params, observer)?);
+            let mut point = Point::new(objective, &self.theta, &units);
+            found.push(worst(&mut point, within, &self.options.worst, self.options.seed, observer)?);
             num_gradients += point.num_gradients;
             num_evaluations += point.num_evaluations;
         }
@@ -231,7 +232,7 @@ impl Survey<'_> {
         // Passes over a batch count for their share of the rows.
         let share = |count: usize| count.div_ceil(objectives.len().max(1));
         Ok(SharpnessRow {
-            batch_size,
+            batch_size: objectives.first().map_or(0, Objective::num_rows),
             method: Method::Ascent,
             converged: found.iter().all(|worst| worst.converged),
             num_gradients: share(num_gradients),
@@ -244,8 +245,8 @@ impl Survey<'_> {
     fn widths(&mut self, observer: &mut dyn Observer) -> Result<()> {
         for scaling in Scaling::ALL {
             let units = self.units(scaling);
-            let mut point = Point::new(self.objective, &self.theta);
-            let found = width(&mut point, &units, (&self.options.pac_bayes, self.options.seed), observer)?;
+            let mut point = Point::new(self.objective, &self.theta, &units);
+            let found = width(&mut point, &self.options.pac_bayes, self.options.seed, observer)?;
             let num_evaluations = point.num_evaluations;
             let rise = Rise { value: found.sigma, std_err_numeric: found.std_err, std_err_data: f64::NAN };
             let row = SharpnessRow {
@@ -263,13 +264,10 @@ impl Survey<'_> {
     fn norms(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let rise = fisher_rao(self.objective, &self.theta, observer)?;
         self.put(self.row(Sharpness::FisherRao, rise), observer)?;
-        let tensors = self.objective.network().space().tensors();
-        let Some(last) = tensors.iter().rfind(|tensor| tensor.kind == ParamKind::Weight && tensor.shape.len() >= 2)
-        else {
+        let SharpnessOptions { probes, seed, .. } = *self.options;
+        let Some(rise) = relative_flatness(self.objective, &self.theta, probes, seed, observer)? else {
             return Ok(());
         };
-        let how = (self.options.probes, self.options.seed);
-        let rise = relative_flatness(self.objective, (&self.theta, last), how, observer)?;
         let converged = rise.std_err_numeric <= 0.1 * rise.value.abs();
         let row =
             SharpnessRow { method: Method::RandomSigns, converged, ..self.row(Sharpness::RelativeFlatness, rise) };

@@ -8,7 +8,7 @@ use super::average::average;
 use super::norms::{fisher_rao, relative_flatness};
 use super::pac_bayes::width;
 use super::point::Point;
-use super::worst::worst;
+use super::worst::{Within, worst};
 use super::{Scaling, survey};
 use crate::curvature::ExactParams;
 use crate::data::{Dataset, Inputs, Targets};
@@ -82,8 +82,8 @@ fn on_a_quadratic_the_average_is_half_the_scaled_trace() {
         let units = scaling.units(network.space(), &theta);
         let trace: f64 = diagonal.iter().zip(&units).map(|(d, s)| d * s * s).sum();
         for sigma in [0.01, 1.0] {
-            let mut point = Point::new(&objective, &theta);
-            let rise = average(&mut point, (&units, sigma), (64, 3), &mut ()).unwrap();
+            let mut point = Point::new(&objective, &theta, &units);
+            let rise = average(&mut point, sigma, 64, 3, &mut ()).unwrap();
             // A quadratic has no higher terms: only the draws of z are left, at any σ.
             let error = (rise.value - 0.5 * sigma * sigma * trace).abs();
             assert!(error < 4.0 * rise.std_err_numeric, "{scaling:?} {sigma}: {error} {rise:?}");
@@ -104,8 +104,8 @@ fn the_worst_in_a_small_ball_is_along_the_gradient() {
         let slopes: Vec<f64> = gradient.iter().zip(&units).map(|(g, s)| g * s).collect();
         let rho = 1e-4;
         let found = |ball| {
-            let mut point = Point::new(&objective, &theta);
-            worst(&mut point, &units, (ball, rho), (&params, 0), &mut ()).unwrap().rise / rho
+            let mut point = Point::new(&objective, &theta, &units);
+            worst(&mut point, Within { ball, radius: rho }, &params, 0, &mut ()).unwrap().rise / rho
         };
         // To first order ρ‖s ⊙ g‖ in the dual norm; the next term is ρ λ_max/2 of the scaled Hessian, below 1e-4·20.
         assert!((found(Ball::L2) - norm_of(&slopes)).abs() < 2e-3, "{scaling:?}");
@@ -142,8 +142,8 @@ fn the_worst_in_a_large_ball_solves_the_trust_region_problem() {
     let best = delta(high);
     let exact = g.dot(&best) + 0.5 * best.dot(&(&hessian * &best));
     let params = WorstParams { steps: 60, restarts: 3, ..WorstParams::default() };
-    let mut point = Point::new(&objective, &theta);
-    let found = worst(&mut point, &[1.0; 8], (Ball::L2, rho), (&params, 0), &mut ()).unwrap();
+    let mut point = Point::new(&objective, &theta, &[1.0; 8]);
+    let found = worst(&mut point, Within { ball: Ball::L2, radius: rho }, &params, 0, &mut ()).unwrap();
     // A lower bound, up to rounding; sixty steps come within 1 % of it.
     assert!(found.rise <= exact * (1.0 + 1e-12) && found.rise > 0.99 * exact, "{found:?} {exact}");
     assert!(found.converged);
@@ -162,8 +162,8 @@ fn the_width_is_where_the_rise_is_the_target() {
         .iter()
         .sum();
     let params = PacBayesParams { target: 0.1, pairs: 200 };
-    let mut point = Point::new(&objective, &theta);
-    let found = width(&mut point, &[1.0; 8], (&params, 5), &mut ()).unwrap();
+    let mut point = Point::new(&objective, &theta, &[1.0; 8]);
+    let found = width(&mut point, &params, 5, &mut ()).unwrap();
     // σ²/2 tr H = 0.1.
     let exact = (0.2 / trace).sqrt();
     assert!((found.sigma - exact).abs() < 4.0 * found.std_err && found.converged, "{found:?} {exact}");
@@ -187,7 +187,7 @@ fn rescaled_relu_layers_keep_what_is_relative_and_change_what_is_not() {
     let other = rescaled(&theta, 3.0);
     let reports = [&theta, &other].map(|theta| {
         let options = SharpnessOptions::default();
-        survey(&objective, (&tensor(theta), &data), &options, &mut ()).unwrap().rows
+        survey(&objective, &tensor(theta), &data, &options, &mut ()).unwrap().rows
     });
     for (one, two) in reports[0].iter().zip(&reports[1]) {
         assert_eq!(one.quantity, two.quantity);
@@ -247,8 +247,7 @@ fn relative_flatness_against_a_dense_matrix() {
             exact += dot * trace;
         }
     }
-    let last = network.space().tensors().iter().find(|tensor| tensor.name == "w2").unwrap();
-    let found = relative_flatness(&objective, (&theta, last), (400, 1), &mut ()).unwrap();
+    let found = relative_flatness(&objective, &theta, 400, 1, &mut ()).unwrap().unwrap();
     assert!((found.value - exact).abs() < 4.0 * found.std_err_numeric, "{found:?} {exact}");
 }
 
@@ -280,8 +279,7 @@ fn threads_do_not_change_a_bit() {
         let mut options = options(CROSS_ENTROPY);
         options.execution.threads = threads;
         let objective = Objective::new(&network, &data, options).unwrap();
-        let rows =
-            survey(&objective, (&tensor(&theta(44)), &data), &SharpnessOptions::default(), &mut ()).unwrap().rows;
+        let rows = survey(&objective, &tensor(&theta(44)), &data, &SharpnessOptions::default(), &mut ()).unwrap().rows;
         rows.iter().map(|row| (row.quantity.to_string(), row.value.to_bits())).collect::<Vec<_>>()
     };
     assert_eq!(run(1), run(3));

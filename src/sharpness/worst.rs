@@ -37,6 +37,14 @@ impl Ball {
     }
 }
 
+/// The perturbations `‖δ‖ ≤ ρ`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Within {
+    pub(super) ball: Ball,
+    /// `ρ`.
+    pub(super) radius: f64,
+}
+
 /// What ascents found: a lower bound of the maximum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Worst {
@@ -52,18 +60,18 @@ pub(super) struct Worst {
 /// step that does not climb is taken back and halved.
 pub(super) fn worst(
     point: &mut Point<'_>,
-    units: &[f64],
-    (ball, radius): (Ball, f64),
-    (params, seed): (&WorstParams, u64),
+    within: Within,
+    params: &WorstParams,
+    seed: u64,
     observer: &mut dyn Observer,
 ) -> Result<Worst> {
-    let still = vec![0.0; units.len()];
-    let base = point.loss(units, &still, observer)?;
+    let still = vec![0.0; point.dim()];
+    let base = point.loss(&still, observer)?;
     let mut rises = Vec::with_capacity(params.restarts);
     let mut best = Worst { rise: 0.0, spread: f64::NAN, converged: false };
     for restart in 0..params.restarts.max(1) {
-        let start = if restart == 0 { still.clone() } else { random(units.len(), (ball, radius), (seed, restart)) };
-        let climbed = climb(point, units, (ball, radius), (start, params.steps), observer)?;
+        let start = if restart == 0 { still.clone() } else { within.random(point.dim(), seed, restart) };
+        let climbed = climb(point, within, start, params.steps, observer)?;
         let rise = climbed.last().map_or(0.0, |top| top - base);
         if rise >= best.rise {
             let before = climbed.get(climbed.len() * 3 / 4).map_or(base, |top| *top) - base;
@@ -75,31 +83,32 @@ pub(super) fn worst(
     Ok(best)
 }
 
-/// A point on the rim of the ball.
-fn random(dim: usize, (ball, radius): (Ball, f64), (seed, restart): (u64, usize)) -> Vec<f64> {
-    let mut rng = substream(seed, Purpose::SharpnessStart, restart as u64);
-    let draws: Vec<f64> = (0..dim).map(|_| StandardNormal.sample(&mut rng)).collect();
-    ball.ascent(&draws, radius).unwrap_or(draws)
+impl Within {
+    /// A point on the rim of the ball.
+    fn random(self, dim: usize, seed: u64, restart: usize) -> Vec<f64> {
+        let mut rng = substream(seed, Purpose::SharpnessStart, restart as u64);
+        let draws: Vec<f64> = (0..dim).map(|_| StandardNormal.sample(&mut rng)).collect();
+        self.ball.ascent(&draws, self.radius).unwrap_or(draws)
+    }
 }
 
 /// The highest loss so far after each gradient.
 fn climb(
     point: &mut Point<'_>,
-    units: &[f64],
-    (ball, radius): (Ball, f64),
-    (start, steps): (Vec<f64>, usize),
+    Within { ball, radius }: Within,
+    mut here: Vec<f64>,
+    steps: usize,
     observer: &mut dyn Observer,
 ) -> Result<Vec<f64>> {
-    let mut here = start;
     let mut step = radius;
     let mut tops = Vec::with_capacity(steps + 1);
-    let Some((mut top, mut gradient)) = point.gradient(units, &here, observer)? else { return Ok(vec![f64::INFINITY]) };
+    let Some((mut top, mut gradient)) = point.gradient(&here, observer)? else { return Ok(vec![f64::INFINITY]) };
     tops.push(top);
     for _ in 1..steps.max(2) {
         let Some(ascent) = ball.ascent(&gradient, step) else { break };
         let mut next: Vec<f64> = here.iter().zip(&ascent).map(|(here, ascent)| here + ascent).collect();
         ball.project(&mut next, radius);
-        match point.gradient(units, &next, observer)? {
+        match point.gradient(&next, observer)? {
             Some((loss, slopes)) if loss > top => (here, top, gradient) = (next, loss, slopes),
             Some(_) => step *= 0.5,
             None => return Ok(vec![f64::INFINITY]),

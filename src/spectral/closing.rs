@@ -1,4 +1,4 @@
-//! What an eigenvalue method ends with: measured values, true residuals, data errors, sorted into the two ends.
+//! How every eigenvalue method ends: measured values, true residuals, data errors, sorted into the two ends.
 
 use candle_core::{DType, Tensor};
 
@@ -14,6 +14,7 @@ use crate::{Error, Result};
 
 /// Approximate eigenpairs, those of the bottom end first.
 pub(super) struct Accepted {
+    method: Method,
     vectors: Option<Tensor>,
     values: Vec<f64>,
     residuals: Vec<f64>,
@@ -26,23 +27,19 @@ pub(super) struct Accepted {
 impl Accepted {
     /// Normalises `vectors`, `[k, n]`; values and residual norms are those of the method so far.
     pub(super) fn new(
+        method: Method,
         vectors: Option<Tensor>,
         values: Vec<f64>,
         residuals: Vec<f64>,
         num_matvecs: usize,
     ) -> Result<Self> {
         let vectors = vectors.map(|vectors| normalized(&vectors)).transpose()?;
-        Ok(Self { vectors, values, residuals, forms: None, num_matvecs, interrupted: false })
+        Ok(Self { method, vectors, values, residuals, forms: None, num_matvecs, interrupted: false })
     }
 
     /// `θ = yᵀAy`, `‖A y − θ y‖` and the data errors by one product per vector, unless the run was interrupted; an
     /// interruption here leaves everything as it was.
-    pub(super) fn measure(
-        &mut self,
-        method: &'static str,
-        operator: &dyn LinearOperator,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
+    pub(super) fn measure(&mut self, operator: &dyn LinearOperator, observer: &mut dyn Observer) -> Result<()> {
         let Some(vectors) = self.vectors.as_ref().filter(|_| !self.interrupted) else { return Ok(()) };
         let count = vectors.dims()[0];
         let (mut values, mut residuals, mut shards) = (Vec::new(), Vec::new(), Vec::new());
@@ -57,7 +54,7 @@ impl Accepted {
                 }
                 result => result?,
             };
-            let forms = finite_forms(method, &block, &product.block, self.num_matvecs + values.len())?;
+            let forms = finite_forms(self.method.name(), &block, &product.block, self.num_matvecs + values.len())?;
             residuals.extend(residual_norms(&block, &product.block, &forms)?);
             values.extend(forms);
             shards.push(product.shards);
@@ -72,7 +69,6 @@ impl Accepted {
     /// norm is at most `tolerance` times the largest `|θ|` of all.
     pub(super) fn reports(
         &self,
-        method: Method,
         operator: &dyn LinearOperator,
         bottom: usize,
         tolerance: f64,
@@ -97,7 +93,7 @@ impl Accepted {
                 vectors,
                 std_err_data: pick(&errors),
                 shard_forms: self.forms.as_ref().map(|forms| forms.select(&order)),
-                method,
+                method: self.method,
                 num_matvecs: self.num_matvecs,
                 interrupted: self.interrupted,
             })
@@ -122,9 +118,10 @@ impl Whole {
         self,
         accepted: &Accepted,
         operator: &dyn LinearOperator,
-        (method, bottom, tolerance): (Method, usize, f64),
+        bottom: usize,
+        tolerance: f64,
     ) -> Result<SurveyReport> {
-        let (top, bottom) = accepted.reports(method, operator, bottom, tolerance)?;
+        let (top, bottom) = accepted.reports(operator, bottom, tolerance)?;
         let outcome = SurveyOutcome {
             stop: if accepted.interrupted { Stop::Interrupted } else { Stop::Converged },
             density_converged: true,

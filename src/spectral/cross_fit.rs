@@ -7,7 +7,7 @@ use super::EigenReport;
 use super::data_error::std_errors_or_nan;
 use super::eigenpairs::eigenpairs_from;
 use super::pairs::EigenParams;
-use super::sketch::Products;
+use super::products::Products;
 use crate::observer::Observer;
 use crate::operator::LinearOperator;
 use crate::{Error, Result};

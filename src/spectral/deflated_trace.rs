@@ -4,9 +4,10 @@ use candle_core::Tensor;
 use rand::Rng;
 
 use super::SpectralError;
-use super::hutchpp::{off, split_data_std_error};
-use super::sketch::Products;
-use super::vectors::{normal_block, norms, row_dots, scale_rows};
+use super::data_error::{data_std_errors, join};
+use super::products::Products;
+use super::trace::mean_and_std_error;
+use super::vectors::{Basis, normal_block, norms, row_dots, scale_rows};
 use crate::observer::Observer;
 use crate::operator::{LinearOperator, ShardForms};
 use crate::{Error, Result};
@@ -201,6 +202,26 @@ fn check(operator: &dyn LinearOperator, deflation: &Deflation, params: &Deflated
     Ok(vectors)
 }
 
+/// `P v = v − Q Qᵀ v` per row of `block`, for orthonormal rows `Q`.
+fn off(range: Option<&Tensor>, block: &Tensor) -> Result<Tensor> {
+    let Some(range) = range else { return Ok(block.clone()) };
+    let mut basis = Basis::default();
+    basis.push(range.clone());
+    basis.subtract(block, &basis.coefficients(block)?)
+}
+
+/// Data standard error of `Σ_{i<known} f_i + mean_{i≥known} f_i` over the joined forms of several products; NaN where
+/// one of them has none, or where they are cut differently.
+fn split_data_std_error(known: usize, parts: Vec<Option<ShardForms>>) -> f64 {
+    let Some(joined) = join(parts) else { return f64::NAN };
+    let total = |forms: &Vec<f64>| {
+        let (sum, rest) = forms.split_at(known.min(forms.len()));
+        vec![sum.iter().sum::<f64>() + mean_and_std_error(rest).0]
+    };
+    let forms = joined.forms.iter().map(total).collect();
+    data_std_errors(&joined.with_forms(forms)).first().copied().unwrap_or(f64::NAN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,7 +273,7 @@ mod tests {
     }
 
     fn wide(rows: &Tensor) -> DMatrix<f64> {
-        let rows = super::super::diagonal::wide(rows).unwrap();
+        let rows = rows.to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
         DMatrix::from_fn(rows.len(), rows[0].len(), |i, j| rows[i][j])
     }
 
@@ -321,7 +342,7 @@ mod tests {
         let sound = Failing::new(20, usize::MAX, false);
         let text = "deflated trace: 1 probes, but a standard error needs 2 or more";
         assert_eq!(fail(&sound, &[0.0; 2], 1), text);
-        let text = "deflated trace: 3 values or forms for 2 vectors";
+        let text = "deflated trace: got 3 values or forms for 2 vectors";
         assert_eq!(fail(&sound, &[0.0; 3], 4), text);
         let text = "vectors have shape [2, 20], but the network has 9 parameters: expected [k, 9]";
         assert_eq!(fail(&Failing::new(9, usize::MAX, false), &[0.0; 2], 4), text);

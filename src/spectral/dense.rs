@@ -87,8 +87,8 @@ pub fn dense(
     drop(reduced);
     let rounding = epsilon(operator.dtype()) * values.iter().fold(0.0, |scale: f64, value| scale.max(value.abs()));
     let residuals = vec![rounding; ends.len()];
-    let mut accepted = Accepted::new(vectors, ends, residuals, num_matvecs)?;
-    accepted.measure(METHOD, operator, observer)?;
+    let mut accepted = Accepted::new(Method::Dense, vectors, ends, residuals, num_matvecs)?;
+    accepted.measure(operator, observer)?;
     let whole = shards.as_ref().map(|shards| shards.sums(&[(0..dim).collect()]));
     let trace = TraceReport {
         trace: diagonal.iter().sum(),
@@ -99,7 +99,7 @@ pub fn dense(
     };
     let rule = Quadrature { weights: vec![1.0 / dim as f64; dim], nodes: values, exact: true };
     let whole = Whole { source: RuleSource::Dense, rule, trace, dim };
-    let survey = whole.survey(&accepted, operator, (Method::Dense, params.bottom, params.eigen_tolerance))?;
+    let survey = whole.survey(&accepted, operator, params.bottom, params.eigen_tolerance)?;
     Ok(DenseReport { survey, diagonal, shard_diagonals: shards })
 }
 

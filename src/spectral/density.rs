@@ -93,7 +93,7 @@ impl Default for DensityParams {
 /// range: a rule of `m` steps integrates it nearly exactly, so that the curve is what the same kernel makes of all
 /// eigenvalues, but for the probes. Their interval takes the density for a sum of squares, which it is, with as many degrees of
 /// freedom as eigenvalues lie under the kernel, times probes. Near zero, where on a log axis no kernel of a quarter of a
-/// decade is wide enough, there is no curve but a mass: [`MassShares::near_zero`].
+/// decade is wide enough, a mass is given in place of a curve: [`MassShares::near_zero`].
 ///
 /// Cost: probes × nodes × grid points, no matvecs. An empty report gives an empty density.
 ///

@@ -72,7 +72,7 @@ pub(super) fn bounds(slq: &SlqReport, resolution: &Resolution, value: f64) -> ([
     (open.map(whole), [whole(interval(open[0], probes, dim)[0]), whole(interval(open[1], probes, dim)[1])])
 }
 
-/// A 95 % interval for a share seen as `share` by so many probes in `dim` dimensions.
+/// A 95 % interval for a share seen as `share` by this many probes in `dim` dimensions.
 fn interval(share: f64, probes: f64, dim: f64) -> [f64; 2] {
     if share > 0.5 {
         let [low, high] = interval(1.0 - share, probes, dim);
@@ -84,7 +84,7 @@ fn interval(share: f64, probes: f64, dim: f64) -> [f64; 2] {
     chi_square_interval(share, degrees.max(probes)).map(|end| end.min(1.0))
 }
 
-/// The 95 % interval of a positive number that was seen as `value`, a multiple of `χ²` with so many degrees of freedom.
+/// The 95 % interval of a positive number that was seen as `value`, a multiple of `χ²` with this many degrees of freedom.
 pub(super) fn chi_square_interval(value: f64, degrees: f64) -> [f64; 2] {
     if value <= 0.0 || degrees <= 0.0 || degrees.is_nan() {
         return [value.max(0.0); 2];

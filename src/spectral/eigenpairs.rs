@@ -23,8 +23,8 @@ use crate::{Error, Result};
 /// `m` vectors. Errors: each `θ` lies within its residual norm `r` of an eigenvalue, and within `r²/gap` where the gap
 /// to the others is known.
 ///
-/// Not converged within `max_matvecs` is data: see [`EigenReport::converged`]. A `Break` of the observer keeps the Ritz
-/// pairs of the moment, without closing product: [`EigenReport::interrupted`].
+/// Not converged within `max_matvecs` is data: see [`super::EigenReport::converged`]. A `Break` of the observer keeps the Ritz
+/// pairs of the moment, without closing product: [`super::EigenReport::interrupted`].
 ///
 /// ```
 /// use candle_core::DType;
@@ -45,7 +45,7 @@ use crate::{Error, Result};
 /// ```
 ///
 /// # Errors
-/// [`SpectralError::TooMany`] if `top`, `bottom` or their sum exceeds the dimension, [`SpectralError::NonFinite`] at
+/// [`super::SpectralError::TooMany`] if `top`, `bottom` or their sum exceeds the dimension, [`super::SpectralError::NonFinite`] at
 /// the first product that is not finite, [`Error::Interrupted`] before the basis holds `top + bottom` vectors.
 pub fn eigenpairs(
     operator: &dyn LinearOperator,

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! What can go wrong in a spectral computation.
 
 /// What can go wrong in a spectral computation.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ pub enum SpectralError {
         part: String,
     },
     /// The budget does not pay for one step.
-    #[error("{method}: {got} products do not pay for {needed}, the fewest that give a result")]
+    #[error("{method}: a budget of {got} products is too small: at least {needed} are needed for a result")]
     BudgetTooSmall {
         /// The algorithm.
         method: &'static str,
@@ -62,7 +62,7 @@ pub enum SpectralError {
         needed: usize,
     },
     /// A Gram matrix that the memory does not hold.
-    #[error("gram: {} MiB do not hold a Gram matrix of {rows} rows twice, or not two of these rows beside it", memory_bytes >> 20)]
+    #[error("gram: {} MiB do not have room for two copies of the Gram matrix of {rows} rows and two of these rows", memory_bytes >> 20)]
     NoRoom {
         /// Its rows.
         rows: usize,
@@ -70,7 +70,7 @@ pub enum SpectralError {
         memory_bytes: usize,
     },
     /// Vectors that came with another number of values or forms.
-    #[error("{method}: {values} values or forms for {vectors} vectors")]
+    #[error("{method}: got {values} values or forms for {vectors} vectors")]
     Unpaired {
         /// The algorithm.
         method: &'static str,
@@ -78,16 +78,6 @@ pub enum SpectralError {
         vectors: usize,
         /// How many values.
         values: usize,
-    },
-    /// A budget that leaves too little for a value and its error.
-    #[error("{method}: num_matvecs is {got}, but a value with a standard error takes {least}")]
-    TooFewMatvecs {
-        /// The algorithm.
-        method: &'static str,
-        /// The budget.
-        got: usize,
-        /// What it takes.
-        least: usize,
     },
     /// Too few probes for a standard error.
     #[error("{method}: {got} probes, but a standard error needs 2 or more")]
@@ -105,9 +95,9 @@ impl SpectralError {
         Some(match self {
             Self::NonFinite { .. } => "check the weights and the data for NaN, or use --dtype f64".into(),
             Self::TooMany { what, dim, .. } => format!("set {what} to {dim} or less"),
-            Self::NotSymmetric { .. } => "only symmetric operators have the eigenvalues that this computes".into(),
+            Self::NotSymmetric { .. } => "this method is for symmetric operators only".into(),
             Self::NotDeterministic { .. } => {
-                "switch off whatever draws random numbers in it (dropout, shuffling, augmentation)".into()
+                "switch off everything random in it (dropout, shuffling, augmentation)".into()
             }
             Self::DamagedState { .. } => "start again without --resume".into(),
             Self::BudgetTooSmall { needed, .. } => format!("allow {needed} products or more"),
@@ -115,7 +105,6 @@ impl SpectralError {
                 "allow more memory, take fewer data rows, or let a survey estimate the spectrum".into()
             }
             Self::Unpaired { .. } => "give one value and one form of each shard per vector".into(),
-            Self::TooFewMatvecs { least, .. } => format!("set num_matvecs to {least} or more"),
             Self::TooFewProbes { .. } => "ask for 2 probes or more".into(),
         })
     }

@@ -46,11 +46,6 @@ pub struct SpectralMeasure<'a> {
     pub slq: &'a SlqReport,
 }
 
-/// `tr f(A)` as the mean over probes of `n Σ w f(node)`; see [`SpectralMeasure::trace_of`].
-pub fn trace_of(slq: &SlqReport, f: impl Fn(f64) -> f64) -> Estimate {
-    SpectralMeasure::of(slq).trace_of(f)
-}
-
 impl<'a> SpectralMeasure<'a> {
     /// The spectrum as the rules alone see it.
     pub fn of(slq: &'a SlqReport) -> Self {
@@ -58,7 +53,7 @@ impl<'a> SpectralMeasure<'a> {
     }
 
     /// `Σ f(λᵢ)`, in the unit of `f`. With rules that miss values near a pole of `f` the result is that of the nodes.
-    pub fn trace_of(&self, f: impl Fn(f64) -> f64) -> Estimate {
+    pub(crate) fn trace_of(&self, f: impl Fn(f64) -> f64) -> Estimate {
         let (mean, std_err) = self.slq.mean_of(f);
         let dim = self.slq.dim as f64;
         self.estimate(dim * mean, dim * std_err)
@@ -76,11 +71,6 @@ impl<'a> SpectralMeasure<'a> {
     /// `Σ |λ|`, the nuclear norm.
     pub fn nuclear_norm(&self) -> Estimate {
         self.trace_of(f64::abs)
-    }
-
-    /// `Σ log(1 + |λ|/c)`: the log-determinant of `I + |A|/c`, finite for flat and for negative directions. For `c > 0`.
-    pub fn log_determinant(&self, c: f64) -> Estimate {
-        self.trace_of(|value| (value.abs() / c).ln_1p())
     }
 
     /// `Σ λ⁺/(λ⁺ + c)` with `λ⁺ = max(λ, 0)`: how many directions are sharper than `c` (MacKay 1992). A negative
@@ -183,10 +173,9 @@ mod tests {
     fn sums_lie_within_their_exact_standard_errors() {
         type Function = fn(f64) -> f64;
         type Measured = fn(&SpectralMeasure) -> Estimate;
-        let cases: [(Function, Measured); 4] = [
+        let cases: [(Function, Measured); 3] = [
             (|value| value * value * value, |measure| measure.trace_of(|value| value.powi(3))),
             (f64::abs, |measure| measure.nuclear_norm()),
-            (|value| (1.0 + value.abs() / 0.5).ln(), |measure| measure.log_determinant(0.5)),
             (|value| value.max(0.0) / (value.max(0.0) + 0.3), |measure| measure.effective_dimension(0.3)),
         ];
         let operator = with_spectrum(&spectrum(), DType::F64, 5);
@@ -215,10 +204,9 @@ mod tests {
         let measure = SpectralMeasure::of(&report);
         let dimension = 6.0 / 7.0 + 3.0 / 4.0;
         for (estimate, truth) in [
-            (trace_of(&report, |value| value), 6.0),
+            (measure.trace_of(|value| value), 6.0),
             (measure.frobenius_norm(), 50.0_f64.sqrt()),
             (measure.nuclear_norm(), 12.0),
-            (measure.log_determinant(1.0), 168.0_f64.ln()),
             (measure.effective_dimension(1.0), dimension),
             (measure.negative_mass(), 0.25),
         ] {

@@ -1,4 +1,4 @@
-//! Measures known by their moments alone: Gauss rules, and what the moments say of the mass below a point.
+//! Measures known by their moments alone: Gauss rules, and what the moments say about the mass below a point.
 
 /// A left-over of a step below this share of the largest entry is rounding.
 const BREAKDOWN: f64 = 1e-14;

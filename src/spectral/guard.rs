@@ -1,4 +1,4 @@
-//! What is checked of an operator before anything is computed from it.
+//! Checks of an operator before anything is computed from it.
 
 use rand::Rng;
 

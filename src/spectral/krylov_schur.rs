@@ -37,7 +37,7 @@ pub(super) struct KrylovSchur<'a> {
     pub(super) first_forms: Option<ShardForms>,
     /// Products made.
     pub(super) num_matvecs: usize,
-    /// How many directions the last product lost: so many Krylov spaces have closed, and random directions filled up.
+    /// How many directions the last product lost: as many Krylov spaces have closed, and random directions filled up.
     pub(super) closed: usize,
 }
 

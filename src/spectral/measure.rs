@@ -29,7 +29,7 @@ impl RuleSource {
     }
 
     /// Whether the one rule is the spectrum itself: nothing was drawn, and nothing is left open.
-    pub fn is_spectrum(self) -> bool {
+    pub(crate) fn is_spectrum(self) -> bool {
         matches!(self, Self::Dense | Self::Gram)
     }
 }

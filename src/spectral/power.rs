@@ -90,15 +90,15 @@ pub fn power(
     let (mut top, mut bottom): (Vec<Pair>, Vec<Pair>) = (Vec::new(), Vec::new());
     if pairs > 0 {
         let share = (params.max_matvecs / BOUND_SHARE).max(1);
-        let first = run.iterate(0.0, BOUND_TOLERANCE, share, (rng, observer))?.value;
-        let second = run.iterate(first, BOUND_TOLERANCE, share, (rng, observer))?.value;
+        let first = run.iterate(0.0, BOUND_TOLERANCE, share, rng, observer)?.value;
+        let second = run.iterate(first, BOUND_TOLERANCE, share, rng, observer)?.value;
         let (low, mut high) = (first.min(second), first.max(second));
         let left = params.max_matvecs.saturating_sub(run.num_matvecs + pairs);
         // Each pair carries the errors of those before it: k residuals of this size add up to at most √k times it.
         let tolerance = params.tolerance / (pairs as f64).sqrt();
         for index in 0..pairs {
             let shift = if index < params.top { low } else { high };
-            let pair = match run.iterate(shift, tolerance, (left / pairs).max(1), (rng, observer)) {
+            let pair = match run.iterate(shift, tolerance, (left / pairs).max(1), rng, observer) {
                 Err(Error::Interrupted) if index > 0 => {
                     run.stopped = true;
                     break;
@@ -143,7 +143,8 @@ impl Power<'_> {
         shift: f64,
         tolerance: f64,
         budget: usize,
-        (rng, observer): (&mut R, &mut dyn Observer),
+        rng: &mut R,
+        observer: &mut dyn Observer,
     ) -> Result<Pair> {
         let shape = (1, self.operator.dim());
         let start = normal_block(shape, self.operator.dtype(), self.operator.device(), rng)?;
@@ -212,10 +213,10 @@ impl Power<'_> {
         let vectors = if vectors.is_empty() { None } else { Some(Tensor::cat(&vectors, 0)?) };
         let values = pairs.iter().map(|pair| pair.value).collect();
         let residuals = pairs.iter().map(|pair| pair.residual).collect();
-        let mut accepted = Accepted::new(vectors, values, residuals, self.num_matvecs)?;
+        let mut accepted = Accepted::new(Method::Power, vectors, values, residuals, self.num_matvecs)?;
         accepted.interrupted = self.stopped;
-        accepted.measure(METHOD, self.operator, observer)?;
-        let (top, bottom) = accepted.reports(Method::Power, self.operator, num_bottom, params.tolerance)?;
+        accepted.measure(self.operator, observer)?;
+        let (top, bottom) = accepted.reports(self.operator, num_bottom, params.tolerance)?;
         Ok(EigenpairsReport { top, bottom })
     }
 }

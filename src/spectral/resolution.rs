@@ -18,7 +18,7 @@ const LOCATED: f64 = 0.01;
 impl SlqReport {
     /// Whether the density has settled: the last quarter of the steps moved it by no more than `tolerance` (see
     /// [`Self::change`]), and eigenvalues beyond 1 % of the largest `|λ|` can be located.
-    pub fn is_settled(&self, tolerance: f64) -> bool {
+    pub(crate) fn is_settled(&self, tolerance: f64) -> bool {
         self.change() <= tolerance && self.is_located()
     }
 

@@ -210,10 +210,10 @@ impl<'a> Search<'a> {
         let (num_matvecs, Self { operator, params, state, .. }) = (self.state.num_matvecs, self);
         // The basis goes before the closing products take their memory.
         drop(state);
-        let mut accepted = Accepted::new(vectors, values, residuals, num_matvecs)?;
+        let mut accepted = Accepted::new(Method::Lanczos, vectors, values, residuals, num_matvecs)?;
         accepted.interrupted = interrupted;
-        accepted.measure(METHOD, operator, observer)?;
-        let (top, bottom) = accepted.reports(Method::Lanczos, operator, params.bottom, params.tolerance)?;
+        accepted.measure(operator, observer)?;
+        let (top, bottom) = accepted.reports(operator, params.bottom, params.tolerance)?;
         Ok(EigenpairsReport { top, bottom })
     }
 }

@@ -26,11 +26,11 @@ pub trait Store {
     fn load(&mut self) -> Result<Option<SurveyState>> {
         Ok(None)
     }
-    /// Whether a state of so many bytes should be saved now; at the end of a run (`last`) it is asked once more.
+    /// Whether a state of this many bytes should be saved now; at the end of a run (`last`) it is asked once more.
     fn wants(&mut self, _bytes: usize, _last: bool) -> bool {
         false
     }
-    /// Keeps it. A failure is no error of the survey.
+    /// Keeps it. A failure is not an error of the survey.
     fn save(&mut self, _state: &SurveyState) {}
 }
 

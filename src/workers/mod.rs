@@ -1,4 +1,4 @@
-//! The threads of a run: one pool, over which work is shared so that results depend on the work alone.
+//! The threads of a run: one pool, which shares work in such a way that results depend on the work alone.
 
 mod lock;
 mod pieces;
@@ -17,7 +17,7 @@ pub use pieces::{Cut, PieceSum};
 use pieces::{Line, Tree};
 use watch::Watch;
 
-/// A pool of so many threads, named `flatness-0`, `flatness-1`, …. Clones, and others of as many threads in the same
+/// A pool of a number of threads, named `flatness-0`, `flatness-1`, …. Clones, and others of as many threads in the same
 /// process, share it: so a run has one, however many objectives and optimizers it makes.
 ///
 /// Work is handed out by its number and results are put together by number too, never by who is first: no bit depends on
@@ -159,7 +159,7 @@ impl Workers {
     ///
     /// # Panics
     /// As [`Workers::map`].
-    pub fn in_order<R: Send>(
+    pub(crate) fn in_order<R: Send>(
         &self,
         count: usize,
         limit: usize,

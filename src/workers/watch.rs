@@ -1,4 +1,4 @@
-//! An observer that several threads tell of their steps.
+//! An observer to which several threads report their steps.
 
 use std::ops::ControlFlow;
 use std::sync::Mutex;

@@ -36,7 +36,7 @@ fn zeros_around_an_image_are_held_against_the_memory() {
         false => (r#""padding":1,"dilation":1"#, r#""padding":1048576,"dilation":1048576"#),
     };
     let line = with_layers(folder.path(), from, to);
-    assert_refused(&format!("check {line}"), "numbers, more than fit 2048 MiB", "raise --memory");
+    assert_refused(&format!("check {line}"), "numbers, more than fit in 2048 MiB", "raise --memory");
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn a_program_by_hand_that_gives_its_loss_alone_is_analyzed() {
     refused(|program| program["parameters"][0]["shape"] = json!([1u64 << 40, 1u64 << 40]), "too large", format);
     let order = "list operations in the order of execution";
     refused(|program| program["nodes"][0]["operands"][1] = json!("v"), "`f` uses `v`, which nothing before", order);
-    refused(|program| program["nodes"][1]["name"] = json!("f"), "two values have the name `f`", order);
+    refused(|program| program["nodes"][1]["name"] = json!("f"), "two values are named `f`", order);
     refused(
         |program| program["nodes"][3]["operation"]["dim"] = json!([7]),
         "by hand: dimension 7",

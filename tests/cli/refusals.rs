@@ -250,7 +250,7 @@ fn arguments() {
         (format!("analyze {logistic} --save-every -0.5"), "--save-every -0.5: must be a number of seconds", ""),
         (format!("analyze {logistic} --method power --max-time 9"), "--max-time with --method power", ""),
         (format!("analyze {logistic} --method power --resume"), "--resume with --method power", ""),
-        (format!("analyze {logistic} --max-matvecs 5"), "5 products do not pay for", "products or more"),
+        (format!("analyze {logistic} --max-matvecs 5"), "a budget of 5 products is too small", "products or more"),
         (format!("analyze {logistic} --scope layer:absent"), "scope `layer:absent` has no parameters", "there is"),
         (format!("analyze {logistic} --scope kind:gain"), "unknown kind `gain`", "kind:weight"),
         (format!("analyze {logistic} --slice-points {}", usize::MAX), "--slice-points", ""),

@@ -256,7 +256,10 @@ fn parts_average_to_the_whole() {
     assert!((mean - loss(&whole)).abs() <= 100.0 * f64::EPSILON * mean);
     for range in [0..0, 3..5, 4..4] {
         let error = whole.part(range.clone()).err().unwrap();
-        assert_eq!(error.to_string(), format!("data shards {}..{} of an objective with 4", range.start, range.end));
+        assert_eq!(
+            error.to_string(),
+            format!("data shards {}..{} were asked for, but the objective has 4", range.start, range.end)
+        );
     }
     #[allow(clippy::reversed_empty_ranges)] // what a caller may compute
     let reversed = whole.part(3..1);
@@ -295,6 +298,6 @@ fn first_rows_are_nested_random_subsets() {
     let objective = problem.objective(DType::F64);
     for rows in [0, ROWS + 1] {
         let error = objective.first_rows(rows).err().unwrap();
-        assert_eq!(error.to_string(), format!("a subset of {rows} rows of an objective with {ROWS}"));
+        assert_eq!(error.to_string(), format!("a subset of {rows} rows was asked for, but the objective has {ROWS}"));
     }
 }

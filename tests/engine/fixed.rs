@@ -5,7 +5,7 @@ use flatness::autodiff::{Dual, ParamTensor, Saved, Tape, Value};
 use flatness::data::TargetBatch;
 use flatness::formats::family;
 use flatness::program::{Loss, Network};
-use flatness::program::{Mode, per_sample_loss};
+use flatness::program::{Mode, Parameters, per_sample_loss};
 use flatness::train::initialise;
 
 use crate::support::{random, tensor, values};
@@ -17,7 +17,8 @@ fn run<V: Value>(network: &Network, params: &[V], fixed: &[bool], train: bool) -
     let mode = if train { Mode::Train { draws: None } } else { Mode::Eval };
     let mut tape = Tape::<V>::new(Saved::Everything);
     let x = tensor(&mut random(71), &[3, 3, 16, 16], DType::F32);
-    let output = network.forward_with_fixed(&mut tape, (params, fixed), vec![x], mode).unwrap().output;
+    let output =
+        network.forward_with_fixed(&mut tape, Parameters { values: params, fixed }, vec![x], mode).unwrap().output;
     let loss = per_sample_loss(&mut tape, &LOSS, &output, &TargetBatch::Classes(vec![1, 0, 3])).unwrap();
     let ones = loss.value().primal().unwrap().ones_like().unwrap();
     (tape.num_operations(), tape.backward(&loss, V::constant(ones)).unwrap())

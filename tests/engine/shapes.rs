@@ -197,7 +197,7 @@ fn targets_that_a_loss_cannot_take() {
         }
     }
     let error = run(HEAD, &negative, CROSS_ENTROPY, BatchNormMode::Eval).unwrap_err();
-    assert_eq!(error.to_string(), "loss: the target probabilities of row 0 hold -0.5");
+    assert_eq!(error.to_string(), "loss: the target probabilities of row 0 contain -0.5");
     // Labels that no output stands for are found before the first pass, whichever row they are in.
     let wide = dataset(&[2], classes(&[0, 1, 3], 4));
     let error = run(HEAD, &wide, CROSS_ENTROPY, BatchNormMode::Eval).unwrap_err();

@@ -53,7 +53,7 @@ impl<'a> Machine<'a> {
         match opcode {
             op::PROTO => match self.take()? {
                 [protocol] if protocol <= MAX_PROTOCOL => {}
-                [protocol] => return Err(format!("it is of protocol {protocol}, newer than {MAX_PROTOCOL}")),
+                [protocol] => return Err(format!("it uses protocol {protocol}, newer than {MAX_PROTOCOL}")),
             },
             op::FRAME => _ = self.take::<8>()?,
             op::MARK => self.marks.push(self.stack.len()),
@@ -141,7 +141,7 @@ impl<'a> Machine<'a> {
             }
             op::PUT | op::GET => {
                 let key = std::str::from_utf8(self.line()?).ok().and_then(|line| line.parse().ok());
-                self.memo(key.ok_or("it names no place to keep a value")?, opcode == op::PUT)?;
+                self.memo(key.ok_or("it does not say where to store a value")?, opcode == op::PUT)?;
             }
             op::BINPUT | op::BINGET => {
                 let key = self.length::<1>()?;
@@ -173,7 +173,7 @@ impl<'a> Machine<'a> {
                 let mut items = self.pop_marked()?;
                 match class {
                     Some(class) => self.push(class),
-                    None if items.is_empty() => return Err("it calls nothing".into()),
+                    None if items.is_empty() => return Err("a call does not name a function".into()),
                     None => self.stack.push(items.remove(0)),
                 }
                 let callable = self.pop()?;
@@ -235,7 +235,7 @@ impl<'a> Machine<'a> {
         if keep {
             self.memo.insert(key, self.top()?);
         } else {
-            self.stack.push(*self.memo.get(&key).ok_or("it recalls what it never had")?);
+            self.stack.push(*self.memo.get(&key).ok_or("it recalls a value that was never stored")?);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Python's pickles (protocols 0 to 5) as plain values.
 //!
 //! A pickle is a program for a stack machine, and Python's own reader runs what it names. This one runs nothing: a call stays a
-//! description of the call ([`Object`]), for whoever knows what it would make. Values are named by their place in one list, so
+//! description of the call ([`Value::Object`]), for whoever knows what it would make. Values are named by their place in one list, so
 //! that a value used twice is kept once, values may hold themselves, and no depth of nesting is too much.
 
 mod machine;

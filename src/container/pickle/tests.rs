@@ -89,7 +89,7 @@ fn damaged_pickles_are_named_with_the_place() {
     let error = |pickle: &[u8]| Pickle::read(pickle).unwrap_err();
     assert_eq!(error(b""), "it ends too early (byte 0 of its pickle)");
     assert_eq!(error(b"\x80\x02X\xff\xff\xff\xffx"), "it ends too early (byte 2 of its pickle)");
-    assert_eq!(error(b"\x80\x09N."), "it is of protocol 9, newer than 5 (byte 0 of its pickle)");
+    assert_eq!(error(b"\x80\x09N."), "it uses protocol 9, newer than 5 (byte 0 of its pickle)");
     assert_eq!(
         error(b"\x80\x02\x82\x01."),
         "its opcode 0x82 is unknown or needs a running Python (byte 2 of its pickle)"

@@ -61,7 +61,7 @@ impl Parts {
                     Some(own)
                 });
                 let strides: Vec<i64> = strides.collect();
-                Stored::strided((element, 0..bytes.len()), shape, &strides, 0)?
+                Stored::strided(element, 0..bytes.len(), shape, &strides, 0)?
             }
         };
         stored.read(bytes)

@@ -186,7 +186,7 @@ impl<'a> Rebuild<'a> {
         let (Some(sizes), Some(strides), Some(offset)) = (sizes, numbers(strides), pickle.int(offset)) else {
             return Err("its shape is damaged".into());
         };
-        Stored::strided((element, place.start..end), sizes, &strides, offset)
+        Stored::strided(element, place.start..end, sizes, &strides, offset)
     }
 }
 

@@ -17,10 +17,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents, String> {
     for (name, info) in metadata.tensors() {
         let (from, to) = info.data_offsets;
         let (Some(from), Some(to)) = (start.checked_add(from), start.checked_add(to)) else {
-            return Err(format!("tensor `{name}` lies outside of the file"));
+            return Err(format!("tensor `{name}` lies outside the file"));
         };
         if from > to || to > bytes.len() {
-            return Err(format!("tensor `{name}` lies outside of the file"));
+            return Err(format!("tensor `{name}` lies outside the file"));
         }
         let Some(element) = element(info.dtype) else {
             contents.unread.push((name, format!("its type {} is not supported", info.dtype)));

@@ -34,7 +34,7 @@ enum Stem {
     Imagenet,
 }
 
-/// Images of so many pixels and more begin with the stem for ImageNet.
+/// Images of this many pixels or more begin with the stem for ImageNet.
 const LARGE: usize = 64;
 
 pub(super) fn layers(depth: Depth, arguments: &[&str], input: &[usize], outputs: usize) -> Result<Vec<Layer>, String> {

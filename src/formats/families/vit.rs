@@ -26,7 +26,7 @@ impl Default for Sizes {
 
 impl Sizes {
     /// ViT-B/16 of the paper.
-    pub const B16: Self = Self { patch: 16, width: 768, depth: 12, heads: 12, mlp: 4 };
+    pub(crate) const B16: Self = Self { patch: 16, width: 768, depth: 12, heads: 12, mlp: 4 };
 }
 
 /// timm's, not PyTorch's 1e-5.

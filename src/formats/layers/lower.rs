@@ -162,7 +162,7 @@ impl Lowering {
             Layer::Flatten => self.push(at, Flatten { start_dim: 1, end_dim: -1 }, vec![name(x)]),
             Layer::Dropout { p } => self.push(at, Dropout { p: *p }, vec![name(x)]),
             Layer::SubsamplePad { inputs, outputs, stride } => {
-                self.subsample_pad(at, x, (*inputs, *outputs, *stride))?
+                self.subsample_pad(at, x, [*inputs, *outputs], *stride)?
             }
             Layer::PatchEmbedding { inputs, dim, patch, weight, bias } => {
                 self.patch_embedding(at, x, (*inputs, *dim, patch.0), [name(weight), optional(bias)])?
@@ -215,12 +215,8 @@ impl Lowering {
 
     /// Every `stride`-th row and column, with zero channels around: He et al. (2016), option A, as commonly coded, with half
     /// of the new channels on either side.
-    fn subsample_pad(
-        &mut self,
-        at: &At<'_>,
-        x: &str,
-        (inputs, outputs, stride): (usize, usize, usize),
-    ) -> Result<String> {
+    fn subsample_pad(&mut self, at: &At<'_>, x: &str, channels: [usize; 2], stride: usize) -> Result<String> {
+        let [inputs, outputs] = channels;
         if outputs < inputs || stride == 0 {
             return Err(at.misfit("`out` must be at least `in`, and stride at least 1"));
         }

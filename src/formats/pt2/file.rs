@@ -38,10 +38,11 @@ impl Exported {
     ///
     /// # Errors
     /// As [`Exported::read`].
-    pub fn over_tensors(
+    pub(crate) fn over_tensors(
         text: &str,
         tensors: &dyn Fn(&str) -> Result<Option<Tensor>, String>,
-        (origin, output): (&str, Option<&str>),
+        origin: &str,
+        output: Option<&str>,
     ) -> Result<Self> {
         let wrong = |reason: String| ModelError::Archive { origin: origin.into(), reason };
         let content: Content = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;

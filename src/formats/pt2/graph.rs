@@ -133,14 +133,14 @@ impl Reader {
         };
         let results = match results {
             Ok(results) if results.len() == outputs.len() => results,
-            Ok(results) => return Ok(Err(format!("it makes {} values, not {}", results.len(), outputs.len()))),
+            Ok(results) => return Ok(Err(format!("it returns {} values, not {}", results.len(), outputs.len()))),
             Err(reason) => return Ok(Err(reason)),
         };
         if in_place {
             let (Some(first), [output], [result]) = (first, outputs, results.as_slice()) else {
-                return Ok(Err("it has nothing to write into".into()));
+                return Ok(Err("there is nothing for it to write into".into()));
             };
-            return Ok(self.values.write((first, output), result.clone(), &mut self.lines, &place));
+            return Ok(self.values.write(first, output, result.clone(), &mut self.lines, &place));
         }
         for (output, result) in outputs.iter().zip(results) {
             let made = self.lines.nodes[start..].iter().find(|node| Some(node.name.as_str()) == result.name());
@@ -218,7 +218,8 @@ impl Reader {
         place: &Place,
     ) -> Result<Result<Argument, String>, String> {
         let list = || content.as_array().ok_or_else(|| format!("`{kind_name}` is not a list"));
-        let whole = |value: &Value| value.as_i64().map(Size::fixed).ok_or_else(|| "a whole number is none".to_owned());
+        let whole =
+            |value: &Value| value.as_i64().map(Size::fixed).ok_or_else(|| "a value is not a whole number".to_owned());
         Ok(Ok(match kind_name {
             "as_none" => Argument::None,
             "as_tensor" => Argument::Value(self.read(content, place)?),
@@ -242,8 +243,8 @@ impl Reader {
             }
             "as_float" => Argument::Number(float(content)?),
             "as_floats" => Argument::Numbers(list()?.iter().map(float).collect::<Result<_, _>>()?),
-            "as_bool" => Argument::Flag(content.as_bool().ok_or("a truth value is none")?),
-            "as_string" => Argument::Text(content.as_str().ok_or("a text is none")?.into()),
+            "as_bool" => Argument::Flag(content.as_bool().ok_or("a value is not a truth value")?),
+            "as_string" => Argument::Text(content.as_str().ok_or("a value is not text")?.into()),
             "as_scalar_type" => match kind(content.as_u64().ok_or("a type has no code")?) {
                 Ok(kind) => Argument::Kind(kind),
                 Err(reason) => return Ok(Err(reason)),

@@ -24,6 +24,6 @@ pub(super) fn tensors_of<'a>(
         let pickled = |name: &str| Tensors::pickled(archive, &format!("{top}{name}"));
         return Ok([pickled("serialized_state_dict.pt")?, pickled("serialized_constants.pt")?]);
     }
-    let open = |kind| Tensors::open((archive, bytes), graph.trim_end_matches(GRAPH), kind);
+    let open = |kind| Tensors::open(archive, bytes, graph.trim_end_matches(GRAPH), kind);
     Ok([open("weights")?, open("constants")?])
 }

@@ -66,7 +66,7 @@ pub struct Said {
 
 impl Exported {
     /// Whether these are the bytes of an archive of torch.export.
-    pub fn is_one(bytes: &[u8]) -> bool {
+    pub(crate) fn is_one(bytes: &[u8]) -> bool {
         let archive = bytes.starts_with(b"PK\x03\x04").then(|| Archive::open(bytes));
         match archive {
             Some(Ok(archive)) => archive.names().any(|name| name.ends_with(GRAPH) || name.ends_with(OLD_GRAPH)),
@@ -149,7 +149,7 @@ impl<'a> Building<'a> {
     /// A graph with its tensors.
     fn of(model: &'a Model, tensor: Lookup<'_>, in_training: bool) -> Result<Self, Failure> {
         if !SCHEMAS.contains(&model.schema_version.major) {
-            return Err(format!("its schema is {}, expected 7 or 8", model.schema_version.major).into());
+            return Err(format!("its schema version is {}, but 7 or 8 is expected", model.schema_version.major).into());
         }
         let mut building = Self { model, symbols: Symbols::default(), given: Given::default(), in_training };
         building.given(tensor)?;
@@ -200,7 +200,7 @@ impl<'a> Building<'a> {
             return Err("it has no inputs".into());
         }
         if self.given.parameters.is_empty() {
-            return Err("it has no parameters to differentiate by".into());
+            return Err("it has no parameters to differentiate with respect to".into());
         }
         Ok(())
     }
@@ -323,7 +323,7 @@ impl<'a> Building<'a> {
         };
         let named = |name: &str| floats.iter().find(|(own, value, _)| own == name || value == name);
         let (output, loss) = match (floats.as_slice(), wanted) {
-            ([], _) => return Err("it has no output of floats".into()),
+            ([], _) => return Err("it has no floating-point output".into()),
             (_, Some(wanted)) if named(wanted).is_some() => (named(wanted), None),
             // One alone may be the loss itself.
             ([only], None) if is_per_row(&only.2)? => (Some(only), Some(only)),

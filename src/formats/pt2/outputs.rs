@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::schema::GraphModule;
 
 /// Names of the outputs in order: keys of dicts and fields of model outputs, places in tuples, `past.0` for one within
-/// another. Empty where the module returns one value, or says nothing.
+/// another. Empty where the module returns one value, or names nothing.
 pub(super) fn names(graph_module: &GraphModule) -> Vec<String> {
     let top = graph_module.module_call_graph.first().and_then(|call| call.signature.as_ref());
     let spec = top.and_then(|signature| serde_json::from_str::<Value>(&signature.out_spec).ok());

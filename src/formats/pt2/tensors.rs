@@ -26,7 +26,7 @@ impl Loaded {
     pub(super) fn new(tensor: &Tensor, kind: Kind, place: (String, Option<Stored>)) -> Result<Self, String> {
         let stored = tensor.dtype();
         if stored.is_float() != (kind == Kind::Float) {
-            return Err("it has numbers of another kind than its graph says".into());
+            return Err("its numbers are of another kind than its graph says".into());
         }
         let (dtype, to) = match kind {
             Kind::Float => (stored, DType::F64),
@@ -48,7 +48,7 @@ pub(super) enum Tensors<'a> {
 
 impl<'a> Tensors<'a> {
     /// `kind` is `weights` or `constants` of the archive in `bytes`, which has them in the folder `top`; one without any has none.
-    pub(super) fn open((archive, bytes): (&'a Archive<'a>, &'a [u8]), top: &str, kind: &str) -> Result<Self, String> {
+    pub(super) fn open(archive: &'a Archive<'a>, bytes: &'a [u8], top: &str, kind: &str) -> Result<Self, String> {
         let folder = format!("{top}/data/{kind}");
         let pickled = format!("{folder}/model.pt");
         if archive.names().any(|entry| entry == pickled) {
@@ -102,11 +102,11 @@ impl<'a> Tensors<'a> {
 
 /// Where the numbers of a tensor lie, and whether it is trained.
 fn raw(archive: &Archive<'_>, folder: &str, payload: &Payload) -> Result<(Stored, bool), String> {
-    let meta = payload.tensor_meta.as_ref().filter(|_| !payload.use_pickle).ok_or("it is pickled by itself")?;
+    let meta = payload.tensor_meta.as_ref().filter(|_| !payload.use_pickle).ok_or("it is pickled separately")?;
     let place = archive.place(&format!("{folder}/{}", payload.path_name))?;
     let strides: Vec<i64> = meta.strides.iter().map(int).collect::<Result<_, _>>()?;
     let element = element(meta.dtype)?;
-    Ok((Stored::strided((element, place), sizes(meta)?, &strides, int(&meta.storage_offset)?)?, meta.requires_grad))
+    Ok((Stored::strided(element, place, sizes(meta)?, &strides, int(&meta.storage_offset)?)?, meta.requires_grad))
 }
 
 /// Sizes that do not depend on the rows.

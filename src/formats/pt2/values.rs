@@ -127,7 +127,8 @@ impl Values {
     /// A view whose numbers cannot be put back into its base; a base outside of the graph.
     pub(super) fn write(
         &mut self,
-        (name, result): (&str, &str),
+        name: &str,
+        result: &str,
         value: Operand,
         lines: &mut Lines,
         place: &Place,

@@ -1,4 +1,4 @@
-//! What a convolution is called with.
+//! What bilinear kernels are called with.
 
 use std::ops::Range;
 

@@ -201,7 +201,7 @@ pub(super) enum Weights {
     InPanels,
 }
 
-/// From so many bytes on, the weights lie too far from a core to be read across their rows.
+/// From this many bytes on, the weights lie too far from a core to be read across their rows.
 const FAR_BYTES: usize = 1 << 19;
 
 /// A convolution or its input gradient, ready to run: source channels in, target channels out.

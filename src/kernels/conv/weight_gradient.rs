@@ -37,14 +37,23 @@ pub(super) fn weight_gradient<T: Element>(
         zeroed(out);
         return;
     }
-    sum_chunks(plan.weight_len, (batch, directions, directions), out, |task, sums| job.add(task, sums));
+    let extent = Extent { weight_len: plan.weight_len, batch, directions, directions_per_task: directions };
+    sum_chunks(&extent, out, |task, sums| job.add(task, sums));
+}
+
+/// What a weight gradient is summed over.
+pub(super) struct Extent {
+    pub weight_len: usize,
+    pub batch: usize,
+    pub directions: usize,
+    /// At most.
+    pub directions_per_task: usize,
 }
 
 /// Cuts samples and directions into tasks, lets `add` add each to its sums, and sums those over chunks of samples in
 /// order, in double precision.
 pub(super) fn sum_chunks<T: Element>(
-    weight_len: usize,
-    (batch, directions, most_directions): (usize, usize, usize),
+    &Extent { weight_len, batch, directions, directions_per_task }: &Extent,
     out: &mut [MaybeUninit<T>],
     add: impl Fn(&Task, &mut [T]) + Sync,
 ) {
@@ -54,7 +63,7 @@ pub(super) fn sum_chunks<T: Element>(
         return;
     }
     let pooled = parallel::in_pool();
-    let per_task = if pooled { DIRECTIONS_PER_TASK.min(most_directions) } else { most_directions };
+    let per_task = if pooled { DIRECTIONS_PER_TASK.min(directions_per_task) } else { directions_per_task };
     let tasks: Vec<Task> = (0..batch)
         .step_by(SAMPLES_PER_CHUNK)
         .flat_map(|first| (0..directions).step_by(per_task).map(move |direction| (first, direction)))

@@ -121,7 +121,7 @@ impl Isa {
     }
 
     /// All that this processor has, the widest first.
-    pub fn available() -> &'static [Self] {
+    pub(crate) fn available() -> &'static [Self] {
         static AVAILABLE: LazyLock<Vec<Isa>> = LazyLock::new(|| {
             let mut available = Vec::new();
             #[cfg(target_arch = "x86_64")]

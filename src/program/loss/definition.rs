@@ -6,7 +6,7 @@ use crate::data::Targets;
 use crate::program::ProgramError;
 
 /// The loss of one row; the objective is its mean, as with PyTorch's `reduction="mean"`: `Σ s_n / Σ w_n` with the sums `s_n`
-/// that [`per_sample_loss`] gives and the weights `w_n` of [`row_weights`].
+/// that [`super::per_sample_loss`] gives and the weights `w_n` of [`super::row_weights`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Loss {
@@ -87,7 +87,7 @@ impl Loss {
     }
 
     /// The loss for targets of this kind where nothing names one: `None` for real targets.
-    pub fn for_labels(targets: &Targets) -> Option<Self> {
+    pub(crate) fn for_labels(targets: &Targets) -> Option<Self> {
         (!matches!(targets, Targets::Values { .. })).then(Self::cross_entropy)
     }
 

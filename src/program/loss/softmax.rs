@@ -8,7 +8,7 @@ use super::draws::draw_labels;
 use super::targets::{Given, labels, misfit, primal};
 use crate::Result;
 use crate::autodiff::{Tape, Value, Var};
-use crate::data::{TargetBatch, Targets};
+use crate::data::{Batch, TargetBatch, Targets};
 use crate::kernels::{Bilinear, Linear, Pointwise};
 use crate::program::composites::affine;
 
@@ -26,7 +26,7 @@ pub(super) fn cross_entropy<V: Value>(
     target: &TargetBatch,
 ) -> Result<Var<V>> {
     let classes = Classes::find(loss, output.dims()?, Given::of(target))?;
-    let targets = soft_targets(loss, &classes, (output.dims()?, target))?;
+    let targets = soft_targets(loss, &classes, output.dims()?, target)?;
     let flat = classes.flatten(tape, output)?;
     let each = at_places(tape, &flat, targets)?;
     classes.sum(tape, &each)
@@ -57,11 +57,7 @@ fn at_places<V: Value>(tape: &mut Tape<V>, flat: &Var<V>, targets: SoftTargets) 
     Ok(tape.add(&log_sum, &linear)?)
 }
 
-fn soft_targets(
-    loss: &CrossEntropy,
-    classes: &Classes,
-    (output, target): (&[usize], &TargetBatch),
-) -> Result<SoftTargets> {
+fn soft_targets(loss: &CrossEntropy, classes: &Classes, output: &[usize], target: &TargetBatch) -> Result<SoftTargets> {
     let misfit = || misfit(&Loss::CrossEntropy(loss.clone()), output, Given::of(target));
     let (count, smoothing) = (classes.count, loss.label_smoothing);
     let places = output[0] * classes.places;
@@ -104,7 +100,7 @@ fn soft_targets(
 /// What each place of outputs `[N, …]` weighs in the Hessian of the loss, `m (diag p − p pᵀ)` with the softmax `p`.
 pub(in crate::program) fn masses(loss: &CrossEntropy, output: &[usize], target: &TargetBatch) -> Result<Vec<f64>> {
     let classes = Classes::find(loss, output, Given::of(target))?;
-    Ok(soft_targets(loss, &classes, (output, target))?.masses)
+    Ok(soft_targets(loss, &classes, output, target)?.masses)
 }
 
 /// `−Σ √m log softmax(f)_ỹ` over the places of each row, `[N, 1]`, at labels `ỹ` drawn from the softmax: the expected outer
@@ -112,8 +108,9 @@ pub(in crate::program) fn masses(loss: &CrossEntropy, output: &[usize], target: 
 pub(crate) fn drawn_labels_loss<V: Value>(
     tape: &mut Tape<V>,
     loss: &CrossEntropy,
-    (output, target): (&Var<V>, &TargetBatch),
-    (rows, seed): (&[usize], u64),
+    output: &Var<V>,
+    Batch { targets: target, rows, .. }: &Batch,
+    seed: u64,
 ) -> Result<Var<V>> {
     let classes = Classes::find(loss, output.dims()?, Given::of(target))?;
     let mut roots = masses(loss, output.dims()?, target)?;

@@ -3,7 +3,7 @@
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
 
-use super::normalisation::{channel_shape, operands_of, per_channel, start};
+use super::normalisation::{Learned, channel_shape, operands_of, per_channel, start};
 use super::{Add, Function, Mean, Mul, PerChannel, Sub, Variance};
 use crate::Result;
 use crate::autodiff::{Value, Var};
@@ -81,13 +81,13 @@ impl BatchNorm {
         let dims = x.dims()?.to_vec();
         let small = channel_shape(dims[1], dims.len());
         if !run.mode.is_training() && !self.own_statistics {
-            return self.with_stored(run, &x, operands, (weight, bias), finish);
+            return self.with_stored(run, &x, operands, Learned { weight, bias }, finish);
         }
         let count = dims.iter().product::<usize>() / dims[1];
         if count < 2 && run.mode.is_training() {
             return Err(run.misfit("batch statistics need more than one value per channel"));
         }
-        let affine = run.shaped((weight, bias), &small)?;
+        let affine = run.shaped(Learned { weight, bias }, &small)?;
         let (y, mean, variance) = match moments(run.tape, &x, &small)? {
             Some(moments) => self.with_moments(run, &x, moments, affine, finish)?,
             None => {
@@ -114,7 +114,7 @@ impl BatchNorm {
         run: &mut Run<'_, V>,
         x: &Var<V>,
         operands: &[Slot<V>],
-        (weight, bias): (Option<Var<V>>, Option<Var<V>>),
+        Learned { weight, bias }: Learned<V>,
         finish: Finish<'_, V>,
     ) -> Result<Var<V>> {
         let dims = x.dims()?.to_vec();
@@ -148,7 +148,7 @@ impl BatchNorm {
         run: &mut Run<'_, V>,
         x: &Var<V>,
         (moments, centre): (Var<V>, candle_core::Tensor),
-        (weight, bias): (Option<Var<V>>, Option<Var<V>>),
+        Learned { weight, bias }: Learned<V>,
         finish: Finish<'_, V>,
     ) -> Result<(Var<V>, Var<V>, Var<V>)> {
         let rank = centre.rank();

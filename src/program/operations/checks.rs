@@ -1,4 +1,4 @@
-//! Assertions: operations that let their input through or say what was expected.
+//! Assertions: operations that pass their input on, or report what was expected.
 
 use serde::{Deserialize, Serialize};
 

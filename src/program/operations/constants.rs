@@ -1,4 +1,4 @@
-//! Values that are no function of numbers: filled tensors, types of numbers, truth values, running counts.
+//! Values that are not computed from other numbers: filled tensors, types of numbers, truth values, running counts.
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};

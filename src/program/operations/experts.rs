@@ -1,4 +1,4 @@
-//! Sums over groups of vectors that whole numbers tell apart: bags of embeddings, experts.
+//! Sums over groups of vectors, where whole numbers name the group: bags of embeddings, experts.
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -75,7 +75,7 @@ fn bag(call: &mut Call<'_>) -> Results {
     call.only("include_last_offset", includes_end, false)?;
     call.flag("sparse", false)?;
     if mode > 1 {
-        return Err("the largest of a bag is not supported".into());
+        return Err("the mode `max` is not supported".into());
     }
     let bag = call.push(EmbeddingBag { mean: mode == 1, padding_idx: usize::try_from(padding).ok() }, operands);
     // The others are for its adjoint.

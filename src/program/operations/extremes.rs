@@ -83,11 +83,11 @@ fn extreme(call: &mut Call<'_>, largest: bool) -> Results {
         return over_axes(call, largest);
     }
     let (x, dim, keepdim) = (call.operand("self")?, call.int("dim", None)?, call.flag("keepdim", false)?);
-    entry(call, &x, TopK { k: Some(1), dim, largest, places: false }, (0, keepdim))
+    entry(call, &x, TopK { k: Some(1), dim, largest, places: false }, 0, keepdim)
 }
 
 /// Entry and place of one rank along an axis.
-fn entry(call: &mut Call<'_>, x: &Operand, order: TopK, (rank, keepdim): (i64, bool)) -> Results {
+fn entry(call: &mut Call<'_>, x: &Operand, order: TopK, rank: i64, keepdim: bool) -> Results {
     let dim = order.dim;
     let results = [false, true].map(|places| {
         let ordered = call.push(TopK { places, ..order.clone() }, [x.clone()]);
@@ -129,7 +129,7 @@ fn topk(call: &mut Call<'_>) -> Results {
 fn ranked(call: &mut Call<'_>) -> Results {
     let (x, k, dim) = (call.operand("self")?, call.int("k", None)?, call.int("dim", Some(-1))?);
     let keepdim = call.flag("keepdim", false)?;
-    entry(call, &x, TopK { k: None, dim, largest: false, places: false }, (k - 1, keepdim))
+    entry(call, &x, TopK { k: None, dim, largest: false, places: false }, k - 1, keepdim)
 }
 
 /// The lower of the two in the middle.
@@ -141,7 +141,7 @@ fn median(call: &mut Call<'_>) -> Results {
     let shape = call.shape(&x)?;
     let size = shape.get(axis(*dim, shape.len())?).filter(|size| size.is_fixed());
     let middle = (size.ok_or("it takes the rows together")?.at(0) - 1) / 2;
-    entry(call, &x, TopK { k: None, dim: *dim, largest: false, places: false }, (middle, keepdim))
+    entry(call, &x, TopK { k: None, dim: *dim, largest: false, places: false }, middle, keepdim)
 }
 
 impl Operation for Amax {
@@ -197,7 +197,7 @@ impl TopK {
         let axis = axis(self.dim, dims.len())?;
         match self.k.unwrap_or(dims[axis]) {
             k if k <= dims[axis] => Ok((axis, k)),
-            k => Err(format!("{k} of {} entries are not possible", dims[axis])),
+            k => Err(format!("cannot take {k} of {} entries", dims[axis])),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Operations that take what follows them along in their pass. Only [`crate::program::fuse`] makes them.
+//! Operations that also compute what follows them, in the same pass. Only [`crate::program::fuse`] makes them.
 
 use serde::Serialize;
 

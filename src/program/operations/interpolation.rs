@@ -110,7 +110,7 @@ impl Upsample {
             (None, None) => return Err("neither its sizes nor its factors are given".into()),
         };
         if to == 0 || from == 0 || to.saturating_mul(from) > MOST_TABLE {
-            return Err(format!("a grid of {to} points out of {from} is not possible"));
+            return Err(format!("{from} points cannot be resampled to {to}"));
         }
         let ratio = match self.align_corners {
             true if to > 1 => (from - 1) as f64 / (to - 1) as f64,

@@ -76,10 +76,10 @@ fn variance_and_mean(call: &mut Call<'_>, root: bool) -> Results {
 fn norm(call: &mut Call<'_>) -> Results {
     let order = if call.has("ord") { call.number("ord")? } else { call.number("p")? };
     let (x, dim, keepdim) = axes_of(call)?;
-    norm_of(call, &x, order.unwrap_or(2.0), (dim, keepdim))
+    norm_of(call, &x, order.unwrap_or(2.0), dim, keepdim)
 }
 
-fn norm_of(call: &mut Call<'_>, x: &Operand, order: f64, (dim, keepdim): (Vec<i64>, bool)) -> Results {
+fn norm_of(call: &mut Call<'_>, x: &Operand, order: f64, dim: Vec<i64>, keepdim: bool) -> Results {
     if order == 2.0 {
         return call.gives(Norm { dim, keepdim }, [x.clone()]);
     }
@@ -127,7 +127,7 @@ fn pairwise_distance(call: &mut Call<'_>) -> Results {
     let keepdim = call.flag("keepdim", false)?;
     let difference = call.push(Sub {}, [a, b]);
     let shifted = call.push(Add {}, [difference, Operand::Number(eps)]);
-    norm_of(call, &shifted, order, (vec![-1], keepdim))
+    norm_of(call, &shifted, order, vec![-1], keepdim)
 }
 
 /// The distance of each of the vectors of one operand from each of the other's.
@@ -138,7 +138,7 @@ fn distances(call: &mut Call<'_>) -> Results {
     let a = call.push(Unsqueeze { dim: -2 }, [a]);
     let b = call.push(Unsqueeze { dim: -3 }, [b]);
     let difference = call.push(Sub {}, [a, b]);
-    norm_of(call, &difference, order, (vec![-1], false))
+    norm_of(call, &difference, order, vec![-1], false)
 }
 
 /// The answers that both give alike.

@@ -177,7 +177,7 @@ impl Operation for GroupNorm {
         let (centred, _) = run.centre(&flat, &full, &small)?;
         let (normalised, _) = run.standardise(&centred, &full, &small, self.eps)?;
         let normalised = run.reshape(&normalised, &dims)?;
-        let affine = run.shaped((weight, bias), &channel_shape(dims[1], dims.len()))?;
+        let affine = run.shaped(Learned { weight, bias }, &channel_shape(dims[1], dims.len()))?;
         Ok(Slot::Float(run.scale_and_shift(&normalised, affine, Finish::default())?))
     }
 }
@@ -253,7 +253,7 @@ impl Operation for LayerNorm {
         let flat = run.reshape(&x, &full)?;
         let (centred, _) = run.centre(&flat, &full, &small)?;
         let (normalised, _) = run.standardise(&centred, &full, &small, self.eps)?;
-        let affine = run.shaped((weight, bias), &[1, dim])?;
+        let affine = run.shaped(Learned { weight, bias }, &[1, dim])?;
         let y = run.scale_and_shift(&normalised, affine, Finish::default())?;
         Ok(Slot::Float(run.reshape(&y, &dims)?))
     }
@@ -292,10 +292,16 @@ impl Operation for RmsNorm {
         let unit = if run.dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
         let flat = run.reshape(&x, &[rows, dim])?;
         let (normalised, _) = run.standardise(&flat, &[rows, dim], &[rows, 1], self.eps.unwrap_or(unit))?;
-        let affine = run.shaped((weight, None), &[1, dim])?;
+        let affine = run.shaped(Learned { weight, bias: None }, &[1, dim])?;
         let y = run.scale_and_shift(&normalised, affine, Finish::default())?;
         Ok(Slot::Float(run.reshape(&y, &dims)?))
     }
+}
+
+/// The learned scale and shift of what is normalised.
+pub(super) struct Learned<V> {
+    pub(super) weight: Option<Var<V>>,
+    pub(super) bias: Option<Var<V>>,
 }
 
 impl<V: Value> Run<'_, V> {
@@ -328,20 +334,15 @@ impl<V: Value> Run<'_, V> {
     }
 
     /// Scale and shift in the shape in which they are broadcast.
-    #[allow(clippy::type_complexity)] // the pair is what `scale_and_shift` takes
-    pub(super) fn shaped(
-        &mut self,
-        (weight, bias): (Option<Var<V>>, Option<Var<V>>),
-        small: &[usize],
-    ) -> Result<(Option<Var<V>>, Option<Var<V>>)> {
+    pub(super) fn shaped(&mut self, learned: Learned<V>, small: &[usize]) -> Result<Learned<V>> {
         let mut shape = |var: Option<Var<V>>| var.map(|var| self.reshape(&var, small)).transpose();
-        Ok((shape(weight)?, shape(bias)?))
+        Ok(Learned { weight: shape(learned.weight)?, bias: shape(learned.bias)? })
     }
 
     pub(super) fn scale_and_shift(
         &mut self,
         x: &Var<V>,
-        (weight, bias): (Option<Var<V>>, Option<Var<V>>),
+        Learned { weight, bias }: Learned<V>,
         finish: Finish<'_, V>,
     ) -> Result<Var<V>> {
         if let Some(bias) = bias {

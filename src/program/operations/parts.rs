@@ -109,7 +109,7 @@ fn split(call: &mut Call<'_>) -> Results {
     let sizes = size.map_or_else(|| call.ints("split_sizes"), |size| Ok(Some(size)))?.ok_or("its sizes are missing")?;
     let (mut start, mut parts) = (0i64, Vec::new());
     for index in 0..call.count {
-        let size = sizes.get(if sizes.len() == 1 { 0 } else { index }).copied().ok_or("its sizes are too few")?;
+        let size = sizes.get(if sizes.len() == 1 { 0 } else { index }).copied().ok_or("it has too few sizes")?;
         let end = start.saturating_add(size);
         parts.push(call.push(Slice { dim, start, end, step: 1 }, [x.clone()]));
         start = end;

@@ -1,4 +1,4 @@
-//! Functions with kinks and steps, which PyTorch differentiates as is said with each.
+//! Functions with kinks and steps. How PyTorch differentiates each is stated with it.
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};

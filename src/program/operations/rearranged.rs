@@ -21,15 +21,15 @@ use crate::program::{Call, Fact, Operand, Results, Size};
 pub enum Picked {
     /// Back to front.
     Flip,
-    /// With so many entries before and behind, mirrored at the first and the last.
+    /// Padded with this many entries before and behind, mirrored at the first and the last.
     Reflect([usize; 2]),
-    /// With so many copies of the first and the last entry before and behind.
+    /// Padded with this many copies of the first entry before and of the last behind.
     Replicate([usize; 2]),
-    /// With so many entries of the other end before and behind.
+    /// Padded with this many entries of the other end before and behind.
     Circular([usize; 2]),
     /// So many times in a row.
     Repeat(usize),
-    /// Each entry so many times in a row.
+    /// Each entry repeated this many times in a row.
     Interleave(usize),
     /// Windows of `size` entries, one after the other.
     Windows {
@@ -262,7 +262,7 @@ impl Picked {
         };
         match self {
             _ if size == 0 => Err("there is no entry".into()),
-            _ if made > 1 << 28 => Err(format!("an axis of {made} entries is not possible")),
+            _ if made > 1 << 28 => Err(format!("an axis of {made} entries is too long")),
             Self::Reflect(pad) if pad.iter().any(|&count| count >= size) => {
                 Err(format!("{pad:?} entries cannot be mirrored out of {size}"))
             }

@@ -84,7 +84,7 @@ fn index_put(call: &mut Call<'_>) -> Results {
         && call.is_truth(mask)
     {
         if accumulate || call.shape(&values)?.iter().any(|size| *size != Size::fixed(1)) {
-            return Err("it writes several values where truth values say".into());
+            return Err("it writes several values through a mask of truth values".into());
         }
         let missing = call.rank(&x)? - call.rank(mask)?;
         let mask = (0..missing).fold(mask.clone(), |mask, _| call.push(Unsqueeze { dim: -1 }, [mask]));
@@ -172,7 +172,7 @@ impl Operation for Scatter {
                 src = run.moved(&[src], |_| Ok(vec![Linear::Narrow { axis: at, start: 0, len, size, rank }]))?;
             }
         }
-        run.put(operands, src, (&places, index.dims()), self.add)
+        run.put(operands, src, &places, index.dims(), self.add)
     }
 }
 
@@ -220,7 +220,7 @@ impl Operation for IndexPut {
                 Slot::Float(run.repeated(&values, &shape)?)
             }
         };
-        run.put(operands, values, (&places, &shape), self.accumulate)
+        run.put(operands, values, &places, &shape, self.accumulate)
     }
 }
 
@@ -230,7 +230,8 @@ impl<V: Value> Run<'_, V> {
         &mut self,
         operands: &[Slot<V>],
         src: Slot<V>,
-        (places, shape): (&[usize], &[usize]),
+        places: &[usize],
+        shape: &[usize],
         add: bool,
     ) -> Result<Slot<V>> {
         if let Some(x) = self.whole_or_none(operands, 0) {

@@ -102,7 +102,7 @@ impl Operation for SliceScatter {
             let strides = strides(&dims);
             let mut axes: Vec<Vec<usize>> = (0..dims.len()).map(|at| all_of(dims[at], strides[at])).collect();
             axes[axis] = (start..end).step_by(self.step).map(|entry| entry * strides[axis]).collect();
-            return run.put(operands, src, (&places(&axes), &shape), false);
+            return run.put(operands, src, &places(&axes), &shape, false);
         }
         let (x, src) = (run.var(operands, 0)?, run.var(operands, 1)?);
         let mut parts: Vec<Var<V>> = Vec::new();

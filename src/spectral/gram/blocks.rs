@@ -37,7 +37,7 @@ pub struct RowBlocks {
 impl RowBlocks {
     /// The largest blocks that fit beside a Gram matrix in f64, where this fits twice, and beside the eigenvectors of so many
     /// pairs; `None` where not even single rows do.
-    pub fn fit((rows, dim): (usize, usize), dtype: DType, pairs: usize, memory_bytes: usize) -> Option<Self> {
+    pub fn fit(rows: usize, dim: usize, dtype: DType, pairs: usize, memory_bytes: usize) -> Option<Self> {
         let matrix = rows.saturating_mul(rows).saturating_mul(size_of::<f64>());
         let vectors = 2 * pairs * dim * size_of::<f64>();
         let row = dim * dtype.size_in_bytes() + COLUMNS.min(dim) * size_of::<f64>();
@@ -198,10 +198,10 @@ impl Gram {
             return Err(SpectralError::NonFinite { method: METHOD, matvec: start + row + 1 }.into());
         }
         let mut strip = vec![0.0; (end - start) * (count - start)];
-        add_products(&mut strip, &held, (0, &held))?;
+        add_products(&mut strip, &held, 0, &held)?;
         for range in rows.pieces(end) {
             let piece = rows.get(range.clone(), observer)?;
-            add_products(&mut strip, &held, (range.start - start, &piece))?;
+            add_products(&mut strip, &held, range.start - start, &piece)?;
         }
         self.strips.push(Tensor::from_vec(strip, (end - start, count - start), &Device::Cpu)?);
         rows.held = Some((start, held));
@@ -239,7 +239,7 @@ impl Gram {
 
 /// Adds to the rows of `strip`, one for each row of `held`, the products with the rows of `others`, which begin at a column;
 /// with those of `held` itself one half and little more.
-fn add_products(strip: &mut [f64], held: &Tensor, (column, others): (usize, &Tensor)) -> Result<()> {
+fn add_products(strip: &mut [f64], held: &Tensor, column: usize, others: &Tensor) -> Result<()> {
     let (rows, itself) = (held.dims()[0], column == 0);
     let width = strip.len() / rows;
     for columns in columns(held.dims()[1]) {

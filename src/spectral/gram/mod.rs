@@ -23,6 +23,15 @@ use crate::observer::Observer;
 use crate::operator::{LinearOperator, OuterProducts};
 use crate::vocabulary::Method;
 
+/// A matrix that is a sum of outer products, `A = FᵀF + c I`.
+#[derive(Clone, Copy)]
+pub struct Factored<'a> {
+    /// `A` itself.
+    pub operator: &'a dyn LinearOperator,
+    /// The rows of `F`, and `c`.
+    pub factor: &'a dyn OuterProducts,
+}
+
 /// Which eigenpairs are wanted beside all eigenvalues, and how much memory there is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GramParams {
@@ -65,11 +74,11 @@ pub struct GramReport {
 /// [`SpectralError::NotDeterministic`](super::SpectralError::NotDeterministic) where products or rows are; an interruption,
 /// unless all that is left are the closing products.
 pub fn gram(
-    operator: &dyn LinearOperator,
-    factor: &dyn OuterProducts,
+    Factored { operator, factor }: Factored<'_>,
     params: &GramParams,
     rng: &mut impl Rng,
-    (store, observer): (&mut dyn Store, &mut dyn Observer),
+    store: &mut dyn Store,
+    observer: &mut dyn Observer,
 ) -> Result<GramReport> {
     let (dim, shift) = (operator.dim(), factor.shift());
     let &GramParams { top, bottom, .. } = params;
@@ -84,15 +93,15 @@ pub fn gram(
     let vectors = if ends.is_empty() {
         None
     } else {
-        let found = eigenvectors(&rows, &reduced, (&spectrum, &ends), rng, observer)?;
+        let found = eigenvectors(&rows, &reduced, Wanted { values: &ends, floor: spectrum.floor }, rng, observer)?;
         Some(rows_of(found, operator)?)
     };
     // Rows and matrix go before the closing products take their memory.
     drop((rows, reduced));
     let residual = epsilon(operator.dtype()) * (spectrum.largest() + shift.abs());
     let values: Vec<f64> = ends.iter().map(|value| value + shift).collect();
-    let mut accepted = Accepted::new(vectors, values, vec![residual; ends.len()], num_matvecs)?;
-    accepted.measure(METHOD, operator, observer)?;
+    let mut accepted = Accepted::new(Method::Gram, vectors, values, vec![residual; ends.len()], num_matvecs)?;
+    accepted.measure(operator, observer)?;
     let trace = TraceReport {
         trace: squares.iter().flatten().sum::<f64>() + shift * dim as f64,
         std_err_numeric: 0.0,
@@ -101,7 +110,7 @@ pub fn gram(
         num_matvecs,
     };
     let whole = Whole { source: RuleSource::Gram, rule: spectrum.rule(shift), trace, dim };
-    let survey = whole.survey(&accepted, operator, (Method::Gram, bottom, params.eigen_tolerance))?;
+    let survey = whole.survey(&accepted, operator, bottom, params.eigen_tolerance)?;
     Ok(GramReport { survey, squares })
 }
 
@@ -143,20 +152,29 @@ impl Spectrum {
     }
 }
 
-/// Unit vectors of the eigenvalues `ends`, orthogonal but for rounding.
+/// Eigenvalues of `FᵀF` whose vectors are wanted.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    values: &'a [f64],
+    /// As in [`Spectrum`].
+    floor: f64,
+}
+
+/// Unit vectors of the wanted eigenvalues, orthogonal but for rounding.
 fn eigenvectors(
     rows: &Rows<'_>,
     reduced: &Reduced,
-    (spectrum, ends): (&Spectrum, &[f64]),
+    Wanted { values: ends, floor }: Wanted<'_>,
     rng: &mut impl Rng,
     observer: &mut dyn Observer,
 ) -> Result<Vec<DVector<f64>>> {
-    let (count, dim, floor) = (rows.count(), rows.dim(), spectrum.floor);
+    let (count, dim) = (rows.count(), rows.dim());
     let is_null = |value: &f64| *value <= floor;
     let values: Vec<f64> = ends.iter().copied().filter(|value| !is_null(value)).collect();
     let found = reduced.tridiagonal.eigenvectors(&values, rng).into_iter().map(|vector| reduced.turn(vector));
     let mut found = found.zip(&values).map(|(vector, value)| vector / value.sqrt());
-    let mut free = free_vectors(rows, reduced, (floor, ends.len() - values.len()), rng, observer)?.into_iter();
+    let mut free = free_vectors(rows, reduced, Null { delta: floor, count: ends.len() - values.len() }, rng, observer)?
+        .into_iter();
     let mut base: Vec<f64> = Vec::with_capacity(ends.len() * dim);
     let mut coefficients: Vec<f64> = Vec::with_capacity(ends.len() * count);
     for value in ends {
@@ -172,11 +190,17 @@ fn eigenvectors(
     Ok(vectors)
 }
 
+/// How many vectors of the null space are wanted, and the `δ` that tells it from the rest.
+struct Null {
+    delta: f64,
+    count: usize,
+}
+
 /// Random vectors `z`, and what of the rows of `F` to add to each so that it leaves their span: `−(F Fᵀ + δ I)⁻¹ F z`.
 fn free_vectors(
     rows: &Rows<'_>,
     reduced: &Reduced,
-    (delta, count): (f64, usize),
+    Null { delta, count }: Null,
     rng: &mut impl Rng,
     observer: &mut dyn Observer,
 ) -> Result<Vec<(Vec<f64>, DVector<f64>)>> {

@@ -74,7 +74,7 @@ fn params(held: usize, piece: usize, dim: usize) -> GramParams {
 
 fn run(sum: &Sum, params: &GramParams) -> GramReport {
     let mut rng = stream(1, Purpose::Survey);
-    gram(&sum.operator, sum, params, &mut rng, (&mut (), &mut ())).unwrap()
+    gram(Factored { operator: &sum.operator, factor: sum }, params, &mut rng, &mut (), &mut ()).unwrap()
 }
 
 #[test]
@@ -134,7 +134,13 @@ fn an_interrupted_matrix_goes_on_where_it_was() {
     let whole = run(&sum, &params);
     let mut store = Kept::default();
     let mut go = |observer: &mut dyn Observer| {
-        gram(&sum.operator, &sum, &params, &mut stream(1, Purpose::Survey), (&mut store, observer))
+        gram(
+            Factored { operator: &sum.operator, factor: &sum },
+            &params,
+            &mut stream(1, Purpose::Survey),
+            &mut store,
+            observer,
+        )
     };
     // 1 block, 6 pieces and a step for the first rows; then 5 pieces more; the vectors come last.
     for steps in [9, 8, 5, 1, 16] {
@@ -148,7 +154,8 @@ fn an_interrupted_matrix_goes_on_where_it_was() {
         state.put_numbers("gram.1", &[1.0; 31]).unwrap();
     }
     let mut rng = stream(1, Purpose::Survey);
-    let error = gram(&sum.operator, &sum, &params, &mut rng, (&mut store, &mut ())).unwrap_err();
+    let error =
+        gram(Factored { operator: &sum.operator, factor: &sum }, &params, &mut rng, &mut store, &mut ()).unwrap_err();
     assert!(error.to_string().contains("damaged") && error.to_string().contains("gram.1"), "{error}");
 }
 
@@ -157,7 +164,8 @@ fn rows_that_are_not_finite_are_refused() {
     let mut sum = Sum::new(random(6, 20, 6), 0.0, DType::F64);
     sum.factor[(4, 7)] = f64::NAN;
     let mut rng = stream(1, Purpose::Survey);
-    let error = gram(&sum.operator, &sum, &params(4, 2, 20), &mut rng, (&mut (), &mut ())).unwrap_err();
+    let error = gram(Factored { operator: &sum.operator, factor: &sum }, &params(4, 2, 20), &mut rng, &mut (), &mut ())
+        .unwrap_err();
     assert_eq!(error.to_string(), "gram: the product with the operator is not finite at matvec 5");
 }
 
@@ -165,7 +173,7 @@ fn rows_that_are_not_finite_are_refused() {
 fn blocks_are_the_largest_that_fit() {
     // 100 rows of 2,000 numbers in f32, 8 KB each, and 8 KB of them in f64; a matrix of 80 KB, which must fit twice.
     let row = 2_000 * 4 + 1_024 * 8;
-    let fit = |pairs, memory_bytes| RowBlocks::fit((100, 2_000), DType::F32, pairs, memory_bytes);
+    let fit = |pairs, memory_bytes| RowBlocks::fit(100, 2_000, DType::F32, pairs, memory_bytes);
     let all = fit(0, 80_000 + 200 * row).unwrap();
     assert_eq!((all.count, all.held, all.piece, all.kept), (1, 100, 25, true));
     assert_eq!((all.passing(100), all.memory_bytes), (100, 80_000 + 125 * row));
@@ -179,5 +187,5 @@ fn blocks_are_the_largest_that_fit() {
     assert_eq!(fit(3, 80_000 + 40 * row), Some(RowBlocks { memory_bytes: 256_000.max(some.memory_bytes), ..some }));
     assert!(fit(3, 255_999).is_none());
     // Two matrices of 32 bytes, but not two rows.
-    assert!(RowBlocks::fit((2, 1_000_000), DType::F32, 0, 5_000_000).is_none());
+    assert!(RowBlocks::fit(2, 1_000_000, DType::F32, 0, 5_000_000).is_none());
 }

@@ -109,7 +109,7 @@ pub fn survey(
     if params.max_matvecs < needed {
         return Err(SpectralError::BudgetTooSmall { method: METHOD, got: params.max_matvecs, needed }.into());
     }
-    let mut run = Run { params, trace: None, shards: None, settled: false, rules: None };
+    let mut run = Run { params, guard, trace: None, shards: None, settled: false, rules: None };
     if let Some(state) = store.load()? {
         search.restore(&state)?;
         state.set_position(rng)?;
@@ -150,7 +150,7 @@ pub fn survey(
     if stop == Stop::Interrupted && !search.is_enough() {
         return Err(Error::Interrupted);
     }
-    run.finish(search, stop, (guard, rng), observer)
+    run.finish(search, stop, rng, observer)
 }
 
 impl SurveyParams {
@@ -181,6 +181,8 @@ fn check(operator: &dyn LinearOperator, params: &SurveyParams) -> Result<()> {
 /// What the start vectors have seen so far.
 struct Run<'a> {
     params: &'a SurveyParams,
+    /// Products that the guard took.
+    guard: usize,
     /// `n·qᵀAq` of each start vector.
     trace: Option<Vec<f64>>,
     shards: Option<ShardForms>,
@@ -265,7 +267,7 @@ impl Run<'_> {
         mut self,
         mut search: Search<'_>,
         mut stop: Stop,
-        (guard, rng): (usize, &mut ChaCha8Rng),
+        rng: &mut ChaCha8Rng,
         observer: &mut dyn Observer,
     ) -> Result<SurveyReport> {
         search.refresh();
@@ -275,7 +277,7 @@ impl Run<'_> {
         let Limits { basis_rows, memory_bound, .. } = search.limits;
         let num_restarts = search.num_restarts;
         let pairs = search.finish(stop == Stop::Interrupted, observer)?;
-        let mut num_matvecs = guard + pairs.top.num_matvecs;
+        let mut num_matvecs = self.guard + pairs.top.num_matvecs;
         let slq = match self.rules {
             Some(rules) => {
                 let samples = self.trace.unwrap_or_default();

@@ -26,6 +26,8 @@ pub(super) struct Rules {
 /// Eigenvalues at the two ends that are known exactly.
 #[derive(Clone, Copy)]
 struct Known {
+    /// Number of all eigenvalues.
+    dim: usize,
     bottom: usize,
     top: usize,
 }
@@ -48,12 +50,12 @@ impl Rules {
         let dim = search.operator.dim();
         let exact = search.state.is_complete() || search.state.closed > 0;
         let known = if search.state.is_complete() {
-            Known { bottom: 0, top: rows }
+            Known { dim, bottom: 0, top: rows }
         } else {
             let [bottom, top] = search.known_at_ends();
-            Known { bottom, top }
+            Known { dim, bottom, top }
         };
-        let probes = rules(&ritz.values, &ritz.vectors, (num_probes, dim), known, exact);
+        let probes = rules(&ritz.values, &ritz.vectors, num_probes, known, exact);
         let num_steps = rows.div_ceil(num_probes);
         let before = (3 * num_steps / 4) * num_probes;
         let shorter = if exact {
@@ -68,7 +70,7 @@ impl Rules {
             let bottom = pairs.take_while(|(a, b)| near(**a, **b)).count();
             let pairs = values.iter().rev().zip(ritz.values.iter().rev()).take(known.top);
             let top = pairs.take_while(|(a, b)| near(**a, **b)).count();
-            rules(&values, &vectors, (num_probes, dim), Known { bottom, top: top.min(before - bottom) }, false)
+            rules(&values, &vectors, num_probes, Known { dim, bottom, top: top.min(before - bottom) }, false)
         };
         Self { probes, shorter, known: [known.bottom, known.top], num_steps }
     }
@@ -118,22 +120,16 @@ impl SurveyState {
     }
 }
 
-fn rules(
-    nodes: &[f64],
-    vectors: &DMatrix<f64>,
-    (num_probes, dim): (usize, usize),
-    known: Known,
-    exact: bool,
-) -> Vec<Quadrature> {
+fn rules(nodes: &[f64], vectors: &DMatrix<f64>, num_probes: usize, known: Known, exact: bool) -> Vec<Quadrature> {
     let unknown = known.bottom..nodes.len() - known.top;
-    let rest = 1.0 - (known.bottom + known.top) as f64 / dim as f64;
+    let rest = 1.0 - (known.bottom + known.top) as f64 / known.dim as f64;
     (0..num_probes.min(vectors.nrows()))
         .map(|probe| {
             let mut weights: Vec<f64> = vectors.row(probe).iter().map(|component| component * component).collect();
             let seen: f64 = weights[unknown.clone()].iter().sum();
             for (index, weight) in weights.iter_mut().enumerate() {
                 if !unknown.contains(&index) {
-                    *weight = 1.0 / dim as f64;
+                    *weight = 1.0 / known.dim as f64;
                 } else if seen > 0.0 {
                     *weight *= rest / seen;
                 }
@@ -150,9 +146,9 @@ mod tests {
     #[test]
     fn known_eigenvalues_weigh_one_nth_and_the_rest_keeps_its_shape() {
         let vectors = DMatrix::from_row_slice(1, 3, &[0.6, 0.0, 0.8]);
-        let rule = &rules(&[-1.0, 0.0, 9.0], &vectors, (1, 10), Known { bottom: 0, top: 1 }, false)[0];
+        let rule = &rules(&[-1.0, 0.0, 9.0], &vectors, 1, Known { dim: 10, bottom: 0, top: 1 }, false)[0];
         assert!((rule.weights[2] - 0.1).abs() < 1e-15 && (rule.weights[0] - 0.9).abs() < 1e-15);
-        let all = &rules(&[-1.0, 0.0, 9.0], &vectors, (1, 3), Known { bottom: 0, top: 3 }, true)[0];
+        let all = &rules(&[-1.0, 0.0, 9.0], &vectors, 1, Known { dim: 3, bottom: 0, top: 3 }, true)[0];
         assert!(all.weights.iter().all(|weight| (weight - 1.0 / 3.0).abs() < 1e-15));
     }
 }

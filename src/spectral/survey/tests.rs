@@ -220,7 +220,7 @@ fn budgets_end_it_and_time_names_the_same_budget() {
     assert!(numbers(&late) == numbers(&same) && same.outcome.stop == Stop::MaxMatvecs);
     let error =
         survey(&operator, &SurveyParams { max_matvecs: 15, ..base }, &mut stream(3, Purpose::Survey), &mut (), &mut ());
-    let text = "lanczos: 15 products do not pay for 16, the fewest that give a result";
+    let text = "lanczos: a budget of 15 products is too small: at least 16 are needed for a result";
     assert_eq!(error.unwrap_err().to_string(), text);
 }
 

@@ -1,4 +1,4 @@
-//! Whether a convolution goes by minimal filtering, and in which pieces.
+//! Which convolutions are computed by minimal filtering, and how they are cut into tiles.
 
 use std::ops::Range;
 

@@ -11,7 +11,7 @@ use super::tiling::{FREQUENCIES, Tiling, directions_per_group, frequency_len};
 use super::transform;
 use super::transform::Transform;
 use crate::kernels::conv::Operand;
-use crate::kernels::conv::weight_gradient::{Task, sum_chunks};
+use crate::kernels::conv::weight_gradient::{Extent, Task, sum_chunks};
 use crate::kernels::element::Element;
 use crate::kernels::scratch::Scratch;
 use crate::kernels::simd::{MAX_LANES, Simd, SimdTask};
@@ -25,7 +25,8 @@ pub(in crate::kernels::conv) fn weight_gradient<T: Element>(
     out: &mut [MaybeUninit<T>],
 ) {
     let most = directions_per_group::<T>(tiling, directions);
-    sum_chunks(tiling.weight_len(), (batch, directions, most), out, |task, sums| {
+    let extent = Extent { weight_len: tiling.weight_len(), batch, directions, directions_per_task: most };
+    sum_chunks(&extent, out, |task, sums| {
         T::dispatch(tiling.isa, ChunkTask { tiling, batch, task, terms, sums });
     });
 }

@@ -1,4 +1,4 @@
-//! What the estimators that sketch the range of an operator share: a budget, a report, products in blocks.
+//! Products with an operator in blocks: counted, checked, and told to the observer.
 
 use candle_core::Tensor;
 
@@ -8,35 +8,6 @@ use crate::Error;
 use crate::Result;
 use crate::observer::{Observer, Step};
 use crate::operator::{LinearOperator, ShardForms};
-
-/// How many products to spend.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SketchParams {
-    /// Products with the operator, sketch included: 2 or more for [`super::hutchpp`] and
-    /// [`super::hutchinson_diagonal`], 4 or more for [`super::xtrace`] and [`super::xdiag`].
-    pub num_matvecs: usize,
-}
-
-impl Default for SketchParams {
-    fn default() -> Self {
-        Self { num_matvecs: 60 }
-    }
-}
-
-/// A trace estimated with a sketch of the operator's range.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SketchReport {
-    /// The estimate, in the unit of the operator's entries.
-    pub trace: f64,
-    /// Standard error from the random vectors.
-    pub std_err_numeric: f64,
-    /// Standard error from the choice of data rows; NaN where the operator has no shards.
-    pub std_err_data: f64,
-    /// Dimensions of the sketched range, at most the number of sketching vectors.
-    pub rank: usize,
-    /// Products with the operator.
-    pub num_matvecs: usize,
-}
 
 /// Products of one computation: counted, checked, and told to the observer.
 pub(super) struct Products<'a> {
