@@ -8,6 +8,7 @@ use crate::cli::CliError;
 use crate::curvature::{CurvatureError, GradientError};
 use crate::data::DataError;
 use crate::experiment::ExperimentError;
+use crate::files::FileError;
 use crate::formats::ModelError;
 use crate::landscape::LandscapeError;
 use crate::langevin::LangevinError;
@@ -69,7 +70,10 @@ pub enum Error {
     /// Training was set up wrongly or left the finite numbers.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// A table or figure could not be written.
+    /// A file or folder of results could not be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A table or figure could not be made.
     #[error(transparent)]
     Report(#[from] ReportError),
     /// An experiment file cannot be used.
@@ -134,6 +138,7 @@ impl Error {
             Self::Spectral(error) => error.hint(),
             Self::Optim(error) => Some(error.hint()),
             Self::Train(error) => error.hint(),
+            Self::File(error) => error.hint(),
             Self::Report(error) => error.hint(),
             Self::Experiment(error) => error.hint(),
             Self::Langevin(error) => error.hint(),

@@ -25,6 +25,7 @@
 //! | [`experiment`] | many runs: a grid as data, its folders and their states |
 //! | [`langevin`] | SGLD and fSGLD on potentials whose laws are known |
 //! | [`statistics`] | means, intervals and tests over few seeds |
+//! | [`files`] | results written whole or not at all, in folders that one process has to itself |
 //! | [`vocabulary`] | the names that command line, numerics and tables share |
 //! | [`cli`] | one file per subcommand |
 //!
@@ -45,6 +46,7 @@ pub mod data;
 mod digest;
 pub mod error;
 pub mod experiment;
+pub mod files;
 pub mod formats;
 mod input;
 pub mod kernels;
@@ -74,10 +76,10 @@ pub use workers::Workers;
 
 /// The candidate most similar to `word`, if any comes close: for "did you mean".
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let score = |candidate: &str| match strsim::osa_distance(word, candidate) {
+    let score = |candidate: &str| {
+        let alike = strsim::jaro_winkler(word, candidate);
         // One slip counts in the shortest names too.
-        0 | 1 => 1.0,
-        _ => strsim::jaro_winkler(word, candidate),
+        if strsim::osa_distance(word, candidate) <= 1 { 1.0 + alike } else { alike }
     };
     let scored = candidates.into_iter().map(|candidate| (score(candidate), candidate));
     scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate.into())

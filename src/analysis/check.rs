@@ -23,10 +23,10 @@ pub struct Finding {
     pub passed: Option<bool>,
 }
 
-/// Steps of differences that are tried where the first one disagrees, each shorter than the one before by this factor.
+/// If differences disagree at the first step, further steps are tried, each shorter by this factor.
 const FINER: f64 = 8.0;
 const FINER_STEPS: i32 = 4;
-/// How far an error must exceed the differences' own to count against the product.
+/// An error counts against the product only if it exceeds the error of the differences by this factor.
 const DECISIVE: f64 = 4.0;
 
 /// How to draw the test vectors.
@@ -40,8 +40,8 @@ pub struct CheckOptions {
 ///
 /// The Hessian product is compared with fourth-order central differences of the gradient along a random unit vector,
 /// at the activation pattern of `θ`. Their error is about `ε^(4/5)` of the gradient's own scale; tolerance 1e-6 in f64,
-/// 1e-2 in f32. Where the network bends too sharply for differences, shorter steps are tried, and the comparison is not judged
-/// where none of them is exact enough. Cost: 3 products and 9 gradients; up to 16 more where the first step disagrees.
+/// 1e-2 in f32. If the network bends too sharply for differences, shorter steps are tried; if none of them is exact enough,
+/// no judgement is made. Cost: 3 products and 9 gradients; up to 16 more if the first step disagrees.
 ///
 /// # Errors
 /// A loss or product that is not finite; an interruption.
@@ -74,7 +74,7 @@ pub fn check(
     let again = operator.multiply(&vectors, observer)?;
     let equal = differing(&products, &again)?;
     findings.push(Finding {
-        what: "two passes are equal, bit for bit",
+        what: "a repeated product is equal bit for bit",
         figure: format!("{equal} entries differ"),
         passed: Some(equal == 0),
     });
@@ -96,20 +96,20 @@ pub fn check(
             objective.gradient_with_patterns(point, &mut replayed)
         })
     };
-    findings.push(against_differences(&hv, frozen, (step, tolerance), at)?);
+    findings.push(against_differences(&hv, frozen, step, tolerance, at)?);
     let free = differences(&theta, &v, step, |point| Ok(objective.gradient(point, &mut ())?.gradient))?;
     let error = distance(&free, &hv)? / norm(&hv)?.max(f64::MIN_POSITIVE);
     findings.push(Finding {
-        what: "the same with the pattern free (kinks included)",
+        what: "Hv against central differences, free pattern (kinks included)",
         figure: format!("{error:.1e}, {crossings} kinks crossed"),
         passed: None,
     });
     Ok(findings)
 }
 
-/// The network's outputs on the inputs of a file, under the program's names for them (`x` for the only one), against the
-/// file's `outputs` or `logits`, in f64 and eval mode. The tolerance is 1e-9 of their norm, or 1e-5 where they are stored
-/// in less than f64.
+/// Compares the network's outputs, in f64 and eval mode, with the `outputs` or `logits` of a file. The file names the inputs
+/// as the program does (a single one may be called `x`). The tolerance is 1e-9 of the norm, or 1e-5 if the outputs are
+/// stored in less than f64.
 ///
 /// # Errors
 /// Tensors that are missing; inputs that the network cannot take.
@@ -137,8 +137,8 @@ pub fn check_outputs(checkpoint: &Checkpoint, file: &TensorFile) -> Result<Findi
     Ok(judged("outputs equal the reference", error, tolerance))
 }
 
-/// The first rows of the data as the network sees them against the inputs of the file, where both have as many rows: a
-/// normalisation that is not the one of training shows here.
+/// Compares the rows of the data, as the network sees them, with the inputs of the file, if both have the same shape. This
+/// detects a normalisation that differs from that of the training.
 ///
 /// # Errors
 /// Tensors that are missing; rows that cannot be read.
@@ -157,18 +157,19 @@ pub fn check_inputs(objective: &Objective<'_>, file: &TensorFile) -> Result<Opti
     Ok(Some(judged("rows of the data equal the reference's inputs", largest, 1e-5)))
 }
 
-/// An input under its name; the only one may be called `x`.
+/// An input by its name; a single one may be called `x`.
 fn stored_input(file: &TensorFile, inputs: &[Input], input: &Input) -> Result<Tensor> {
     file.get(&input.name).or_else(|error| if inputs.len() == 1 { file.get("x") } else { Err(error) })
 }
 
-/// `Hv` against differences of gradients, `first` at `step` and others at smaller steps where that disagrees. A network may
-/// bend so sharply that none is exact enough: their change from step to step, which is about the error of the larger one, then
-/// exceeds the tolerance too, and nothing is judged.
+/// Compares `Hv` with differences of gradients: `first` at `step`, then others at smaller steps if that disagrees. If the
+/// network bends so sharply that none is exact enough, their change from step to step, which is about the error of the
+/// larger one, exceeds the tolerance too, and no judgement is made.
 fn against_differences(
     hv: &Tensor,
     first: Tensor,
-    (step, tolerance): (f64, f64),
+    step: f64,
+    tolerance: f64,
     at: impl Fn(f64) -> Result<Tensor>,
 ) -> Result<Finding> {
     let what = "Hv against central differences, frozen pattern";
@@ -191,8 +192,9 @@ fn against_differences(
     if error <= tolerance || at_surest > DECISIVE * change {
         return Ok(judged(what, if error <= tolerance { error } else { at_surest }, tolerance));
     }
-    let figure =
-        format!("not judged: it is {at_surest:.1e} off, but the differences change by {change:.1e} with their step");
+    let figure = format!(
+        "not judged: off by {at_surest:.1e}, but the differences themselves change by {change:.1e} with their step"
+    );
     Ok(Finding { what, figure, passed: None })
 }
 
@@ -267,7 +269,7 @@ mod tests {
         let off_by = |factor: f64| move |step: f64| Ok(vector([1.0, factor * step.powi(4)]));
         let judge = |hv, factor| {
             let at = off_by(factor);
-            against_differences(&vector(hv), at(1.0).unwrap(), (1.0, 1e-6), at).unwrap()
+            against_differences(&vector(hv), at(1.0).unwrap(), 1.0, 1e-6, at).unwrap()
         };
         assert_eq!(judge([1.0, 0.0], 1e-7).passed, Some(true));
         // Wrong at the first step, right at a shorter one.

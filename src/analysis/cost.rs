@@ -5,7 +5,7 @@ use std::time::Instant;
 use candle_core::{DType, Tensor};
 
 use super::GramSize;
-use super::spectrum::basis_bytes;
+use super::memory::basis_bytes;
 use crate::curvature::{Curvature, CurvatureOperator, ExactParams};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
@@ -13,36 +13,38 @@ use crate::plan::{AnalysisOptions, EigenMethod};
 use crate::spectral::{DenseReport, SpectralError};
 use crate::{Observer, Result};
 
-/// What [`super::analyze`] needs, before it runs.
+/// What an analysis will need.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct CostEstimate {
-    /// Products with the operators, all of them: see [`typical_matvecs`].
+    /// Products with all operators together: see [`typical_matvecs`].
     pub matvecs: usize,
-    /// Of one product among [`Self::block_size`] that are taken together, as the survey's are.
+    /// Seconds of the survey of one operator.
+    pub survey_seconds: f64,
+    /// Seconds of one product, when [`Self::block_size`] are computed together as in the survey.
     pub seconds_per_matvec: f64,
-    /// Vectors in the timed product.
+    /// Number of vectors in the timed block product.
     pub block_size: usize,
-    /// Of one gradient.
+    /// Seconds of one gradient.
     pub seconds_per_gradient: f64,
-    /// Forward passes for slices and plane.
+    /// Number of forward passes for slices and plane.
     pub evaluations: usize,
-    /// Of one forward pass over the rows.
+    /// Seconds of one forward pass over the rows.
     pub seconds_per_evaluation: f64,
-    /// Of the whole survey.
+    /// Seconds of the whole analysis.
     pub seconds: f64,
-    /// Of the timings themselves.
+    /// Seconds that this estimate took.
     pub measuring_seconds: f64,
-    /// Largest total of parameters, sums, micro-batches and Krylov bases held at a time; the program itself, the data
-    /// and the allocator's reserve come on top.
+    /// Peak memory of parameters, sums, micro-batches and Krylov bases together; the program itself, the data and the
+    /// allocator's reserve are not included.
     pub memory_bytes: usize,
 }
 
 impl CostEstimate {
     /// Times one forward pass, one gradient and one block product of the Hessian at `theta`, after an untimed forward
-    /// pass that wakes threads and caches.
+    /// pass that warms up threads and caches.
     ///
-    /// Products of the GGN, which have less to do, are counted as those of the Hessian; an exact trace as one gradient
-    /// for each output. Cost: two forward passes, a gradient, and a block product.
+    /// Products of the GGN, which are cheaper, are counted like those of the Hessian, and an exact trace as one gradient per
+    /// output. Cost: two forward passes, a gradient, and a block product.
     ///
     /// # Errors
     /// [`SpectralError::TooMany`] for more eigenpairs than parameters, [`SpectralError::TooFewProbes`] below 2 probes; a
@@ -74,46 +76,63 @@ impl CostEstimate {
         let grams = gram_sizes(objective, options)?;
         let backward = 1 + exact_traces(options) * ExactParams::default().max_columns.min(objective.cost().outputs);
         let gradients = backward as f64 + grams.iter().map(|size| size.gradients(objective.num_rows())).sum::<f64>();
+        let seconds = seconds_per_gradient * gradients
+            + algebra_seconds(options, &grams, dim)
+            + seconds_per_matvec * matvecs as f64
+            + seconds_per_evaluation * evaluations as f64;
         Ok(Self {
+            survey_seconds: seconds_per_matvec * survey_matvecs(options, dim) as f64,
             matvecs,
             seconds_per_matvec,
             block_size,
             seconds_per_gradient,
             evaluations,
             seconds_per_evaluation,
-            seconds: seconds_per_gradient * gradients
-                + algebra_seconds(options, &grams, dim)
-                + seconds_per_matvec * matvecs as f64
-                + seconds_per_evaluation * evaluations as f64,
+            seconds,
             measuring_seconds: started.elapsed().as_secs_f64(),
-            memory_bytes: memory_bytes(objective, (options, &grams), dim),
+            memory_bytes: memory_bytes(objective, options, &grams, dim),
         })
+    }
+}
+
+impl CostEstimate {
+    /// The time of one survey when the whole analysis has `max_time_s`: the share that it has without a limit. What follows
+    /// a survey that time ended has as many products as that, so it shrinks alike.
+    pub fn survey_time_s(&self, max_time_s: f64) -> f64 {
+        let left = (max_time_s - self.measuring_seconds).max(0.0);
+        left * (self.survey_seconds / self.seconds).clamp(0.0, 1.0)
     }
 }
 
 /// Products that the surveys typically take, over all operators of `options` in dimension `dim`.
 ///
-/// A survey ends when both its pairs and its density are done: `6 (top + bottom) + 30` products for the pairs where the
-/// spectrum is like a network's, `num_probes · num_steps` for the density, whichever is more; then a closing product for
-/// each pair, and two before everything for the guard. Never more than `max_matvecs`; power iteration takes what it may. The
-/// matrix itself takes `dim` products in place of those for pairs and density, a Gram matrix none.
-/// Cross-fitting and each size of a subset study are counted with what they took on a ResNet-20.
+/// A survey ends when both its pairs and its density have converged: `6 (top + bottom) + 30` products for the pairs of a
+/// typical network's spectrum, or `num_probes · num_steps` for the density, whichever is more; then a closing product for
+/// each pair, and two at the start to test the operator. There are never more than `max_matvecs`, which power iteration may
+/// use up. The dense matrix takes `dim` products instead of those for pairs and density, a Gram matrix none. Cross-fitting
+/// and each size of a subset study are counted with the products that they took on a ResNet-20.
 pub fn typical_matvecs(options: &AnalysisOptions, dim: usize) -> usize {
     let wanted = options.top.saturating_add(options.bottom).min(dim);
-    let pairs = if wanted == 0 { 0 } else { 6 * wanted + 30 };
-    let density = options.num_probes.saturating_mul(options.num_steps);
-    let by_method = match options.method {
-        EigenMethod::Lanczos | EigenMethod::Auto | EigenMethod::Gram => {
-            (2 + pairs.max(density).min(dim)).saturating_add(wanted).min(options.budget())
-        }
-        EigenMethod::Power => options.budget().saturating_add(density),
-        EigenMethod::Dense => 2 + dim + wanted,
-    };
+    let by_method = survey_matvecs(options, dim);
     let crossed = if options.cross_fit && options.top > 0 { CROSS_FIT } else { 0 };
     let studied = if options.subset_study { SUBSET_STUDY } else { 0 };
     let of = |kind| if options.gram.contains(kind) { 2 + wanted } else { by_method };
     let each = options.operators.iter().map(|kind| of(kind).saturating_add(crossed));
     each.fold(studied, usize::saturating_add)
+}
+
+/// Products of one survey.
+fn survey_matvecs(options: &AnalysisOptions, dim: usize) -> usize {
+    let wanted = options.top.saturating_add(options.bottom).min(dim);
+    let pairs = if wanted == 0 { 0 } else { 6 * wanted + 30 };
+    let density = options.num_probes.saturating_mul(options.num_steps);
+    match options.method {
+        EigenMethod::Lanczos | EigenMethod::Auto | EigenMethod::Gram => {
+            (2 + pairs.max(density).min(dim)).saturating_add(wanted).min(options.budget())
+        }
+        EigenMethod::Power => options.budget().saturating_add(density),
+        EigenMethod::Dense => 2 + dim + wanted,
+    }
 }
 
 /// The Gram matrices that will be made.
@@ -122,32 +141,32 @@ fn gram_sizes(objective: &Objective<'_>, options: &AnalysisOptions) -> Result<Ve
     Ok(sizes.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Exact traces: with the matrix at hand, its diagonal serves.
+/// Number of exact traces; a dense matrix gives its trace by its diagonal.
 fn exact_traces(options: &AnalysisOptions) -> usize {
     let exact = |kind: &&Curvature| matches!(kind, Curvature::Hessian | Curvature::Ggn) && !options.gram.contains(kind);
     if options.method == EigenMethod::Dense { 0 } else { options.operators.iter().filter(exact).count() }
 }
 
-/// Of what is done with matrices once their rows are there.
+/// Seconds of the decompositions of matrices, once their rows are computed.
 fn algebra_seconds(options: &AnalysisOptions, grams: &[GramSize], dim: usize) -> f64 {
     let matrices = if options.method == EigenMethod::Dense { options.operators.len() - grams.len() } else { 0 };
     let of_gram = |size: &GramSize| decomposition_seconds(size.rows) + product_seconds(size.rows, dim);
     decomposition_seconds(dim) * matrices as f64 + grams.iter().map(of_gram).sum::<f64>()
 }
 
-/// All eigenvalues of a matrix in memory: 0.3 s for a dimension of 1,000, 20 s for 4,096, on one thread.
+/// Seconds of all eigenvalues of a matrix in memory: 0.3 for a dimension of 1,000, 20 for 4,096, on one thread.
 fn decomposition_seconds(dim: usize) -> f64 {
     3e-10 * (dim as f64).powi(3)
 }
 
-/// The products of all pairs of `rows` vectors: 40 s for 5,000 of 270,000 numbers, on one thread.
+/// Seconds of the inner products of all pairs of `rows` vectors: 40 for 5,000 vectors of 270,000 numbers, on one thread.
 fn product_seconds(rows: usize, dim: usize) -> f64 {
     6e-12 * (rows as f64).powi(2) * dim as f64
 }
 
-/// Products with all rows that equal those with the halves.
+/// Products of cross-fitting, as products with all rows.
 const CROSS_FIT: usize = 13;
-/// Products over five sizes of subsets.
+/// Products of a subset study of five sizes.
 const SUBSET_STUDY: usize = 5 * 17;
 
 /// Forward passes of slices and plane.
@@ -173,8 +192,8 @@ fn timed<R>(work: impl FnOnce() -> Result<R>) -> Result<(f64, R)> {
     Ok((started.elapsed().as_secs_f64(), result))
 }
 
-/// Parameters and gradient, the basis of a survey with its copy at a restart, and a block product.
-fn memory_bytes(objective: &Objective<'_>, (options, grams): (&AnalysisOptions, &[GramSize]), dim: usize) -> usize {
+/// Memory of parameters and gradient, of the Krylov basis with its copy at a restart, and of a block product.
+fn memory_bytes(objective: &Objective<'_>, options: &AnalysisOptions, grams: &[GramSize], dim: usize) -> usize {
     let element = objective.options().dtype.size_in_bytes();
     let gram = grams.iter().filter_map(|size| size.blocks).map(|blocks| blocks.memory_bytes).max().unwrap_or(0);
     if grams.len() == options.operators.len() {

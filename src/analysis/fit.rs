@@ -1,6 +1,7 @@
 //! Which spectra are found whole: how options meet the network and the rows.
 
-use super::{GRAM_BLOCKS, GRAM_ROWS, GramSize, matrix_fits};
+use super::memory::matrix_fits;
+use super::{GRAM_BLOCKS, GRAM_ROWS, GramSize};
 use crate::Result;
 use crate::objective::Objective;
 use crate::plan::{AnalysisOptions, DENSE_DIM, EigenMethod, PlanError};

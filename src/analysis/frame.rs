@@ -18,6 +18,7 @@ use crate::operator::extend;
 use crate::plan::{PlanError, Shape, ShapeArgs};
 use crate::random::{Purpose, stream};
 use crate::spectral::{EigenParams, EigenReport, eigenpairs};
+use crate::vocabulary::End;
 use crate::{Error, Observer, Result};
 
 /// A frame, what goes through it, and what it was made of.
@@ -225,7 +226,7 @@ fn stored_eigenvectors(
     }
     let values: Vec<f64> = serde_json::from_str(&entry("flatness.top_eigenvalues"))
         .map_err(|_| refuse("its eigenvalues are missing".into()))?;
-    let (space, top) = (checkpoint.network.space(), checked_rows(&file, &path, "top")?);
+    let (space, top) = (checkpoint.network.space(), checked_rows(&file, &path, End::Top.name())?);
     let (scope, operator) = (entry("flatness.scope"), entry("flatness.operator"));
     let ranges = scope.parse::<Scope>()?.resolve(space)?;
     let width: usize = ranges.iter().map(|range| range.len()).sum();

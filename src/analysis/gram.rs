@@ -1,12 +1,11 @@
 //! The spectrum of an operator that is a sum of few outer products, from the Gram matrix of its rows.
 
-use std::ops::Range;
-
 use rand::Rng;
 
 use super::TraceSummary;
-use super::spectrum::basis_bytes;
-use super::trace::{by_layer, known_trace};
+use super::memory::basis_bytes;
+use super::task::Task;
+use super::trace::{KnownTrace, by_layer};
 use super::vectors::spans;
 use crate::curvature::{CurvatureError, CurvatureOperator, OuterRows};
 use crate::objective::Objective;
@@ -16,22 +15,22 @@ use crate::spectral::{Factored, GramParams, GramReport, RowBlocks, SpectralError
 use crate::vocabulary::{Curvature, Method};
 use crate::{Observer, Result};
 
-/// Most rows of the Gram matrix that is made unless a method is asked for.
+/// Maximum number of rows of the Gram matrix if no method is asked for.
 pub const GRAM_ROWS: usize = 5_000;
-/// Most blocks of rows of such a matrix: each row is computed once more for every earlier block.
+/// Maximum number of blocks of rows of such a matrix: each row is computed again for every earlier block.
 pub const GRAM_BLOCKS: usize = 16;
 
 /// How large a Gram matrix is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GramSize {
-    /// Its rows.
+    /// Number of its rows.
     pub rows: usize,
-    /// Blocks in which the memory holds them; `None` where it does not hold the matrix.
+    /// Blocks of rows that fit into memory; `None` if the matrix itself does not fit.
     pub blocks: Option<RowBlocks>,
 }
 
 impl GramSize {
-    /// Of `kind` on the parameters of the scope; `None` where it is not, or not known to be, a sum of outer products: see
+    /// The size for `kind` on the parameters of the scope; `None` if it is not known to be a sum of outer products: see
     /// [`Objective::outer_rows`].
     ///
     /// # Errors
@@ -44,8 +43,8 @@ impl GramSize {
         Ok(Some(Self { rows, blocks: blocks.filter(|_| rows > 0) }))
     }
 
-    /// Gradients of all of `num_rows` data rows that the backward passes are worth: for the matrix, and for the eigenvectors
-    /// where the rows are no longer in memory.
+    /// The cost of the backward passes, in gradients over all `num_rows` data rows: for the matrix, and for the eigenvectors
+    /// if the rows are no longer in memory.
     pub(super) fn gradients(&self, num_rows: usize) -> f64 {
         let Some(blocks) = self.blocks else { return 0.0 };
         let for_vectors = if blocks.kept { 0 } else { 2 * self.rows };
@@ -53,28 +52,45 @@ impl GramSize {
     }
 }
 
-/// The whole spectrum of `operator`, which is `whole` on the parameters in `ranges`.
-pub(super) fn by_gram(
-    (whole, operator): (&CurvatureOperator<'_>, &dyn LinearOperator),
-    ranges: Vec<Range<usize>>,
-    (objective, kind, options): (&Objective<'_>, Curvature, &AnalysisOptions),
-    rng: &mut impl Rng,
-    (store, observer): (&mut dyn Store, &mut dyn Observer),
-) -> Result<(SurveyReport, TraceSummary)> {
-    let no_sum = || CurvatureError::NoOuterProducts { matrix: kind.name() };
-    let rows = OuterRows::new(whole, ranges)?.ok_or_else(no_sum)?;
-    let size = GramSize::of(objective, kind, options)?.ok_or_else(no_sum)?;
-    let blocks = size.blocks.ok_or(SpectralError::NoRoom { rows: size.rows, memory_bytes: basis_bytes(objective) })?;
-    let spans = spans(&options.scope, objective.network().space())?;
-    let &AnalysisOptions { top, bottom, eigen_tolerance, .. } = options;
-    let lens = spans.iter().map(|(_, len)| *len).collect();
-    let params = GramParams { top, bottom, eigen_tolerance, spans: lens, blocks };
-    let GramReport { survey, squares } = gram(Factored { operator, factor: &rows }, &params, rng, store, observer)?;
-    let layers = by_layer(spans.into_iter().map(|(layer, _)| (layer, 1)));
-    let groups: Vec<Vec<usize>> = layers.iter().map(|(_, spans)| spans.clone()).collect();
-    let parts = rows.traces(&squares, &params.spans, &groups);
-    let whole = rows.traces(&squares, &params.spans, &[groups.concat()]);
-    let names = layers.into_iter().map(|(layer, _)| layer);
-    let trace = known_trace(Method::Gram, (whole[0], survey.slq.num_matvecs), names.zip(parts).collect());
-    Ok((survey, trace))
+/// A matrix as the sum of outer products of its rows, on the parameters of the scope.
+pub(super) struct Outer<'a> {
+    task: Task<'a>,
+    rows: OuterRows<'a>,
+    size: GramSize,
+}
+
+impl<'a> Outer<'a> {
+    /// The rows of `whole`, the matrix of `task` on all parameters.
+    pub(super) fn new(whole: &'a CurvatureOperator<'a>, task: Task<'a>) -> Result<Self> {
+        let no_sum = || CurvatureError::NoOuterProducts { matrix: task.curvature.name() };
+        let rows = OuterRows::new(whole, task.ranges()?)?.ok_or_else(no_sum)?;
+        let size = GramSize::of(task.objective, task.curvature, task.options)?.ok_or_else(no_sum)?;
+        Ok(Self { task, rows, size })
+    }
+
+    /// Its whole spectrum; `operator` is the matrix on the scope.
+    pub(super) fn spectrum(
+        &self,
+        operator: &dyn LinearOperator,
+        rng: &mut impl Rng,
+        store: &mut dyn Store,
+        observer: &mut dyn Observer,
+    ) -> Result<(SurveyReport, TraceSummary)> {
+        let Self { task, rows, size } = self;
+        let memory_bytes = basis_bytes(task.objective);
+        let blocks = size.blocks.ok_or(SpectralError::NoRoom { rows: size.rows, memory_bytes })?;
+        let &AnalysisOptions { top, bottom, eigen_tolerance, ref scope, .. } = task.options;
+        let spans = spans(scope, task.space())?;
+        let lens = spans.iter().map(|(_, len)| *len).collect();
+        let params = GramParams { top, bottom, eigen_tolerance, spans: lens, blocks };
+        let GramReport { survey, squares } = gram(Factored { operator, factor: rows }, &params, rng, store, observer)?;
+        let layers = by_layer(spans.into_iter().map(|(layer, _)| (layer, 1)));
+        let groups: Vec<Vec<usize>> = layers.iter().map(|(_, spans)| spans.clone()).collect();
+        let parts = rows.traces(&squares, &params.spans, &groups);
+        let whole = rows.traces(&squares, &params.spans, &[groups.concat()]);
+        let part = |(trace, std_err_data)| KnownTrace { trace, std_err_data };
+        let layers = layers.into_iter().zip(parts).map(|((layer, _), found)| (layer, part(found))).collect();
+        let trace = part(whole[0]).summary(Method::Gram, survey.slq.num_matvecs, layers);
+        Ok((survey, trace))
+    }
 }

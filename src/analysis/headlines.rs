@@ -10,14 +10,14 @@ use crate::program::Loss;
 use crate::spectral::{EigenReport, Estimate, SpectralMeasure};
 use crate::vocabulary::Quantity;
 
-/// Effective dimension counts eigenvalues above this share of the largest.
+/// The effective dimension counts eigenvalues above this share of the largest.
 pub(super) const SHARE_OF_LARGEST: f64 = 1e-3;
 
-/// What the quadrature leaves open of a sum of a function of slope 1, over the sum of |λ|: in these units, three times as
-/// much as the last quarter of the steps moved the measure, where its error falls like 1/m. A sum may move less than the
-/// measure by chance, so its own change would say too little.
+/// Error of the quadrature for the sum of a function of slope 1, relative to the sum of |λ|: three times the change of the
+/// measure in the last quarter of the steps, since the error falls like 1/m. The sum itself may by chance change less than
+/// the measure, so its own change would be too small an error.
 const LEFT_OPEN: f64 = 3.0;
-/// Share of a value that the quadrature may leave open.
+/// Maximum error of the quadrature, relative to the value.
 pub(super) const CONVERGED: f64 = 0.1;
 
 /// Loss, accuracy, likelihood and norms.

@@ -1,29 +1,19 @@
-//! The largest eigenvalue of each layer's own block.
-
-use candle_core::Tensor;
+//! The largest eigenvalue of the diagonal block of each layer.
 
 use super::SummaryRow;
+use super::task::Task;
 use crate::autodiff::{Scope, ranges};
-use crate::curvature::CurvatureOperator;
-use crate::objective::Objective;
 use crate::operator::Restricted;
-use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, eigenpairs};
-use crate::vocabulary::{Curvature, Quantity};
+use crate::vocabulary::Quantity;
 use crate::{Observer, Result};
 
-/// `λ_max` of the diagonal block of each layer's tensors in the scope, the other parameters fixed.
+/// `λ_max` of the diagonal block of each layer's tensors in the scope, with the other parameters fixed.
 ///
-/// No block's largest eigenvalue exceeds that of the whole (Cauchy interlacing). Cost: some 20 products per layer.
-pub(super) fn layers(
-    objective: &Objective<'_>,
-    theta: &Tensor,
-    (kind, options): (Curvature, &AnalysisOptions),
-    observer: &mut dyn Observer,
-) -> Result<Vec<SummaryRow>> {
-    let space = objective.network().space();
-    let whole = CurvatureOperator::new(objective, theta, kind)?.with_label_seed(options.seed);
+/// It never exceeds the largest eigenvalue of the whole matrix (Cauchy interlacing). Cost: about 20 products per layer.
+pub(super) fn layers(task: Task<'_>, observer: &mut dyn Observer) -> Result<Vec<SummaryRow>> {
+    let (Task { options, .. }, space, whole) = (task, task.space(), task.operator()?);
     let mut rows: Vec<SummaryRow> = Vec::new();
     for (index, (name, tensors)) in options.scope.layers(space)?.into_iter().enumerate() {
         let own = tensors.iter().map(|&tensor| &space.tensors()[tensor]);
@@ -33,7 +23,7 @@ pub(super) fn layers(
         let mut rng = substream(options.seed, Purpose::Eigenpairs, index as u64);
         let top = eigenpairs(&operator, &params, &mut rng, observer)?.top;
         rows.push(SummaryRow {
-            operator: Some(kind),
+            operator: Some(task.curvature),
             scope: Scope::Layer(name.to_owned()),
             std_err_numeric: top.residual_norms[0],
             std_err_data: top.std_err_data[0],

@@ -1,4 +1,4 @@
-//! What `analyze` computes, as plain report structs that `report` turns into tables and figures.
+//! What `analyze` and `compare` compute, as plain structs that `report` turns into tables and figures.
 
 mod check;
 pub mod compare;
@@ -9,10 +9,12 @@ mod frame;
 mod gram;
 mod headlines;
 mod layers;
+mod memory;
 mod overlap;
 mod run;
 mod spectrum;
 mod subset_study;
+mod task;
 mod trace;
 mod unresolved;
 mod vectors;
@@ -23,9 +25,8 @@ pub use fit::fit;
 pub use frame::{FrameTask, Framed, fingerprint, same_data, same_network};
 pub use gram::{GRAM_BLOCKS, GRAM_ROWS, GramSize};
 pub use overlap::{Overlap, overlap};
-pub use run::analyze;
+pub use run::Analysis;
 pub(crate) use run::reach;
-pub(crate) use spectrum::matrix_fits;
 pub use subset_study::{SubsetRow, SubsetStudy};
 pub use unresolved::unresolved;
 
@@ -33,7 +34,7 @@ use crate::autodiff::Scope;
 use crate::spectral::{DensityReport, DistributionReport, EigenReport, End, SlqReport, Store, SurveyOutcome};
 use crate::vocabulary::{Curvature, Method, Quantity};
 
-/// Where surveys keep their states: one store for each operator. `()` keeps nothing.
+/// Where surveys keep their states, with one store for each operator; `()` keeps nothing.
 pub trait Stores {
     /// The store of the survey `name`.
     fn store(&mut self, name: &str) -> Box<dyn Store + '_>;
@@ -62,13 +63,13 @@ pub struct SpectrumReport {
     pub slq: SlqReport,
     /// Smoothed densities on all axes.
     pub densities: Vec<DensityReport>,
-    /// How many eigenvalues lie below places along the log axis.
+    /// The distribution function at places along the logarithmic axis.
     pub distribution: DistributionReport,
     /// How the survey went.
     pub outcome: SurveyOutcome,
-    /// By its making no eigenvalue is negative.
+    /// Whether no eigenvalue can be negative, by construction.
     pub positive: bool,
-    /// An interruption left the trace, or trace and density, unknown.
+    /// Whether an interruption left the trace, or trace and density, unknown.
     pub interrupted: bool,
 }
 
@@ -89,7 +90,7 @@ pub struct TraceSummary {
     pub converged: bool,
     /// Products with the operator.
     pub num_matvecs: usize,
-    /// Its parts by layer, which add up to it; empty where they are not known.
+    /// The parts of the layers, which add up to the trace; empty if they are not known.
     pub layers: Vec<TracePart>,
 }
 
@@ -107,7 +108,7 @@ pub struct TracePart {
 }
 
 impl TraceSummary {
-    /// What an interruption leaves.
+    /// The trace after an interruption.
     pub(crate) fn unknown() -> Self {
         Self {
             trace: f64::NAN,
@@ -122,17 +123,26 @@ impl TraceSummary {
     }
 }
 
-/// Where an eigenvector lives.
+/// How an eigenvector is distributed over the parameters.
 #[derive(Debug, Clone)]
 pub struct EigenvectorReport {
     /// Which end.
     pub end: End,
     /// Index at that end, from 0.
     pub index: usize,
-    /// Mass `Σ yᵢ²` of each layer, in the order of the network; adds up to 1.
-    pub layers: Vec<(String, f64)>,
-    /// `Σ yᵢ⁴`: 1 for one parameter, `1/n` where all `n` share equally.
+    /// Each layer's part, in the order of the network.
+    pub layers: Vec<LayerMass>,
+    /// `Σ yᵢ⁴`: 1 for a single parameter, `1/n` if all `n` share equally.
     pub inverse_participation: f64,
+}
+
+/// A layer's part of an eigenvector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerMass {
+    /// Name of the layer.
+    pub layer: String,
+    /// `Σ yᵢ²` over it; adds up to 1 over all layers.
+    pub mass: f64,
 }
 
 /// What direction a slice follows.
@@ -170,7 +180,7 @@ pub struct SliceReport {
     pub y: Vec<f64>,
     /// Mean loss at each point.
     pub loss: Vec<f64>,
-    /// Accuracy in 0..=1 at each point; NaN where the targets are no classes.
+    /// Accuracy in 0..=1 at each point; NaN if the targets are not classes.
     pub accuracy: Vec<f64>,
     /// Slope at 0 along a line: `gᵀd` with the gradient `g` of the loss; NaN for a plane.
     pub slope: f64,
@@ -181,7 +191,7 @@ pub struct SliceReport {
 /// One headline number: a row of `summary.parquet` and of the terminal's table.
 #[derive(Debug, Clone)]
 pub struct SummaryRow {
-    /// Which curvature, where it is a number of one.
+    /// The curvature matrix, if it is a number of one.
     pub operator: Option<Curvature>,
     /// Part of the parameters.
     pub scope: Scope,
@@ -202,8 +212,7 @@ pub struct SummaryRow {
 }
 
 impl SummaryRow {
-    /// Whether the value only bounds the quantity: the outermost eigenvalue found, from the inside, where it has not
-    /// converged.
+    /// Whether the value is only a bound: an outermost eigenvalue that has not converged.
     pub fn is_bound(&self) -> bool {
         !self.converged && self.quantity.end().is_some()
     }
@@ -238,7 +247,7 @@ pub struct AnalysisReport {
     pub spectra: Vec<SpectrumReport>,
     /// Eigenvectors by operator.
     pub eigenvectors: Vec<(Curvature, EigenvectorReport)>,
-    /// Numbers against the number of rows; empty where not asked for.
+    /// Curvature against the number of rows; empty if not asked for.
     pub subset_study: SubsetStudy,
     /// Lines and planes.
     pub slices: Vec<SliceReport>,
@@ -251,7 +260,7 @@ pub struct AnalysisReport {
 }
 
 impl AnalysisReport {
-    /// Before anything is found.
+    /// A report without results.
     pub fn empty(name: &str) -> Self {
         Self {
             name: name.into(),

@@ -5,19 +5,19 @@ use nalgebra::DMatrix;
 
 use crate::{Error, Result};
 
-/// Two subspaces beside each other.
+/// How two subspaces are related.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Overlap {
     /// Cosines of the principal angles, largest first (Björck & Golub 1973): 1 for a common direction, 0 for none.
     pub cosines: Vec<f64>,
-    /// `‖Q_A Q_Bᵀ‖_F² / min(k_A, k_B)`: 1 where one space holds the other, about `max(k)/n` for random spaces.
+    /// `‖Q_A Q_Bᵀ‖_F² / min(k_A, k_B)`: 1 if one space contains the other, about `max(k)/n` for random spaces.
     pub overlap: f64,
 }
 
 /// The overlap of the spans of two sets of orthonormal rows, `[k_A, n]` and `[k_B, n]`.
 ///
 /// # Errors
-/// [`Error::VectorShape`] where they are not vectors of one space.
+/// [`Error::VectorShape`] if they are not vectors of the same space.
 pub fn overlap(a: &Tensor, b: &Tensor) -> Result<Overlap> {
     let (&[rows, dim], &[columns, other]) = (a.dims(), b.dims()) else {
         return Err(Error::VectorShape { got: a.dims().to_vec(), dim: 0 });

@@ -1,60 +1,50 @@
 //! The spectrum of one operator: both ends, density, trace.
 
-use candle_core::Tensor;
-
-use super::gram::by_gram;
+use super::gram::Outer;
+use super::memory::basis_bytes;
+use super::task::Task;
 use super::trace::{TraceTask, trace_of_diagonal};
 use super::{SpectrumReport, Stores, TraceSummary};
 use crate::autodiff::Scope;
-use crate::curvature::CurvatureOperator;
-use crate::objective::Objective;
 use crate::operator::{LinearOperator, Restricted};
 use crate::plan::{AnalysisOptions, EigenMethod};
 use crate::random::{Purpose, stream};
 use crate::spectral::{
-    Axis, DenseParams, DenseReport, DensityParams, DensityReport, EigenpairsReport, PowerParams, SlqParams, SlqReport,
-    Stop, SurveyOutcome, SurveyParams, SurveyReport, dense, density, distribution, power, slq, survey,
+    Axis, DenseParams, DensityParams, DensityReport, EigenpairsReport, PowerParams, SlqParams, SlqReport, Stop,
+    SurveyOutcome, SurveyParams, SurveyReport, dense, density, distribution, power, slq, survey,
 };
-use crate::vocabulary::Curvature;
 use crate::{Error, Observer, Result};
 
-/// The spectrum of `kind` on the parameters of the scope. An interruption keeps the pairs of the moment.
-pub(super) fn spectrum(
-    objective: &Objective<'_>,
-    theta: &Tensor,
-    (kind, options): (Curvature, &AnalysisOptions),
-    stores: &mut dyn Stores,
-    observer: &mut dyn Observer,
-) -> Result<SpectrumReport> {
-    let whole = CurvatureOperator::new(objective, theta, kind)?.with_label_seed(options.seed);
+/// The spectrum of the matrix on the parameters of the scope. After an interruption it holds the pairs found so far.
+pub(super) fn spectrum(task: Task<'_>, stores: &mut dyn Stores, observer: &mut dyn Observer) -> Result<SpectrumReport> {
+    let Task { objective, curvature, options, .. } = task;
+    let whole = task.operator()?;
     let restricted;
     let operator: &dyn LinearOperator = match &options.scope {
         Scope::All => &whole,
-        scope => {
-            restricted = Restricted::new(&whole, scope.resolve(objective.network().space())?)?;
+        _ => {
+            restricted = Restricted::new(&whole, task.ranges()?)?;
             &restricted
         }
     };
     let memory_bytes = basis_bytes(objective);
     let mut rng = stream(options.seed, Purpose::Survey);
     let (found, known) = match options.method {
-        _ if options.gram.contains(&kind) => {
-            let (ranges, store) =
-                (options.scope.resolve(objective.network().space())?, &mut *stores.store(kind.name()));
-            let task = (objective, kind, options);
-            let (found, trace) = by_gram((&whole, operator), ranges, task, &mut rng, (store, observer))?;
+        _ if options.gram.contains(&curvature) => {
+            let matrix = Outer::new(&whole, task)?;
+            let (found, trace) = matrix.spectrum(operator, &mut rng, &mut *stores.store(curvature.name()), observer)?;
             (found, Some(trace))
         }
         EigenMethod::Lanczos | EigenMethod::Auto | EigenMethod::Gram => {
-            let (params, store) = (survey_params(options, memory_bytes), &mut *stores.store(kind.name()));
+            let (params, store) = (survey_params(options, memory_bytes), &mut *stores.store(curvature.name()));
             (survey(operator, &params, &mut rng, store, observer)?, None)
         }
         EigenMethod::Power => (by_power(operator, options, memory_bytes, observer)?, None),
         EigenMethod::Dense => {
             let AnalysisOptions { top, bottom, eigen_tolerance, .. } = *options;
-            let (params, store) = (DenseParams { top, bottom, eigen_tolerance }, &mut *stores.store(kind.name()));
+            let (params, store) = (DenseParams { top, bottom, eigen_tolerance }, &mut *stores.store(curvature.name()));
             let found = dense(operator, &params, &mut rng, store, observer)?;
-            let trace = trace_of_diagonal(&found, &options.scope, objective.network().space())?;
+            let trace = trace_of_diagonal(&found, &options.scope, task.space())?;
             (found.survey, Some(trace))
         }
     };
@@ -66,11 +56,10 @@ pub(super) fn spectrum(
     let interrupted = known.is_none() && found.outcome.stop == Stop::Interrupted;
     let options = &after(options, found.outcome.stop);
     let budget = options.budget().saturating_sub(found.outcome.num_matvecs);
-    let task = TraceTask { objective, theta, kind, options, budget };
     let trace = match known {
         Some(trace) => Some(trace),
         None if interrupted => None,
-        None => match task.run(operator, &found.pairs, observer) {
+        None => match (TraceTask { task: Task { options, ..task }, budget }).run(operator, &found.pairs, observer) {
             Err(Error::Interrupted) => None,
             trace => Some(trace?),
         },
@@ -79,7 +68,7 @@ pub(super) fn spectrum(
     let params = |axis| DensityParams { axis, ..DensityParams::default() };
     let densities: Vec<DensityReport> = axes.iter().map(|&axis| density(&found.slq, &params(axis))).collect();
     Ok(SpectrumReport {
-        operator: kind,
+        operator: curvature,
         scope: options.scope.clone(),
         interrupted: trace.is_none(),
         trace: trace.unwrap_or_else(TraceSummary::unknown),
@@ -89,11 +78,11 @@ pub(super) fn spectrum(
         slq: found.slq,
         densities,
         outcome: found.outcome,
-        positive: kind.is_positive(&objective.options().loss),
+        positive: curvature.is_positive(&objective.options().loss),
     })
 }
 
-/// Where the distribution is looked at: along the log axis.
+/// Places at which the distribution is evaluated, along the logarithmic axis.
 fn places(densities: &[DensityReport]) -> Vec<f64> {
     const EVERY: usize = 4;
     let Some(density) = densities.iter().find(|density| density.axis == Axis::LogAbs) else { return Vec::new() };
@@ -105,21 +94,6 @@ fn places(densities: &[DensityReport]) -> Vec<f64> {
     places.sort_by(f64::total_cmp);
     places.dedup();
     places
-}
-
-/// Memory for Krylov bases with their copies: 3/8 of what there is to plan with. A block product takes up to half, and
-/// what the allocator keeps in reserve, different from run to run, the rest.
-pub(super) fn basis_bytes(objective: &Objective<'_>) -> usize {
-    share_of(objective.options().execution.memory_bytes)
-}
-
-fn share_of(memory_bytes: usize) -> usize {
-    memory_bytes / 8 * 3
-}
-
-/// Whether that share of `memory_bytes` has room for a matrix of dimension `dim` and its decomposition.
-pub(crate) fn matrix_fits(dim: usize, memory_bytes: usize) -> bool {
-    DenseReport::memory_bytes(dim) <= share_of(memory_bytes)
 }
 
 /// The options for what follows a survey that ended by `stop`. One that ran out of time leaves only what the number of
@@ -141,12 +115,12 @@ fn survey_params(options: &AnalysisOptions, memory_bytes: usize) -> SurveyParams
         num_steps: options.num_steps,
         density_tolerance: options.density_tolerance,
         max_matvecs: options.budget(),
-        max_time: options.max_time_s.map(std::time::Duration::from_secs_f64),
+        max_time: options.survey_time_s.or(options.max_time_s).map(std::time::Duration::from_secs_f64),
         memory_bytes,
     }
 }
 
-/// Power iteration for the pairs, and a density of its own.
+/// Power iteration for the pairs, and a separate density.
 fn by_power(
     operator: &dyn LinearOperator,
     options: &AnalysisOptions,

@@ -2,13 +2,13 @@
 
 use candle_core::Tensor;
 
+use super::task::Task;
 use crate::autodiff::Scope;
-use crate::curvature::{CurvatureOperator, ExactParams};
-use crate::objective::Objective;
+use crate::curvature::{ExactParams, ExactPart};
 use crate::operator::{LinearOperator, Restricted};
-use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, EigenReport, eigenpairs};
+use crate::statistics::Sample;
 use crate::vocabulary::{Curvature, Quantity};
 use crate::{Observer, Result};
 
@@ -22,10 +22,10 @@ pub struct SubsetRow {
     pub quantity: Quantity,
     /// Its mean over the subsets of that size.
     pub value: f64,
-    /// Standard error of one subset's value: the standard deviation over eight subsets or more; over fewer, which say too
-    /// little, the error of all rows from their shards, times the root of the ratio of rows; NaN where unknown.
+    /// Standard error of the value of one subset: the standard deviation over the subsets if there are eight or more,
+    /// otherwise the error of all rows from their shards, times the root of the ratio of rows; NaN if unknown.
     pub std_err: f64,
-    /// Subsets of that size, without common rows.
+    /// Number of subsets of that size, which have no rows in common.
     pub num_subsets: usize,
 }
 
@@ -34,38 +34,34 @@ pub struct SubsetRow {
 pub struct SubsetStudy {
     /// One entry per size and quantity, in any order.
     pub rows: Vec<SubsetRow>,
-    /// Of which operator; `None` where there is no study.
+    /// The operator; `None` if there is no study.
     pub operator: Option<Curvature>,
-    /// On which parameters.
+    /// The parameters.
     pub scope: Scope,
     /// How loss and data were defined, in one line for captions.
     pub statement: String,
 }
 
-/// A spread over fewer subsets says too little.
+/// Minimum number of subsets for a standard deviation over them.
 const FEWEST_SUBSETS: usize = 8;
-/// Relative residual of a subset's eigenvector: its square is all that the eigenvalue loses.
+/// Relative residual of a subset's eigenvector; the error of the eigenvalue is its square.
 const TOLERANCE: f64 = 1e-3;
-/// Errors that the verdict asks rows for.
+/// Relative standard error that the verdict gives a number of rows for.
 const WANTED: f64 = 0.05;
 
-/// One subset: its operator's largest eigenvalue with the vector, and its trace.
+/// Results of one subset: the largest eigenvalue with its vector, and the trace.
 struct Subset {
     top: EigenReport,
-    trace: Option<(f64, f64)>,
+    trace: Option<ExactPart>,
 }
 
-/// Largest eigenvalue, plain and cross-fitted, and exact trace, over halves, quarters, eighths … of the shards and over all
-/// rows. Subsets of one size share no row; a cross-fitted value measures each one's vector on the next.
+/// Largest eigenvalue, plain and cross-fitted, and exact trace, over all rows and over halves, quarters, eighths … of the
+/// shards. Subsets of one size have no rows in common; a cross-fitted value evaluates the vector of one on the next.
 ///
-/// Cost: for each size some 20 products with all rows, and an exact trace where the operator has one.
-pub(super) fn subset_study(
-    objective: &Objective<'_>,
-    theta: &Tensor,
-    (kind, options): (Curvature, &AnalysisOptions),
-    observer: &mut dyn Observer,
-) -> Result<SubsetStudy> {
-    let mut study = SubsetStudy { operator: Some(kind), scope: options.scope.clone(), ..SubsetStudy::default() };
+/// Cost: for each size about 20 products with all rows, and an exact trace if the operator has one.
+pub(super) fn subset_study(task: Task<'_>, observer: &mut dyn Observer) -> Result<SubsetStudy> {
+    let Task { objective, curvature, options, .. } = task;
+    let mut study = SubsetStudy { operator: Some(curvature), scope: options.scope.clone(), ..SubsetStudy::default() };
     let num_shards = objective.num_shards();
     let most = if objective.couples_rows() { 0 } else { num_shards };
     let sizes = std::iter::successors(Some(1), |count| Some(2 * count)).take_while(|count| *count <= most);
@@ -75,17 +71,14 @@ pub(super) fn subset_study(
         let parts = (0..count)
             .map(|part| objective.part(part * num_shards / count..(part + 1) * num_shards / count))
             .collect::<Result<Vec<_>>>()?;
-        let on = |index: usize| -> Result<CurvatureOperator<'_>> {
-            Ok(CurvatureOperator::new(&parts[index % count], theta, kind)?.with_label_seed(options.seed))
-        };
-        let ranges = options.scope.resolve(objective.network().space())?;
+        let ranges = task.ranges()?;
         let (mut subsets, mut crossed) = (Vec::new(), Vec::new());
         for (index, part) in parts.iter().enumerate() {
-            let own = on(index)?;
+            let own = task.operator_of(part)?;
             let own = Restricted::new(&own, ranges.clone())?;
-            let subset = one_subset(&own, (part, theta), (kind, options, index), observer)?;
+            let subset = one_subset(&own, Task { objective: part, ..task }, index, observer)?;
             if count > 1 {
-                let other = on(index + 1)?;
+                let other = task.operator_of(&parts[(index + 1) % count])?;
                 let other = Restricted::new(&other, ranges.clone())?;
                 let product = other.multiply(&subset.top.vectors, observer)?;
                 let wide = |tensor: &Tensor| tensor.to_dtype(candle_core::DType::F64);
@@ -96,19 +89,19 @@ pub(super) fn subset_study(
         let num_rows = objective.num_rows() / count;
         let mut add = |quantity, values: &[f64], alone: f64| {
             if !values.is_empty() {
-                let (value, spread) = mean_and_deviation(values);
-                let std_err = if count < FEWEST_SUBSETS { alone * (count as f64).sqrt() } else { spread };
-                study.rows.push(SubsetRow { num_rows, quantity, value, std_err, num_subsets: count });
+                let sample = Sample::of(values);
+                let std_err = if count < FEWEST_SUBSETS { alone * (count as f64).sqrt() } else { sample.std_dev };
+                study.rows.push(SubsetRow { num_rows, quantity, value: sample.mean, std_err, num_subsets: count });
             }
         };
-        let traces: Vec<(f64, f64)> = subsets.iter().filter_map(|subset| subset.trace).collect();
+        let traces: Vec<&ExactPart> = subsets.iter().filter_map(|subset| subset.trace.as_ref()).collect();
         if count == 1 {
-            alone = [subsets[0].top.std_err_data[0], traces.first().map_or(f64::NAN, |trace| trace.1)];
+            alone = [subsets[0].top.std_err_data[0], traces.first().map_or(f64::NAN, |trace| trace.std_err_data)];
         }
         let tops: Vec<f64> = subsets.iter().map(|subset| subset.top.ritz_values[0]).collect();
         add(Quantity::LambdaMax, &tops, alone[0]);
         add(Quantity::LambdaMaxCrossFitted, &crossed, alone[0]);
-        add(Quantity::Trace, &traces.iter().map(|trace| trace.0).collect::<Vec<_>>(), alone[1]);
+        add(Quantity::Trace, &traces.iter().map(|trace| trace.trace).collect::<Vec<_>>(), alone[1]);
     }
     study.rows.sort_by_key(|row| row.num_rows);
     Ok(study)
@@ -116,10 +109,11 @@ pub(super) fn subset_study(
 
 fn one_subset(
     operator: &dyn LinearOperator,
-    (objective, theta): (&Objective<'_>, &Tensor),
-    (kind, options, index): (Curvature, &AnalysisOptions, usize),
+    task: Task<'_>,
+    index: usize,
     observer: &mut dyn Observer,
 ) -> Result<Subset> {
+    let Task { objective, theta, curvature, options } = task;
     let params = EigenParams {
         top: 1,
         bottom: 0,
@@ -129,28 +123,20 @@ fn one_subset(
     };
     let mut rng = substream(options.seed, Purpose::Eigenpairs, index as u64);
     let top = eigenpairs(operator, &params, &mut rng, observer)?.top;
-    let exact = kind == Curvature::Ggn || kind == Curvature::Hessian && objective.diagonal_is_hessian();
+    let exact = curvature == Curvature::Ggn || curvature == Curvature::Hessian && objective.diagonal_is_hessian();
     let trace = if exact {
-        let groups = [options.scope.tensors(objective.network().space())?];
+        let groups = [options.scope.tensors(task.space())?];
         let params = ExactParams { seed: options.seed, ..ExactParams::default() };
         let total = objective.exact_trace(theta, &groups, &params, observer)?.total;
-        Some((total.trace, total.std_err_data))
+        Some(total)
     } else {
         None
     };
     Ok(Subset { top, trace })
 }
 
-/// Mean and standard deviation; that of one value is NaN.
-fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (mean, (squares / (count - 1.0)).sqrt())
-}
-
 impl SubsetStudy {
-    /// In words: how far all rows determine each number, and how many rows 5 % would take.
+    /// In words: how precisely all rows determine each number, and how many rows a precision of 5 % would take.
     pub fn verdict(&self) -> Vec<String> {
         let of = |quantity: &Quantity, rank: usize| {
             let mut rows: Vec<&SubsetRow> = self.rows.iter().filter(|row| row.quantity == *quantity).collect();
@@ -162,19 +148,16 @@ impl SubsetStudy {
             let error = all.std_err / all.value.abs();
             let needed = (all.num_rows as f64 * (error / WANTED).powi(2)).ceil();
             let high =
-                if bias > 0.0 { format!(", and by about {:.1} % too high", 100.0 * bias) } else { String::new() };
+                if bias > 0.0 { format!(", biased upwards by about {:.1} %", 100.0 * bias) } else { String::new() };
             let enough = if error <= WANTED {
                 format!("{} rows are enough for {:.0} %", all.num_rows, 100.0 * WANTED)
             } else {
-                format!("{:.0} % takes about {needed:.0} rows", 100.0 * WANTED)
+                format!("{:.0} % would take about {needed:.0} rows", 100.0 * WANTED)
             };
             let rows = all.num_rows;
-            Some(format!(
-                "{quantity}: known to {:.1} % from {rows} rows (one standard error){high}; {enough}",
-                100.0 * error
-            ))
+            Some(format!("{quantity}: relative standard error {:.1} % with {rows} rows{high}; {enough}", 100.0 * error))
         };
-        // A bias that falls like 1/N still has as much left as the last doubling took away.
+        // A bias that falls like 1/N is as large as its change with the last doubling.
         let bias = match (of(&Quantity::LambdaMax, 0), of(&Quantity::LambdaMax, 1)) {
             (Some(all), Some(half)) => (half.value - all.value) / all.value.abs(),
             _ => 0.0,
@@ -200,8 +183,8 @@ mod tests {
         };
         // 10 % from 100 rows: 5 % takes four times as many; halving the rows added 2 of 10.
         let expected = [
-            "lambda_max: known to 10.0 % from 100 rows (one standard error), and by about 20.0 % too high; 5 % takes about 400 rows",
-            "trace: known to 1.0 % from 100 rows (one standard error); 100 rows are enough for 5 %",
+            "lambda_max: relative standard error 10.0 % with 100 rows, biased upwards by about 20.0 %; 5 % would take about 400 rows",
+            "trace: relative standard error 1.0 % with 100 rows; 100 rows are enough for 5 %",
         ];
         assert_eq!(study.verdict(), expected);
         assert!(SubsetStudy::default().verdict().is_empty());

@@ -4,11 +4,11 @@ use super::headlines::CONVERGED;
 use super::{AnalysisReport, SpectrumReport, SummaryRow};
 use crate::spectral::Stop;
 
-/// A line for each set of numbers of an operator that has not converged and would with the same setting. Eigenvalues at
-/// the ends are not among them: what is found of these is a bound.
+/// A line for each group of unconverged numbers of an operator that the same setting would resolve. The outermost
+/// eigenvalues are not among them: an unconverged one is a bound.
 ///
-/// What a quadrature leaves open falls like one over its number of steps, so the steps that a number needs follow from its
-/// error; they are rounded up to a power of two. Where a product for each parameter is cheaper, the matrix is named.
+/// The error of a quadrature falls like one over its number of steps, so the steps that a number needs follow from its
+/// error; they are rounded up to a power of two. If one product per parameter is cheaper, `--method dense` is suggested.
 pub fn unresolved(report: &AnalysisReport) -> Vec<String> {
     report.spectra.iter().flat_map(|spectrum| of_spectrum(spectrum, &report.summary)).collect()
 }
@@ -47,7 +47,7 @@ fn remedy(spectrum: &SpectrumReport, row: &SummaryRow) -> String {
     match spectrum.outcome.stop {
         Stop::Converged | Stop::MaxSteps => format!("--steps {steps} would take about {products} products"),
         // The steps allowed were not even taken.
-        _ => format!("about {products} products would do, see --max-matvecs"),
+        _ => format!("about {products} products would be enough, see --max-matvecs"),
     }
 }
 
@@ -84,7 +84,7 @@ mod tests {
         let expected = "effective dimension not resolved: --method dense would take 272474 products";
         assert_eq!(dense, &format!("hessian: {expected}"));
         report.spectra[0].outcome.stop = Stop::MaxMatvecs;
-        assert!(unresolved(&report)[1].ends_with("about 2560 products would do, see --max-matvecs"));
+        assert!(unresolved(&report)[1].ends_with("about 2560 products would be enough, see --max-matvecs"));
         report.summary.iter_mut().for_each(|row| row.converged = true);
         assert!(unresolved(&report).is_empty());
     }

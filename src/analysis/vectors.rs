@@ -1,8 +1,8 @@
-//! What eigenvectors say: which layers they live in, how many parameters share them, and where the gradient points.
+//! Properties of eigenvectors: their mass by layer, how many parameters they involve, and their share of the gradient.
 
 use candle_core::{DType, Tensor};
 
-use super::{EigenvectorReport, SpectrumReport};
+use super::{EigenvectorReport, LayerMass, SpectrumReport};
 use crate::Result;
 use crate::autodiff::ParamSpace;
 use crate::autodiff::Scope;
@@ -30,14 +30,14 @@ pub(super) fn spans<'a>(scope: &Scope, space: &'a ParamSpace) -> Result<Vec<(&'a
 }
 
 fn eigenvector(end: End, index: usize, row: &[f64], spans: &[(&str, usize)]) -> EigenvectorReport {
-    let mut layers: Vec<(String, f64)> = Vec::new();
+    let mut layers: Vec<LayerMass> = Vec::new();
     let mut start = 0;
     for (layer, len) in spans {
         let mass: f64 = row[start..start + len].iter().map(|entry| entry * entry).sum();
         start += len;
-        match layers.iter_mut().find(|(name, _)| name == layer) {
-            Some((_, sum)) => *sum += mass,
-            None => layers.push(((*layer).to_owned(), mass)),
+        match layers.iter_mut().find(|part| part.layer == *layer) {
+            Some(part) => part.mass += mass,
+            None => layers.push(LayerMass { layer: (*layer).to_owned(), mass }),
         }
     }
     let fourth: f64 = row.iter().map(|entry| entry.powi(4)).sum();
@@ -45,7 +45,7 @@ fn eigenvector(end: End, index: usize, row: &[f64], spans: &[(&str, usize)]) -> 
 }
 
 /// `‖P g‖² / ‖g‖²`, `P` the projection on the top eigenvectors: how much of the gradient lies in sharp directions. NaN
-/// for a zero gradient or no vectors. `gradient` is `[1, n]`.
+/// for a zero gradient or without vectors. `gradient` is `[1, n]`.
 pub(super) fn gradient_share(gradient: &Tensor, top: &EigenReport) -> Result<f64> {
     let gradient = wide(&gradient.flatten_all()?)?;
     let square: f64 = gradient.iter().map(|entry| entry * entry).sum();
@@ -73,7 +73,8 @@ mod tests {
     fn masses_add_up_and_participation_counts_entries() {
         let spans = [("a", 1), ("b", 2), ("a", 1)];
         let report = eigenvector(End::Top, 0, &[0.5, 0.5, 0.5, 0.5], &spans);
-        assert_eq!(report.layers, [("a".to_owned(), 0.5), ("b".to_owned(), 0.5)]);
+        let half = |layer: &str| LayerMass { layer: layer.into(), mass: 0.5 };
+        assert_eq!(report.layers, [half("a"), half("b")]);
         // Four equal entries: 1/4.
         assert_eq!(report.inverse_participation, 0.25);
     }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Result;
 use crate::digest::{self, Hashing};
-use crate::report::write_atomic;
+use crate::files::write_atomic;
 
 /// Name of the tensor that seals a file: the SHA-256 of all bytes before it.
 const SEAL: &str = "sha256";

@@ -2,27 +2,28 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 
 use super::answer;
 use super::figure_args::FigureArgs;
-use super::output::{Existing, claim, remove_outdated};
+use super::output::{Existing, claim, complete_already, remove_outdated};
+use super::provenance::Provenance;
 use super::session::Session;
 use super::state::{Saving, StateFiles, seconds};
-use super::train::complete_already;
+use super::ui::duration;
 use super::{INTERRUPTED, Ui};
-use crate::analysis::{AnalysisReport, CostEstimate, SpectrumReport, Stores, analyze, fit, unresolved};
+use crate::analysis::{Analysis, AnalysisReport, CostEstimate, SpectrumReport, fit, unresolved};
 use crate::checkpoint::write_tensors;
 use crate::objective::Objective;
-use crate::plan::{AnalysisOptions, EigenMethod, PlanError, Precision, SessionArgs, parsed_by};
+use crate::plan::{AnalysisOptions, EigenMethod, PlanError, Precision, RESULT, SessionArgs, parsed_by};
 use crate::report::figures::Style;
 use crate::report::page::analysis_page;
 use crate::report::{save_analysis, terminal, write_run_json};
 use crate::spectral::Stop;
-use crate::{Error, Observer, Result, path_text};
+use crate::{Error, Result, path_text};
 
 /// Arguments of `analyze`.
 #[derive(Debug, Args)]
@@ -35,16 +36,16 @@ pub(super) struct AnalyzeArgs {
     pub(super) figures: FigureArgs,
     /// Continue from the state that a killed or interrupted run of the same command left in the result folder; budgets and
     /// threads may differ
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     pub(super) resume: bool,
     /// Minimum number of seconds between two states for --resume
-    #[arg(hide_short_help = true, long, value_name = "S", value_parser = parsed_by(seconds), default_value = "30", allow_negative_numbers = true)]
+    #[arg(help_heading = RESULT, hide_short_help = true, long, value_name = "S", value_parser = parsed_by(seconds), default_value = "30", allow_negative_numbers = true)]
     save_every: Duration,
     /// Result folder [default: reports/NAME]
-    #[arg(long, value_name = "DIR")]
+    #[arg(help_heading = RESULT, long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
     /// Overwrite an existing result
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     pub(super) force: bool,
 }
 
@@ -80,6 +81,15 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     }
     let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, &options, &mut ui.progress())?;
     ui.say(&format!("survey: {}", super::estimate::summary(&cost)));
+    if let Some(seconds) = options.max_time_s {
+        let survey = cost.survey_time_s(seconds);
+        options.survey_time_s = Some(survey);
+        ui.say(&format!(
+            "note: of {}, each survey has {}, and what follows the rest",
+            duration(seconds),
+            duration(survey)
+        ));
+    }
     ui.detail(&format!(
         "micro-batches of {} rows, blocks of {} vectors, {} threads",
         objective.micro_batch(objective.block_size()),
@@ -110,48 +120,6 @@ fn configuration(session: &Session, objective: &Objective<'_>, options: &Analysi
     let mut configuration = session.configuration(objective);
     configuration["analysis"] = json!(options);
     configuration
-}
-
-/// Command line and start, for `run.json`.
-pub(super) struct Provenance {
-    command_line: Vec<String>,
-    started: Instant,
-    unix_time_s: u64,
-}
-
-impl Provenance {
-    pub(super) fn new(arguments: &[OsString]) -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Self {
-            command_line: arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect(),
-            started: Instant::now(),
-            unix_time_s: now.map_or(0, |time| time.as_secs()),
-        }
-    }
-
-    /// The command line as one could type it again.
-    pub(super) fn command(&self) -> String {
-        let plain = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:,+%@".contains(c));
-        let quoted =
-            |word: &String| if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) };
-        let program = self
-            .command_line
-            .first()
-            .map(|path| Path::new(path).file_name().map_or(path.clone(), |name| name.to_string_lossy().into_owned()));
-        program.iter().chain(self.command_line.iter().skip(1)).map(quoted).collect::<Vec<_>>().join(" ")
-    }
-
-    /// What `run.json` starts with.
-    pub(super) fn json(&self) -> serde_json::Value {
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "command_line": self.command_line,
-            // Where relative paths begin.
-            "directory": std::env::current_dir().ok().map(path_text::to_text),
-            "unix_time_s": self.unix_time_s,
-            "elapsed_s": self.started.elapsed().as_secs_f64(),
-        })
-    }
 }
 
 /// Figures that are drawn where there is something to draw.
@@ -192,8 +160,8 @@ pub(super) fn analyze_session(
     let mut report = AnalysisReport { statement: session.statement(), configuration, ..AnalysisReport::empty(name) };
     let memory_bytes = session.options.execution.memory_bytes;
     let mut states = StateFiles::new(folder, &report.configuration, memory_bytes, saving);
-    let watch: (&mut dyn Stores, &mut dyn Observer) = (&mut states, &mut ui.progress());
-    let outcome = analyze(&objective, &session.checkpoint.theta, options, &mut report, watch);
+    let analysis = Analysis { objective: &objective, theta: &session.checkpoint.theta, options };
+    let outcome = analysis.run(&mut report, &mut states, &mut ui.progress());
     states.tell(ui);
     let code = match outcome {
         Ok(()) => 0,

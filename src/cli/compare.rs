@@ -8,19 +8,20 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser};
 use serde_json::{Value, json};
 
-use super::analyze::Provenance;
 use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
+use super::provenance::Provenance;
 use super::{Cli, CliError, Ui, dispatch};
 use crate::analysis::compare::{CompareOptions, Comparison, Member};
 use crate::checkpoint::TensorFile;
 use crate::experiment::identity;
-use crate::plan::PlanError;
+use crate::files::{make_folder, write_atomic};
+use crate::plan::{PlanError, RESULT};
 use crate::report::figures::{Drawn, Style, Target, write_groups};
 use crate::report::page::{Page, comparison_sections, provenance};
 use crate::report::tables::write_comparison;
-use crate::report::{ReportError, is_complete, latex, terminal, write_atomic, write_run_json};
+use crate::report::{is_complete, latex, terminal, write_run_json};
 use crate::visible::visible;
 use crate::vocabulary::Quantity;
 use crate::{Error, Result, path_text};
@@ -37,7 +38,7 @@ use found::Found;
 /// Arguments of `compare`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct CompareArgs {
-    /// Checkpoints, folders of `train` or `analyze`, results of `flatness run`, or of `compare`, whose settings hold again
+    /// Checkpoints, result folders of `train`, `analyze` or `run`, or of an earlier `compare`, whose settings are used again
     #[arg(required = true, value_name = "A B")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -45,10 +46,10 @@ pub(super) struct CompareArgs {
     #[command(flatten)]
     figures: FigureArgs,
     /// Folder of the result [default: reports/compare-NAME of the first]
-    #[arg(long, value_name = "DIR")]
+    #[arg(help_heading = RESULT, long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
     /// Overwrite an existing result; analyses in it are kept
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     force: bool,
     /// Options of `flatness analyze` for networks that have no analysis yet, such as `-- --subset 500`
     #[arg(last = true, value_name = "OPTIONS")]
@@ -58,32 +59,32 @@ pub(super) struct CompareArgs {
 /// Groups and tests.
 #[derive(Debug, Clone, Args)]
 pub(super) struct HowArgs {
-    /// What makes a group: a setting of the training, such as learning_rate or rho, or folder [default: the variant of an
+    /// What defines a group: a setting of the training, such as learning_rate or rho, or folder [default: the variant of an
     /// experiment, else the optimiser]
     #[arg(long, value_name = "KEY")]
     by: Option<String>,
-    /// The group that others are compared with [default: the first]
+    /// Group that the others are compared with [default: the first]
     #[arg(long, value_name = "GROUP")]
     baseline: Option<String>,
     /// Compare every pair of groups
     #[arg(long)]
     all_pairs: bool,
-    /// Quantities that decide, with a correction of their own; all others are exploratory [default:
+    /// Primary quantities, whose tests have a correction of their own; all others are exploratory [default:
     /// lambda_max,trace,test_accuracy]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     primary: Option<Vec<Quantity>>,
-    /// Correct for the tests of one quantity, not for those of all that decide, or of all others
+    /// Correct for multiple tests within each quantity, not over all primary and over all exploratory quantities
     #[arg(long)]
     by_quantity: bool,
-    /// Compare in spite of other rows, losses or precisions
+    /// Compare even if rows, losses or precisions differ
     #[arg(long)]
     allow_mixed: bool,
-    /// Seed of bootstrap and drawn rearrangements [default: 0]
+    /// Seed of bootstrap samples and random permutations [default: 0]
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
 }
 
-/// Options that a comparison gives to analyses of its own: λ₅ and the GGN are among its numbers.
+/// Options of the analyses that a comparison makes itself: it needs λ₅ and the GGN.
 const ANALYSIS: [&str; 4] = ["--operator=both", "--top=5", "--bottom=1", "--plane-points=0"];
 
 pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
@@ -103,13 +104,13 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     }
     let origin = Provenance::new(arguments);
     for member in &mut found {
-        if let Some(code) = analyze(member, (&claim.inside("analyses"), &args.analyze), ui)? {
+        if let Some(code) = analyze(member, &claim.inside("analyses"), &args.analyze, ui)? {
             return Ok(code);
         }
     }
     let comparison = compare(&found, &how)?;
     let output = claim.begin()?;
-    let (mut written, drawn) = save(&comparison, &how, (output.path(), style))?;
+    let (mut written, drawn) = save(&comparison, &how, output.path(), style)?;
     written.extend(drawn.finish(&output.path().join("figures"))?);
     let report = output.path().join("report.html");
     page(&comparison, output.path(), &origin.command()).write(&report)?;
@@ -124,9 +125,9 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     Ok(0)
 }
 
-/// Analyzes a member that has no analysis, in a folder of its own in `folder`, unless that was done there before; an exit code
-/// where it was interrupted.
-fn analyze(member: &mut Found, (folder, options): (&Path, &[OsString]), ui: &mut Ui) -> Result<Option<u8>> {
+/// Analyses a member that has no analysis, in a folder of its own in `folder`, unless that was done before; returns an exit
+/// code if it was interrupted.
+fn analyze(member: &mut Found, folder: &Path, options: &[OsString], ui: &mut Ui) -> Result<Option<u8>> {
     let (None, Some(checkpoint)) = (&member.analysis, &member.checkpoint) else { return Ok(None) };
     let sha256 = TensorFile::read(checkpoint)?.sha256;
     let words: Vec<String> = options.iter().map(path_text::to_text).collect();
@@ -140,14 +141,14 @@ fn analyze(member: &mut Found, (folder, options): (&Path, &[OsString]), ui: &mut
         });
         line.extend(own.map(OsString::from));
         line.extend(options.iter().cloned());
-        // A part of one that a kill left is no result.
+        // What a killed analysis left is not a result.
         line.extend(["--force".into(), "--out".into(), out.clone().into()]);
         let cli = Cli::try_parse_from(&line).map_err(|error| {
             let text = error.render().to_string();
             let reason = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
             PlanError::option("--", words.join(" "), reason)
         })?;
-        ui.say(&format!("analyzing {}", member.name));
+        ui.say(&format!("analysing {}", member.name));
         let code = dispatch(cli.command, &line, ui)?;
         if code != 0 {
             return Ok(Some(code));
@@ -157,7 +158,7 @@ fn analyze(member: &mut Found, (folder, options): (&Path, &[OsString]), ui: &mut
     Ok(None)
 }
 
-/// Reads, checks and compares.
+/// Reads the networks, checks that they are comparable, and compares them.
 fn compare(found: &[Found], how: &HowArgs) -> Result<Comparison> {
     let members = found.iter().map(|found| found.member(how.by.as_deref())).collect::<Result<Vec<Member>>>()?;
     let mut notes = members::check(&members, how.allow_mixed)?;
@@ -165,18 +166,19 @@ fn compare(found: &[Found], how: &HowArgs) -> Result<Comparison> {
     groups.sort_unstable();
     groups.dedup();
     if let [only] = groups[..] {
-        let found = format!("all {} networks are of group {only}", members.len());
+        let found = format!("all {} networks belong to group {only}", members.len());
         return Err(CliError::OneGroup { found }.into());
     }
     if let Some(baseline) = how.baseline.as_deref().filter(|name| !groups.contains(name)) {
-        let reason = format!("no such group; there are {}", groups.join(", "));
+        let reason = format!("unknown group; the groups are {}", groups.join(", "));
         return Err(PlanError::option("--baseline", baseline, reason).into());
     }
     let numbers = members.iter().flat_map(|member| &member.numbers);
     let names: BTreeSet<String> = numbers.map(|number| number.quantity.to_string()).collect();
     let primary = how.primary.iter().flatten().map(Quantity::to_string);
     if let Some(name) = primary.into_iter().find(|name| !names.contains(name)) {
-        let reason = format!("no such quantity; there are {}", names.into_iter().collect::<Vec<_>>().join(", "));
+        let reason =
+            format!("unknown quantity; the quantities are {}", names.into_iter().collect::<Vec<_>>().join(", "));
         return Err(PlanError::option("--primary", &name, reason).into());
     }
     let trainings = found.iter().map(Found::training).collect::<Result<Vec<_>>>()?;
@@ -197,14 +199,14 @@ impl HowArgs {
         }
     }
 
-    /// These settings, and where they say nothing those of the comparison that all of `found` are from, if there is one.
+    /// These settings, completed by those of the earlier comparison that all of `found` come from, if there is one.
     fn over(&self, found: &[Found]) -> Result<Self> {
         let folder = found.first().and_then(|found| found.comparison.as_deref());
         let alike = found.iter().all(|found| found.comparison.as_deref() == folder);
         let Some(folder) = folder.filter(|_| alike && self.by.is_none()) else { return Ok(self.clone()) };
         let recorded = recorded::settings(folder)?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        // Names of the default need not all be there.
+        // The default may name quantities that are missing here.
         let primary: Option<Vec<Quantity>> = serde_json::from_value(recorded["primary"].clone()).ok();
         let primary = primary.filter(|quantities| *quantities != Quantity::PRIMARY);
         Ok(Self {
@@ -222,7 +224,7 @@ impl HowArgs {
         self.primary.clone().unwrap_or_else(|| Quantity::PRIMARY.to_vec())
     }
 
-    /// Everything that decides the numbers, beside the members.
+    /// Everything besides the members that determines the numbers.
     fn configuration(&self, members: &[Member]) -> Value {
         let conditions: Vec<&Value> = members.iter().map(|member| &member.conditions).collect();
         let alike = conditions.iter().all(|own| *own == conditions[0]);
@@ -236,8 +238,8 @@ impl HowArgs {
     }
 }
 
-/// Writes tables, LaTeX, verdict and figures; returns the paths of what is not drawn, and the figures without their captions.
-fn save(comparison: &Comparison, how: &HowArgs, (folder, style): (&Path, Style)) -> Result<(Vec<PathBuf>, Drawn)> {
+/// Writes tables, LaTeX, verdict and figures; returns the paths of all but the figures, and the figures.
+fn save(comparison: &Comparison, how: &HowArgs, folder: &Path, style: Style) -> Result<(Vec<PathBuf>, Drawn)> {
     let configuration = how.configuration(&comparison.members);
     let mut written = write_comparison(comparison, &configuration, folder)?;
     let [table, words] = ["comparison.tex", "verdict.txt"].map(|name| folder.join(name));
@@ -249,7 +251,7 @@ fn save(comparison: &Comparison, how: &HowArgs, (folder, style): (&Path, Style))
         .fold(String::new(), |text, line| text + &visible(line) + "\n");
     write_atomic(&words, |file| file.write_all(verdict.as_bytes()))?;
     let figures = folder.join("figures");
-    std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
+    make_folder(&figures)?;
     let drawn = write_groups(comparison, &statement(comparison), Target::new(&figures, style))?;
     remove_outdated(folder, (&[], &["groups", "differences"]), &drawn.files);
     written.extend([table, words]);
@@ -268,7 +270,7 @@ fn page(comparison: &Comparison, folder: &Path, command: &str) -> Page {
     }
 }
 
-/// What the curvature was taken of, in a line.
+/// What the curvature was computed for, in one line.
 pub(super) fn statement(comparison: &Comparison) -> String {
     let Some(member) = comparison.members.iter().find(|member| !member.conditions.is_null()) else {
         return String::new();
@@ -294,7 +296,7 @@ fn print(comparison: &Comparison, ui: &mut Ui) {
         ui.print("");
         ui.print(&format!("{group} − {baseline}"));
         for (words, is_primary) in [("primary", true), ("exploratory", false)] {
-            let table = terminal::pair_differences(comparison, (group, baseline), is_primary);
+            let table = terminal::pair_differences(comparison, group, baseline, is_primary);
             if !table.is_empty() {
                 ui.print(words);
                 ui.print_lines(table.trim_end());
@@ -325,12 +327,12 @@ impl HowArgs {
     }
 }
 
-/// The comparison of an experiment's results, with the files and the figures of it in `folder`; `None` where there are no
-/// two groups to compare.
+/// Compares the results of an experiment, with files and figures in `folder`; `None` if there are fewer than two groups.
 pub(super) fn of_experiment(
     results: &Path,
     how: &HowArgs,
-    (folder, style): (&Path, Style),
+    folder: &Path,
+    style: Style,
 ) -> Result<Option<(Comparison, Vec<PathBuf>, Drawn)>> {
     let found = match members::find(results) {
         Ok(found) => found,
@@ -340,7 +342,7 @@ pub(super) fn of_experiment(
     members::check_hashes(&found)?;
     match compare(&found, how) {
         Ok(comparison) => {
-            let (written, drawn) = save(&comparison, how, (folder, style))?;
+            let (written, drawn) = save(&comparison, how, folder, style)?;
             Ok(Some((comparison, written, drawn)))
         }
         Err(Error::Cli(CliError::OneGroup { .. })) => Ok(None),

@@ -11,7 +11,7 @@ use super::output::check_file;
 use crate::Result;
 use crate::checkpoint::{ARCH_KEY, Checkpoint, VERSION_KEY, read_architecture, write_checkpoint};
 use crate::path_text::to_text;
-use crate::plan::{ModelArgs, PlanError};
+use crate::plan::{ModelArgs, PlanError, RESULT};
 
 /// Arguments of `convert`.
 #[derive(Debug, Args)]
@@ -19,10 +19,10 @@ pub(super) struct ConvertArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// The .safetensors file to write
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = RESULT, long, value_name = "FILE")]
     out: PathBuf,
     /// Overwrite an existing file
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     force: bool,
 }
 

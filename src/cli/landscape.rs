@@ -8,13 +8,12 @@ use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 
 use super::Ui;
-use super::analyze::Provenance;
 use super::answer;
 use super::landscape_args::LandscapeArgs;
-use super::output::{Existing, claim, remove_outdated};
+use super::output::{Existing, claim, complete_already, remove_outdated};
+use super::provenance::Provenance;
 use super::session::Session;
 use super::state::Saving;
-use super::train::complete_already;
 use crate::analysis::{FrameTask, Framed, fingerprint, same_data, same_network};
 use crate::checkpoint::{Checkpoint, read_state, write_state};
 use crate::digest::sha256_hex;

@@ -9,7 +9,7 @@ use super::figure_args::FigureArgs;
 use super::state::{Saving, seconds};
 use crate::landscape::Statistics;
 use crate::plan::{
-    ComputeArgs, DataArgs, L2Term, LossArgs, ModelArgs, Precision, SessionArgs, ShapeArgs, parsed_by, word,
+    ComputeArgs, DataArgs, L2Term, LossArgs, ModelArgs, Precision, RESULT, SessionArgs, ShapeArgs, parsed_by, word,
 };
 use crate::program::BatchNormMode;
 
@@ -31,28 +31,28 @@ pub(super) struct LandscapeArgs {
     #[command(flatten)]
     loss: LossArgs,
     /// Precision of the computation: f32 with sums and scalars in f64, or f64 throughout
-    #[arg(long, visible_alias = "precision", value_name = "DTYPE", value_parser = word::<Precision>())]
+    #[arg(help_heading = "Computation", long, visible_alias = "precision", value_name = "DTYPE", value_parser = word::<Precision>())]
     dtype: Option<Precision>,
     /// Statistics of batch normalisation at the points: eval (the stored ones; between minima interpolated like the
     /// parameters) or reestimate (from the chosen rows at each point)
-    #[arg(long, value_name = "MODE", value_parser = word::<Statistics>(), default_value = "eval")]
+    #[arg(help_heading = "Computation", long, value_name = "MODE", value_parser = word::<Statistics>(), default_value = "eval")]
     pub(super) batch_norm: Statistics,
     /// Whether the L2 term of training belongs to the loss: out or in
-    #[arg(long, value_name = "WHERE", value_parser = word::<L2Term>(), default_value = "out")]
+    #[arg(help_heading = "Loss", long, value_name = "WHERE", value_parser = word::<L2Term>(), default_value = "out")]
     l2: L2Term,
     #[command(flatten)]
     pub(super) figures: FigureArgs,
     /// Result folder
-    #[arg(long, value_name = "DIR")]
+    #[arg(help_heading = RESULT, long, value_name = "DIR")]
     pub(super) out: PathBuf,
     /// Continue from the points that a killed or interrupted run of the same command left in the result folder
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     pub(super) resume: bool,
     /// Minimum number of seconds between two states for --resume
-    #[arg(hide_short_help = true, long, value_name = "S", value_parser = parsed_by(seconds), default_value = "5", allow_negative_numbers = true)]
+    #[arg(help_heading = RESULT, hide_short_help = true, long, value_name = "S", value_parser = parsed_by(seconds), default_value = "5", allow_negative_numbers = true)]
     save_every: Duration,
     /// Overwrite an existing result
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     pub(super) force: bool,
 }
 

@@ -7,17 +7,18 @@ use clap::Args;
 use serde_json::json;
 
 use super::Ui;
-use super::analyze::Provenance;
 use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
+use super::provenance::Provenance;
 use crate::Result;
+use crate::files::make_folder;
 use crate::langevin::LangevinReport;
-use crate::plan::LangevinArgs;
+use crate::plan::{LangevinArgs, RESULT};
 use crate::report::figures::{Target, write_langevin as write_figures};
 use crate::report::page::langevin_page;
 use crate::report::tables::write_langevin as write_tables;
-use crate::report::{ReportError, terminal, write_run_json};
+use crate::report::{terminal, write_run_json};
 
 /// Arguments of `langevin`.
 #[derive(Debug, Clone, Args)]
@@ -27,10 +28,10 @@ pub(super) struct LangevinCommand {
     #[command(flatten)]
     figures: FigureArgs,
     /// Folder of the result [default: reports/langevin-POTENTIAL]
-    #[arg(long, value_name = "DIR")]
+    #[arg(help_heading = RESULT, long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Overwrite an existing result
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     force: bool,
 }
 
@@ -44,7 +45,7 @@ pub(super) fn run(args: &LangevinCommand, arguments: &[OsString], ui: &mut Ui) -
     let output = claim.begin()?;
     let mut written = write_tables(&report, &configuration, output.path())?;
     let figures = output.path().join("figures");
-    std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
+    make_folder(&figures)?;
     let drawn = write_figures(&report, Target::new(&figures, style))?.finish(&figures)?;
     remove_outdated(output.path(), (&[], &["rate", "coupling", "mass", "laws"]), &drawn);
     written.extend(drawn);

@@ -14,7 +14,7 @@ use crate::curvature::{Curvature, CurvatureOperator};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
 use crate::path_text::to_text;
-use crate::plan::{Precision, SessionArgs, parsed_by};
+use crate::plan::{Precision, RESULT, SessionArgs, parsed_by};
 use crate::spectral::SpectralError;
 use crate::{Error, Result};
 
@@ -30,10 +30,10 @@ pub(super) struct MatvecArgs {
     #[arg(long, value_name = "MATRIX", value_parser = parsed_by(matrix), default_value = "hessian")]
     operator: Curvature,
     /// Result: tensors `products` [k, n], `loss` [1], `gradient` [n]
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = RESULT, long, value_name = "FILE")]
     out: PathBuf,
     /// Overwrite an existing file
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     force: bool,
 }
 

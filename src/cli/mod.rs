@@ -7,6 +7,7 @@ mod compare;
 mod convert;
 mod error;
 mod estimate;
+mod examples;
 mod figure_args;
 mod info;
 mod landscape;
@@ -16,6 +17,7 @@ mod manual;
 mod matvec;
 mod output;
 mod overlap;
+mod provenance;
 mod quickstart;
 mod run;
 mod session;
@@ -56,37 +58,27 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Eigenvalues, trace, spectral density and loss slices of a checkpoint, as tables and figures
-    #[command(
-        after_help = "Examples:\n  flatness analyze run/checkpoint.safetensors\n  flatness analyze weights.pth --arch resnet18.pt2 --data cifar10:data --subset 2000\n  flatness analyze net.safetensors --operator both --top 10 --layers --json"
-    )]
+    #[command(after_help = examples::ANALYZE)]
     Analyze(analyze::AnalyzeArgs),
     /// How much the loss rises around a minimum: at worst, on average, relative to the weights
-    #[command(after_help = "Examples:\n  flatness sharpness net.safetensors --batch 128")]
+    #[command(after_help = examples::SHARPNESS)]
     Sharpness(sharpness::SharpnessArgs),
     /// Loss and accuracy along lines and over planes: random, eigenvectors, between minima, along a training
-    #[command(
-        after_help = "Examples:\n  flatness landscape net.safetensors --out reports/plane\n  flatness landscape a.safetensors b.safetensors --out reports/between"
-    )]
+    #[command(after_help = examples::LANDSCAPE)]
     Landscape(landscape_args::LandscapeArgs),
     /// Products, time and memory that `analyze` will need, from one timed product
-    #[command(after_help = "Examples:\n  flatness estimate net.safetensors --data cifar10:data --top 50")]
+    #[command(after_help = examples::ESTIMATE)]
     Estimate(estimate::EstimateArgs),
     /// Groups of minima over their seeds: means, paired differences, tests, and a verdict with its conditions
-    #[command(
-        after_help = "Examples:\n  flatness compare runs/sgd-0 runs/sgd-1 runs/sam-0 runs/sam-1 --baseline sgd\n  flatness compare notebooks-out/noisy-labels-cpu --primary lambda_max,test_accuracy"
-    )]
+    #[command(after_help = examples::COMPARE)]
     Compare(compare::CompareArgs),
     /// Train a network and write a checkpoint
-    #[command(
-        after_help = "Examples:\n  flatness train --model resnet-cifar:8 --data glyphs --epochs 5 --out runs/sgd\n  flatness train --model cnn:8-16 --data mnist:data --optimizer sam:rho=0.1 --noise symmetric:0.2 --out runs/sam\n  flatness train --resume --out runs/sam"
-    )]
+    #[command(after_help = examples::TRAIN, after_long_help = examples::train())]
     Train(train::TrainCommand),
     /// Train SGD, SAM and fSGLD on noisy glyphs, analyze all three and compare (under a minute)
     Quickstart(quickstart::QuickstartArgs),
     /// Train and analyze a grid of settings from one file, several at a time
-    #[command(
-        after_help = "Examples:\n  flatness run experiments/glyphs.toml --profile smoke\n  flatness run grid.toml --jobs 4\n  flatness run grid.toml --emit slurm > job.sh"
-    )]
+    #[command(after_help = examples::RUN)]
     Run(run::RunArgs),
     /// How far the runs of an experiment have come
     Status(status::StatusArgs),
@@ -101,7 +93,7 @@ enum Command {
     /// Whether results are still what their run.json says: files, checkpoints, data
     Verify(verify::VerifyArgs),
     /// Architecture, parameters and training facts of a checkpoint, without data
-    #[command(after_help = "Examples:\n  flatness info weights.pth\n  flatness info net.pt2 --json")]
+    #[command(after_help = examples::INFO)]
     Info(info::InfoArgs),
     /// Weights with their architecture or program as one .safetensors file
     Convert(convert::ConvertArgs),

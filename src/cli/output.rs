@@ -9,8 +9,9 @@ use serde_json::Value;
 use super::CliError;
 use crate::Result;
 use crate::checkpoint::{CheckpointError, differences};
+use crate::files::{FileError, FolderLock, Sharing, remove_leftovers};
 use crate::report::figures::Captions;
-use crate::report::{FolderLock, ReportError, Sharing, is_complete, read_run_json, remove_leftovers};
+use crate::report::{is_complete, read_run_json};
 
 /// Files that mark a folder as holding a result.
 const MARKS: [&str; 3] = ["run.json", "summary.parquet", "checkpoint.safetensors"];
@@ -82,7 +83,7 @@ fn take(folder: &Path, existing: Existing, sharing: Sharing) -> Result<Claim> {
     if existing == Existing::Refuse && MARKS.iter().any(|file| folder.join(file).exists()) {
         return Err(CliError::OutputExists { folder: folder.into() }.into());
     }
-    let resolved = folder.canonicalize().map_err(|source| ReportError::Write { path: folder.into(), source })?;
+    let resolved = folder.canonicalize().map_err(|source| FileError::Write { path: folder.into(), source })?;
     Ok(Claim { _lock: lock, _made: made, folder: resolved, existing })
 }
 
@@ -139,7 +140,7 @@ impl Claim {
         let run = self.folder.join(RUN);
         match std::fs::remove_file(&run) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(ReportError::Write { path: run, source }.into());
+                return Err(FileError::Write { path: run, source }.into());
             }
             _ => {}
         }
@@ -190,8 +191,13 @@ pub(super) fn check_file(path: &Path, force: bool) -> Result<()> {
         }
     }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    tempfile::tempfile_in(folder).map_err(|source| ReportError::Write { path: path.into(), source })?;
+    tempfile::tempfile_in(folder).map_err(|source| FileError::Write { path: path.into(), source })?;
     Ok(())
+}
+
+/// What `--resume` says of a result to which nothing is missing.
+pub(super) fn complete_already(folder: &Path) -> String {
+    format!("note: {} is complete already", folder.display())
 }
 
 #[cfg(test)]

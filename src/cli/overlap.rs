@@ -9,6 +9,7 @@ use super::{CliError, Ui};
 use crate::Result;
 use crate::analysis::overlap;
 use crate::checkpoint::{TensorFile, checked_rows};
+use crate::vocabulary::End;
 
 /// Arguments of `overlap`.
 #[derive(Debug, Args)]
@@ -31,7 +32,7 @@ pub(super) fn run(args: &OverlapArgs, ui: &mut Ui) -> Result<u8> {
         }
     }
     let mut report = json!({});
-    for end in ["top", "bottom"] {
+    for end in End::ALL.map(End::name) {
         let (a, b) = (checked_rows(&first, &args.first, end)?, checked_rows(&second, &args.second, end)?);
         if a.dims()[0] == 0 || b.dims()[0] == 0 {
             continue;

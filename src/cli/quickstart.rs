@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::analyze::{Destination, Provenance, analyze_session};
+use super::analyze::{Destination, analyze_session};
 use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim};
+use super::provenance::Provenance;
 use super::session::Session;
 use super::state::Saving;
 use super::train::save_run;
@@ -20,7 +21,7 @@ use crate::checkpoint::Checkpoint;
 use crate::data::{DataSpec, Glyphs, LabelNoise, Split, Subset};
 use crate::formats::family;
 use crate::objective::{Execution, ObjectiveOptions};
-use crate::plan::{AnalysisOptions, ComputeArgs, EigenMethod, TrainConfig};
+use crate::plan::{AnalysisOptions, ComputeArgs, EigenMethod, RESULT, TrainConfig};
 use crate::report::figures::{Target, write_comparison, write_training_curves};
 use crate::report::page::{Card, Figure, Page, Part, Section, runs_table};
 use crate::report::{terminal, write_run_json};
@@ -39,10 +40,10 @@ pub(super) struct QuickstartArgs {
     #[command(flatten)]
     figures: FigureArgs,
     /// Result folder
-    #[arg(long, value_name = "DIR", default_value = "reports/quickstart")]
+    #[arg(help_heading = RESULT, long, value_name = "DIR", default_value = "reports/quickstart")]
     out: PathBuf,
     /// Overwrite an existing result
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     force: bool,
 }
 

@@ -9,19 +9,20 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::analyze::Provenance;
 use super::answer;
 use super::compare::HowArgs;
 use super::figure_args::FigureArgs;
 use super::output::{Claim, Existing, check_place, claim, resolve, share};
+use super::provenance::Provenance;
 use super::ui::duration;
 use super::{INTERRUPTED, Ui};
 use crate::experiment::{
     CellResult, Ended, Experiment, ExperimentError, Plan, Pool, Run, State, arguments, collect, execute,
     group_summaries,
 };
+use crate::files::write_atomic;
 use crate::plan::{PlanError, number_of};
-use crate::report::{terminal, write_atomic, write_run_json};
+use crate::report::{terminal, write_run_json};
 use crate::visible::visible;
 use crate::{Error, Result};
 

@@ -7,16 +7,18 @@ use clap::Args;
 use serde_json::json;
 
 use super::Ui;
-use super::analyze::{Provenance, checkpoint_name};
+use super::analyze::checkpoint_name;
 use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
+use super::provenance::Provenance;
+use crate::files::make_folder;
 use crate::objective::Objective;
-use crate::plan::{Precision, SessionArgs, SharpnessOptions};
+use crate::plan::{Precision, RESULT, SessionArgs, SharpnessOptions};
 use crate::report::figures::{Target, write_sharpness as write_figures};
 use crate::report::page::sharpness_page;
 use crate::report::tables::write_sharpness as write_tables;
-use crate::report::{ReportError, terminal, write_run_json};
+use crate::report::{terminal, write_run_json};
 use crate::sharpness::{SharpnessRow, survey};
 use crate::{Result, path_text};
 
@@ -30,10 +32,10 @@ pub(super) struct SharpnessArgs {
     #[command(flatten)]
     figures: FigureArgs,
     /// Result folder [default: reports/NAME-sharpness]
-    #[arg(long, value_name = "DIR")]
+    #[arg(help_heading = RESULT, long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Overwrite an existing result
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     force: bool,
 }
 
@@ -53,7 +55,7 @@ pub(super) fn run(args: &SharpnessArgs, arguments: &[OsString], ui: &mut Ui) -> 
     let output = claim.begin()?;
     let mut written = vec![write_tables(&report.rows, &configuration, output.path())?];
     let figures = output.path().join("figures");
-    std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
+    make_folder(&figures)?;
     let target = Target::new(&figures, style);
     let drawn = write_figures(&report.rows, &session.statement(), target)?.finish(&figures)?;
     remove_outdated(output.path(), (&[], &["sharpness_ratio"]), &drawn);

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::analyze::Provenance;
 use super::answer;
 use super::figure_args::FigureArgs;
-use super::output::{Existing, claim, remove_outdated};
+use super::output::{Existing, claim, complete_already, remove_outdated};
+use super::provenance::Provenance;
 use super::{INTERRUPTED, Ui};
 use crate::Result;
 use crate::checkpoint::{CheckpointError, TensorFile};
@@ -83,11 +83,6 @@ pub(super) fn run(command: &TrainCommand, arguments: &[OsString], ui: &mut Ui) -
     tell(&outcome, &states, ui);
     answer::result(folder, &spec.source_name(), ui)?;
     end(outcome, states, &args.out, ui)
-}
-
-/// What `--resume` says of a result to which nothing is missing.
-pub(super) fn complete_already(folder: &Path) -> String {
-    format!("note: {} is complete already", folder.display())
 }
 
 /// Refuses to go on with other settings than those of the run in `folder`.

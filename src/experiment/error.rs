@@ -1,4 +1,4 @@
-//! What can go wrong between an experiment file and its cells.
+//! What can be wrong with an experiment file.
 
 use std::path::{Path, PathBuf};
 
@@ -13,27 +13,27 @@ pub enum ExperimentError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// The file is no TOML.
+    /// The file is not valid TOML.
     #[error("{}: {reason}", path.display())]
     Syntax {
         /// The experiment file.
         path: PathBuf,
-        /// What the reader says, with line and column.
+        /// The parser's message, with line and column.
         reason: String,
     },
-    /// A key that means nothing there.
+    /// A key that does not exist there.
     #[error("{}: {place} has no `{key}`", path.display())]
     UnknownKey {
         /// The experiment file.
         path: PathBuf,
-        /// The table, or the command.
+        /// The table or command that it stands in.
         place: String,
         /// What was written.
         key: String,
-        /// The most similar key that exists, or where all are listed.
+        /// The most similar key, or where all keys are listed.
         hint: String,
     },
-    /// A key whose value does not make sense.
+    /// A key whose value is not allowed.
     #[error("{}: `{key}` {reason}", path.display())]
     Setting {
         /// The experiment file.
@@ -44,7 +44,7 @@ pub enum ExperimentError {
         reason: String,
     },
     /// A profile that the file does not have.
-    #[error("{}: no profile `{name}`", path.display())]
+    #[error("{}: unknown profile `{name}`", path.display())]
     UnknownProfile {
         /// The experiment file.
         path: PathBuf,
@@ -53,16 +53,16 @@ pub enum ExperimentError {
         /// The profiles that exist.
         known: Vec<String>,
     },
-    /// A cell whose step would refuse its settings.
+    /// A cell with settings that the command of a step refuses.
     #[error("{}: {step}: {reason}", path.display())]
     Cell {
         /// The experiment file.
         path: PathBuf,
         /// The cell's label and the command, such as "cell `sgd-s0`, train".
         step: String,
-        /// What the command says.
+        /// The command's message.
         reason: String,
-        /// How it says to mend it.
+        /// The command's hint.
         hint: Option<String>,
     },
 }
@@ -85,7 +85,7 @@ impl ExperimentError {
         match self {
             Self::Read { .. } => Some("check the path".into()),
             Self::Syntax { .. } | Self::Setting { .. } => {
-                Some("docs/experiments.md shows what an experiment may hold".into())
+                Some("see docs/experiments.md for what an experiment file may contain".into())
             }
             Self::UnknownKey { hint, .. } => Some(hint.clone()),
             Self::UnknownProfile { known, .. } if known.is_empty() => {

@@ -1,4 +1,4 @@
-//! Steps as processes of their own, several runs at a time: one that fails, or is killed, stops no other.
+//! Runs the steps as processes of their own, several runs at a time; one that fails or is killed does not stop the others.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -12,41 +12,42 @@ use serde_json::json;
 
 use super::state::has_content;
 use super::{Failure, Run, State, Step};
-use crate::report::{FolderLock, ReportError, Sharing, holder, is_complete, sweep, write_atomic};
+use crate::files::{FileError, FolderLock, Sharing, holder, sweep, write_atomic};
+use crate::report::is_complete;
 use crate::visible::visible;
 use crate::{Error, Result};
 
-/// Who executes runs, and how many at a time.
+/// How runs are executed.
 #[derive(Debug)]
 pub struct Pool<'a> {
-    /// The program, whose commands the steps are.
+    /// The program whose commands the steps are.
     pub program: PathBuf,
-    /// Where it works: relative paths in the settings start here.
+    /// The working directory: relative paths in the settings start here.
     pub directory: PathBuf,
-    /// Runs at a time.
+    /// Number of runs at a time.
     pub jobs: usize,
     /// Whether failed steps are tried again.
     pub retry_failed: bool,
-    /// Once set, steps are asked to stop, and no other begins.
+    /// Once this is set, running steps are asked to stop and no other begins.
     pub stop: &'a AtomicBool,
 }
 
-/// A run that is over, for now.
+/// A run that has ended, for now.
 #[derive(Debug, Clone)]
 pub struct Ended {
-    /// Its number in the list.
+    /// Its index in the list of runs.
     pub run: usize,
-    /// Of all its steps.
+    /// The state of all its steps together.
     pub state: State,
-    /// Time that its steps took here; `None` where there was nothing to do.
+    /// Seconds that its steps took now; `None` if there was nothing to do.
     pub seconds: Option<f64>,
 }
 
-/// Does what is left of each run, `jobs` at a time in the order given, and tells of each as it ends.
+/// Executes what is left of each run, `jobs` at a time in the given order, and calls `on_end` for each.
 ///
-/// A complete step is skipped, an interrupted one goes on, a failed one is left alone unless `retry_failed` is set. A
-/// training that failed has no analysis; of several analyses one that fails stops no other. What a step says goes to
-/// `log.txt` in the run folder. A fault of the folder itself is the run's failure too.
+/// A complete step is skipped, an interrupted one is continued, and a failed one is left alone unless `retry_failed` is set.
+/// If a training fails, its analyses are not run; if one of several analyses fails, the others still run. The output of the
+/// steps goes to `log.txt` in the run folder. A run also fails if its folder cannot be used.
 pub fn execute(runs: &[&Run], pool: &Pool<'_>, on_end: &mut dyn FnMut(Ended)) {
     let next = AtomicUsize::new(0);
     let (sender, ended) = mpsc::channel();
@@ -73,11 +74,11 @@ fn take<'a>(next: &AtomicUsize, runs: &[&'a Run]) -> Option<(usize, &'a Run)> {
     runs.get(number).map(|run| (number, *run))
 }
 
-/// How a step's process ended.
+/// How the process of a step ended.
 enum StepEnd {
     Complete,
     Failed(String),
-    /// By a signal from outside, or by one of ours: it can go on.
+    /// Ended by a signal, from outside or from this program: it can be continued.
     Interrupted,
 }
 
@@ -104,7 +105,7 @@ impl Run {
     /// Whether any step was started; `None` where another process holds the run.
     fn steps_left(&self, pool: &Pool<'_>) -> Result<Option<bool>> {
         let held = match FolderLock::acquire(&self.folder, Sharing::Alone) {
-            Err(ReportError::InUse { .. }) => return Ok(None),
+            Err(FileError::InUse { .. }) => return Ok(None),
             held => held?,
         };
         self.describe()?;
@@ -132,11 +133,11 @@ impl Run {
         Ok(Some(worked))
     }
 
-    /// Runs a step and keeps how it failed.
+    /// Runs a step and records a failure.
     fn step_once(&self, step: &Step, failure: Option<Failure>, pool: &Pool<'_>, held: &FolderLock) -> Result<StepEnd> {
         self.forget_failure(step);
         let begun = has_content(&step.folder);
-        // Where going on has failed, what is there may be at fault.
+        // If continuing has failed, the files that are there may be the cause.
         let afresh = failure.is_some_and(|failure| failure.resumed);
         let ended = self.process(step, begun.then_some(if afresh { "--force" } else { step.go_on }), pool, held)?;
         if let StepEnd::Failed(reason) = &ended {
@@ -173,17 +174,19 @@ impl Run {
         let complete = is_complete(&step.folder);
         Ok(match status.code() {
             Some(0) if complete => StepEnd::Complete,
-            Some(0) => StepEnd::Failed("it ended without a complete result".into()),
+            Some(0) => StepEnd::Failed("the process ended without a complete result".into()),
             Some(130) => StepEnd::Interrupted,
             None if is_from_outside(&status) => {
                 let _ = writeln!(log, "killed: {status}");
                 StepEnd::Interrupted
             }
-            _ => StepEnd::Failed(last_error(&mut log, begin).unwrap_or_else(|| format!("no words, {status}"))),
+            _ => StepEnd::Failed(
+                last_error(&mut log, begin).unwrap_or_else(|| format!("ended without a message, {status}")),
+            ),
         })
     }
 
-    /// Writes down what the folder's hashes stand for.
+    /// Records what the hashes in the folder's names stand for.
     fn describe(&self) -> Result<()> {
         let steps: serde_json::Map<_, _> =
             self.steps.iter().map(|step| (step.name(), step.configuration.clone())).collect();
@@ -192,7 +195,7 @@ impl Run {
     }
 }
 
-/// Waits for the end of `child`; asks it to stop once `stop` is set.
+/// Waits until `child` ends; asks it to stop once `stop` is set.
 fn wait(mut child: Child, stop: &AtomicBool) -> std::io::Result<ExitStatus> {
     let mut asked = false;
     loop {
@@ -219,7 +222,7 @@ fn interrupt(child: &Child) {
 #[cfg(not(unix))]
 fn interrupt(_child: &Child) {}
 
-/// Whether a signal ended it that others send (hang-up, interrupt, kill, terminate), not one of its own faults.
+/// Whether it was ended by a signal from outside (hang-up, interrupt, kill, terminate), not by a fault of its own.
 #[cfg(unix)]
 fn is_from_outside(status: &ExitStatus) -> bool {
     std::os::unix::process::ExitStatusExt::signal(status).is_some_and(|signal| [1, 2, 9, 15].contains(&signal))

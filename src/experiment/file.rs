@@ -1,4 +1,4 @@
-//! The experiment file: what it may hold, and how a profile changes it.
+//! The experiment file: what it may contain, and how a profile changes it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ mod axes;
 
 pub(super) use axes::{Axis, Variant};
 
-/// A command that makes a part of a run folder.
+/// A command that fills a part of a run folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StepKind {
     /// `flatness train`.
@@ -39,7 +39,7 @@ impl StepKind {
         }
     }
 
-    /// Whether it reads the checkpoint that `train` wrote; the others begin a run, and take its seed.
+    /// Whether it reads the checkpoint that `train` wrote; the others begin a run and take the seed of the cell.
     pub fn needs_checkpoint(self) -> bool {
         matches!(self, Self::Analyze | Self::Sharpness)
     }
@@ -52,31 +52,31 @@ impl StepKind {
 /// Options of one command, by name with dashes.
 pub type Settings = BTreeMap<String, Value>;
 
-/// An experiment file with its profile merged in; every key checked but the names and values of the commands' options.
+/// An experiment file with its profile merged in. Every key is checked except the names and values of the commands' options.
 #[derive(Debug, Clone)]
 pub struct Experiment {
     /// The file.
     pub path: PathBuf,
     /// The profile that was merged in.
     pub profile: Option<String>,
-    /// What results are called.
+    /// Name of the results.
     pub name: String,
-    /// One run for each.
+    /// Each cell is run once per seed.
     pub seeds: Vec<u64>,
-    /// In the order in which they run; the first begins a run.
+    /// The steps, in the order in which they run; the first begins a run.
     pub steps: Vec<StepKind>,
     /// Options of the comparison at the end.
     pub compare: Settings,
-    /// The file's content as it applies, options with dashes.
+    /// The content of the file as it applies, with dashes in the names of options.
     pub table: Table,
     pub(super) base: BTreeMap<StepKind, Settings>,
     pub(super) axes: Vec<Axis>,
     pub(super) variants: Vec<Variant>,
 }
 
-/// Most cells of an experiment.
+/// Maximum number of cells of an experiment.
 const MOST_CELLS: usize = 10_000;
-/// Most axes of a grid, and most entries of an option that is a list.
+/// Maximum number of axes of a grid, and of entries of an option that is a list.
 const MOST_ITEMS: usize = 1_000;
 
 const KEYS: [&str; 11] =
@@ -87,13 +87,13 @@ impl Experiment {
     /// else as a whole.
     ///
     /// # Errors
-    /// [`ExperimentError`] for the first fault, with file and key.
+    /// [`ExperimentError`] for the first error, with file and key.
     pub fn read(path: &Path, profile: Option<&str>) -> Result<Self, ExperimentError> {
         let text = input::read_text(path).map_err(|source| ExperimentError::Read { path: path.into(), source })?;
         Self::parse(&text, path, profile)
     }
 
-    /// [`Experiment::read`] of a text; `path` is for messages, and for what the file's paths are relative to.
+    /// [`Experiment::read`] for a string; `path` is used in messages, and its folder for relative paths.
     ///
     /// # Errors
     /// As [`Experiment::read`].
@@ -126,13 +126,13 @@ impl Experiment {
         parent.unwrap_or(Path::new(".")).to_owned()
     }
 
-    /// `NAME`, or `NAME-PROFILE`: what the folder of results is called.
+    /// Name of the folder of results: `NAME`, or `NAME-PROFILE`.
     pub fn folder_name(&self) -> String {
         self.profile.as_ref().map_or(self.name.clone(), |profile| format!("{}-{profile}", self.name))
     }
 }
 
-/// Later tables win, key by key; other values replace each other.
+/// Tables are merged key by key, and the later one wins; other values are replaced.
 fn merge(table: &mut Table, changes: Table) {
     for (key, change) in changes {
         match (table.get_mut(&key), change) {
@@ -174,7 +174,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Counts the cells before any is made.
+    /// Refuses too many cells, before any is made.
     fn check_cells(&self, axes: &[Axis], variants: &[Variant], seeds: usize) -> Read<()> {
         let product = |axes: &[Axis]| axes.iter().try_fold(1usize, |count, axis| count.checked_mul(axis.values.len()));
         let cells = |variant: &Variant| product(axes)?.checked_mul(product(&variant.axes)?)?.checked_mul(seeds);
@@ -199,7 +199,7 @@ impl Reader<'_> {
         Err(ExperimentError::unknown_key(self.path, place, key, known.iter().copied(), all))
     }
 
-    /// The same with `-` for `_` in all keys, so that both spellings of an option are one.
+    /// The table with `_` replaced by `-` in all keys, so that both spellings of an option are the same.
     fn with_dashes(&self, table: Table, place: &str) -> Read<Table> {
         let mut renamed = Table::new();
         for (key, value) in table {
@@ -218,7 +218,7 @@ impl Reader<'_> {
                 other => other,
             };
             if renamed.insert(key.replace('_', "-"), value).is_some() {
-                return Err(self.wrong(&place, "is there twice, with `-` and with `_`"));
+                return Err(self.wrong(&place, "is given twice, once with `-` and once with `_`"));
             }
         }
         Ok(renamed)
@@ -233,10 +233,13 @@ impl Reader<'_> {
     }
 
     fn name(&self, value: Option<&Value>, key: &str) -> Read<String> {
-        let name = value.and_then(Value::as_str).ok_or_else(|| self.wrong(key, "must be there, and be a text"))?;
+        let name = value.and_then(Value::as_str).ok_or_else(|| self.wrong(key, "is required and must be a string"))?;
         let usable = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
         if name.is_empty() || name.len() > 40 || !name.chars().all(usable) || name.starts_with(['-', '.']) {
-            return Err(self.wrong(key, format!("is {name:?}, but must be of a-z, 0-9, `-` and `.`, at most 40")));
+            return Err(self.wrong(
+                key,
+                format!("is {name:?}, but must consist of at most 40 characters from a-z, 0-9, `-` and `.`"),
+            ));
         }
         Ok(name.into())
     }
@@ -245,9 +248,10 @@ impl Reader<'_> {
         let items = value.as_array().filter(|items| !items.is_empty());
         let items = items.ok_or_else(|| self.wrong(key, "must be a list with at least one entry"))?;
         if items.len() > MOST_CELLS {
-            return Err(
-                self.wrong(key, format!("has {} entries: an experiment has {MOST_CELLS} cells at most", items.len()))
-            );
+            return Err(self.wrong(
+                key,
+                format!("has {} entries, but an experiment may have at most {MOST_CELLS} cells", items.len()),
+            ));
         }
         let mut seen = HashSet::new();
         match items.iter().find(|item| !seen.insert(item.to_string())) {
@@ -260,7 +264,7 @@ impl Reader<'_> {
         let Some(value) = value else { return Ok(vec![0]) };
         let seed = |value: &Value| value.as_integer().and_then(|seed| u64::try_from(seed).ok());
         let seeds: Option<Vec<u64>> = self.array(value, "seeds")?.iter().map(seed).collect();
-        seeds.ok_or_else(|| self.wrong("seeds", "must be a list of whole numbers from 0 up"))
+        seeds.ok_or_else(|| self.wrong("seeds", "must be a list of whole numbers, 0 or more"))
     }
 
     fn steps(&self, value: Option<&Value>) -> Read<Vec<StepKind>> {
@@ -272,8 +276,7 @@ impl Reader<'_> {
             Some((first, rest)) => *first == StepKind::Langevin && rest.is_empty(),
             None => false,
         };
-        let reason =
-            "must be \"train\", with \"analyze\" and \"sharpness\" after it where wanted, or \"langevin\" alone";
+        let reason = "must be \"train\", optionally followed by \"analyze\" and \"sharpness\", or \"langevin\" alone";
         steps.filter(sensible).ok_or_else(|| self.wrong("steps", reason))
     }
 
@@ -299,12 +302,14 @@ impl Reader<'_> {
         Ok(options.into_iter().collect())
     }
 
-    /// Refuses options that belong to the runner.
+    /// Refuses options that `flatness run` sets itself.
     fn option(&self, kind: Option<StepKind>, key: &str, at: &str) -> Read<()> {
         let reason = match key {
             "seed" if kind.is_some_and(|kind| !kind.needs_checkpoint()) => "is set by `seeds`",
-            "out" | "force" | "resume" | "json" | "help" => "is not for experiment files: the runner decides it",
-            "checkpoint" => "is not for experiment files: it is the one that `train` writes",
+            "out" | "force" | "resume" | "json" | "help" => {
+                "is not allowed in experiment files: `flatness run` sets it"
+            }
+            "checkpoint" => "is not allowed in experiment files: it is the one that `train` writes",
             _ => return Ok(()),
         };
         Err(self.wrong(at, reason))
@@ -316,10 +321,10 @@ impl Reader<'_> {
                 Err(self.wrong(at, format!("has {} entries, more than {MOST_ITEMS}", items.len())))
             }
             Value::Array(items) if items.iter().any(|item| item.is_array() || item.is_table()) => {
-                Err(self.wrong(at, "must be a list of numbers or texts"))
+                Err(self.wrong(at, "must be a list of numbers or strings"))
             }
             Value::Table(_) | Value::Datetime(_) => {
-                Err(self.wrong(at, "must be a number, a text, true or false, or a list"))
+                Err(self.wrong(at, "must be a number, a string, true or false, or a list"))
             }
             _ => Ok(()),
         }

@@ -10,11 +10,11 @@ use super::{Experiment, Settings, StepKind};
 /// One point of the grid.
 #[derive(Debug, Clone)]
 pub struct Cell {
-    /// Empty where the file has no variants.
+    /// Name of the variant; empty if the file has none.
     pub variant: String,
-    /// Names such as `train.learning_rate`, and the values here, as text.
+    /// Names of the axes, such as `train.learning_rate`, with the values of this cell as text.
     pub axes: Vec<(String, String)>,
-    /// Of training.
+    /// Seed of the training.
     pub seed: u64,
     /// Options of each step.
     pub settings: BTreeMap<StepKind, Settings>,
@@ -26,12 +26,12 @@ impl Cell {
         self.joined(steps, Some(self.seed))
     }
 
-    /// The label without the seed: cells that differ in the seed alone have it in common.
+    /// The label without the seed, which cells that differ only in the seed have in common.
     pub fn group(&self) -> String {
         self.joined(&StepKind::ALL, None)
     }
 
-    /// The value on the axis of that name, where the cell has one.
+    /// The value on the axis of that name, if the cell has that axis.
     pub fn on_axis(&self, name: &str) -> Option<&str> {
         self.axes.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
@@ -49,8 +49,8 @@ impl Cell {
 }
 
 impl Experiment {
-    /// The cells, variants outermost and seeds innermost. In texts `{seed}` stands for the cell's seed, so that label
-    /// noise, for one, can be drawn anew with each; `{word}` for the value on an axis of that name.
+    /// The cells, with variants outermost and seeds innermost. In strings, `{seed}` stands for the seed of the cell, so that
+    /// label noise, for example, can be drawn anew with each seed, and `{word}` for the value on the axis of that name.
     pub fn cells(&self) -> Vec<Cell> {
         let points = self.variants.iter().flat_map(|variant| {
             let axes: Vec<&Axis> = self.axes.iter().chain(&variant.axes).collect();
@@ -102,7 +102,7 @@ fn combinations<'a>(axes: &[&'a Axis]) -> Vec<Vec<&'a Value>> {
     })
 }
 
-/// A value as the command line has it.
+/// A value as it is written on the command line.
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -113,7 +113,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// Settings as `--option=value`; a flag is there where it is `true`.
+/// Settings as `--option=value`; a flag is included if it is `true`.
 pub fn arguments(settings: &Settings) -> Vec<String> {
     let argument = |(key, value): (&String, &Value)| match value {
         Value::Boolean(true) => Some(format!("--{key}")),

@@ -1,4 +1,4 @@
-//! What decides a result, as a hash.
+//! Everything that determines a result, as a hash.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};

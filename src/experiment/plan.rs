@@ -1,4 +1,4 @@
-//! Which folders a grid needs: one for each training, with the analyses of its checkpoint in it.
+//! The folders that a grid needs: one for each training, which also contains the analyses of its checkpoint.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::{Cell, Experiment, StepKind, identity};
 use crate::Result;
 
-/// What a command makes of a cell's settings.
+/// A step of a cell, with its settings resolved by the command.
 #[derive(Debug, Clone)]
 pub struct ResolvedStep {
-    /// Everything that decides its numbers, and nothing else.
+    /// Everything that determines its numbers, and nothing else.
     pub configuration: Value,
-    /// Of the command, without its result folder.
+    /// Arguments of the command, without its result folder.
     pub arguments: Vec<OsString>,
-    /// To go on from what a killed one left.
+    /// The argument that continues an interrupted one.
     pub go_on: &'static str,
 }
 
@@ -27,11 +27,11 @@ pub struct Step {
     pub kind: StepKind,
     /// Its result folder.
     pub folder: PathBuf,
-    /// The whole command line but for the program's name, to start from nothing.
+    /// The whole command line without the program's name, to start from scratch.
     pub arguments: Vec<OsString>,
-    /// The argument to add where a killed one left something.
+    /// The argument to add to continue an interrupted one.
     pub go_on: &'static str,
-    /// What decides its numbers.
+    /// What determines its numbers.
     pub configuration: Value,
 }
 
@@ -64,7 +64,7 @@ pub struct PlannedCell {
     pub steps: Vec<usize>,
 }
 
-/// All cells of an experiment and the runs that they need; cells of equal configuration share them.
+/// All cells of an experiment with the runs that they need; cells of equal configuration share runs.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The folder of results.
@@ -78,8 +78,8 @@ pub struct Plan {
 impl Plan {
     /// The plan of `experiment` under `folder` (absolute). `resolve` gives a cell's steps, `train` first.
     ///
-    /// A folder that ends in a training's hash is taken for its folder, whatever label stands before: so a new axis or
-    /// another variant name does not repeat what is there.
+    /// A folder whose name ends in the hash of a training belongs to that training, whatever label comes before. So a new
+    /// axis or a renamed variant does not repeat existing runs.
     ///
     /// # Errors
     /// What `resolve` refuses.
@@ -121,14 +121,14 @@ impl Plan {
         names(self.cells.iter().flat_map(|cell| cell.cell.axes.iter().map(|(name, _)| name.as_str())))
     }
 
-    /// The runs of the `part`-th of `parts` parts (from 1), by their numbers: every run is in one part.
+    /// Indices of the runs in part `part` (from 1) of `parts`: every run is in exactly one part.
     pub fn part(&self, part: usize, parts: usize) -> Vec<usize> {
         (0..self.runs.len()).filter(|run| run % parts.max(1) + 1 == part).collect()
     }
 }
 
 impl Run {
-    /// Adds the steps that are not there yet; returns the numbers of all of them.
+    /// Adds the steps that are not there yet; returns the indices of all of them.
     fn add(&mut self, experiment: &Experiment, resolved: Vec<ResolvedStep>) -> Vec<usize> {
         let begin = resolved.first().map_or(Value::Null, |step| step.configuration.clone());
         let mut numbers = Vec::new();
@@ -168,7 +168,7 @@ pub(super) fn names<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     names
 }
 
-/// At most 100 characters that mean nothing to shells and file systems.
+/// At most 100 characters, none of which are special to shells and file systems.
 fn file_name(label: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "=._+-".contains(c) { c } else { '_' };
     label.chars().map(plain).take(100).collect()

@@ -1,4 +1,4 @@
-//! What the cells came to: a row of numbers for each, and means over seeds.
+//! The results of the cells: the numbers of each, and means over seeds.
 
 use std::path::Path;
 
@@ -10,32 +10,32 @@ use crate::report::tables::{Column, column, read_table};
 use crate::statistics::Sample;
 use crate::vocabulary::{Curvature, Quantity};
 
-/// Numbers of an analysis that stand beside those of training.
+/// Numbers of an analysis that are listed with those of the training.
 const OF_ANALYSIS: [Quantity; 3] = [Quantity::LambdaMax, Quantity::LambdaMin, Quantity::Trace];
 /// Numbers of training in the table of means; the others are in `cells.parquet`.
 const OF_TRAINING: [Quantity; 4] =
     [Quantity::TrainLoss, Quantity::TrainAccuracy, Quantity::TestLoss, Quantity::TestAccuracy];
-/// Ends of the names of numbers of a Langevin study there.
+/// Endings of the names of a Langevin study's numbers in that table.
 const STUDIED: [&str; 3] = ["rate_exponent", "flat_share", "flat_share_moved"];
 
 /// State and numbers of a cell.
 #[derive(Debug, Clone)]
 pub struct CellResult {
-    /// Of its steps.
+    /// State of its steps.
     pub state: State,
-    /// By name: the last row of `metrics.parquet`, seconds of all epochs and (median) of the steps of one; then
+    /// By name: the last row of `metrics.parquet`, the seconds of all epochs together and the median over the epochs; then
     /// `OPERATOR_QUANTITY` of the analysis, and its seconds.
     pub numbers: Vec<(String, f64)>,
 }
 
 impl CellResult {
-    /// The number of that name; NaN where it is not there.
+    /// The number of that name; NaN if it is missing.
     pub fn number(&self, name: &str) -> f64 {
         self.numbers.iter().find(|(own, _)| own == name).map_or(f64::NAN, |(_, number)| *number)
     }
 }
 
-/// Reads what the folders hold; what is not there, or cannot be read, is left out.
+/// Reads the folders; what is missing or cannot be read is left out.
 pub fn collect(plan: &Plan) -> Vec<CellResult> {
     plan.cells.iter().map(|cell| result(plan, cell)).collect()
 }
@@ -55,7 +55,7 @@ fn result(plan: &Plan, cell: &PlannedCell) -> CellResult {
 }
 
 impl Run {
-    /// A number of the last epoch of its training; NaN where it is not there.
+    /// A number of the last epoch of its training; NaN if it is missing.
     pub fn final_number(&self, name: &str) -> f64 {
         let step = self.steps.iter().find(|step| step.kind == StepKind::Train);
         let numbers = step.map(|step| trained(&step.folder)).unwrap_or_default();
@@ -88,14 +88,14 @@ fn trained(folder: &Path) -> Vec<(String, f64)> {
     numbers
 }
 
-/// Of an epoch other work on the machine takes its share: the median is the least disturbed number.
+/// Other work on the machine slows single epochs down; the median is little affected.
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// What `numbers` finds in the folder of `step`, and the time of its last process.
+/// The numbers in the folder of `step`, and the time that its last process took.
 fn with_seconds(step: &Step, numbers: impl Fn(&Path) -> Vec<(String, f64)>) -> Vec<(String, f64)> {
     let mut numbers = numbers(&step.folder);
     let seconds = read_run_json(&step.folder).and_then(|run| run["elapsed_s"].as_f64());
@@ -103,19 +103,25 @@ fn with_seconds(step: &Step, numbers: impl Fn(&Path) -> Vec<(String, f64)>) -> V
     numbers
 }
 
-/// `quantity` and `value` of the table `name`, where both are there.
+/// The columns `quantity` and `value` of the table `name`, if it has them.
 fn quantities(folder: &Path, name: &str) -> Vec<(String, f64)> {
     let Ok(table) = read_table(&folder.join(format!("{name}.parquet"))) else { return Vec::new() };
     let values = table.numbers(column::VALUE).iter().copied();
     table.texts(column::QUANTITY).iter().cloned().zip(values).collect()
 }
 
-/// What the number of an analysis is called among those of a cell.
+/// The name of a number of an analysis among those of a cell.
 pub(super) fn name_of(operator: Curvature, quantity: &Quantity) -> String {
     format!("{operator}_{quantity}")
 }
 
-/// Headline numbers of whole operators.
+/// The curvature and the quantity of a number of an analysis, by its name among those of a cell.
+pub fn of_analysis(name: &str) -> Option<(Curvature, Quantity)> {
+    let of = |operator: Curvature| Some((operator, name.strip_prefix(operator.name())?.strip_prefix('_')?.into()));
+    Curvature::ALL.into_iter().find_map(of)
+}
+
+/// Headline numbers of the analysis on its whole scope.
 fn headlines(folder: &Path) -> Vec<(String, f64)> {
     let Ok(table) = read_table(&folder.join("summary.parquet")) else { return Vec::new() };
     let operator = |row: usize| table.text(column::OPERATOR, row).parse::<Curvature>().ok();
@@ -130,8 +136,8 @@ fn headlines(folder: &Path) -> Vec<(String, f64)> {
     rows.iter().filter_map(number).collect()
 }
 
-/// For each group of cells that differ in the seed alone: its label with the number of finished cells, and mean and
-/// standard deviation (with `n − 1`; none for one cell) of the numbers over them, as rows with that deviation for error.
+/// For each group of cells that differ only in the seed: its label with the number of finished cells, and mean and standard
+/// deviation (with `n − 1`; none for a single cell) of the numbers over them, as rows with the deviation as error.
 pub fn group_summaries(plan: &Plan, results: &[CellResult]) -> Vec<(String, Vec<SummaryRow>)> {
     let labels: Vec<String> = plan.cells.iter().map(|cell| cell.cell.group()).collect();
     let groups = names(labels.iter().map(String::as_str)).into_iter();

@@ -7,13 +7,13 @@ use crate::report::is_complete;
 use crate::report::tables::{column, read_table};
 use crate::vocabulary::Curvature;
 
-/// Places of a curve.
+/// Number of points of a curve.
 const PLACES: usize = 160;
 /// Decades below the largest eigenvalue that are shown.
 const DECADES: f64 = 5.0;
 
-/// For each group of cells that differ in the seed alone, the number of eigenvalues of the Hessian above each of 160 places
-/// over five decades: `n` times the share of the quadrature weight there (stochastic Lanczos quadrature, Ubaru et al. 2017).
+/// For each group of cells that differ only in the seed, the number of eigenvalues of the Hessian above each of 160 places
+/// over five decades: `n` times the share of the quadrature weight above it (stochastic Lanczos quadrature, Ubaru et al. 2017).
 pub fn spectra(plan: &Plan) -> Vec<GroupSpectrum> {
     let counted: Vec<Option<Counts>> = plan.cells.iter().map(|cell| Counts::read(plan, cell)).collect();
     let largest = counted.iter().flatten().map(Counts::largest).fold(0.0, f64::max);

@@ -1,4 +1,4 @@
-//! What state a run is in, as its folder shows it, and who holds it.
+//! The state of a run, read from its folder, and the process that holds it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,21 +7,22 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Run, Step};
-use crate::report::{Holder, holder, is_complete, write_atomic};
+use crate::files::{Holder, holder, write_atomic};
+use crate::report::is_complete;
 use crate::{Result, input};
 
-/// How far a run, or a cell's part of it, has come.
+/// How far a run, or the part of it that a cell needs, has come.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State {
-    /// Nothing is there.
+    /// It has not been started.
     Pending,
-    /// A process is at it.
+    /// A process is working on it.
     Running,
-    /// Something is there, and it can go on.
+    /// It was started and can be continued.
     Interrupted,
     /// All steps are complete.
     Finished,
-    /// A step failed; it is not tried again unless that is asked for.
+    /// A step failed; it is only tried again on request.
     Failed(Failure),
 }
 
@@ -45,7 +46,7 @@ pub struct Failure {
     pub step: String,
     /// The error that it ended with.
     pub reason: String,
-    /// Whether it had gone on from what was there: if so, another try starts from nothing.
+    /// Whether it had continued an interrupted one: if so, the next try starts from scratch.
     pub resumed: bool,
 }
 
@@ -55,7 +56,7 @@ pub(super) fn has_content(folder: &Path) -> bool {
 }
 
 impl Run {
-    /// The state of those of its steps that `steps` numbers.
+    /// The state of the steps with the indices `steps`.
     pub fn state(&self, steps: &[usize]) -> State {
         let steps: Vec<&Step> = steps.iter().filter_map(|number| self.steps.get(*number)).collect();
         if steps.iter().all(|step| is_complete(&step.folder)) {
@@ -77,12 +78,12 @@ impl Run {
         holder(&self.folder).or_else(|| steps.iter().find_map(|step| holder(&step.folder)))
     }
 
-    /// Since when (seconds since 1970) a process has been at it.
+    /// When (in seconds since 1970) a process began to work on it.
     pub fn held_since(&self) -> Option<u64> {
         self.holder(&self.steps.iter().collect::<Vec<_>>())?.unix_time_s
     }
 
-    /// How `step` failed, where it did.
+    /// How `step` failed, if it did.
     pub(super) fn failure(&self, step: &Step) -> Option<Failure> {
         serde_json::from_slice(&input::read(&self.failure_path(step)).ok()?).ok()
     }
@@ -107,7 +108,7 @@ mod tests {
 
     use super::*;
     use crate::experiment::StepKind;
-    use crate::report::{FolderLock, Sharing};
+    use crate::files::{FolderLock, Sharing};
 
     fn run(folder: &Path) -> Run {
         let step = |kind, name| Step {

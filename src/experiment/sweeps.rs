@@ -9,22 +9,22 @@ use crate::report::tables::{Table, read_table};
 use crate::statistics::Sample;
 use crate::vocabulary::{Curvature, Quantity};
 
-/// Numbers that are worth a figure along an axis; the others are in `means.parquet`.
+/// Numbers that get a figure along each axis; the others are in `means.parquet`.
 fn along_axes() -> [String; 2] {
     [Quantity::TestAccuracy.to_string(), name_of(Curvature::Hessian, &Quantity::Trace)]
 }
 
-/// What the groups come to along one axis.
+/// The results of the groups along one axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sweep {
     /// The axis.
     pub axis: String,
-    /// A number's name; for each group that the axis runs through its name and its points, ascending: place on the axis,
-    /// mean over the finished seeds, their standard deviation (NaN for one).
+    /// Name of a number, with a curve for each group that varies along the axis: name of the group and its points in
+    /// ascending order, each with place, mean over the finished seeds and their standard deviation (NaN for one).
     pub quantities: Vec<(String, Vec<SweepCurve>)>,
 }
 
-/// A sweep for each axis along which a group has two places or more, all of them numbers.
+/// A sweep for each axis along which a group has two or more values, all of them numbers.
 pub fn sweeps(plan: &Plan, results: &[CellResult]) -> Vec<Sweep> {
     let cells: Vec<(&PlannedCell, &CellResult)> =
         plan.cells.iter().zip(results).filter(|(_, result)| result.state == State::Finished).collect();
@@ -36,7 +36,7 @@ pub fn sweeps(plan: &Plan, results: &[CellResult]) -> Vec<Sweep> {
     plan.axis_names().into_iter().map(sweep).filter(|sweep| !sweep.quantities.is_empty()).collect()
 }
 
-/// Numbers of the test rows over the epochs, for each group of cells that differ in the seed alone; a sweep along `epoch`.
+/// Test loss and accuracy over the epochs, for each group of cells that differ only in the seed, as a sweep along `epoch`.
 pub fn over_epochs(plan: &Plan) -> Sweep {
     let labels: Vec<String> = plan.cells.iter().map(|cell| cell.cell.group()).collect();
     let metrics: Vec<Option<Table>> = plan.cells.iter().map(|cell| complete_metrics(plan, cell)).collect();

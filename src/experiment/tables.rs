@@ -1,4 +1,4 @@
-//! Tables of all cells as one, so that a notebook or a query reads one file for the whole experiment.
+//! Combines the tables of all cells, so that a notebook or a query reads one file for the whole experiment.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::plan::names;
 use super::results::over;
 use super::{CellResult, Plan, PlannedCell, State, StepKind};
-use crate::report::tables::{Column, Table, read_table, write_table};
+use crate::report::tables::{Column, Table, column, read_table, write_table};
 use crate::report::{ReportError, is_complete};
 use crate::statistics::Sample;
 
@@ -26,7 +26,12 @@ const COMBINED: [(StepKind, &str, &str); 9] = [
 
 type Columns = Vec<(String, Column)>;
 
-/// Writes one row per cell to `path`: what it is, its folders under the folder of results, its state, its numbers.
+/// The column of `cells.parquet` with the folders of a step.
+pub fn folder_column(kind: StepKind) -> String {
+    format!("{}_folder", kind.name())
+}
+
+/// Writes one row per cell to `path`: its variant, axes and seed, its folders relative to the results, state and numbers.
 ///
 /// # Errors
 /// [`ReportError`] where the file cannot be written.
@@ -40,7 +45,7 @@ pub fn write_cells(plan: &Plan, results: &[CellResult], path: &Path, configurati
     };
     let folders = StepKind::ALL.map(|kind| {
         let folders = cells.iter().map(|cell| folder(cell, kind)).collect();
-        (format!("{}_folder", kind.name()), Column::Text(folders))
+        (folder_column(kind), Column::Text(folders))
     });
     columns.extend(folders.iter().map(|(name, column)| (name.as_str(), column.clone())));
     let states = results.iter().map(|result| result.state.name().to_owned()).collect();
@@ -48,15 +53,15 @@ pub fn write_cells(plan: &Plan, results: &[CellResult], path: &Path, configurati
         State::Failed(failure) => failure.reason.clone(),
         _ => String::new(),
     });
-    columns.extend([("state", Column::Text(states)), ("reason", Column::Text(reasons.collect()))]);
+    columns.extend([(column::STATE, Column::Text(states)), ("reason", Column::Text(reasons.collect()))]);
     for name in &numbers {
         columns.push((name, Column::Number(results.iter().map(|result| result.number(name)).collect())));
     }
     write_table(path, &columns, configuration)
 }
 
-/// Writes, into the folder of results, every table that complete steps have left, with the columns `variant`, a column
-/// per axis, and `seed` before its own. Returns the paths.
+/// Writes every table of complete steps into the folder of results, with `variant`, a column per axis and `seed` before its
+/// own columns. Returns the paths.
 ///
 /// # Errors
 /// [`ReportError`] where a file cannot be written. A table that cannot be read is left out.
@@ -73,7 +78,7 @@ pub fn write_combined(plan: &Plan, configuration: &Value) -> Result<Vec<PathBuf>
     Ok(written)
 }
 
-/// `None` where no cell has the table.
+/// `None` if no cell has the table.
 fn combined(plan: &Plan, kind: StepKind, name: &str) -> Option<Columns> {
     let table = |cell: &PlannedCell| {
         let folder = plan.step(cell, kind).map(|step| &step.folder).filter(|folder| is_complete(folder))?;
@@ -97,7 +102,7 @@ fn combined(plan: &Plan, kind: StepKind, name: &str) -> Option<Columns> {
     Some(columns)
 }
 
-/// Writes `means.parquet` into the folder of results, one row for each group of cells that differ in the seed alone and
+/// Writes `means.parquet` into the folder of results, one row for each group of cells that differ only in the seed and
 /// each of its numbers: `variant`, a column per axis, `quantity`, `num_seeds` (finished ones that have it), `mean`, and
 /// the standard deviation over them `std_dev` (with `n − 1`; null for one).
 ///
@@ -118,9 +123,9 @@ pub fn write_means(plan: &Plan, results: &[CellResult], configuration: &Value) -
     let cells: Vec<&PlannedCell> = rows.iter().map(|(cell, ..)| *cell).collect();
     let mut columns = labels(plan, &cells);
     // The seed of the first cell says nothing about the group.
-    columns.retain(|(name, _)| *name != "seed");
+    columns.retain(|(name, _)| *name != column::SEED);
     columns.extend([
-        ("quantity", Column::Text(rows.iter().map(|(_, name, _)| (*name).to_owned()).collect())),
+        (column::QUANTITY, Column::Text(rows.iter().map(|(_, name, _)| (*name).to_owned()).collect())),
         ("num_seeds", Column::Count(rows.iter().map(|(.., sample)| sample.count).collect())),
         ("mean", Column::Number(rows.iter().map(|(.., sample)| sample.mean).collect())),
         ("std_dev", Column::Number(rows.iter().map(|(.., sample)| sample.std_dev).collect())),
@@ -130,16 +135,16 @@ pub fn write_means(plan: &Plan, results: &[CellResult], configuration: &Value) -
     Ok(path)
 }
 
-/// What tells cells apart, a row for each of `cells`: `variant`, a column per axis, `seed`.
+/// The columns that identify cells, with a row for each of `cells`: `variant`, one per axis, `seed`.
 fn labels<'a>(plan: &'a Plan, cells: &[&PlannedCell]) -> Vec<(&'a str, Column)> {
     let variant = Column::Text(cells.iter().map(|cell| cell.cell.variant.clone()).collect());
     let seed = Column::Count(cells.iter().map(|cell| cell.cell.seed as usize).collect());
     let axis = |name| (name, axis(cells, name));
     let axes = plan.axis_names().into_iter().map(axis);
-    std::iter::once(("variant", variant)).chain(axes).chain([("seed", seed)]).collect()
+    std::iter::once((column::VARIANT, variant)).chain(axes).chain([(column::SEED, seed)]).collect()
 }
 
-/// Values on an axis, as numbers where all are; cells of variants without that axis have none.
+/// The values on an axis, as numbers if all are; cells of variants without that axis have none.
 fn axis(cells: &[&PlannedCell], name: &str) -> Column {
     let values = || cells.iter().map(|cell| cell.cell.on_axis(name));
     let numbers: Option<Vec<f64>> =
@@ -153,8 +158,8 @@ fn axis(cells: &[&PlannedCell], name: &str) -> Column {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::{Cell, Run, Step, collect, group_summaries};
-    use crate::vocabulary::Quantity;
+    use crate::experiment::{Cell, Run, Step, collect, group_summaries, of_analysis};
+    use crate::vocabulary::{Curvature, Quantity};
     use serde_json::json;
 
     fn plan(folder: &Path, cells: &[(&str, u64, &str)]) -> Plan {
@@ -223,6 +228,8 @@ mod tests {
         assert_eq!(table.column("train.rate"), Some(&Column::Number(vec![0.1, 0.1, 0.1, 1e-3])));
         assert_eq!((results[0].number("epoch"), results[0].number("train_s")), (2.0, 1.75));
         assert!(results[2].number("epoch").is_nan());
+        assert_eq!(of_analysis("ggn_lambda_max"), Some((Curvature::Ggn, Quantity::LambdaMax)));
+        assert_eq!(of_analysis("test_loss"), None);
         let groups = group_summaries(&plan, &results);
         let labels: Vec<&str> = groups.iter().map(|(label, _)| label.as_str()).collect();
         assert_eq!(labels, ["sgd-rate=0.1 n=2", "sam-rate=1e-3 n=1"]);

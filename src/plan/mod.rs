@@ -27,6 +27,9 @@ pub use sharpness::{AverageParams, PacBayesParams, SharpnessOptions, WorstParams
 pub use survey::{AnalysisOptions, DENSE_DIM, EigenMethod};
 pub use train::{CONFIG_FILE, NormStatistics, Track, TrainArgs, TrainConfig, TrainPlan};
 
+/// Heading of the options on where a result goes.
+pub(crate) const RESULT: &str = "Result";
+
 /// A plan that cannot be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {

@@ -43,15 +43,15 @@ pub struct SessionArgs {
     #[allow(missing_docs)]
     pub loss: LossArgs,
     /// Precision of the computation: f32 with sums and scalars in f64, or f64 throughout
-    #[arg(long, visible_alias = "precision", value_name = "DTYPE", value_parser = word::<Precision>())]
+    #[arg(help_heading = "Computation", long, visible_alias = "precision", value_name = "DTYPE", value_parser = word::<Precision>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<Precision>,
     /// Statistics of batch normalisation: eval or train [default: the architecture's, else eval]
-    #[arg(hide_short_help = true, long, value_name = "MODE", value_parser = word::<BatchNormMode>())]
+    #[arg(help_heading = "Computation", hide_short_help = true, long, value_name = "MODE", value_parser = word::<BatchNormMode>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_norm: Option<BatchNormMode>,
     /// Whether the L2 term of training belongs to the loss: out or in
-    #[arg(hide_short_help = true, long, value_name = "WHERE", value_parser = word::<L2Term>(), default_value = "out")]
+    #[arg(help_heading = "Loss", hide_short_help = true, long, value_name = "WHERE", value_parser = word::<L2Term>(), default_value = "out")]
     #[serde(skip_serializing_if = "L2Term::is_out")]
     pub l2: L2Term,
 }

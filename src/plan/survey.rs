@@ -89,9 +89,13 @@ pub struct AnalysisOptions {
     /// Each layer, subset and half of the rows has as many
     #[arg(long, value_name = "N")]
     pub max_matvecs: Option<usize>,
-    /// Maximum number of seconds for each survey (--method lanczos)
+    /// Maximum number of seconds for the whole analysis (--method lanczos), of which each survey has its share
     #[arg(hide_short_help = true, long = "max-time", value_name = "S", allow_negative_numbers = true)]
     pub max_time_s: Option<f64>,
+    /// Seconds of one survey; `None`: all of `max_time_s`
+    #[arg(skip)]
+    #[serde(skip)]
+    pub survey_time_s: Option<f64>,
     /// Start vectors of the survey, advanced together
     #[arg(hide_short_help = true, long = "probes", value_name = "P", value_parser = number_of(2, usize::MAX))]
     #[arg(default_value_t = Self::default().num_probes)]
@@ -142,6 +146,7 @@ impl Default for AnalysisOptions {
             density_tolerance: 0.05,
             max_matvecs: None,
             max_time_s: None,
+            survey_time_s: None,
             num_probes: 4,
             num_steps: 32,
             layers: false,

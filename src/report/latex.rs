@@ -4,8 +4,8 @@ use crate::analysis::compare::{Comparison, GroupNumbers, QuantityNumbers};
 use crate::report::terminal::rounded;
 use crate::visible::visible;
 
-/// Quantities as rows, groups as columns, `mean ± standard deviation` over the seeds. A dagger marks what differs from the
-/// first column's group after Holm's correction. Quantities that did not converge for every member are named in a comment.
+/// Quantities as rows, groups as columns, `mean ± standard deviation` over the seeds. A dagger marks significant differences
+/// from the baseline after Holm's correction. Quantities that did not converge for every member are listed in a comment.
 pub fn comparison_table(comparison: &Comparison) -> String {
     let columns = "r".repeat(comparison.groups.len());
     let heads: Vec<String> = comparison.groups.iter().map(|group| escaped(group)).collect();
@@ -15,7 +15,7 @@ pub fn comparison_table(comparison: &Comparison) -> String {
     let seeds =
         comparison.quantities.iter().flat_map(|row| &row.groups).map(|group| group.sample.count).max().unwrap_or(0);
     let baseline = comparison.differences.first().map_or("", |row| &row.baseline);
-    // One line each: what follows a line's end would be no comment.
+    // One line each: anything after a line break would not be a comment.
     let comment = |line: &String| format!("%   {}\n", visible(line));
     let notes: Vec<String> = comparison.notes.iter().map(comment).collect();
     let verdicts: Vec<String> = comparison.verdicts.iter().map(comment).collect();
@@ -50,9 +50,17 @@ fn line(comparison: &Comparison, row: &QuantityNumbers) -> String {
     format!("{} & {} \\\\\n", math(&escaped(&row.quantity.label())), cells.join(" & "))
 }
 
-/// Letters that plain LaTeX lacks.
+/// Letters that LaTeX does not know outside of formulas.
 fn math(label: &str) -> String {
-    label.replace("λ₁/λ₅", "$\\lambda_1/\\lambda_5$").replace("λ₁", "$\\lambda_1$").replace('λ', "$\\lambda$")
+    let formulas = [
+        ("λ₁/λ₅", "$\\lambda_1/\\lambda_5$"),
+        ("λ₁", "$\\lambda_1$"),
+        ("λ", "$\\lambda$"),
+        ("σ", "$\\sigma$"),
+        ("ρ", "$\\rho$"),
+        ("l∞", "$\\ell_\\infty$"),
+    ];
+    formulas.iter().fold(label.to_owned(), |label, (letters, formula)| label.replace(letters, formula))
 }
 
 fn escaped(text: &str) -> String {
@@ -116,6 +124,12 @@ mod tests {
         let live = table.lines().filter(|line| !line.starts_with('%'));
         assert!(live.clone().all(|line| !line.contains("\\input")) && live.count() < 9, "{table}");
         assert!(table.chars().all(|letter| letter == '\n' || !letter.is_control()), "{table}");
+    }
+
+    #[test]
+    fn letters_outside_of_latex_become_formulas() {
+        assert_eq!(math("worst l∞ relative (ρ = 0.5)"), "worst $\\ell_\\infty$ relative ($\\rho$ = 0.5)");
+        assert!(math("λ₁/λ₅ smallest λ PAC-Bayes σ").is_ascii());
     }
 
     #[test]

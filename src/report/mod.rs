@@ -1,9 +1,7 @@
 //! Writes report structs as Parquet tables and figures; runs no numerics.
 
-mod atomic;
 pub mod figures;
 pub mod latex;
-mod lock;
 pub mod notebook;
 pub mod page;
 mod recorded;
@@ -15,8 +13,8 @@ pub mod terminal;
 
 use std::path::PathBuf;
 
-pub use atomic::{remove_leftovers, write_atomic};
-pub use lock::{FolderLock, Holder, Sharing, holder, sweep};
+use crate::files::FileError;
+
 pub use recorded::Recorded;
 pub use save::{is_complete, read_run_json, save_analysis, save_landscape, write_run_json};
 
@@ -24,13 +22,8 @@ pub use save::{is_complete, read_run_json, save_analysis, save_landscape, write_
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// A file or folder could not be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file of a result could not be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
@@ -46,14 +39,6 @@ pub enum ReportError {
         path: PathBuf,
         /// What the reader met.
         reason: String,
-    },
-    /// Another process writes into the folder.
-    #[error("{} is in use by {holder}", folder.display())]
-    InUse {
-        /// The folder.
-        folder: PathBuf,
-        /// Who has it.
-        holder: Holder,
     },
     /// A table could not be encoded, or a file is no such table.
     #[error("table {}: {source}", path.display())]
@@ -76,22 +61,10 @@ pub enum ReportError {
 impl ReportError {
     /// How to mend it.
     pub fn hint(&self) -> Option<String> {
-        use std::io::ErrorKind;
-        let source = match self {
-            Self::Write { source, .. } => source,
-            Self::InUse { .. } => return Some("wait for its end, or choose another --out".into()),
-            Self::RunJson { .. } => return Some("copy the result again, or repeat the command that made it".into()),
-            _ => return None,
-        };
-        Some(match source.kind() {
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-                "choose another folder with --out, or make this one writable".into()
-            }
-            ErrorKind::NotFound => "create the folder first, or choose another with --out".into(),
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                "free some space on that disk; the old file, if any, is untouched".into()
-            }
-            _ => return None,
-        })
+        match self {
+            Self::File(error) => error.hint(),
+            Self::RunJson { .. } => Some("copy the result again, or repeat the command that made it".into()),
+            _ => None,
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{ReportError, write_atomic};
+use crate::files::{FileError, write_atomic};
 use crate::visible::visible;
 
 /// A cell.
@@ -20,8 +20,8 @@ pub enum NotebookCell {
 /// Writes `cells` as a notebook of format 4.5, atomically; equal cells give equal bytes.
 ///
 /// # Errors
-/// [`ReportError::Write`] where the file cannot be written.
-pub fn write_notebook(cells: &[NotebookCell], path: &Path) -> Result<(), ReportError> {
+/// [`FileError`] where the file cannot be written.
+pub fn write_notebook(cells: &[NotebookCell], path: &Path) -> Result<(), FileError> {
     let notebook = json!({
         "cells": cells.iter().enumerate().map(cell).collect::<Vec<Value>>(),
         "metadata": {

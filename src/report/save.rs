@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::figures::{Style, Target};
 use super::recorded::with_hashes;
-use super::{ReportError, figures, tables, write_atomic};
+use super::{ReportError, figures, tables};
 use crate::analysis::AnalysisReport;
+use crate::files::{make_folder, write_atomic};
 use crate::input;
 use crate::landscape::LandscapeReport;
 
@@ -19,7 +20,7 @@ use crate::landscape::LandscapeReport;
 /// [`ReportError`] of the first file that fails; the files before it stay.
 pub fn save_analysis(report: &AnalysisReport, folder: &Path, style: Style) -> Result<Vec<PathBuf>, ReportError> {
     let figures = folder.join("figures");
-    std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
+    make_folder(&figures)?;
     let mut paths = tables::write_tables(report, folder)?;
     paths.extend(figures::write_figures(report, Target::new(&figures, style))?.finish(&figures)?);
     Ok(paths)
@@ -31,7 +32,7 @@ pub fn save_analysis(report: &AnalysisReport, folder: &Path, style: Style) -> Re
 /// [`ReportError`] of the first file that fails; the files before it stay.
 pub fn save_landscape(report: &LandscapeReport, folder: &Path, style: Style) -> Result<Vec<PathBuf>, ReportError> {
     let figures = folder.join("figures");
-    std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
+    make_folder(&figures)?;
     let mut paths = tables::write_landscape_tables(report, folder)?;
     paths.extend(figures::write_landscape(report, Target::new(&figures, style))?.finish(&figures)?);
     Ok(paths)
@@ -41,7 +42,7 @@ pub fn save_landscape(report: &LandscapeReport, folder: &Path, style: Style) -> 
 /// wrote into the folder, and a SHA-256 of its own; returns its path.
 ///
 /// # Errors
-/// [`ReportError::Write`] where the folder is missing or not writable; [`ReportError::Read`] for a file that is not there.
+/// [`ReportError::File`] where the folder is missing or not writable; [`ReportError::Read`] for a file that is not there.
 pub fn write_run_json(folder: &Path, provenance: &Value, files: &[PathBuf]) -> Result<PathBuf, ReportError> {
     let (path, run) = (folder.join("run.json"), with_hashes(folder, provenance, files)?);
     write_atomic(&path, |file| writeln!(file, "{run:#}"))?;

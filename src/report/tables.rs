@@ -13,7 +13,8 @@ use polars::prelude::{
     StringChunked,
 };
 
-use super::{ReportError, write_atomic};
+use super::ReportError;
+use crate::files::write_atomic;
 use crate::parquet::{self, Contents, Fault};
 
 mod analysis;
@@ -32,24 +33,24 @@ pub use sharpness::write_sharpness;
 /// Version of the columns, in `flatness.schema`.
 pub const SCHEMA: u32 = 1;
 
-/// Most memory of a table that is read.
+/// Maximum memory of a table that is read.
 const MOST_BYTES: u64 = 1 << 30;
 
 /// One column; all columns of a table have the same length.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Column {
-    /// Words.
+    /// Strings.
     Text(Vec<String>),
     /// Measured numbers; NaN becomes null.
     Number(Vec<f64>),
     /// Counts and indices.
     Count(Vec<usize>),
-    /// Yes or no.
+    /// True or false.
     Flag(Vec<bool>),
 }
 
 impl Column {
-    /// How many values it has.
+    /// Number of values.
     pub fn len(&self) -> usize {
         match self {
             Self::Text(values) => values.len(),
@@ -64,7 +65,7 @@ impl Column {
         self.len() == 0
     }
 
-    /// Adds the values of `other`; false, and nothing done, where that is of another kind.
+    /// Appends the values of `other`; returns false and does nothing if that is of another kind.
     pub fn append(&mut self, other: &Self) -> bool {
         match (self, other) {
             (Self::Text(values), Self::Text(more)) => values.extend_from_slice(more),
@@ -110,7 +111,7 @@ fn flag<R>(rows: &[R], value: impl Fn(&R) -> bool) -> Column {
 /// Writes one table, atomically.
 ///
 /// # Errors
-/// [`ReportError::Table`] where names repeat or lengths differ; [`ReportError::Write`] where the file cannot be written.
+/// [`ReportError::Table`] if names repeat or lengths differ; [`ReportError::File`] if the file cannot be written.
 pub fn write_table(
     path: &Path,
     columns: &[(&str, Column)],
@@ -118,7 +119,7 @@ pub fn write_table(
 ) -> Result<(), ReportError> {
     let table_error = |source| ReportError::Table { path: path.to_owned(), source };
     let bytes = encode(columns, configuration).map_err(table_error)?;
-    write_atomic(path, |file| file.write_all(&bytes))
+    Ok(write_atomic(path, |file| file.write_all(&bytes))?)
 }
 
 fn encode(columns: &[(&str, Column)], configuration: &serde_json::Value) -> Result<Vec<u8>, PolarsError> {
@@ -147,7 +148,7 @@ fn encode(columns: &[(&str, Column)], configuration: &serde_json::Value) -> Resu
 pub struct Table {
     /// Name and values, in the file's order; nulls of a number column are NaN again.
     pub columns: Vec<(String, Column)>,
-    /// What `flatness.configuration` holds.
+    /// The content of `flatness.configuration`.
     pub configuration: serde_json::Value,
 }
 
@@ -157,37 +158,37 @@ impl Table {
         self.columns.iter().find(|(own, _)| own == name).map(|(_, column)| column)
     }
 
-    /// How many rows it has.
+    /// Number of rows.
     pub fn num_rows(&self) -> usize {
         self.columns.first().map_or(0, |(_, column)| column.len())
     }
 
-    /// All words of a column; none where it is not there or of another kind.
+    /// All strings of a column; empty if it is missing or of another kind.
     pub fn texts(&self, name: &str) -> &[String] {
         if let Some(Column::Text(values)) = self.column(name) { values } else { &[] }
     }
 
-    /// All numbers of a column; none where it is not there or of another kind.
+    /// All numbers of a column; empty if it is missing or of another kind.
     pub fn numbers(&self, name: &str) -> &[f64] {
         if let Some(Column::Number(values)) = self.column(name) { values } else { &[] }
     }
 
-    /// All counts of a column; none where it is not there or of another kind.
+    /// All counts of a column; empty if it is missing or of another kind.
     pub fn counts(&self, name: &str) -> &[usize] {
         if let Some(Column::Count(values)) = self.column(name) { values } else { &[] }
     }
 
-    /// A word; empty where it is not there.
+    /// One string; empty if it is missing.
     pub fn text(&self, name: &str, row: usize) -> &str {
         self.texts(name).get(row).map_or("", String::as_str)
     }
 
-    /// A number; NaN where it is not there.
+    /// One number; NaN if it is missing.
     pub fn number(&self, name: &str, row: usize) -> f64 {
         self.numbers(name).get(row).copied().unwrap_or(f64::NAN)
     }
 
-    /// A yes; false where it is not there.
+    /// One flag; false if it is missing.
     pub fn flag(&self, name: &str, row: usize) -> bool {
         matches!(self.column(name), Some(Column::Flag(values)) if values.get(row) == Some(&true))
     }
@@ -196,8 +197,8 @@ impl Table {
 /// Reads a table that [`write_table`] wrote.
 ///
 /// # Errors
-/// [`ReportError::Table`] where the file cannot be opened, is no Parquet, is of another schema, or holds other column
-/// types or no configuration.
+/// [`ReportError::Table`] if the file cannot be opened, is not a Parquet file, has another schema or other column types, or
+/// has no configuration.
 pub fn read_table(path: &Path) -> Result<Table, ReportError> {
     decode(path).map_err(|source| ReportError::Table { path: path.to_owned(), source })
 }
@@ -210,8 +211,8 @@ fn decode(path: &Path) -> Result<Table, PolarsError> {
     let entry = |key| metadata.iter().find(|(own, _)| own == key).map(|(_, value)| value.as_str());
     let schema = entry("flatness.schema");
     if schema != Some(&SCHEMA.to_string()) {
-        let found = schema.map_or("none".to_owned(), |schema| format!("version {schema}"));
-        let text = format!("its tables are of {found}, this program reads version {SCHEMA}: make the result again");
+        let found = schema.map_or("no schema version".to_owned(), |schema| format!("schema version {schema}"));
+        let text = format!("it has {found}, but this program reads version {SCHEMA}: repeat the command that wrote it");
         return Err(PolarsError::ComputeError(text.into()));
     }
     let configuration = entry("flatness.configuration").and_then(|text| serde_json::from_str(text).ok());
@@ -230,10 +231,11 @@ fn decode(path: &Path) -> Result<Table, PolarsError> {
     Ok(Table { columns: columns.collect::<Result<_, PolarsError>>()?, configuration })
 }
 
-/// The texts, each with its own memory; the file may hold one text once for many rows.
+/// The strings, each in memory of its own; the file may store one string once for many rows.
 fn texts(column: &StringChunked, left: &mut u64) -> Result<Vec<String>, PolarsError> {
     let needed = column.iter().flatten().fold(0u64, |sum, text| sum.saturating_add(text.len() as u64));
-    *left = left.checked_sub(needed).ok_or_else(|| PolarsError::ComputeError("its texts are too long".into()))?;
+    *left =
+        left.checked_sub(needed).ok_or_else(|| PolarsError::ComputeError("its strings take too much memory".into()))?;
     Ok(column.iter().map(|text| text.unwrap_or("").to_owned()).collect())
 }
 

@@ -1,7 +1,6 @@
 //! Numbers for people: aligned text of at most 80 columns.
 //!
-//! An error is rounded to two significant digits, and its value to the same place: of the two errors of one number the
-//! larger decides, since digits below it carry nothing.
+//! Errors are rounded to two significant digits. A value ends at the place of the second digit of its smaller error.
 
 use crate::analysis::SummaryRow;
 use crate::autodiff::Scope;
@@ -13,17 +12,17 @@ mod compare;
 pub(in crate::report) use compare::{effect, p_value};
 pub use compare::{group_means, pair_differences};
 
-/// Widest line.
+/// Maximum width of a line.
 const WIDTH: usize = 80;
 
-/// The summary as a table: quantity, operator, scope, value, numeric error, error from the choice of data rows. Columns
-/// that would be empty in every row are left out; a star marks what did not converge, but for an outermost eigenvalue,
-/// which is then a bound.
+/// The summary as a table: quantity, operator, scope, value, numeric error, error from the choice of data rows. Columns that
+/// would be empty in every row are left out. A star marks numbers that did not converge, except for outermost eigenvalues,
+/// which are then bounds.
 pub fn summary_table(rows: &[SummaryRow]) -> String {
     let header = ["quantity", "operator", "scope", "value", "± numeric", "± data"].map(str::to_owned);
     let mut lines = vec![header.to_vec()];
     let open = |row: &SummaryRow| !row.converged && !row.is_bound();
-    // Without an operator there is nothing that a scope could be of.
+    // A scope is that of an operator.
     let has_scopes = rows.iter().any(|row| row.operator.is_some());
     lines.extend(rows.iter().map(|row| {
         let scope = if has_scopes { row.scope.to_string() } else { String::new() };
@@ -49,14 +48,14 @@ pub(super) fn headline(row: &SummaryRow) -> [String; 3] {
     [format!("{sign} {value}"), "not converged".into(), String::new()]
 }
 
-/// `value` and its `spread`, both to the place of the spread's second digit; without it where it is not known.
+/// `value` and its `spread`, both to the place of the spread's second digit; only the value if the spread is not known.
 pub fn rounded(value: f64, spread: f64) -> (String, Option<String>) {
     let [value, spread, _] = measured(value, [spread, f64::NAN]);
     let known = Some(spread.trim_start_matches("± ").to_owned()).filter(|spread| !spread.is_empty());
     (value.trim().to_owned(), known)
 }
 
-/// Names, values and half widths of their 95 % intervals; nothing after the value where it is 0 or unknown.
+/// Names, values and half widths of their 95 % intervals, which are left out if they are 0 or unknown.
 pub fn interval_table(rows: &[(&str, f64, f64)]) -> String {
     let line = |(name, value, half_width): &(&str, f64, f64)| {
         let known = if *half_width > 0.0 { *half_width } else { f64::NAN };
@@ -67,9 +66,9 @@ pub fn interval_table(rows: &[(&str, f64, f64)]) -> String {
     aligned(&std::iter::once(header).chain(rows.iter().map(line)).collect::<Vec<_>>(), 1)
 }
 
-/// The summaries of several runs side by side: a line per quantity, a column per run, `value ± error`. The error holds
-/// both sources, `sqrt(numeric² + data²)`; a number that has not converged is not given. Runs that do not fit into 80 columns go to
-/// a further table below.
+/// The summaries of several runs side by side: a line per quantity, a column per run, `value ± error`. The error combines
+/// both sources, `sqrt(numeric² + data²)`; numbers that have not converged are not given. Runs that do not fit into 80
+/// columns go to a further table below.
 pub fn comparison_table(runs: &[(String, Vec<SummaryRow>)]) -> String {
     let cells = |rows: &[SummaryRow]| rows.iter().map(|row| (label(row), cell(row))).collect();
     side_by_side(&runs.iter().map(|(name, rows)| (name.clone(), cells(rows))).collect::<Vec<_>>())
@@ -124,7 +123,7 @@ fn label(row: &SummaryRow) -> String {
     words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// `value ± error`, where the error holds both sources; words where it has not converged.
+/// `value ± error`, where the error combines both sources; words if it has not converged.
 pub(super) fn cell(row: &SummaryRow) -> String {
     if row.is_bound() {
         return headline(row)[0].clone();
@@ -137,7 +136,7 @@ pub(super) fn cell(row: &SummaryRow) -> String {
     with_error(row.value, total)
 }
 
-/// `value ± error`; the value alone where its error is not known.
+/// `value ± error`; only the value if its error is not known.
 fn with_error(value: f64, error: f64) -> String {
     match measured(value, [error, f64::NAN]) {
         [value, error, _] if error.is_empty() => value,
@@ -154,8 +153,8 @@ pub(super) fn measured(value: f64, errors: [f64; 2]) -> [String; 3] {
     };
     let known = errors.into_iter().filter(|error| *error > 0.0 || *error == 0.0 && value != 0.0);
     let known = known.filter(|error| error.is_finite());
-    // The smaller error decides the digits; beyond the seven of an f32, it says nothing about them, and an error of 0
-    // says nothing of rounding.
+    // The smaller error determines the digits. Below the seventh digit, the last of an f32, it says nothing about them, and
+    // an error of 0 says nothing about rounding.
     let least = |error: f64| if error == 0.0 { 1e-4 * value.abs() } else { 1e-6 * value.abs() };
     let known = known.map(|error| place(error.max(least(error)))).reduce(i32::min);
     let text = match known {
@@ -208,7 +207,7 @@ fn without_empty(mut lines: Vec<Vec<String>>, words: usize) -> (Vec<Vec<String>>
     (lines, words)
 }
 
-/// Joins cells to lines; the first `words` columns stand left, numbers right. Words give way where a line is too long.
+/// Joins cells to lines; the first `words` columns are aligned left, numbers right. Words are shortened if a line is too long.
 fn aligned(lines: &[Vec<String>], words: usize) -> String {
     let seen = |line: &Vec<String>| line.iter().map(|cell| visible(cell).into_owned()).collect();
     let lines: Vec<Vec<String>> = lines.iter().map(seen).collect();

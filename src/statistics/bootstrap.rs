@@ -2,13 +2,28 @@
 
 use rand::Rng;
 
-/// Resamples; the ends of the interval then vary by 1 % of its width.
+/// Number of resamples: the ends of the interval then vary by 1 % of its width.
 const RESAMPLES: usize = 10_000;
 
-/// The 95 % percentile interval of the mean over resamples (Efron 1979), `None` of fewer than two values. Over few seeds it
-/// is too narrow (5 values: it covers about 85 %, since it knows the deviation with `n` in place of `n − 1` and no heavier
-/// tail than the data's): a view that assumes nothing of the shape, beside the `t` interval, not in its place.
-pub fn bootstrap_interval(values: &[f64], rng: &mut impl Rng) -> Option<(f64, f64)> {
+/// An interval by its ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// The lower end.
+    pub low: f64,
+    /// The upper end.
+    pub high: f64,
+}
+
+impl Interval {
+    /// Nothing is known.
+    pub const UNKNOWN: Self = Self { low: f64::NAN, high: f64::NAN };
+}
+
+/// The 95 % percentile interval of the mean over resamples (Efron 1979), `None` for fewer than two values. With few
+/// seeds it is too narrow: with 5 values it covers about 85 %, since it uses the deviation with `n` instead of `n − 1` and
+/// has no heavier tails than the data. It assumes nothing about the shape of the distribution, and complements the `t`
+/// interval but does not replace it.
+pub fn bootstrap_interval(values: &[f64], rng: &mut impl Rng) -> Option<Interval> {
     let known: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
     if known.len() < 2 {
         return None;
@@ -23,7 +38,7 @@ pub fn bootstrap_interval(values: &[f64], rng: &mut impl Rng) -> Option<(f64, f6
         .collect();
     means.sort_by(f64::total_cmp);
     let at = |share: f64| means[((share * RESAMPLES as f64) as usize).min(RESAMPLES - 1)];
-    Some((at(0.025), at(0.975)))
+    Some(Interval { low: at(0.025), high: at(0.975) })
 }
 
 #[cfg(test)]
@@ -34,7 +49,7 @@ mod tests {
     #[test]
     fn of_many_values_it_is_the_normal_interval() {
         let values: Vec<f64> = (0..400).map(|i| f64::from(i % 20)).collect();
-        let (low, high) = bootstrap_interval(&values, &mut stream(1, Purpose::Bootstrap)).unwrap();
+        let Interval { low, high } = bootstrap_interval(&values, &mut stream(1, Purpose::Bootstrap)).unwrap();
         // Deviation sqrt((20² − 1)/12) over 20, times 1.96; ends vary by 1 % of the width and more in the tails.
         let half = 1.96 * (399.0f64 / 12.0).sqrt() / 20.0;
         assert!((low - (9.5 - half)).abs() < 0.1 * half && (high - (9.5 + half)).abs() < 0.1 * half, "{low} {high}");

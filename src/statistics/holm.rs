@@ -1,7 +1,7 @@
-//! Many tests at once.
+//! Correction for multiple tests.
 
-/// Adjusted `p` values of a family (Holm 1979): to refuse what is at most `α` keeps the chance of any false refusal in the
-/// family below `α`, whatever the tests have in common. NaN counts for no test and stays.
+/// Adjusted `p` values of a family of tests (Holm 1979): rejecting those of at most `α` keeps the probability of any false
+/// rejection in the family below `α`, however the tests depend on each other. NaN is not counted as a test and stays.
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p_values.len()).filter(|&index| !p_values[index].is_nan()).collect();
     order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));

@@ -8,7 +8,7 @@ mod signs;
 mod student;
 mod tests_of_difference;
 
-pub use bootstrap::bootstrap_interval;
+pub use bootstrap::{Interval, bootstrap_interval};
 pub use holm::holm;
 pub(crate) use ratio::Ratio;
 pub use sample::Sample;

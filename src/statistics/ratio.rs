@@ -17,12 +17,12 @@ pub(crate) struct Ratio {
 }
 
 impl Ratio {
-    /// Of one row.
+    /// The sums of a single row.
     pub(crate) fn of(sum: f64, weight: f64) -> Self {
         Self { rows: 1.0, sum, weight, ..Self::default() }
     }
 
-    /// Of the rows of both.
+    /// The sums over the rows of both.
     pub(crate) fn merge(self, other: Self) -> Self {
         if self.rows == 0.0 || other.rows == 0.0 {
             return if self.rows == 0.0 { other } else { self };

@@ -5,16 +5,16 @@ use super::student_quantile;
 /// Mean and standard deviation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
-    /// How many.
+    /// Number of values.
     pub count: usize,
-    /// Their mean; NaN of none.
+    /// Their mean; NaN without values.
     pub mean: f64,
-    /// Their standard deviation with `n − 1`; NaN of fewer than two.
+    /// Their standard deviation with `n − 1`; NaN for fewer than two.
     pub std_dev: f64,
 }
 
 impl Sample {
-    /// Of `values`, in which NaN stands for a number that is not there.
+    /// Of `values`, where NaN stands for a missing value.
     pub fn of(values: &[f64]) -> Self {
         let known: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
         let count = known.len() as f64;
@@ -29,8 +29,8 @@ impl Sample {
         self.std_dev / (self.count as f64).sqrt()
     }
 
-    /// Half the width of the 95 % `t` interval of the mean: it covers the expectation in 95 % of cases where the numbers
-    /// are normal, and nearly so where they are not too skew. NaN of fewer than two.
+    /// Half the width of the 95 % `t` interval of the mean: it covers the expectation in 95 % of cases if the numbers
+    /// are normally distributed, and nearly so if they are not too skewed. NaN for fewer than two.
     pub fn half_width(&self) -> f64 {
         if self.count < 2 { f64::NAN } else { student_quantile(0.975, self.count as f64 - 1.0) * self.std_err() }
     }

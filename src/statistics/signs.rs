@@ -1,4 +1,4 @@
-//! Tests that only need exchangeability: exact where all rearrangements can be counted.
+//! Tests that only assume exchangeability; exact if all rearrangements can be enumerated.
 
 use rand::Rng;
 
@@ -7,19 +7,19 @@ use rand::Rng;
 pub struct Exact {
     /// Share of the rearrangements whose mean difference is at least as large.
     pub p: f64,
-    /// The smallest that so few values can reach.
+    /// The smallest `p` possible with this number of values.
     pub least: f64,
-    /// Whether all rearrangements were counted; else 100,000 were drawn.
+    /// Whether all rearrangements were enumerated; otherwise 100,000 were drawn.
     pub exact: bool,
 }
 
-/// Pairs up to which all sign patterns are counted: a million.
+/// Maximum number of pairs for which all sign patterns are enumerated: a million patterns.
 const MOST_PAIRS: usize = 20;
-/// Splits up to which all are counted.
+/// Maximum number of splits that are enumerated.
 const MOST_SPLITS: f64 = 1e6;
 const DRAWS: usize = 100_000;
 
-/// Sign-flip test of paired differences (Fisher 1935): under the null each sign is as likely as the other.
+/// Sign-flip test of paired differences (Fisher 1935): under the null hypothesis both signs are equally likely.
 pub fn sign_flip(differences: &[f64], rng: &mut impl Rng) -> Exact {
     let sum: f64 = differences.iter().sum();
     let bound = reach(sum, differences);
@@ -48,11 +48,11 @@ pub fn sign_flip(differences: &[f64], rng: &mut impl Rng) -> Exact {
     of_draws((0..DRAWS).map(drawn).filter(|sum: &f64| sum.abs() >= bound).count())
 }
 
-/// Permutation test of the difference of means of two lists: under the null every split is as likely.
+/// Permutation test of the difference of means of two lists: under the null hypothesis all splits are equally likely.
 pub fn permutation(a: &[f64], b: &[f64], rng: &mut impl Rng) -> Exact {
     let all: Vec<f64> = a.iter().chain(b).copied().collect();
     let (first, total) = (a.len(), all.iter().sum::<f64>());
-    // The difference of means is a growing function of the first list's sum.
+    // The difference of means is an increasing function of the sum of the first list.
     let centre = total * first as f64 / all.len() as f64;
     let bound = reach(a.iter().sum::<f64>() - centre, &all);
     let splits = binomial(all.len(), first);
@@ -79,13 +79,13 @@ pub fn permutation(a: &[f64], b: &[f64], rng: &mut impl Rng) -> Exact {
     of_draws(far.count())
 }
 
-/// `|sum|`, less the rounding of sums in another order, so that equal patterns count as equal.
+/// `|sum|`, less the rounding error of sums in another order, so that equal patterns count as equal.
 fn reach(sum: f64, values: &[f64]) -> f64 {
     let size: f64 = values.iter().map(|value| value.abs()).sum();
     sum.abs() - 4.0 * values.len() as f64 * f64::EPSILON * size
 }
 
-/// With the observed one among them (Phipson and Smyth 2010).
+/// The `p` value with the observed arrangement counted among those drawn (Phipson and Smyth 2010).
 fn of_draws(far: usize) -> Exact {
     let count = (DRAWS + 1) as f64;
     Exact { p: (far + 1) as f64 / count, least: 1.0 / count, exact: false }
@@ -95,7 +95,7 @@ fn binomial(n: usize, k: usize) -> f64 {
     (0..k.min(n - k)).map(|i| (n - i) as f64 / (i + 1) as f64).product::<f64>().round()
 }
 
-/// The next choice of so many of `n` in lexical order.
+/// The next combination of `n` indices, in lexicographic order.
 fn next_choice(chosen: &mut [usize], n: usize) -> bool {
     let count = chosen.len();
     let Some(place) = (0..count).rev().find(|&i| chosen[i] < n - count + i) else { return false };

@@ -2,7 +2,7 @@
 
 use libm::{erfc, lgamma};
 
-/// Enough halvings to reach the last bit of any f64 between 0 and the first bound.
+/// Enough bisections to reach the last bit of any f64 between 0 and the first bound.
 const HALVINGS: usize = 200;
 /// Terms of the continued fraction; it needs about `√ν` where it converges slowest.
 const MAX_TERMS: usize = 10_000;
@@ -53,11 +53,11 @@ fn upper_tail(t: f64, degrees: f64) -> f64 {
         return 0.5 * erfc(t / std::f64::consts::SQRT_2);
     }
     let square = t * t;
-    0.5 * regularised_beta(degrees / (degrees + square), square / (degrees + square), (0.5 * degrees, 0.5))
+    0.5 * regularised_beta(degrees / (degrees + square), square / (degrees + square), 0.5 * degrees, 0.5)
 }
 
 /// `I_x(a, b)`, given `x` and `1 − x` so that neither cancels.
-fn regularised_beta(x: f64, complement: f64, (a, b): (f64, f64)) -> f64 {
+fn regularised_beta(x: f64, complement: f64, a: f64, b: f64) -> f64 {
     if x == 0.0 || complement == 0.0 {
         return if x == 0.0 { 0.0 } else { 1.0 };
     }

@@ -5,25 +5,25 @@ use rand::Rng;
 
 use super::{Exact, Sample, permutation, sign_flip, student_quantile, student_two_sided};
 
-/// `a − b`, how sure it is, and how large beside the spread.
+/// `a − b`, with its uncertainty and its size relative to the spread.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Difference {
-    /// Of the means.
+    /// Difference of the means.
     pub difference: f64,
-    /// Half the width of its 95 % interval: paired `t`, or Welch's; NaN where a group has one value.
+    /// Half the width of its 95 % interval: paired `t`, or Welch's; NaN if a group has one value.
     pub half_width: f64,
     /// Two-sided `p` of the same test.
     pub p_t: f64,
-    /// Of all sign patterns, or splits.
+    /// The exact test over all sign patterns, or splits.
     pub exact: Exact,
     /// Hedges' `g`: the difference over the deviation of the differences (paired) or the pooled one, times the
-    /// correction for few values (Hedges 1981); NaN of one pair of differences alone, where there is no correction.
+    /// correction for few values (Hedges 1981); NaN for a single degree of freedom, where the correction does not exist.
     pub effect: f64,
-    /// Pairs, or values of the smaller group.
+    /// Number of pairs, or of values of the smaller group.
     pub count: usize,
 }
 
-/// Of pairs, such as two methods at the same seeds. `None` of fewer than two pairs.
+/// The difference over pairs, such as two methods with the same seeds. `None` for fewer than two pairs.
 pub fn paired(a: &[f64], b: &[f64], rng: &mut impl Rng) -> Option<Difference> {
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).filter(|d| !d.is_nan()).collect();
     let sample = Sample::of(&differences);
@@ -41,7 +41,7 @@ pub fn paired(a: &[f64], b: &[f64], rng: &mut impl Rng) -> Option<Difference> {
     })
 }
 
-/// Of independent groups (Welch 1947). `None` where one has fewer than two values.
+/// The difference of independent groups (Welch 1947). `None` if one has fewer than two values.
 pub fn unpaired(a: &[f64], b: &[f64], rng: &mut impl Rng) -> Option<Difference> {
     let known = |values: &[f64]| -> Vec<f64> { values.iter().copied().filter(|value| !value.is_nan()).collect() };
     let (a, b) = (known(a), known(b));
@@ -65,7 +65,7 @@ pub fn unpaired(a: &[f64], b: &[f64], rng: &mut impl Rng) -> Option<Difference> 
     })
 }
 
-/// Values without spread: equal means are no sign of a difference, others are certain.
+/// Two-sided `p` of the `t` test. Without any spread it is 1 for equal means and 0 for others.
 fn two_sided(difference: f64, std_err: f64, degrees: f64) -> f64 {
     match (difference == 0.0, std_err == 0.0) {
         (true, true) => 1.0,

@@ -9,8 +9,8 @@ use super::{EpochMetrics, TrainOutcome, TrainStop, evaluate, metrics, track};
 use crate::Result;
 use crate::checkpoint::{ARCH_KEY, DATA_KEY, TRAIN_KEY, VERSION_KEY, write_checkpoint};
 use crate::data::DataSpec;
+use crate::files::make_folder;
 use crate::plan::NormStatistics;
-use crate::report::ReportError;
 use crate::report::figures::{Style, Target, TrackedCurve, TrainingCurve, write_tracked, write_training_curves};
 use crate::report::tables::write_table;
 
@@ -27,7 +27,7 @@ use crate::report::tables::write_table;
 /// [`ReportError`] of the first file that fails; the files before it stay.
 pub fn save(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path, style: Style) -> Result<Vec<PathBuf>> {
     let figures = folder.join("figures");
-    std::fs::create_dir_all(&figures).map_err(|source| ReportError::Write { path: figures.clone(), source })?;
+    make_folder(&figures)?;
     let spec = json!(spec.resolved());
     let mut paths = Vec::new();
     let last = [("checkpoint", &outcome.network, &outcome.theta)].into_iter();

@@ -8,7 +8,7 @@ use super::epoch::Run;
 use crate::Result;
 use crate::checkpoint::{ARCH_KEY, DATA_KEY, TRAIN_KEY, VERSION_KEY, write_checkpoint};
 use crate::data::DataSpec;
-use crate::report::ReportError;
+use crate::files::make_folder;
 
 /// Where a run keeps `epoch-NNN.safetensors` every few epochs: the folder `snapshots` of the run.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl SnapshotFolder {
             return Ok(());
         }
         let folder = &self.folder;
-        std::fs::create_dir_all(folder).map_err(|source| ReportError::Write { path: folder.clone(), source })?;
+        make_folder(folder)?;
         let training = json!({
             "config": config,
             "weights": "snapshot",

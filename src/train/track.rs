@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::{AnalysisReport, SummaryRow, analyze};
+use crate::analysis::{Analysis, AnalysisReport, SummaryRow};
 use crate::autodiff::Scope;
 use crate::objective::Objective;
 use crate::plan::{AnalysisOptions, EigenMethod, Track};
@@ -90,7 +90,7 @@ pub(super) fn measure(
         ..AnalysisOptions::default()
     };
     let mut report = AnalysisReport::empty("track");
-    analyze(objective, theta, &options, &mut report, (&mut (), observer))?;
+    Analysis { objective, theta, options: &options }.run(&mut report, &mut (), observer)?;
     let mut rows: Vec<SummaryRow> = Vec::new();
     if let Some(top) = report.spectra.first().map(|spectrum| &spectrum.top) {
         for index in 0..top.ritz_values.len() {

@@ -1,53 +1,39 @@
 //! The curvature matrices by name.
 
-/// Which symmetric matrix of the objective `Σ s_n / Σ w_n` over rows. Every row counts once: `w_n` = 1, `W = Σ w_n` their
-/// number; the formulas below hold for other weights too.
-///
-/// The exact Fisher matrix of cross-entropy, with labels from the model's own softmax, is [`Curvature::Ggn`] (Martens
-/// 2020); the empirical Fisher matrix, at the data's labels, is another one (Kunstner, Balles & Hennig 2019).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Curvature {
-    /// Second derivative of the mean loss (and of the L2 term, where the objective has one).
-    Hessian,
-    /// `(1/W) Σ J_nᵀ L_n J_n`, `L_n` the Hessian of `s_n` in the outputs (Schraudolph 2002), and the L2 term.
-    Ggn,
-    /// `R = H − GGN = (1/W) Σ_n Σ_c ∂s_n/∂y_c ∇²y_c`, in one pass and so without cancellation. The L2 term is in the GGN.
-    Residual,
-    /// `(1/W) Σ g_n g_nᵀ / w_n`, `g_n = ∇s_n`, without the L2 term: the mean of `u_n u_nᵀ` over rows of weight `w_n`, `u_n =
-    /// g_n / w_n` the gradient of a row's own mean. A row of weight 0 is left out.
-    EmpiricalFisher,
-    /// `(1/W) Σ g̃_n g̃_nᵀ`, `g̃_n` the gradient of `−Σ √m log p(ỹ)` over the row's places, at labels `ỹ` drawn from the model's
-    /// own softmax and with the masses `m` of their soft targets (1 without class weights): an unbiased estimate of the GGN
-    /// without its L2 term. Cross-entropy only; label smoothing by itself plays no part in it.
+names! {
+    "curvature";
+    /// Which symmetric matrix of the objective `Σ s_n / Σ w_n` over rows. Every row counts once: `w_n` = 1, `W = Σ w_n` their
+    /// number; the formulas below hold for other weights too.
     ///
-    /// The draw depends on a seed and the row alone (where the softmax is equal to rounding), so that the matrix is
-    /// fixed, however the rows are cut into batches.
-    McFisher,
-    /// `(1/W) Σ w_n (u_n − ḡ)(u_n − ḡ)ᵀ` with `u_n` as in the empirical Fisher matrix and their mean `ḡ = (1/W) Σ g_n`; an
-    /// L2 term cancels.
-    ///
-    /// Shard forms belong to `A_s = (1/W_s) Σ_{n∈s} w_n (u_n − ḡ)(u_n − ḡ)ᵀ` with the mean `ḡ` of all rows, not the shard's
-    /// own: so their mean is the matrix exactly.
-    GradientCovariance,
+    /// The exact Fisher matrix of cross-entropy, with labels from the model's own softmax, is [`Curvature::Ggn`] (Martens
+    /// 2020); the empirical Fisher matrix, at the data's labels, is another one (Kunstner, Balles & Hennig 2019).
+    pub enum Curvature {
+        /// Second derivative of the mean loss (and of the L2 term, where the objective has one).
+        Hessian = "hessian",
+        /// `(1/W) Σ J_nᵀ L_n J_n`, `L_n` the Hessian of `s_n` in the outputs (Schraudolph 2002), and the L2 term.
+        Ggn = "ggn",
+        /// `R = H − GGN = (1/W) Σ_n Σ_c ∂s_n/∂y_c ∇²y_c`, in one pass and so without cancellation. The L2 term is in the GGN.
+        Residual = "residual",
+        /// `(1/W) Σ g_n g_nᵀ / w_n`, `g_n = ∇s_n`, without the L2 term: the mean of `u_n u_nᵀ` over rows of weight `w_n`, `u_n =
+        /// g_n / w_n` the gradient of a row's own mean. A row of weight 0 is left out.
+        EmpiricalFisher = "empirical_fisher",
+        /// `(1/W) Σ g̃_n g̃_nᵀ`, `g̃_n` the gradient of `−Σ √m log p(ỹ)` over the row's places, at labels `ỹ` drawn from the model's
+        /// own softmax and with the masses `m` of their soft targets (1 without class weights): an unbiased estimate of the GGN
+        /// without its L2 term. Cross-entropy only; label smoothing by itself plays no part in it.
+        ///
+        /// The draw depends on a seed and the row alone (where the softmax is equal to rounding), so that the matrix is
+        /// fixed, however the rows are cut into batches.
+        McFisher = "mc_fisher",
+        /// `(1/W) Σ w_n (u_n − ḡ)(u_n − ḡ)ᵀ` with `u_n` as in the empirical Fisher matrix and their mean `ḡ = (1/W) Σ g_n`; an
+        /// L2 term cancels.
+        ///
+        /// Shard forms belong to `A_s = (1/W_s) Σ_{n∈s} w_n (u_n − ḡ)(u_n − ḡ)ᵀ` with the mean `ḡ` of all rows, not the shard's
+        /// own: so their mean is the matrix exactly.
+        GradientCovariance = "gradient_covariance",
+    }
 }
 
 impl Curvature {
-    /// All, in the order of help texts.
-    pub const ALL: [Self; 6] =
-        [Self::Hessian, Self::Ggn, Self::Residual, Self::EmpiricalFisher, Self::McFisher, Self::GradientCovariance];
-
-    /// The word in tables, in configurations and on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hessian => "hessian",
-            Self::Ggn => "ggn",
-            Self::Residual => "residual",
-            Self::EmpiricalFisher => "empirical_fisher",
-            Self::McFisher => "mc_fisher",
-            Self::GradientCovariance => "gradient_covariance",
-        }
-    }
-
     /// What it is, in a line for help texts.
     pub const fn about(self) -> &'static str {
         match self {

@@ -1,7 +1,60 @@
-//! The words that the command line, the numerics and the tables share, each written once.
+//! The names that the command line, the numerics and the tables share, each written once.
 
-use std::fmt;
-use std::str::FromStr;
+/// An enum of names, each of which stands here only: `ALL` and `name()`, and `Display`, serde and `FromStr` by name.
+/// `FromStr` also takes `-` for `_`.
+macro_rules! names {
+    ($what:literal; $(#[$about:meta])* pub enum $type:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $type {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl $type {
+            /// All of them.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
+
+            /// The word in tables, in configurations and on the command line.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = $crate::vocabulary::UnknownName;
+
+            fn from_str(word: &str) -> Result<Self, Self::Err> {
+                let name = word.replace('-', "_");
+                Self::ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| Self::Err {
+                    what: $what,
+                    word: word.into(),
+                    names: Self::ALL.map(Self::name).to_vec(),
+                })
+            }
+        }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let word = <String as serde::Deserialize>::deserialize(deserializer)?;
+                word.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
 
 mod curvature;
 mod end;
@@ -36,51 +89,11 @@ impl UnknownName {
     }
 }
 
-/// Names in and out: `Display` and serde as [`Curvature::name`] and its like; `FromStr` also takes `-` for `_`.
-macro_rules! named {
-    ($type:ty, $what:literal) => {
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.name())
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = UnknownName;
-
-            fn from_str(word: &str) -> Result<Self, UnknownName> {
-                let name = word.replace('-', "_");
-                Self::ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| UnknownName {
-                    what: $what,
-                    word: word.into(),
-                    names: Self::ALL.map(Self::name).to_vec(),
-                })
-            }
-        }
-
-        impl serde::Serialize for $type {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.name())
-            }
-        }
-
-        impl<'de> serde::Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let word = <String as serde::Deserialize>::deserialize(deserializer)?;
-                word.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    };
-}
-
-named!(Ball, "ball");
-named!(Curvature, "curvature");
-named!(End, "end of the spectrum");
-named!(Method, "method");
-named!(Scaling, "scaling");
-
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+    use std::str::FromStr;
+
     use super::*;
 
     #[test]
@@ -99,6 +112,7 @@ mod tests {
         check(Ball::ALL);
         check(Curvature::ALL);
         check(End::ALL);
+        check(Logits::ALL);
         check(Method::ALL);
         check(Scaling::ALL);
         assert_eq!("empirical-fisher".parse(), Ok(Curvature::EmpiricalFisher));

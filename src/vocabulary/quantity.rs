@@ -28,7 +28,7 @@ pub enum Quantity {
     Accuracy,
     /// Mean negative log-likelihood on these rows.
     Nll,
-    /// Its exponential.
+    /// Exponential of that.
     Perplexity,
     /// Norm of the gradient of the loss.
     GradientNorm,
@@ -36,7 +36,7 @@ pub enum Quantity {
     ParameterNorm,
     /// Largest eigenvalue.
     LambdaMax,
-    /// The same, found on one half of the rows and measured on the other.
+    /// Largest eigenvalue, with the eigenvector of one half of the rows evaluated on the other.
     LambdaMaxCrossFitted,
     /// Sum of all eigenvalues.
     Trace,
@@ -60,7 +60,7 @@ pub enum Quantity {
     Eigenvalue(usize),
     /// A measure of sharpness.
     Sharpness(Sharpness),
-    /// Anything else, by its name: a column of somebody's table, a number of a landscape.
+    /// Anything else, by its name: a number of a landscape, or of a table of unknown origin.
     Other(String),
 }
 
@@ -84,66 +84,42 @@ pub enum QuantityKind {
     Other,
 }
 
-impl Quantity {
-    /// Those with a name of their own, in the order of tables.
-    const NAMED: [Self; 23] = [
-        Self::TestAccuracy,
-        Self::TestNll,
-        Self::TestLoss,
-        Self::TrainAccuracy,
-        Self::TrainLoss,
-        Self::TrainWrongFitted,
-        Self::Loss,
-        Self::Accuracy,
-        Self::Nll,
-        Self::Perplexity,
-        Self::GradientNorm,
-        Self::ParameterNorm,
-        Self::LambdaMax,
-        Self::LambdaMaxCrossFitted,
-        Self::Trace,
-        Self::LambdaMin,
-        Self::LambdaRatio,
-        Self::FrobeniusNorm,
-        Self::NuclearNorm,
-        Self::NegativeMass,
-        Self::EffectiveDimension,
-        Self::GgnShare,
-        Self::GradientInTopSpace,
-    ];
+/// Name in tables, label for people, and kind of the quantities with a name of their own, in the order of tables.
+const KNOWN: [(Quantity, &str, &str, QuantityKind); 23] = {
+    use QuantityKind::{Other, Performance, RawCurvature, Scale, Shape};
+    [
+        (Quantity::TestAccuracy, "test_accuracy", "test accuracy", Performance),
+        (Quantity::TestNll, "test_nll", "test NLL", Performance),
+        (Quantity::TestLoss, "test_loss", "test loss", Performance),
+        (Quantity::TrainAccuracy, "train_accuracy", "train accuracy", Performance),
+        (Quantity::TrainLoss, "train_loss", "train loss", Performance),
+        (Quantity::TrainWrongFitted, "train_wrong_fitted", "share of wrong labels fitted", Performance),
+        (Quantity::Loss, "loss", "loss", Performance),
+        (Quantity::Accuracy, "accuracy", "accuracy", Performance),
+        (Quantity::Nll, "nll", "NLL", Performance),
+        (Quantity::Perplexity, "perplexity", "perplexity", Performance),
+        (Quantity::GradientNorm, "gradient_norm", "gradient norm", Other),
+        (Quantity::ParameterNorm, "parameter_norm", "weight norm", Scale),
+        (Quantity::LambdaMax, "lambda_max", "λ₁", RawCurvature),
+        (Quantity::LambdaMaxCrossFitted, "lambda_max_cross_fitted", "λ₁, cross-fitted", RawCurvature),
+        (Quantity::Trace, "trace", "trace", RawCurvature),
+        (Quantity::LambdaMin, "lambda_min", "smallest λ", RawCurvature),
+        (Quantity::LambdaRatio, "lambda_ratio", "λ₁/λ₅", Shape),
+        (Quantity::FrobeniusNorm, "frobenius_norm", "Frobenius norm", RawCurvature),
+        (Quantity::NuclearNorm, "nuclear_norm", "nuclear norm", RawCurvature),
+        (Quantity::NegativeMass, "negative_mass", "negative mass", Shape),
+        (Quantity::EffectiveDimension, "effective_dimension", "effective dimension", Shape),
+        (Quantity::GgnShare, "ggn_share", "GGN share", Shape),
+        (Quantity::GradientInTopSpace, "gradient_in_top_space", "gradient in top space", Shape),
+    ]
+};
 
+impl Quantity {
     /// Those that decide a comparison unless others are named.
     pub const PRIMARY: [Self; 3] = [Self::LambdaMax, Self::Trace, Self::TestAccuracy];
 
-    /// Name in tables, label for people, and kind of those with a name of their own.
-    const fn facts(&self) -> Option<(&'static str, &'static str, QuantityKind)> {
-        use QuantityKind::{Other, Performance, RawCurvature, Scale, Shape};
-        Some(match self {
-            Self::TestAccuracy => ("test_accuracy", "test accuracy", Performance),
-            Self::TestNll => ("test_nll", "test NLL", Performance),
-            Self::TestLoss => ("test_loss", "test loss", Performance),
-            Self::TrainAccuracy => ("train_accuracy", "train accuracy", Performance),
-            Self::TrainLoss => ("train_loss", "train loss", Performance),
-            Self::TrainWrongFitted => ("train_wrong_fitted", "share of wrong labels fitted", Performance),
-            Self::Loss => ("loss", "loss", Performance),
-            Self::Accuracy => ("accuracy", "accuracy", Performance),
-            Self::Nll => ("nll", "NLL", Performance),
-            Self::Perplexity => ("perplexity", "perplexity", Performance),
-            Self::GradientNorm => ("gradient_norm", "gradient norm", Other),
-            Self::ParameterNorm => ("parameter_norm", "weight norm", Scale),
-            Self::LambdaMax => ("lambda_max", "λ₁", RawCurvature),
-            Self::LambdaMaxCrossFitted => ("lambda_max_cross_fitted", "λ₁, cross-fitted", RawCurvature),
-            Self::Trace => ("trace", "trace", RawCurvature),
-            Self::LambdaMin => ("lambda_min", "smallest λ", RawCurvature),
-            Self::LambdaRatio => ("lambda_ratio", "λ₁/λ₅", Shape),
-            Self::FrobeniusNorm => ("frobenius_norm", "Frobenius norm", RawCurvature),
-            Self::NuclearNorm => ("nuclear_norm", "nuclear norm", RawCurvature),
-            Self::NegativeMass => ("negative_mass", "negative mass", Shape),
-            Self::EffectiveDimension => ("effective_dimension", "effective dimension", Shape),
-            Self::GgnShare => ("ggn_share", "GGN share", Shape),
-            Self::GradientInTopSpace => ("gradient_in_top_space", "gradient in top space", Shape),
-            Self::Eigenvalue(_) | Self::Sharpness(_) | Self::Other(_) => return None,
-        })
+    fn known(&self) -> Option<&'static (Self, &'static str, &'static str, QuantityKind)> {
+        KNOWN.iter().find(|(known, ..)| known == self)
     }
 
     /// As the field writes it.
@@ -152,7 +128,7 @@ impl Quantity {
             Self::Eigenvalue(rank) => format!("λ{}", subscript(*rank)),
             Self::Sharpness(measure) => measure.label(),
             Self::Other(name) => name.replace('_', " "),
-            _ => self.facts().map_or(String::new(), |(_, label, _)| label.into()),
+            _ => self.known().map_or(String::new(), |(_, _, label, _)| (*label).into()),
         }
     }
 
@@ -162,7 +138,7 @@ impl Quantity {
             Self::Eigenvalue(_) => QuantityKind::RawCurvature,
             Self::Sharpness(measure) if measure.is_scaled() => QuantityKind::ScaledSharpness,
             Self::Sharpness(_) => QuantityKind::RawSharpness,
-            _ => self.facts().map_or(QuantityKind::Other, |(.., kind)| kind),
+            _ => self.known().map_or(QuantityKind::Other, |(.., kind)| *kind),
         }
     }
 
@@ -197,7 +173,7 @@ impl Quantity {
 
     /// Where it stands in tables: known ones in their order, then others by name.
     pub fn order(&self) -> (usize, String) {
-        let place = Self::NAMED.iter().position(|known| known == self).unwrap_or(Self::NAMED.len());
+        let place = KNOWN.iter().position(|(known, ..)| known == self).unwrap_or(KNOWN.len());
         (place, self.to_string())
     }
 
@@ -213,16 +189,15 @@ impl fmt::Display for Quantity {
             Self::Eigenvalue(rank) => write!(f, "lambda_{rank}"),
             Self::Sharpness(measure) => measure.fmt(f),
             Self::Other(name) => f.write_str(name),
-            _ => f.write_str(self.facts().map_or("", |(name, ..)| name)),
+            _ => f.write_str(self.known().map_or("", |(_, name, ..)| name)),
         }
     }
 }
 
 impl From<&str> for Quantity {
     fn from(name: &str) -> Self {
-        let own = |known: &Self| known.facts().is_some_and(|(own, ..)| own == name);
-        if let Some(known) = Self::NAMED.into_iter().find(own) {
-            return known;
+        if let Some((known, ..)) = KNOWN.iter().find(|(_, own, ..)| *own == name) {
+            return known.clone();
         }
         let rank = name.strip_prefix("lambda_").and_then(|rank| rank.parse().ok());
         match rank.map(Self::Eigenvalue).filter(|eigenvalue| eigenvalue.to_string() == name) {
@@ -263,7 +238,7 @@ mod tests {
             Quantity::Sharpness(Sharpness::PacBayes { scaling }),
             Quantity::Other("grid_min_loss".into()),
         ];
-        for quantity in Quantity::NAMED.into_iter().chain(others) {
+        for quantity in KNOWN.into_iter().map(|(quantity, ..)| quantity).chain(others) {
             assert_eq!(Quantity::from(quantity.to_string()), quantity);
             assert!(!quantity.label().contains('_'), "{quantity}");
         }

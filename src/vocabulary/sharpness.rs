@@ -2,32 +2,22 @@
 
 use std::fmt;
 
-/// What a unit of perturbation is for each parameter: `ε = s ⊙ δ`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scaling {
-    /// `s = 1`.
-    None,
-    /// `s = |θ|` (Kwon et al. 2021): unchanged where ReLU layers are rescaled.
-    Element,
-    /// `s` = norm of the filter that the weight belongs to (an entry of the first axis of a tensor with two axes or more);
-    /// `|θ|` for biases and norms. Unchanged where ReLU layers are rescaled.
-    Filter,
+names! {
+    "scaling";
+    /// What a unit of perturbation is for each parameter: `ε = s ⊙ δ`.
+    pub enum Scaling {
+        /// `s = 1`.
+        None = "none",
+        /// `s = |θ|` (Kwon et al. 2021): unchanged where ReLU layers are rescaled.
+        Element = "element",
+        /// `s` = norm of the filter that the weight belongs to (an entry of the first axis of a tensor with two axes or more);
+        /// `|θ|` for biases and norms. Unchanged where ReLU layers are rescaled.
+        Filter = "filter",
+    }
 }
 
 impl Scaling {
-    /// All.
-    pub const ALL: [Self; 3] = [Self::None, Self::Element, Self::Filter];
-
-    /// The word in tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Element => "element",
-            Self::Filter => "filter",
-        }
-    }
-
-    /// After the name of a measure, for people.
+    /// What it adds to the label of a measure.
     const fn words(self) -> &'static str {
         match self {
             Self::None => "",
@@ -37,46 +27,29 @@ impl Scaling {
     }
 }
 
-/// Which ball `‖δ‖ ≤ ρ`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ball {
-    /// Euclidean.
-    L2,
-    /// Largest entry.
-    Linf,
-}
-
-impl Ball {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::L2, Self::Linf];
-
-    /// The word in tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::L2 => "l2",
-            Self::Linf => "linf",
-        }
+names! {
+    "ball";
+    /// Which ball `‖δ‖ ≤ ρ`.
+    pub enum Ball {
+        /// Euclidean.
+        L2 = "l2",
+        /// Largest entry.
+        Linf = "linf",
     }
 }
 
-/// What the loss makes of the logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Logits {
-    /// As they are.
-    Raw,
-    /// Divided by their standard deviation in each row (Andriushchenko et al. 2023).
-    Normalised,
+names! {
+    "logits";
+    /// How the logits enter the loss.
+    pub enum Logits {
+        /// As they are.
+        Raw = "raw",
+        /// Divided by their standard deviation in each row (Andriushchenko et al. 2023).
+        Normalised = "normalised",
+    }
 }
 
 impl Logits {
-    /// The word in tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Normalised => "normalised",
-        }
-    }
-
     const fn suffix(self) -> &'static str {
         match self {
             Self::Raw => "",
@@ -85,7 +58,7 @@ impl Logits {
     }
 }
 
-/// A measure of sharpness. `Display` gives a name that no other has, such as `worst_l2_element_rho=0.5`.
+/// A measure of sharpness. `Display` gives its unique name, such as `worst_l2_element_rho=0.5`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sharpness {
     /// The mean rise under Gaussian perturbations.
@@ -97,7 +70,7 @@ pub enum Sharpness {
         /// Their standard deviation.
         sigma: f64,
     },
-    /// The same over what the curvature alone predicts.
+    /// The mean rise relative to what the curvature alone predicts.
     AverageRatio {
         /// Units of the perturbations.
         scaling: Scaling,
@@ -115,7 +88,7 @@ pub enum Sharpness {
         /// Radius of the ball.
         rho: f64,
     },
-    /// The largest Gaussian perturbation that the loss tolerates.
+    /// The largest Gaussian perturbation under which the loss stays below a target.
     PacBayes {
         /// Units of the perturbations.
         scaling: Scaling,
@@ -186,7 +159,7 @@ impl Sharpness {
         match self {
             // A ratio to the trace tells how far the quadratic model holds.
             Self::AverageRatio { .. } => None,
-            // The larger the perturbation that a network bears, the flatter.
+            // The larger the perturbation that a network tolerates, the flatter.
             Self::PacBayes { .. } => Some(false),
             _ => Some(true),
         }
@@ -236,7 +209,7 @@ impl Sharpness {
         } else {
             [Self::FisherRao, Self::RelativeFlatness].into_iter().find(|known| known.to_string() == name)?
         };
-        // A number that is written otherwise would come back under another name.
+        // A number in another notation would be printed under another name.
         (found.to_string() == name).then_some(found)
     }
 }

@@ -51,14 +51,14 @@ fn groups_are_compared_by_seed_and_analyses_are_kept() {
         "sam's trace is ",
         " sgd's: ",
         ", 3 pairs; exact p ",
-        "least possible 0.2500)",
+        "smallest possible 0.2500)",
         "sam against sgd: weight norms",
     ] {
         assert!(outcome.out.contains(words), "{words}: {}", outcome.out);
     }
     let unknown = flatness(&line(&runs, &out, "--primary trace,mass --force"));
     assert!(
-        unknown.code == 2 && unknown.err.contains("--primary mass: no such quantity; there are "),
+        unknown.code == 2 && unknown.err.contains("--primary mass: unknown quantity; the quantities are "),
         "{}",
         unknown.err
     );
@@ -88,7 +88,7 @@ fn groups_are_compared_by_seed_and_analyses_are_kept() {
     // Again: no analysis is repeated, and the tables are the same bytes.
     let before = std::fs::read(out.join("differences.parquet")).unwrap();
     let again = succeed(&line(&runs, &out, "--baseline sgd --force"));
-    assert!(!again.err.contains("analyzing"), "{}", again.err);
+    assert!(!again.err.contains("analysing"), "{}", again.err);
     assert_eq!(std::fs::read(out.join("differences.parquet")).unwrap(), before);
     // Folders of analyses may be named too, and groups made by another key.
     let analyses: Vec<PathBuf> = std::fs::read_dir(out.join("analyses")).unwrap().map(|e| e.unwrap().path()).collect();
@@ -103,11 +103,15 @@ fn what_cannot_be_compared_is_refused() {
     let runs = train(folder.path(), &[0, 1]);
     let out = folder.path().join("out");
     let alike = [runs[0].clone(), runs[1].clone()];
-    assert_refused_last(&line(&alike, &out, ""), "all 2 networks are of group sgd", "--by KEY");
+    assert_refused_last(&line(&alike, &out, ""), "all 2 networks belong to group sgd", "--by KEY");
     assert_refused_last(&line(&[runs[0].clone(), runs[0].clone(), runs[2].clone()], &out, ""), "seed 0 twice", "--by");
-    assert_refused_last(&line(&runs, &out, "--baseline smg"), "--baseline smg: no such group; there are sam, sgd", "");
+    assert_refused_last(
+        &line(&runs, &out, "--baseline smg"),
+        "--baseline smg: unknown group; the groups are sam, sgd",
+        "",
+    );
     let absent = format!("compare {}/absent --out {}", folder.path().display(), out.display());
-    assert_refused(&absent, "it is not there", "results of run or compare");
+    assert_refused(&absent, "it does not exist", "results of run or compare");
     let empty = folder.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     let empty = format!("compare {} --out {}", empty.display(), out.display());

@@ -59,7 +59,7 @@ fn every_cell_is_checked_before_anything_runs() {
         ("--cell 3/2", "--cell 3/2: must be I/N", ""),
         ("--cell 2", "--cell 2: must be I/N", ""),
         ("--jobs 0", "--jobs 0: must be 1 to 1024", ""),
-        ("--profile log", "no profile `log`", "its profiles are long"),
+        ("--profile log", "unknown profile `log`", "its profiles are long"),
     ] {
         assert_refused(&format!("{sound} {options}"), named, hint);
     }

@@ -84,7 +84,7 @@ fn killed() -> TempDir {
     child.kill().unwrap();
     child.wait().unwrap();
     // The next command would remove what a kill left: a half-written file, and the lock.
-    flatness::report::remove_leftovers(folder.path());
+    flatness::files::remove_leftovers(folder.path());
     std::fs::remove_file(folder.path().join(".flatness.lock")).unwrap();
     folder
 }

@@ -1,11 +1,11 @@
-//! Groups of minima beside each other: means over seeds, paired differences, and a verdict that keeps its conditions.
+//! Compares groups of minima: means over seeds, paired differences, and a verdict that states its conditions.
 
 mod verdict;
 
 use std::collections::BTreeSet;
 
 use crate::random::{Purpose, substream};
-use crate::statistics::{Difference, Sample, bootstrap_interval, holm, paired, unpaired};
+use crate::statistics::{Difference, Interval, Sample, bootstrap_interval, holm, paired, unpaired};
 use crate::vocabulary::Quantity;
 
 /// A number of one member, with its own errors.
@@ -23,22 +23,22 @@ pub struct MemberNumber {
     pub converged: bool,
 }
 
-/// A trained network and what is known of it.
+/// A trained network and what is known about it.
 #[derive(Debug, Clone, Default)]
 pub struct Member {
     /// Its group.
     pub group: String,
     /// Its seed.
     pub seed: u64,
-    /// Where it lies, for tables.
+    /// Name of its folder, for tables.
     pub folder: String,
     /// Hash of its checkpoint.
     pub checkpoint_sha256: String,
     /// Name of its architecture and number of parameters.
     pub architecture: (String, u64),
-    /// What its curvature was taken of: hash of the rows, loss, reduction, decay, batch norm, precision.
+    /// What its curvature was computed for: hash of the rows, loss, reduction, decay, batch norm, precision.
     pub conditions: serde_json::Value,
-    /// What was measured.
+    /// The measured numbers.
     pub numbers: Vec<MemberNumber>,
 }
 
@@ -48,18 +48,18 @@ impl Member {
     }
 }
 
-/// How tests are put together.
+/// Which tests are made, and how they are corrected.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompareOptions {
-    /// The group that others are compared with; the first where `None`.
+    /// The group that the others are compared with; `None` for the first.
     pub baseline: Option<String>,
-    /// Every pair, not just those with the baseline.
+    /// Whether every pair of groups is compared, not only those with the baseline.
     pub all_pairs: bool,
-    /// The quantities that decide: Holm's correction of their tests is over them alone. All others are exploratory.
+    /// The primary quantities: their tests have a Holm correction of their own. All others are exploratory.
     pub primary: Vec<Quantity>,
-    /// Holm's correction within each quantity.
+    /// Whether Holm's correction is made within each quantity instead.
     pub by_quantity: bool,
-    /// Of bootstrap and drawn rearrangements.
+    /// Seed of bootstrap samples and random permutations.
     pub seed: u64,
 }
 
@@ -70,85 +70,87 @@ impl Default for CompareOptions {
     }
 }
 
-/// One group's numbers of one quantity.
+/// One quantity in one group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupNumbers {
     /// Seeds and values of the members that have it.
     pub values: Vec<(u64, f64)>,
-    /// Mean and spread over them.
+    /// Their mean and standard deviation.
     pub sample: Sample,
     /// Half the width of the mean's 95 % `t` interval.
     pub half_width: f64,
-    /// The 95 % bootstrap interval; NaN of one member.
-    pub bootstrap: (f64, f64),
-    /// What the members' numeric errors make of the mean: independent, so they average down.
+    /// The 95 % bootstrap interval of the mean; NaN for a single member.
+    pub bootstrap: Interval,
+    /// Standard error of the mean from the members' numeric errors, which are independent and so average down.
     pub std_err_numeric: f64,
-    /// What their data errors make of it: all members saw the same rows, so these do not average down.
+    /// Standard error of the mean from the choice of rows: all members saw the same rows, so it does not average down.
     pub std_err_data: f64,
-    /// Members whose number did not converge.
+    /// Number of members whose value did not converge.
     pub num_unconverged: usize,
 }
 
 /// One quantity in all groups.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantityNumbers {
-    /// Which.
+    /// The quantity.
     pub quantity: Quantity,
-    /// In the order of [`Comparison::groups`].
+    /// Its numbers in each group, in the order of [`Comparison::groups`].
     pub groups: Vec<GroupNumbers>,
 }
 
-/// One group less another in one quantity.
+/// The difference of two groups in one quantity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupDifference {
-    /// Which quantity.
+    /// The quantity.
     pub quantity: Quantity,
     /// The first group.
     pub group: String,
     /// The group that is subtracted.
     pub baseline: String,
-    /// Whether it is one of those that decide.
+    /// Whether the quantity is primary.
     pub is_primary: bool,
     /// Whether members were paired by seed.
     pub is_paired: bool,
-    /// Means of both groups over the members compared, the baseline's second.
-    pub means: (f64, f64),
-    /// Difference, interval, tests.
+    /// Mean of the first group, over the members compared.
+    pub mean: f64,
+    /// Mean of the baseline, over the members compared.
+    pub baseline_mean: f64,
+    /// The difference with its interval and tests.
     pub difference: Difference,
     /// `p` of the `t` test after Holm's correction.
     pub p_holm: f64,
-    /// The difference over the size of the baseline's mean.
+    /// The difference relative to the magnitude of the baseline's mean.
     pub relative: f64,
-    /// Half the width of its interval, the baseline's mean taken as known.
+    /// Half the width of its interval, with the baseline's mean taken as exact.
     pub relative_half_width: f64,
 }
 
 impl GroupDifference {
-    /// At 95 % after correction.
+    /// Whether it is significant at 95 % after the correction.
     pub fn is_significant(&self) -> bool {
         self.p_holm <= 0.05
     }
 }
 
-/// Everything that `compare` finds.
+/// The result of a comparison.
 #[derive(Debug, Clone)]
 pub struct Comparison {
-    /// In the order of first appearance.
+    /// Names of the groups, in the order of first appearance.
     pub groups: Vec<String>,
-    /// What went in.
+    /// The networks compared.
     pub members: Vec<Member>,
     /// Quantities that at least one group has.
     pub quantities: Vec<QuantityNumbers>,
-    /// Pair by pair.
+    /// The differences, pair by pair.
     pub differences: Vec<GroupDifference>,
-    /// In words, pair by pair.
+    /// The differences in words, pair by pair.
     pub verdicts: Vec<String>,
-    /// What was left out and why, and how the numbers were made.
+    /// What was left out and why, and under which conditions the numbers hold.
     pub notes: Vec<String>,
 }
 
 impl Comparison {
-    /// Compares `members`, whose groups keep the order of their first members.
+    /// Compares `members`; groups keep the order of their first members.
     pub fn new(members: Vec<Member>, options: &CompareOptions, mut notes: Vec<String>) -> Self {
         let mut groups: Vec<String> = Vec::new();
         for member in &members {
@@ -171,7 +173,7 @@ impl Comparison {
             let names: Vec<String> =
                 architectures.iter().map(|(name, count)| format!("{name} ({count} parameters)")).collect();
             notes.push(format!(
-                "architectures differ ({}): not compared are {}",
+                "architectures differ ({}), so these are not compared: {}",
                 names.join(", "),
                 left_out.join(", ")
             ));
@@ -203,14 +205,14 @@ impl Comparison {
                 let found = if is_paired { paired(&left, &right, &mut rng) } else { unpaired(&left, &right, &mut rng) };
                 let Some(difference) = found else { continue };
                 let size = second.sample.mean.abs();
-                let means = (Sample::of(&left).mean, Sample::of(&right).mean);
                 self.differences.push(GroupDifference {
                     quantity: row.quantity.clone(),
                     group: self.groups[*a].clone(),
                     baseline: self.groups[*b].clone(),
                     is_primary: options.primary.contains(&row.quantity),
                     is_paired,
-                    means,
+                    mean: Sample::of(&left).mean,
+                    baseline_mean: Sample::of(&right).mean,
                     difference,
                     p_holm: f64::NAN,
                     relative: difference.difference / size,
@@ -224,7 +226,7 @@ impl Comparison {
         self.verdicts = verdicts.collect();
     }
 
-    /// Holm's correction over the quantities that decide and over the others, or within each quantity.
+    /// Holm's correction, over the primary and over the exploratory quantities, or within each quantity.
     fn correct(&mut self, by_quantity: bool) {
         let family = |row: &GroupDifference| match by_quantity {
             true => row.quantity.to_string(),
@@ -248,7 +250,7 @@ impl Comparison {
     }
 }
 
-/// Values at the seeds that both have, where these are all of both; else all values of each, unpaired.
+/// Values at common seeds, if most seeds are common; otherwise all values of both groups, unpaired.
 fn matched(a: &GroupNumbers, b: &GroupNumbers) -> (Vec<f64>, Vec<f64>, bool) {
     let seeds = |group: &GroupNumbers| group.values.iter().map(|(seed, _)| *seed).collect::<BTreeSet<_>>();
     let common: BTreeSet<u64> = seeds(a).intersection(&seeds(b)).copied().collect();
@@ -259,7 +261,7 @@ fn matched(a: &GroupNumbers, b: &GroupNumbers) -> (Vec<f64>, Vec<f64>, bool) {
         values.into_iter().map(|(_, value)| value).collect()
     };
     let all = |group: &GroupNumbers| group.values.iter().map(|(_, value)| *value).collect();
-    // A pair or two more than half of either: pairing loses fewer degrees than it gains.
+    // With more than half of the seeds in common, pairing gains more than the lost degrees of freedom cost.
     if common.len() >= 2 && 2 * common.len() > a.values.len().max(b.values.len()) {
         (at(a), at(b), true)
     } else {
@@ -284,7 +286,7 @@ fn numbers(members: &[Member], groups: &[String], quantity: Quantity, seed: u64)
         GroupNumbers {
             sample,
             half_width: sample.half_width(),
-            bootstrap: bootstrap_interval(&values, &mut rng).unwrap_or((f64::NAN, f64::NAN)),
+            bootstrap: bootstrap_interval(&values, &mut rng).unwrap_or(Interval::UNKNOWN),
             std_err_numeric: known(|number| number.std_err_numeric).map(|e| e * e).sum::<f64>().sqrt() / count,
             std_err_data: known(|number| number.std_err_data).sum::<f64>() / count,
             num_unconverged: own.iter().filter(|(_, number)| !number.converged).count(),

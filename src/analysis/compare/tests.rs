@@ -49,7 +49,7 @@ fn differences_are_paired_by_seed_and_the_verdict_keeps_its_conditions() {
     assert_eq!(
         comparison.verdicts[1],
         "fsgld's trace is lower than sam's: 14.9960 against 16.0000, difference −1.0040 (95 % −1.0108 to −0.9972, adjusted p < \
-         0.001, 5 pairs; exact p 0.0625, least possible 0.0625)"
+         0.001, 5 pairs; exact p 0.0625, smallest possible 0.0625)"
     );
     for (verdict, words) in [
         (
@@ -61,7 +61,7 @@ fn differences_are_paired_by_seed_and_the_verdict_keeps_its_conditions() {
     ] {
         assert!(comparison.verdicts[verdict].contains(words), "{words}: {:?}", comparison.verdicts);
     }
-    assert!(comparison.notes[0].contains("0.0625 at best"), "{:?}", comparison.notes);
+    assert!(comparison.notes[0].contains("cannot fall below 0.0625"), "{:?}", comparison.notes);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn other_seeds_are_compared_unpaired() {
     let comparison = Comparison::new(members, &options(), Vec::new());
     let trace = comparison.difference(&Quantity::Trace, "fsgld", "sam").unwrap();
     assert!(!trace.is_paired && !trace.is_significant());
-    assert!(comparison.verdicts[1].contains("Welch's test, 5 or more seeds each"), "{:?}", comparison.verdicts);
+    assert!(comparison.verdicts[1].contains("Welch's test, at least 5 seeds each"), "{:?}", comparison.verdicts);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn of_other_architectures_only_performance_is_compared() {
     let comparison = Comparison::new(members, &options(), Vec::new());
     let quantities: Vec<&Quantity> = comparison.quantities.iter().map(|row| &row.quantity).collect();
     assert_eq!(quantities, [&Quantity::TestAccuracy]);
-    assert!(comparison.notes[0].contains("not compared are weight norm, trace"), "{:?}", comparison.notes);
+    assert!(comparison.notes[0].contains("these are not compared: weight norm, trace"), "{:?}", comparison.notes);
 }
 
 #[test]

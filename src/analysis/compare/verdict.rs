@@ -3,23 +3,23 @@
 use super::{Comparison, GroupDifference};
 use crate::vocabulary::{Quantity, QuantityKind};
 
-/// Weights whose norms differ by more than this share are of different scale.
+/// Weights whose norms differ by more than this share count as differently scaled.
 const SAME_SCALE: f64 = 0.02;
 
-/// What may be said of `group` against `baseline`: a sentence for each quantity that decides, the weight norms, and what the
+/// What may be said of `group` against `baseline`: a sentence for each primary quantity, the weight norms, and what the
 /// exploratory tests found.
 pub(super) fn words(comparison: &Comparison, group: &str, baseline: &str) -> Vec<String> {
     let rows: Vec<&GroupDifference> =
         comparison.differences.iter().filter(|row| row.group == group && row.baseline == baseline).collect();
     if rows.is_empty() {
-        let why = "no tests, since a group has one seed; differences between single runs say nothing";
+        let why = "not tested, since a group has only one seed; a difference between single runs shows nothing";
         return vec![format!("{group} against {baseline}: {why}")];
     }
     let (primary, others): (Vec<&GroupDifference>, Vec<_>) = rows.iter().copied().partition(|row| row.is_primary);
     let mut words: Vec<String> = primary.iter().map(|row| sentence(row)).collect();
     let scale = scale(&rows);
     if let Some((text, true)) = &scale {
-        // What does not change when layers are rescaled stands beside.
+        // A measure that does not change when layers are rescaled is put beside them.
         let scaled = others.iter().filter(|row| row.quantity.kind() == QuantityKind::ScaledSharpness);
         words.extend(scaled.take(1).map(|row| sentence(row)));
         words.push(format!("{group} against {baseline}: {text}"));
@@ -37,8 +37,8 @@ pub(super) fn words(comparison: &Comparison, group: &str, baseline: &str) -> Vec
     words
 }
 
-/// One quantity in a sentence that can stand alone: means, difference, its unadjusted 95 % interval, `p` after correction, and
-/// the exact `p` with the least that it can reach.
+/// One quantity in a sentence that can be quoted by itself: means, difference, its unadjusted 95 % interval, `p` after
+/// correction, and the exact `p` with the smallest value that it can have.
 fn sentence(row: &GroupDifference) -> String {
     let is_share = row.quantity.is_share_of_rows();
     let (factor, percent, points) = if is_share { (100.0, " %", " points") } else { (1.0, "", "") };
@@ -55,14 +55,14 @@ fn sentence(row: &GroupDifference) -> String {
         if half > 0.0 && half.is_finite() { (1.0 - half.log10().floor()).clamp(0.0, 12.0) as usize } else { 3 };
     let number = |value: f64| format!("{value:.decimals$}").replace('-', "−");
     let signed = |value: f64| format!("{value:+.decimals$}").replace('-', "−");
-    let (own, other) = (factor * row.means.0, factor * row.means.1);
+    let (own, other) = (factor * row.mean, factor * row.baseline_mean);
     let middle = factor * difference.difference;
     let count = difference.count;
     let members =
-        if row.is_paired { format!("{count} pairs") } else { format!("Welch's test, {count} or more seeds each") };
+        if row.is_paired { format!("{count} pairs") } else { format!("Welch's test, at least {count} seeds each") };
     format!(
         "{group}'s {label} {relation} {baseline}'s: {}{percent} against {}{percent}, difference {}{points} (95 % {} to {}, adjusted {}, \
-         {members}; exact p {:.4}, least possible {:.4})",
+         {members}; exact p {:.4}, smallest possible {:.4})",
         number(own),
         number(other),
         signed(middle),
@@ -78,11 +78,11 @@ fn p(p: f64) -> String {
     if p < 0.001 { "p < 0.001".into() } else { format!("p {p:.3}") }
 }
 
-/// Which tests so few seeds leave powerless; `None` where there are enough.
+/// A warning if there are too few seeds for the exact tests.
 pub(super) fn least(comparison: &Comparison) -> Option<String> {
     let least = comparison.differences.iter().map(|row| row.difference.exact.least).fold(0.0, f64::max);
-    let words = "exact p values, which need no normality, can reach";
-    (least > 0.05).then(|| format!("{words} {least:.4} at best with so few seeds: verdicts rest on normal differences"))
+    let words = "with so few seeds, exact p values, which do not assume normality, cannot fall below";
+    (least > 0.05).then(|| format!("{words} {least:.4}: verdicts assume normally distributed differences"))
 }
 
 /// Labels of the measures of flatness in which the group is flatter, and sharper.
@@ -104,21 +104,23 @@ fn scale(rows: &[&GroupDifference]) -> Option<(String, bool)> {
         return Some((format!("weight norms agree ({relative:+.1} ± {half:.1} %)"), false));
     }
     let scaled = rows.iter().any(|row| row.quantity.kind() == QuantityKind::ScaledSharpness);
-    let advice = if scaled { "the scaled measures decide" } else { "measure `flatness sharpness` too" };
+    let advice = if scaled { "rely on the scaled measures" } else { "run `flatness sharpness` too" };
     let words = format!(
         "weight norms differ by {relative:+.1} ± {half:.1} %, so raw curvature is not comparable without normalisation: {advice}"
     );
     Some((words, true))
 }
 
-/// What training came to, where that differs: networks that fit more or less closely have other curvature for that alone.
+/// Where the trainings ended, if that differs: how closely a network fits its data changes its curvature by itself.
 fn reached(rows: &[&GroupDifference]) -> Option<String> {
     const REACHED: [Quantity; 2] = [Quantity::TrainLoss, Quantity::TrainWrongFitted];
     let differing = rows.iter().filter(|row| row.is_significant() && REACHED.contains(&row.quantity));
-    let words = differing.map(|row| format!("{} {:.3} against {:.3}", row.quantity.label(), row.means.0, row.means.1));
+    let words =
+        differing.map(|row| format!("{} {:.3} against {:.3}", row.quantity.label(), row.mean, row.baseline_mean));
     let words: Vec<String> = words.collect();
-    (!words.is_empty())
-        .then(|| format!("training came to another point, {}: part of the difference may be that", list(&words)))
+    (!words.is_empty()).then(|| {
+        format!("training ended at a different point ({}), which may explain part of the difference", list(&words))
+    })
 }
 
 /// `a, b and c`.

@@ -1,4 +1,4 @@
-//! Results of `flatness run` as networks to compare.
+//! The results of `flatness run` as networks to compare.
 
 use std::path::Path;
 
@@ -6,9 +6,10 @@ use super::found::Found;
 use super::recorded::{self, MEMBERS};
 use crate::Result;
 use crate::cli::CliError;
-use crate::report::tables::{Column, read_table};
+use crate::experiment::{State, StepKind, folder_column};
+use crate::report::tables::{Column, column, read_table};
 
-/// The finished cells of an experiment, or what a comparison of them recorded.
+/// The finished cells of an experiment, or what an earlier comparison recorded of them.
 pub(super) fn cells(path: &Path) -> Result<Vec<Found>> {
     let table = read_table(&path.join("cells.parquet"))?;
     let text = |name: &str| match table.column(name) {
@@ -17,17 +18,20 @@ pub(super) fn cells(path: &Path) -> Result<Vec<Found>> {
             Err(CliError::NotComparable { path: path.into(), reason: format!("cells.parquet has no column `{name}`") })
         }
     };
-    let (states, trains, variants) = (text("state")?, text("train_folder")?, text("variant")?);
-    let (analyses, sharpness) = (text("analyze_folder")?, text("sharpness_folder").unwrap_or_default());
-    let Some(Column::Count(seeds)) = table.column("seed") else {
-        return Err(CliError::NotComparable { path: path.into(), reason: "cells.parquet has no seeds".into() }.into());
+    let folders = |kind| text(&folder_column(kind));
+    let (states, trains, variants) = (text(column::STATE)?, folders(StepKind::Train)?, text(column::VARIANT)?);
+    let (analyses, sharpness) = (folders(StepKind::Analyze)?, folders(StepKind::Sharpness).unwrap_or_default());
+    let Some(Column::Count(seeds)) = table.column(column::SEED) else {
+        return Err(
+            CliError::NotComparable { path: path.into(), reason: "cells.parquet has no column `seed`".into() }.into()
+        );
     };
     let folder = |list: &[String], index: usize| {
         list.get(index).filter(|name| !name.is_empty()).map(|name| path.join(name)).filter(|folder| folder.is_dir())
     };
     let cell = |index: usize| {
         let train = folder(&trains, index)?;
-        let axes = table.columns.iter().take_while(|(name, _)| name != "seed").skip(1);
+        let axes = table.columns.iter().take_while(|(name, _)| name != column::SEED).skip(1);
         let axes =
             axes.filter_map(|(name, column)| Some(format!("{}={}", name.rsplit('.').next()?, shown(column, index)?)));
         let variant = Some(variants[index].clone()).filter(|variant| !variant.is_empty());
@@ -44,13 +48,13 @@ pub(super) fn cells(path: &Path) -> Result<Vec<Found>> {
             ..Found::default()
         })
     };
-    let finished: Vec<usize> = (0..states.len()).filter(|index| states[*index] == "finished").collect();
+    let finished: Vec<usize> = (0..states.len()).filter(|index| states[*index] == State::Finished.name()).collect();
     let found: Vec<Found> = finished.iter().filter_map(|index| cell(*index)).collect();
     if !found.is_empty() {
         return Ok(found);
     }
     if !finished.is_empty() && path.join(MEMBERS).exists() {
-        // Without the cells, which are large, what a comparison took from them is still there.
+        // The folders of the cells, which are large, may be gone; what a comparison took from them is still recorded.
         return recorded::find(path);
     }
     let reason = "no cell of the experiment is finished".into();

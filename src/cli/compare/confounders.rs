@@ -1,15 +1,15 @@
-//! Settings of the trainings in which groups differ beside the one that makes them.
+//! Settings of the trainings in which groups differ, other than the one that defines them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-/// What says how a training is watched, or which of several it is.
+/// Settings of how a training is monitored, or of which repetition it is.
 const IRRELEVANT: [&str; 5] = ["seed", "evaluate_every", "track_every", "track_rows", "noise_seed"];
 
-/// A line for each group that was trained with other settings than the baseline: `sam against sgd, trainings also differ in
-/// epochs (3 against 10)`. `members` are groups with the settings of their trainings; `by` is the setting that makes the
-/// groups. A setting that one of both groups does not have belongs to its method.
+/// A line for each group whose training settings differ from the baseline's: `sam against sgd, trainings also differ in
+/// epochs (3 against 10)`. `members` are groups with the settings of their trainings; `by` is the setting that defines the
+/// groups. A setting that only one of the two groups has belongs to its method and is not reported.
 pub(super) fn confounders(members: &[(&str, Value)], baseline: &str, by: &str) -> Vec<String> {
     let mut groups: Vec<(&str, BTreeMap<String, BTreeSet<String>>)> = Vec::new();
     for (group, training) in members {

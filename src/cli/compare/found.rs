@@ -1,4 +1,4 @@
-//! A network by its files, and the member that they make of it.
+//! A network with its files, and the member of a comparison that they make.
 
 use std::path::{Path, PathBuf};
 
@@ -12,27 +12,27 @@ use crate::cli::CliError;
 use crate::report::read_run_json;
 use crate::report::tables::{Table, read_table};
 
-/// A network by its files; what is missing is found or made later.
+/// A network with its files; missing ones are found or made later.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Found {
-    /// Where the name comes from.
+    /// Its name: that of its folder or file.
     pub(super) name: String,
     /// The folder of the experiment that it is a cell of.
     pub(super) experiment: Option<PathBuf>,
-    /// Set where the argument says it: the variant of an experiment.
+    /// Its group, if it is a cell of an experiment: the variant and the axes.
     pub(super) group: Option<String>,
     pub(super) seed: Option<u64>,
     pub(super) checkpoint: Option<PathBuf>,
     pub(super) train: Option<PathBuf>,
     pub(super) analysis: Option<PathBuf>,
     pub(super) sharpness: Option<PathBuf>,
-    /// The folder of the comparison that it was taken from, and all that it says.
+    /// The folder of the earlier comparison that it comes from, and what is recorded there.
     pub(super) comparison: Option<PathBuf>,
     pub(super) recorded: Option<Box<Member>>,
 }
 
 impl Found {
-    /// Reads the tables. `by` names a key of the training, or is `None` for the optimiser's name.
+    /// Reads the tables. `by` is a setting of the training that makes the groups; `None` for the optimiser's name.
     pub(super) fn member(&self, by: Option<&str>) -> Result<Member> {
         let no_group = |key: &str| CliError::NoGroup { member: self.name.clone(), key: key.into() };
         if let Some(member) = &self.recorded {
@@ -70,7 +70,7 @@ impl Found {
         Ok(member)
     }
 
-    /// The training facts, of the run or of the checkpoint's metadata; null where there are none.
+    /// The settings of the training, from `run.json` or the checkpoint's metadata; null if there are none.
     pub(super) fn training(&self) -> Result<Value> {
         if let Some(run) = self.train.as_deref().and_then(read_run_json).filter(|run| run["train"].is_object()) {
             return Ok(run["train"].clone());
@@ -81,7 +81,7 @@ impl Found {
     }
 }
 
-/// `optimizer.kind` and the like; a key without a dot is looked for among the optimiser's settings too.
+/// The setting under a key such as `optimizer.kind`; a key without a dot may also be a setting of the optimiser.
 fn value_of(training: &Value, key: &str) -> Option<String> {
     let found = key.split('.').try_fold(training, |value, part| value.get(part)).or(training["optimizer"].get(key))?;
     Some(match found {
@@ -91,7 +91,7 @@ fn value_of(training: &Value, key: &str) -> Option<String> {
     })
 }
 
-/// What the numbers of an analysis were taken of.
+/// What the numbers of an analysis were computed for.
 fn conditions(configuration: &Value, member: &mut Member) {
     let of = |key: &str| configuration[key].clone();
     member.checkpoint_sha256 = of("checkpoint_sha256").as_str().unwrap_or_default().to_owned();
@@ -113,6 +113,6 @@ fn same_checkpoint(member: &Member, table: &Table, folder: &Path) -> Result<()> 
     if member.checkpoint_sha256.is_empty() || own == member.checkpoint_sha256 {
         return Ok(());
     }
-    let reason = "its sharpness was measured on another checkpoint than its curvature".into();
+    let reason = "its sharpness and its curvature were measured on different checkpoints".into();
     Err(CliError::NotComparable { path: folder.into(), reason }.into())
 }

@@ -1,4 +1,4 @@
-//! From arguments to members: checkpoints, folders of `train` and `analyze`, results of `flatness run` and of `compare`.
+//! Finds the networks that the arguments name: checkpoints, folders of `train` and `analyze`, results of `run` and `compare`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use crate::cli::CliError;
 use crate::report::{Recorded, read_run_json};
 use crate::{Result, path_text};
 
-/// What `path` names.
+/// The networks that `path` names.
 pub(super) fn find(path: &Path) -> Result<Vec<Found>> {
     let unusable = |reason: &str| CliError::NotComparable { path: path.into(), reason: reason.into() };
     if !path.exists() {
-        return Err(unusable("it is not there").into());
+        return Err(unusable("it does not exist").into());
     }
     let name = |path: &Path| path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
     if path.is_file() {
@@ -56,8 +56,8 @@ pub(super) fn find(path: &Path) -> Result<Vec<Found>> {
     Err(unusable("it is neither a checkpoint nor a result of train, analyze, run or compare").into())
 }
 
-/// Refuses members whose tables are not those that their `run.json` lists; returns how many folders list none, as results
-/// of earlier versions do.
+/// Refuses members whose tables differ from what their `run.json` lists; returns how many folders list none, as in results
+/// of earlier versions.
 pub(super) fn check_hashes(found: &[Found]) -> Result<usize> {
     let folders = found
         .iter()
@@ -77,8 +77,8 @@ pub(super) fn check_hashes(found: &[Found]) -> Result<usize> {
     if differing.is_empty() { Ok(unknown) } else { Err(CliError::Unverified { differing }.into()) }
 }
 
-/// Refuses a seed twice in a group, and curvature of other rows or another loss among members of a seed (or among all,
-/// where groups have other seeds).
+/// Refuses a seed that occurs twice in a group, and curvature of different rows or losses among members of one seed (among
+/// all members, if the groups have different seeds).
 pub(super) fn check(members: &[Member], allow_mixed: bool) -> Result<Vec<String>> {
     for (index, member) in members.iter().enumerate() {
         if members[..index].iter().any(|other| other.group == member.group && other.seed == member.seed) {
@@ -105,7 +105,7 @@ pub(super) fn check(members: &[Member], allow_mixed: bool) -> Result<Vec<String>
             }
             .into());
         }
-        let note = format!("conditions differ in {key}: differences may come from that");
+        let note = format!("conditions differ in {key}, which may explain differences");
         if !notes.contains(&note) {
             notes.push(note);
         }
@@ -124,7 +124,7 @@ fn shares_seeds(members: &[&Member]) -> bool {
     members.iter().all(|member| seeds(&member.group) == seeds(&members[0].group))
 }
 
-/// What the file of members says of where numbers come from.
+/// Where the numbers come from, for `run.json`.
 pub(super) fn provenance(found: &[Found]) -> Value {
     let path = |path: &Option<PathBuf>| json!(path.as_ref().map(path_text::to_text));
     let member = |found: &Found| {

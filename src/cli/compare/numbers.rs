@@ -97,3 +97,23 @@ pub(super) fn sharpness(table: &Table) -> Vec<MemberNumber> {
     let headlines = (0..table.num_rows()).filter(|row| table.flag(column::HEADLINE, *row));
     headlines.map(|row| in_row(table, row, table.text(column::QUANTITY, row).into())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::EpochMetrics;
+
+    #[test]
+    fn numbers_of_training_are_columns_of_its_metrics() {
+        for quantity in [
+            Quantity::TestAccuracy,
+            Quantity::TestNll,
+            Quantity::TestLoss,
+            Quantity::TrainAccuracy,
+            Quantity::TrainLoss,
+            Quantity::TrainWrongFitted,
+        ] {
+            assert!(EpochMetrics::COLUMNS.contains(&quantity.to_string().as_str()), "{quantity}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Networks of a comparison that was made before, from its tables alone.
+//! The networks of an earlier comparison, from its tables alone.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::analysis::compare::Member;
 use crate::cli::CliError;
 use crate::report::tables::{Column, Table, column};
 
-/// What a folder of results keeps of a comparison, beside the results themselves.
+/// The table of a comparison that records its networks.
 pub(super) const MEMBERS: &str = "members.parquet";
 
-/// The networks that a comparison in `folder` was made of, in their order.
+/// The networks of the comparison in `folder`, in their order.
 pub(super) fn find(folder: &Path) -> Result<Vec<Found>> {
     let table = table(folder, "members")?;
     let unusable = |reason| CliError::NotComparable { path: folder.into(), reason };
@@ -58,7 +58,7 @@ pub(super) fn find(folder: &Path) -> Result<Vec<Found>> {
     Ok(members.into_iter().map(found).collect())
 }
 
-/// Architecture and conditions; tables of earlier versions say one set of conditions for all.
+/// Architecture and conditions; tables of earlier versions hold one set of conditions for all.
 fn facts(configuration: &Value, place: usize, member: &mut Member) {
     let own = |key: &str| match &configuration[key] {
         Value::Array(values) => values.get(place).cloned().unwrap_or_default(),

@@ -8,9 +8,10 @@ use super::super::compare::{HowArgs, of_experiment, statement};
 use crate::Result;
 use crate::analysis::compare::Comparison;
 use crate::experiment::{
-    CellResult, Experiment, Plan, StepKind, Sweep, over_epochs, spectra, sweeps, write_cells, write_combined,
-    write_means,
+    CellResult, Experiment, Plan, StepKind, Sweep, of_analysis, over_epochs, spectra, sweeps, write_cells,
+    write_combined, write_means,
 };
+use crate::files::{FileError, make_folder, write_atomic};
 use crate::report::figures::{Captions, Drawn, Style, SweepPanel, Target, write_spectra, write_sweep};
 use crate::report::notebook::{experiment_cells, write_notebook};
 use crate::report::page::{Card, Figure, Page, Part, Row, Section, Table, comparison_sections, langevin_figures};
@@ -46,8 +47,8 @@ pub(super) fn compare(
     (folder, style): (&Path, Style),
     written: &mut Written,
 ) -> Result<Option<Comparison>> {
-    create(folder)?;
-    let Some((comparison, files, drawn)) = of_experiment(&plan.folder, how, (folder, style))? else {
+    make_folder(folder)?;
+    let Some((comparison, files, drawn)) = of_experiment(&plan.folder, how, folder, style)? else {
         return Ok(None);
     };
     written.report.extend(files);
@@ -78,7 +79,7 @@ pub(super) fn write_report(
     written: &mut Written,
 ) -> Result<()> {
     let figures = folder.join("figures");
-    create(&figures)?;
+    make_folder(&figures)?;
     let target = Target::new(&figures, style);
     let drawn = &mut written.drawn;
     drawn.extend(write_sweep(&panels(&over_epochs(plan)), "epoch", ("epochs", STATEMENT), target)?);
@@ -194,14 +195,10 @@ fn means(plan: &Plan, results: &[CellResult]) -> Option<Part> {
     Table::new(&columns, groups.iter().map(row).collect(), caption).part()
 }
 
-fn create(folder: &Path) -> Result<(), ReportError> {
-    std::fs::create_dir_all(folder).map_err(|source| ReportError::Write { path: folder.into(), source })
-}
-
 fn copy(from: &Path, to: &Path) -> Result<PathBuf, ReportError> {
-    let error = |source| ReportError::Write { path: to.into(), source };
+    let error = |source| FileError::Write { path: to.into(), source };
     let bytes = crate::input::read(from).map_err(error)?;
-    crate::report::write_atomic(to, |file| std::io::Write::write_all(file, &bytes))?;
+    write_atomic(to, |file| std::io::Write::write_all(file, &bytes))?;
     Ok(to.into())
 }
 
@@ -223,9 +220,11 @@ fn words(name: &str) -> String {
         "sigma" => "σ".into(),
         "rho" => "ρ".into(),
         "beta_inverse" => "β⁻¹".into(),
-        "hessian_trace" => "trace of the Hessian".into(),
-        "hessian_lambda_max" => "λ₁ of the Hessian".into(),
-        "hessian_lambda_min" => "smallest λ of the Hessian".into(),
-        other => other.rsplit('.').next().unwrap_or(other).replace('_', " "),
+        other => match (of_analysis(other), Quantity::from(other)) {
+            (Some((operator, quantity)), _) => format!("{} of the {}", quantity.label(), operator.title()),
+            // The name of an axis begins with its step.
+            (None, Quantity::Other(name)) => name.rsplit('.').next().unwrap_or(&name).replace('_', " "),
+            (None, quantity) => quantity.label(),
+        },
     }
 }

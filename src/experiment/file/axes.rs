@@ -6,7 +6,7 @@ use toml::Value;
 
 use super::{MOST_ITEMS, Read, Reader, Settings, StepKind};
 
-/// An option, or a word that texts hold in braces, and the values that it takes.
+/// An option, or a word that strings contain in braces, with the values that it takes.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Axis {
     /// `None` for a word.
@@ -51,7 +51,7 @@ impl Reader<'_> {
                 let values = self.array(&value, &at)?.to_vec();
                 values.iter().try_for_each(|value| self.plain(value, &at))?;
                 if axes.iter().any(|axis| axis.step == step && axis.key == key) {
-                    return Err(self.wrong(&at, "is there twice"));
+                    return Err(self.wrong(&at, "is given twice"));
                 }
                 axes.push(Axis { step, key, values });
                 if axes.len() > MOST_ITEMS {
@@ -62,19 +62,22 @@ impl Reader<'_> {
         Ok(axes)
     }
 
-    /// Refuses a word that no text of the file holds: its runs would be the same.
+    /// Refuses a word that no string of the file contains: it would have no effect.
     pub(super) fn is_used(&self, axis: &Axis, text: &str) -> Read<()> {
         let word = format!("{{{}}}", axis.name());
         if axis.step.is_some() || text.contains(&word) {
             return Ok(());
         }
-        Err(self.wrong(&format!("grid.{}", axis.name()), format!("is in no text as {word}; options are STEP.OPTION")))
+        Err(self.wrong(
+            &format!("grid.{}", axis.name()),
+            format!("is not used: no string contains {word}; options are written STEP.OPTION"),
+        ))
     }
 
     fn axis_name(&self, key: &str, at: &str, steps: &[StepKind]) -> Read<(Option<StepKind>, String)> {
         let Some((step, option)) = key.split_once('.') else {
             let taken = key == "seed" || StepKind::named(key).is_some();
-            let reason = "must be STEP.OPTION such as `train.epochs`, or a word of your own";
+            let reason = "must be STEP.OPTION, such as `train.epochs`, or a word of your own";
             return if taken { Err(self.wrong(at, reason)) } else { Ok((None, key.to_owned())) };
         };
         let names = || StepKind::ALL.map(|kind| format!("`{}.OPTION`", kind.name())).join(", ");
@@ -96,7 +99,7 @@ impl Reader<'_> {
             let keys = ["name", "train", "analyze", "sharpness", "langevin", "grid"];
             self.known(&table, &keys, &format!("variant `{name}`"))?;
             if variants.iter().any(|other| other.name == name) {
-                return Err(self.wrong("variant.name", format!("{name:?} is there twice")));
+                return Err(self.wrong("variant.name", format!("{name:?} is given twice")));
             }
             let place = format!("variant.{name}.");
             let settings = self.settings(&table, &place)?;
@@ -106,10 +109,12 @@ impl Reader<'_> {
                 options.is_some_and(|options| options.contains_key(&axis.key))
             };
             if let Some(axis) = axes.iter().chain(&own).find(taken) {
-                return Err(self.wrong(&axis.name(), format!("is set by variant `{name}` and by a grid")));
+                return Err(self.wrong(&axis.name(), format!("is set both by variant `{name}` and by a grid")));
             }
             if let Some(axis) = own.iter().find(|own| axes.iter().any(|axis| axis.name() == own.name())) {
-                return Err(self.wrong(&axis.name(), format!("is an axis of variant `{name}` and of all")));
+                return Err(
+                    self.wrong(&axis.name(), format!("is an axis both of variant `{name}` and of all variants"))
+                );
             }
             variants.push(Variant { name, settings, axes: own });
         }

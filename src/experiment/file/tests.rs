@@ -41,7 +41,7 @@ fn a_profile_replaces_values_and_merges_tables() {
 #[test]
 fn a_profile_that_repeats_an_axis_in_the_other_form_is_noticed() {
     let error = parse(SOUND, Some("smoke")).unwrap_err().to_string();
-    assert!(error.contains("`grid.train.batch-size` is there twice"), "{error}");
+    assert!(error.contains("`grid.train.batch-size` is given twice"), "{error}");
 }
 
 #[test]
@@ -56,11 +56,11 @@ fn faults_are_named_with_their_key() {
     let name = "name = \"a\"\n";
     for (text, named, hint) in [
         ("name = ", "test.toml: TOML parse error at line 1", "docs/experiments.md"),
-        ("seeds = [1]", "`name` must be there", ""),
+        ("seeds = [1]", "`name` is required", ""),
         ("name = \"Big\"", "`name` is \"Big\"", ""),
         ("name = \"../a\"", "`name` is \"../a\"", ""),
         ("name = \"..\"", "`name` is \"..\"", ""),
-        ("name = \"a\"\nsteps = [\"analyze\"]", "`steps` must be \"train\", with", ""),
+        ("name = \"a\"\nsteps = [\"analyze\"]", "`steps` must be \"train\", optionally", ""),
         ("name = \"a\"\nsteps = [\"train\", \"compare\"]", "`steps` must be", ""),
         ("name = \"a\"\nseeds = []", "`seeds` must be a list with at least one entry", ""),
         ("name = \"a\"\nseeds = 3", "`seeds` must be a list", ""),
@@ -70,37 +70,37 @@ fn faults_are_named_with_their_key() {
         ("name = \"a\"\nzzz = 1", "has no `zzz`", "its keys are name, seeds"),
         ("name = \"a\"\ntrain = 3", "`train` must be a table, not integer", ""),
         ("name = \"a\"\ntrain.seed = 3", "`train.seed` is set by `seeds`", ""),
-        ("name = \"a\"\ntrain.out = \"x\"", "`train.out` is not for experiment files", ""),
-        ("name = \"a\"\nanalyze.checkpoint = \"x\"", "`analyze.checkpoint` is not for experiment files", ""),
-        ("name = \"a\"\ntrain.a_b = 1\ntrain.a-b = 2", "twice, with `-` and with `_`", ""),
+        ("name = \"a\"\ntrain.out = \"x\"", "`train.out` is not allowed in experiment files", ""),
+        ("name = \"a\"\nanalyze.checkpoint = \"x\"", "`analyze.checkpoint` is not allowed in experiment files", ""),
+        ("name = \"a\"\ntrain.a_b = 1\ntrain.a-b = 2", "twice, once with `-` and once with `_`", ""),
         ("name = \"a\"\ntrain.day = 2020-01-01", "`train.day` must be a number", ""),
         ("name = \"a\"\ntrain.rows.a = 1", "`train.rows` must be a number", ""),
         ("name = \"a\"\ntrain.rows = [[1]]", "`train.rows` must be a list of numbers", ""),
-        ("name = \"a\"\ngrid.rate = [1]", "`grid.rate` is in no text as {rate}", ""),
+        ("name = \"a\"\ngrid.rate = [1]", "`grid.rate` is not used: no string contains {rate}", ""),
         ("name = \"a\"\ngrid.\"tain.rate\" = [1]", "`grid.tain.rate` must be one of `train.OPTION`", ""),
         ("name = \"a\"\ngrid.seed = [1]", "`grid.seed` must be STEP.OPTION", ""),
         ("name = \"a\"\nsteps = [\"langevin\", \"train\"]", "`steps` must be", ""),
         ("name = \"a\"\nsteps = [\"train\", \"sharpness\", \"analyze\"]", "`steps` must be", ""),
         ("name = \"a\"\nlangevin.seed = 1", "`langevin.seed` is set by `seeds`", ""),
-        ("name = \"a\"\ncompare.out = \"x\"", "`compare.out` is not for experiment files", ""),
+        ("name = \"a\"\ncompare.out = \"x\"", "`compare.out` is not allowed in experiment files", ""),
         ("name = \"a\"\ngrid.\"train.rate\" = 1", "`grid.train.rate` must be a list", ""),
         ("name = \"a\"\ngrid.\"train.rate\" = []", "`grid.train.rate` must be a list", ""),
         ("name = \"a\"\ngrid.\"train.rate\" = [1, 1]", "`grid.train.rate` holds 1 twice", ""),
         ("name = \"a\"\ngrid.\"train.seed\" = [1]", "`grid.train.seed` is set by `seeds`", ""),
         ("name = \"a\"\nsteps = [\"train\"]\ngrid.\"analyze.top\" = [1]", "belongs to a step that `steps` leaves", ""),
         ("name = \"a\"\nvariant = 1", "`variant` must be a list", ""),
-        ("name = \"a\"\n[[variant]]\ntrain.rho = 1", "`variant.name` must be there", ""),
+        ("name = \"a\"\n[[variant]]\ntrain.rho = 1", "`variant.name` is required", ""),
         ("name = \"a\"\n[[variant]]\nname = \"v\"\ntrian.rho = 1", "variant `v` has no `trian`", "`train`"),
-        ("name = \"a\"\n[[variant]]\nname = \"v\"\n[[variant]]\nname = \"v\"\ntrain.b = 1", "\"v\" is there twice", ""),
+        ("name = \"a\"\n[[variant]]\nname = \"v\"\n[[variant]]\nname = \"v\"\ntrain.b = 1", "\"v\" is given twice", ""),
         ("name = \"a\"\n[[variant]]\nname = \"v\"\ntrain.seed = 1", "`variant.v.train.seed` is set by", ""),
         (
             "name = \"a\"\ngrid.\"train.b_c\" = [1]\n[[variant]]\nname = \"v\"\ntrain.b-c = 1",
-            "`train.b_c` is set by variant `v` and by a grid",
+            "`train.b_c` is set both by variant `v` and by a grid",
             "",
         ),
         (
             "name = \"a\"\ngrid.\"train.b\" = [1]\n[[variant]]\nname = \"v\"\ngrid.\"train.b\" = [2]",
-            "`train.b` is an axis of variant `v` and of all",
+            "`train.b` is an axis both of variant `v` and of all variants",
             "",
         ),
     ] {
@@ -114,7 +114,7 @@ fn faults_are_named_with_their_key() {
     }
     let profiles = format!("{name}[profile.smoke]\ntrain.epochs = 1\n[profile.odd]\nname = \"b\"");
     for (profile, named, hint) in [
-        ("smok", "no profile `smok`", "its profiles are odd, smoke"),
+        ("smok", "unknown profile `smok`", "its profiles are odd, smoke"),
         ("odd", "profile `odd` has no `name`", "its keys are seeds, steps"),
     ] {
         let error = parse(&profiles, Some(profile)).unwrap_err();

@@ -37,13 +37,22 @@ pub fn family(text: &str, input: &[usize], outputs: usize) -> Result<Architectur
         "resnet50" => resnet::layers(Depth::D50, &arguments, input, outputs).map_err(bad)?,
         "vit" => vit::layers(Sizes::default(), &arguments, input, outputs).map_err(bad)?,
         "vit-b16" => vit::layers(Sizes::B16, &arguments, input, outputs).map_err(bad)?,
-        _ => return Err(ModelError::UnknownFamily { name: name.into(), nearest: crate::nearest(name, FAMILIES) }),
+        _ => {
+            let nearest = of_he(name).or_else(|| crate::nearest(name, FAMILIES));
+            return Err(ModelError::UnknownFamily { name: name.into(), nearest });
+        }
     };
     let mut list = LayerList { layers, param_order: None };
     if name.starts_with("vit") {
         list.param_order = Some(vit::param_order(&list)?);
     }
     Ok(Architecture { input_shape: Some(input.to_vec()), ..Architecture::new(text, Body::Layers(list)) })
+}
+
+/// `resnet20` and its like, as many call the networks of `6n + 2` layers for CIFAR.
+fn of_he(name: &str) -> Option<String> {
+    let depth: usize = name.strip_prefix("resnet")?.trim_matches(['-', '_']).parse().ok()?;
+    (depth > 2 && depth % 6 == 2).then(|| format!("resnet-cifar:{depth}"))
 }
 
 #[cfg(test)]
@@ -76,6 +85,9 @@ mod tests {
         }
         assert!(refusal("vit", &[784]).contains("needs images"));
         assert!(refusal("resnet19", &[3, 32, 32]).contains("resnet19"));
+        let hint = |text: &str| family(text, &[3, 32, 32], 10).unwrap_err().hint().unwrap();
+        assert!(hint("resnet20").contains("did you mean `resnet-cifar:20`?"));
+        assert!(hint("resnet19").contains("did you mean `resnet18`?"), "{}", hint("resnet19"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{CONFIG_FILE, TrainConfig, TrainPlan};
 use crate::Result;
 use crate::plan::parse::Given;
-use crate::plan::{ComputeArgs, DataArgs, LossArgs, PlanError, parsed_by};
+use crate::plan::{ComputeArgs, DataArgs, LossArgs, PlanError, RESULT, parsed_by};
 
 /// Arguments of `train`.
 #[derive(Debug, Args)]
@@ -20,40 +20,40 @@ pub struct TrainArgs {
     /// Network to train, such as resnet-cifar:20 or net.pt2 (docs/models.md)
     ///
     /// A family such as mlp:512-512, cnn:8-16, resnet-cifar:20, resnet18 or vit:patch=4, or a .json, .toml or .pt2 file
-    #[arg(long, value_name = "MODEL", value_parser = parsed_by(|text| Ok(text.to_owned())))]
+    #[arg(help_heading = "Network", long, value_name = "MODEL", value_parser = parsed_by(|text| Ok(text.to_owned())))]
     model: Option<String>,
     #[command(flatten)]
     data: DataArgs,
     /// config.toml of a run: its settings, where no option says otherwise
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Training", long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     train: TrainConfig,
     #[command(flatten)]
     loss: LossArgs,
     /// Momentum of SGD and of the methods over it, as in sgd:momentum=M
-    #[arg(hide_short_help = true, long, value_name = "M", allow_negative_numbers = true)]
+    #[arg(help_heading = "Training", hide_short_help = true, long, value_name = "M", allow_negative_numbers = true)]
     momentum: Option<f64>,
     /// Initial weights; the last linear layer may have another number of classes
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Network", long, value_name = "FILE")]
     init: Option<PathBuf>,
     /// Train a program that was exported in eval mode only: with batch statistics and dropout, but without anything else
     /// that the module does in training mode, such as stochastic depth
-    #[arg(hide_short_help = true, long)]
+    #[arg(help_heading = "Network", hide_short_help = true, long)]
     eval_export_ok: bool,
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
     /// Folder of the run
-    #[arg(long, value_name = "DIR")]
+    #[arg(help_heading = RESULT, long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// Overwrite an existing result
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     pub(crate) force: bool,
     /// Continue from the state in --out, with the same result bit for bit; no other option is needed
-    #[arg(long, conflicts_with = "force")]
+    #[arg(help_heading = RESULT, long, conflicts_with = "force")]
     pub(crate) resume: bool,
     /// Epochs between two states for --resume
-    #[arg(hide_short_help = true, long, value_name = "E", default_value_t = 1)]
+    #[arg(help_heading = RESULT, hide_short_help = true, long, value_name = "E", default_value_t = 1)]
     pub(crate) save_every: usize,
 }
 

@@ -40,9 +40,7 @@ pub struct TrainConfig {
     /// Seed of initial weights, order of rows, augmentation, dropout and noise
     #[arg(long, value_name = "S", default_value_t = Self::default().seed)]
     pub seed: u64,
-    /// Optimiser and its settings, such as sam:rho=0.1
-    ///
-    /// sgd, adamw, sgld, fsgld, rwp, sam or asam, with settings such as fsgld:beta_inverse=1e-8,eta=0.1
+    /// Optimiser and its settings, such as sam:rho=0.1 or fsgld:beta_inverse=1e-8,eta=0.1
     #[arg(long, value_name = "METHOD", value_parser = parsed::<OptimizerConfig>(), default_value = "sgd")]
     pub optimizer: OptimizerConfig,
     /// Learning rate, before the schedule's factor

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::{PlanError, is_architecture};
 use crate::checkpoint::{TensorFile, differences, read_architecture};
 use crate::data::{DataSpec, Dataset, Targets};
+use crate::files::write_atomic;
 use crate::formats::{Architecture, Body, family};
-use crate::report::write_atomic;
 use crate::{Result, input, path_text};
 
 mod args;

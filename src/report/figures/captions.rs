@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::files::write_atomic;
 use crate::input;
-use crate::report::{ReportError, write_atomic};
+use crate::report::ReportError;
 use crate::visible::visible;
 
 /// A caption for each figure, by the name of the figure, in the order in which they were drawn.
@@ -50,7 +51,7 @@ impl Captions {
     /// Writes them into `folder`, atomically; returns the path.
     ///
     /// # Errors
-    /// [`ReportError::Write`] if the file cannot be written.
+    /// [`ReportError::File`] if the file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<PathBuf, ReportError> {
         let path = folder.join(Self::FILE);
         write_atomic(&path, |file| {

@@ -9,7 +9,8 @@ use resvg::tiny_skia::{Color, Pixmap, Transform};
 use resvg::usvg::{Indent, Options, Tree, WriteOptions, fontdb};
 
 use super::canvas::{Canvas, FONT, FONT_FAMILY, draw};
-use crate::report::{ReportError, write_atomic};
+use crate::files::write_atomic;
+use crate::report::ReportError;
 
 /// Dots per inch of the PNG: 1980 dots across a column of 3.3 inches.
 pub const PNG_DPI: f32 = 600.0;
@@ -20,7 +21,7 @@ const SVG_DPI: f32 = 96.0;
 /// paths.
 ///
 /// # Errors
-/// [`ReportError::Figure`] where drawing or conversion fails, [`ReportError::Write`] where a file cannot be written.
+/// [`ReportError::Figure`] where drawing or conversion fails, [`ReportError::File`] where a file cannot be written.
 pub fn write_figure(
     folder: &Path,
     name: &str,
@@ -31,7 +32,8 @@ pub fn write_figure(
     let files = convert(size, picture).map_err(figure_error)?;
     let write = |(extension, bytes): (&str, Vec<u8>)| {
         let path = folder.join(format!("{name}.{extension}"));
-        write_atomic(&path, |file| file.write_all(&bytes)).map(|()| path)
+        write_atomic(&path, |file| file.write_all(&bytes))?;
+        Ok(path)
     };
     files.into_iter().map(write).collect()
 }

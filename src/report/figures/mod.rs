@@ -64,7 +64,7 @@ const MAX_SPECTRA: usize = 4;
 /// Spectra of the whole network (scope `all`) are drawn; where there are none, the first four of the report.
 ///
 /// # Errors
-/// [`ReportError::Figure`] where a figure cannot be drawn, [`ReportError::Write`] where a file cannot be written.
+/// [`ReportError::Figure`] where a figure cannot be drawn, [`ReportError::File`] where a file cannot be written.
 pub fn write_figures(report: &AnalysisReport, target: Target<'_>) -> Result<Drawn, ReportError> {
     let whole = report.spectra.iter().filter(|spectrum| spectrum.scope == Scope::All);
     let mut spectra: Vec<&SpectrumReport> = whole.collect();

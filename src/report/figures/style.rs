@@ -75,7 +75,7 @@ impl Drawn {
     /// Writes the captions beside the figures in `folder`, where there are any; returns the paths of all files.
     ///
     /// # Errors
-    /// [`ReportError::Write`] where the file cannot be written.
+    /// [`ReportError::File`] where the file cannot be written.
     pub fn finish(self, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
         let mut files = self.files;
         if !files.is_empty() {

@@ -27,8 +27,8 @@ pub use sharpness::sharpness_page;
 pub use table::{Row, Table};
 
 use super::terminal::headline;
-use super::{ReportError, write_atomic};
 use crate::analysis::SummaryRow;
+use crate::files::{FileError, write_atomic};
 use crate::visible::visible;
 
 /// The content of a page, in the order shown.
@@ -155,8 +155,8 @@ impl Page {
     /// Writes the page, atomically.
     ///
     /// # Errors
-    /// [`ReportError::Write`] if the file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<(), ReportError> {
+    /// [`FileError`] if the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), FileError> {
         write_atomic(path, |file| file.write_all(self.html().as_bytes()))
     }
 

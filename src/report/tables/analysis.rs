@@ -3,33 +3,35 @@
 use std::path::{Path, PathBuf};
 
 use super::{Columns, column, count, flag, number, text, write_table};
-use crate::analysis::{AnalysisReport, EigenvectorReport, SliceReport, SpectrumReport, SubsetStudy, SummaryRow};
+use crate::analysis::{
+    AnalysisReport, EigenvectorReport, LayerMass, SliceReport, SpectrumReport, SubsetStudy, SummaryRow,
+};
 use crate::report::ReportError;
 use crate::spectral::{Axis, DensityReport, EigenReport, Quadrature};
 use crate::vocabulary::Curvature;
 
 /// Writes all tables of `report` into `folder`, which exists; returns their paths.
 ///
-/// Tables without rows are written too, so that no table of an earlier run stays behind and readers find every column.
+/// Tables without rows are written too, so that no table of an earlier run remains and readers find every column.
 ///
-/// `interrupted` says that the run was ended early, with fewer steps or probes than asked for. `method` is
-/// `slq_three_term` instead of `slq` where the bases did not fit into memory: nodes may then repeat.
+/// `interrupted`: the run ended early, with fewer steps or probes than asked for. `method` is `slq_three_term` instead of
+/// `slq` if the bases did not fit into memory; nodes may then repeat.
 ///
 /// | table | one row per | notes |
 /// |---|---|---|
 /// | `eigenvalues` | Ritz value at an `end` (`top`: largest first, `bottom`: smallest first) | `residual_norm` is `‖A y − θ y‖`; `std_err_numeric` repeats it: a bound on the distance to an eigenvalue, not a standard deviation |
 /// | `eigenvector_layers` | eigenvector and layer | `mass` is `Σ yᵢ²` over the layer; `inverse_participation` is `Σ yᵢ⁴` of the whole vector |
-/// | `trace` | operator and scope | `converged`: `std_err_numeric` is within its tolerance; `num_probes` is 0 where it is exact |
-/// | `trace_samples` | probe | `sample` is `zᵀAz` of what was left to probes: the residual, or the operator off the converged pairs |
+/// | `trace` | operator and scope | `converged`: `std_err_numeric` is within its tolerance; `num_probes` is 0 if it is exact |
+/// | `trace_samples` | probe | `sample` is `zᵀAz` of the part that was estimated by probes: the residual, or the operator without the converged pairs |
 /// | `density` | grid position | `value` is an eigenvalue; `density` is per unit of `axis` (`linear`: λ; `log_abs`: a decade of |λ|, two curves by the sign of `value`; `signed_log`: `sign(λ)·log10(1 + \|λ\|/linear_threshold)`) and smoothed by a Gaussian of standard deviation `kernel_sigma` in that unit, which varies with the position; `low` to `high`: 95 % interval for the probes; nothing within ±`linear_threshold`, where eigenvalues are not located; `converged`: the last quarter of the steps moved the density by no more than its tolerance, and all beyond 1 % of the largest is located |
 /// | `distribution` | eigenvalue `value` | `share`: of all eigenvalues, those up to `value`, and `num_above`: how many are larger; `quadrature_low`, `quadrature_high`: what the moments allow (Chebyshev, Markov and Stieltjes); `low`, `high`: that and, outside it, a 95 % interval for the probes; a pair of neighbouring rows with opposite signs encloses what lies too near zero to be located |
-/// | `density_nodes` | Ritz value of a probe | raw quadrature: the weights of one probe sum to 1; `exact`: the Krylov space closed |
+/// | `density_nodes` | Ritz value of a probe | raw quadrature: the weights of one probe sum to 1; `exact`: the Krylov space is invariant |
 /// | `subset_study` | quantity and size of subset | `value` is the mean over `num_subsets` subsets without common rows, `std_err_data` the error of one; empty unless asked for |
-/// | `slices` | point of a line or plane | `curvature` is the eigenvalue along an eigenvector, else null |
+/// | `slices` | point of a line or plane | `curvature` is the eigenvalue along an eigenvector, otherwise null |
 /// | `summary` | headline number | |
 ///
 /// # Errors
-/// [`ReportError::Table`] or [`ReportError::Write`] for the first table that fails.
+/// [`ReportError::Table`] or [`ReportError::File`] for the first table that fails.
 pub fn write_tables(report: &AnalysisReport, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let tables = [
         ("eigenvalues", eigenvalues(&report.spectra)),
@@ -72,7 +74,7 @@ fn eigenvalues(spectra: &[SpectrumReport]) -> Columns {
 }
 
 fn eigenvector_layers(report: &AnalysisReport) -> Columns {
-    type Row<'a> = (&'a str, &'a EigenvectorReport, &'a (String, f64));
+    type Row<'a> = (&'a str, &'a EigenvectorReport, &'a LayerMass);
     let vectors = report.eigenvectors.iter().map(|(operator, vector)| (operator.name(), vector));
     let rows: Vec<Row> =
         vectors.flat_map(|(name, vector)| vector.layers.iter().map(move |layer| (name, vector, layer))).collect();
@@ -80,8 +82,8 @@ fn eigenvector_layers(report: &AnalysisReport) -> Columns {
         (column::OPERATOR, text(&rows, |(operator, ..)| operator)),
         (column::END, text(&rows, |(_, vector, _)| vector.end)),
         (column::INDEX, count(&rows, |(_, vector, _)| vector.index)),
-        ("layer", text(&rows, |(.., layer)| &layer.0)),
-        ("mass", number(&rows, |(.., layer)| layer.1)),
+        ("layer", text(&rows, |(.., part)| &part.layer)),
+        ("mass", number(&rows, |(.., part)| part.mass)),
         ("inverse_participation", number(&rows, |(_, vector, _)| vector.inverse_participation)),
     ]
 }

@@ -13,9 +13,9 @@ use crate::vocabulary::Quantity;
 ///
 /// | table | one row per | notes |
 /// |---|---|---|
-/// | `members` | member and quantity | every number that went in, with its own errors |
-/// | `comparison` | group and quantity | over the seeds: `mean`, `std_dev`, the 95 % `t` interval `mean ± half_width`, bootstrap interval; the mean's `std_err_numeric` (averaged down) and `std_err_data` (not, since all saw the same rows) |
-/// | `differences` | pair of groups and quantity | whether it is `primary`, `difference ± half_width` (95 %), `p_t`, `p_holm` over the primary ones or over the others, `p_exact` and the least that it can reach, `effect` (Hedges' g), `relative` to the baseline's mean |
+/// | `members` | member and quantity | every number compared, with its own errors |
+/// | `comparison` | group and quantity | over the seeds: `mean`, `std_dev`, the 95 % `t` interval `mean ± half_width`, bootstrap interval; `std_err_numeric` of the mean (it averages down) and `std_err_data` (it does not, since all members saw the same rows) |
+/// | `differences` | pair of groups and quantity | whether it is `primary`, `difference ± half_width` (95 %), `p_t`, `p_holm` over the primary or over the exploratory quantities, `p_exact` and the smallest value that it can have, `effect` (Hedges' g), `relative` to the baseline's mean |
 ///
 /// # Errors
 /// [`ReportError`] for the first table that fails.
@@ -69,8 +69,8 @@ fn groups(comparison: &Comparison) -> Columns {
         ("mean", number(&rows, |(.., group)| group.sample.mean)),
         ("std_dev", number(&rows, |(.., group)| group.sample.std_dev)),
         ("half_width", number(&rows, |(.., group)| group.half_width)),
-        ("bootstrap_low", number(&rows, |(.., group)| group.bootstrap.0)),
-        ("bootstrap_high", number(&rows, |(.., group)| group.bootstrap.1)),
+        ("bootstrap_low", number(&rows, |(.., group)| group.bootstrap.low)),
+        ("bootstrap_high", number(&rows, |(.., group)| group.bootstrap.high)),
         (column::STD_ERR_NUMERIC, number(&rows, |(.., group)| group.std_err_numeric)),
         (column::STD_ERR_DATA, number(&rows, |(.., group)| group.std_err_data)),
         ("num_unconverged", count(&rows, |(.., group)| group.num_unconverged)),

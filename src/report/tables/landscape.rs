@@ -11,14 +11,14 @@ use crate::report::ReportError;
 ///
 /// | table | one row per | notes |
 /// |---|---|---|
-/// | `slices` | point of the grid | as that of `analyze`, with `std_err_data` of the loss and `accuracy_std_err_data` over the rows; `x` and `y` count in lengths of the directions |
+/// | `slices` | point of the grid | like that of `analyze`, with `std_err_data` of the loss and `accuracy_std_err_data` over the rows; `x` and `y` are in units of the directions |
 /// | `directions` | axis | `one_axis_tensors`: whether biases and normalisation are `fixed` or `moved`; `length` is `‖d‖`; `angle_before_deg`: between the two before the second was made orthogonal; `explained_variance` of a trajectory; eigenvalue with its errors; `slope` of the loss along an eigenvector |
 /// | `marks` | checkpoint | its coordinates, its own loss and accuracy |
 /// | `trajectory` | checkpoint on the way | `x`, `y`: the foot of its perpendicular; `off_plane`: its length; `distance` from A |
 /// | `summary` | headline number | |
 ///
 /// # Errors
-/// [`ReportError::Table`] or [`ReportError::Write`] for the first table that fails.
+/// [`ReportError::Table`] or [`ReportError::File`] for the first table that fails.
 pub fn write_landscape_tables(report: &LandscapeReport, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let tables = [
         ("slices", slices(report)),

@@ -12,10 +12,10 @@ use crate::report::ReportError;
 ///
 /// | table | one row per | notes |
 /// |---|---|---|
-/// | `rate` | method and step size | `w1`, `w2` against the law of `energy`; sliced from two dimensions on; `w1_floor` is that of as many exact draws; `in_fit`: the distance stands out of it |
-/// | `coupling` | coupling and `beta` | `eta` is null where `sigma` is set by hand; shares and risks of the samples, and of laws by quadrature |
-/// | `mass` | method and time | share of the chains on the flat side, all of them at the sharp minimum at first |
-/// | `samples` | chain | places of fSGLD at the end |
+/// | `rate` | method and step size | `w1`, `w2` against the law of `energy`; sliced in two dimensions or more; `w1_floor` is the distance of as many exact draws; `in_fit`: the distance exceeds it |
+/// | `coupling` | coupling and `beta` | `eta` is null if `sigma` is fixed; shares and risks of the samples, and of laws by quadrature |
+/// | `mass` | method and time | share of the chains on the flat side; all start at the sharp minimum |
+/// | `samples` | chain | final positions of fSGLD |
 /// | `laws` | place | in one dimension: `u`, and the densities of the laws of `u`, `v` and the smoothed `u` |
 /// | `summary` | headline number | `half_width` of its 95 % interval |
 ///

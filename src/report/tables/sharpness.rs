@@ -10,10 +10,10 @@ use crate::sharpness::SharpnessRow;
 use crate::vocabulary::Scaling;
 
 /// Writes `sharpness.parquet` into `folder`, which exists: one row per measure. `headline` marks those that comparisons
-/// take; of a worst case `value` is a lower bound and `std_err_numeric` the spread over restarts.
+/// take; for a worst case, `value` is a lower bound and `std_err_numeric` the spread over restarts.
 ///
 /// # Errors
-/// [`ReportError`] where the file cannot be written.
+/// [`ReportError`] if the file cannot be written.
 pub fn write_sharpness(rows: &[SharpnessRow], configuration: &Value, folder: &Path) -> Result<PathBuf, ReportError> {
     let columns = [
         (column::QUANTITY, text(rows, |row| row.quantity)),

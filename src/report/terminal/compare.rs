@@ -21,7 +21,7 @@ pub fn group_means(comparison: &Comparison) -> String {
 }
 
 /// Differences of one pair of groups, a line per quantity: of those that decide, or of the others.
-pub fn pair_differences(comparison: &Comparison, (group, baseline): (&str, &str), primary: bool) -> String {
+pub fn pair_differences(comparison: &Comparison, group: &str, baseline: &str, primary: bool) -> String {
     let header = ["", "difference", "± 95 %", "relative", "p (t)", "Holm", "p exact", "g"].map(str::to_owned);
     let own = comparison.differences.iter();
     let own = own.filter(|row| row.group == group && row.baseline == baseline && row.is_primary == primary);

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::ReportError;
+use super::FileError;
 use crate::input;
 
 /// The file that is locked; it is there only as long as the folder is in use, or after a kill.
@@ -51,8 +51,8 @@ impl FolderLock {
     /// Takes `folder`, which is made where it is missing.
     ///
     /// # Errors
-    /// [`ReportError::InUse`] where another process has it, [`ReportError::Write`] where it is not writable.
-    pub fn acquire(folder: &Path, sharing: Sharing) -> Result<Self, ReportError> {
+    /// [`FileError::InUse`] where another process has it, [`FileError::Write`] where it is not writable.
+    pub fn acquire(folder: &Path, sharing: Sharing) -> Result<Self, FileError> {
         let path = folder.join(FILE);
         for left in (0..TRIES).rev() {
             match Self::try_acquire(folder, &path, sharing) {
@@ -61,10 +61,10 @@ impl FolderLock {
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound && left > 0 => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(PAUSE),
-                Err(source) => return Err(ReportError::Write { path: folder.into(), source }),
+                Err(source) => return Err(FileError::Write { path: folder.into(), source }),
             }
         }
-        Err(ReportError::InUse { folder: folder.into(), holder: written(&path).unwrap_or_default() })
+        Err(FileError::InUse { folder: folder.into(), holder: written(&path).unwrap_or_default() })
     }
 
     fn try_acquire(folder: &Path, path: &Path, sharing: Sharing) -> io::Result<Option<File>> {

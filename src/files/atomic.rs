@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use super::ReportError;
+use super::FileError;
 
 /// The end of the names of temporary files, which tells them from those of other programs.
 const TEMPORARY: &str = ".flatness-tmp";
@@ -15,13 +15,13 @@ const TEMPORARY: &str = ".flatness-tmp";
 /// file gets the usual permissions of the process (its `umask`), not those of a private temporary file.
 ///
 /// # Errors
-/// [`ReportError::Write`] with `path` and the system's reason: folder missing or not writable, disk full, or what
+/// [`FileError::Write`] with `path` and the system's reason: folder missing or not writable, disk full, or what
 /// `write` itself returned.
-pub fn write_atomic<F>(path: &Path, write: F) -> Result<(), ReportError>
+pub fn write_atomic<F>(path: &Path, write: F) -> Result<(), FileError>
 where
     F: FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 {
-    replace(path, write).map_err(|source| ReportError::Write { path: path.to_owned(), source })
+    replace(path, write).map_err(|source| FileError::Write { path: path.to_owned(), source })
 }
 
 fn replace<F>(path: &Path, write: F) -> io::Result<()>
@@ -142,7 +142,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("absent").join("table.bin");
         let error = write_atomic(&path, |_| Ok(())).unwrap_err();
-        assert!(matches!(&error, ReportError::Write { path: named, .. } if *named == path));
+        assert!(matches!(&error, FileError::Write { path: named, .. } if *named == path));
         assert!(error.to_string().contains("absent"), "{error}");
     }
 

@@ -1,0 +1,19 @@
+//! What fits into `--memory`.
+
+use crate::objective::Objective;
+use crate::spectral::DenseReport;
+
+/// Memory for Krylov bases with their copies: 3/8 of `--memory`. A block product takes up to half of it, and the allocator's
+/// reserve, which varies from run to run, the rest.
+pub(super) fn basis_bytes(objective: &Objective<'_>) -> usize {
+    share_of(objective.options().execution.memory_bytes)
+}
+
+fn share_of(memory_bytes: usize) -> usize {
+    memory_bytes / 8 * 3
+}
+
+/// Whether a matrix of dimension `dim` and its decomposition fit into that share of `memory_bytes`.
+pub(super) fn matrix_fits(dim: usize, memory_bytes: usize) -> bool {
+    DenseReport::memory_bytes(dim) <= share_of(memory_bytes)
+}
