@@ -32,7 +32,10 @@ fn rate(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, ReportErro
     let named = |fit: &RateFit| {
         let interval = if fit.half_width.is_nan() { String::new() } else { format!(" ± {:.2}", fit.half_width) };
         let brush = Brush::named(fit.method);
-        let words = format!("{}: exponent {:.2}{interval}", fit.method, fit.exponent);
+        let words = match fit.exponent.is_nan() {
+            true => format!("{}: no fit", fit.method),
+            false => format!("{}: exponent {:.2}{interval}", fit.method, fit.exponent),
+        };
         (Sample::Mark(brush.marker, brush.color, false), words)
     };
     let mut legend: Vec<_> = report.fits.iter().map(named).collect();

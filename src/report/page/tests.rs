@@ -32,7 +32,7 @@ fn tags(html: &str) -> Vec<(bool, String)> {
             let (tag, _) = part.split_once('>')?;
             let closing = tag.starts_with('/');
             let name = tag.trim_start_matches('/').split([' ', '\n']).next()?.to_owned();
-            let void = ["!doctype", "meta", "input", "br"].contains(&name.as_str()) || tag.ends_with('/');
+            let void = ["!DOCTYPE", "meta", "input", "br"].contains(&name.as_str()) || tag.ends_with('/');
             (!void).then_some((closing, name))
         })
         .collect()
