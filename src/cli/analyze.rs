@@ -104,6 +104,13 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
         report.summary.into_iter().partition(|row| row.scope == options.scope || row.operator.is_none());
     whole.retain(|row| row.converged || row.is_bound());
     ui.print_lines(&terminal::summary_table(&whole));
+    for spectrum in &report.spectra {
+        let ends = [&spectrum.top, &spectrum.bottom];
+        if ends.iter().any(|end| end.ritz_values.len() > 1) {
+            ui.print(&format!("{}, {}", spectrum.operator, spectrum.scope));
+            ui.print_lines(&terminal::eigenvalue_table(ends));
+        }
+    }
     lacking.iter().for_each(|words| ui.print(words));
     if !layers.is_empty() {
         ui.say(&format!("{} numbers of single layers are in summary.parquet", layers.len()));

@@ -4,8 +4,9 @@
 
 use crate::analysis::SummaryRow;
 use crate::autodiff::Scope;
+use crate::spectral::EigenReport;
 use crate::visible::visible;
-use crate::vocabulary::End;
+use crate::vocabulary::{End, Quantity};
 
 mod compare;
 
@@ -15,22 +16,25 @@ pub use compare::{group_means, pair_differences};
 /// Maximum width of a line.
 const WIDTH: usize = 80;
 
-/// The summary as a table: quantity, operator, scope, value, numeric error, error from the choice of data rows. Columns that
-/// would be empty in every row are left out. A star marks numbers that did not converge, except for outermost eigenvalues,
-/// which are then bounds.
+/// The summary as a table: quantity, value, numeric error, error from the choice of data rows; the numbers of a matrix stand
+/// below its name. Columns that would be empty in every row are left out. A star marks numbers that did not converge, except
+/// for outermost eigenvalues, which are then bounds.
 pub fn summary_table(rows: &[SummaryRow]) -> String {
-    let header = ["quantity", "operator", "scope", "value", "± numeric", "± data"].map(str::to_owned);
-    let mut lines = vec![header.to_vec()];
+    let mut lines = vec![["quantity", "value", "± numeric", "± data"].map(str::to_owned).to_vec()];
     let open = |row: &SummaryRow| !row.converged && !row.is_bound();
-    // A scope is that of an operator.
-    let has_scopes = rows.iter().any(|row| row.operator.is_some());
-    lines.extend(rows.iter().map(|row| {
-        let scope = if has_scopes { row.scope.to_string() } else { String::new() };
+    let mut above = String::new();
+    for row in rows {
+        let of = matrix(row);
+        if of != above && !of.is_empty() {
+            lines.push(vec![of.clone(), String::new(), String::new(), String::new()]);
+        }
+        let indent = if of.is_empty() { "" } else { INDENT };
         let star = if open(row) { "*" } else { " " };
         let [value, numeric, data] = headline(row);
-        vec![row.quantity.to_string(), row.operator_name().to_owned(), scope, value + star, numeric, data]
-    }));
-    let (lines, words) = without_empty(lines, 3);
+        lines.push(vec![format!("{indent}{}", row.quantity), value + star, numeric, data]);
+        above = of;
+    }
+    let (lines, words) = without_empty(lines, 1);
     let mut text = aligned(&lines, words);
     if rows.iter().any(open) {
         text.push_str(NOT_CONVERGED);
@@ -38,9 +42,44 @@ pub fn summary_table(rows: &[SummaryRow]) -> String {
     text
 }
 
+/// The matrix that a number is of, and on which parameters; empty for numbers of no matrix.
+fn matrix(row: &SummaryRow) -> String {
+    match &row.scope {
+        Scope::All => row.operator_name().to_owned(),
+        scope if row.operator.is_some() => format!("{}, {scope}", row.operator_name()),
+        _ => String::new(),
+    }
+}
+
+const INDENT: &str = "  ";
+
+/// The eigenvalues that were asked for, with their errors: the largest ones descending, then the smallest ones ascending.
+/// A star marks those that did not converge.
+pub fn eigenvalue_table(ends: [&EigenReport; 2]) -> String {
+    let mut lines = vec![["eigenvalue", "value", "± numeric", "± data"].map(str::to_owned).to_vec()];
+    for (end, name) in ends.into_iter().zip(["largest", "smallest"]) {
+        for (index, value) in end.ritz_values.iter().enumerate() {
+            let of = |errors: &[f64]| errors.get(index).copied().unwrap_or(f64::NAN);
+            let [value, numeric, data] = measured(*value, [of(&end.residual_norms), of(&end.std_err_data)]);
+            let star = if end.converged.get(index) == Some(&false) { "*" } else { " " };
+            lines.push(vec![format!("{INDENT}{name} {}", index + 1), value + star, numeric, data]);
+        }
+    }
+    let (lines, words) = without_empty(lines, 1);
+    let mut text = aligned(&lines, words);
+    if ends.iter().any(|end| end.converged.contains(&false)) {
+        text.push_str(NOT_CONVERGED);
+    }
+    text
+}
+
 /// The value of a row with its two errors; `≥ 1930`, without errors, where it is only a bound.
 pub(super) fn headline(row: &SummaryRow) -> [String; 3] {
-    let [value, numeric, data] = measured(row.value, [row.std_err_numeric, row.std_err_data]);
+    let [mut value, numeric, data] = measured(row.value, [row.std_err_numeric, row.std_err_data]);
+    if row.quantity == Quantity::Loss {
+        // Compared with other programs' value on the same rows: the choice of rows says nothing about its digits.
+        value = measured(row.value, [row.std_err_numeric, f64::NAN])[0].clone();
+    }
     if !row.is_bound() {
         return [value, numeric, data];
     }
@@ -255,7 +294,7 @@ mod tests {
         let text = summary_table(&rows);
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         // The smallest eigenvalue found lies above the smallest.
-        let line = text.lines().find(|line| line.starts_with("lambda_min")).unwrap();
+        let line = text.lines().find(|line| line.trim_start().starts_with("lambda_min")).unwrap();
         assert!(line.contains("≤ -38.0 ") && line.contains("not converged") && !line.contains('±'), "{text}");
         assert!(!text.contains('*'), "{text}");
         rows[5].converged = false;
