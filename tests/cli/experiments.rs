@@ -38,7 +38,11 @@ fn every_cell_is_checked_before_anything_runs() {
         (SOUND.replace("top =", "qqq ="), "flatness analyze has no `qqq`", "flatness analyze --help"),
         (SOUND.replace("model = \"mlp:16\"", ""), "cell `sgd-s0`, train: --model is missing", "--model resnet"),
         (SOUND.replace("data = \"glyphs\"", ""), "cell `sgd-s0`, train: --data is missing", "--data glyphs"),
-        (SOUND.replace("\"glyphs\"", "\"glyph\""), "train: data: unknown source `glyph`", "did you mean `glyphs`?"),
+        (
+            SOUND.replace("\"glyphs\"", "\"glyph\""),
+            "train: --data glyph: data: unknown source `glyph`",
+            "did you mean `glyphs`?",
+        ),
         (SOUND.replace("\"glyphs\"", "\"mnist:absent\""), "absent", "relative to the experiment file"),
         (SOUND.replace("\"mlp:16\"", "\"absent.json\""), "absent.json", "--arch"),
         (SOUND.replace("sam:rho=0.1", "sam:rho=-1"), "cell `sam-s0`, train: train: `rho` is -1", ""),
