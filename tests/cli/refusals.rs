@@ -257,7 +257,7 @@ fn arguments() {
         (format!("analyze {logistic} --plane-points 5000"), "--plane-points 5000", ""),
         (format!("analyze {logistic} --loss crossentropy"), "did you mean cross-entropy", ""),
         (format!("analyze {logistic} --loss cross-entropy:2"), "`label_smoothing` is 2", ""),
-        (format!("analyze {logistic} --operator hesian"), "a similar value exists: 'hessian'", ""),
+        (format!("analyze {logistic} --operator hesian"), "unknown curvature `hesian`", "did you mean `hessian`?"),
         (format!("analyze {logistic} --dtype f16"), "f16", ""),
         (format!("analyze {logistic} --threads 0"), "--threads 0", ""),
         (format!("analyze {logistic} --memory 1KiB"), "at least 16MiB", ""),
