@@ -45,3 +45,39 @@ Examples:\n\
 pub(super) fn train() -> String {
     format!("{}\n{TRAIN}", crate::optim::help())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use crate::cli::Cli;
+
+    /// Every line of a help text that begins with the program's name.
+    #[test]
+    fn the_examples_are_sound() {
+        let mut count = 0;
+        for command in Cli::command().get_subcommands() {
+            let Some(text) = command.get_after_help() else { continue };
+            let text = text.to_string();
+            for line in text.lines().filter_map(|line| line.trim_start().strip_prefix("flatness ")) {
+                let line = line.split(" >").next().unwrap();
+                assert!(line.starts_with(command.get_name()), "{line}");
+                let words = std::iter::once("flatness").chain(line.split_whitespace());
+                Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+                count += 1;
+            }
+        }
+        assert!(count >= 15, "{count}");
+    }
+
+    #[test]
+    fn the_definition_holds_together_and_the_short_help_fits_a_screen() {
+        let mut program = Cli::command();
+        program.clone().debug_assert();
+        program.build();
+        for command in program.get_subcommands_mut() {
+            let lines = command.clone().term_width(100).render_help().to_string().lines().count();
+            assert!(lines <= 65, "{}: {lines} lines", command.get_name());
+        }
+    }
+}

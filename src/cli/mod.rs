@@ -29,10 +29,7 @@ mod ui;
 mod verify;
 
 use std::ffi::OsString;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
@@ -138,37 +135,13 @@ pub static COMPLAINED: AtomicBool = AtomicBool::new(false);
 pub const INTERRUPTED: u8 = 130;
 
 /// Runs one command line (the program's name first) and gives its exit code; errors go to `ui` in plain words.
-///
-/// For the process: a fault of the program becomes an error message too, and a library's panic that is caught on the
-/// way (some damaged Parquet files) leaves no words on stderr.
-pub fn run(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> ExitCode {
-    let panics = Arc::new(Mutex::new(Vec::new()));
-    let seen = panics.clone();
-    std::panic::set_hook(Box::new(move |panic| {
-        seen.lock().unwrap_or_else(PoisonError::into_inner).push(panic.to_string());
-    }));
-    let code = catch_unwind(AssertUnwindSafe(|| code(arguments, ui))).unwrap_or_else(|_| {
-        let panics = panics.lock().unwrap_or_else(PoisonError::into_inner).join("; ");
-        // Libraries have no other way to say that a thread was refused.
-        if panics.contains("spawn thread") {
-            report(&Error::Threads { reason: "the system refused one".into() }, ui);
-        } else {
-            let hint = "report it with the command line; no file was left half-written";
-            ui.complain(&format!("a fault of this program: {panics}"), Some(hint));
-        }
-        FAILED
-    });
-    ExitCode::from(code)
-}
-
-/// [`run`], with the code as a number.
-pub fn code(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
+pub fn run(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     let code = ended(arguments, ui);
     match ui.flush() {
         Ok(()) => code,
         Err(error) => {
-            ui.say(&format!("error: cannot write what the command says: {error}"));
-            ui.say("hint: send it to a place with free space; files of results are not affected");
+            ui.insist(&format!("error: cannot write what the command says: {error}"));
+            ui.insist("hint: send it to a place with free space; files of results are not affected");
             FAILED
         }
     }
@@ -187,12 +160,12 @@ fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
             return 0;
         }
     };
-    // On the pool from beginning to end: what a command computes, and what a library computes for it, runs on these
-    // threads and no others, whoever cuts the work.
     ui.behave(cli.manners);
     let started = Instant::now();
     let execution = cli.command.execution();
     keep_freed_memory(execution.memory_bytes);
+    // On the pool from beginning to end: what a command computes, and what a library computes for it, runs on these
+    // threads and no others, whoever cuts the work.
     let ended =
         Workers::new(execution.threads).and_then(|workers| workers.install(|| dispatch(cli.command, &arguments, ui)));
     ui.detail(&format!("took {}{}", duration(started.elapsed().as_secs_f64()), peak_memory()));

@@ -43,16 +43,8 @@ pub(super) struct Manners {
 pub(super) const OUTPUT: &str = "Output";
 
 impl Ui {
-    /// The process's own streams; Ctrl-C (or a termination signal) sets the stop flag, a second one ends at once.
-    pub fn process() -> Self {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let flag = interrupted.clone();
-        // Without a handler Ctrl-C still ends the program, and files still appear whole or not at all.
-        let _ = ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::SeqCst) {
-                std::process::exit(i32::from(super::INTERRUPTED));
-            }
-        });
+    /// The process's own streams; a command stops when `interrupted` is set.
+    pub fn process(interrupted: Arc<AtomicBool>) -> Self {
         let interactive = io::stderr().is_terminal();
         let (out, err) = (Box::new(io::stdout()), Box::new(io::stderr()));
         Self { out, err, interactive, interrupted, manners: Manners::default(), failure: None }

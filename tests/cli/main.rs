@@ -12,6 +12,7 @@ mod inputs;
 mod interrupts;
 mod landscape;
 mod langevin;
+mod manners;
 #[cfg(target_os = "linux")]
 mod memory;
 #[cfg(unix)]

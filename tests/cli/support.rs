@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use candle_core::{DType, Device, Tensor};
-use flatness::cli::{Ui, code};
+use flatness::cli::{Ui, run};
 use tempfile::TempDir;
 
 /// What a command said and how it ended.
@@ -48,7 +48,7 @@ pub fn with_flag(line: &str, flag: Arc<AtomicBool>) -> Outcome {
     let (out, err) = (Sink::default(), Sink::default());
     let mut ui = Ui::captured(Box::new(out.clone()), Box::new(err.clone()), flag);
     let arguments = std::iter::once("flatness").chain(line.split_whitespace());
-    let code = code(arguments.map(Into::into), &mut ui);
+    let code = run(arguments.map(Into::into), &mut ui);
     Outcome { code, out: out.text(), err: err.text() }
 }
 
