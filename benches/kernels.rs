@@ -15,6 +15,9 @@ const SAMPLES: usize = 4;
 const DIRECTIONS: usize = 8;
 
 fn main() -> Result<()> {
+    // candle's product, of the crate `gemm`, takes as many threads as this says.
+    // SAFETY: no other thread has begun.
+    unsafe { std::env::set_var("RAYON_NUM_THREADS", "1") };
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).unwrap_or_default();
     println!("{:<36} {:>8}", "matrix product", "GFLOP/s");
     // The last four: a layer of 784 inputs and 512 outputs on 128 rows, its weights stacked and not.
@@ -35,6 +38,8 @@ fn main() -> Result<()> {
         let rate = rate(2 * directions * m * k * n, || Bilinear::MatMul(product).apply(&[(&a, &b)]))?;
         println!("{name:<36} {rate:>8.0}");
     }
+    let [a, b] = [values(&[768, 768])?, values(&[768, 768])?];
+    println!("{:<36} {:>8.0}", "768 x 768 x 768, crate gemm", rate(2 * 768 * 768 * 768, || a.matmul(&b))?);
     println!();
     println!("{:<36} {:>8} {:>12} {:>12}", "convolution", "forward", "input grad.", "weight grad.");
     for (name, in_channels, out_channels, kernel, stride, input) in [

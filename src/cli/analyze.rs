@@ -85,7 +85,7 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
         let survey = cost.survey_time_s(seconds);
         options.survey_time_s = Some(survey);
         ui.say(&format!(
-            "note: of {}, each survey has {}, and what follows the rest",
+            "note: --max-time {}: up to {} for each survey, the rest for what follows",
             duration(seconds),
             duration(survey)
         ));
@@ -173,7 +173,7 @@ pub(super) fn analyze_session(
     let code = match outcome {
         Ok(()) => 0,
         Err(Error::Interrupted) if !report.summary.is_empty() => {
-            ui.say("interrupted: writing what is finished");
+            ui.say("interrupted: writing the parts that are finished");
             INTERRUPTED
         }
         Err(error) => return Err(error),
@@ -192,7 +192,7 @@ pub(super) fn analyze_session(
     for spectrum in &report.spectra {
         if spectrum.outcome.memory_bound && spectrum.outcome.num_restarts > 0 {
             ui.say(&format!(
-                "note: --memory holds a basis of {} vectors for the {}: restarted {} times, more memory saves products",
+                "note: --memory has room for a basis of {} vectors of the {}, so the survey restarted {} times; more memory would save products",
                 spectrum.outcome.basis_rows,
                 spectrum.operator.name(),
                 spectrum.outcome.num_restarts

@@ -58,7 +58,8 @@ pub(super) fn run(args: &CheckArgs, ui: &mut Ui) -> Result<u8> {
     ui.answer(&json!({ "findings": findings_json }));
     let failed = findings.iter().filter(|finding| finding.passed == Some(false)).count();
     if failed > 0 {
-        let hint = "repeat with --dtype f64; if it still fails, do not trust results on this model, and report it";
+        let hint =
+            "repeat with --dtype f64; if it still fails, do not trust results for this model, and please report it";
         ui.complain(&format!("{failed} of {} checks failed", findings.len()), Some(hint));
         return Ok(1);
     }

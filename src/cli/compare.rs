@@ -100,7 +100,7 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     let how = args.how.over(&found)?;
     let unknown = members::check_hashes(&found)?;
     if unknown > 0 {
-        ui.say(&format!("note: results without hashes, whose tables may have been changed: {unknown}"));
+        ui.say(&format!("note: results without hashes: {unknown}; changes to their tables cannot be detected"));
     }
     let origin = Provenance::new(arguments);
     for member in &mut found {

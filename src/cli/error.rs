@@ -52,7 +52,7 @@ pub enum CliError {
         reason: String,
     },
     /// A network that does not say to which group it belongs.
-    #[error("{member} does not say its `{key}`")]
+    #[error("{member} does not record its `{key}`")]
     NoGroup {
         /// Its name.
         member: String,
@@ -60,7 +60,7 @@ pub enum CliError {
         key: String,
     },
     /// Two members of a group with one seed.
-    #[error("group {group} has seed {seed} twice")]
+    #[error("group {group} contains seed {seed} twice")]
     SeedTwice {
         /// The group.
         group: String,
@@ -82,19 +82,19 @@ pub enum CliError {
         members: Box<[(String, String); 2]>,
     },
     /// Results that are no longer what their `run.json` says.
-    #[error("not as run.json says: {}", differing.join("; "))]
+    #[error("different from what run.json records: {}", differing.join("; "))]
     Unverified {
         /// Each result with what differs.
         differing: Vec<String>,
     },
     /// Nothing says which data to use.
-    #[error("{} does not say which data it was trained on", checkpoint.display())]
+    #[error("{} does not record which data it was trained on", checkpoint.display())]
     NoData {
         /// The checkpoint.
         checkpoint: PathBuf,
     },
     /// Nothing says which loss to use.
-    #[error("no loss is known for {}", checkpoint.display())]
+    #[error("{} does not record its loss", checkpoint.display())]
     NoLoss {
         /// The checkpoint.
         checkpoint: PathBuf,

@@ -85,7 +85,7 @@ fn print_tensors(file: &TensorFile, ui: &mut Ui) {
     let (tensors, unread) = file.list();
     ui.print(&format!("file          {}", file.path().display()));
     ui.print(&format!("sha256        {}", file.sha256));
-    ui.print("architecture  none: --arch names one");
+    ui.print("architecture  none in the file; describe it with --arch");
     for (key, value) in &file.metadata {
         ui.print(&format!("{key:<13} {value}"));
     }

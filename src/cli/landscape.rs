@@ -61,7 +61,7 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
     let outcome = survey(&surface, &frame, &mut report, Watch { store: &mut points, observer: &mut ui.progress() });
     points.tell(ui);
     if let Err(Error::Interrupted) = outcome {
-        ui.say("interrupted: the same command with --resume goes on");
+        ui.say("interrupted: repeat the command with --resume to continue");
     }
     outcome?;
     let mut written = save_landscape(&report, output.path(), style)?;
@@ -169,10 +169,12 @@ impl PointsFile {
 
     fn tell(&self, ui: &mut Ui) {
         if self.resumed > 0 {
-            ui.say(&format!("note: went on after {} points of {}", self.resumed, self.path.display()));
+            ui.say(&format!("note: continuing after the {} points in {}", self.resumed, self.path.display()));
         }
         if let Some(complaint) = &self.complaint {
-            ui.say(&format!("note: went on without saving the points, so --resume would start again: {complaint}"));
+            ui.say(&format!(
+                "note: the points could not be saved, so --resume would start from the beginning: {complaint}"
+            ));
         }
     }
 

@@ -140,8 +140,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     match ui.flush() {
         Ok(()) => code,
         Err(error) => {
-            ui.insist(&format!("error: cannot write what the command says: {error}"));
-            ui.insist("hint: send it to a place with free space; files of results are not affected");
+            ui.insist(&format!("error: cannot write the output: {error}"));
+            ui.insist("hint: redirect it to a place with free space; result files are not affected");
             FAILED
         }
     }

@@ -177,7 +177,7 @@ pub(super) fn remove_outdated(folder: &Path, (files, figures): (&[&str], &[&str]
     }
 }
 
-/// Refuses an output file that exists (unless `force`), is no file, or lies where one cannot write.
+/// Refuses an output file that exists (unless `force`), is not a file, or lies where one cannot write.
 pub(super) fn check_file(path: &Path, force: bool) -> Result<()> {
     if path.is_dir() {
         return Err(CliError::OutputIsFolder { path: path.into() }.into());
@@ -197,7 +197,7 @@ pub(super) fn check_file(path: &Path, force: bool) -> Result<()> {
 
 /// What `--resume` says of a result to which nothing is missing.
 pub(super) fn complete_already(folder: &Path) -> String {
-    format!("note: {} is complete already", folder.display())
+    format!("note: {} is already complete", folder.display())
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     }
     if args.dry_run {
         runs.iter().for_each(|run| ui.print_lines(&listed(run)));
-        ui.say(&format!("{} cells, {} runs, {} of them here", plan.cells.len(), plan.runs.len(), runs.len()));
+        ui.say(&format!("{} cells, {} runs, {} of them in this part", plan.cells.len(), plan.runs.len(), runs.len()));
         return Ok(0);
     }
     let report = args.report_folder(&experiment)?;
@@ -225,7 +225,7 @@ fn print_means(plan: &Plan, results: &[CellResult], ui: &mut Ui) {
         *label = format!("({})", number + 1);
     }
     ui.print_lines(terminal::comparison_table(&groups).trim_end());
-    ui.print("± is the standard deviation over the finished seeds, n of them");
+    ui.print("± is the standard deviation over the n finished seeds");
 }
 
 /// What has ended, and how.
@@ -302,9 +302,9 @@ impl<'a> Tally<'a> {
         }
         let finished = count("finished") == self.runs.len();
         if count("failed") > 0 {
-            ui.say("hint: log.txt in the run's folder has all it said; --retry-failed tries again");
+            ui.say("hint: log.txt in the run's folder has the full output; --retry-failed tries again");
         } else if !finished {
-            ui.say("hint: the same command goes on with what is left");
+            ui.say("hint: repeat the command to continue with the remaining runs");
         }
         u8::from(!finished)
     }

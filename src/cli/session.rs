@@ -60,7 +60,7 @@ impl SessionArgs {
         let checkpoint = self.read_checkpoint()?;
         ui.notes(&checkpoint.notes);
         if checkpoint.widened {
-            ui.say("note: half-precision weights were widened");
+            ui.say("note: half-precision weights were converted to single precision");
         }
         let path = || self.model.checkpoint.clone();
         let spec = self.data.spec(stored_data(&checkpoint)).ok_or_else(|| CliError::NoData { checkpoint: path() })?;
@@ -70,7 +70,7 @@ impl SessionArgs {
         let by_default = || {
             let loss = Loss::for_labels(&data.targets)?;
             ui.say(&format!(
-                "note: the loss is {}, since the labels are whole numbers; --loss names another",
+                "note: the loss is {}, because the labels are whole numbers; choose another with --loss",
                 loss.describe()
             ));
             Some(loss)
@@ -100,7 +100,7 @@ impl SessionArgs {
             if available > DEFAULT_ROWS {
                 spec.subset = Some(Subset { count: DEFAULT_ROWS, seed: self.data.subset_seed });
                 ui.say(&format!(
-                    "note: using {DEFAULT_ROWS} of {available} rows (seed {}); --subset N or --rows A..B change that",
+                    "note: using {DEFAULT_ROWS} of {available} rows (seed {}); choose others with --subset N or --rows A..B",
                     self.data.subset_seed
                 ));
             }

@@ -72,7 +72,7 @@ pub(super) fn run(args: &SharpnessArgs, arguments: &[OsString], ui: &mut Ui) -> 
     write_run_json(output.path(), &run, &written)?;
     let summary: Vec<_> = report.rows.iter().map(SharpnessRow::summary).collect();
     ui.print_lines(&terminal::summary_table(&summary));
-    ui.print("± numeric of a worst case is the spread over its ascents; its value is a lower bound");
+    ui.print("a worst case is a lower bound; its ± numeric is the spread over its ascents");
     ui.print(&session.statement());
     answer::result(&folder, &session.statement(), ui)?;
     ui.say(&format!("wrote {}", folder.display()));

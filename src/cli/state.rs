@@ -59,10 +59,12 @@ impl StateFiles {
     /// Says which surveys went on from a state, and what went wrong with writing one.
     pub(super) fn tell(&self, ui: &mut Ui) {
         for name in &self.resumed {
-            ui.say(&format!("note: the {name} survey went on from {}", self.path(name).display()));
+            ui.say(&format!("note: the {name} survey continues from {}", self.path(name).display()));
         }
         if let Some(complaint) = &self.complaint {
-            ui.say(&format!("note: went on without saving the state, so --resume would start again: {complaint}"));
+            ui.say(&format!(
+                "note: the state could not be saved, so --resume would start from the beginning: {complaint}"
+            ));
         }
     }
 

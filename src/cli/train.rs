@@ -94,13 +94,16 @@ fn same_plan(plan: &TrainPlan, folder: &Path) -> Result<()> {
 
 fn tell(outcome: &TrainOutcome, states: &StateFolder, ui: &mut Ui) {
     if let Some(step) = states.resumed_from {
-        ui.say(&format!("note: went on from the state after step {step}"));
+        ui.say(&format!("note: continuing from the state after step {step}"));
     }
     if let Some(complaint) = &states.complaint {
-        ui.say(&format!("note: went on without saving the state, so --resume would start again: {complaint}"));
+        ui.say(&format!("note: the state could not be saved, so --resume would start from the beginning: {complaint}"));
     }
     if !outcome.fresh.is_empty() {
-        ui.say(&format!("note: not in --init in this shape, and begun anew: {}", outcome.fresh.join(", ")));
+        ui.say(&format!(
+            "note: initialised from scratch (missing or of another shape in --init): {}",
+            outcome.fresh.join(", ")
+        ));
     }
     ui.print_lines(&epoch_table(outcome));
     if !outcome.evaluations.is_empty() {
@@ -118,12 +121,12 @@ fn end(outcome: TrainOutcome, states: StateFolder, folder: &Path, ui: &mut Ui) -
             Ok(0)
         }
         TrainStop::Interrupted => {
-            ui.say(&format!("{wrote}, that of the last finished epoch"));
-            ui.say(&format!("interrupted: flatness train --resume --out {} goes on", folder.display()));
+            ui.say(&format!("{wrote} from the last finished epoch"));
+            ui.say(&format!("interrupted: continue with flatness train --resume --out {}", folder.display()));
             Ok(INTERRUPTED)
         }
         TrainStop::NonFinite(error) => {
-            ui.say(&format!("{wrote}, that of the last epoch whose numbers were all finite"));
+            ui.say(&format!("{wrote} from the last epoch in which all numbers were finite"));
             Err(error.into())
         }
     }

@@ -6,6 +6,7 @@ use toml::Value;
 
 use super::file::{Axis, Variant};
 use super::{Experiment, Settings, StepKind};
+use crate::path_text::to_text;
 
 /// One point of the grid.
 #[derive(Debug, Clone)]
@@ -50,7 +51,8 @@ impl Cell {
 
 impl Experiment {
     /// The cells, with variants outermost and seeds innermost. In strings, `{seed}` stands for the seed of the cell, so that
-    /// label noise, for example, can be drawn anew with each seed, and `{word}` for the value on the axis of that name.
+    /// label noise, for example, can be drawn anew with each seed, and `{word}` for the value on the axis of that name,
+    /// and `{data}` for the folder of data sets.
     pub fn cells(&self) -> Vec<Cell> {
         let points = self.variants.iter().flat_map(|variant| {
             let axes: Vec<&Axis> = self.axes.iter().chain(&variant.axes).collect();
@@ -77,11 +79,20 @@ impl Experiment {
                 None => words.push((format!("{{{}}}", axis.name()), text(value))),
             }
         }
+        words.push(("{data}".to_owned(), data_folder()));
         settings.values_mut().flat_map(Settings::values_mut).for_each(|value| insert(value, &words));
         settings.retain(|kind, _| self.steps.contains(kind));
         let axes = axes.iter().zip(values).map(|(axis, value)| (axis.name(), text(value))).collect();
         Cell { variant: variant.name.clone(), axes, seed, settings }
     }
+}
+
+/// What `{data}` stands for: the folder that `FLATNESS_DATA` names, or else `data` beside the project whose folder
+/// `experiments` holds the file.
+fn data_folder() -> String {
+    let named = std::env::var_os("FLATNESS_DATA").filter(|folder| !folder.is_empty());
+    let absolute = named.map(|folder| std::path::absolute(&folder).unwrap_or(folder.into()));
+    absolute.map_or("../../data".into(), to_text)
 }
 
 fn insert(value: &mut Value, words: &[(String, String)]) {

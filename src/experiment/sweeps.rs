@@ -122,7 +122,7 @@ mod tests {
         let sweeps = sweeps(&plan, &results);
         assert_eq!((sweeps.len(), sweeps[0].axis.as_str(), sweeps[0].quantities.len()), (1, "eta", 1));
         let (name, groups) = &sweeps[0].quantities[0];
-        // One place is no sweep: no group for sgld.
+        // One place is not a sweep: no group for sgld.
         assert_eq!((name.as_str(), groups.len(), groups[0].0.as_str()), ("test_accuracy", 1, "fsgld"));
         let points = &groups[0].1;
         assert_eq!((points[0].0, points[0].1, points[0].2), (0.1, 1.5, 0.5f64.sqrt()));

@@ -147,7 +147,7 @@ impl<'a> Deflated<'a> {
         let gram = matrix_product(&basis, &basis, true)?;
         let off = (gram - Tensor::eye(count, DType::F64, basis.device())?)?;
         let deviation = off.abs()?.max_all()?.to_scalar::<f64>()?;
-        // Not `>`: a NaN is no orthonormal vector either.
+        // Not `>`: a NaN is not an orthonormal vector either.
         if deviation <= tolerance { Ok(Self { operator, basis }) } else { Err(not_orthonormal(deviation, tolerance)) }
     }
 

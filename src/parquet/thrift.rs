@@ -183,7 +183,7 @@ mod tests {
         assert_eq!((value.count(1), value.text(3), length), (Some(300), Some("ab"), 16));
         assert_eq!(value.list(4), [Value::Flag(true), Value::Flag(false)]);
         assert_eq!(value.field(20).unwrap().field(1), Some(&Value::Flag(true)));
-        // −1 is no count.
+        // −1 is not a count.
         assert_eq!(Value::read(&[0x15, 0x01, 0]).unwrap().0.count(1), None);
         for end in 0..16 {
             assert_eq!(Value::read(&bytes[..end]), Err(Fault::Short), "{end}");

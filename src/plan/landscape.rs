@@ -98,7 +98,7 @@ impl ShapeArgs {
             ("--trajectory", self.trajectory.is_some() && asked != DirectionKind::Pca),
         ];
         if let Some((name, _)) = unused.into_iter().find(|(_, unused)| *unused) {
-            return Err(PlanError::option(name, "is no part of", format!("--directions {}", asked.name())));
+            return Err(PlanError::option(name, "does not belong to", format!("--directions {}", asked.name())));
         }
         let line = if between { checkpoints == 2 } else { self.line };
         if self.line && between && checkpoints == 3 {

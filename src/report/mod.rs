@@ -40,7 +40,7 @@ pub enum ReportError {
         /// What the reader met.
         reason: String,
     },
-    /// A table could not be encoded, or a file is no such table.
+    /// A table could not be encoded, or a file is not such a table.
     #[error("table {}: {source}", path.display())]
     Table {
         /// The table's file.

@@ -58,7 +58,7 @@ impl SurveyState {
         match values.as_slice() {
             &[rows, columns, ref entries @ ..] => {
                 let shape = (rows as usize, columns as usize);
-                // Numbers that are no counts become other ones on the way to integers.
+                // Numbers that are not counts become other ones on the way to integers.
                 let counts = (shape.0 as f64, shape.1 as f64) == (rows, columns);
                 if !counts || shape.0.checked_mul(shape.1) != Some(entries.len()) {
                     return Err(damaged(name));

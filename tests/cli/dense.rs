@@ -166,6 +166,6 @@ fn an_interrupted_matrix_goes_on_to_the_same_bytes() {
         "--resume",
     );
     let outcome = succeed(&format!("{} --resume", line("cut")));
-    assert!(outcome.err.contains("the hessian survey went on from"), "{}", outcome.err);
+    assert!(outcome.err.contains("the hessian survey continues from"), "{}", outcome.err);
     assert!(results(&at("cut")) == results(&at("whole")));
 }

@@ -57,7 +57,7 @@ fn bad_input_is_refused() {
     for (line, named, hint) in [
         (format!("estimate {logistic} --probes 1"), "--probes 1", ""),
         (format!("estimate {logistic} --steps 0"), "--steps 0", ""),
-        (format!("estimate {} --arch {}", weights.display(), arch.display()), "does not say which data", "--data"),
+        (format!("estimate {} --arch {}", weights.display(), arch.display()), "does not record which data", "--data"),
         (format!("estimate absent.safetensors --arch {}", arch.display()), "absent.safetensors", "check the path"),
     ] {
         assert_refused(&line, named, hint);

@@ -206,6 +206,6 @@ fn a_network_with_many_parameters_and_few_outputs_has_its_whole_spectrum() {
     watch.join().unwrap();
     assert_eq!(outcome.code, 130, "{}", outcome.err);
     let outcome = succeed(&format!("{cut} --resume"));
-    assert!(outcome.err.contains("the ggn survey went on from"), "{}", outcome.err);
+    assert!(outcome.err.contains("the ggn survey continues from"), "{}", outcome.err);
     assert!(results(&at("cut")) == results(&at("blocks")));
 }

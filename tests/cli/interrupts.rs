@@ -78,7 +78,7 @@ fn an_analysis_keeps_what_is_finished() {
         let line = format!("analyze {} {settings} --threads 2 --json --out {}", checkpoint().display(), out.display());
         let outcome = with_flag(&line, interrupt_after(Duration::from_millis(1_500)));
         assert_eq!(outcome.code, 130, "{line}\n{}", outcome.err);
-        assert!(outcome.err.contains("interrupted: writing what is finished"), "{}", outcome.err);
+        assert!(outcome.err.contains("interrupted: writing the parts that are finished"), "{}", outcome.err);
         let run = read_all(&out);
         assert_eq!(run["complete"], false);
         let summary: Value = serde_json::from_str(&outcome.out).unwrap();
@@ -136,7 +136,7 @@ fn the_process_ends_with_130_at_a_signal_and_prints_no_bars() {
         let output = child.wait_with_output().unwrap();
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(130), "{name}: {err}");
-        assert!(err.contains("interrupted: writing what is finished"), "{err}");
+        assert!(err.contains("interrupted: writing the parts that are finished"), "{err}");
         assert!(!err.contains('\r') && !err.contains('\x1b'), "{err:?}");
         assert_eq!(read_all(&folder.path().join(name))["complete"], false);
     }

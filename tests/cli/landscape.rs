@@ -180,7 +180,7 @@ fn eigenvectors_are_computed_or_read() {
     }
     assert!(numbers(&own, "length").iter().all(|length| (length - 1.0).abs() < 1e-6));
     let other = line(&[&others().second], &stored, &folder.path().join("none"));
-    assert_refused(&other, "they belong to another checkpoint than", "analyze this checkpoint");
+    assert_refused(&other, "they belong to another checkpoint than", "on this checkpoint first");
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn what_makes_no_landscape_is_refused() {
     refuse(&[one], "--directions between", "needs two or three checkpoints", "");
     refuse(&[one, &others().second], "--directions pca", "goes through one checkpoint", "");
     refuse(&[one], "--directions pca", "there is no folder", "--snapshots");
-    refuse(&[one], "--directions random --eigenvectors x", "--eigenvectors is no part of", "");
+    refuse(&[one], "--directions random --eigenvectors x", "--eigenvectors does not belong to", "");
     refuse(&[one], "--save-every -1", "--save-every -1", "");
     assert_eq!(flatness(&format!("landscape --out {}", out.display())).code, 2);
     // Named for both, other rows are the same rows.
@@ -283,7 +283,7 @@ fn ctrl_c_keeps_the_points_and_another_input_never_gets_them() {
     let outcome = with_flag(&line(&[checkpoint()], LONG, &cut), flag);
     watch.join().unwrap();
     assert_eq!(outcome.code, 130, "{}", outcome.err);
-    assert!(outcome.err.contains("with --resume goes on"), "{}", outcome.err);
+    assert!(outcome.err.contains("repeat the command with --resume"), "{}", outcome.err);
     let before = results(&cut);
     assert_eq!(before.len(), 1);
     let resume = |rest: &str| line(&[checkpoint()], &format!("{LONG} --resume {rest}"), &cut);
@@ -301,7 +301,7 @@ fn ctrl_c_keeps_the_points_and_another_input_never_gets_them() {
     let foreign = resume("").replace(checkpoint().to_str().unwrap(), others().second.to_str().unwrap());
     assert_refused(&foreign, "checkpoint_sha256", "--resume");
     let outcome = succeed(&resume("--threads 1").replace("--threads 2 ", ""));
-    assert!(outcome.err.contains("note: went on after "), "{}", outcome.err);
+    assert!(outcome.err.contains("note: continuing after the "), "{}", outcome.err);
     succeed(&line(&[checkpoint()], LONG, &whole));
     assert!(results(&cut) == results(&whole));
 }
@@ -324,7 +324,7 @@ fn a_killed_grid_goes_on_to_the_same_bytes() {
     child.kill().unwrap();
     child.wait().unwrap();
     let outcome = succeed(&format!("{words} --resume"));
-    assert!(outcome.err.contains("note: went on after "), "{}", outcome.err);
+    assert!(outcome.err.contains("note: continuing after the "), "{}", outcome.err);
     succeed(&line(&[checkpoint()], LONG, &whole));
     assert!(results(&cut) == results(&whole));
 }

@@ -23,7 +23,7 @@ fn every_answer_can_be_json() {
     let lambda = analysis["summary"].as_array().unwrap().iter().find(|row| row["quantity"] == "lambda_max").unwrap();
     assert_eq!(lambda["value"], analysis["eigenvalues"][0]["eigenvalue"]);
     let line = ask(&format!("landscape {small} --line --points 5 --out {}", at("line")));
-    assert!(rows(&line, "landscape") == 5, "{line}");
+    assert!(rows(&line, "slices") == 5, "{line}");
     let sharpness =
         ask(&format!("sharpness {small} --rows 0..8 --pairs 2 --ascent-steps 2 --restarts 1 --out {}", at("s")));
     assert!(rows(&sharpness, "sharpness") > 20);

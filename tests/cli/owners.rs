@@ -129,7 +129,7 @@ fn old_weights_are_never_those_of_a_killed_training() {
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", words(&output));
-    assert!(words(&output).contains("went on from the state"), "{}", words(&output));
+    assert!(words(&output).contains("continuing from the state"), "{}", words(&output));
     assert_eq!(run_json(&out).unwrap()["complete"], false);
     assert_ne!(std::fs::read(out.join("checkpoint.safetensors")).unwrap(), weights);
 }
@@ -177,7 +177,7 @@ fn a_complete_result_is_complete_already() {
         let out = PathBuf::from(line.rsplit(' ').next().unwrap());
         let before = contents(&out);
         let outcome = succeed(&format!("{line} --resume"));
-        assert!(outcome.err.contains("is complete already") && outcome.out.is_empty(), "{}", outcome.err);
+        assert!(outcome.err.contains("is already complete") && outcome.out.is_empty(), "{}", outcome.err);
         assert_refused(&format!("{line} --resume {other}"), named, "--force in place of --resume");
         assert!(contents(&out) == before, "{line} changed files");
     }

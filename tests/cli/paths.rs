@@ -54,7 +54,7 @@ fn every_command_works_where_names_are_no_utf8() {
     succeed_in(outer, &format!("{train} 1 --out @/a"));
     succeed_in(outer, &format!("{train} 1 --init @/a/checkpoint.safetensors --out @/b"));
     let again = succeed_in(outer, "train --resume --out @/b");
-    assert!(again.contains("is complete already"), "{again}");
+    assert!(again.contains("is already complete"), "{again}");
     // The places in the file are those that were given.
     succeed_in(outer, "train --config @/b/config.toml --out @/c");
     let weights = |name: &str| std::fs::read(inner.join(name).join("checkpoint.safetensors")).unwrap();
@@ -184,7 +184,7 @@ fn words_that_cannot_be_written_are_an_error_unless_nobody_reads_them() {
     for script in ["$F info $C > /dev/full", "$F --help > /dev/full", "$F overlap --help > /dev/full"] {
         let (code, err) = shell(script);
         assert_eq!(code, Some(2), "{script}\n{err}");
-        assert!(err.contains("error: cannot write what the command says: No space left"), "{script}\n{err}");
+        assert!(err.contains("error: cannot write the output: No space left"), "{script}\n{err}");
     }
     assert_eq!(shell("$F check $C 2> /dev/full > /dev/null").0, Some(2));
     for script in ["$F info $C | true", "$F info $C 2>&1 | head -n1"] {

@@ -70,7 +70,7 @@ fn checkpoints_and_architectures() {
     ] {
         assert_refused(&at(folder.path(), &format!("info {arguments}")), named, hint);
     }
-    assert_refused(&format!("check {weights} --data glyphs"), "does not say what network", "--arch");
+    assert_refused(&format!("check {weights} --data glyphs"), "does not record its architecture", "--arch");
 }
 
 /// idx bytes: magic number, sizes, then zeros and `last`.
@@ -262,7 +262,7 @@ fn arguments() {
         (format!("analyze {logistic} --threads 0"), "--threads 0", ""),
         (format!("analyze {logistic} --memory 1KiB"), "at least 16MiB", ""),
         (format!("analyze {logistic} --memory 2XB"), "units are", ""),
-        (format!("analyze {no_data}"), "does not say which data", "--data"),
+        (format!("analyze {no_data}"), "does not record which data", "--data"),
         (format!("train {glyphs} --optimizer fsgdl"), "unknown optimizer `fsgdl`", "did you mean `fsgld`?"),
         (format!("train {glyphs} --optimizer zzz"), "unknown optimizer `zzz`", "sgld"),
         (format!("train {glyphs} --optimizer sam:radius=1"), "radius", "sam:rho"),

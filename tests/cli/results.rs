@@ -243,7 +243,7 @@ fn weights_are_found_under_prefixes() {
     assert_eq!(summary(&line(&format!("{two} --weights-key ema"), "two")), plain);
     assert_refused(
         &line(&format!("{two} --weights-key swa"), "swa"),
-        "no weights of this network under `swa`",
+        "contains no weights for this network under `swa`",
         "leave",
     );
 }

@@ -103,10 +103,10 @@ fn a_killed_analysis_goes_on_to_the_same_bytes() {
             continue;
         }
         let states = ["hessian", "ggn"].into_iter().filter(|operator| state(&out, operator).exists());
-        let states: Vec<String> = states.map(|operator| format!("the {operator} survey went on from")).collect();
+        let states: Vec<String> = states.map(|operator| format!("the {operator} survey continues from")).collect();
         with_state += states.len();
         let outcome = succeed(&format!("{} --resume", line(&out)));
-        assert_eq!(outcome.err.matches("went on from").count(), states.len(), "{}", outcome.err);
+        assert_eq!(outcome.err.matches("survey continues from").count(), states.len(), "{}", outcome.err);
         assert!(states.iter().all(|words| outcome.err.contains(words)), "{}", outcome.err);
         assert_whole(&out);
     }
@@ -152,9 +152,9 @@ fn ctrl_c_keeps_the_state() {
 fn with_nothing_there_it_just_runs() {
     let folder = tempfile::tempdir().unwrap();
     let line = format!("{} --resume", line(folder.path()));
-    assert!(!succeed(&line).err.contains("went on from"));
+    assert!(!succeed(&line).err.contains("survey continues from"));
     assert_whole(folder.path());
-    assert!(succeed(&line).err.contains("is complete already"));
+    assert!(succeed(&line).err.contains("is already complete"));
     assert_whole(folder.path());
 }
 
@@ -180,7 +180,9 @@ fn another_analysis_does_not_go_on_from_the_state() {
     }
     // Neither the budget nor the number of threads changes a number before the end.
     assert!(
-        succeed(&sound.replace("--threads 2", "--threads 1 --max-matvecs 999")).err.contains("hessian survey went on")
+        succeed(&sound.replace("--threads 2", "--threads 1 --max-matvecs 999"))
+            .err
+            .contains("hessian survey continues")
     );
 }
 
@@ -231,7 +233,7 @@ fn a_state_that_cannot_be_written_is_no_error() {
     let obstacle = state(folder.path(), "hessian");
     std::fs::create_dir(&obstacle).unwrap();
     let outcome = succeed(&line(folder.path()));
-    let note = "note: went on without saving the state, so --resume would start again: cannot write ";
+    let note = "note: the state could not be saved, so --resume would start from the beginning: cannot write ";
     assert!(outcome.err.contains(&format!("{note}{}", obstacle.display())), "{}", outcome.err);
     std::fs::remove_dir(obstacle).unwrap();
     assert_whole(folder.path());
@@ -248,7 +250,7 @@ fn on_a_full_disk_the_survey_goes_on_and_later_the_tables() {
     let folder = tempfile::tempdir().unwrap();
     // 1.3 MB hold the tables, the page and the first states, but not the last ones: 100 vectors of 4282 parameters.
     let output = with_small_files(&line(folder.path()), 2_500);
-    assert!(output.status.success() && words(&output).contains("note: went on without saving"), "{}", words(&output));
+    assert!(output.status.success() && words(&output).contains("could not be saved"), "{}", words(&output));
     assert_whole(folder.path());
     let folder = tempfile::tempdir().unwrap();
     // Less than the density's table.

@@ -229,7 +229,7 @@ fn killed_in_the_middle_it_goes_on_to_the_same_bytes() {
     let (code, _, err) = grid.run("");
     assert_eq!(code, 0, "{err}");
     let log = grid.log("s0");
-    assert!(log.contains(" --resume\n") && log.contains("survey went on from"), "{log}");
+    assert!(log.contains(" --resume\n") && log.contains("survey continues from"), "{log}");
     assert!(grid.results() == undisturbed.results());
     assert_eq!(grid.cells("state"), ["finished"]);
 }
@@ -275,8 +275,8 @@ fn ctrl_c_stops_the_steps_and_says_what_is_left() {
     let (code, _, err) = said(runner.wait_with_output().unwrap());
     assert_eq!(code, 130, "{err}");
     assert!(err.contains("3 runs: 1 interrupted, 2 not begun"), "{err}");
-    assert!(err.ends_with("hint: the same command goes on with what is left\n"), "{err}");
-    assert!(grid.log("s0").contains("interrupted: writing what is finished"), "{}", grid.log("s0"));
+    assert!(err.ends_with("hint: repeat the command to continue with the remaining runs\n"), "{err}");
+    assert!(grid.log("s0").contains("interrupted: writing the parts that are finished"), "{}", grid.log("s0"));
     let status = grid.status();
     assert!(status.contains("1 interrupted, 2 pending"), "{status}");
     assert_eq!(grid.run("--jobs 2").0, 0);

@@ -56,7 +56,7 @@ fn a_run_killed_at_any_moment_goes_on_to_the_same_bytes() {
             finished += 1;
         }
         let outcome = succeed(&format!("{} --resume", line(&out)));
-        went_on += usize::from(outcome.err.contains("went on from the state"));
+        went_on += usize::from(outcome.err.contains("continuing from the state"));
         let got = results(&out);
         let names = |results: &[(PathBuf, Vec<u8>)]| results.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&got), names(&expected), "kill {kill}");
@@ -84,7 +84,7 @@ fn a_run_folder_needs_no_other_words() {
     assert!(std::fs::read_to_string(cut.join("config.toml")).unwrap().contains("epochs = 3"));
     // A complete run is left alone; one with other settings is refused by its differences.
     let outcome = succeed(&format!("train --resume --out {}", first.display()));
-    assert!(outcome.err.contains("complete already") && outcome.out.is_empty(), "{}", outcome.err);
+    assert!(outcome.err.contains("already complete") && outcome.out.is_empty(), "{}", outcome.err);
     assert_refused(
         &format!("{} --resume", shorter.replace("epochs 3", "epochs 4")),
         "train.epochs 3 there, 4 here",

@@ -55,7 +55,7 @@ fn no_state_with_a_flipped_bit_is_taken_up() {
             assert_refused(&format!("{line} --resume"), &format!("{name} is damaged"), "--force in place of --resume");
         }
         std::fs::write(&path, &sound).unwrap();
-        assert!(succeed(&format!("{line} --resume")).err.contains("went on"));
+        assert!(succeed(&format!("{line} --resume")).err.contains("continu"));
     }
 }
 
@@ -172,7 +172,7 @@ fn compare_refuses_tables_that_were_changed() {
     ["files", "sha256"].iter().for_each(|key| _ = value.as_object_mut().unwrap().remove(*key));
     std::fs::write(&run, value.to_string()).unwrap();
     let told = succeed(&line);
-    assert!(told.err.contains("note: results without hashes, whose tables may have been changed: 1"), "{}", told.err);
+    assert!(told.err.contains("results without hashes: 1;"), "{}", told.err);
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl Translator<'_> {
                 (self.measured(&args.session, json!(args.measures), trained_on.as_ref())?, "--force")
             }
             Command::Langevin(args) => (json!(args.study.plan()?), "--force"),
-            other => return Err(Refusal { reason: format!("{other:?} is no step"), hint: None }),
+            other => return Err(Refusal { reason: format!("{other:?} is not a step"), hint: None }),
         };
         Ok(ResolvedStep { configuration, arguments, go_on })
     }

@@ -87,7 +87,7 @@ pub(super) fn write_report(
     for sweep in &sweeps {
         drawn.extend(write_sweep(&panels(sweep), &words(&sweep.axis), (&along(sweep), STATEMENT), target)?);
     }
-    let quadrature = "Stochastic Lanczos quadrature; bands from the least to the most of the seeds.";
+    let quadrature = "Stochastic Lanczos quadrature; band: minimum to maximum over seeds.";
     drawn.extend(write_spectra(&spectra(plan), quadrature, target)?);
     drawn.extend(studies(plan, &figures)?);
     written.report.extend(std::mem::take(drawn).finish(&figures)?);

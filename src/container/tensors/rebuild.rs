@@ -124,7 +124,7 @@ impl<'a> Rebuild<'a> {
             };
         };
         let attributes = object.state.map(|state| pickle.entries(state)).unwrap_or_default();
-        // The dictionaries of a pickled module are no part of the names of its tensors.
+        // The dictionaries of a pickled module are not part of the names of its tensors.
         let attributes = keyed(attributes).into_iter().map(|(key, id)| match key {
             Some(Key::Text("_parameters" | "_buffers" | "_modules")) => (None, id),
             _ => (key, id),

@@ -8,7 +8,7 @@ pub(super) fn layers(arguments: &[&str], input: &[usize], outputs: usize) -> Res
     let (mut depth, mut width, mut projected) = (20usize, 16usize, true);
     for argument in arguments {
         match argument.split_once('=') {
-            None => depth = argument.parse().map_err(|_| format!("`{argument}` is no depth"))?,
+            None => depth = argument.parse().map_err(|_| format!("`{argument}` is not a depth"))?,
             Some(("width", value)) => width = size("width", value)?,
             Some(("shortcut", "conv")) => projected = true,
             Some(("shortcut", "pad")) => projected = false,

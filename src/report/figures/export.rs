@@ -109,7 +109,7 @@ mod tests {
         let last = picture.pixels().len() - 1980;
         assert!(
             picture.pixels()[last..].iter().all(|pixel| pixel.red() == 255),
-            "the last row is no part of the sheet"
+            "the last row is not part of the sheet"
         );
         let decoder = png::Decoder::new(std::io::Cursor::new(&png.1)).read_info().unwrap();
         // 600 dots per inch.

@@ -63,7 +63,7 @@ impl Field {
         Some(Self { levels: levels(scale), x, y, loss, scale, fine, cut: cut.map(|at| (at, largest)) })
     }
 
-    /// What a legend has to say: losses that are no finite number, and those beyond the last colour.
+    /// What a legend has to say: losses that are not finite, and those beyond the last colour.
     pub fn legend(&self) -> Vec<(Sample, String)> {
         let mut legend = Vec::new();
         if self.loss.iter().any(|loss| !loss.is_finite()) {

@@ -65,7 +65,7 @@ impl Scale {
     pub fn linear(values: impl Iterator<Item = f64>) -> Self {
         let (from, to) = range(values).unwrap_or((0.0, 1.0));
         let size = from.abs().max(to.abs());
-        // A span of rounding errors is no span.
+        // A span of rounding errors is not a span.
         let air = if to - from > (1e-12 * size).max(TINY) { 0.05 * (to - from) } else { (0.1 * size).max(TINY * 1e10) };
         let air = if size < TINY { 1.0 } else { air };
         Self::Linear { from: from - air, to: to + air }
@@ -95,7 +95,7 @@ impl Scale {
         }
     }
 
-    /// Signed logarithm that holds all finite `values`; linear where the threshold is no positive number.
+    /// Signed logarithm that holds all finite `values`; linear where the threshold is not positive.
     pub fn signed_log(values: &[f64], threshold: f64) -> Self {
         match (range(values.iter().copied()), threshold > TINY && threshold < HUGE) {
             (Some((from, to)), true) if to - from > 1e-9 * from.abs().max(to.abs()) => {

@@ -140,7 +140,7 @@ fn draw_model(canvas: &mut Canvas, panel: &Panel, slice: &SliceReport, index: us
     panel.curve(canvas, points, parabola(index));
 }
 
-/// A cross at the upper edge wherever the loss is no finite number.
+/// A cross at the upper edge wherever the loss is not finite.
 fn mark_lost(canvas: &mut Canvas, panel: &Panel, slice: &SliceReport) {
     let top = panel.y_ends().1;
     for (x, _) in slice.x.iter().zip(&slice.loss).filter(|(_, loss)| !loss.is_finite()) {

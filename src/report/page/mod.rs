@@ -196,7 +196,7 @@ impl Page {
                 }
             }
         };
-        page.into_string()
+        page.into_string() + "\n"
     }
 
     fn footer(&self) -> Markup {
