@@ -24,7 +24,7 @@ use crate::report::tables::write_table;
 /// `spec` is the specification of the training rows. No file contains times: equal runs give equal bytes.
 ///
 /// # Errors
-/// [`ReportError`] of the first file that fails; the files before it stay.
+/// [`crate::report::ReportError`] of the first file that fails; the files before it stay.
 pub fn save(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path, style: Style) -> Result<Vec<PathBuf>> {
     let figures = folder.join("figures");
     make_folder(&figures)?;

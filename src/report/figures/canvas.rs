@@ -13,6 +13,7 @@ use plotters::style::{
 
 use super::hints::Hints;
 use super::palette::INK;
+use super::point::Point;
 use crate::visible::visible;
 
 /// Width of one column of a paper, 3.3 inches, in points.
@@ -32,9 +33,6 @@ pub const LARGE: f64 = 7.5;
 const UNITS: f64 = 20.0;
 /// The backend writes `size / 1.24` as the font size.
 const FONT_SCALE: f64 = 1.24;
-
-/// A position in points from the upper left corner.
-pub type Point = (f64, f64);
 
 /// Solid, or how it is broken: lengths of dash and gap in points.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,6 +1,6 @@
 //! Level sets of a function on a grid (marching squares, Lorensen and Cline 1987).
 
-use super::canvas::Point;
+use super::point::Point;
 
 /// Values on a grid, row by row from the first `y`; all finite.
 pub struct Grid<'a> {

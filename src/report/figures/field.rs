@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use plotters::style::RGBColor;
 
-use super::canvas::{Align, Canvas, LARGE, Pen, Point, SMALL, text_width};
+use super::canvas::{Align, Canvas, LARGE, Pen, SMALL, text_width};
 use super::contour::{Grid, Ring, rings};
 use super::number::{power_of_ten, significant};
 use super::palette::{INK, PALE, viridis};
 use super::panel::{Area, Panel};
+use super::point::Point;
 use super::scale::{Scale, Ticks};
 use super::sheet::Sample;
 use super::smooth::{Fine, refined};

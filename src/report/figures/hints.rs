@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use plotters::style::RGBColor;
 
-use super::canvas::Point;
 use super::number::significant;
+use super::point::Point;
 use crate::visible::visible;
 
 /// Values at places of a sheet.

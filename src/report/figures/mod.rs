@@ -27,6 +27,7 @@ mod number;
 pub(super) mod palette;
 mod panel;
 mod plane;
+mod point;
 mod scale;
 mod sharpness;
 mod sheet;

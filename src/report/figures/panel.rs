@@ -1,9 +1,10 @@
 //! One pair of axes and what can be drawn between them.
 
-use super::canvas::{Align, Canvas, LARGE, Marker, Pen, Point, SMALL, text_width};
+use super::canvas::{Align, Canvas, LARGE, Marker, Pen, SMALL, text_width};
 use super::hints::{MOST_ALONG, words};
 use super::number::power_of_ten;
 use super::palette::INK;
+use super::point::Point;
 use super::scale::{Scale, Ticks};
 use plotters::style::RGBColor;
 

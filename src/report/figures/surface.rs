@@ -2,11 +2,12 @@
 
 use plotters::style::RGBColor;
 
-use super::canvas::{Align, COLUMN, Canvas, LARGE, Marker, Pen, Point, SMALL, text_width};
+use super::canvas::{Align, COLUMN, Canvas, LARGE, Marker, Pen, SMALL, text_width};
 use super::field::{Field, loss_title};
 use super::number::power_of_ten;
 use super::palette::{INK, PALE, viridis};
 use super::panel::Area;
+use super::point::Point;
 use super::scale::Scale;
 use super::sheet::Sheet;
 use super::style::{Drawn, Target};

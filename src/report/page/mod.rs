@@ -1,7 +1,7 @@
 //! A report as one HTML file that loads nothing. It works on a phone, in dark mode, on paper and with a screen reader.
 //!
 //! A page has a title, cards with the main numbers, and sections, some of which are folded. A section holds figures, tables and
-//! text side by side, as many as fit the width. Text is escaped by maud, after [`visible`] has replaced control characters.
+//! text side by side, as many as fit the width. Text is escaped by maud, after `visible` has replaced control characters.
 
 mod analysis;
 mod comparison;
