@@ -29,7 +29,7 @@ fn families_take_the_classes_from_the_weights() {
     let line = format!("{} --arch cnn:4 --data tensors:{}", path("weights.safetensors"), path("data.safetensors"));
     let outcome = succeed(&format!("analyze {line} {CHEAP} --out {}", path("out")));
     assert!(
-        outcome.err.contains("note: the loss is cross-entropy, since the labels are whole numbers"),
+        outcome.err.contains("note: the loss is cross-entropy, because the labels are whole numbers"),
         "{}",
         outcome.err
     );

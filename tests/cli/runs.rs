@@ -261,7 +261,7 @@ fn a_step_that_is_killed_counts_as_interrupted() {
     wait_until("a state", || has_state(&grid.out()));
     signal("-KILL", children(runner.id())[0]);
     let (code, _, err) = said(runner.wait_with_output().unwrap());
-    assert!(code == 1 && err.contains("1 runs: 1 interrupted") && err.contains("hint: the same command"), "{err}");
+    assert!(code == 1 && err.contains("1 runs: 1 interrupted") && err.contains("hint: repeat the command"), "{err}");
     assert!(grid.log("s0").contains("killed: signal: 9"), "{}", grid.log("s0"));
     assert_eq!(grid.run("").0, 0);
 }
