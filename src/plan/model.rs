@@ -12,6 +12,7 @@ use crate::checkpoint::Choices;
 #[command(next_help_heading = "Network")]
 pub struct ModelArgs {
     /// Weights: .safetensors, .pth, or the .pt2 of torch.export
+    #[arg(help_heading = Option::<&str>::None)]
     #[serde(skip)]
     pub checkpoint: PathBuf,
     /// Architecture, for weights that carry none (docs/models.md)

@@ -120,6 +120,7 @@ mod tests {
     use clap::{Args, Command, FromArgMatches};
 
     use crate::plan::{AnalysisOptions, SharpnessOptions, TrainConfig};
+    use crate::spectral::{EigenParams, SurveyParams};
 
     fn without_options<T: Args + FromArgMatches>() -> T {
         T::from_arg_matches(&T::augment_args(Command::new("test")).get_matches_from(["test"])).unwrap()
@@ -130,5 +131,12 @@ mod tests {
         assert_eq!(without_options::<AnalysisOptions>(), AnalysisOptions::default());
         assert_eq!(without_options::<SharpnessOptions>(), SharpnessOptions::default());
         assert_eq!(without_options::<TrainConfig>(), TrainConfig::default());
+        let (options, survey, pairs) = (AnalysisOptions::default(), SurveyParams::default(), EigenParams::default());
+        for (top, bottom, tolerance) in
+            [(survey.top, survey.bottom, survey.eigen_tolerance), (pairs.top, pairs.bottom, pairs.tolerance)]
+        {
+            assert_eq!((top, bottom, tolerance), (options.top, options.bottom, options.eigen_tolerance));
+        }
+        assert_eq!((survey.num_probes, survey.num_steps), (options.num_probes, options.num_steps));
     }
 }

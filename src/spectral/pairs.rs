@@ -26,13 +26,13 @@ pub struct EigenParams {
 }
 
 impl Default for EigenParams {
-    /// The tolerance is about ten times what rounding allows in f32; it costs 3 to 8 % more products than 1e-4, and in
-    /// f64 1e-9 costs another 12 to 23 %. The block of 2 is a measurement: on spectra like those of networks (15
+    /// What `flatness analyze` takes. A tolerance of 1e-5, about ten times what rounding allows in f32, costs 3 to 8 % more
+    /// products, and in f64 1e-9 costs another 12 to 23 %. The block of 2 is a measurement: on spectra like those of networks (15
     /// outliers from 2100 to 300, a negative tail to −50, a bulk near zero) top 10 and bottom 5 took 59 to 86 products
     /// one by one, 65 to 105 by twos, 75 to 135 by fours and 95 to 175 by eights, while a product of 1, 2, 4, 8
     /// vectors costs about 1.45, 1.19, 1.06, 1 per vector. Twos cost no more than ones and see pairs.
     fn default() -> Self {
-        Self { top: 10, bottom: 5, tolerance: 1e-5, max_matvecs: 1_000, block: 2, memory_bytes: 1 << 30 }
+        Self { top: 5, bottom: 3, tolerance: 1e-4, max_matvecs: 1_000, block: 2, memory_bytes: 1 << 30 }
     }
 }
 

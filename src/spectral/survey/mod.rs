@@ -51,8 +51,8 @@ impl Default for SurveyParams {
     /// the ends converge in a fifth fewer products than with 8 ([`EigenParams::default`] has the measurements).
     fn default() -> Self {
         Self {
-            top: 10,
-            bottom: 5,
+            top: 5,
+            bottom: 3,
             eigen_tolerance: 1e-4,
             num_probes: 4,
             num_steps: 32,
