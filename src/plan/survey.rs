@@ -88,6 +88,7 @@ pub struct AnalysisOptions {
     ///
     /// Each layer, subset and half of the rows has as many
     #[arg(long, value_name = "N")]
+    #[serde(serialize_with = "as_budget")]
     pub max_matvecs: Option<usize>,
     /// Maximum number of seconds for the whole analysis (--method lanczos), of which each survey has its share
     #[arg(hide_short_help = true, long = "max-time", value_name = "S", allow_negative_numbers = true)]
@@ -231,6 +232,11 @@ fn operators(text: &str) -> Result<Vec<Curvature>, String> {
         }
     }
     Ok(operators)
+}
+
+/// The number that holds, given or not: tables state it either way.
+fn as_budget<S: Serializer>(max_matvecs: &Option<usize>, serializer: S) -> Result<S::Ok, S::Error> {
+    max_matvecs.unwrap_or(MAX_MATVECS).serialize(serializer)
 }
 
 fn as_text<S: Serializer>(scope: &Scope, serializer: S) -> Result<S::Ok, S::Error> {
