@@ -138,5 +138,7 @@ mod tests {
             assert_eq!((top, bottom, tolerance), (options.top, options.bottom, options.eigen_tolerance));
         }
         assert_eq!((survey.num_probes, survey.num_steps), (options.num_probes, options.num_steps));
+        // As tables state it, whether it was given or not.
+        assert_eq!(serde_json::json!(options)["max_matvecs"], survey.max_matvecs);
     }
 }
