@@ -71,6 +71,18 @@ impl Checkpoint {
         Self::of(file, architecture)
     }
 
+    /// A network that `tools/export_torch.py` or the Python package describes, from tensors in memory: `content` is what their
+    /// files hold in the metadata, and `name` stands for the path.
+    ///
+    /// # Errors
+    /// As for a file with the same content.
+    pub fn exported(name: &str, content: &str, tensors: &BTreeMap<String, Tensor>) -> Result<Self> {
+        let file = TensorFile::exported(name, content, tensors)?;
+        let architecture = file.architecture()?;
+        let architecture = architecture.ok_or_else(|| CheckpointError::NoArchitecture { path: name.into() })?;
+        Self::of(file, architecture)
+    }
+
     /// The checkpoint that a file is for an architecture.
     ///
     /// # Errors

@@ -88,6 +88,25 @@ impl TensorFile {
         Ok(file)
     }
 
+    /// The same as a file of `tools/export_torch.py` with these tensors and the graphs `content`, without one. The hash covers
+    /// the names, types, shapes and values of the tensors, and the graphs.
+    pub(super) fn exported(name: &str, content: &str, tensors: &BTreeMap<String, Tensor>) -> Result<Self> {
+        let find = |name: &str| Ok(tensors.get(name).cloned());
+        let exported = Exported::over_tensors(content, &find, name, None)?;
+        let mut file = Self {
+            path: name.into(),
+            sha256: hash(content, tensors)?,
+            metadata: BTreeMap::new(),
+            files: Vec::new(),
+            entries: BTreeMap::new(),
+            unread: Vec::new(),
+            exported: None,
+            weights_key: None,
+        };
+        file.set_exported(exported)?;
+        Ok(file)
+    }
+
     /// Takes up the tensors of one file.
     fn add(&mut self, path: &Path, bytes: Vec<u8>) -> Result<()> {
         let contents = Contents::read(&bytes).map_err(|failure| match failure {
@@ -164,6 +183,16 @@ impl TensorFile {
     fn tensor(&self, name: &str) -> Result<Option<Tensor>, String> {
         self.entries.get(name).map(|(file, entry)| entry.read(&self.files[*file])).transpose()
     }
+}
+
+/// SHA-256, in hex, of graphs and tensors in memory: that of the hashes of `content` and of each tensor with its name.
+fn hash(content: &str, tensors: &BTreeMap<String, Tensor>) -> Result<String> {
+    let mut hashes = sha256_hex(content.as_bytes());
+    for (name, tensor) in tensors {
+        let values = safetensors::tensor::View::data(&tensor).into_owned();
+        hashes += &format!("{name} {} {:?} {}\n", tensor.dtype().as_str(), tensor.dims(), sha256_hex(&values));
+    }
+    Ok(sha256_hex(hashes.as_bytes()))
 }
 
 /// The whole file at `path`.

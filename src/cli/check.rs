@@ -32,7 +32,9 @@ pub(super) fn run(args: &CheckArgs, ui: &mut Ui) -> Result<u8> {
     if let Some(reference) = &reference {
         findings.push(check_outputs(&args.session.read_checkpoint()?, reference)?);
     }
-    let knows_data = args.session.data.data.is_some() || args.session.read_checkpoint()?.data().is_some();
+    let knows_data = args.session.given.is_some()
+        || args.session.data.data.is_some()
+        || args.session.read_checkpoint()?.data().is_some();
     if args.against.is_none() || knows_data {
         let session = args.session.open(Precision::F64, ui)?;
         let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;

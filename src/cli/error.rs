@@ -5,6 +5,12 @@ use std::path::PathBuf;
 /// A command that cannot be carried out as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
+    /// Arguments that are not those of a command, in the words of the parser.
+    #[error("{words}")]
+    Arguments {
+        /// What it says.
+        words: String,
+    },
     /// The output folder holds a result.
     #[error("{} already holds a result", folder.display())]
     OutputExists {
@@ -105,6 +111,7 @@ impl CliError {
     /// How to mend it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Arguments { .. } => return None,
             Self::OutputExists { .. } | Self::FileExists { .. } => "choose another --out, or add --force".into(),
             Self::OtherSpace { .. } => "compare results of one architecture and one --scope".into(),
             Self::OutputIsFile { .. } | Self::OutputIsFolder { .. } | Self::OutputIsDevice { .. } => {

@@ -9,7 +9,7 @@ use super::figure_args::FigureArgs;
 use super::state::{Saving, seconds};
 use crate::landscape::Statistics;
 use crate::plan::{
-    ComputeArgs, DataArgs, L2Term, LossArgs, ModelArgs, Precision, RESULT, SessionArgs, ShapeArgs, parsed_by, word,
+    ComputeArgs, DataArgs, Given, L2Term, LossArgs, ModelArgs, Precision, RESULT, SessionArgs, ShapeArgs, parsed_by, word,
 };
 use crate::program::BatchNormMode;
 
@@ -54,6 +54,9 @@ pub(super) struct LandscapeArgs {
     /// Overwrite an existing result
     #[arg(help_heading = RESULT, long)]
     pub(super) force: bool,
+    /// What a program passed in memory, in place of each checkpoint and the data.
+    #[arg(skip)]
+    pub(super) given: Vec<Given>,
 }
 
 impl LandscapeArgs {
@@ -69,6 +72,7 @@ impl LandscapeArgs {
             // New statistics are estimated at each point; the loss itself never couples the rows.
             batch_norm: Some(BatchNormMode::Eval),
             l2: self.l2,
+            given: self.given.get(index).cloned(),
         }
     }
 

@@ -35,11 +35,13 @@ use std::time::Instant;
 use clap::{Parser, Subcommand};
 
 pub use error::CliError;
-pub use ui::Ui;
+pub use session::Session;
+pub use ui::{Audience, Ui};
 use ui::{Manners, duration};
 
 use crate::kernels::keep_freed_memory;
 use crate::objective::Execution;
+use crate::plan::{Given, Precision, SessionArgs};
 use crate::{Error, Result, Workers};
 
 /// How flat is this minimum, how sure are we, and is it flatter than that one?
@@ -101,6 +103,23 @@ enum Command {
 }
 
 impl Command {
+    /// Takes networks and rows in memory; other commands than those on networks have no use for them.
+    fn receive(&mut self, mut given: Vec<Given>) {
+        let session = match self {
+            Self::Analyze(args) => &mut args.session,
+            Self::Sharpness(args) => &mut args.session,
+            Self::Estimate(args) => &mut args.session,
+            Self::Matvec(args) => &mut args.session,
+            Self::Check(args) => &mut args.session,
+            Self::Landscape(args) => {
+                args.given = given;
+                return;
+            }
+            _ => return,
+        };
+        session.given = given.pop();
+    }
+
     /// How much of the machine it may use.
     fn execution(&self) -> Execution {
         let compute = match self {
@@ -162,12 +181,7 @@ fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     };
     ui.behave(cli.manners);
     let started = Instant::now();
-    let execution = cli.command.execution();
-    keep_freed_memory(execution.memory_bytes);
-    // On the pool from beginning to end: what a command computes, and what a library computes for it, runs on these
-    // threads and no others, whoever cuts the work.
-    let ended =
-        Workers::new(execution.threads).and_then(|workers| workers.install(|| dispatch(cli.command, &arguments, ui)));
+    let ended = carry_out(cli.command, &arguments, ui);
     ui.detail(&format!("took {}{}", duration(started.elapsed().as_secs_f64()), peak_memory()));
     match ended {
         Ok(code) => code,
@@ -176,6 +190,58 @@ fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
             if matches!(error, Error::Interrupted) { INTERRUPTED } else { FAILED }
         }
     }
+}
+
+/// Runs one command (the program's name first) for a program that passes networks and rows in memory, in place of the
+/// checkpoints and the data that its arguments name; gives the exit code.
+///
+/// # Errors
+/// What the command line would say on stderr.
+pub fn call(arguments: &[OsString], given: Vec<Given>, ui: &mut Ui) -> Result<u8> {
+    let mut cli = Cli::try_parse_from(arguments).map_err(said)?;
+    ui.behave(cli.manners);
+    cli.command.receive(given);
+    carry_out(cli.command, arguments, ui)
+}
+
+/// Options that define an objective, without a program's name.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true)]
+struct SessionLine {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Seed of the assignment of rows to shards
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+}
+
+/// An objective's parts, from a network and rows in memory and the options of `analyze` on data, loss and computation, after
+/// a name for the network.
+///
+/// # Errors
+/// As [`call`].
+pub fn open(arguments: &[OsString], given: Given, ui: &mut Ui) -> Result<Session> {
+    let SessionLine { mut session, seed } = SessionLine::try_parse_from(arguments).map_err(said)?;
+    session.given = Some(given);
+    let mut opened = session.open(Precision::F32, ui)?;
+    opened.options.seed = seed;
+    keep_freed_memory(opened.options.execution.memory_bytes);
+    Ok(opened)
+}
+
+/// What the parser says, without the usage.
+fn said(error: clap::Error) -> CliError {
+    let text = error.render().to_string();
+    let said = text.split("\n\nUsage:").next().unwrap_or_default();
+    CliError::Arguments { words: said.trim_start_matches("error: ").trim_end().to_owned() }
+}
+
+/// Runs a command on the pool from beginning to end: what it computes, and what a library computes for it, runs on these
+/// threads and no others, whoever cuts the work.
+fn carry_out(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
+    let execution = command.execution();
+    keep_freed_memory(execution.memory_bytes);
+    Workers::new(execution.threads)?.install(|| dispatch(command, arguments, ui))
 }
 
 /// `, peak memory 512 MiB`, where the system says it.

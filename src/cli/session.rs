@@ -1,12 +1,13 @@
 //! What `analyze`, `estimate`, `matvec` and `check` have in common: a checkpoint, its data, and how the loss is defined.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::{CliError, Ui};
 use crate::checkpoint::{Checkpoint, TensorFile, read_architecture};
-use crate::data::{DataSpec, Dataset, NormalisationChoice, RowRange, Split, Subset};
+use crate::data::{DataSpec, Dataset, NormalisationChoice, RowRange, Source, Split, Subset};
 use crate::formats::Architecture;
 use crate::objective::{Objective, ObjectiveOptions};
 use crate::plan::{L2Term, Precision, SessionArgs, TrainPlan, is_architecture};
@@ -17,17 +18,23 @@ use crate::{Result, path_text};
 /// Rows that an analysis takes where nothing says how many.
 const DEFAULT_ROWS: usize = 1_000;
 
-/// A checkpoint with its data.
-pub(super) struct Session {
-    pub(super) checkpoint: Checkpoint,
+/// A checkpoint with its data, and how the loss is defined.
+pub struct Session {
+    /// Network and weights.
+    pub checkpoint: Checkpoint,
     pub(super) spec: DataSpec,
-    pub(super) data: Dataset,
-    pub(super) options: ObjectiveOptions,
+    /// Rows.
+    pub data: Arc<Dataset>,
+    /// Loss, precision, threads and memory.
+    pub options: ObjectiveOptions,
 }
 
 impl SessionArgs {
     /// The checkpoint alone.
     pub(super) fn read_checkpoint(&self) -> Result<Checkpoint> {
+        if let Some(given) = &self.given {
+            return Ok((*given.checkpoint).clone());
+        }
         let architecture = self.model.arch.as_deref().map(|arch| self.architecture(arch)).transpose()?;
         Checkpoint::read_with(&self.model.checkpoint, architecture, self.model.choices())
     }
@@ -63,10 +70,17 @@ impl SessionArgs {
             ui.say("note: half-precision weights were converted to single precision");
         }
         let path = || self.model.checkpoint.clone();
-        let spec = self.data.spec(stored_data(&checkpoint)).ok_or_else(|| CliError::NoData { checkpoint: path() })?;
         let about = &checkpoint.network.about;
         let loss = self.loss.loss(about.loss.clone())?;
-        let (spec, data) = self.load(self.as_trained(spec, about), execution.memory_bytes, ui)?;
+        let (spec, data) = match &self.given {
+            Some(given) => given.rows(&self.data)?,
+            None => {
+                let spec = self.data.spec(stored_data(&checkpoint));
+                let spec = spec.ok_or_else(|| CliError::NoData { checkpoint: path() })?;
+                let (spec, data) = self.load(self.as_trained(spec, about), execution.memory_bytes, ui)?;
+                (spec, Arc::new(data))
+            }
+        };
         let by_default = || {
             let loss = Loss::for_labels(&data.targets)?;
             ui.say(&format!(
@@ -128,30 +142,33 @@ fn of_mean(loss: &str) -> String {
 
 impl Session {
     /// How loss and data were defined, in one line.
-    pub(super) fn statement(&self) -> String {
+    pub fn statement(&self) -> String {
         let options = &self.options;
         let decay = match options.weight_decay {
             0.0 => "without L2 term".to_owned(),
             decay => format!("with L2 term {decay}"),
         };
-        let rows = self.data.len();
+        let rows = match self.spec.source {
+            Source::Memory(_) => format!("{} rows passed in memory", self.data.len()),
+            _ => self.rows_of_files(),
+        };
         let norm = if self.checkpoint.network.program().has_batch_norm() {
             format!(", batch norm {:?}", options.batch_norm).to_lowercase()
         } else {
             String::new()
         };
-        let labels = match &self.spec.labels {
-            Some(source) if self.spec.split == Split::Train => format!(" with labels {}", source.set),
+        format!("{} {decay}, {rows}{norm}, {}", of_mean(&options.loss.describe()), options.dtype.as_str())
+    }
+
+    fn rows_of_files(&self) -> String {
+        let spec = &self.spec;
+        let labels = match &spec.labels {
+            Some(source) if spec.split == Split::Train => format!(" with labels {}", source.set),
             _ => String::new(),
         };
-        let noise = self.spec.noise.map_or(String::new(), |noise| format!(" with label noise {noise}"));
-        format!(
-            "{} {decay}, {rows} {} rows of {}{labels}{noise}, no augmentation{norm}, {}",
-            of_mean(&options.loss.describe()),
-            self.spec.split.name(),
-            self.spec.source_name(),
-            options.dtype.as_str()
-        )
+        let noise = spec.noise.map_or(String::new(), |noise| format!(" with label noise {noise}"));
+        let (rows, split, source) = (self.data.len(), spec.split.name(), spec.source_name());
+        format!("{rows} {split} rows of {source}{labels}{noise}, no augmentation")
     }
 
     /// The configuration that decides the numbers of `objective`, with the hashes of what went in.

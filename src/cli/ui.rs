@@ -13,6 +13,9 @@ use serde_json::Value;
 use crate::visible::{visible, visible_lines};
 use crate::{Observer, Step};
 
+/// Is shown the steps of a command.
+pub type Audience = Arc<dyn Fn(&Step) + Send + Sync>;
+
 /// The two output streams, and whether the user has asked to stop.
 pub struct Ui {
     out: Box<dyn Write + Send>,
@@ -21,6 +24,8 @@ pub struct Ui {
     interactive: bool,
     interrupted: Arc<AtomicBool>,
     manners: Manners,
+    /// Sees every step, where a program wants to show them itself.
+    audience: Option<Audience>,
     /// The first failure to write. A closed pipe is none: the reader has seen enough.
     failure: Option<io::Error>,
 }
@@ -47,12 +52,18 @@ impl Ui {
     pub fn process(interrupted: Arc<AtomicBool>) -> Self {
         let interactive = io::stderr().is_terminal();
         let (out, err) = (Box::new(io::stdout()), Box::new(io::stderr()));
-        Self { out, err, interactive, interrupted, manners: Manners::default(), failure: None }
+        Self { out, err, interactive, interrupted, manners: Manners::default(), audience: None, failure: None }
     }
 
     /// Given streams and stop flag, no bars: for tests.
     pub fn captured(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>, interrupted: Arc<AtomicBool>) -> Self {
-        Self { out, err, interactive: false, interrupted, manners: Manners::default(), failure: None }
+        let manners = Manners::default();
+        Self { out, err, interactive: false, interrupted, manners, audience: None, failure: None }
+    }
+
+    /// Shows every step to `audience`.
+    pub fn watched_by(self, audience: Audience) -> Self {
+        Self { audience: Some(audience), ..self }
     }
 
     /// Speaks in that manner from now on.
@@ -158,7 +169,9 @@ impl Ui {
     /// An observer that draws a bar for whatever takes longer than two seconds, and stops at Ctrl-C.
     pub fn progress(&self) -> Progress {
         let interactive = self.interactive && !self.manners.quiet;
-        Progress { interactive, verbose: self.manners.verbose, interrupted: self.interrupted.clone(), bar: None }
+        let (verbose, interrupted, audience) =
+            (self.manners.verbose, self.interrupted.clone(), self.audience.clone());
+        Progress { interactive, verbose, interrupted, audience, bar: None }
     }
 }
 
@@ -167,6 +180,7 @@ pub struct Progress {
     interactive: bool,
     verbose: bool,
     interrupted: Arc<AtomicBool>,
+    audience: Option<Audience>,
     bar: Option<Running>,
 }
 
@@ -193,8 +207,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 impl Observer for Progress {
     fn on_step(&mut self, step: &Step) -> ControlFlow<()> {
         // "rows" are the micro-batches inside a product: too fine for a bar, right for noticing Ctrl-C.
-        if (self.interactive || self.verbose) && step.task != "rows" {
-            self.draw(step);
+        if step.task != "rows" {
+            if self.interactive || self.verbose {
+                self.draw(step);
+            }
+            if let Some(audience) = &self.audience {
+                audience(step);
+            }
         }
         if self.interrupted.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }

@@ -1,10 +1,15 @@
 //! Rows together with their origin: checks and selection.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use safetensors::tensor::TensorView;
+
 use super::rows::take;
-use super::{Column, DataError, DataResult, Inputs, Normalisation, Targets};
+use super::source::table_of_tensors;
+use super::{Column, DataError, DataResult, DataSpec, Inputs, Memory, Normalisation, Targets};
 use crate::Result;
+use crate::kernels::DEFAULT_MEMORY;
 
 /// Rows in memory, or image files to read, together with their origin.
 #[derive(Debug, Clone)]
@@ -87,6 +92,15 @@ impl Dataset {
         self.columns = columns;
         self.sha256 = self.hash();
         Ok(self)
+    }
+
+    /// Rows in memory, from tensors as a file of [`Tensors`](super::Tensors) holds them: the inputs by name, and `y`.
+    ///
+    /// # Errors
+    /// As for such a file.
+    pub fn of_tensors(tensors: &BTreeMap<String, TensorView<'_>>) -> Result<Self> {
+        let table = table_of_tensors("rows in memory".as_ref(), tensors)?;
+        DataSpec::new(Memory.into()).rows_of(table, DEFAULT_MEMORY)
     }
 
     /// Number of rows.

@@ -94,6 +94,9 @@ pub enum DataError {
         /// The source.
         source_name: String,
     },
+    /// Rows that existed in the memory of another process only.
+    #[error("data: the rows were passed in memory by a program and cannot be read again")]
+    InMemory,
     /// The source has no rows.
     #[error("data: `{source_name}` has no rows")]
     NoRows {
@@ -328,6 +331,7 @@ impl DataError {
             }
             Self::Syntax { expected, .. } => format!("write {expected}"),
             Self::NoTestSplit { .. } => "pass the file of the test rows as --data, with --split train".to_string(),
+            Self::InMemory => "pass the same rows from that program, or as a file with --data".to_string(),
             Self::NoRows { .. } => "choose a source with at least one row".to_string(),
             Self::TooManyGlyphs { limit, .. } => format!("choose 1 to {limit} images"),
             Self::EmptyRange { .. } => "the end must be larger than the start: rows A..B are A to B - 1".to_string(),

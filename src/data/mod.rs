@@ -32,7 +32,7 @@ pub use noise::LabelNoise;
 pub use rows::{Column, Inputs, Normalisation, Targets};
 pub use selection::{RowRange, Split, Subset};
 pub(crate) use source::read_weights;
-pub use source::{Cifar10, Cifar100, GlyphOptions, Glyphs, Images, Mnist, Source, Tensors, Tokens};
+pub use source::{Cifar10, Cifar100, GlyphOptions, Glyphs, Images, Memory, Mnist, Source, Tensors, Tokens};
 pub use spec::{DataSpec, NormalisationChoice};
 
 /// `Result` with this folder's error.

@@ -143,7 +143,11 @@ impl DataSpec {
     /// [`DataError`]: files that are missing, damaged or of another kind; rows that do not exist; label noise on
     /// real targets; labels that do not fit; files that unpack to more than `memory_bytes`.
     pub fn load_within(&self, memory_bytes: usize) -> Result<Dataset> {
-        let mut table = self.open(memory_bytes)?;
+        self.rows_of(self.open(memory_bytes)?, memory_bytes)
+    }
+
+    /// The rows of an open source.
+    pub(super) fn rows_of(&self, mut table: Table, memory_bytes: usize) -> Result<Dataset> {
         let num_rows = table.len();
         if num_rows == 0 {
             return Err(DataError::NoRows { source_name: self.source.to_string() }.into());
@@ -225,6 +229,15 @@ impl DataSpec {
 
     fn noise_needs_classes(&self, num_classes: Option<usize>) -> DataError {
         DataError::NoiseNeedsClasses { source_name: self.source.to_string(), num_classes }
+    }
+
+    /// The rows it chooses among `num_rows`; `None` for all of them.
+    ///
+    /// # Errors
+    /// [`DataError`] for rows that do not exist.
+    pub(crate) fn choose(&self, num_rows: usize) -> Result<Option<Vec<usize>>> {
+        let chooses = self.rows.is_some() || self.subset.is_some();
+        Ok(if chooses { Some(self.select(num_rows)?) } else { None })
     }
 
     fn select(&self, num_rows: usize) -> DataResult<Vec<usize>> {

@@ -3,6 +3,7 @@
 
 mod compute;
 mod data;
+mod given;
 mod landscape;
 mod langevin;
 mod loss;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 
 pub use compute::{ComputeArgs, Precision};
 pub use data::DataArgs;
+pub use given::Given;
 pub use landscape::{Shape, ShapeArgs};
 pub use langevin::LangevinArgs;
 pub use loss::LossArgs;

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{ComputeArgs, DataArgs, LossArgs, ModelArgs, Precision, word};
+use super::{ComputeArgs, DataArgs, Given, LossArgs, ModelArgs, Precision, word};
 use crate::program::BatchNormMode;
 
 /// Whether the L2 term of training belongs to the loss.
@@ -54,4 +54,8 @@ pub struct SessionArgs {
     #[arg(help_heading = "Loss", hide_short_help = true, long, value_name = "WHERE", value_parser = word::<L2Term>(), default_value = "out")]
     #[serde(skip_serializing_if = "L2Term::is_out")]
     pub l2: L2Term,
+    /// What a program passed in memory, in place of files.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub given: Option<Given>,
 }

@@ -26,6 +26,8 @@ use watch::Watch;
 #[derive(Debug, Clone)]
 pub struct Workers {
     pool: Arc<ThreadPool>,
+    /// The process that started the threads: one that is forked from it has none of them.
+    process: u32,
 }
 
 /// Stack of a thread: as much as a main thread has, since whole commands run on them.
@@ -60,11 +62,12 @@ impl Workers {
     /// # Errors
     /// [`Error::Threads`] where the system gives no more threads.
     pub fn new(threads: usize) -> Result<Self> {
-        static POOLS: Mutex<BTreeMap<usize, Weak<ThreadPool>>> = Mutex::new(BTreeMap::new());
-        let threads = threads.max(1);
+        type Pools = BTreeMap<(u32, usize), Weak<ThreadPool>>;
+        static POOLS: Mutex<Pools> = Mutex::new(Pools::new());
+        let (process, threads) = (std::process::id(), threads.max(1));
         let mut pools = lock(&POOLS);
-        if let Some(pool) = pools.get(&threads).and_then(Weak::upgrade) {
-            return Ok(Self { pool });
+        if let Some(pool) = pools.get(&(process, threads)).and_then(Weak::upgrade) {
+            return Ok(Self { pool, process });
         }
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -73,8 +76,8 @@ impl Workers {
             .build();
         let pool = Arc::new(pool.map_err(|error| Error::Threads { reason: error.to_string() })?);
         pools.retain(|_, pool| pool.strong_count() > 0);
-        pools.insert(threads, Arc::downgrade(&pool));
-        Ok(Self { pool })
+        pools.insert((process, threads), Arc::downgrade(&pool));
+        Ok(Self { pool, process })
     }
 
     /// Threads of the pool.
@@ -86,9 +89,17 @@ impl Workers {
     ///
     /// An objective and an optimizer see to it themselves. Krylov algebra, the reading of data and candle's own operations use
     /// the pool that they are called in, and rayon's global one outside of any: so run a whole computation in here, as the
-    /// command line does, where a number of threads is to be kept to.
+    /// command line does, where a number of threads is to be kept to. In a forked process, which has none of the pool's
+    /// threads, the work runs on a pool of its own.
     pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        self.pool.install(work)
+        if self.process == std::process::id() {
+            return self.pool.install(work);
+        }
+        match Self::new(self.threads()) {
+            Ok(here) => here.pool.install(work),
+            // Where the system refuses threads, that of the caller remains.
+            Err(_) => work(),
+        }
     }
 
     /// `[work(0), …, work(count − 1)]`, at most `limit` of them at a time. The observer hears of each that is done.

@@ -5,6 +5,7 @@ mod cifar;
 mod glyphs;
 mod images;
 mod kind;
+mod memory;
 mod mnist;
 mod npy;
 mod request;
@@ -19,6 +20,7 @@ use std::str::FromStr;
 pub use cifar::{Cifar10, Cifar100};
 pub use glyphs::Glyphs;
 pub use images::Images;
+pub use memory::Memory;
 pub use mnist::Mnist;
 pub use request::GlyphOptions;
 pub use tensors::Tensors;
@@ -30,6 +32,7 @@ pub(super) use cifar::check_label;
 pub(super) use request::Request;
 pub(super) use table::{Rows, Table};
 pub(crate) use tensors::read_weights;
+pub(super) use tensors::table as table_of_tensors;
 
 use super::{DataError, DataResult, Normalisation};
 use crate::path_text::to_text;
@@ -109,6 +112,7 @@ sources! {
     "images" ":DIR" => Images,
     "tensors" ":FILE" => Tensors,
     "tokens" ":FILE,context=T" => Tokens,
+    "memory" => Memory,
 }
 
 fn nearest(name: &str) -> Option<&'static str> {
@@ -238,7 +242,7 @@ mod tests {
         assert!(hint("glyph").starts_with("did you mean `glyphs`?"));
         assert!(hint("MNIST:x").starts_with("did you mean `mnist`?"));
         let forms = "`glyphs`, `mnist:DIR`, `cifar10:DIR`, `cifar100:DIR`, `images:DIR`, `tensors:FILE`, \
-                     `tokens:FILE,context=T`";
+                     `tokens:FILE,context=T`, `memory`";
         assert_eq!(hint("qq"), format!("the sources are {forms}"));
         assert_eq!("imagenet".parse::<Source>().unwrap_err().to_string(), "data: unknown source `imagenet`");
     }

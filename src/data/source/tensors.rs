@@ -38,7 +38,7 @@ impl Kind for Tensors {
     }
 }
 
-fn table(path: &Path, tensors: &BTreeMap<String, TensorView<'_>>) -> DataResult<Table> {
+pub(in crate::data) fn table(path: &Path, tensors: &BTreeMap<String, TensorView<'_>>) -> DataResult<Table> {
     let mut names: Vec<&str> = tensors.keys().map(String::as_str).filter(|name| *name != "y").collect();
     names.sort_unstable_by_key(|name| (*name != "x", *name));
     let x = Named::find(path, tensors, names.first().copied().unwrap_or("x"))?;
