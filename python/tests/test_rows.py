@@ -9,7 +9,7 @@ from flatness._errors import InputError
 from flatness._rows import Rows, collect
 
 torch = pytest.importorskip("torch")
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset  # noqa: E402
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 X = torch.arange(30, dtype=torch.float32).reshape(10, 3)
 Y = torch.arange(10) % 4
