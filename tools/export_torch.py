@@ -67,7 +67,9 @@ def main():
     parser.add_argument("factory", help="package.module:factory or file.py:factory")
     sample = parser.add_mutually_exclusive_group(required=True)
     sample.add_argument("--input-shape", help="shape of one sample of floats, such as 3,32,32")
-    sample.add_argument("--inputs", type=Path, help=".safetensors with a small batch under the names of forward's arguments")
+    sample.add_argument(
+        "--inputs", type=Path, help=".safetensors with a small batch under the names of forward's arguments"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--state-dict", type=Path, help="weights to load, .pth or .safetensors")
     parser.add_argument("--loss", choices=list(KINDS))

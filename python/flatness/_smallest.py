@@ -39,9 +39,15 @@ def explained(module: nn.Module, call: Callable[[nn.Module], Any], rows: int, er
     `call` runs the module on inputs of so many `rows`.
     """
     path, part, error = _smallest(module, call, rows, error)
-    line = _line(error)
-    where = f"{path or 'the module'} ({type(part).__name__}{f', {line}' if line else ''})"
-    return ExportError(f"torch.export cannot trace {where}: {first_line(error)}", _REWRITE)
+    return cannot_trace(path or "the module", error, type(part).__name__)
+
+
+def cannot_trace(what: str, error: Exception, kind: str = "") -> ExportError:
+    """That `what`, of a `kind`, cannot be traced, at the line of its code."""
+    where = ", ".join(filter(None, [kind, _line(error)]))
+    return ExportError(
+        f"torch.export cannot trace {what}{f' ({where})' if where else ''}: {first_line(error)}", _REWRITE
+    )
 
 
 def first_line(error: BaseException) -> str:
