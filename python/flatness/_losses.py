@@ -102,6 +102,13 @@ def describe(loss: Any, notes: list[str] | None = None) -> dict[str, Any] | RowL
     return RowLoss(loss)
 
 
+def is_log_likelihood(loss: Any) -> bool:
+    """Whether it is PyTorch's negative log-likelihood, whose inputs are log-probabilities."""
+    function = loss.func if isinstance(loss, functools.partial) else loss
+    is_function = getattr(function, "__name__", "") == "nll_loss" and function.__module__ == "torch.nn.functional"
+    return is_function or (type(loss).__name__ == "NLLLoss" and type(loss).__module__ == "torch.nn.modules.loss")
+
+
 def default(module: Any) -> tuple[dict[str, Any] | None, bool]:
     """The loss that a model of transformers computes from labels, and whether its labels are shifted by one place.
 
@@ -200,15 +207,36 @@ def _of_module(loss: Any, name: str, notes: list[str]) -> dict[str, Any] | RowLo
     if name == "GaussianNLLLoss":
         raise InputError(
             "GaussianNLLLoss takes three arguments",
-            "say where the variance comes from: lambda outputs, y: F.gaussian_nll_loss(outputs[0], y, outputs[1], "
-            "reduction='none').flatten(1).mean(1)",
+            "write it out for the outputs of your module: lambda outputs, y: 0.5 * (outputs[1].log() + "
+            "(outputs[0] - y) ** 2 / outputs[1]).flatten(1).mean(1)",
         )
+    if name == "PoissonNLLLoss":
+        return RowLoss(lambda outputs, targets: _poisson(loss, outputs, targets), of_pytorch=True)
+    if name == "SoftMarginLoss":
+        return RowLoss(lambda outputs, targets: _soft_margin(outputs, targets), of_pytorch=True)
     rows = copy.copy(loss)
-    if name == "KLDivLoss" and loss.reduction in ("batchmean", "sum"):
-        rows.reduction = "none"
-        return RowLoss(lambda outputs, targets: rows(outputs, targets).flatten(1).sum(1))
     rows.reduction = "none"
+    if name == "KLDivLoss" and loss.reduction in ("batchmean", "sum"):
+        return RowLoss(lambda outputs, targets: rows(outputs, targets).flatten(1).sum(1), of_pytorch=True)
     return RowLoss(rows, of_pytorch=True)
+
+
+def _soft_margin(outputs: Any, targets: Any) -> Any:
+    """`log(1 + exp(−y f))`, without overflow."""
+    margins = -outputs * targets
+    return margins.clamp(min=0) + (-margins.abs()).exp().log1p()
+
+
+def _poisson(loss: Any, outputs: Any, targets: Any) -> Any:
+    """PyTorch's Poisson loss for each entry, in operations that flatness has."""
+    if loss.log_input:
+        losses = outputs.exp() - targets * outputs
+    else:
+        losses = outputs - targets * (outputs + loss.eps).log()
+    if not loss.full:
+        return losses
+    large = targets.clamp(min=1)  # Stirling's formula, which PyTorch uses above 1
+    return losses + (targets > 1) * (large * large.log() - large + 0.5 * (2 * np.pi * large).log())
 
 
 def _tell(reduction: Any, notes: list[str]) -> None:
