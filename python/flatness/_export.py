@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import warnings
@@ -19,7 +18,7 @@ from torch._export.serde import schema, serialize
 
 from ._errors import ExportError
 from ._losses import RowLoss, describe, is_log_likelihood
-from ._module import Subject, argument_names, some, unwrapped
+from ._module import Subject, argument_names, duplicate, some, unwrapped
 from ._program import Program, logits, own
 from ._safetensors import write
 
@@ -163,7 +162,7 @@ def _trains(module: nn.Module, key: str) -> bool:
 def _check_log_probabilities(subject: Subject) -> None:
     """The error of outputs that cross-entropy would normalise; half precision is off by less than 0.01."""
     with torch.no_grad():
-        outputs = logits(subject.call(copy.deepcopy(subject.module), subject.values))
+        outputs = logits(subject.call(duplicate(subject.module), subject.values))
     if outputs.dim() < 2 or float(outputs.float().logsumexp(1).abs().max()) > 0.01:
         raise ExportError(
             "the negative log-likelihood needs log-probabilities, but the outputs do not sum to 1 after exp",
@@ -176,10 +175,10 @@ def _reference(subject: Subject, found: _Found) -> dict[str, Tensor]:
     values = [x.double() if x.is_floating_point() else x for x in subject.values]
     with torch.no_grad():
         try:
-            result = logits(subject.call(copy.deepcopy(subject.module).double(), values))
+            result = logits(subject.call(duplicate(subject.module).double(), values))
         except RuntimeError:
             values = subject.values
-            result = logits(subject.call(copy.deepcopy(subject.module), values))
+            result = logits(subject.call(duplicate(subject.module), values))
     inputs = {name: _plain(x) for name, x in zip(found.inputs, values)}
     return {**inputs, **found.targets, "outputs": _plain(result)}
 

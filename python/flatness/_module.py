@@ -141,12 +141,8 @@ def _copied(module: nn.Module, notes: list[str]) -> nn.Module:
             stored[place] = tensor.detach().cpu().clone()
         value = stored[place]
         memo[id(tensor)] = nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
-    for part in module.modules():
-        for value in vars(part).values():
-            if isinstance(value, Tensor) and value.grad_fn is not None:  # such as the weight of an old weight_norm
-                memo[id(value)] = value.detach().cpu().clone()
     try:
-        copied = copy.deepcopy(module, memo)
+        copied = duplicate(module, memo)
     except Exception as error:
         raise ExportError(
             f"{type(module).__name__} cannot be copied ({first_line(error)})",
@@ -161,6 +157,16 @@ def _copied(module: nn.Module, notes: list[str]) -> nn.Module:
         notes.append(f"hooks are traced as part of the module: {some(hooked)}")
     _export_attention(copied, notes)
     return copied.cpu()
+
+
+def duplicate(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A deep copy, also of modules that keep tensors with a history, such as the weight of an old weight_norm."""
+    memo = {} if memo is None else memo
+    for part in module.modules():
+        for value in vars(part).values():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                memo[id(value)] = value.detach().cpu().clone()
+    return copy.deepcopy(module, memo)
 
 
 def _hooks(part: nn.Module) -> bool:

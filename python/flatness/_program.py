@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ._errors import ExportError
 from ._losses import RowLoss
-from ._module import Subject, grown
-from ._smallest import cannot_trace, explained, exported, first_line
+from ._module import Subject, duplicate, grown
+from ._smallest import MOST_ROWS, cannot_trace, explained, exported, first_line
 
 # What the targets are called in the data.
 TARGETS = "y"
@@ -88,7 +88,7 @@ class Program(nn.Module):
         return f"it writes its buffers {', '.join(written)}" if written else program
 
     def _exported(self) -> Any:
-        rows = torch.export.Dim("rows", min=2)
+        rows = torch.export.Dim("rows", min=2, max=MOST_ROWS)
         return exported(self, tuple(self.values), {}, tuple({0: rows} for _ in self.values))
 
     def _explained(self, error: Exception) -> ExportError:
@@ -99,7 +99,7 @@ class Program(nn.Module):
                 return failure
             return cannot_trace("the loss", error)
         rows = len(self.values[0])
-        return explained(self.module, lambda module: self.subject.call(module, self.values), rows, error)
+        return explained(duplicate(self.module), lambda module: self.subject.call(module, self.values), rows, error)
 
 
 def own(name: str) -> str:

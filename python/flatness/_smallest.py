@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
 import io
 import logging
@@ -21,6 +20,8 @@ from ._errors import ExportError
 
 # torch.export.export itself leaves fewer operations in older versions: batch norm, for one, comes in two others.
 _EXPORT = getattr(torch.export, "export_for_training", torch.export.export)
+# Below the largest number, which torch 2.5 takes for "to the end" in slices.
+MOST_ROWS = 2**31
 _REWRITE = (
     "rewrite what depends on values of the inputs, such as `if x.sum() > 0`, with torch.where; "
     "a size that the batch must not change has to be a number"
@@ -36,7 +37,7 @@ def exported(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], s
 def explained(module: nn.Module, call: Callable[[nn.Module], Any], rows: int, error: Exception) -> ExportError:
     """The error of the smallest part of `module` that cannot be traced, with its name and the line of its code.
 
-    `call` runs the module on inputs of so many `rows`.
+    `call` runs the module, which may change by it, on inputs of so many `rows`.
     """
     path, part, error = _smallest(module, call, rows, error)
     return cannot_trace(path or "the module", error, type(part).__name__)
@@ -72,7 +73,6 @@ def _smallest(
     module: nn.Module, call: Callable[[nn.Module], Any], rows: int, error: Exception
 ) -> tuple[str, nn.Module, Exception]:
     """Path, part and error of the innermost part that fails by itself on the inputs that it gets."""
-    module = copy.deepcopy(module).eval()
     given = _given(module, call)
     path, part = "", module
     while True:
@@ -114,7 +114,7 @@ def _called(part: nn.Module, given: dict[nn.Module, Any]) -> Iterator[tuple[str,
 
 def _failure(part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], rows: int) -> Exception | None:
     """Why a part cannot be traced on these arguments."""
-    size = torch.export.Dim("rows", min=2)
+    size = torch.export.Dim("rows", min=2, max=MOST_ROWS)
 
     def shapes(value: Any) -> Any:
         if isinstance(value, Tensor):
