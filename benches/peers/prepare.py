@@ -82,6 +82,7 @@ def main():
     arguments = parser.parse_args()
     name, kind, folder, batch = arguments.model, arguments.kind, arguments.folder, arguments.batch
     sources = [HERE / "prepare.py", HERE / "models.py", HERE / "training.py", TOOLS / "export_torch.py"]
+    sources += sorted((TOOLS.parent / "python" / "flatness").glob("_*.py"))
     made_by = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     key = f"{name} {kind} {batch} {torch.__version__} {made_by}"
     done = folder / "prepared"

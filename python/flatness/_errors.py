@@ -1,9 +1,20 @@
-"""The package's exception."""
+"""What cannot be used, and the way out."""
 
 
 class FlatnessError(ValueError):
-    """What went wrong and where; `hint` says how to mend it, where that is known."""
+    """What went wrong and where; `hint` says how to mend it, and is empty where nobody knows."""
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message if hint is None else f"{message}\nhint: {hint}")
-        self.hint = hint
+    def __init__(self, message: str, hint: str | None = "") -> None:
+        super().__init__(message)
+        self.hint = hint or ""
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}\nhint: {self.hint}" if self.hint else message
+
+
+InputError = FlatnessError
+
+
+class ExportError(FlatnessError):
+    """A module that cannot be traced."""
