@@ -107,14 +107,8 @@ def train(
     if isinstance(model, (str, os.PathLike)):
         given = {"model": model, "data": data, "loss": loss, **more}
         return _report(["train", *options(given)], [], out)
-    from . import _export
-
     objective = Objective(model, data, loss, num_rows=num_rows, weight_decay=weight_decay)
-    inputs = Path(out) / "inputs"
-    inputs.mkdir(parents=True, exist_ok=True)
-    network, rows = inputs / "network.safetensors", inputs / "rows.safetensors"
-    _export.write(objective._problem.traced, network)
-    objective._problem.write_rows(rows)
+    network, rows = objective._problem.write(Path(out) / "inputs")
     if weight_decay:
         more.setdefault("weight_decay", weight_decay)
     return _report(["train", os.fspath(network), f"--data=tensors:{rows}", *options(more)], [], out)
@@ -139,7 +133,6 @@ def _subject(model: Any, data: Any, loss: Any, more: Mapping[str, Any]) -> tuple
         if data is not None or loss is not None or own:
             raise FlatnessError("an objective has its data and its loss already", "pass the objective alone")
         problem, inherited = model._problem, model._arguments
-        inherited = [word for word in inherited if word.partition("=")[0] not in options(rest)]
         arguments = [*_without(inherited, options(rest)), *options(rest)]
         return problem.name, [(problem.network, problem.rows)], arguments
     from ._problem import Problem

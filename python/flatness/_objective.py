@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,49 @@ class Value(NamedTuple):
 
     value: float
     std_err: float
+
+
+@dataclass(frozen=True)
+class Eigenpairs:
+    """Extreme eigenpairs, the largest eigenvalues first and then the smallest."""
+
+    values: Array
+    """Eigenvalues `[k]`: descending from the largest, then ascending from the smallest."""
+    residual_norms: Array
+    """`|Hv - lambda v|` `[k]` of unit `v`: within it there is an eigenvalue."""
+    std_err_data: Array
+    """Standard errors `[k]` from the choice of rows; NaN where there is one shard only."""
+    converged: Array
+    """Whether the residual norms are within the tolerance `[k]`."""
+    vectors: Array
+    """Unit eigenvectors as rows `[k, n]`."""
+    num_matvecs: int
+    """Products."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An estimate of a trace."""
+
+    value: float
+    std_err_numeric: float
+    """Standard error from the probes."""
+    std_err_data: float
+    """Standard error from the choice of rows; NaN where there is one shard only."""
+    samples: Array
+    """`z @ H @ z` of each probe."""
+    num_matvecs: int
+
+
+@dataclass(frozen=True)
+class Quadrature:
+    """Gauss rules of the spectral measure: sums of `weights * f(nodes)` estimate the mean of `f` over the eigenvalues."""
+
+    nodes: list[Array]
+    """Ascending nodes of each rule."""
+    weights: list[Array]
+    """Their weights, which add up to 1."""
+    num_matvecs: int
 
 
 class Objective:
@@ -105,6 +149,11 @@ class Objective:
         """The gradient `[n]` of the mean loss."""
         gradient: Array = self._native.gradient()
         return gradient
+
+    def weights(self) -> Array:
+        """The parameters `[n]`."""
+        weights: Array = self._native.weights()
+        return weights
 
     def update(self, model: Any = None) -> None:
         """Takes new weights: those that the traced module has now, or those of `model`, a module or a state dict.
@@ -210,6 +259,50 @@ class Curvature:
     def dot(self, other: Any) -> Any:
         """The same as `@`."""
         return self @ other
+
+    def eigenpairs(
+        self,
+        top: int = 5,
+        bottom: int = 0,
+        *,
+        tolerance: float = 1e-4,
+        max_matvecs: int = 1000,
+        seed: int = 0,
+        start: Any = None,
+    ) -> Eigenpairs:
+        """The `top` largest and the `bottom` smallest eigenvalues with their vectors.
+
+        Block Lanczos with thick restarts (Wu and Simon, 2000). A pair has converged when its residual norm is at most
+        `tolerance` times the largest |eigenvalue|; `max_matvecs` bounds the products. `start` `[k, n]` or `[n]` are vectors
+        to begin with, such as those of an earlier result; others are random, by `seed`.
+        """
+        rows = None
+        if start is not None:
+            rows = np.ascontiguousarray(np.atleast_2d(as_array(start)), dtype=self.dtype)
+            if rows.ndim != 2 or rows.shape[1] != self.shape[0]:
+                raise FlatnessError(f"start has shape {list(rows.shape)}", f"give rows: [k, {self.shape[0]}]")
+        for name, count in (("top", top), ("bottom", bottom)):
+            if count < 0:
+                raise FlatnessError(f"{name} is {count}", "use 0 or more")
+        if top + bottom == 0:
+            raise FlatnessError("no eigenvalues are asked for", "set top or bottom to 1 or more")
+        return Eigenpairs(**self._native.eigenpairs(top, bottom, tolerance, max_matvecs, seed, rows))
+
+    def trace(self, probes: int = 32, *, seed: int = 0) -> Trace:
+        """Hutchinson's (1989) estimate of the trace: the mean of `z @ H @ z` over random signs `z`, with both errors.
+
+        `analyze` gives the exact trace where there is one, at the price of a few gradients.
+        """
+        return Trace(**self._native.trace(probes, seed))
+
+    def quadrature(self, probes: int = 10, steps: int = 80, *, seed: int = 0) -> Quadrature:
+        """Gauss rules of the spectral measure by Lanczos quadrature (Ubaru, Chen and Saad, 2017), one for each probe.
+
+        Cost: `probes * steps` products.
+        """
+        if probes < 2 or not 1 <= steps <= self.shape[0]:
+            raise FlatnessError(f"probes is {probes} and steps {steps}", f"use 2 or more, and 1 to {self.shape[0]}")
+        return Quadrature(**self._native.quadrature(probes, steps, seed))
 
     @property
     def T(self) -> Curvature:  # noqa: N802 (NumPy's name)

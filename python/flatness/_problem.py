@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from . import _export, _losses, _native, _rows
+import torch
+
+from . import _native
 from ._errors import FlatnessError
+from ._export import Traced, argument_names, trace
+from ._losses import default, shift_labels
+from ._rows import Array, Rows, collect
+from ._safetensors import write
+from ._weights import reweighted
+
+# Rows that are enough to trace a module.
+_SAMPLE = 2
 
 
 @dataclass(frozen=True)
@@ -16,8 +28,9 @@ class Problem:
     name: str
     network: _native.Network
     rows: _native.Rows
-    traced: _export.Traced
+    traced: Traced
     module: Any
+    arrays: dict[str, Array]
     notes: list[str]
 
     @classmethod
@@ -25,34 +38,63 @@ class Problem:
         """Traces the module, unless it is traced already, and reads the rows."""
         if data is None:
             raise FlatnessError("there are no data", "pass a loader, (inputs, targets), or a dict of tensors")
-        if isinstance(model, _export.Traced):
+        if isinstance(model, Traced):
+            if loss is not None or weight_decay:
+                raise FlatnessError("the module is traced already", "give loss and weight_decay to flatness.export")
             traced, module = model, None
-            rows = _rows.collect(data, num_rows=num_rows, names=traced.arguments)
+            rows = collect(data, num_rows=num_rows, names=traced.arguments)
         else:
             module = model
-            rows = _rows.collect(data, num_rows=num_rows, names=_export.arguments(module))
-            if loss is None:
-                loss, shifted = _losses.default(module)
-                if shifted and rows.targets is not None:
-                    rows = replace(rows, targets=_losses.shift_labels(rows.targets))
-            traced = _export.trace(module, rows, loss=loss, weight_decay=weight_decay)
-        arrays = {traced.inputs[traced.arguments.index(name)]: array for name, array in rows.inputs.items()}
-        if rows.targets is not None:
-            arrays["y"] = rows.targets
-        return cls(
-            name=traced.name,
-            network=_native.Network(traced.name, traced.content, traced.tensors),
-            rows=_native.Rows(arrays),
-            traced=traced,
-            module=module,
-            notes=[*traced.notes, *rows.notes],
-        )
+            rows, loss = _rows_and_loss(model, data, loss, num_rows)
+            inputs = {name: torch.from_numpy(values[:_SAMPLE]) for name, values in rows.inputs.items()}
+            targets = None if rows.targets is None else torch.from_numpy(rows.targets[:_SAMPLE])
+            by_place = argument_names(model) is None
+            sample = tuple(inputs.values()) if by_place else inputs
+            traced = trace(model, sample, loss=loss, targets=targets, weight_decay=weight_decay)
+        arrays = _arrays(traced, rows)
+        name = json.loads(traced.content)["name"]
+        network = _native.Network(name, traced.content, traced.tensors)
+        notes = [*traced.notes, *rows.notes]
+        return cls(name, network, _native.Rows(arrays), traced, module, arrays, notes)
 
     def updated(self, model: Any) -> Problem:
         """The same graphs and rows with new weights."""
         model = self.module if model is None else model
         if model is None:
             raise FlatnessError("there is no module to take weights from", "pass a module or a state dict")
-        traced = _export.reweighted(self.traced, model)
-        network = _native.Network(traced.name, traced.content, traced.tensors)
-        return replace(self, network=network, traced=traced)
+        traced = reweighted(self.traced, model)
+        return replace(self, network=_native.Network(self.name, traced.content, traced.tensors), traced=traced)
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """Writes network and rows as files that the command reads; returns their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
+        network, rows = folder / "network.safetensors", folder / "rows.safetensors"
+        tensors = {name: torch.from_numpy(values) for name, values in self.traced.tensors.items()}
+        write(network, tensors, {"flatness.export": self.traced.content})
+        write(rows, {name: torch.from_numpy(values) for name, values in self.arrays.items()}, {})
+        return network, rows
+
+
+def _rows_and_loss(model: Any, data: Any, loss: Any, num_rows: int | None) -> tuple[Rows, Any]:
+    """The rows by the module's names, and the loss, which a model of transformers brings."""
+    rows = collect(data, num_rows=num_rows, names=argument_names(model))
+    if loss is None:
+        loss, is_shifted = default(model)
+        if is_shifted and rows.targets is not None:
+            rows = replace(rows, targets=shift_labels(rows.targets))
+    return rows, loss
+
+
+def _arrays(traced: Traced, rows: Rows) -> dict[str, Array]:
+    """The rows under the names of the program, as row-major arrays."""
+    names = dict(zip(traced.arguments, traced.inputs))
+    arrays = {names.get(name, name): values for name, values in rows.inputs.items()}
+    if rows.targets is not None:
+        arrays["y"] = rows.targets
+    return {name: _plain(values) for name, values in arrays.items()}
+
+
+def _plain(values: Array) -> Array:
+    """Row-major, in the machine's byte order."""
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return values if values.flags.c_contiguous else values.copy(order="C")

@@ -54,8 +54,7 @@ class Estimate:
             return f"{self.value:.3g} (not resolved)"
         errors = [(self.std_err_numeric, "numeric"), (self.std_err_data, "data")]
         told = [f" ± {error:.2g} ({name})" for error, name in errors if error is not None]
-        known = [error for error, _ in errors if error]
-        return f"{_to_error(self.value, max(known, default=0.0))}{''.join(told)}"
+        return f"{_digits(self.value, self.std_err_numeric or 0.0)}{''.join(told)}"
 
 
 class Figure:
@@ -213,11 +212,11 @@ def _estimate(row: dict[str, Any]) -> Estimate:
     )
 
 
-def _to_error(value: float, error: float) -> str:
-    """The value with as many digits as its error leaves, and one more; seven where it has none."""
+def _digits(value: float, error: float) -> str:
+    """The value with as many digits as its numeric error leaves, and one more; six where it has none."""
     if not math.isfinite(value) or value == 0.0:
         return f"{value:g}"
-    digits = 7 if error <= 0.0 else math.floor(math.log10(abs(value))) - math.floor(math.log10(error)) + 2
+    digits = 6 if error <= 0.0 else math.floor(math.log10(abs(value))) - math.floor(math.log10(error)) + 2
     return f"{value:.{min(max(digits, 2), 9)}g}"
 
 

@@ -47,3 +47,19 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, by name."""
+    dtypes = {word: dtype for dtype, word in _DTYPES.items()}
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        body = bytearray(file.read())
+    tensors = {}
+    for key, entry in header.items():
+        if key == "__metadata__":
+            continue
+        start, end = entry["data_offsets"]
+        flat = torch.frombuffer(body, dtype=torch.uint8)[start:end] if end > start else torch.empty(0, dtype=torch.uint8)
+        tensors[key] = flat.clone().view(dtypes[entry["dtype"]]).reshape(entry["shape"])
+    return tensors

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import _native
+from ._errors import FlatnessError
 
 # Rows that a notebook shows.
 _SHOWN = 20
 
 
-class Table(Mapping[str, Any]):
-    """A table of results: a mapping from column names to NumPy arrays (texts: lists), one entry for each row.
+class Table:
+    """A table of results: `table["value"]` is a column, a NumPy array (of texts: a list) with one entry for each row.
 
     polars, pyarrow and duckdb read it as it is (Arrow's PyCapsule interface): `polars.DataFrame(table)`,
     `pyarrow.table(table)`, `duckdb.sql("from table")`; pandas through `to_pandas()`.
@@ -32,24 +32,21 @@ class Table(Mapping[str, Any]):
         return cls(_native.read_table(path))
 
     def __getitem__(self, column: str) -> Any:
+        if column not in self._columns:
+            raise FlatnessError(f"there is no column `{column}`", f"the columns are {', '.join(self._columns)}")
         return self._columns[column]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
+    def __contains__(self, column: object) -> bool:
+        return column in self._columns
 
     def __len__(self) -> int:
-        """Number of columns."""
-        return len(self._columns)
+        """Number of rows."""
+        return len(next(iter(self._columns.values()), ()))
 
     @property
     def columns(self) -> list[str]:
         """Names of the columns."""
         return list(self._columns)
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows."""
-        return len(next(iter(self._columns.values()), ()))
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows as dicts of Python's own types; numbers that are not there are None."""
@@ -72,14 +69,14 @@ class Table(Mapping[str, Any]):
         return self._native.__arrow_c_stream__(requested_schema)
 
     def __repr__(self) -> str:
-        return f"Table({self.num_rows} rows: {', '.join(self.columns)})"
+        return f"Table({len(self)} rows: {', '.join(self.columns)})"
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
         shown = self.rows()[:_SHOWN]
         cells = ("".join(f"<td>{_cell(value)}</td>" for value in row.values()) for row in shown)
         body = "".join(f"<tr>{row}</tr>" for row in cells)
-        more = f"<p>{self.num_rows - _SHOWN} more rows</p>" if self.num_rows > _SHOWN else ""
+        more = f"<p>{len(self) - _SHOWN} more rows</p>" if len(self) > _SHOWN else ""
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 

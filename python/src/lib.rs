@@ -4,6 +4,7 @@ mod arrays;
 mod calls;
 mod commands;
 mod objective;
+mod spectral;
 mod tables;
 
 use pyo3::prelude::*;

@@ -154,6 +154,12 @@ impl Objective {
         Ok((found.loss, found.loss_std_err, found.accuracy, found.accuracy_std_err))
     }
 
+    /// The parameters `[n]`.
+    fn weights<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let theta = outside(py, |_| self.objective().place(&self.theta()))?;
+        array(py, &theta)
+    }
+
     /// The gradient `[n]`.
     fn gradient<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let found = outside(py, |stop| {
@@ -191,13 +197,19 @@ pub struct Operator {
     held: HeldOperator,
 }
 
+impl Operator {
+    pub(crate) fn matrix(&self) -> &dyn LinearOperator {
+        self.held.borrow_dependent()
+    }
+}
+
 #[pymethods]
 impl Operator {
     /// `[k, n]` to `[k, n]`, in the objective's type: products with the rows.
     fn products<'py>(&self, py: Python<'py>, vectors: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyAny>> {
         let vectors = tensor(vectors)?;
         let products =
-            outside(py, |stop| self.held.borrow_dependent().multiply(&vectors, &mut Stoppable(stop)))?;
+            outside(py, |stop| self.matrix().multiply(&vectors, &mut Stoppable(stop)))?;
         let sums = products.to_dtype(DType::F64).and_then(|products| products.sum_all()?.to_scalar::<f64>());
         match sums {
             Ok(sum) if sum.is_finite() => array(py, &products),
