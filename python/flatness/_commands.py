@@ -26,7 +26,7 @@ def analyze(model: Any, data: Any = None, loss: Any = None, *, out: str | Path |
 
     `model`, `data` and `loss` are those of `Objective`, which may be passed in their place; a path of a checkpoint works
     too, with `data="cifar10:DIR"` and the like. `out` keeps the result in a folder (`force=True` replaces one, `resume=True`
-    continues one). Further options are those of `flatness analyze`: `top=10`, `bottom=5`, `operators=["hessian", "ggn"]`,
+    continues one). Further options are those of `flatness analyze`: `top=10`, `bottom=5`, `operator=["hessian", "ggn"]`,
     `steps=128`, `subset=500`, `threads=4`, `memory="4GiB"`, `dtype="float64"`, `max_time=600`.
 
     Ctrl-C ends the computation and gives what is finished, with a warning; `report.complete` is then False.

@@ -10,7 +10,7 @@ from ._errors import FlatnessError
 
 
 def options(given: Mapping[str, Any]) -> list[str]:
-    """`top=10, operators=["hessian", "ggn"]` as `--top=10 --operators=hessian,ggn`.
+    """`top=10, operator=["hessian", "ggn"]` as `--top=10 --operator=hessian,ggn`.
 
     `True` is an option without a value; `None` and `False` leave the option out.
     """

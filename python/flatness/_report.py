@@ -123,10 +123,9 @@ class Report:
 
     @property
     def estimates(self) -> list[Estimate]:
-        """The numbers of the summary, with those of single layers."""
-        if "summary" not in self.tables:
-            return []
-        return [_estimate(row) for row in self["summary"].rows()]
+        """The numbers of the summary, with those of single layers; of `sharpness` its measures."""
+        found = [name for name in ("summary", "sharpness") if name in self.tables]
+        return [_estimate(row) for name in found[:1] for row in self[name].rows()]
 
     def estimate(self, quantity: str, *, operator: str | None = None, scope: str | None = None) -> Estimate:
         """One number of the summary; without `operator` and `scope` the first of that name."""

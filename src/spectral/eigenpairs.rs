@@ -58,7 +58,10 @@ pub fn eigenpairs(
 
 /// As [`eigenpairs`] from the rows of `start`, `[k, n]`, and random vectors up to the block: few products where `start`
 /// is close to the answer. Blocks are then at least as wide as `start`.
-pub(super) fn eigenpairs_from(
+///
+/// # Errors
+/// As [`eigenpairs`].
+pub fn eigenpairs_from(
     start: Option<&Tensor>,
     operator: &dyn LinearOperator,
     params: &EigenParams,

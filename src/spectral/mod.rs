@@ -41,7 +41,7 @@ pub use deflated_trace::{DeflatedTraceParams, DeflatedTraceReport, Deflation, Tr
 pub use dense::{DenseParams, DenseReport, dense};
 pub use density::{Axis, DensityParams, DensityReport, MassShares, Share, density};
 pub use distribution::{DistributionReport, distribution};
-pub use eigenpairs::eigenpairs;
+pub use eigenpairs::{eigenpairs, eigenpairs_from};
 pub use error::SpectralError;
 pub use functions::{Estimate, SpectralMeasure};
 pub use gram::{Factored, GramParams, GramReport, RowBlocks, gram};
