@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
-use crate::autodiff::Scope;
 use crate::checkpoint::{Checkpoint, TRAIN_KEY, TensorFile, checked_rows, differences};
 use crate::curvature::{Curvature, CurvatureOperator};
 use crate::digest::sha256_hex;
@@ -18,7 +17,7 @@ use crate::operator::extend;
 use crate::plan::{PlanError, Shape, ShapeArgs};
 use crate::random::{Purpose, stream};
 use crate::spectral::{EigenParams, EigenReport, eigenpairs};
-use crate::vocabulary::End;
+use crate::vocabulary::{End, Scope};
 use crate::{Error, Observer, Result};
 
 /// A frame, what goes through it, and what it was made of.

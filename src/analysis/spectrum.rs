@@ -5,7 +5,6 @@ use super::memory::basis_bytes;
 use super::task::Task;
 use super::trace::{TraceTask, trace_of_diagonal};
 use super::{SpectrumReport, Stores, TraceSummary};
-use crate::autodiff::Scope;
 use crate::operator::{LinearOperator, Restricted};
 use crate::plan::{AnalysisOptions, EigenMethod};
 use crate::random::{Purpose, stream};
@@ -13,6 +12,7 @@ use crate::spectral::{
     Axis, DenseParams, DensityParams, DensityReport, EigenpairsReport, PowerParams, SlqParams, SlqReport, Stop,
     SurveyOutcome, SurveyParams, SurveyReport, dense, density, distribution, power, slq, survey,
 };
+use crate::vocabulary::Scope;
 use crate::{Error, Observer, Result};
 
 /// The spectrum of the matrix on the parameters of the scope. After an interruption it holds the pairs found so far.

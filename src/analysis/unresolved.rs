@@ -1,8 +1,9 @@
 //! Which headline numbers are not resolved, and what would resolve them.
 
 use super::headlines::CONVERGED;
-use super::{AnalysisReport, SpectrumReport, SummaryRow};
+use super::{AnalysisReport, SpectrumReport};
 use crate::spectral::Stop;
+use crate::vocabulary::SummaryRow;
 
 /// A line for each group of unconverged numbers of an operator that the same setting would resolve. The outermost
 /// eigenvalues are not among them: an unconverged one is a bound.

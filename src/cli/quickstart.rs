@@ -15,8 +15,6 @@ use super::session::Session;
 use super::state::Saving;
 use super::train::save_run;
 use super::{CliError, INTERRUPTED, Ui};
-use crate::analysis::SummaryRow;
-use crate::autodiff::Scope;
 use crate::checkpoint::Checkpoint;
 use crate::data::{DataSpec, Glyphs, LabelNoise, Split, Subset};
 use crate::formats::family;
@@ -26,7 +24,7 @@ use crate::report::figures::{Target, write_comparison, write_training_curves};
 use crate::report::page::{Card, Figure, Page, Part, Section, runs_table};
 use crate::report::{terminal, write_run_json};
 use crate::train::{TrainOutcome, TrainStop, Training, train};
-use crate::vocabulary::Quantity;
+use crate::vocabulary::{Quantity, Scope, SummaryRow};
 use crate::{Error, Result};
 
 /// Arguments of `quickstart`.

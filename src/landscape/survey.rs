@@ -6,9 +6,9 @@ use super::frame::{DirectionFacts, DirectionKind, Frame, Mark};
 use super::grid::{Grid, convex_share};
 use super::points::{Surface, Watch};
 use super::trajectory::PathPoint;
-use crate::analysis::SummaryRow;
 use crate::objective::Evaluation;
 use crate::statistics::Ratio;
+use crate::vocabulary::SummaryRow;
 use crate::{Observer, Result};
 
 /// The height of the loss between two minima over the straight line between their losses.

@@ -51,6 +51,12 @@ pub enum PlanError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A list of tracked numbers that cannot be read.
+    #[error("unknown curvature to track: `{text}`")]
+    Track {
+        /// What was written.
+        text: String,
+    },
     /// Nothing says what to train.
     #[error("--model is missing: nothing says which network to train")]
     NoModel,
@@ -73,6 +79,7 @@ impl PlanError {
         Some(match self {
             Self::Option { .. } => return None,
             Self::File { .. } => "compare it with config.toml in the folder of a run".into(),
+            Self::Track { .. } => "examples: top:1,trace  top:5  trace".into(),
             Self::NoModel => "name it, such as --model resnet-cifar:20".into(),
             Self::NoTrainingData => "name it, such as --data glyphs".into(),
             Self::EvalExport => {

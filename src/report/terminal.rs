@@ -2,11 +2,9 @@
 //!
 //! Errors are rounded to two significant digits. A value ends at the place of the second digit of its smaller error.
 
-use crate::analysis::SummaryRow;
-use crate::autodiff::Scope;
 use crate::spectral::EigenReport;
 use crate::visible::visible;
-use crate::vocabulary::{End, Quantity};
+use crate::vocabulary::{End, Quantity, Scope, SummaryRow};
 
 mod compare;
 

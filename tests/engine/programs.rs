@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use flatness::autodiff::{ParamKind, ParamSpace};
+use flatness::autodiff::ParamSpace;
 use flatness::curvature::{Curvature, ExactParams};
 use flatness::data::{Dataset, Inputs, Targets};
 use flatness::objective::{Objective, ObjectiveOptions};
@@ -12,6 +12,7 @@ use flatness::program::{
     Matmul, Mean, Mul, Network, Node, Op, Operand, Permute, Place, Program, Select, Size, Softmax, Sum, Unary, View,
     Where, fuse,
 };
+use flatness::vocabulary::ParamKind;
 
 use crate::support::*;
 

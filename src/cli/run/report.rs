@@ -180,7 +180,7 @@ fn means(plan: &Plan, results: &[CellResult]) -> Option<Part> {
             quantities.push(&row.quantity);
         }
     }
-    let row = |(label, rows): &(String, Vec<crate::analysis::SummaryRow>)| {
+    let row = |(label, rows): &(String, Vec<crate::vocabulary::SummaryRow>)| {
         let cell = |quantity: &&Quantity| {
             let Some(row) = rows.iter().find(|row| row.quantity == **quantity) else { return String::new() };
             let (value, spread) = rounded(row.value, row.std_err_numeric);

@@ -22,10 +22,11 @@ use self::schema::{Model, Symbols, TensorMeta, name, quoted, union};
 use self::tensors::Loaded;
 use super::ModelError;
 use crate::Result;
-use crate::autodiff::{ParamKind, ParamSpace};
+use crate::autodiff::ParamSpace;
 use crate::container::{Archive, Stored};
 use crate::data::Normalisation;
 use crate::program::{Input, Kind, Loss, Op, Operand, Place, Program};
+use crate::vocabulary::ParamKind;
 
 /// The schemas that are read: those of torch 2.5 to 2.15.
 const SCHEMAS: std::ops::RangeInclusive<u64> = 7..=8;

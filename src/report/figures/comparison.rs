@@ -8,10 +8,8 @@ use super::panel::{Area, Axis, level_axis};
 use super::scale::Scale;
 use super::sheet::{Part, Sample, Sheet};
 use super::style::{Drawn, Target};
-use crate::analysis::SummaryRow;
-use crate::autodiff::Scope;
 use crate::report::ReportError;
-use crate::vocabulary::{Curvature, Quantity};
+use crate::vocabulary::{Curvature, Quantity, Scope, SummaryRow};
 
 /// More quantities than these do not fit on a page; the table has all.
 const MAX_PANELS: usize = 12;

@@ -7,7 +7,8 @@ use super::panel::{Area, Axis, Panel};
 use super::sheet::Sheet;
 use super::statement;
 use super::style::{Drawn, Target};
-use crate::analysis::{AnalysisReport, SliceKind};
+use crate::analysis::AnalysisReport;
+use crate::landscape::SliceKind;
 use crate::report::ReportError;
 
 /// Writes `plane.*` for the report's first plane; nothing where it has none of 2 × 2 points or more, or no finite loss.

@@ -27,9 +27,9 @@ pub use sharpness::sharpness_page;
 pub use table::{Row, Table};
 
 use super::terminal::headline;
-use crate::analysis::SummaryRow;
 use crate::files::{FileError, write_atomic};
 use crate::visible::visible;
+use crate::vocabulary::SummaryRow;
 
 /// The content of a page, in the order shown.
 #[derive(Debug, Clone, Default, PartialEq)]
