@@ -56,8 +56,7 @@ pub(super) fn run(args: &LangevinCommand, arguments: &[OsString], ui: &mut Ui) -
     run["threads"] = json!(report.options.threads);
     run["configuration"] = configuration;
     write_run_json(output.path(), &run, &written)?;
-    let rows: Vec<(&str, f64, f64)> =
-        report.summary.iter().map(|row| (row.quantity.as_str(), row.value, row.half_width)).collect();
+    let rows: Vec<_> = report.summary.iter().map(|row| (&row.quantity, row.value, row.half_width)).collect();
     ui.print_lines(terminal::interval_table(&rows).trim_end());
     answer::result(&folder, "", ui)?;
     ui.say(&format!("wrote {}", folder.display()));

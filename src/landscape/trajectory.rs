@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 
 use super::error::LandscapeError;
-use super::frame::{DirectionFacts, DirectionKind, Frame, Mark, around, wide};
+use super::frame::{DirectionFacts, DirectionKind, Frame, around, wide};
 use crate::Result;
 use crate::kernels::dot;
 
@@ -68,9 +68,9 @@ pub fn principal(origin: &Tensor, path: &[Tensor], count: usize) -> Result<Frame
         facts.push(DirectionFacts { explained_variance, ..DirectionFacts::new(DirectionKind::Pca) });
     }
     let mut frame = Frame::through(origin, axes, facts)?;
-    let mut held = vec![Mark { name: "A", at: (0.0, 0.0) }];
+    let mut held = vec![(0.0, 0.0)];
     for theta in &path {
-        held.push(Mark { name: "", at: frame.project(theta)?.0 });
+        held.push(frame.project(theta)?.0);
     }
     frame.reach = around(&held, 0.6);
     frame.reach.truncate(count);

@@ -60,7 +60,9 @@ macro_rules! names {
 mod curvature;
 mod end;
 mod method;
+mod minimum;
 mod quantity;
+mod sampler;
 mod scope;
 mod sharpness;
 mod summary;
@@ -68,8 +70,10 @@ mod summary;
 pub use curvature::Curvature;
 pub use end::End;
 pub use method::Method;
+pub use minimum::Minimum;
 pub(crate) use quantity::subscript;
 pub use quantity::{Quantity, QuantityKind};
+pub use sampler::Sampler;
 pub use scope::{ParamKind, Scope, ScopeError};
 pub use sharpness::{Ball, Logits, Scaling, Sharpness};
 pub use summary::SummaryRow;
@@ -119,7 +123,9 @@ mod tests {
         check(End::ALL);
         check(Logits::ALL);
         check(Method::ALL);
+        check(Minimum::ALL);
         check(ParamKind::ALL);
+        check(Sampler::ALL);
         check(Scaling::ALL);
         assert_eq!("empirical-fisher".parse(), Ok(Curvature::EmpiricalFisher));
     }

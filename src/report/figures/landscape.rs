@@ -186,7 +186,7 @@ fn draw_loss(canvas: &mut Canvas, panel: &Panel, report: &LandscapeReport, pen: 
         }
     }
     for (mark, value) in &report.marks {
-        name_mark(canvas, panel, ((mark.at.0, value.loss), mark.name), false);
+        name_mark(canvas, panel, ((mark.at.0, value.loss), mark.name.name()), false);
     }
 }
 
@@ -219,7 +219,7 @@ fn contour(report: &LandscapeReport, field: &Field, target: Target<'_>) -> Resul
             panel.mark(canvas, at, lowest_mark());
         }
         for (mark, _) in &report.marks {
-            name_mark(canvas, &panel, (mark.at, mark.name), true);
+            name_mark(canvas, &panel, (mark.at, mark.name.name()), true);
         }
         panel.draw_axes(canvas);
         field.draw_bar(canvas, panel.inner);
@@ -235,7 +235,7 @@ fn surface(report: &LandscapeReport, field: &Field, target: Target<'_>) -> Resul
     let named = report.marks.iter().map(|(mark, value)| Flag {
         at: mark.at,
         loss: value.loss,
-        name: mark.name,
+        name: mark.name.name(),
         marker: (Marker::Circle, INK, true),
     });
     let mut legend = field.legend();
