@@ -17,7 +17,7 @@ use crate::analysis::compare::{CompareOptions, Comparison, Member};
 use crate::checkpoint::TensorFile;
 use crate::experiment::identity;
 use crate::files::{make_folder, write_atomic};
-use crate::plan::{PlanError, RESULT};
+use crate::plan::{PlanError, RESULT, command_line};
 use crate::report::figures::{Drawn, Style, Target, write_groups};
 use crate::report::page::{Page, comparison_sections, provenance};
 use crate::report::tables::write_comparison;
@@ -143,7 +143,7 @@ fn analyze(member: &mut Found, folder: &Path, options: &[OsString], ui: &mut Ui)
         line.extend(options.iter().cloned());
         // What a killed analysis left is not a result.
         line.extend(["--force".into(), "--out".into(), out.clone().into()]);
-        let cli = Cli::try_parse_from(&line).map_err(|error| {
+        let cli = command_line::<Cli>(&line).map_err(|error| {
             let text = error.render().to_string();
             let reason = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
             PlanError::option("--", words.join(" "), reason)
@@ -321,7 +321,7 @@ impl HowArgs {
     /// What the parser says.
     pub(super) fn from_options(options: &[String]) -> Result<Self, String> {
         let line = std::iter::once("compare").chain(options.iter().map(String::as_str));
-        HowParser::try_parse_from(line).map(|parser| parser.how).map_err(|error| {
+        command_line::<HowParser>(line).map(|parser| parser.how).map_err(|error| {
             error.render().to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
         })
     }

@@ -40,6 +40,7 @@ use ui::{Manners, duration};
 
 use crate::kernels::keep_freed_memory;
 use crate::objective::Execution;
+use crate::plan::command_line;
 use crate::{Error, Result, Workers};
 
 /// How flat is this minimum, how sure are we, and is it flatter than that one?
@@ -149,7 +150,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
 
 fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let cli = match Cli::try_parse_from(&arguments) {
+    let cli = match command_line::<Cli>(&arguments) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             ui.insist(error.render().to_string().trim_end());

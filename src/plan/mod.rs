@@ -21,7 +21,7 @@ pub use landscape::{Shape, ShapeArgs};
 pub use langevin::LangevinArgs;
 pub use loss::LossArgs;
 pub use model::{ModelArgs, is_architecture};
-pub(crate) use parse::{number_of, parsed, parsed_by, word};
+pub(crate) use parse::{command_line, number_of, parsed, parsed_by, word};
 pub use session::{L2Term, SessionArgs};
 pub use sharpness::{AverageParams, PacBayesParams, SharpnessOptions, WorstParams};
 pub use survey::{AnalysisOptions, DENSE_DIM, EigenMethod};
