@@ -147,7 +147,14 @@ fn by_power(
         _ => Stop::Converged,
     };
     let num_matvecs = pairs.top.num_matvecs + slq.num_matvecs;
-    let outcome =
-        SurveyOutcome { stop, density_converged, basis_rows: 0, memory_bound: false, num_restarts: 0, num_matvecs };
+    let outcome = SurveyOutcome {
+        stop,
+        density_converged,
+        num_steps,
+        basis_rows: 0,
+        memory_bound: false,
+        num_restarts: 0,
+        num_matvecs,
+    };
     Ok(SurveyReport { pairs, slq, outcome })
 }

@@ -117,6 +117,7 @@ fn spectrum(operator: Curvature, top: &[f64], bottom: &[f64]) -> SpectrumReport 
         outcome: SurveyOutcome {
             stop: Stop::Converged,
             density_converged: true,
+            num_steps: 80,
             basis_rows: 158,
             memory_bound: false,
             num_restarts: 0,
