@@ -253,7 +253,7 @@ fn save(comparison: &Comparison, how: &HowArgs, folder: &Path, style: Style) -> 
     let figures = folder.join("figures");
     make_folder(&figures)?;
     let drawn = write_groups(comparison, &statement(comparison), Target::new(&figures, style))?;
-    remove_outdated(folder, (&[], &["groups", "differences"]), &drawn.files);
+    remove_outdated(folder, &[], &["groups", "differences"], &drawn.files);
     written.extend([table, words]);
     Ok((written, drawn))
 }

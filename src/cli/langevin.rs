@@ -47,7 +47,7 @@ pub(super) fn run(args: &LangevinCommand, arguments: &[OsString], ui: &mut Ui) -
     let figures = output.path().join("figures");
     make_folder(&figures)?;
     let drawn = write_figures(&report, Target::new(&figures, style))?.finish(&figures)?;
-    remove_outdated(output.path(), (&[], &["rate", "coupling", "mass", "laws"]), &drawn);
+    remove_outdated(output.path(), &[], &["rate", "coupling", "mass", "laws"], &drawn);
     written.extend(drawn);
     written.push(output.path().join("report.html"));
     langevin_page(&report, &name, &figures, &provenance.command()).write(&output.path().join("report.html"))?;

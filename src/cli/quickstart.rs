@@ -112,7 +112,7 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
     drawn.extend(write_training_curves(&curves, &words, target)?);
     let mut written = drawn.finish(&figures)?;
     written.push(whole.path().join("report.html"));
-    page((&runs, &statement), &figures, &provenance.command()).write(&whole.path().join("report.html"))?;
+    page(&runs, &statement, &figures, &provenance.command()).write(&whole.path().join("report.html"))?;
     let mut run = provenance.json();
     run["complete"] = json!(true);
     write_run_json(whole.path(), &run, &written)?;
@@ -179,7 +179,7 @@ fn test_rows(outcome: &TrainOutcome) -> Vec<SummaryRow> {
 }
 
 /// Everything on a page, and the pages of the three networks.
-fn page((runs, statement): (&[(String, Vec<SummaryRow>)], &str), figures: &Path, command: &str) -> Page {
+fn page(runs: &[(String, Vec<SummaryRow>)], statement: &str, figures: &Path, command: &str) -> Page {
     let compared = "Numbers of the three networks; whiskers: one standard error from the choice of the rows. One seed of each \
                     method says little about the method: flatness run takes several.";
     let links = runs.iter().map(|(name, _)| (format!("Everything about {name}"), format!("{name}/report.html")));

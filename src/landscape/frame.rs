@@ -137,7 +137,8 @@ impl Frame {
     pub fn random(
         space: &ParamSpace,
         origin: &Tensor,
-        (normalisation, seed): (Normalisation, u64),
+        normalisation: Normalisation,
+        seed: u64,
         count: usize,
     ) -> Result<Self> {
         let draw = |index: usize| {

@@ -19,6 +19,13 @@ use crate::report::terminal::rounded;
 use crate::report::{ReportError, is_complete};
 use crate::vocabulary::Quantity;
 
+/// An experiment with what came of it.
+pub(super) struct Outcome<'a> {
+    pub(super) experiment: &'a Experiment,
+    pub(super) plan: &'a Plan,
+    pub(super) results: &'a [CellResult],
+}
+
 /// Files that were written.
 #[derive(Default)]
 pub(super) struct Written {
@@ -44,7 +51,8 @@ pub(super) fn write_tables(experiment: &Experiment, plan: &Plan, results: &[Cell
 pub(super) fn compare(
     plan: &Plan,
     how: &HowArgs,
-    (folder, style): (&Path, Style),
+    folder: &Path,
+    style: Style,
     written: &mut Written,
 ) -> Result<Option<Comparison>> {
     make_folder(folder)?;
@@ -72,20 +80,21 @@ pub(super) fn notebook(experiment: &Experiment, plan: &Plan) -> Result<PathBuf> 
 
 /// Figures, set in a style, and page in a folder.
 pub(super) fn write_report(
-    (experiment, plan): (&Experiment, &Plan),
-    results: &[CellResult],
+    outcome: &Outcome<'_>,
     comparison: Option<&Comparison>,
-    (folder, style): (&Path, Style),
+    folder: &Path,
+    style: Style,
     written: &mut Written,
 ) -> Result<()> {
+    let Outcome { plan, results, .. } = *outcome;
     let figures = folder.join("figures");
     make_folder(&figures)?;
     let target = Target::new(&figures, style);
     let drawn = &mut written.drawn;
-    drawn.extend(write_sweep(&panels(&over_epochs(plan)), "epoch", ("epochs", STATEMENT), target)?);
+    drawn.extend(write_sweep(&panels(&over_epochs(plan)), "epoch", "epochs", STATEMENT, target)?);
     let sweeps = sweeps(plan, results);
     for sweep in &sweeps {
-        drawn.extend(write_sweep(&panels(sweep), &words(&sweep.axis), (&along(sweep), STATEMENT), target)?);
+        drawn.extend(write_sweep(&panels(sweep), &words(&sweep.axis), &along(sweep), STATEMENT, target)?);
     }
     let quadrature = "Stochastic Lanczos quadrature; band: minimum to maximum over seeds.";
     drawn.extend(write_spectra(&spectra(plan), quadrature, target)?);
@@ -104,7 +113,7 @@ pub(super) fn write_report(
     let place = usize::from(!sections.is_empty());
     sections.splice(place..place, shown.into_iter().flatten());
     let report = folder.join("report.html");
-    page(experiment, plan, results, (comparison, sections)).write(&report)?;
+    page(outcome, comparison, sections).write(&report)?;
     written.report.push(report);
     Ok(())
 }
@@ -132,12 +141,8 @@ fn studies(plan: &Plan, figures: &Path) -> Result<Drawn> {
     Ok(copies)
 }
 
-fn page(
-    experiment: &Experiment,
-    plan: &Plan,
-    results: &[CellResult],
-    (comparison, sections): (Option<&Comparison>, Vec<Section>),
-) -> Page {
+fn page(outcome: &Outcome<'_>, comparison: Option<&Comparison>, sections: Vec<Section>) -> Page {
+    let Outcome { experiment, plan, results } = *outcome;
     let finished = results.iter().filter(|result| result.state.name() == "finished").count();
     let profile = experiment.profile.as_ref().map_or(String::new(), |profile| format!(" --profile {profile}"));
     let file = experiment.path.file_name().unwrap_or_default().to_string_lossy();

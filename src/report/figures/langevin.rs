@@ -37,7 +37,7 @@ fn rate(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, ReportErro
             true => format!("{}: no fit", fit.method),
             false => format!("{}: exponent {:.2}{interval}", fit.method, fit.exponent),
         };
-        (Sample::Mark(brush.marker, brush.color, false), words)
+        (Sample::Mark(brush.sign(false)), words)
     };
     let mut legend: Vec<_> = report.fits.iter().map(named).collect();
     legend.push((
@@ -102,7 +102,7 @@ fn draw_rate(canvas: &mut Canvas, panel: &Panel, report: &LangevinReport) {
                 3.0,
                 Pen::solid(brush.color, 0.7),
             );
-            panel.mark(canvas, (step, measured.distances.w1), (brush.marker, brush.color, !row.in_fit));
+            panel.mark(canvas, (step, measured.distances.w1), brush.sign(!row.in_fit));
         }
     }
 }
@@ -147,7 +147,7 @@ fn coupling(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, Report
                     panel.curve(canvas, points.iter().map(|(beta, (value, _))| (*beta, *value)), brush.pen(1.0));
                     for (beta, (value, std_err)) in points {
                         panel.error_bar(canvas, (beta, value, std_err), 2.0, Pen::solid(brush.color, 0.6));
-                        panel.mark(canvas, (beta, value), (brush.marker, brush.color, false));
+                        panel.mark(canvas, (beta, value), brush.sign(false));
                     }
                 }
                 panel.draw_axes(canvas);
@@ -162,7 +162,7 @@ fn coupling(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, Report
         ..Sheet::default()
     };
     let x = Axis::new(Scale::log(report.coupling.iter().map(|row| row.dynamics.beta)), "inverse temperature β");
-    write_stack(sheet, (target, "coupling"), &x, &layers)
+    write_stack(sheet, target, "coupling", &x, &layers)
 }
 
 fn mass(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, ReportError> {
@@ -242,7 +242,7 @@ fn laws(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, ReportErro
     ];
     let caption = "The potential u (top); the distributions exp(−βu) and exp(−βv), and the chains of fSGLD (bottom).";
     let sheet = Sheet { legend, caption: caption.into(), statement, ..Sheet::default() };
-    write_stack(sheet, (target, "laws"), &Axis::new(Scale::exactly(from, to), "x"), &layers)
+    write_stack(sheet, target, "laws", &Axis::new(Scale::exactly(from, to), "x"), &layers)
 }
 
 /// Left ends of equal bins, and the density in each.

@@ -23,7 +23,7 @@ pub use comparison::{comparison_sections, runs_table};
 pub use figure::{Figure, View};
 pub use landscape::landscape_page;
 pub use langevin::{langevin_figures, langevin_page};
-pub use sharpness::sharpness_page;
+pub use sharpness::{Measured, sharpness_page};
 pub use table::{Row, Table};
 
 use super::terminal::headline;
