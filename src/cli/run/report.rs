@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::super::compare::{HowArgs, of_experiment, statement};
+use super::super::compare::{HowArgs, OfExperiment, of_experiment, statement};
 use crate::Result;
 use crate::analysis::compare::Comparison;
 use crate::experiment::{
@@ -56,14 +56,13 @@ pub(super) fn compare(
     written: &mut Written,
 ) -> Result<Option<Comparison>> {
     make_folder(folder)?;
-    let Some((comparison, files, drawn)) = of_experiment(&plan.folder, how, folder, style)? else {
+    let Some(OfExperiment { comparison, tables, words, drawn }) = of_experiment(&plan.folder, how, folder, style)?
+    else {
         return Ok(None);
     };
-    written.report.extend(files);
+    written.results.extend(tables);
+    written.report.extend(words);
     written.drawn.extend(drawn);
-    for name in ["members.parquet", "comparison.parquet", "differences.parquet"] {
-        written.results.push(copy(&folder.join(name), &plan.folder.join(name))?);
-    }
     Ok(Some(comparison))
 }
 
