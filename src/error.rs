@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::autodiff::ScopeError;
 use crate::checkpoint::CheckpointError;
 use crate::cli::CliError;
 use crate::curvature::{CurvatureError, GradientError};
@@ -20,7 +19,7 @@ use crate::program::ProgramError;
 use crate::report::ReportError;
 use crate::spectral::SpectralError;
 use crate::train::TrainError;
-use crate::vocabulary::UnknownName;
+use crate::vocabulary::{ScopeError, UnknownName};
 
 /// `Result` with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

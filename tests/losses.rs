@@ -2,13 +2,13 @@
 //! `tools/loss_fixture.py` made them.
 
 use candle_core::{DType, Device, Tensor};
-use flatness::autodiff::Scope;
 use flatness::curvature::{Curvature, CurvatureOperator, ExactParams, OuterRows};
 use flatness::data::{Dataset, Inputs, Targets};
 use flatness::formats::Architecture;
 use flatness::objective::{Execution, Objective, ObjectiveOptions};
 use flatness::operator::{LinearOperator, OuterProducts};
 use flatness::program::{Loss, Network};
+use flatness::vocabulary::Scope;
 use serde_json::{Value, json};
 
 struct Case {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use flatness::autodiff::{ParamKind, ParamSpace};
+use flatness::autodiff::ParamSpace;
 use flatness::checkpoint::{Checkpoint, TensorFile};
 use flatness::data::{DataSpec, Dataset};
 use flatness::formats::Architecture;
@@ -13,6 +13,7 @@ use flatness::objective::{Evaluation, GradientReport, Objective, ObjectiveOption
 use flatness::optim::{Optimizer, OptimizerConfig, OptimizerState, Setup, Update};
 use flatness::program::BatchNormMode;
 use flatness::program::Mode;
+use flatness::vocabulary::ParamKind;
 
 /// Of all noise here; `tools/optimizer_fixture.py` gets the numbers, not the seed.
 const SEED: u64 = 7;

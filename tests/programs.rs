@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use flatness::analysis::check_outputs;
-use flatness::autodiff::{Saved, Scope, Tape};
+use flatness::autodiff::{Saved, Tape};
 use flatness::checkpoint::{ARCH_KEY, Checkpoint, TensorFile, write_checkpoint};
 use flatness::curvature::{Curvature, CurvatureOperator, OuterRows};
 use flatness::data::{DataSpec, Dataset};
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::operator::{LinearOperator, OuterProducts};
 use flatness::program::{Loss, Mode, Parameters};
+use flatness::vocabulary::Scope;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 

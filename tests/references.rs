@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use flatness::autodiff::Scope;
 use flatness::checkpoint::{Checkpoint, TensorFile};
 use flatness::curvature::{Curvature, CurvatureOperator, ExactParams, OuterRows};
 use flatness::data::{DataSpec, Dataset};
@@ -12,6 +11,7 @@ use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::operator::{LinearOperator, OuterProducts};
 use flatness::random::{Purpose, stream};
 use flatness::spectral::{EigenParams, Factored, GramParams, RowBlocks, eigenpairs, gram};
+use flatness::vocabulary::Scope;
 
 const CASES: [&str; 7] = [
     "mlp-tanh-ce",

@@ -1,11 +1,11 @@
 //! The largest eigenvalue, cross-fitted between two halves of the rows.
 
+use super::SpectrumReport;
 use super::task::Task;
-use super::{SpectrumReport, SummaryRow};
 use crate::operator::{LinearOperator, Restricted};
 use crate::random::{Purpose, substream};
 use crate::spectral::{CrossFitParams, cross_fit};
-use crate::vocabulary::{Method, Quantity};
+use crate::vocabulary::{Method, Quantity, SummaryRow};
 use crate::{Observer, Result};
 
 /// Minimum number of shards: each half needs two for a spread.

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
-use crate::autodiff::Scope;
 use crate::checkpoint::{Checkpoint, TRAIN_KEY, TensorFile, checked_rows, differences};
 use crate::curvature::{Curvature, CurvatureOperator};
 use crate::digest::sha256_hex;
@@ -18,7 +17,7 @@ use crate::operator::extend;
 use crate::plan::{PlanError, Shape, ShapeArgs};
 use crate::random::{Purpose, stream};
 use crate::spectral::{EigenParams, EigenReport, eigenpairs};
-use crate::vocabulary::End;
+use crate::vocabulary::{End, Scope};
 use crate::{Error, Observer, Result};
 
 /// A frame, what goes through it, and what it was made of.
@@ -106,8 +105,8 @@ impl FrameTask<'_> {
 
     fn random(self) -> Result<Framed> {
         let (checkpoint, normalisation) = (self.checkpoint, self.args.normalisation);
-        let how = (normalisation, self.args.seed);
-        let frame = Frame::random(checkpoint.network.space(), &checkpoint.theta, how, self.shape.dims)?;
+        let (space, theta) = (checkpoint.network.space(), &checkpoint.theta);
+        let frame = Frame::random(space, theta, normalisation, self.args.seed, self.shape.dims)?;
         let how = match normalisation {
             Normalisation::None => "not normalised, all parameters move".to_owned(),
             scaled => format!("{}-normalised, biases and norms fixed", scaled.name()),
@@ -183,7 +182,7 @@ impl FrameTask<'_> {
         let thetas: Vec<Tensor> = found.iter().map(|(_, theta, _)| theta.clone()).collect();
         let hashes: Vec<&String> = found.iter().map(|(.., hash)| hash).collect();
         let frame = principal(&checkpoint.theta, &thetas, self.shape.dims)?;
-        let path = found.iter().map(|(place, theta, _)| path_point(&frame, theta, *place));
+        let path = found.iter().map(|((epoch, step), theta, _)| path_point(&frame, theta, *epoch, *step));
         let words = format!("unit principal directions of {} checkpoints", files.len());
         Ok(Framed { path: path.collect::<Result<_>>()?, frame, words, sources: json!({"trajectory_sha256": hashes}) })
     }

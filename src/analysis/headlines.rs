@@ -2,13 +2,12 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{SpectrumReport, SummaryRow};
+use super::SpectrumReport;
 use crate::Result;
-use crate::autodiff::Scope;
 use crate::objective::{GradientReport, Objective};
 use crate::program::Loss;
 use crate::spectral::{EigenReport, Estimate, SpectralMeasure};
-use crate::vocabulary::Quantity;
+use crate::vocabulary::{Quantity, Scope, SummaryRow};
 
 /// The effective dimension counts eigenvalues above this share of the largest.
 pub(super) const SHARE_OF_LARGEST: f64 = 1e-3;

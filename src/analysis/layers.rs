@@ -1,12 +1,11 @@
 //! The largest eigenvalue of the diagonal block of each layer.
 
-use super::SummaryRow;
 use super::task::Task;
-use crate::autodiff::{Scope, ranges};
+use crate::autodiff::ranges;
 use crate::operator::Restricted;
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, eigenpairs};
-use crate::vocabulary::Quantity;
+use crate::vocabulary::{Quantity, Scope, SummaryRow};
 use crate::{Observer, Result};
 
 /// `λ_max` of the diagonal block of each layer's tensors in the scope, with the other parameters fixed.

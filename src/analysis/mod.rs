@@ -30,9 +30,9 @@ pub(crate) use run::reach;
 pub use subset_study::{SubsetRow, SubsetStudy};
 pub use unresolved::unresolved;
 
-use crate::autodiff::Scope;
+use crate::landscape::SliceReport;
 use crate::spectral::{DensityReport, DistributionReport, EigenReport, End, SlqReport, Store, SurveyOutcome};
-use crate::vocabulary::{Curvature, Method, Quantity};
+use crate::vocabulary::{Curvature, Method, Scope, SummaryRow};
 
 /// Where surveys keep their states, with one store for each operator; `()` keeps nothing.
 pub trait Stores {
@@ -143,99 +143,6 @@ pub struct LayerMass {
     pub layer: String,
     /// `Σ yᵢ²` over it; adds up to 1 over all layers.
     pub mass: f64,
-}
-
-/// What direction a slice follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SliceKind {
-    /// One unit eigenvector.
-    Eigenvector,
-    /// One random filter-normalised direction (Li et al. 2018).
-    RandomFilter,
-    /// The plane of two random filter-normalised directions, orthogonalised.
-    RandomPlane,
-}
-
-impl SliceKind {
-    /// The word in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Eigenvector => "eigenvector",
-            Self::RandomFilter => "random_filter",
-            Self::RandomPlane => "random_plane",
-        }
-    }
-}
-
-/// Loss and accuracy along a line or over a plane through the checkpoint.
-#[derive(Debug, Clone)]
-pub struct SliceReport {
-    /// What direction.
-    pub kind: SliceKind,
-    /// Index of the direction within its kind, from 0 (for a plane: 0).
-    pub direction: usize,
-    /// First coordinate of each point, in units of the direction.
-    pub x: Vec<f64>,
-    /// Second coordinate; all 0 on a line.
-    pub y: Vec<f64>,
-    /// Mean loss at each point.
-    pub loss: Vec<f64>,
-    /// Accuracy in 0..=1 at each point; NaN if the targets are not classes.
-    pub accuracy: Vec<f64>,
-    /// Slope at 0 along a line: `gᵀd` with the gradient `g` of the loss; NaN for a plane.
-    pub slope: f64,
-    /// For an eigenvector: its Ritz value, so that the figure can draw `loss + slope x + curvature x²/2`; else NaN.
-    pub curvature: f64,
-}
-
-/// One headline number: a row of `summary.parquet` and of the terminal's table.
-#[derive(Debug, Clone)]
-pub struct SummaryRow {
-    /// The curvature matrix, if it is a number of one.
-    pub operator: Option<Curvature>,
-    /// Part of the parameters.
-    pub scope: Scope,
-    /// What it measures.
-    pub quantity: Quantity,
-    /// Its value.
-    pub value: f64,
-    /// Standard error or bound of the computation; NaN where it does not apply.
-    pub std_err_numeric: f64,
-    /// Standard error from the choice of data rows; NaN where unknown.
-    pub std_err_data: f64,
-    /// How it was found.
-    pub method: Method,
-    /// Whether the estimate met its tolerance.
-    pub converged: bool,
-    /// Products with the operator that it took.
-    pub num_matvecs: usize,
-}
-
-impl SummaryRow {
-    /// Whether the value is only a bound: an outermost eigenvalue that has not converged.
-    pub fn is_bound(&self) -> bool {
-        !self.converged && self.quantity.end().is_some()
-    }
-
-    /// The name of the operator; empty without one.
-    pub fn operator_name(&self) -> &'static str {
-        self.operator.map_or("", Curvature::name)
-    }
-
-    /// A number without operator and estimation error.
-    pub fn exact(quantity: impl Into<Quantity>, value: f64) -> Self {
-        Self {
-            operator: None,
-            scope: Scope::All,
-            quantity: quantity.into(),
-            value,
-            std_err_numeric: f64::NAN,
-            std_err_data: f64::NAN,
-            method: Method::Exact,
-            converged: true,
-            num_matvecs: 0,
-        }
-    }
 }
 
 /// Everything that `analyze` found on one checkpoint.

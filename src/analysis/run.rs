@@ -9,13 +9,13 @@ use super::spectrum::{after, spectrum};
 use super::subset_study::subset_study;
 use super::task::Task;
 use super::vectors::{eigenvectors, gradient_share};
-use super::{AnalysisReport, SliceKind, Stores, SummaryRow};
-use crate::landscape::{Line, filter_normalised, line, orthogonalise, plane, slope};
+use super::{AnalysisReport, Stores};
+use crate::landscape::{Line, SliceKind, filter_normalised, line, orthogonalise, plane, slope};
 use crate::objective::{GradientReport, Objective};
 use crate::operator::{extend, restrict};
 use crate::plan::AnalysisOptions;
 use crate::random::{Purpose, substream};
-use crate::vocabulary::Quantity;
+use crate::vocabulary::{Quantity, SummaryRow};
 use crate::{Error, Observer, Result};
 
 /// An analysis: of what, and how.

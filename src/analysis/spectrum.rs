@@ -5,7 +5,6 @@ use super::memory::basis_bytes;
 use super::task::Task;
 use super::trace::{TraceTask, trace_of_diagonal};
 use super::{SpectrumReport, Stores, TraceSummary};
-use crate::autodiff::Scope;
 use crate::operator::{LinearOperator, Restricted};
 use crate::plan::{AnalysisOptions, EigenMethod};
 use crate::random::{Purpose, stream};
@@ -13,6 +12,7 @@ use crate::spectral::{
     Axis, DenseParams, DensityParams, DensityReport, EigenpairsReport, PowerParams, SlqParams, SlqReport, Stop,
     SurveyOutcome, SurveyParams, SurveyReport, dense, density, distribution, power, slq, survey,
 };
+use crate::vocabulary::Scope;
 use crate::{Error, Observer, Result};
 
 /// The spectrum of the matrix on the parameters of the scope. After an interruption it holds the pairs found so far.
@@ -147,7 +147,14 @@ fn by_power(
         _ => Stop::Converged,
     };
     let num_matvecs = pairs.top.num_matvecs + slq.num_matvecs;
-    let outcome =
-        SurveyOutcome { stop, density_converged, basis_rows: 0, memory_bound: false, num_restarts: 0, num_matvecs };
+    let outcome = SurveyOutcome {
+        stop,
+        density_converged,
+        num_steps,
+        basis_rows: 0,
+        memory_bound: false,
+        num_restarts: 0,
+        num_matvecs,
+    };
     Ok(SurveyReport { pairs, slq, outcome })
 }

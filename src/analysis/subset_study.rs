@@ -3,13 +3,12 @@
 use candle_core::Tensor;
 
 use super::task::Task;
-use crate::autodiff::Scope;
 use crate::curvature::{ExactParams, ExactPart};
 use crate::operator::{LinearOperator, Restricted};
 use crate::random::{Purpose, substream};
 use crate::spectral::{EigenParams, EigenReport, eigenpairs};
 use crate::statistics::Sample;
-use crate::vocabulary::{Curvature, Quantity};
+use crate::vocabulary::{Curvature, Quantity, Scope};
 use crate::{Observer, Result};
 
 /// One number at one size of subset.

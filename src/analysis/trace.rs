@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::task::Task;
 use super::vectors::spans;
 use super::{TracePart, TraceSummary};
-use crate::autodiff::{ParamSpace, Scope};
+use crate::autodiff::ParamSpace;
 use crate::curvature::{Curvature, CurvatureOperator, ExactParams};
 use crate::operator::{LinearOperator, Restricted, ShardForms};
 use crate::random::{Purpose, stream};
@@ -13,7 +13,7 @@ use crate::spectral::{
     DeflatedTraceParams, Deflation, DenseReport, EigenReport, EigenpairsReport, TraceStop, data_std_errors,
     deflated_trace,
 };
-use crate::vocabulary::Method;
+use crate::vocabulary::{Method, Scope};
 use crate::{Error, Observer, Result};
 
 /// What a trace is computed from.

@@ -5,8 +5,8 @@ use candle_core::{DType, Tensor};
 use super::{EigenvectorReport, LayerMass, SpectrumReport};
 use crate::Result;
 use crate::autodiff::ParamSpace;
-use crate::autodiff::Scope;
 use crate::spectral::{EigenReport, End};
+use crate::vocabulary::Scope;
 
 /// Mass per layer `Σ_{i in layer} yᵢ²` and participation of each eigenvector on the parameters of `scope`.
 pub(super) fn eigenvectors(

@@ -16,9 +16,8 @@ mod value;
 
 pub use composite::{Composite, Cotangent};
 pub use dual::Dual;
-pub use params::{ParamKind, ParamSpace, ParamTensor};
+pub use params::{ParamSpace, ParamTensor};
 pub use pattern::Pattern;
 pub(crate) use scope::ranges;
-pub use scope::{Scope, ScopeError};
 pub use tape::{Gradients, Saved, Tape, Var};
 pub use value::Value;

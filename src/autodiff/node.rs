@@ -3,7 +3,7 @@
 use candle_core::Result;
 
 use super::{Composite, Cotangent, Value};
-use crate::kernels::{Bilinear, Linear, Pointwise, Side};
+use crate::kernels::{Bilinear, Linear, Pointwise};
 
 /// One operation: its operands' nodes, and what its adjoint needs of their values.
 pub(super) enum Node<V> {
@@ -42,10 +42,10 @@ impl<V: Value> Node<V> {
             Self::Leaf => Ok(()),
             Self::Linear { x, map } => accumulate(cotangents, Some(x), || cotangent.linear(&map.transpose())),
             Self::Bilinear { map, a, b, a_node, b_node } => {
-                accumulate(cotangents, a_node, || adjoint(V::bilinear, map.adjoint_a(), &cotangent, &b))?;
+                accumulate(cotangents, a_node, || map.adjoint_a().apply(V::bilinear, &cotangent, &b))?;
                 let to_leaf = b_node.is_some_and(|node| matches!(nodes[node], Node::Leaf));
                 let compute = if to_leaf { V::bilinear_for_leaf } else { V::bilinear };
-                accumulate(cotangents, b_node, || adjoint(compute, map.adjoint_b(), &cotangent, &a))
+                accumulate(cotangents, b_node, || map.adjoint_b().apply(compute, &cotangent, &a))
             }
             Self::Pointwise { x, f, value } => accumulate(cotangents, Some(x), || {
                 let slope = value.pointwise(f, 1)?;
@@ -74,16 +74,6 @@ impl<V: Value> Node<V> {
                 accumulate(cotangents, b, || Ok(cotangent.clone()))
             }
         }
-    }
-}
-
-/// One of the two ways to apply a bilinear map to values.
-type Apply<V> = fn(&Bilinear, &V, &V) -> Result<V>;
-
-fn adjoint<V: Value>(apply: Apply<V>, (map, side): (Bilinear, Side), cotangent: &V, other: &V) -> Result<V> {
-    match side {
-        Side::Left => apply(&map, cotangent, other),
-        Side::Right => apply(&map, other, cotangent),
     }
 }
 

@@ -1,30 +1,8 @@
 //! Parameters as one flat space: names, shapes and offsets in a fixed order.
 
 use candle_core::{Result, Tensor};
-use serde::{Deserialize, Serialize};
 
-/// The role of a parameter tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ParamKind {
-    /// Filters and matrices.
-    Weight,
-    /// Offsets of linear maps and convolutions.
-    Bias,
-    /// Scale and shift of a normalisation.
-    Norm,
-}
-
-impl ParamKind {
-    /// The word in scopes: `weight`, `bias` or `norm`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Weight => "weight",
-            Self::Bias => "bias",
-            Self::Norm => "norm",
-        }
-    }
-}
+use crate::vocabulary::ParamKind;
 
 /// One parameter tensor and its place in the flat vector.
 #[derive(Debug, Clone, PartialEq, Eq)]

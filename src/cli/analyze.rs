@@ -182,7 +182,7 @@ pub(super) fn analyze_session(
     if let Some(spectrum) = report.spectra.first() {
         written.push(save_eigenvectors(session, spectrum, folder)?);
     }
-    remove_outdated(folder, (&["eigenvectors.safetensors"], &FIGURES), &written);
+    remove_outdated(folder, &["eigenvectors.safetensors"], &FIGURES, &written);
     let page = folder.join("report.html");
     analysis_page(&report, &folder.join("figures"), &provenance.command()).write(&page)?;
     written.push(page);

@@ -17,7 +17,7 @@ use crate::analysis::compare::{CompareOptions, Comparison, Member};
 use crate::checkpoint::TensorFile;
 use crate::experiment::identity;
 use crate::files::{make_folder, write_atomic};
-use crate::plan::{PlanError, RESULT};
+use crate::plan::{PlanError, RESULT, command_line};
 use crate::report::figures::{Drawn, Style, Target, write_groups};
 use crate::report::page::{Page, comparison_sections, provenance};
 use crate::report::tables::write_comparison;
@@ -110,7 +110,9 @@ pub(super) fn run(args: &CompareArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     }
     let comparison = compare(&found, &how)?;
     let output = claim.begin()?;
-    let (mut written, drawn) = save(&comparison, &how, output.path(), style)?;
+    let mut written = write_comparison(&comparison, &how.configuration(&comparison.members), output.path())?;
+    let (words, drawn) = save(&comparison, output.path(), style)?;
+    written.extend(words);
     written.extend(drawn.finish(&output.path().join("figures"))?);
     let report = output.path().join("report.html");
     page(&comparison, output.path(), &origin.command()).write(&report)?;
@@ -143,7 +145,7 @@ fn analyze(member: &mut Found, folder: &Path, options: &[OsString], ui: &mut Ui)
         line.extend(options.iter().cloned());
         // What a killed analysis left is not a result.
         line.extend(["--force".into(), "--out".into(), out.clone().into()]);
-        let cli = Cli::try_parse_from(&line).map_err(|error| {
+        let cli = command_line::<Cli>(&line).map_err(|error| {
             let text = error.render().to_string();
             let reason = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
             PlanError::option("--", words.join(" "), reason)
@@ -238,10 +240,8 @@ impl HowArgs {
     }
 }
 
-/// Writes tables, LaTeX, verdict and figures; returns the paths of all but the figures, and the figures.
-fn save(comparison: &Comparison, how: &HowArgs, folder: &Path, style: Style) -> Result<(Vec<PathBuf>, Drawn)> {
-    let configuration = how.configuration(&comparison.members);
-    let mut written = write_comparison(comparison, &configuration, folder)?;
+/// Writes LaTeX, verdict and figures; returns the paths of the first two, and the figures.
+fn save(comparison: &Comparison, folder: &Path, style: Style) -> Result<([PathBuf; 2], Drawn)> {
     let [table, words] = ["comparison.tex", "verdict.txt"].map(|name| folder.join(name));
     write_atomic(&table, |file| file.write_all(latex::comparison_table(comparison).as_bytes()))?;
     let verdict = comparison
@@ -253,9 +253,8 @@ fn save(comparison: &Comparison, how: &HowArgs, folder: &Path, style: Style) -> 
     let figures = folder.join("figures");
     make_folder(&figures)?;
     let drawn = write_groups(comparison, &statement(comparison), Target::new(&figures, style))?;
-    remove_outdated(folder, (&[], &["groups", "differences"]), &drawn.files);
-    written.extend([table, words]);
-    Ok((written, drawn))
+    remove_outdated(folder, &[], &["groups", "differences"], &drawn.files);
+    Ok(([table, words], drawn))
 }
 
 fn page(comparison: &Comparison, folder: &Path, command: &str) -> Page {
@@ -321,19 +320,29 @@ impl HowArgs {
     /// What the parser says.
     pub(super) fn from_options(options: &[String]) -> Result<Self, String> {
         let line = std::iter::once("compare").chain(options.iter().map(String::as_str));
-        HowParser::try_parse_from(line).map(|parser| parser.how).map_err(|error| {
+        command_line::<HowParser>(line).map(|parser| parser.how).map_err(|error| {
             error.render().to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
         })
     }
 }
 
-/// Compares the results of an experiment, with files and figures in `folder`; `None` if there are fewer than two groups.
+/// The comparison of an experiment, and what was written.
+pub(super) struct OfExperiment {
+    pub(super) comparison: Comparison,
+    /// Among the results.
+    pub(super) tables: Vec<PathBuf>,
+    /// Beside the figures.
+    pub(super) words: [PathBuf; 2],
+    pub(super) drawn: Drawn,
+}
+
+/// Compares the results of an experiment, with the tables among them and words and figures in `folder`; `None` if there are fewer than two groups.
 pub(super) fn of_experiment(
     results: &Path,
     how: &HowArgs,
     folder: &Path,
     style: Style,
-) -> Result<Option<(Comparison, Vec<PathBuf>, Drawn)>> {
+) -> Result<Option<OfExperiment>> {
     let found = match members::find(results) {
         Ok(found) => found,
         Err(Error::Cli(CliError::NotComparable { .. })) => return Ok(None),
@@ -342,8 +351,9 @@ pub(super) fn of_experiment(
     members::check_hashes(&found)?;
     match compare(&found, how) {
         Ok(comparison) => {
-            let (written, drawn) = save(&comparison, how, folder, style)?;
-            Ok(Some((comparison, written, drawn)))
+            let tables = write_comparison(&comparison, &how.configuration(&comparison.members), results)?;
+            let (words, drawn) = save(&comparison, folder, style)?;
+            Ok(Some(OfExperiment { comparison, tables, words, drawn }))
         }
         Err(Error::Cli(CliError::OneGroup { .. })) => Ok(None),
         Err(error) => Err(error),

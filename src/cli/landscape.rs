@@ -65,7 +65,7 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
     }
     outcome?;
     let mut written = save_landscape(&report, output.path(), style)?;
-    remove_outdated(output.path(), (&[], &["line", "contour", "surface"]), &written);
+    remove_outdated(output.path(), &[], &["line", "contour", "surface"], &written);
     let page = landscape_page(&report, &output.path().join("figures"), &provenance.command());
     written.push(output.path().join("report.html"));
     page.write(&output.path().join("report.html"))?;

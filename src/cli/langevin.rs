@@ -47,7 +47,7 @@ pub(super) fn run(args: &LangevinCommand, arguments: &[OsString], ui: &mut Ui) -
     let figures = output.path().join("figures");
     make_folder(&figures)?;
     let drawn = write_figures(&report, Target::new(&figures, style))?.finish(&figures)?;
-    remove_outdated(output.path(), (&[], &["rate", "coupling", "mass", "laws"]), &drawn);
+    remove_outdated(output.path(), &[], &["rate", "coupling", "mass", "laws"], &drawn);
     written.extend(drawn);
     written.push(output.path().join("report.html"));
     langevin_page(&report, &name, &figures, &provenance.command()).write(&output.path().join("report.html"))?;
@@ -56,8 +56,7 @@ pub(super) fn run(args: &LangevinCommand, arguments: &[OsString], ui: &mut Ui) -
     run["threads"] = json!(report.options.threads);
     run["configuration"] = configuration;
     write_run_json(output.path(), &run, &written)?;
-    let rows: Vec<(&str, f64, f64)> =
-        report.summary.iter().map(|row| (row.quantity.as_str(), row.value, row.half_width)).collect();
+    let rows: Vec<_> = report.summary.iter().map(|row| (&row.quantity, row.value, row.half_width)).collect();
     ui.print_lines(terminal::interval_table(&rows).trim_end());
     answer::result(&folder, "", ui)?;
     ui.say(&format!("wrote {}", folder.display()));

@@ -41,7 +41,7 @@ use ui::{Manners, duration};
 
 use crate::kernels::keep_freed_memory;
 use crate::objective::Execution;
-use crate::plan::{Given, Precision, SessionArgs};
+use crate::plan::{Given, Precision, SessionArgs, command_line};
 use crate::{Error, Result, Workers};
 
 /// How flat is this minimum, how sure are we, and is it flatter than that one?
@@ -168,7 +168,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
 
 fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let cli = match Cli::try_parse_from(&arguments) {
+    let cli = match command_line::<Cli>(&arguments) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             ui.insist(error.render().to_string().trim_end());
@@ -198,7 +198,7 @@ fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
 /// # Errors
 /// What the command line would say on stderr.
 pub fn call(arguments: &[OsString], given: Vec<Given>, ui: &mut Ui) -> Result<u8> {
-    let mut cli = Cli::try_parse_from(arguments).map_err(said)?;
+    let mut cli = command_line::<Cli>(arguments).map_err(said)?;
     ui.behave(cli.manners);
     cli.command.receive(given);
     carry_out(cli.command, arguments, ui)
@@ -221,7 +221,7 @@ struct SessionLine {
 /// # Errors
 /// As [`call`].
 pub fn open(arguments: &[OsString], given: Given, ui: &mut Ui) -> Result<Session> {
-    let SessionLine { mut session, seed } = SessionLine::try_parse_from(arguments).map_err(said)?;
+    let SessionLine { mut session, seed } = command_line::<SessionLine>(arguments).map_err(said)?;
     session.given = Some(given);
     let mut opened = session.open(Precision::F32, ui)?;
     opened.options.seed = seed;

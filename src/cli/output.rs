@@ -158,7 +158,7 @@ impl OutputFolder {
 
 /// Removes files and figures that a command writes under some settings only, an earlier result left in `folder`, and the
 /// new one, which wrote `written`, did not replace. A figure goes with its panels and its caption.
-pub(super) fn remove_outdated(folder: &Path, (files, figures): (&[&str], &[&str]), written: &[PathBuf]) {
+pub(super) fn remove_outdated(folder: &Path, files: &[&str], figures: &[&str], written: &[PathBuf]) {
     let of_figure = |file: &PathBuf| {
         let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let ending = file.extension().is_some_and(|ending| ["svg", "png", "pdf"].iter().any(|own| ending == *own));
@@ -233,7 +233,7 @@ mod tests {
         let old = ["line.svg", "line-loss.pdf", "captions.md"];
         let others = ["line.txt", "linear.svg", "line_up.png", "plane.svg"];
         old.iter().chain(&others).for_each(|name| std::fs::write(figures.join(name), "").unwrap());
-        remove_outdated(folder.path(), (&[], &["line", "plane"]), &[figures.join("plane.svg")]);
+        remove_outdated(folder.path(), &[], &["line", "plane"], &[figures.join("plane.svg")]);
         assert!(old.iter().all(|name| !figures.join(name).exists()));
         assert!(others.iter().all(|name| figures.join(name).exists()));
     }

@@ -15,8 +15,6 @@ use super::session::Session;
 use super::state::Saving;
 use super::train::save_run;
 use super::{CliError, INTERRUPTED, Ui};
-use crate::analysis::SummaryRow;
-use crate::autodiff::Scope;
 use crate::checkpoint::Checkpoint;
 use crate::data::{DataSpec, Glyphs, LabelNoise, Split, Subset};
 use crate::formats::family;
@@ -26,7 +24,7 @@ use crate::report::figures::{Target, write_comparison, write_training_curves};
 use crate::report::page::{Card, Figure, Page, Part, Section, runs_table};
 use crate::report::{terminal, write_run_json};
 use crate::train::{TrainOutcome, TrainStop, Training, train};
-use crate::vocabulary::Quantity;
+use crate::vocabulary::{Quantity, Scope, SummaryRow};
 use crate::{Error, Result};
 
 /// Arguments of `quickstart`.
@@ -114,7 +112,7 @@ pub(super) fn run(args: &QuickstartArgs, arguments: &[OsString], ui: &mut Ui) ->
     drawn.extend(write_training_curves(&curves, &words, target)?);
     let mut written = drawn.finish(&figures)?;
     written.push(whole.path().join("report.html"));
-    page((&runs, &statement), &figures, &provenance.command()).write(&whole.path().join("report.html"))?;
+    page(&runs, &statement, &figures, &provenance.command()).write(&whole.path().join("report.html"))?;
     let mut run = provenance.json();
     run["complete"] = json!(true);
     write_run_json(whole.path(), &run, &written)?;
@@ -181,7 +179,7 @@ fn test_rows(outcome: &TrainOutcome) -> Vec<SummaryRow> {
 }
 
 /// Everything on a page, and the pages of the three networks.
-fn page((runs, statement): (&[(String, Vec<SummaryRow>)], &str), figures: &Path, command: &str) -> Page {
+fn page(runs: &[(String, Vec<SummaryRow>)], statement: &str, figures: &Path, command: &str) -> Page {
     let compared = "Numbers of the three networks; whiskers: one standard error from the choice of the rows. One seed of each \
                     method says little about the method: flatness run takes several.";
     let links = runs.iter().map(|(name, _)| (format!("Everything about {name}"), format!("{name}/report.html")));

@@ -31,7 +31,7 @@ mod report;
 mod slurm;
 
 pub(super) use plan::plan;
-use report::Written;
+use report::{Outcome, Written};
 
 /// Which experiment, and where its results are.
 #[derive(Debug, Args)]
@@ -159,9 +159,9 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     ui.say(&format!("wrote {} (tables, experiment.toml, a folder for each run)", folder.display()));
     if parts == 1 && results.iter().any(|result| result.state == State::Finished) {
         let _report = claimed_report.map(Claim::begin).transpose()?;
-        let place = (report.as_path(), style);
-        let comparison = report::compare(&plan, &how, place, &mut written)?;
-        report::write_report((&experiment, &plan), &results, comparison.as_ref(), place, &mut written)?;
+        let comparison = report::compare(&plan, &how, &report, style, &mut written)?;
+        let outcome = Outcome { experiment: &experiment, plan: &plan, results: &results };
+        report::write_report(&outcome, comparison.as_ref(), &report, style, &mut written)?;
         let notebook = report::notebook(&experiment, &plan)?;
         written.results.push(notebook.clone());
         write_run_json(&report, &provenance.json(), &written.report)?;

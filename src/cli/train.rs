@@ -79,7 +79,8 @@ pub(super) fn run(command: &TrainCommand, arguments: &[OsString], ui: &mut Ui) -
     })?;
     let mut written = snapshots.files();
     written.push(folder.join(CONFIG_FILE));
-    finish(&outcome, &spec, (folder, style), (states.resumed_from, written), &provenance)?;
+    let destination = Destination { folder, style, resumed_from: states.resumed_from, written };
+    finish(&outcome, &spec, destination, &provenance)?;
     tell(&outcome, &states, ui);
     answer::result(folder, &spec.source_name(), ui)?;
     end(outcome, states, &args.out, ui)
@@ -135,7 +136,7 @@ fn end(outcome: TrainOutcome, states: StateFolder, folder: &Path, ui: &mut Ui) -
 /// Writes everything but `run.json`: checkpoints, tables, figures; returns their paths.
 pub(super) fn save_run(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path, style: Style) -> Result<Vec<PathBuf>> {
     let mut written = save(outcome, spec, folder, style)?;
-    remove_outdated(folder, (&["best.safetensors", "ema.safetensors", "swa.safetensors"], &["curvature"]), &written);
+    remove_outdated(folder, &["best.safetensors", "ema.safetensors", "swa.safetensors"], &["curvature"], &written);
     let number =
         |value: fn(&crate::train::EpochSeconds) -> f64| Column::Number(outcome.seconds.iter().map(value).collect());
     let timings = [
@@ -149,12 +150,22 @@ pub(super) fn save_run(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path, s
     Ok(written)
 }
 
-/// [`save_run`], then the page, and at the end `run.json`, which lists the files beside what was `written` before.
+/// Where a run goes.
+struct Destination<'a> {
+    folder: &'a Path,
+    /// Of its figures.
+    style: Style,
+    /// The step of the state from which it went on.
+    resumed_from: Option<usize>,
+    /// What is there already.
+    written: Vec<PathBuf>,
+}
+
+/// [`save_run`], then the page, and at the end `run.json`, which lists all files.
 fn finish(
     outcome: &TrainOutcome,
     spec: &DataSpec,
-    (folder, style): (&Path, Style),
-    (resumed_from, mut written): (Option<usize>, Vec<PathBuf>),
+    Destination { folder, style, resumed_from, mut written }: Destination<'_>,
     provenance: &Provenance,
 ) -> Result<()> {
     written.extend(save_run(outcome, spec, folder, style)?);

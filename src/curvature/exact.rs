@@ -103,9 +103,9 @@ impl Objective<'_> {
                     sums.iter_mut().zip(squares).for_each(|(sum, square)| *sum += square);
                 }
                 all.iter_mut().zip(&sums).for_each(|(all, sum)| *all += sum);
-                traces.push(RowMean::new(columns.estimate(&sums), weight));
+                traces.push(columns.row_mean(&sums, weight));
             }
-            traces.push(RowMean::new(columns.estimate(&all), weight));
+            traces.push(columns.row_mean(&all, weight));
             Ok(traces)
         };
         let start = || RowMeans(vec![RowMean::default(); groups.len() + 1]);
@@ -290,14 +290,15 @@ impl Columns {
     }
 
     /// A row's value from its squares, and the variance of that estimate.
-    fn estimate(&self, squares: &[f64]) -> (f64, f64) {
+    fn row_mean(&self, squares: &[f64], weight: f64) -> RowMean {
         let value = self.scale() * squares.iter().sum::<f64>();
+        let ratio = Ratio::of(value, weight);
         if self.seed.is_none() {
-            return (value, 0.0);
+            return RowMean { ratio, variance: 0.0 };
         }
         let count = squares.len() as f64;
         let spread: f64 = squares.iter().map(|square| (square - value).powi(2)).sum();
-        (value, spread / (count - 1.0) / count)
+        RowMean { ratio, variance: spread / (count - 1.0) / count }
     }
 
     fn signs(&self, row: usize) -> Option<Signs<impl Rng + use<>>> {
@@ -334,10 +335,6 @@ struct RowMean {
 }
 
 impl RowMean {
-    fn new((value, variance): (f64, f64), weight: f64) -> Self {
-        Self { ratio: Ratio::of(value, weight), variance }
-    }
-
     fn merge(self, later: Self) -> Self {
         Self { ratio: self.ratio.merge(later.ratio), variance: self.variance + later.variance }
     }

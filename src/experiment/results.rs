@@ -4,11 +4,10 @@ use std::path::Path;
 
 use super::plan::names;
 use super::{Plan, PlannedCell, Run, State, Step, StepKind};
-use crate::analysis::SummaryRow;
 use crate::report::read_run_json;
 use crate::report::tables::{Column, column, read_table};
 use crate::statistics::Sample;
-use crate::vocabulary::{Curvature, Quantity};
+use crate::vocabulary::{Curvature, Quantity, SummaryRow};
 
 /// Numbers of an analysis that are listed with those of the training.
 const OF_ANALYSIS: [Quantity; 3] = [Quantity::LambdaMax, Quantity::LambdaMin, Quantity::Trace];

@@ -1,5 +1,7 @@
 //! The bilinear family: each adjoint of a member is another member.
 
+use candle_core::Result;
+
 use super::MatMul;
 use super::conv::ConvGeometry;
 
@@ -39,10 +41,32 @@ pub enum Side {
     Right,
 }
 
+/// The map that takes a cotangent and one operand to the cotangent of the other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adjoint {
+    /// The map.
+    pub map: Bilinear,
+    /// Where the cotangent goes.
+    pub side: Side,
+}
+
+impl Adjoint {
+    /// The cotangent of one operand from that of the result and the `other` operand; `apply` applies the map.
+    ///
+    /// # Errors
+    /// Those of `apply`.
+    pub fn apply<T>(&self, apply: impl FnOnce(&Bilinear, &T, &T) -> Result<T>, cotangent: &T, other: &T) -> Result<T> {
+        match self.side {
+            Side::Left => apply(&self.map, cotangent, other),
+            Side::Right => apply(&self.map, other, cotangent),
+        }
+    }
+}
+
 impl Bilinear {
-    /// The map that takes a cotangent and `b` to the cotangent of `a`, and where the cotangent goes.
-    pub fn adjoint_a(&self) -> (Self, Side) {
-        match self.clone() {
+    /// From a cotangent and `b` to the cotangent of `a`.
+    pub fn adjoint_a(&self) -> Adjoint {
+        let (map, side) = match self.clone() {
             itself @ Self::Product { .. } => (itself, Side::Left),
             // a enters as full ⊙ full: its cotangent is b ⊙ broadcast(c).
             Self::ProductSum { full, small } => (Self::Product { full, small }, Side::Right),
@@ -53,12 +77,13 @@ impl Bilinear {
             Self::Conv2d(geometry) => (Self::ConvInputGradient(geometry), Side::Left),
             Self::ConvInputGradient(geometry) => (Self::Conv2d(geometry), Side::Left),
             Self::ConvWeightGradient(geometry) => (Self::ConvInputGradient(geometry), Side::Right),
-        }
+        };
+        Adjoint { map, side }
     }
 
-    /// The map that takes a cotangent and `a` to the cotangent of `b`, and where the cotangent goes.
-    pub fn adjoint_b(&self) -> (Self, Side) {
-        match self.clone() {
+    /// From a cotangent and `a` to the cotangent of `b`.
+    pub fn adjoint_b(&self) -> Adjoint {
+        let (map, side) = match self.clone() {
             Self::Product { full, small } => (Self::ProductSum { full, small }, Side::Left),
             Self::ProductSum { full, small } => (Self::Product { full, small }, Side::Right),
             Self::MatMul(product) => {
@@ -68,7 +93,8 @@ impl Bilinear {
             Self::Conv2d(geometry) => (Self::ConvWeightGradient(geometry), Side::Right),
             Self::ConvInputGradient(geometry) => (Self::ConvWeightGradient(geometry), Side::Left),
             Self::ConvWeightGradient(geometry) => (Self::Conv2d(geometry), Side::Right),
-        }
+        };
+        Adjoint { map, side }
     }
 
     /// Ranks of `a` and `b` without directions.

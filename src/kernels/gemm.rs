@@ -83,7 +83,7 @@ impl<T: Element> SimdTask<T> for Gemm<'_, T> {
             let len = LONGEST.min(k - first);
             let add = self.add || first > 0;
             for (row, size) in tiles(rows, most).filter(|&(row, _)| row >= first_packed) {
-                self.pack_tile((row, size), first, &mut packed[(row - first_packed) * len..][..size * len]);
+                self.pack_tile(row, size, first, &mut packed[(row - first_packed) * len..][..size * len]);
             }
             for column in (0..n).step_by(width) {
                 // SAFETY: `S` is the instruction set this task was dispatched to.
@@ -125,7 +125,7 @@ struct Place {
 
 impl<T: Element> Gemm<'_, T> {
     /// Copies the rows of a tile, `[len, size]`, with zeros beyond the last.
-    fn pack_tile(&self, (row, size): (usize, usize), first: usize, packed: &mut [T]) {
+    fn pack_tile(&self, row: usize, size: usize, first: usize, packed: &mut [T]) {
         let rows = size.min(self.rows - row);
         for (l, packed) in packed.chunks_exact_mut(size).enumerate() {
             let l = first + l;

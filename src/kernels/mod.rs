@@ -33,7 +33,7 @@ mod vectors;
 pub use accumulate::Accumulator;
 pub(crate) use apply::matrix_product;
 pub use apply::{add, affine};
-pub use bilinear::{Bilinear, Side};
+pub use bilinear::{Adjoint, Bilinear, Side};
 pub use channels::{AffineAdjoint, AffineCotangents, AffineOperands, Channels, Parts};
 pub use conv::ConvGeometry;
 pub use element::Element;

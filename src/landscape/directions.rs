@@ -101,8 +101,8 @@ pub fn slope(gradient: &Tensor, direction: &Tensor) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::autodiff::ParamKind;
     use crate::random::{Purpose, stream};
+    use crate::vocabulary::ParamKind;
 
     #[test]
     fn filters_get_the_norm_of_the_weights_and_biases_stay() {

@@ -11,6 +11,7 @@ use crate::Result;
 use crate::autodiff::ParamSpace;
 use crate::kernels::dot;
 use crate::random::{Purpose, substream};
+use crate::vocabulary::Minimum;
 
 /// Running statistics by name.
 pub type Buffers = HashMap<String, Tensor>;
@@ -94,8 +95,8 @@ impl DirectionFacts {
 /// A checkpoint in the frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mark {
-    /// `A`, `B` or `C`.
-    pub name: &'static str,
+    /// Which.
+    pub name: Minimum,
     /// Its coordinates.
     pub at: (f64, f64),
 }
@@ -121,7 +122,7 @@ impl Frame {
     /// A frame through `origin` alone.
     pub fn through(origin: &Tensor, axes: Vec<Tensor>, facts: Vec<DirectionFacts>) -> Result<Self> {
         let reach = vec![(-1.0, 1.0); axes.len()];
-        let marks = vec![Mark { name: "A", at: (0.0, 0.0) }];
+        let marks = vec![Mark { name: Minimum::A, at: (0.0, 0.0) }];
         let mut frame = Self { origin: wide(origin)?, axes, buffer_axes: Vec::new(), facts, marks, reach };
         frame.measure()?;
         Ok(frame)
@@ -136,7 +137,8 @@ impl Frame {
     pub fn random(
         space: &ParamSpace,
         origin: &Tensor,
-        (normalisation, seed): (Normalisation, u64),
+        normalisation: Normalisation,
+        seed: u64,
         count: usize,
     ) -> Result<Self> {
         let draw = |index: usize| {
@@ -177,7 +179,7 @@ impl Frame {
         let mark = |name, at| Mark { name, at };
         let Some((c, at_c)) = rest.first() else {
             let mut frame = Self::through(&origin, vec![to_b], vec![facts])?;
-            frame.marks.push(mark("B", (1.0, 0.0)));
+            frame.marks.push(mark(Minimum::B, (1.0, 0.0)));
             (frame.buffer_axes, frame.reach) = (vec![change], vec![(0.0, 1.0)]);
             return Ok(frame);
         };
@@ -197,9 +199,9 @@ impl Frame {
         if let Some(facts) = frame.facts.get_mut(1) {
             facts.angle_before_deg = (along / whole).clamp(-1.0, 1.0).acos().to_degrees();
         }
-        frame.marks.extend([mark("B", (first, 0.0)), mark("C", (along, height))]);
+        frame.marks.extend([mark(Minimum::B, (first, 0.0)), mark(Minimum::C, (along, height))]);
         frame.buffer_axes = vec![change, second];
-        frame.reach = around(&frame.marks, 0.7);
+        frame.reach = around(&frame.marks.iter().map(|mark| mark.at).collect::<Vec<_>>(), 0.7);
         Ok(frame)
     }
 
@@ -262,13 +264,13 @@ impl Frame {
     }
 }
 
-/// Squares around the marks: the centre of their box, and `share` of its longer side to each side of it.
-pub(super) fn around(marks: &[Mark], share: f64) -> Vec<(f64, f64)> {
-    let ends = |pick: fn(&Mark) -> f64| {
-        let values = marks.iter().map(pick);
+/// A square around the points: the centre of their box, and `share` of its longer side to each side of it.
+pub(super) fn around(points: &[(f64, f64)], share: f64) -> Vec<(f64, f64)> {
+    let ends = |pick: fn(&(f64, f64)) -> f64| {
+        let values = points.iter().map(pick);
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
     };
-    let (x, y) = (ends(|mark| mark.at.0), ends(|mark| mark.at.1));
+    let (x, y) = (ends(|point| point.0), ends(|point| point.1));
     let half = share * (x.1 - x.0).max(y.1 - y.0);
     [x, y].map(|(low, high)| (0.5 * (low + high) - half, 0.5 * (low + high) + half)).to_vec()
 }

@@ -17,7 +17,7 @@ pub use error::LandscapeError;
 pub use frame::{Buffers, DirectionFacts, DirectionKind, Frame, Mark};
 pub use grid::Grid;
 pub use points::{PointStore, Statistics, Surface, Watch};
-pub use slices::{Line, line, plane};
+pub use slices::{Line, SliceKind, SliceReport, line, plane};
 pub use survey::{Barrier, LandscapeReport, barrier, survey};
 pub(crate) use trajectory::path_point;
 pub use trajectory::{PathPoint, principal};

@@ -4,9 +4,51 @@ use candle_core::{DType, Tensor};
 
 use super::frame::{DirectionFacts, DirectionKind, Frame};
 use super::points::{Statistics, Surface, Watch};
-use crate::analysis::{SliceKind, SliceReport};
 use crate::objective::Objective;
 use crate::{Observer, Result};
+
+/// What direction a slice follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SliceKind {
+    /// One unit eigenvector.
+    Eigenvector,
+    /// One random filter-normalised direction (Li et al. 2018).
+    RandomFilter,
+    /// The plane of two random filter-normalised directions, orthogonalised.
+    RandomPlane,
+}
+
+impl SliceKind {
+    /// The word in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Eigenvector => "eigenvector",
+            Self::RandomFilter => "random_filter",
+            Self::RandomPlane => "random_plane",
+        }
+    }
+}
+
+/// Loss and accuracy along a line or over a plane through the checkpoint.
+#[derive(Debug, Clone)]
+pub struct SliceReport {
+    /// What direction.
+    pub kind: SliceKind,
+    /// Index of the direction within its kind, from 0 (for a plane: 0).
+    pub direction: usize,
+    /// First coordinate of each point, in units of the direction.
+    pub x: Vec<f64>,
+    /// Second coordinate; all 0 on a line.
+    pub y: Vec<f64>,
+    /// Mean loss at each point.
+    pub loss: Vec<f64>,
+    /// Accuracy in 0..=1 at each point; NaN if the targets are not classes.
+    pub accuracy: Vec<f64>,
+    /// Slope at 0 along a line: `gᵀd` with the gradient `g` of the loss; NaN for a plane.
+    pub slope: f64,
+    /// For an eigenvector: its Ritz value, so that the figure can draw `loss + slope x + curvature x²/2`; else NaN.
+    pub curvature: f64,
+}
 
 /// A line `θ + x d`, `x` from `−half_width` to `half_width`.
 pub struct Line<'a> {

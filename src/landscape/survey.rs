@@ -6,9 +6,9 @@ use super::frame::{DirectionFacts, DirectionKind, Frame, Mark};
 use super::grid::{Grid, convex_share};
 use super::points::{Surface, Watch};
 use super::trajectory::PathPoint;
-use crate::analysis::SummaryRow;
 use crate::objective::Evaluation;
 use crate::statistics::Ratio;
+use crate::vocabulary::{Quantity, SummaryRow};
 use crate::{Observer, Result};
 
 /// The height of the loss between two minima over the straight line between their losses.
@@ -133,37 +133,37 @@ fn barrier_error(surface: &Surface<'_>, t: f64, observer: &mut dyn Observer) -> 
 
 fn summary(report: &LandscapeReport) -> Vec<SummaryRow> {
     let mut rows = Vec::new();
-    let mut add = |quantity: &str, value: f64, std_err_data: f64| {
+    let mut add = |quantity: Quantity, value: f64, std_err_data: f64| {
         rows.push(SummaryRow { std_err_data, ..SummaryRow::exact(quantity, value) });
     };
     for (mark, value) in &report.marks {
-        let name = mark.name.to_lowercase();
-        add(&format!("loss_{name}"), value.loss, value.loss_std_err);
-        add(&format!("accuracy_{name}"), value.accuracy, value.accuracy_std_err);
+        add(Quantity::LossAt(mark.name), value.loss, value.loss_std_err);
+        add(Quantity::AccuracyAt(mark.name), value.accuracy, value.accuracy_std_err);
     }
     if let Some(barrier) = &report.barrier {
-        add("barrier", barrier.height, barrier.std_err_data);
-        add("barrier_t", barrier.t, f64::NAN);
+        add(Quantity::Barrier, barrier.height, barrier.std_err_data);
+        add(Quantity::BarrierT, barrier.t, f64::NAN);
     }
-    for (facts, name) in report.facts.iter().zip(["x", "y"]) {
+    let explained = [Quantity::ExplainedVarianceX, Quantity::ExplainedVarianceY];
+    for (facts, explained) in report.facts.iter().zip(explained) {
         match facts.kind {
-            DirectionKind::Between if report.grid.is_line() => add("distance_ab", facts.length, f64::NAN),
-            DirectionKind::Pca => add(&format!("explained_variance_{name}"), facts.explained_variance, f64::NAN),
+            DirectionKind::Between if report.grid.is_line() => add(Quantity::DistanceAb, facts.length, f64::NAN),
+            DirectionKind::Pca => add(explained, facts.explained_variance, f64::NAN),
             _ => {}
         }
     }
     let losses = report.losses();
     if let Some(((x, y), loss)) = report.lowest() {
-        add("grid_min_loss", loss, f64::NAN);
-        add("grid_min_x", x, f64::NAN);
+        add(Quantity::GridMinLoss, loss, f64::NAN);
+        add(Quantity::GridMinX, x, f64::NAN);
         if !report.grid.is_line() {
-            add("grid_min_y", y, f64::NAN);
+            add(Quantity::GridMinY, y, f64::NAN);
         }
     }
     let finite = || losses.iter().copied().filter(|loss| loss.is_finite());
-    add("grid_max_loss", finite().fold(f64::NAN, f64::max), f64::NAN);
-    add("finite_share", finite().count() as f64 / losses.len().max(1) as f64, f64::NAN);
-    add("convex_share", convex_share(&report.grid, &losses), f64::NAN);
+    add(Quantity::GridMaxLoss, finite().fold(f64::NAN, f64::max), f64::NAN);
+    add(Quantity::FiniteShare, finite().count() as f64 / losses.len().max(1) as f64, f64::NAN);
+    add(Quantity::ConvexShare, convex_share(&report.grid, &losses), f64::NAN);
     rows
 }
 

@@ -73,7 +73,7 @@ fn options(threads: usize) -> ObjectiveOptions {
 fn a_quadratic_is_met_at_every_point_of_the_grid() {
     let (network, data) = (network(), data());
     let objective = Objective::new(&network, &data, options(2)).unwrap();
-    let frame = Frame::random(network.space(), &theta(0), (Normalisation::None, 3), 2).unwrap();
+    let frame = Frame::random(network.space(), &theta(0), Normalisation::None, 3, 2).unwrap();
     let [first, second] = [0, 1].map(|axis| values(&frame.axes[axis]));
     let dot: f64 = first.iter().zip(&second).map(|(a, b)| a * b).sum();
     // Eight products of numbers around 1, each rounded.
@@ -116,7 +116,7 @@ fn the_slope_along_an_eigenvector_is_that_of_the_loss() {
 #[test]
 fn numbers_do_not_depend_on_threads_nor_on_how_points_are_shared() {
     let (network, data) = (network(), data());
-    let frame = Frame::random(network.space(), &theta(0), (Normalisation::Filter, 0), 2).unwrap();
+    let frame = Frame::random(network.space(), &theta(0), Normalisation::Filter, 0, 2).unwrap();
     let points = Grid::new(&frame.reach, 7, &[]).points();
     let of = |threads: usize| {
         let objective = Objective::new(&network, &data, options(threads)).unwrap();
@@ -246,7 +246,7 @@ impl Observer for Until {
 fn an_interrupted_grid_goes_on_to_the_same_numbers() {
     let (network, data) = (network(), data());
     let objective = Objective::new(&network, &data, options(2)).unwrap();
-    let frame = Frame::random(network.space(), &theta(0), (Normalisation::Layer, 0), 2).unwrap();
+    let frame = Frame::random(network.space(), &theta(0), Normalisation::Layer, 0, 2).unwrap();
     let points = Grid::new(&frame.reach, 9, &[]).points();
     let surface = Surface::new(&objective, &frame, Statistics::Eval);
     let whole = surface.evaluate(&points, Watch { store: &mut (), observer: &mut () }).unwrap();

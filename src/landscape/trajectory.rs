@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 
 use super::error::LandscapeError;
-use super::frame::{DirectionFacts, DirectionKind, Frame, Mark, around, wide};
+use super::frame::{DirectionFacts, DirectionKind, Frame, around, wide};
 use crate::Result;
 use crate::kernels::dot;
 
@@ -68,9 +68,9 @@ pub fn principal(origin: &Tensor, path: &[Tensor], count: usize) -> Result<Frame
         facts.push(DirectionFacts { explained_variance, ..DirectionFacts::new(DirectionKind::Pca) });
     }
     let mut frame = Frame::through(origin, axes, facts)?;
-    let mut held = vec![Mark { name: "A", at: (0.0, 0.0) }];
+    let mut held = vec![(0.0, 0.0)];
     for theta in &path {
-        held.push(Mark { name: "", at: frame.project(theta)?.0 });
+        held.push(frame.project(theta)?.0);
     }
     frame.reach = around(&held, 0.6);
     frame.reach.truncate(count);
@@ -81,7 +81,7 @@ pub fn principal(origin: &Tensor, path: &[Tensor], count: usize) -> Result<Frame
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub(crate) fn path_point(frame: &Frame, theta: &Tensor, (epoch, step): (usize, usize)) -> Result<PathPoint> {
+pub(crate) fn path_point(frame: &Frame, theta: &Tensor, epoch: usize, step: usize) -> Result<PathPoint> {
     let (at, off_plane) = frame.project(theta)?;
     let from_origin = (wide(theta)? - &frame.origin)?;
     Ok(PathPoint { epoch, step, at, off_plane, distance: dot(&from_origin, &from_origin)?.sqrt() })
@@ -131,13 +131,13 @@ mod tests {
             path().iter().map(|row| Tensor::new(row.as_slice(), &Device::Cpu).unwrap()).collect();
         let frame = principal(&tensors[5], &tensors, 2).unwrap();
         for (epoch, theta) in tensors.iter().enumerate() {
-            let point = path_point(&frame, theta, (epoch, 0)).unwrap();
+            let point = path_point(&frame, theta, epoch, 0).unwrap();
             let (x, y) = point.at;
             assert!((x.hypot(y).hypot(point.off_plane) - point.distance).abs() < 1e-11 * (1.0 + point.distance));
             let inside = |axis: usize, value: f64| (frame.reach[axis].0..=frame.reach[axis].1).contains(&value);
             assert!(inside(0, x) && inside(1, y));
         }
-        assert_eq!(path_point(&frame, &tensors[5], (5, 0)).unwrap().distance, 0.0);
+        assert_eq!(path_point(&frame, &tensors[5], 5, 0).unwrap().distance, 0.0);
     }
 
     #[test]

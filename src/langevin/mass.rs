@@ -2,13 +2,14 @@
 
 use super::study::{chain_mean, law, steps};
 use super::{Dynamics, Energy, Potential, Schedule, StudyOptions, sample};
+use crate::vocabulary::Sampler;
 use crate::{Observer, Result};
 
 /// One method at one time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MassRow {
-    /// `sgld` or `fsgld`.
-    pub method: &'static str,
+    /// Which sampler.
+    pub method: Sampler,
     /// Step size, `β`, `σ`.
     pub dynamics: Dynamics,
     /// Steps since the start.
@@ -20,8 +21,8 @@ pub struct MassRow {
 /// What the method's laws have on the flat side, by quadrature.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MassLimit {
-    /// `sgld` or `fsgld`.
-    pub method: &'static str,
+    /// Which sampler.
+    pub method: Sampler,
     /// Of `exp(−β u)` for SGLD, of `exp(−β v)` for fSGLD.
     pub target: f64,
     /// Of the law of the mean drift.
@@ -45,7 +46,7 @@ pub fn mass(
 ) -> Result<(Vec<MassRow>, Vec<MassLimit>)> {
     options.check()?;
     let (mut rows, mut limits) = (Vec::new(), Vec::new());
-    for (place, (method, sigma)) in [("sgld", 0.0), ("fsgld", dynamics.sigma)].into_iter().enumerate() {
+    for (place, (method, sigma)) in Sampler::ALL.into_iter().zip([0.0, dynamics.sigma]).enumerate() {
         let dynamics = Dynamics { sigma, ..*dynamics };
         let steps = steps(time / TIMES as f64, dynamics.step_size);
         let schedule = Schedule {
@@ -84,7 +85,7 @@ mod tests {
             let (share, std_err) = last(limit.method);
             assert!((share - limit.drift).abs() < 4.0 * std_err + 0.01, "{limit:?} {share} {std_err}");
         }
-        assert!(last("fsgld").0 > last("sgld").0 + 0.05);
+        assert!(last(Sampler::Fsgld).0 > last(Sampler::Sgld).0 + 0.05);
         assert_eq!(limits[0].target, limits[0].drift);
     }
 }

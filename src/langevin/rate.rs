@@ -3,13 +3,14 @@
 use super::study::{Measured, Stretch, law, measure, stationary};
 use super::{Dynamics, Energy, Potential, StudyOptions};
 use crate::statistics::student_quantile;
+use crate::vocabulary::Sampler;
 use crate::{Observer, Result};
 
 /// One step size.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RateRow {
-    /// `sgld` or `fsgld`.
-    pub method: &'static str,
+    /// Which sampler.
+    pub method: Sampler,
     /// Step size, `β`, `σ`.
     pub dynamics: Dynamics,
     /// Against the law of the mean drift: of `u` for SGLD, of the smoothed `u` for fSGLD.
@@ -23,8 +24,8 @@ pub struct RateRow {
 /// `W₁ ≈ c λ^exponent`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RateFit {
-    /// `sgld` or `fsgld`.
-    pub method: &'static str,
+    /// Which sampler.
+    pub method: Sampler,
     /// The slope of `ln W₁` over `ln λ`.
     pub exponent: f64,
     /// Half the width of its 95 % interval (t, least squares); NaN from two points.
@@ -60,7 +61,7 @@ pub fn rate(
     options.check()?;
     let mut rows = Vec::new();
     for (place, (method, sigma, energy)) in
-        [("sgld", 0.0, Energy::Plain), ("fsgld", sigma, Energy::Smoothed)].into_iter().enumerate()
+        [(Sampler::Sgld, 0.0, Energy::Plain), (Sampler::Fsgld, sigma, Energy::Smoothed)].into_iter().enumerate()
     {
         let target = law(potential, energy, &Dynamics { step_size: 1.0, beta, sigma })?;
         for (index, relative) in RELATIVE_STEPS.into_iter().enumerate() {
@@ -73,12 +74,12 @@ pub fn rate(
             rows.push(RateRow { method, dynamics, energy, measured, in_fit });
         }
     }
-    let fits = ["sgld", "fsgld"].map(|method| fit(method, &rows)).to_vec();
+    let fits = Sampler::ALL.map(|method| fit(method, &rows)).to_vec();
     Ok((rows, fits))
 }
 
 /// Least squares on the points above the noise floor.
-fn fit(method: &'static str, rows: &[RateRow]) -> RateFit {
+fn fit(method: Sampler, rows: &[RateRow]) -> RateFit {
     let own = rows.iter().filter(|row| row.method == method && row.in_fit);
     let points: Vec<(f64, f64)> =
         own.map(|row| (row.dynamics.step_size.ln(), row.measured.distances.w1.ln())).collect();

@@ -4,6 +4,7 @@ use super::study::{Stretch, chain_mean, law, stationary};
 use super::{
     CouplingRow, Dynamics, Energy, MassLimit, MassRow, Potential, RateFit, RateRow, StudyOptions, coupling, mass, rate,
 };
+use crate::vocabulary::{Quantity, Sampler};
 use crate::{Observer, Result};
 
 /// A kind of study.
@@ -26,8 +27,8 @@ impl StudyKind {
 /// A headline number with its 95 % interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SummaryNumber {
-    /// Such as `fsgld_rate_exponent`.
-    pub quantity: String,
+    /// What it measures.
+    pub quantity: Quantity,
     /// Its value.
     pub value: f64,
     /// Half the width of its 95 % interval; 0 where it is exact, NaN where that is not known.
@@ -122,25 +123,24 @@ impl LangevinReport {
 
     fn summarise(&mut self) {
         let mut rows = Vec::new();
-        let mut put = |quantity: String, value, half_width, method| {
+        let mut put = |quantity, value, half_width, method| {
             rows.push(SummaryNumber { quantity, value, half_width, method });
         };
         for fit in &self.fits {
-            let name = format!("{}_rate_exponent", fit.method);
-            put(name, fit.exponent, fit.half_width, "least_squares");
+            put(Quantity::RateExponent(fit.method), fit.exponent, fit.half_width, "least_squares");
         }
-        let last = |method: &str| self.mass.iter().rfind(|row| row.method == method).map(|row| row.flat_share);
+        let last = |method: Sampler| self.mass.iter().rfind(|row| row.method == method).map(|row| row.flat_share);
         for limit in &self.limits {
             let (share, std_err) = last(limit.method).unwrap_or((f64::NAN, f64::NAN));
-            put(format!("{}_flat_share", limit.method), share, Z95 * std_err, "chains");
-            put(format!("{}_flat_share_target", limit.method), limit.target, 0.0, "quadrature");
-            put(format!("{}_flat_share_drift", limit.method), limit.drift, 0.0, "quadrature");
+            put(Quantity::FlatShare(limit.method), share, Z95 * std_err, "chains");
+            put(Quantity::FlatShareTarget(limit.method), limit.target, 0.0, "quadrature");
+            put(Quantity::FlatShareDrift(limit.method), limit.drift, 0.0, "quadrature");
         }
-        if let (Some((plain, plain_err)), Some((flat, flat_err))) = (last("sgld"), last("fsgld")) {
-            put("flat_share_moved".into(), flat - plain, Z95 * plain_err.hypot(flat_err), "chains");
+        if let (Some((plain, plain_err)), Some((flat, flat_err))) = (last(Sampler::Sgld), last(Sampler::Fsgld)) {
+            put(Quantity::FlatShareMoved, flat - plain, Z95 * plain_err.hypot(flat_err), "chains");
         }
         let risk = chain_mean(&self.samples, self.potential.dim(), |x| self.potential.value(x));
-        put("fsgld_excess_risk".into(), risk.0, Z95 * risk.1, "chains");
+        put(Quantity::ExcessRisk, risk.0, Z95 * risk.1, "chains");
         self.summary = rows;
     }
 }

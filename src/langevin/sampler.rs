@@ -164,9 +164,10 @@ fn perturb(place: &mut [f64], sigma: f64, rng: &mut ChaCha8Rng) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::autodiff::{ParamKind, ParamSpace};
+    use crate::autodiff::ParamSpace;
     use crate::objective::{Evaluation, GradientReport};
     use crate::optim::{Fsgld, Optimizer, OptimizerConfig, PerturbationScale, Setup};
+    use crate::vocabulary::ParamKind;
     use candle_core::{Device, Tensor};
 
     fn schedule(chains: usize, steps: usize) -> Schedule<'static> {

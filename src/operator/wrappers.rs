@@ -71,7 +71,7 @@ pub struct Restricted<'a> {
 }
 
 impl<'a> Restricted<'a> {
-    /// `operator` on `ranges`, as [`crate::autodiff::Scope::resolve`] gives them.
+    /// `operator` on `ranges`, as [`crate::vocabulary::Scope::resolve`] gives them.
     ///
     /// # Errors
     /// [`OperatorError::Ranges`] unless they are not empty, ascend and do not overlap.

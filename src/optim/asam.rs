@@ -117,7 +117,8 @@ impl From<Asam> for Fields {
 mod tests {
     use super::super::testing::{quadratic, values, vector};
     use super::super::{Optimizer, OptimizerConfig, Setup};
-    use crate::autodiff::{ParamKind, ParamSpace};
+    use crate::autodiff::ParamSpace;
+    use crate::vocabulary::ParamKind;
 
     /// `U = a‖θ‖²/2` with a weight, a bias and a norm's scale: `T = (|θ₀| + η, 1, 1)`.
     #[test]

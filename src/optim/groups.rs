@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::autodiff::{ParamKind, ParamSpace};
+use crate::autodiff::ParamSpace;
+use crate::vocabulary::ParamKind;
 
 /// Which parameters weight decay acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

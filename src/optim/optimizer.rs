@@ -6,10 +6,11 @@ use super::groups::{Decay, Groups};
 use super::method::{BatchGradient, Point, Stride};
 use super::noise::{Draw, Noise, Perturbation};
 use super::{Base, OptimizerConfig, SettingError};
-use crate::autodiff::{ParamKind, ParamSpace};
+use crate::autodiff::ParamSpace;
 use crate::kernels::norm;
 use crate::objective::GradientReport;
 use crate::random::Purpose;
+use crate::vocabulary::ParamKind;
 use crate::{Error, Result, Workers};
 
 /// What belongs to every method.

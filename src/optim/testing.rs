@@ -4,8 +4,9 @@ use candle_core::{Device, Tensor};
 
 use super::{Optimizer, OptimizerConfig, Setup};
 use crate::Result;
-use crate::autodiff::{ParamKind, ParamSpace};
+use crate::autodiff::ParamSpace;
 use crate::objective::{Evaluation, GradientReport};
+use crate::vocabulary::ParamKind;
 
 /// Independent coordinates of a stationary sample.
 const NUM_COORDINATES: usize = 100_000;

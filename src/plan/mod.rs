@@ -23,7 +23,7 @@ pub use landscape::{Shape, ShapeArgs};
 pub use langevin::LangevinArgs;
 pub use loss::LossArgs;
 pub use model::{ModelArgs, is_architecture};
-pub(crate) use parse::{number_of, parsed, parsed_by, word};
+pub(crate) use parse::{command_line, number_of, parsed, parsed_by, word};
 pub use session::{L2Term, SessionArgs};
 pub use sharpness::{AverageParams, PacBayesParams, SharpnessOptions, WorstParams};
 pub use survey::{AnalysisOptions, DENSE_DIM, EigenMethod};
@@ -53,6 +53,12 @@ pub enum PlanError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A list of tracked numbers that cannot be read.
+    #[error("unknown curvature to track: `{text}`")]
+    Track {
+        /// What was written.
+        text: String,
+    },
     /// Nothing says what to train.
     #[error("--model is missing: nothing says which network to train")]
     NoModel,
@@ -75,6 +81,7 @@ impl PlanError {
         Some(match self {
             Self::Option { .. } => return None,
             Self::File { .. } => "compare it with config.toml in the folder of a run".into(),
+            Self::Track { .. } => "examples: top:1,trace  top:5  trace".into(),
             Self::NoModel => "name it, such as --model resnet-cifar:20".into(),
             Self::NoTrainingData => "name it, such as --data glyphs".into(),
             Self::EvalExport => {

@@ -1,11 +1,13 @@
 //! From the text of an option to its value.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::num::{IntErrorKind, ParseFloatError, ParseIntError};
 use std::str::FromStr;
 
 use clap::builder::TypedValueParser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use serde::Serialize;
@@ -39,13 +41,51 @@ pub(crate) fn word<T: DeserializeOwned + Clone + Send + Sync + 'static>() -> imp
 
 /// Parses a whole number from `least` to `most`.
 pub(crate) fn number_of(least: usize, most: usize) -> impl TypedValueParser<Value = usize> {
-    parsed_by(move |text| {
-        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
-        number.ok_or_else(|| match most {
-            usize::MAX => format!("must be {least} or more"),
-            _ => format!("must be {least} to {most}"),
-        })
+    parsed_by(move |text| match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        Err(fault) if !is_whole(text) => Err(whole(text, &fault)),
+        _ if most == usize::MAX => Err(format!("must be {least} or more")),
+        _ => Err(format!("must be {least} to {most}")),
     })
+}
+
+/// Parses a command line, the program's name first.
+pub(crate) fn command_line<P: clap::Parser>(
+    words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> Result<P, clap::Error> {
+    P::try_parse_from(words).map_err(in_plain_words)
+}
+
+/// Refuses what is not a number in the words of [`super::PlanError::Option`]; other errors stay as they are.
+fn in_plain_words(error: clap::Error) -> clap::Error {
+    let said = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    // With the name of its value, as in `--top <K>`.
+    let (option, text) = (said(ContextKind::InvalidArg), said(ContextKind::InvalidValue));
+    let name = option.split_once(' ').map_or(option, |(name, _)| name);
+    let fault = error.source();
+    let reason = match fault.and_then(|fault| fault.downcast_ref::<ParseIntError>()) {
+        Some(fault) => whole(text, fault),
+        None if fault.is_some_and(|fault| fault.is::<ParseFloatError>()) => "not a number".into(),
+        None => return error,
+    };
+    clap::Error::raw(ErrorKind::ValueValidation, format!("{name} {text}: {reason}\n"))
+}
+
+/// What is wrong with a text that is not a whole number, or none that can be held.
+fn whole(text: &str, fault: &ParseIntError) -> String {
+    match fault.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "out of range".into(),
+        _ if is_whole(text) => "must be 0 or more".into(),
+        _ => "not a whole number".into(),
+    }
+}
+
+fn is_whole(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Parses an option by `parse`, which says what is wrong with a text. A path in it need not be UTF-8.
@@ -117,13 +157,44 @@ impl Args for Given {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Args, Command, FromArgMatches};
+    use clap::{Arg, Args, Command, FromArgMatches, value_parser};
 
+    use super::{in_plain_words, number_of};
     use crate::plan::{AnalysisOptions, SharpnessOptions, TrainConfig};
     use crate::spectral::{EigenParams, SurveyParams};
 
     fn without_options<T: Args + FromArgMatches>() -> T {
         T::from_arg_matches(&T::augment_args(Command::new("test")).get_matches_from(["test"])).unwrap()
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused_in_plain_words() {
+        let command = Command::new("test").args([
+            Arg::new("top").long("top").value_name("K").value_parser(value_parser!(usize)),
+            Arg::new("axis").long("axis").value_parser(value_parser!(i8)).allow_negative_numbers(true),
+            Arg::new("rate").long("rate").value_parser(value_parser!(f64)).num_args(1..).value_delimiter(','),
+            Arg::new("threads").long("threads").value_parser(number_of(1, 1024)),
+            Arg::new("color").long("color").value_parser(["red"]),
+        ]);
+        let refusal = |argument: &str| {
+            let error = command.clone().try_get_matches_from(["test", argument]).unwrap_err();
+            in_plain_words(error).render().to_string()
+        };
+        for (argument, expected) in [
+            ("--top=x", "error: --top x: not a whole number\n"),
+            ("--top=2.5", "error: --top 2.5: not a whole number\n"),
+            ("--top=", "error: --top : not a whole number\n"),
+            ("--top=-5", "error: --top -5: must be 0 or more\n"),
+            ("--top=99999999999999999999", "error: --top 99999999999999999999: out of range\n"),
+            ("--axis=one", "error: --axis one: not a whole number\n"),
+            ("--rate=0.1,x", "error: --rate x: not a number\n"),
+            ("--threads=x", "error: --threads x: not a whole number\n"),
+            ("--threads=-1", "error: --threads -1: must be 1 to 1024\n"),
+            ("--threads=0", "error: --threads 0: must be 1 to 1024\n"),
+        ] {
+            assert_eq!(refusal(argument), expected);
+        }
+        assert!(refusal("--color=blue").contains("[possible values: red]"));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::landscape::MOST_POINTS;
 use super::parse::with_hint;
 use super::{PlanError, number_of, parsed, parsed_by, word};
-use crate::autodiff::{ParamSpace, Scope};
+use crate::autodiff::ParamSpace;
 use crate::landscape::PLANE_POINTS;
-use crate::vocabulary::Curvature;
+use crate::vocabulary::{Curvature, Scope};
 
 /// How eigenpairs are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -4,7 +4,8 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::fact::{Kind, MAX_ELEMENTS, element_count};
-use crate::autodiff::{ParamKind, ParamSpace, ParamTensor};
+use crate::autodiff::{ParamSpace, ParamTensor};
+use crate::vocabulary::ParamKind;
 
 /// A float that may be infinite, which JSON has no number for.
 pub(crate) mod number {

@@ -2,13 +2,13 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::analysis::{AnalysisReport, SliceKind, SliceReport, SpectrumReport, SubsetStudy, SummaryRow, TraceSummary};
-use crate::autodiff::Scope;
+use crate::analysis::{AnalysisReport, SpectrumReport, SubsetStudy, TraceSummary};
+use crate::landscape::{SliceKind, SliceReport};
 use crate::spectral::{
     Axis, DensityParams, EigenReport, End, Quadrature, RuleSource, SlqReport, Stop, SurveyOutcome, TraceReport,
     density as smoothed, distribution,
 };
-use crate::vocabulary::{Curvature, Method, Quantity};
+use crate::vocabulary::{Curvature, Method, Quantity, Scope, SummaryRow};
 
 const DIM: usize = 272_474;
 
@@ -117,6 +117,7 @@ fn spectrum(operator: Curvature, top: &[f64], bottom: &[f64]) -> SpectrumReport 
         outcome: SurveyOutcome {
             stop: Stop::Converged,
             density_converged: true,
+            num_steps: 80,
             basis_rows: 158,
             memory_bound: false,
             num_restarts: 0,

@@ -2,11 +2,9 @@
 //!
 //! Errors are rounded to two significant digits. A value ends at the place of the second digit of its smaller error.
 
-use crate::analysis::SummaryRow;
-use crate::autodiff::Scope;
 use crate::spectral::EigenReport;
 use crate::visible::visible;
-use crate::vocabulary::{End, Quantity};
+use crate::vocabulary::{End, Quantity, Scope, SummaryRow};
 
 mod compare;
 
@@ -95,11 +93,11 @@ pub fn rounded(value: f64, spread: f64) -> (String, Option<String>) {
 }
 
 /// Names, values and half widths of their 95 % intervals, which are left out if they are 0 or unknown.
-pub fn interval_table(rows: &[(&str, f64, f64)]) -> String {
-    let line = |(name, value, half_width): &(&str, f64, f64)| {
+pub fn interval_table(rows: &[(&Quantity, f64, f64)]) -> String {
+    let line = |(quantity, value, half_width): &(&Quantity, f64, f64)| {
         let known = if *half_width > 0.0 { *half_width } else { f64::NAN };
         let [value, half_width, _] = measured(*value, [known, f64::NAN]);
-        vec![(*name).to_owned(), value, half_width]
+        vec![quantity.to_string(), value, half_width]
     };
     let header = ["quantity", "value", "± 95 %"].map(str::to_owned).to_vec();
     aligned(&std::iter::once(header).chain(rows.iter().map(line)).collect::<Vec<_>>(), 1)
@@ -309,7 +307,7 @@ mod tests {
         let named = || vec![SummaryRow::exact(crate::visible::HOSTILE, 1.0), SummaryRow::exact("plain", 2.0)];
         assert_eq!(summary_table(&named()).lines().count(), 3);
         assert_eq!(comparison_table(&[(crate::visible::HOSTILE.into(), named())]).lines().count(), 3);
-        assert_eq!(interval_table(&[(crate::visible::HOSTILE, 1.0, 0.1)]).lines().count(), 2);
+        assert_eq!(interval_table(&[(&crate::visible::HOSTILE.into(), 1.0, 0.1)]).lines().count(), 2);
     }
 
     #[test]

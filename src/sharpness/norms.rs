@@ -4,12 +4,13 @@ use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 
 use super::average::Rise;
-use crate::autodiff::{ParamKind, ParamTensor};
+use crate::autodiff::ParamTensor;
 use crate::curvature::{Curvature, CurvatureOperator};
 use crate::objective::Objective;
 use crate::operator::{LinearOperator, Product};
 use crate::random::{Purpose, stream};
 use crate::statistics::Sample;
+use crate::vocabulary::ParamKind;
 use crate::{Observer, Result};
 
 /// `sqrt(θᵀ G θ)` (Liang et al. 2019), `G` the Gauss-Newton matrix, which is Fisher's for cross-entropy. Unchanged where ReLU

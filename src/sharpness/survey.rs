@@ -7,14 +7,13 @@ use super::norms::{fisher_rao, relative_flatness};
 use super::pac_bayes::width;
 use super::point::Point;
 use super::worst::{Within, Worst, worst};
-use crate::analysis::SummaryRow;
 use crate::curvature::ExactParams;
 use crate::data::{Dataset, Targets};
 use crate::objective::Objective;
 use crate::plan::{AverageParams, SharpnessOptions};
 use crate::program::{LayerNorm, Loss, Network};
 use crate::statistics::Sample;
-use crate::vocabulary::{Ball, Logits, Method, Quantity, Scaling, Sharpness};
+use crate::vocabulary::{Ball, Logits, Method, Quantity, Scaling, Sharpness, SummaryRow};
 use crate::{Error, Observer, Result, Step};
 
 /// One measure.

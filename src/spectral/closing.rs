@@ -125,6 +125,7 @@ impl Whole {
         let outcome = SurveyOutcome {
             stop: if accepted.interrupted { Stop::Interrupted } else { Stop::Converged },
             density_converged: true,
+            num_steps: self.dim,
             basis_rows: 0,
             memory_bound: false,
             num_restarts: 0,

@@ -20,7 +20,7 @@ impl Jacobi {
     /// Of the measure that the rule of these nodes and weights stands for, by `steps` steps of Lanczos' method with full
     /// orthogonalisation (Gragg & Harrod 1984): the measure itself if `exact`, else one that shares the moments in question.
     /// Cost: `2 steps²` multiplications per node.
-    pub(super) fn of((nodes, weights): (&[f64], &[f64]), exact: bool, steps: usize) -> Self {
+    pub(super) fn of(nodes: &[f64], weights: &[f64], exact: bool, steps: usize) -> Self {
         let mass: f64 = weights.iter().sum();
         let mut jacobi = Self { alphas: Vec::new(), betas: Vec::new(), closed: true };
         let mut next: Vec<f64> = weights.iter().map(|weight| (weight / mass).max(0.0).sqrt()).collect();
@@ -163,7 +163,7 @@ mod tests {
     fn rules_have_the_moments_of_the_measure() {
         let (nodes, weights) = measure(40);
         let size = nodes.iter().fold(0.0, |size: f64, node| size.max(node.abs()));
-        let rule = Jacobi::of((&nodes, &weights), false, 6).rule();
+        let rule = Jacobi::of(&nodes, &weights, false, 6).rule();
         for degree in 0..12 {
             let moment: f64 = nodes.iter().zip(&weights).map(|(x, w)| w * (x / size).powi(degree)).sum();
             let seen: f64 = rule.iter().map(|(x, w)| w * (x / size).powi(degree)).sum();
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn bounds_hold_the_measure_everywhere_and_touch_it() {
         let (nodes, weights) = measure(40);
-        let jacobi = Jacobi::of((&nodes, &weights), false, 9);
+        let jacobi = Jacobi::of(&nodes, &weights, false, 9);
         let mut widest: f64 = 0.0;
         for step in 0..400 {
             let at = -4.0 + 140.0 * f64::from(step) / 399.0;
@@ -199,16 +199,16 @@ mod tests {
     #[test]
     fn a_measure_of_few_points_is_known() {
         let (nodes, weights) = (vec![-1.0, 0.0, 4.0], vec![0.25, 0.5, 0.25]);
-        let jacobi = Jacobi::of((&nodes, &weights), true, 8);
+        let jacobi = Jacobi::of(&nodes, &weights, true, 8);
         for (at, expected) in [(-2.0, [0.0, 0.0]), (-0.5, [0.25, 0.25]), (2.0, [0.75, 0.75]), (5.0, [1.0, 1.0])] {
             let bounds = jacobi.bounds(at);
             assert!(bounds.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-14), "{at}: {bounds:?}");
         }
-        let one = Jacobi::of((&nodes, &weights), false, 1);
+        let one = Jacobi::of(&nodes, &weights, false, 1);
         assert_eq!((one.rule(), one.bounds(3.0)), (vec![(0.75, 1.0)], [0.0, 1.0]));
         // As many nodes as steps: more may lie behind them.
-        let rule = Jacobi::of((&nodes, &weights), false, 3);
+        let rule = Jacobi::of(&nodes, &weights, false, 3);
         assert!((rule.bounds(2.0)[1] - rule.bounds(2.0)[0]) > 0.1);
-        assert!(Jacobi::of((&[], &[]), true, 4).rule().is_empty());
+        assert!(Jacobi::of(&[], &[], true, 4).rule().is_empty());
     }
 }

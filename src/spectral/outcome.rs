@@ -39,6 +39,8 @@ pub struct SurveyOutcome {
     pub stop: Stop,
     /// Whether the density has settled: see [`super::SurveyParams::density_tolerance`].
     pub density_converged: bool,
+    /// Steps of the density that were asked for.
+    pub num_steps: usize,
     /// The most vectors that the basis was allowed; 0 for a method that keeps none.
     pub basis_rows: usize,
     /// Whether the memory set that, below what the method would have taken.

@@ -43,7 +43,10 @@ pub(super) struct Resolution {
 impl Resolution {
     /// Of the rules: in a survey those of each start vector alone, off the known eigenvalues.
     pub(super) fn of(slq: &SlqReport) -> Self {
-        let moments = |rule: &Quadrature| Jacobi::of(slq.rest(rule), rule.exact, slq.num_steps);
+        let moments = |rule: &Quadrature| {
+            let (nodes, weights) = slq.rest(rule);
+            Jacobi::of(nodes, weights, rule.exact, slq.num_steps)
+        };
         let probes: Vec<Jacobi> = slq.probes.iter().map(moments).collect();
         let nodes = slq.probes.iter().flat_map(|rule| &rule.nodes);
         let scale = nodes.fold(0.0, |scale: f64, node| scale.max(node.abs()));

@@ -1,5 +1,6 @@
 //! Quantiles of Student's `t`, for intervals from few probes or few shards.
 
+// Not from `statrs`: its quantile for 10⁶ degrees (0.19) is off by 6e-5.
 use libm::{erfc, lgamma};
 
 /// Enough bisections to reach the last bit of any f64 between 0 and the first bound.

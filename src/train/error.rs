@@ -3,12 +3,6 @@
 /// A run that cannot start or continue, or whose numbers are no longer finite.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TrainError {
-    /// A list of tracked numbers that cannot be read.
-    #[error("unknown curvature to track: `{text}`")]
-    Track {
-        /// What was written.
-        text: String,
-    },
     /// A file of initial weights that does not fit the network.
     #[error("initial weights do not fit the network: {}", misfits.join("; "))]
     Init {
@@ -47,7 +41,6 @@ impl TrainError {
     /// How to mend it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Track { .. } => Some("examples: top:1,trace  top:5  trace".into()),
             Self::Init { .. } => Some(
                 "choose the --model that the file was saved from; only the last linear layer may differ in shape"
                     .into(),

@@ -6,8 +6,9 @@ use candle_core::Tensor;
 
 use crate::Result;
 use crate::autodiff::ParamSpace;
-use crate::autodiff::{Scope, ranges};
+use crate::autodiff::ranges;
 use crate::operator::{extend, restrict};
+use crate::vocabulary::Scope;
 
 /// The parameters that are trained.
 pub(super) struct Part {
@@ -23,7 +24,7 @@ impl Part {
     /// The tensors of `space` whose names match one of `patterns`; all of them where there is no pattern.
     ///
     /// # Errors
-    /// [`crate::autodiff::ScopeError::EmptyScope`] for a pattern that matches nothing.
+    /// [`crate::vocabulary::ScopeError::EmptyScope`] for a pattern that matches nothing.
     pub(super) fn new(space: &ParamSpace, patterns: &[String], theta: &Tensor) -> Result<Self> {
         if patterns.is_empty() {
             return Ok(Self { ranges: None, space: space.clone(), fixed: None });
@@ -75,7 +76,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::autodiff::ParamKind;
+    use crate::vocabulary::ParamKind;
     use candle_core::Device;
 
     #[test]

@@ -3,12 +3,11 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::{Analysis, AnalysisReport, SummaryRow};
-use crate::autodiff::Scope;
+use crate::analysis::{Analysis, AnalysisReport};
 use crate::objective::Objective;
 use crate::plan::{AnalysisOptions, EigenMethod, Track};
 use crate::report::tables::Column;
-use crate::vocabulary::{Curvature, Method, Quantity};
+use crate::vocabulary::{Curvature, Method, Quantity, Scope, SummaryRow};
 use crate::{Observer, Result};
 
 /// One number at the end of an epoch: a row of `curvature.parquet`, whose other columns are those of `summary.parquet`.

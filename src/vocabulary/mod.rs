@@ -1,4 +1,5 @@
-//! The names that the command line, the numerics and the tables share, each written once.
+//! The names that the command line, the numerics and the tables share, each written once, and the headline number that is
+//! made of them.
 
 /// An enum of names, each of which stands here only: `ALL` and `name()`, and `Display`, serde and `FromStr` by name.
 /// `FromStr` also takes `-` for `_`.
@@ -59,15 +60,23 @@ macro_rules! names {
 mod curvature;
 mod end;
 mod method;
+mod minimum;
 mod quantity;
+mod sampler;
+mod scope;
 mod sharpness;
+mod summary;
 
 pub use curvature::Curvature;
 pub use end::End;
 pub use method::Method;
+pub use minimum::Minimum;
 pub(crate) use quantity::subscript;
 pub use quantity::{Quantity, QuantityKind};
+pub use sampler::Sampler;
+pub use scope::{ParamKind, Scope, ScopeError};
 pub use sharpness::{Ball, Logits, Scaling, Sharpness};
+pub use summary::SummaryRow;
 
 /// A word that is not one of the names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -114,6 +123,9 @@ mod tests {
         check(End::ALL);
         check(Logits::ALL);
         check(Method::ALL);
+        check(Minimum::ALL);
+        check(ParamKind::ALL);
+        check(Sampler::ALL);
         check(Scaling::ALL);
         assert_eq!("empirical-fisher".parse(), Ok(Curvature::EmpiricalFisher));
     }

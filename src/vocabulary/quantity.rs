@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{End, Sharpness};
+use super::{End, Minimum, Sampler, Sharpness};
 
 /// What a number measures. `Display` and serde give its name in tables.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,7 +60,45 @@ pub enum Quantity {
     Eigenvalue(usize),
     /// A measure of sharpness.
     Sharpness(Sharpness),
-    /// Anything else, by its name: a number of a landscape, or of a table of unknown origin.
+    /// Mean loss at a minimum of a landscape.
+    LossAt(Minimum),
+    /// Share of the rows whose class is predicted there.
+    AccuracyAt(Minimum),
+    /// Height of the loss between two minima over the straight line between their losses.
+    Barrier,
+    /// Where that height is, from 0 at A to 1 at B.
+    BarrierT,
+    /// Distance of two minima.
+    DistanceAb,
+    /// Share of the variance of a path of training along the first axis.
+    ExplainedVarianceX,
+    /// The same along the second.
+    ExplainedVarianceY,
+    /// Smallest loss on a grid.
+    GridMinLoss,
+    /// First coordinate of its point.
+    GridMinX,
+    /// Second coordinate of its point.
+    GridMinY,
+    /// Largest finite loss on a grid.
+    GridMaxLoss,
+    /// Share of the points of a grid whose loss is finite.
+    FiniteShare,
+    /// Share of the points of a grid at which the loss is convex.
+    ConvexShare,
+    /// Power of the step size with which the error of a sampler falls.
+    RateExponent(Sampler),
+    /// Share of a sampler's chains on the flat side.
+    FlatShare(Sampler),
+    /// The share that the law has which the sampler aims at.
+    FlatShareTarget(Sampler),
+    /// The share that the law of the sampler's mean drift has.
+    FlatShareDrift(Sampler),
+    /// By how much the share of fSGLD exceeds that of SGLD.
+    FlatShareMoved,
+    /// Mean height of fSGLD's samples over the minimum.
+    ExcessRisk,
+    /// A number of a table of unknown origin, by its name.
     Other(String),
 }
 
@@ -80,13 +118,15 @@ pub enum QuantityKind {
     RawSharpness,
     /// Sharpness relative to the weights: unchanged under rescaling of ReLU layers.
     ScaledSharpness,
-    /// Not known.
+    /// Something else.
     Other,
 }
 
 /// Name in tables, label for people, and kind of the quantities with a name of their own, in the order of tables.
-const KNOWN: [(Quantity, &str, &str, QuantityKind); 23] = {
+const KNOWN: [(Quantity, &str, &str, QuantityKind); 50] = {
+    use Minimum::{A, B, C};
     use QuantityKind::{Other, Performance, RawCurvature, Scale, Shape};
+    use Sampler::{Fsgld, Sgld};
     [
         (Quantity::TestAccuracy, "test_accuracy", "test accuracy", Performance),
         (Quantity::TestNll, "test_nll", "test NLL", Performance),
@@ -111,6 +151,33 @@ const KNOWN: [(Quantity, &str, &str, QuantityKind); 23] = {
         (Quantity::EffectiveDimension, "effective_dimension", "effective dimension", Shape),
         (Quantity::GgnShare, "ggn_share", "GGN share", Shape),
         (Quantity::GradientInTopSpace, "gradient_in_top_space", "gradient in top space", Shape),
+        (Quantity::LossAt(A), "loss_a", "loss at A", Other),
+        (Quantity::AccuracyAt(A), "accuracy_a", "accuracy at A", Other),
+        (Quantity::LossAt(B), "loss_b", "loss at B", Other),
+        (Quantity::AccuracyAt(B), "accuracy_b", "accuracy at B", Other),
+        (Quantity::LossAt(C), "loss_c", "loss at C", Other),
+        (Quantity::AccuracyAt(C), "accuracy_c", "accuracy at C", Other),
+        (Quantity::Barrier, "barrier", "barrier", Other),
+        (Quantity::BarrierT, "barrier_t", "place of the barrier", Other),
+        (Quantity::DistanceAb, "distance_ab", "distance from A to B", Other),
+        (Quantity::ExplainedVarianceX, "explained_variance_x", "variance along x", Other),
+        (Quantity::ExplainedVarianceY, "explained_variance_y", "variance along y", Other),
+        (Quantity::GridMinLoss, "grid_min_loss", "lowest loss on the grid", Other),
+        (Quantity::GridMinX, "grid_min_x", "x of the lowest loss", Other),
+        (Quantity::GridMinY, "grid_min_y", "y of the lowest loss", Other),
+        (Quantity::GridMaxLoss, "grid_max_loss", "highest loss on the grid", Other),
+        (Quantity::FiniteShare, "finite_share", "finite share of the grid", Other),
+        (Quantity::ConvexShare, "convex_share", "convex share of the grid", Other),
+        (Quantity::RateExponent(Sgld), "sgld_rate_exponent", "SGLD rate exponent", Other),
+        (Quantity::RateExponent(Fsgld), "fsgld_rate_exponent", "fSGLD rate exponent", Other),
+        (Quantity::FlatShare(Sgld), "sgld_flat_share", "SGLD flat share", Other),
+        (Quantity::FlatShareTarget(Sgld), "sgld_flat_share_target", "SGLD flat share, target", Other),
+        (Quantity::FlatShareDrift(Sgld), "sgld_flat_share_drift", "SGLD flat share, drift", Other),
+        (Quantity::FlatShare(Fsgld), "fsgld_flat_share", "fSGLD flat share", Other),
+        (Quantity::FlatShareTarget(Fsgld), "fsgld_flat_share_target", "fSGLD flat share, target", Other),
+        (Quantity::FlatShareDrift(Fsgld), "fsgld_flat_share_drift", "fSGLD flat share, drift", Other),
+        (Quantity::FlatShareMoved, "flat_share_moved", "flat share moved", Other),
+        (Quantity::ExcessRisk, "fsgld_excess_risk", "fSGLD excess risk", Other),
     ]
 };
 
@@ -236,7 +303,7 @@ mod tests {
         let others = [
             Quantity::Eigenvalue(12),
             Quantity::Sharpness(Sharpness::PacBayes { scaling }),
-            Quantity::Other("grid_min_loss".into()),
+            Quantity::Other("number_of_somebody".into()),
         ];
         for quantity in KNOWN.into_iter().map(|(quantity, ..)| quantity).chain(others) {
             assert_eq!(Quantity::from(quantity.to_string()), quantity);

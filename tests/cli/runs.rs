@@ -104,6 +104,11 @@ fn a_grid_runs_once_and_is_skipped_after_that() {
         assert!(grid.out().join(train).join("checkpoint.safetensors").exists());
         assert!(grid.out().join(analysis).join("summary.parquet").exists());
     }
+    // Each table of the comparison is there once, among the results.
+    for name in ["members.parquet", "comparison.parquet", "differences.parquet"] {
+        assert!(grid.out().join(name).exists() && !grid.out().join("report").join(name).exists(), "{name}");
+    }
+    assert!(grid.out().join("report/verdict.txt").exists());
     let status = grid.status();
     assert!(status.contains("4 cells: 4 finished"), "{status}");
     let (before, log) = (grid.results(), grid.log("sam-s1"));

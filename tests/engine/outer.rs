@@ -1,11 +1,11 @@
 //! Which matrices are sums of outer products, on which parameters, and their traces.
 
 use candle_core::DType;
-use flatness::autodiff::Scope;
 use flatness::curvature::{Curvature, CurvatureOperator, ExactParams, OuterRows};
 use flatness::objective::Objective;
 use flatness::operator::OuterProducts;
 use flatness::program::Loss;
+use flatness::vocabulary::Scope;
 
 use crate::support::*;
 

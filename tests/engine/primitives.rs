@@ -1,7 +1,7 @@
 //! The three families: fast kernels against candle's operations, stacked operands, and adjoint identities.
 
 use candle_core::{DType, Device, Tensor};
-use flatness::kernels::{Bilinear, ConvGeometry, Linear, MatMul, Pointwise, PoolGeometry, Side, fallback};
+use flatness::kernels::{Adjoint, Bilinear, ConvGeometry, Linear, MatMul, Pointwise, PoolGeometry, fallback};
 
 use crate::support::*;
 
@@ -214,9 +214,8 @@ fn bilinear_maps_equal_candle_with_one_and_two_terms() {
 #[test]
 fn adjoints_of_bilinear_maps() {
     let mut rng = random(4);
-    let play = |(map, side): (Bilinear, Side), cotangent: &Tensor, other: &Tensor| match side {
-        Side::Left => map.apply(&[(cotangent, other)]).unwrap(),
-        Side::Right => map.apply(&[(other, cotangent)]).unwrap(),
+    let play = |adjoint: Adjoint, cotangent: &Tensor, other: &Tensor| {
+        adjoint.apply(|map, a, b| map.apply(&[(a, b)]), cotangent, other).unwrap()
     };
     for (map, [a_shape, b_shape, out_shape]) in bilinear_maps() {
         for directions in [None, Some(1), Some(3)] {

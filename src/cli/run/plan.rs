@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use serde_json::{Value, json};
 
 use super::super::{Cli, Command};
@@ -12,7 +12,7 @@ use crate::checkpoint::TensorFile;
 use crate::data::DataSpec;
 use crate::experiment::{Cell, Experiment, ExperimentError, Plan, ResolvedStep, Settings, StepKind, arguments};
 use crate::path_text::{from_text, to_text};
-use crate::plan::{SessionArgs, TrainArgs, is_architecture};
+use crate::plan::{SessionArgs, TrainArgs, command_line, is_architecture};
 
 /// The cells of `experiment`, checked, with `threads` threads for each run unless the file says otherwise.
 ///
@@ -159,7 +159,7 @@ impl Translator<'_> {
 fn parse(kind: StepKind, arguments: &[OsString]) -> Result<Command, Refusal> {
     let checkpoint = kind.needs_checkpoint().then_some("checkpoint");
     let start = ["flatness", kind.name()].into_iter().chain(checkpoint).chain(["--out=folder"]);
-    let cli = Cli::try_parse_from(start.map(OsString::from).chain(arguments.iter().cloned())).map_err(|error| {
+    let cli = command_line::<Cli>(start.map(OsString::from).chain(arguments.iter().cloned())).map_err(|error| {
         let text = error.render().to_string();
         // What follows is the usage.
         let words = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");

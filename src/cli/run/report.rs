@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::super::compare::{HowArgs, of_experiment, statement};
+use super::super::compare::{HowArgs, OfExperiment, of_experiment, statement};
 use crate::Result;
 use crate::analysis::compare::Comparison;
 use crate::experiment::{
@@ -18,6 +18,13 @@ use crate::report::page::{Card, Figure, Page, Part, Row, Section, Table, compari
 use crate::report::terminal::rounded;
 use crate::report::{ReportError, is_complete};
 use crate::vocabulary::Quantity;
+
+/// An experiment with what came of it.
+pub(super) struct Outcome<'a> {
+    pub(super) experiment: &'a Experiment,
+    pub(super) plan: &'a Plan,
+    pub(super) results: &'a [CellResult],
+}
 
 /// Files that were written.
 #[derive(Default)]
@@ -44,18 +51,18 @@ pub(super) fn write_tables(experiment: &Experiment, plan: &Plan, results: &[Cell
 pub(super) fn compare(
     plan: &Plan,
     how: &HowArgs,
-    (folder, style): (&Path, Style),
+    folder: &Path,
+    style: Style,
     written: &mut Written,
 ) -> Result<Option<Comparison>> {
     make_folder(folder)?;
-    let Some((comparison, files, drawn)) = of_experiment(&plan.folder, how, folder, style)? else {
+    let Some(OfExperiment { comparison, tables, words, drawn }) = of_experiment(&plan.folder, how, folder, style)?
+    else {
         return Ok(None);
     };
-    written.report.extend(files);
+    written.results.extend(tables);
+    written.report.extend(words);
     written.drawn.extend(drawn);
-    for name in ["members.parquet", "comparison.parquet", "differences.parquet"] {
-        written.results.push(copy(&folder.join(name), &plan.folder.join(name))?);
-    }
     Ok(Some(comparison))
 }
 
@@ -72,20 +79,21 @@ pub(super) fn notebook(experiment: &Experiment, plan: &Plan) -> Result<PathBuf> 
 
 /// Figures, set in a style, and page in a folder.
 pub(super) fn write_report(
-    (experiment, plan): (&Experiment, &Plan),
-    results: &[CellResult],
+    outcome: &Outcome<'_>,
     comparison: Option<&Comparison>,
-    (folder, style): (&Path, Style),
+    folder: &Path,
+    style: Style,
     written: &mut Written,
 ) -> Result<()> {
+    let Outcome { plan, results, .. } = *outcome;
     let figures = folder.join("figures");
     make_folder(&figures)?;
     let target = Target::new(&figures, style);
     let drawn = &mut written.drawn;
-    drawn.extend(write_sweep(&panels(&over_epochs(plan)), "epoch", ("epochs", STATEMENT), target)?);
+    drawn.extend(write_sweep(&panels(&over_epochs(plan)), "epoch", "epochs", STATEMENT, target)?);
     let sweeps = sweeps(plan, results);
     for sweep in &sweeps {
-        drawn.extend(write_sweep(&panels(sweep), &words(&sweep.axis), (&along(sweep), STATEMENT), target)?);
+        drawn.extend(write_sweep(&panels(sweep), &words(&sweep.axis), &along(sweep), STATEMENT, target)?);
     }
     let quadrature = "Stochastic Lanczos quadrature; band: minimum to maximum over seeds.";
     drawn.extend(write_spectra(&spectra(plan), quadrature, target)?);
@@ -104,7 +112,7 @@ pub(super) fn write_report(
     let place = usize::from(!sections.is_empty());
     sections.splice(place..place, shown.into_iter().flatten());
     let report = folder.join("report.html");
-    page(experiment, plan, results, (comparison, sections)).write(&report)?;
+    page(outcome, comparison, sections).write(&report)?;
     written.report.push(report);
     Ok(())
 }
@@ -132,12 +140,8 @@ fn studies(plan: &Plan, figures: &Path) -> Result<Drawn> {
     Ok(copies)
 }
 
-fn page(
-    experiment: &Experiment,
-    plan: &Plan,
-    results: &[CellResult],
-    (comparison, sections): (Option<&Comparison>, Vec<Section>),
-) -> Page {
+fn page(outcome: &Outcome<'_>, comparison: Option<&Comparison>, sections: Vec<Section>) -> Page {
+    let Outcome { experiment, plan, results } = *outcome;
     let finished = results.iter().filter(|result| result.state.name() == "finished").count();
     let profile = experiment.profile.as_ref().map_or(String::new(), |profile| format!(" --profile {profile}"));
     let file = experiment.path.file_name().unwrap_or_default().to_string_lossy();
@@ -180,7 +184,7 @@ fn means(plan: &Plan, results: &[CellResult]) -> Option<Part> {
             quantities.push(&row.quantity);
         }
     }
-    let row = |(label, rows): &(String, Vec<crate::analysis::SummaryRow>)| {
+    let row = |(label, rows): &(String, Vec<crate::vocabulary::SummaryRow>)| {
         let cell = |quantity: &&Quantity| {
             let Some(row) = rows.iter().find(|row| row.quantity == **quantity) else { return String::new() };
             let (value, spread) = rounded(row.value, row.std_err_numeric);

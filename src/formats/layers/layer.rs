@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::autodiff::ParamKind;
+use crate::vocabulary::ParamKind;
 
 /// Height and width; written as one number where they are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::tokens::Tokens;
 use super::{Layer, ModelError, parse};
-use crate::autodiff::{ParamKind, ParamSpace};
+use crate::autodiff::ParamSpace;
 use crate::program::{MAX_ELEMENTS, element_count};
+use crate::vocabulary::ParamKind;
 
 /// The layers of an architecture. Tensor names carry no `module.`.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -56,6 +56,13 @@ fn optional(of: &Option<String>) -> Operand {
     of.as_deref().map_or(Operand::None, name)
 }
 
+/// Patches of an image, as channels times sides to numbers.
+struct Patches {
+    inputs: usize,
+    dim: usize,
+    patch: [usize; 2],
+}
+
 impl Lowering {
     fn list(&mut self, layers: &[Layer], mut x: String, at: &str) -> Result<String> {
         for (index, layer) in layers.iter().enumerate() {
@@ -164,9 +171,12 @@ impl Lowering {
             Layer::SubsamplePad { inputs, outputs, stride } => {
                 self.subsample_pad(at, x, [*inputs, *outputs], *stride)?
             }
-            Layer::PatchEmbedding { inputs, dim, patch, weight, bias } => {
-                self.patch_embedding(at, x, (*inputs, *dim, patch.0), [name(weight), optional(bias)])?
-            }
+            Layer::PatchEmbedding { inputs, dim, patch, weight, bias } => self.patch_embedding(
+                at,
+                x,
+                Patches { inputs: *inputs, dim: *dim, patch: patch.0 },
+                [name(weight), optional(bias)],
+            )?,
             Layer::ClassToken { dim, token } => {
                 self.expect_tokens(at, x, Some(*dim));
                 let size = vec![Size::rows(), Size::fixed(-1), Size::fixed(-1)];
@@ -233,7 +243,7 @@ impl Lowering {
         &mut self,
         at: &At<'_>,
         x: &str,
-        (inputs, dim, patch): (usize, usize, [usize; 2]),
+        Patches { inputs, dim, patch }: Patches,
         [weight, bias]: [Operand; 2],
     ) -> Result<String> {
         if inputs == 0 || dim == 0 || patch.contains(&0) {

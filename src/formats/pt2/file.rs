@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use serde::Deserialize;
 
 use super::schema::Model;
-use super::tensors::Loaded;
+use super::tensors::{Loaded, Location};
 use super::{Building, Exported, ModelError, Said};
 use crate::Result;
 use crate::data::Normalisation;
@@ -50,7 +50,7 @@ impl Exported {
             let first = content.tied.get(name).map_or(name, String::as_str);
             let at = |reason: String| format!("tensor `{first}`: {reason}");
             let Some(tensor) = tensors(first).map_err(at)? else { return Ok(None) };
-            let loaded = Loaded::new(&tensor, kind, (first.into(), None)).map_err(at)?;
+            let loaded = Loaded::new(&tensor, kind, Location { entry: first.into(), stored: None }).map_err(at)?;
             Ok(Some(Loaded { requires_grad: Some(!content.frozen.contains(name)), ..loaded }))
         };
         let building = |model, in_training| Building::of(model, &tensor, in_training);

@@ -19,13 +19,14 @@ use serde_json::Value;
 use self::graph::Reader;
 use self::layout::{GRAPH, OLD_GRAPH, graph_entry, tensors_of};
 use self::schema::{Model, Symbols, TensorMeta, name, quoted, union};
-use self::tensors::Loaded;
+use self::tensors::{Loaded, Location};
 use super::ModelError;
 use crate::Result;
-use crate::autodiff::{ParamKind, ParamSpace};
-use crate::container::{Archive, Stored};
+use crate::autodiff::ParamSpace;
+use crate::container::Archive;
 use crate::data::Normalisation;
 use crate::program::{Input, Kind, Loss, Op, Operand, Place, Program};
+use crate::vocabulary::ParamKind;
 
 /// The schemas that are read: those of torch 2.5 to 2.15.
 const SCHEMAS: std::ops::RangeInclusive<u64> = 7..=8;
@@ -158,7 +159,7 @@ impl<'a> Building<'a> {
 
     /// Inputs, parameters, buffers and constants in the order of the signature.
     fn given(&mut self, tensor: Lookup<'_>) -> Result<(), Failure> {
-        let mut places: HashMap<(String, Option<Stored>), String> = HashMap::new();
+        let mut places: HashMap<Location, String> = HashMap::new();
         for spec in &self.model.graph_module.signature.input_specs {
             let (kind, content) = union(spec)?;
             match kind {

@@ -6,6 +6,15 @@ use super::schema::{Config, Payload, TensorMeta, int};
 use crate::container::{Archive, Contents, Element, Entry, Failure, Stored};
 use crate::program::{Kind, element_count};
 
+/// Where the numbers of a tensor lie.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct Location {
+    /// An entry of the archive, for those in an archive of their own, or a name; empty for others.
+    pub(super) entry: String,
+    /// The place; `None` for tensors that are made, which have an entry for each.
+    pub(super) stored: Option<Stored>,
+}
+
 /// One tensor, in the order of its axes.
 pub(super) struct Loaded {
     /// f64 for floats, i64 for whole numbers, u8 for truth values.
@@ -15,7 +24,7 @@ pub(super) struct Loaded {
     /// What the file says of it; `None` leaves it to the graph.
     pub(super) requires_grad: Option<bool>,
     /// Two names of one place are one tensor.
-    pub(super) place: (String, Option<Stored>),
+    pub(super) place: Location,
 }
 
 impl Loaded {
@@ -23,7 +32,7 @@ impl Loaded {
     ///
     /// # Errors
     /// Numbers of another kind.
-    pub(super) fn new(tensor: &Tensor, kind: Kind, place: (String, Option<Stored>)) -> Result<Self, String> {
+    pub(super) fn new(tensor: &Tensor, kind: Kind, place: Location) -> Result<Self, String> {
         let stored = tensor.dtype();
         if stored.is_float() != (kind == Kind::Float) {
             return Err("its numbers are of another kind than its graph says".into());
@@ -81,7 +90,8 @@ impl<'a> Tensors<'a> {
                 let Some(payload) = config.config.get(name) else { return Ok(None) };
                 let (stored, requires_grad) = raw(archive, folder, payload).map_err(at)?;
                 let tensor = stored.read(bytes).map_err(at)?;
-                let loaded = Loaded::new(&tensor, kind, (String::new(), Some(stored))).map_err(at)?;
+                let loaded =
+                    Loaded::new(&tensor, kind, Location { entry: String::new(), stored: Some(stored) }).map_err(at)?;
                 Ok(Some(Loaded { requires_grad: Some(requires_grad), ..loaded }))
             }
             Self::Pickled { name: entry, bytes, contents } => {
@@ -90,8 +100,8 @@ impl<'a> Tensors<'a> {
                 }
                 let Some(found) = contents.entries.get(name) else { return Ok(None) };
                 let place = match found {
-                    Entry::Stored(stored) => (entry.clone(), Some(stored.clone())),
-                    Entry::Made(_) => (format!("{entry}/{name}"), None),
+                    Entry::Stored(stored) => Location { entry: entry.clone(), stored: Some(stored.clone()) },
+                    Entry::Made(_) => Location { entry: format!("{entry}/{name}"), stored: None },
                 };
                 let tensor = found.read(bytes).map_err(at)?;
                 Loaded::new(&tensor, kind, place).map(Some).map_err(at)

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::train::TrainError;
+use crate::plan::PlanError;
 
 /// What is tracked; written `top:1,trace`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,10 +17,10 @@ pub struct Track {
 }
 
 impl FromStr for Track {
-    type Err = TrainError;
+    type Err = PlanError;
 
-    fn from_str(text: &str) -> Result<Self, TrainError> {
-        let bad = || TrainError::Track { text: text.into() };
+    fn from_str(text: &str) -> Result<Self, PlanError> {
+        let bad = || PlanError::Track { text: text.into() };
         let mut track = Self { top: 0, trace: false };
         for word in text.split(',') {
             match word.split_once(':') {
@@ -37,9 +37,9 @@ impl FromStr for Track {
 }
 
 impl TryFrom<String> for Track {
-    type Error = TrainError;
+    type Error = PlanError;
 
-    fn try_from(text: String) -> Result<Self, TrainError> {
+    fn try_from(text: String) -> Result<Self, PlanError> {
         text.parse()
     }
 }

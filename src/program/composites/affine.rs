@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use crate::autodiff::{Composite, Cotangent, Tape, Value, Var};
-use crate::kernels::{self, Bilinear, Linear, Parts, Side};
+use crate::kernels::{self, Bilinear, Linear, Parts};
 
 /// `x ⊙ scale + shift`, with `scale` and `shift` of one shape, broadcast to that of `x` along axes of size 1.
 ///
@@ -58,18 +58,11 @@ impl<V: Value> Composite<V> for Affine<V> {
         match (x, scale) {
             (Some(x), Some(scale)) => {
                 let product = Bilinear::Product { full: full.clone(), small: small.clone() };
-                of_x.add(|| bilinear(product.adjoint_a(), &cotangent, &scale))?;
-                of_scale.add(|| bilinear(product.adjoint_b(), &cotangent, &x))?;
+                of_x.add(|| product.adjoint_a().apply(V::bilinear, &cotangent, &scale))?;
+                of_scale.add(|| product.adjoint_b().apply(V::bilinear, &cotangent, &x))?;
             }
             _ => of_x.add(|| Ok(cotangent.clone()))?,
         }
         of_shift.add(|| cotangent.linear(&Linear::SumTo { from: full, to: small }))
-    }
-}
-
-fn bilinear<V: Value>((map, side): (Bilinear, Side), cotangent: &V, other: &V) -> Result<V> {
-    match side {
-        Side::Left => V::bilinear(&map, cotangent, other),
-        Side::Right => V::bilinear(&map, other, cotangent),
     }
 }

@@ -9,4 +9,4 @@ mod moments;
 pub(super) use affine::affine;
 pub(super) use cat::cat;
 pub(super) use channels::{Finish, channel_affine};
-pub(super) use moments::moments;
+pub(super) use moments::{Moments, moments};

@@ -8,7 +8,7 @@ use super::{Add, Function, Mean, Mul, PerChannel, Sub, Variance};
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{Linear, Pointwise};
-use crate::program::composites::{Finish, channel_affine, moments};
+use crate::program::composites::{Finish, Moments, channel_affine, moments};
 use crate::program::cost::Cost;
 use crate::program::fact::Tracked;
 use crate::program::operation::{Affinity, Operation, columns, fact};
@@ -147,15 +147,15 @@ impl BatchNorm {
         &self,
         run: &mut Run<'_, V>,
         x: &Var<V>,
-        (moments, centre): (Var<V>, candle_core::Tensor),
+        Moments { means, centre }: Moments<V>,
         Learned { weight, bias }: Learned<V>,
         finish: Finish<'_, V>,
     ) -> Result<(Var<V>, Var<V>, Var<V>)> {
         let rank = centre.rank();
         let part = |start| Linear::Narrow { axis: 0, start, len: 1, size: 2, rank };
         // With m₁ = mean(x − c) and m₂ = mean((x − c)²): mean = c + m₁, var = m₂ − m₁².
-        let first = run.tape.linear(part(0), &moments)?;
-        let second = run.tape.linear(part(1), &moments)?;
+        let first = run.tape.linear(part(0), &means)?;
+        let second = run.tape.linear(part(1), &means)?;
         let square = run.product(&first, &first)?;
         let square = run.negative(&square)?;
         let variance = run.tape.add(&second, &square)?;

@@ -186,7 +186,7 @@ impl Conv2d {
         let (x, weight, bias) = (run.var(operands, 0)?, run.var(operands, 1)?, run.optional(operands, 2)?);
         let geometry = self.geometry(x.dims()?, weight.dims()?).map_err(|reason| run.misfit(reason))?;
         if self.tiles(&geometry) && finish.addend.is_none() && !finish.relu {
-            let y = patches(run, &x, (&weight, bias.as_ref()), &geometry)?;
+            let y = patches(run, &x, &weight, bias.as_ref(), &geometry)?;
             let ([rows, columns], n) = (geometry.output(), x.dims()?[0]);
             let y = run.reshape(&y, &[n, rows, columns, geometry.out_channels])?;
             return Ok(run.tape.linear(Linear::Permute { axes: vec![0, 3, 1, 2] }, &y)?);
@@ -205,7 +205,7 @@ impl Conv2d {
         let (x, weight, bias) = (run.var(operands, 0)?, run.var(operands, 1)?, run.optional(operands, 2)?);
         let geometry = self.geometry(x.dims()?, weight.dims()?).map_err(|reason| run.misfit(reason))?;
         if self.tiles(&geometry) {
-            return patches(run, &x, (&weight, bias.as_ref()), &geometry);
+            return patches(run, &x, &weight, bias.as_ref(), &geometry);
         }
         let y = self.forward_with(run, operands, Finish::default())?;
         let &[n, out, rows, columns] = y.dims()? else { return Ok(y) };
@@ -218,14 +218,15 @@ impl Conv2d {
 fn patches<V: Value>(
     run: &mut Run<'_, V>,
     x: &Var<V>,
-    weights: (&Var<V>, Option<&Var<V>>),
+    weight: &Var<V>,
+    bias: Option<&Var<V>>,
     geometry: &ConvGeometry,
 ) -> Result<Var<V>> {
     let (n, channels, out) = (x.dims()?[0], geometry.in_channels, geometry.out_channels);
     let ([height, width], [rows, columns]) = (geometry.kernel, geometry.output());
     let x = run.reshape(x, &[n, channels, rows, height, columns, width])?;
     let x = run.tape.linear(Linear::Permute { axes: vec![0, 2, 4, 1, 3, 5] }, &x)?;
-    let y = run.rows_times_matrix(&x, channels * height * width, weights)?;
+    let y = run.rows_times_matrix(&x, channels * height * width, weight, bias)?;
     run.reshape(&y, &[n, rows * columns, out])
 }
 

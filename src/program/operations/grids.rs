@@ -46,11 +46,11 @@ fn arange(call: &mut Call<'_>) -> Results {
         (count, start as f64, step as f64)
     };
     let kind = dtype.unwrap_or(if in_floats { Kind::Float } else { Kind::Whole });
-    spaced(call, count, (start, step), kind)
+    spaced(call, count, start, step, kind)
 }
 
 /// `start + step · 0, 1, …`
-fn spaced(call: &mut Call<'_>, count: Size, (start, step): (f64, f64), kind: Kind) -> Results {
+fn spaced(call: &mut Call<'_>, count: Size, start: f64, step: f64, kind: Kind) -> Results {
     let places = call.push(Arange { end: count }, []);
     let places = if kind == Kind::Float { call.push(To { kind }, [places]) } else { places };
     let scaled = call.times(&places, step);
@@ -64,7 +64,7 @@ fn linspace(call: &mut Call<'_>) -> Results {
     let steps = call.int("steps", None)?;
     call.kind("dtype")?;
     let step = if steps > 1 { (end - start) / (steps - 1) as f64 } else { 0.0 };
-    spaced(call, Size::fixed(steps), (start, step), Kind::Float)
+    spaced(call, Size::fixed(steps), start, step, Kind::Float)
 }
 
 /// Whether column less row is as `comparison` says.
@@ -111,8 +111,7 @@ fn diagonal(call: &mut Call<'_>) -> Results {
     let dims = rest.chain([dim1, dim2]).map(|axis| axis as i64).collect();
     let x = call.push(Permute { dims }, [x]);
     let x = call.push(Flatten { start_dim: -2, end_dim: -1 }, [x]);
-    let places =
-        spaced(call, Size::fixed(count), ((row * columns + column) as f64, (columns + 1) as f64), Kind::Whole)?;
+    let places = spaced(call, Size::fixed(count), (row * columns + column) as f64, (columns + 1) as f64, Kind::Whole)?;
     call.gives(Index {}, [vec![x], vec![Operand::None; shape.len() - 2], places].concat())
 }
 

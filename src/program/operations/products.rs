@@ -174,7 +174,7 @@ impl Operation for Linear {
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         let (x, weight, bias) = (run.var(operands, 0)?, run.var(operands, 1)?, run.optional(operands, 2)?);
         let (mut shape, inputs) = (x.dims()?.to_vec(), weight.dims()?[1]);
-        let y = run.rows_times_matrix(&x, inputs, (&weight, bias.as_ref()))?;
+        let y = run.rows_times_matrix(&x, inputs, &weight, bias.as_ref())?;
         shape.pop();
         shape.push(weight.dims()?[0]);
         Ok(Slot::Float(run.reshape(&y, &shape)?))
@@ -188,7 +188,8 @@ impl<V: Value> Run<'_, V> {
         &mut self,
         x: &Var<V>,
         inputs: usize,
-        (weight, bias): (&Var<V>, Option<&Var<V>>),
+        weight: &Var<V>,
+        bias: Option<&Var<V>>,
     ) -> Result<Var<V>> {
         let (rows, outputs) = (x.dims()?.iter().product::<usize>() / inputs, weight.dims()?[0]);
         let product =

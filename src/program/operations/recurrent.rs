@@ -266,7 +266,7 @@ impl Operation for Rnn {
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         let vars: Vec<Var<V>> = (0..operands.len()).map(|place| run.var(operands, place)).collect::<Result<_>>()?;
         let shapes = vars.iter().map(Var::dims).collect::<candle_core::Result<Vec<_>>>()?;
-        let [rows, steps, size, shown] = self.sizes(&shapes).map_err(|reason| run.misfit(reason))?;
+        let [rows, _, size, shown] = self.sizes(&shapes).map_err(|reason| run.misfit(reason))?;
         let swap = vec![1, 0, 2];
         // Rows first inside.
         let mut x = if self.batch_first { vars[0].clone() } else { run.permuted(&vars[0], swap.clone())? };
@@ -278,8 +278,8 @@ impl Operation for Rnn {
                 let weights = &vars[self.given() + unit * self.tensors()..][..self.tensors()];
                 let states = (1..self.given()).map(|place| run.entry(&vars[place], 0, unit));
                 let states = states.collect::<Result<Vec<_>>>()?;
-                let (outputs, states) =
-                    run.layer(self, (&x, weights), states, ([rows, steps, size], direction == 1))?;
+                let unit = Unit { rnn: self, weights, size, backwards: direction == 1 };
+                let (outputs, states) = run.layer(&unit, &x, states)?;
                 halves.push(outputs);
                 for ((all, last), size) in [&mut hidden, &mut cells].into_iter().zip(&states).zip([shown, size]) {
                     all.push(run.reshape(last, &[1, rows, size])?);
@@ -296,6 +296,16 @@ impl Operation for Rnn {
     }
 }
 
+/// One layer in one direction.
+struct Unit<'a, V> {
+    rnn: &'a Rnn,
+    weights: &'a [Var<V>],
+    /// Of the cells.
+    size: usize,
+    /// Whether the steps are taken from the last to the first.
+    backwards: bool,
+}
+
 impl<V: Value> Run<'_, V> {
     /// One entry of an axis, which goes.
     fn entry(&mut self, x: &Var<V>, axis: usize, start: usize) -> Result<Var<V>> {
@@ -307,26 +317,22 @@ impl<V: Value> Run<'_, V> {
     }
 
     /// One layer in one direction on `[N, T, in]`: the hidden states of all steps `[N, T, H]`, and the last states.
-    fn layer(
-        &mut self,
-        rnn: &Rnn,
-        (x, weights): (&Var<V>, &[Var<V>]),
-        mut states: Vec<Var<V>>,
-        ([rows, steps, size], backwards): ([usize; 3], bool),
-    ) -> Result<(Var<V>, Vec<Var<V>>)> {
+    fn layer(&mut self, unit: &Unit<'_, V>, x: &Var<V>, mut states: Vec<Var<V>>) -> Result<(Var<V>, Vec<Var<V>>)> {
+        let Unit { rnn, weights, size, backwards } = *unit;
+        let (rows, steps) = (x.dims()?[0], x.dims()?[1]);
         let (width, shown) = (rnn.cell.parts() * size, weights[1].dims()?[1]);
         let [of_input, of_hidden] = [2, 3].map(|place| weights.get(place).filter(|_| rnn.has_biases));
-        let inputs = self.rows_times_matrix(x, x.dims()?[2], (&weights[0], of_input))?;
+        let inputs = self.rows_times_matrix(x, x.dims()?[2], &weights[0], of_input)?;
         let inputs = self.reshape(&inputs, &[rows, steps, width])?;
         let mut outputs = Vec::with_capacity(steps);
         for step in 0..steps {
             let step = if backwards { steps - 1 - step } else { step };
             let own = self.entry(&inputs, 1, step)?;
-            let fed = self.rows_times_matrix(&states[0], shown, (&weights[1], of_hidden))?;
+            let fed = self.rows_times_matrix(&states[0], shown, &weights[1], of_hidden)?;
             let fed = self.reshape(&fed, &[rows, width])?;
             states = self.step(rnn.cell, [&own, &fed], states, size)?;
             if let Some(projection) = weights.last().filter(|_| rnn.projected) {
-                let hidden = self.rows_times_matrix(&states[0], size, (projection, None))?;
+                let hidden = self.rows_times_matrix(&states[0], size, projection, None)?;
                 states[0] = self.reshape(&hidden, &[rows, shown])?;
             }
             outputs.push(self.reshape(&states[0], &[rows, 1, shown])?);

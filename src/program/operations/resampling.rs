@@ -231,7 +231,7 @@ impl<V: Value> Run<'_, V> {
         dims[axis] = map.to;
         if inner == 1 {
             let matrix = self.tape.constant(matrix.squeeze(0)?);
-            let y = self.rows_times_matrix(x, map.from, (&matrix, None))?;
+            let y = self.rows_times_matrix(x, map.from, &matrix, None)?;
             return self.reshape(&y, &dims);
         }
         let matrix = self.tape.constant(matrix.broadcast_as((outer, map.to, map.from))?.contiguous()?);

@@ -47,15 +47,24 @@ fn affine_grid(call: &mut Call<'_>) -> Results {
     call.gives(Unflatten { dim: 1, sizes: vec![height.at(0), width.at(0)] }, [places])
 }
 
+/// What coordinates mean at the ends of an axis.
+#[derive(Clone, Copy)]
+struct Ends {
+    /// Whether -1 and 1 are the middles of the outer pixels, rather than their edges.
+    align_corners: bool,
+    /// Whether coordinates beyond the ends are moved to them.
+    clip: bool,
+}
+
 /// A coordinate in units of pixels, the pixel before it, and how far it is past that.
-fn pixel(call: &mut Call<'_>, coordinate: Operand, size: i64, (align_corners, clips): (bool, bool)) -> [Operand; 2] {
-    let (scale, shift) = match align_corners {
+fn pixel(call: &mut Call<'_>, coordinate: Operand, size: i64, ends: Ends) -> [Operand; 2] {
+    let (scale, shift) = match ends.align_corners {
         true => (0.5 * (size - 1) as f64, 0.5 * (size - 1) as f64),
         false => (0.5 * size as f64, 0.5 * (size - 1) as f64),
     };
     let scaled = call.times(&coordinate, scale);
     let mut at = call.plus(&scaled, shift);
-    if clips {
+    if ends.clip {
         at = call.push(Clamp { min: Some(0.0), max: Some((size - 1) as f64), closed: false }, [at]);
     }
     let before = call.push(Step { function: Steps::Floor }, [at.clone()]);
@@ -67,7 +76,7 @@ fn pixel(call: &mut Call<'_>, coordinate: Operand, size: i64, (align_corners, cl
 fn sample(call: &mut Call<'_>) -> Results {
     let (x, grid) = (call.operand("input")?, call.operand("grid")?);
     let (mode, padding) = (call.int("interpolation_mode", Some(0))?, call.int("padding_mode", Some(0))?);
-    let settings = (call.flag("align_corners", false)?, padding == 1);
+    let ends = Ends { align_corners: call.flag("align_corners", false)?, clip: padding == 1 };
     call.only("interpolation_mode", mode, 0)?;
     call.only("padding_mode", padding < 2, true)?;
     let (image, places) = (call.shape(&x)?, call.shape(&grid)?);
@@ -81,7 +90,7 @@ fn sample(call: &mut Call<'_>) -> Results {
         let coordinate = call.push(Select { dim: -1, index }, [grid.clone()]);
         let coordinate = call.push(Flatten { start_dim: 1, end_dim: 2 }, [coordinate]);
         let coordinate = call.push(Unsqueeze { dim: 1 }, [coordinate]);
-        along.push(corners(call, coordinate, size, settings));
+        along.push(corners(call, coordinate, size, ends));
     }
     let all = vec![Size::fixed(-1), channels.clone(), Size::fixed(-1)];
     let mut sum: Option<Operand> = None;
@@ -104,8 +113,8 @@ fn sample(call: &mut Call<'_>) -> Results {
 }
 
 /// The pixels before and behind a coordinate, within the image, and their shares; 0 where the pixel is outside of it.
-fn corners(call: &mut Call<'_>, coordinate: Operand, size: i64, settings: (bool, bool)) -> [[Operand; 2]; 2] {
-    let [before, past] = pixel(call, coordinate, size, settings);
+fn corners(call: &mut Call<'_>, coordinate: Operand, size: i64, ends: Ends) -> [[Operand; 2]; 2] {
+    let [before, past] = pixel(call, coordinate, size, ends);
     [0.0, 1.0].map(|step| {
         let at = call.plus(&before, step);
         let share = if step == 1.0 {

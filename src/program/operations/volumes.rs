@@ -139,7 +139,7 @@ impl Operation for Conv3d {
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         let (x, weight, bias) = (run.var(operands, 0)?, run.var(operands, 1)?, run.optional(operands, 2)?);
         let depth = self.depth(x.dims()?, weight.dims()?).map_err(|reason| run.misfit(reason))?;
-        let y = run.planes(self, &depth, (&x, &weight))?;
+        let y = run.planes(self, &depth, &x, &weight)?;
         let Some(bias) = bias else { return Ok(Slot::Float(y)) };
         let channels = bias.dims()?[0];
         let bias = run.reshape(&bias, &[1, channels, 1, 1, 1])?;
@@ -149,7 +149,7 @@ impl Operation for Conv3d {
 
 impl<V: Value> Run<'_, V> {
     /// The sum over the entries of a filter along depth, without the bias.
-    fn planes(&mut self, conv: &Conv3d, depth: &Depth, (x, weight): (&Var<V>, &Var<V>)) -> Result<Var<V>> {
+    fn planes(&mut self, conv: &Conv3d, depth: &Depth, x: &Var<V>, weight: &Var<V>) -> Result<Var<V>> {
         let (&[n, channels, height, width], &[out, per_group, taps, rows, columns]) =
             (&[x.dims()?[0], x.dims()?[1], x.dims()?[3], x.dims()?[4]], weight.dims()?)
         else {

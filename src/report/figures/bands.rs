@@ -84,7 +84,7 @@ pub(super) fn write(
     };
     let layers: Vec<Layer<'_>> = panels.iter().map(layer).collect();
     let sheet = Sheet { legend, caption: words.caption, statement: words.statement, ..Sheet::default() };
-    write_stack(sheet, (target, words.name), &Axis::new(x, along.title), &layers)
+    write_stack(sheet, target, words.name, &Axis::new(x, along.title), &layers)
 }
 
 /// Of curves, in points.
@@ -124,6 +124,6 @@ fn draw(canvas: &mut Canvas, panel: &Panel, curve: &BandCurve, brush: Brush) {
     let points = || curve.points.iter().map(|(place, value, _)| (*place, *value));
     panel.curve(canvas, points(), brush.pen(WIDTH));
     for point in points().step_by(curve.points.len().div_ceil(MOST_MARKERS).max(1)) {
-        panel.mark(canvas, point, (brush.marker, brush.color, false));
+        panel.mark(canvas, point, brush.sign(false));
     }
 }

@@ -2,7 +2,7 @@
 
 use plotters::style::RGBColor;
 
-use super::canvas::{Dash, Marker, Pen, dash};
+use super::canvas::{Dash, Marker, Pen, Sign, dash};
 use super::palette::{MAX_SERIES, METHODS, series, shade};
 
 /// How one series is drawn.
@@ -25,6 +25,11 @@ impl Brush {
     /// That of one name alone.
     pub fn named(name: &str) -> Self {
         method(name).map_or(Self::series(0), Self::series)
+    }
+
+    /// For its points.
+    pub fn sign(self, hollow: bool) -> Sign {
+        Sign { marker: self.marker, color: self.color, hollow }
     }
 
     /// For its lines.

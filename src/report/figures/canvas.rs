@@ -67,6 +67,24 @@ impl Pen {
     }
 }
 
+/// How a data point is drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sign {
+    /// Its shape.
+    pub marker: Marker,
+    /// Of its edge, and of its inside too.
+    pub color: RGBColor,
+    /// Whether it is white inside.
+    pub hollow: bool,
+}
+
+impl Sign {
+    /// A circle.
+    pub const fn circle(color: RGBColor, hollow: bool) -> Self {
+        Self { marker: Marker::Circle, color, hollow }
+    }
+}
+
 /// Shape of a data point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Marker {
@@ -184,8 +202,8 @@ impl Canvas<'_> {
         self.keep(drawn);
     }
 
-    /// A data point; hollow ones are white inside.
-    pub fn marker(&mut self, at: Point, marker: Marker, color: RGBColor, hollow: bool) {
+    /// A data point.
+    pub fn marker(&mut self, at: Point, Sign { marker, color, hollow }: Sign) {
         const RADIUS: f64 = 1.7;
         let around = |corners: &[Point]| -> Vec<Point> {
             corners.iter().map(|(x, y)| (at.0 + RADIUS * x, at.1 + RADIUS * y)).collect()

@@ -1,17 +1,15 @@
 //! Headline numbers of several runs beside one another.
 
 use super::brush::{Brush, brushes};
-use super::canvas::{Align, COLUMN, Canvas, Marker, Pen, SMALL, shorten, text_width};
+use super::canvas::{Align, COLUMN, Canvas, Pen, SMALL, Sign, shorten, text_width};
 use super::number::{power_of_ten, significant};
 use super::palette::{GREY, PALE, tint};
 use super::panel::{Area, Axis, level_axis};
 use super::scale::Scale;
 use super::sheet::{Part, Sample, Sheet};
 use super::style::{Drawn, Target};
-use crate::analysis::SummaryRow;
-use crate::autodiff::Scope;
 use crate::report::ReportError;
-use crate::vocabulary::{Curvature, Quantity};
+use crate::vocabulary::{Curvature, Quantity, Scope, SummaryRow};
 
 /// More quantities than these do not fit on a page; the table has all.
 const MAX_PANELS: usize = 12;
@@ -34,7 +32,7 @@ pub fn write_comparison(
     let shown = || quantities.iter().flat_map(|quantity| runs.iter().filter_map(move |(_, rows)| find(rows, quantity)));
     let mut legend = Vec::new();
     if shown().any(|row| !row.converged) {
-        legend.push((Sample::Mark(Marker::Circle, GREY, true), "not converged".to_owned()));
+        legend.push((Sample::Mark(Sign::circle(GREY, true)), "not converged".to_owned()));
     }
     if shown().any(|row| row.std_err_data > 0.0) {
         legend.push((Sample::Bar(Pen::solid(GREY, 0.7)), "± 1 s.e. (data rows)".into()));
@@ -60,7 +58,7 @@ pub fn write_comparison(
             height,
             draw: Box::new(move |canvas, area, alone| {
                 let area = Area { left: if alone { area.left + widest - 2.0 } else { area.left }, ..area };
-                draw_quantity(canvas, area, (runs, brushes), &quantity);
+                draw_quantity(canvas, area, runs, brushes, &quantity);
                 for (place, name) in names.iter().enumerate().filter(|_| alone || column == 0) {
                     let at = (area.left + 6.0, row_center(area, runs.len(), place));
                     canvas.text(&shorten(name, SMALL, widest), at, SMALL, Align::Right);
@@ -119,7 +117,8 @@ fn row_center(area: Area, runs: usize, place: usize) -> f64 {
 fn draw_quantity(
     canvas: &mut Canvas,
     area: Area,
-    (runs, brushes): (&[(String, Vec<SummaryRow>)], &[Brush]),
+    runs: &[(String, Vec<SummaryRow>)],
+    brushes: &[Brush],
     quantity: &Key,
 ) {
     let rows: Vec<Option<&SummaryRow>> = runs.iter().map(|(_, rows)| find(rows, quantity)).collect();
@@ -149,10 +148,10 @@ fn draw_quantity(
                 canvas.line(&[(end, y - 2.5), (end, y + 2.5)], Pen::solid(color, 0.7));
             }
         }
-        canvas.marker((place(row.value), y), brush.marker, color, !row.converged);
+        canvas.marker((place(row.value), y), brush.sign(!row.converged));
         canvas.hints.add((place(row.value), y), color, format!("{}: {}", runs[index].0, significant(row.value, 4)));
     }
-    let title = match level_axis(canvas, inner, (&Axis::new(x, ""), 11.0)) {
+    let title = match level_axis(canvas, inner, &Axis::new(x, ""), 11.0) {
         0 => title(*quantity),
         exponent => format!("{} (×{})", title(*quantity), power_of_ten(exponent)),
     };

@@ -147,7 +147,7 @@ pub fn write<'a>(
             let across = if last { x.clone() } else { PanelAxis::bare(x.scale) };
             let panel = Panel::new(body.rows(*from, *to), left, across, y.clone());
             draw_side(canvas, &panel, *side, &curves);
-            draw_shares(canvas, &panel, (*side, last), &curves);
+            draw_shares(canvas, &panel, *side, last, &curves);
         }
     })
 }
@@ -275,7 +275,7 @@ fn draw_side(canvas: &mut Canvas, panel: &Panel, side: Side, curves: &[Curve]) {
 }
 
 /// How many eigenvalues lie on the side and, in the last panel, near zero.
-fn draw_shares(canvas: &mut Canvas, panel: &Panel, (side, last): (Side, bool), curves: &[Curve]) {
+fn draw_shares(canvas: &mut Canvas, panel: &Panel, side: Side, last: bool, curves: &[Curve]) {
     let mut row = 0.0;
     let mut say = |text: &str, color| {
         canvas.text_in(text, (panel.inner.right, panel.inner.top + LINE * (row + 0.4)), (SMALL, Align::Right), color);

@@ -1,7 +1,7 @@
 //! Groups beside each other: every seed with the mean, and differences with their intervals.
 
 use super::brush::{Brush, brushes};
-use super::canvas::{Align, Canvas, Marker, PAGE, Pen, SMALL, shorten, text_width};
+use super::canvas::{Align, Canvas, PAGE, Pen, SMALL, Sign, shorten, text_width};
 use super::number::{power_of_ten, significant};
 use super::palette::{GREY, PALE};
 use super::panel::{Area, Axis, level_axis};
@@ -34,8 +34,8 @@ fn groups(comparison: &Comparison, statement: &str, target: Target<'_>) -> Resul
         return Ok(Drawn::default());
     }
     let legend = vec![
-        (Sample::Mark(Marker::Circle, GREY, true), "one seed".to_owned()),
-        (Sample::Mark(Marker::Circle, GREY, false), "mean".into()),
+        (Sample::Mark(Sign::circle(GREY, true)), "one seed".to_owned()),
+        (Sample::Mark(Sign::circle(GREY, false)), "mean".into()),
         (Sample::Bar(Pen::solid(GREY, 0.8)), "95 % interval of the mean (t)".into()),
     ];
     let names = &comparison.groups;
@@ -95,10 +95,10 @@ fn draw_groups(canvas: &mut Canvas, area: Area, brushes: &[Brush], row: &Quantit
         let y = row_center(area, brushes.len(), index);
         canvas.line(&[(inner.left, y), (inner.right, y)], Pen::solid(PALE, 0.3));
         if group.sample.count > 0 {
-            draw_group(canvas, group, (*brush, y), &place);
+            draw_group(canvas, group, *brush, y, &place);
         }
     }
-    let title = match level_axis(canvas, inner, (&Axis::new(x, ""), 8.0)) {
+    let title = match level_axis(canvas, inner, &Axis::new(x, ""), 8.0) {
         0 => row.quantity.label(),
         exponent => format!("{} (×{})", row.quantity.label(), power_of_ten(exponent)),
     };
@@ -107,10 +107,10 @@ fn draw_groups(canvas: &mut Canvas, area: Area, brushes: &[Brush], row: &Quantit
     canvas.text(&title, (center, area.top + 6.0), SMALL, Align::Center);
 }
 
-fn draw_group(canvas: &mut Canvas, group: &GroupNumbers, (brush, y): (Brush, f64), place: &dyn Fn(f64) -> f64) {
+fn draw_group(canvas: &mut Canvas, group: &GroupNumbers, brush: Brush, y: f64, place: &dyn Fn(f64) -> f64) {
     let color = brush.color;
     for (_, value) in &group.values {
-        canvas.marker((place(*value), y), Marker::Circle, color, true);
+        canvas.marker((place(*value), y), Sign::circle(color, true));
         canvas.hints.add((place(*value), y), color, format!("one seed: {}", significant(*value, 4)));
     }
     if group.half_width.is_finite() {
@@ -119,7 +119,7 @@ fn draw_group(canvas: &mut Canvas, group: &GroupNumbers, (brush, y): (Brush, f64
         for end in ends {
             canvas.line(&[(end, y - 2.5), (end, y + 2.5)], Pen::solid(color, 0.8));
         }
-        canvas.marker((place(group.sample.mean), y), brush.marker, color, false);
+        canvas.marker((place(group.sample.mean), y), brush.sign(false));
         let [mean, half] = [group.sample.mean, group.half_width].map(|value| significant(value, 4));
         canvas.hints.add((place(group.sample.mean), y), color, format!("mean: {mean} ± {half}"));
     }
@@ -152,10 +152,9 @@ fn differences(comparison: &Comparison, statement: &str, target: Target<'_>) -> 
     } else {
         (0..pairs.len()).map(Brush::series).collect()
     };
-    let mark = |brush: &Brush| Sample::Mark(brush.marker, brush.color, false);
     let mut legend: Vec<(Sample, String)> =
-        brushes.iter().zip(&pairs).map(|(brush, pair)| (mark(brush), name(pair))).collect();
-    legend.push((Sample::Mark(Marker::Circle, GREY, true), "not significant (Holm)".into()));
+        brushes.iter().zip(&pairs).map(|(brush, pair)| (Sample::Mark(brush.sign(false)), name(pair))).collect();
+    legend.push((Sample::Mark(Sign::circle(GREY, true)), "not significant (Holm)".into()));
     let row_height = 6.0 + 4.6 * pairs.len() as f64;
     let caption = format!(
         "Relative differences of {}, with 95 % intervals; filled: significant (p ≤ 0.05) after Holm's correction.",
@@ -179,13 +178,13 @@ fn differences(comparison: &Comparison, statement: &str, target: Target<'_>) -> 
             for (order, pair) in pairs.iter().enumerate() {
                 let y = top + 3.0 + 4.6 * (order as f64 + 0.5);
                 if let Some(found) = comparison.difference(&row.quantity, pair.0, pair.1) {
-                    draw_difference(canvas, found, (brushes[order], y), &place);
+                    draw_difference(canvas, found, brushes[order], y, &place);
                 }
             }
         }
         let base = if same { pairs[0].1 } else { "the second" };
         let axis = Axis::new(x, format!("difference from {base}, % of its mean"));
-        level_axis(canvas, inner, (&axis, inner.left));
+        level_axis(canvas, inner, &axis, inner.left);
     })
 }
 
@@ -198,7 +197,7 @@ fn reach(differences: &[GroupDifference]) -> Vec<f64> {
     ends.into_iter().filter(|end| end.abs() <= 2.0 * typical).chain([0.0]).collect()
 }
 
-fn draw_difference(canvas: &mut Canvas, row: &GroupDifference, (brush, y): (Brush, f64), place: &dyn Fn(f64) -> f64) {
+fn draw_difference(canvas: &mut Canvas, row: &GroupDifference, brush: Brush, y: f64, place: &dyn Fn(f64) -> f64) {
     let (value, half) = (100.0 * row.relative, 100.0 * row.relative_half_width);
     if !value.is_finite() {
         return;
@@ -207,7 +206,7 @@ fn draw_difference(canvas: &mut Canvas, row: &GroupDifference, (brush, y): (Brus
     if half.is_finite() {
         canvas.line(&[(place(value - half), y), (place(value + half), y)], Pen::solid(color, 0.7));
     }
-    canvas.marker((place(value), y), brush.marker, color, !row.is_significant());
+    canvas.marker((place(value), y), brush.sign(!row.is_significant()));
     let [words, half] = [value, half].map(|value| significant(value, 3));
     canvas.hints.add((place(value), y), color, format!("{}: {words} ± {half} %", row.quantity.label()));
 }

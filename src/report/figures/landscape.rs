@@ -2,7 +2,7 @@
 
 use plotters::style::RGBColor;
 
-use super::canvas::{Align, COLUMN, Canvas, Dash, Marker, Pen, SMALL, text_width};
+use super::canvas::{Align, COLUMN, Canvas, Dash, Marker, Pen, SMALL, Sign, text_width};
 use super::field::Field;
 use super::number::{fixed, significant, subscript};
 use super::palette::{GREY, INK, series, tint};
@@ -60,7 +60,7 @@ fn axis_title(report: &LandscapeReport, index: usize) -> String {
 /// A circle at a place and its name above it, on a white ground where it must be read on any colour.
 fn name_mark(canvas: &mut Canvas, panel: &Panel, (at, name): ((f64, f64), &str), ground: bool) {
     let Some((x, y)) = panel.place(at).filter(|_| panel.holds(at)) else { return };
-    canvas.marker((x, y), Marker::Circle, INK, true);
+    canvas.marker((x, y), Sign::circle(INK, true));
     let half = 0.5 * text_width(name, SMALL) + 1.2;
     let middle = (x.clamp(panel.inner.left + half, panel.inner.right - half), y - 8.0);
     if ground {
@@ -104,7 +104,7 @@ fn line(report: &LandscapeReport, target: Target<'_>) -> Result<Drawn, ReportErr
     let what = if accuracy { "Loss and accuracy" } else { "Loss" };
     let caption = format!("{what} along a line; bands: ± 1 s.e. over the rows.");
     let sheet = Sheet { legend, caption, statement: statement(report), ..Sheet::default() };
-    write_stack(sheet, (target, "line"), &Axis::new(ends(&report.grid.x), axis_title(report, 0)), &layers)
+    write_stack(sheet, target, "line", &Axis::new(ends(&report.grid.x), axis_title(report, 0)), &layers)
 }
 
 /// Holds all losses; where it is linear, their bands too, whose lower edges have no place on a logarithmic one.
@@ -186,7 +186,7 @@ fn draw_loss(canvas: &mut Canvas, panel: &Panel, report: &LandscapeReport, pen: 
         }
     }
     for (mark, value) in &report.marks {
-        name_mark(canvas, panel, ((mark.at.0, value.loss), mark.name), false);
+        name_mark(canvas, panel, ((mark.at.0, value.loss), mark.name.name()), false);
     }
 }
 
@@ -194,8 +194,7 @@ fn contour(report: &LandscapeReport, field: &Field, target: Target<'_>) -> Resul
     let mut legend = Vec::new();
     if let Some((_, loss)) = report.lowest() {
         let words = format!("lowest grid point: {}", significant(loss, 3));
-        let (marker, color, hollow) = lowest_mark();
-        legend.push((Sample::Mark(marker, color, hollow), words));
+        legend.push((Sample::Mark(lowest_mark()), words));
     }
     if let (Some(first), Some(last)) = (report.path.first(), report.path.last()) {
         let words = format!("training, epochs {} to {}", first.epoch, last.epoch);
@@ -219,7 +218,7 @@ fn contour(report: &LandscapeReport, field: &Field, target: Target<'_>) -> Resul
             panel.mark(canvas, at, lowest_mark());
         }
         for (mark, _) in &report.marks {
-            name_mark(canvas, &panel, (mark.at, mark.name), true);
+            name_mark(canvas, &panel, (mark.at, mark.name.name()), true);
         }
         panel.draw_axes(canvas);
         field.draw_bar(canvas, panel.inner);
@@ -227,21 +226,21 @@ fn contour(report: &LandscapeReport, field: &Field, target: Target<'_>) -> Resul
 }
 
 /// The colour of the lowest point of the grid.
-fn lowest_mark() -> (Marker, RGBColor, bool) {
-    (Marker::Diamond, series(1), false)
+fn lowest_mark() -> Sign {
+    Sign { marker: Marker::Diamond, color: series(1), hollow: false }
 }
 
 fn surface(report: &LandscapeReport, field: &Field, target: Target<'_>) -> Result<Drawn, ReportError> {
     let named = report.marks.iter().map(|(mark, value)| Flag {
         at: mark.at,
         loss: value.loss,
-        name: mark.name,
-        marker: (Marker::Circle, INK, true),
+        name: mark.name.name(),
+        sign: Sign::circle(INK, true),
     });
     let mut legend = field.legend();
-    let lowest = report.lowest().map(|(at, loss)| Flag { at, loss, name: "", marker: lowest_mark() });
-    if let Some(Flag { marker: (marker, color, hollow), .. }) = lowest {
-        legend.insert(0, (Sample::Mark(marker, color, hollow), "lowest grid point".into()));
+    let lowest = report.lowest().map(|(at, loss)| Flag { at, loss, name: "", sign: lowest_mark() });
+    if let Some(Flag { sign, .. }) = lowest {
+        legend.insert(0, (Sample::Mark(sign), "lowest grid point".into()));
     }
     let sheet = Sheet {
         legend,
@@ -260,7 +259,7 @@ fn draw_path(canvas: &mut Canvas, panel: &Panel, report: &LandscapeReport) {
     panel.curve(canvas, points(), Pen::solid(INK, 0.8));
     for (index, at) in points().enumerate() {
         // The beginning is hollow.
-        panel.mark(canvas, at, (Marker::Circle, INK, index == 0));
+        panel.mark(canvas, at, Sign::circle(INK, index == 0));
     }
 }
 

@@ -11,6 +11,7 @@ use super::stack::{Layer, write_stack};
 use super::style::{Drawn, Target};
 use crate::langevin::{CouplingRow, Energy, LangevinReport, Law, RateFit, RateRow};
 use crate::report::ReportError;
+use crate::vocabulary::Sampler;
 
 /// Writes `rate.*`, `coupling.*`, `mass.*` and, in one dimension, `laws.*`, each where the report has its numbers; returns
 /// the paths.
@@ -31,12 +32,12 @@ fn rate(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, ReportErro
     }
     let named = |fit: &RateFit| {
         let interval = if fit.half_width.is_nan() { String::new() } else { format!(" ± {:.2}", fit.half_width) };
-        let brush = Brush::named(fit.method);
+        let brush = Brush::named(fit.method.name());
         let words = match fit.exponent.is_nan() {
             true => format!("{}: no fit", fit.method),
             false => format!("{}: exponent {:.2}{interval}", fit.method, fit.exponent),
         };
-        (Sample::Mark(brush.marker, brush.color, false), words)
+        (Sample::Mark(brush.sign(false)), words)
     };
     let mut legend: Vec<_> = report.fits.iter().map(named).collect();
     legend.push((
@@ -68,13 +69,13 @@ fn draw_rate(canvas: &mut Canvas, panel: &Panel, report: &LangevinReport) {
     let mut noise: Vec<(f64, f64, f64)> = report
         .rate
         .iter()
-        .filter(|row| row.method == "sgld")
+        .filter(|row| row.method == Sampler::Sgld)
         .map(|row| (row.dynamics.step_size, floor, row.measured.floor.w1))
         .collect();
     noise.sort_by(|a, b| a.0.total_cmp(&b.0));
     panel.band(canvas, &noise, PALE);
     for fit in &report.fits {
-        let brush = Brush::named(fit.method);
+        let brush = Brush::named(fit.method.name());
         let own: Vec<&RateRow> = report.rate.iter().filter(|row| row.method == fit.method).collect();
         let fitted: Vec<&&RateRow> = own.iter().filter(|row| row.in_fit).collect();
         if let (Some(first), true) = (fitted.first(), fit.exponent.is_finite()) {
@@ -88,7 +89,7 @@ fn draw_rate(canvas: &mut Canvas, panel: &Panel, report: &LangevinReport) {
                     .map(move |step| (step, (y0 + exponent * (step.ln() - x0)).exp()))
             };
             panel.curve(canvas, line(fit.exponent, (x, y)), brush.pen(1.0));
-            if fit.method == "sgld" {
+            if fit.method == Sampler::Sgld {
                 let at = (first.dynamics.step_size.ln(), (1.3 * first.measured.distances.w1).ln());
                 panel.curve(canvas, line(0.5, at), Pen { color: GREY, width: 0.8, dash: Dash::Broken(1.2, 1.2) });
             }
@@ -101,15 +102,15 @@ fn draw_rate(canvas: &mut Canvas, panel: &Panel, report: &LangevinReport) {
                 3.0,
                 Pen::solid(brush.color, 0.7),
             );
-            panel.mark(canvas, (step, measured.distances.w1), (brush.marker, brush.color, !row.in_fit));
+            panel.mark(canvas, (step, measured.distances.w1), brush.sign(!row.in_fit));
         }
     }
 }
 
 /// Numbers of the coupling study, each in a panel of its own: title, value, and its error.
-type Quantity = (&'static str, fn(&CouplingRow) -> (f64, f64));
+type Studied = (&'static str, fn(&CouplingRow) -> (f64, f64));
 
-static COUPLED: [Quantity; 3] = [
+static COUPLED: [Studied; 3] = [
     ("W₁ to exp(−βv)", |row| (row.to_flatness.distances.w1, row.to_flatness.w1_std_err)),
     ("share on flat side", |row| row.flat_share),
     ("excess risk", |row| row.excess_risk),
@@ -131,7 +132,7 @@ fn coupling(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, Report
         .zip(&names)
         .map(|(brush, name)| (Sample::Line(brush.pen(1.0)), name.replace('-', "−")))
         .collect();
-    let layer = |(title, value): &'static Quantity| {
+    let layer = |(title, value): &'static Studied| {
         let values = report.coupling.iter().map(|row| value(row).0);
         let scale = if title.starts_with("share") { Scale::exactly(0.0, 1.02) } else { Scale::log(values) };
         let (names, brushes) = (&names, &brushes);
@@ -146,7 +147,7 @@ fn coupling(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, Report
                     panel.curve(canvas, points.iter().map(|(beta, (value, _))| (*beta, *value)), brush.pen(1.0));
                     for (beta, (value, std_err)) in points {
                         panel.error_bar(canvas, (beta, value, std_err), 2.0, Pen::solid(brush.color, 0.6));
-                        panel.mark(canvas, (beta, value), (brush.marker, brush.color, false));
+                        panel.mark(canvas, (beta, value), brush.sign(false));
                     }
                 }
                 panel.draw_axes(canvas);
@@ -161,12 +162,12 @@ fn coupling(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, Report
         ..Sheet::default()
     };
     let x = Axis::new(Scale::log(report.coupling.iter().map(|row| row.dynamics.beta)), "inverse temperature β");
-    write_stack(sheet, (target, "coupling"), &x, &layers)
+    write_stack(sheet, target, "coupling", &x, &layers)
 }
 
 fn mass(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, ReportError> {
-    let curve = |method: &str| BandCurve {
-        name: method.to_owned(),
+    let curve = |method: Sampler| BandCurve {
+        name: method.to_string(),
         points: report
             .mass
             .iter()
@@ -174,8 +175,7 @@ fn mass(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, ReportErro
             .map(|row| (row.step as f64 * row.dynamics.step_size, row.flat_share.0, row.flat_share.1))
             .collect(),
     };
-    let curves: Vec<BandCurve> =
-        ["sgld", "fsgld"].map(curve).into_iter().filter(|curve| !curve.points.is_empty()).collect();
+    let curves: Vec<BandCurve> = Sampler::ALL.map(curve).into_iter().filter(|curve| !curve.points.is_empty()).collect();
     let laws: Vec<String> = report.limits.iter().map(|limit| format!("{} {:.3}", limit.method, limit.target)).collect();
     let dynamics = &report.dynamics;
     let statement = format!(
@@ -201,8 +201,8 @@ fn laws(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, ReportErro
     let (Some(plain), Some(flatness), 1) = (law(Energy::Plain), law(Energy::Flatness), report.potential.dim()) else {
         return Ok(Drawn::default());
     };
-    let pen = |method: &str| Brush::named(method).pen(1.0);
-    let curves = [(pen("sgld"), plain.density()), (pen("fsgld"), flatness.density())];
+    let pen = |method: Sampler| Brush::named(method.name()).pen(1.0);
+    let curves = [(pen(Sampler::Sgld), plain.density()), (pen(Sampler::Fsgld), flatness.density())];
     let bars = histogram(&report.samples, (plain.quantile(1e-4), plain.quantile(1.0 - 1e-4)));
     let legend = vec![
         (Sample::Line(curves[0].0), "exp(−βu)".to_owned()),
@@ -242,7 +242,7 @@ fn laws(report: &LangevinReport, target: Target<'_>) -> Result<Drawn, ReportErro
     ];
     let caption = "The potential u (top); the distributions exp(−βu) and exp(−βv), and the chains of fSGLD (bottom).";
     let sheet = Sheet { legend, caption: caption.into(), statement, ..Sheet::default() };
-    write_stack(sheet, (target, "laws"), &Axis::new(Scale::exactly(from, to), "x"), &layers)
+    write_stack(sheet, target, "laws", &Axis::new(Scale::exactly(from, to), "x"), &layers)
 }
 
 /// Left ends of equal bins, and the density in each.

@@ -6,8 +6,8 @@
 
 use super::ReportError;
 use crate::analysis::{AnalysisReport, SpectrumReport};
-use crate::autodiff::Scope;
 use crate::spectral::Axis;
+use crate::vocabulary::Scope;
 
 mod bands;
 mod brush;

@@ -1,6 +1,6 @@
 //! One pair of axes and what can be drawn between them.
 
-use super::canvas::{Align, Canvas, LARGE, Marker, Pen, SMALL, text_width};
+use super::canvas::{Align, Canvas, LARGE, Pen, SMALL, Sign, text_width};
 use super::hints::{MOST_ALONG, words};
 use super::number::power_of_ten;
 use super::palette::INK;
@@ -162,7 +162,7 @@ impl Panel {
         let Area { left, top, bottom, .. } = self.inner;
         let (pen, fine) = (Pen::solid(INK, FRAME), Pen::solid(INK, FINE));
         canvas.line(&[(left, top), (left, bottom)], pen);
-        level_axis(canvas, self.inner, (&self.x, self.left));
+        level_axis(canvas, self.inner, &self.x, self.left);
         let ticks = self.y.upright_ticks(bottom - top);
         let place = |value: f64| bottom - self.y.scale.position(value) * (bottom - top);
         for value in &ticks.minor {
@@ -253,10 +253,10 @@ impl Panel {
     }
 
     /// A data point, if it lies inside.
-    pub fn mark(&self, canvas: &mut Canvas, at: (f64, f64), (marker, color, hollow): (Marker, RGBColor, bool)) {
+    pub fn mark(&self, canvas: &mut Canvas, at: (f64, f64), sign: Sign) {
         if let (Some(place), true) = (self.place(at), self.holds(at)) {
-            canvas.marker(place, marker, color, hollow);
-            self.hint(canvas, at, color);
+            canvas.marker(place, sign);
+            self.hint(canvas, at, sign.color);
         }
     }
 
@@ -286,7 +286,7 @@ impl Panel {
 
 /// Draws an axis along the lower edge of `inner`, labels and title below it, with so much room for them at the left;
 /// returns the power of ten that its numbers leave out.
-pub fn level_axis(canvas: &mut Canvas, inner: Area, (axis, room): (&Axis, f64)) -> i32 {
+pub fn level_axis(canvas: &mut Canvas, inner: Area, axis: &Axis, room: f64) -> i32 {
     let Area { left, right, bottom, .. } = inner;
     let (pen, fine) = (Pen::solid(INK, FRAME), Pen::solid(INK, FINE));
     canvas.line(&[(left, bottom), (right, bottom)], pen);

@@ -1,13 +1,14 @@
 //! The loss over a plane of two directions.
 
-use super::canvas::{COLUMN, Marker};
+use super::canvas::{COLUMN, Sign};
 use super::field::Field;
 use super::palette::INK;
 use super::panel::{Area, Axis, Panel};
 use super::sheet::Sheet;
 use super::statement;
 use super::style::{Drawn, Target};
-use crate::analysis::{AnalysisReport, SliceKind};
+use crate::analysis::AnalysisReport;
+use crate::landscape::SliceKind;
 use crate::report::ReportError;
 
 /// Writes `plane.*` for the report's first plane; nothing where it has none of 2 × 2 points or more, or no finite loss.
@@ -35,7 +36,7 @@ pub fn write(report: &AnalysisReport, target: Target<'_>) -> Result<Drawn, Repor
         let panel = Panel::new(Area { right: body.right - 41.0, ..body }, room, x, y);
         field.fill(canvas, &panel);
         if panel.holds((0.0, 0.0)) {
-            panel.mark(canvas, (0.0, 0.0), (Marker::Circle, INK, true));
+            panel.mark(canvas, (0.0, 0.0), Sign::circle(INK, true));
         }
         panel.draw_axes(canvas);
         field.draw_bar(canvas, panel.inner);

@@ -2,7 +2,7 @@
 
 use plotters::style::RGBColor;
 
-use super::canvas::{Align, COLUMN, Canvas, Marker, PAGE, Pen, SMALL, shorten, text_width};
+use super::canvas::{Align, COLUMN, Canvas, PAGE, Pen, SMALL, Sign, shorten, text_width};
 use super::captions::Captions;
 use super::export::write_figure;
 use super::palette::{GREY, INK, tint};
@@ -15,8 +15,8 @@ use crate::report::ReportError;
 pub enum Sample {
     /// A piece of line.
     Line(Pen),
-    /// A data point, hollow or filled.
-    Mark(Marker, RGBColor, bool),
+    /// A data point.
+    Mark(Sign),
     /// An upright bar with caps.
     Bar(Pen),
     /// A filled box.
@@ -41,7 +41,7 @@ impl Sample {
     fn color(self) -> RGBColor {
         match self {
             Self::Line(pen) | Self::Band(pen) | Self::Tick(pen) | Self::Bar(pen) | Self::Stem(pen) => pen.color,
-            Self::Patch(color) | Self::Mark(_, color, _) => color,
+            Self::Patch(color) | Self::Mark(Sign { color, .. }) => color,
         }
     }
 }
@@ -200,13 +200,13 @@ fn draw_row(canvas: &mut Canvas, entries: &[(f64, Sample, String)], y: f64) {
     for (left, sample, words) in entries {
         let right = left + sample.width();
         // Other samples say how something is drawn, not what it is.
-        if matches!(sample, Sample::Line(_) | Sample::Band(_) | Sample::Mark(_, _, false)) {
+        if matches!(sample, Sample::Line(_) | Sample::Band(_) | Sample::Mark(Sign { hollow: false, .. })) {
             canvas.hints.name(sample.color(), words);
         }
         let middle = 0.5 * (left + right);
         match *sample {
             Sample::Line(pen) => canvas.line(&[(*left, y), (right, y)], pen),
-            Sample::Mark(marker, color, hollow) => canvas.marker((middle, y), marker, color, hollow),
+            Sample::Mark(sign) => canvas.marker((middle, y), sign),
             Sample::Bar(pen) => {
                 canvas.line(&[(middle, y - 3.5), (middle, y + 3.5)], pen);
                 for end in [y - 3.5, y + 3.5] {

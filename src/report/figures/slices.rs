@@ -9,7 +9,8 @@ use super::sheet::{Part, Sample, Sheet};
 use super::stack::{Layer, stack};
 use super::statement;
 use super::style::{Drawn, Target};
-use crate::analysis::{AnalysisReport, SliceKind, SliceReport};
+use crate::analysis::AnalysisReport;
+use crate::landscape::{SliceKind, SliceReport};
 use crate::report::ReportError;
 
 /// Writes `slices.*`: a column of panels for eigenvectors, one for random directions, loss above accuracy; nothing

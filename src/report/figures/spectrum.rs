@@ -2,7 +2,8 @@
 
 use plotters::style::RGBColor;
 
-use super::canvas::{Canvas, Marker, Pen};
+use super::brush::Brush;
+use super::canvas::{Canvas, Pen, Sign};
 use super::palette::{INK, series, tint};
 use super::panel::{Axis, Panel};
 use super::scale::Scale;
@@ -66,11 +67,11 @@ pub fn write(report: &AnalysisReport, spectra: &[&SpectrumReport], target: Targe
     let mut legend: Vec<(Sample, String)> = spectra
         .iter()
         .enumerate()
-        .map(|(i, spectrum)| (Sample::Mark(Marker::series(i), series(i), false), operator_name(spectrum)))
+        .map(|(i, spectrum)| (Sample::Mark(Brush::series(i).sign(false)), operator_name(spectrum)))
         .collect();
     // Signs that all operators share have the colour of the first.
     if all().any(|dot| !dot.converged) {
-        legend.push((Sample::Mark(Marker::Circle, series(0), true), "not converged".into()));
+        legend.push((Sample::Mark(Sign::circle(series(0), true)), "not converged".into()));
     }
     if all().any(|dot| dot.std_err_data > 0.0) {
         legend.push((Sample::Bar(data_pen(series(0))), "± 1 s.e. (data rows)".into()));
@@ -81,7 +82,7 @@ pub fn write(report: &AnalysisReport, spectra: &[&SpectrumReport], target: Targe
     let caption = "Largest and smallest eigenvalues, numbered from each end of the spectrum.".to_owned();
     let sheet = Sheet { legend, caption, statement: statement(report), ..Sheet::default() };
     let ranks = Scale::Counts { from: 0.4, to: most + 0.6 };
-    write_stack(sheet, (target, "spectrum"), &Axis::new(ranks, "rank i, from the end of the spectrum"), &layers)
+    write_stack(sheet, target, "spectrum", &Axis::new(ranks, "rank i, from the end of the spectrum"), &layers)
 }
 
 /// Ends of the larger of both errors.
@@ -104,6 +105,6 @@ fn draw_dots(canvas: &mut Canvas, panel: &Panel, dots: &[Dot], index: usize) {
     for dot in dots {
         panel.error_bar(canvas, (dot.x, dot.value, dot.residual_norm), 0.0, residual_pen(color));
         panel.error_bar(canvas, (dot.x, dot.value, dot.std_err_data), 5.0, data_pen(color));
-        panel.mark(canvas, (dot.x, dot.value), (Marker::series(index), color, !dot.converged));
+        panel.mark(canvas, (dot.x, dot.value), Brush::series(index).sign(!dot.converged));
     }
 }

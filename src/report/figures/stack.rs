@@ -28,7 +28,8 @@ pub struct Layer<'a> {
 /// As [`super::write_figures`].
 pub fn write_stack(
     sheet: Sheet,
-    (target, name): (Target<'_>, &str),
+    target: Target<'_>,
+    name: &str,
     x: &Axis,
     layers: &[Layer<'_>],
 ) -> Result<Drawn, ReportError> {

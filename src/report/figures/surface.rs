@@ -2,7 +2,7 @@
 
 use plotters::style::RGBColor;
 
-use super::canvas::{Align, COLUMN, Canvas, LARGE, Marker, Pen, SMALL, text_width};
+use super::canvas::{Align, COLUMN, Canvas, LARGE, Pen, SMALL, Sign, text_width};
 use super::field::{Field, loss_title};
 use super::number::power_of_ten;
 use super::palette::{INK, PALE, viridis};
@@ -34,7 +34,7 @@ pub struct Flag<'a> {
     /// What stands above it; may be empty.
     pub name: &'a str,
     /// What stands there.
-    pub marker: (Marker, RGBColor, bool),
+    pub sign: Sign,
 }
 
 /// What stands around a surface.
@@ -78,8 +78,7 @@ fn draw_flag(canvas: &mut Canvas, field: &Field, view: &View, flag: &Flag<'_>) {
         return;
     }
     let at = view.place(place, field.scale.position(flag.loss).clamp(0.0, 1.0));
-    let (marker, color, hollow) = flag.marker;
-    canvas.marker(at, marker, color, hollow);
+    canvas.marker(at, flag.sign);
     if !flag.name.is_empty() {
         let half = 0.5 * text_width(flag.name, SMALL) + 1.2;
         let middle = (at.0, at.1 - 8.0);

@@ -25,7 +25,8 @@ pub struct SweepPanel {
 pub fn write_sweep(
     panels: &[SweepPanel],
     along: &str,
-    (name, statement): (&str, &str),
+    name: &str,
+    statement: &str,
     target: Target<'_>,
 ) -> Result<Drawn, ReportError> {
     let finite = |(place, value, _): &(f64, f64, f64)| place.is_finite() && value.is_finite();
@@ -60,7 +61,7 @@ mod tests {
             groups: vec![("sam".into(), vec![(0.1, value, 0.1), (10.0, 2.0 * value, f64::NAN)])],
         };
         let target = Target::new(folder.path(), Style::default());
-        let write = |value| write_sweep(&[panel(value), panel(value)], "rho", ("sweep", "s"), target).unwrap();
+        let write = |value| write_sweep(&[panel(value), panel(value)], "rho", "sweep", "s", target).unwrap();
         assert_eq!(write(f64::NAN), Drawn::default());
         assert_eq!(write(3.0).files.len(), 3);
     }

@@ -59,7 +59,7 @@ pub fn write_training_curves(
             height: 80.0,
             draw: Box::new(move |canvas, panel| {
                 panel.draw_axes(canvas);
-                curves.iter().zip(brushes).for_each(|(curve, brush)| draw(canvas, panel, (curve, lists), *brush));
+                curves.iter().zip(brushes).for_each(|(curve, brush)| draw(canvas, panel, curve, lists, *brush));
             }),
         })
     };
@@ -81,10 +81,10 @@ pub fn write_training_curves(
     let rows = if tested { "training rows (solid) and test rows (dashed)" } else { "training rows" };
     let caption = format!("Mean {} in each epoch, on {rows}.", shown.join(" and "));
     let sheet = Sheet { legend, caption, statement: statement.to_owned(), ..Sheet::default() };
-    write_stack(sheet, (target, "training"), &Axis::new(Scale::Counts { from, to }, "epoch"), &layers)
+    write_stack(sheet, target, "training", &Axis::new(Scale::Counts { from, to }, "epoch"), &layers)
 }
 
-fn draw(canvas: &mut Canvas, panel: &Panel, (curve, lists): (&TrainingCurve, Lists), brush: Brush) {
+fn draw(canvas: &mut Canvas, panel: &Panel, curve: &TrainingCurve, lists: Lists, brush: Brush) {
     for (list, test) in lists(curve).into_iter().zip([false, true]) {
         // A line through the epochs that were evaluated, however far apart they are.
         let points = curve.epochs.iter().copied().zip(list.iter().copied());

@@ -6,11 +6,10 @@ use serde_json::Value;
 
 use super::table::plain;
 use super::{Card, Figure, Page, Part, Row, Section, Table};
-use crate::analysis::{AnalysisReport, SummaryRow, unresolved};
-use crate::autodiff::Scope;
+use crate::analysis::{AnalysisReport, unresolved};
 use crate::report::terminal::measured;
 use crate::spectral::EigenReport;
-use crate::vocabulary::{Curvature, Quantity};
+use crate::vocabulary::{Curvature, Quantity, Scope, SummaryRow};
 
 /// The page of `report`, whose figures are in the folder `figures`; `command` is the command line that made it.
 pub fn analysis_page(report: &AnalysisReport, figures: &Path, command: &str) -> Page {

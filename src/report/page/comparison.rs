@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use super::{Figure, Part, Row, Section, Table};
-use crate::analysis::SummaryRow;
 use crate::analysis::compare::{Comparison, GroupDifference, GroupNumbers, QuantityNumbers};
 use crate::report::terminal::{self, effect, measured, p_value, rounded};
-use crate::vocabulary::{Curvature, Quantity};
+use crate::vocabulary::{Curvature, Quantity, SummaryRow};
 
 /// First the verdict, the figure of all differences and the tests of the primary quantities; then, folded, means, exploratory
 /// tests and all seeds. The figures of `comparison` are in the folder `figures`.

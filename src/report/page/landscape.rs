@@ -6,6 +6,7 @@ use super::table::plain;
 use super::{Card, Figure, Page, Part, Row, Section, Table, provenance};
 use crate::landscape::{DirectionFacts, LandscapeReport, Normalisation};
 use crate::report::terminal::measured;
+use crate::vocabulary::Quantity;
 
 /// The page of `report`, whose figures are in the folder `figures`; `command` is the command line that made it.
 pub fn landscape_page(report: &LandscapeReport, figures: &Path, command: &str) -> Page {
@@ -33,24 +34,11 @@ pub fn landscape_page(report: &LandscapeReport, figures: &Path, command: &str) -
 }
 
 fn cards(report: &LandscapeReport) -> Vec<Card> {
-    let losses = report
-        .marks
-        .iter()
-        .map(|(mark, _)| (format!("loss_{}", mark.name.to_lowercase()), format!("loss at {}", mark.name)));
-    let others = [
-        ("barrier", "barrier"),
-        ("distance_ab", "distance from A to B"),
-        ("grid_min_loss", "lowest loss on the grid"),
-        ("convex_share", "convex share of the grid"),
-    ];
-    let others = others.map(|(quantity, label)| (quantity.to_owned(), label.to_owned()));
-    let card = |(quantity, label): (String, String)| {
-        let row = report
-            .summary
-            .iter()
-            .find(|row| row.quantity == quantity.as_str().into())
-            .filter(|row| !row.value.is_nan())?;
-        Card::of(label, row)
+    let losses = report.marks.iter().map(|(mark, _)| Quantity::LossAt(mark.name));
+    let others = [Quantity::Barrier, Quantity::DistanceAb, Quantity::GridMinLoss, Quantity::ConvexShare];
+    let card = |quantity: Quantity| {
+        let row = report.summary.iter().find(|row| row.quantity == quantity && !row.value.is_nan())?;
+        Card::of(quantity.label(), row)
     };
     losses.chain(others).filter_map(card).collect()
 }

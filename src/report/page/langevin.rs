@@ -63,13 +63,13 @@ fn card(row: &SummaryNumber) -> Option<Card> {
     let [value, half_width] = interval(row);
     let error = if half_width.is_empty() { half_width } else { format!("{half_width} (95 %)") };
     let measured = !row.value.is_nan() && row.method != "quadrature";
-    measured.then(|| Card { label: row.quantity.replace('_', " "), value, error })
+    measured.then(|| Card { label: row.quantity.label(), value, error })
 }
 
 fn summary(report: &LangevinReport) -> Option<Part> {
     let rows = report.summary.iter().map(|row| {
         let [value, half_width] = interval(row);
-        Row::new([row.quantity.replace('_', " "), value, plain(&half_width), row.method.replace('_', " ")])
+        Row::new([row.quantity.label(), value, plain(&half_width), row.method.replace('_', " ")])
     });
     let columns = [("quantity", false), ("value", true), ("± 95 %", true), ("method", false)];
     Table::new(&columns, rows.collect(), "Main numbers; ±: half the width of the 95 % interval.").part()
@@ -86,7 +86,7 @@ fn rate(report: &LangevinReport) -> Option<Part> {
         let [w1, error] = cells(row.measured.distances.w1, row.measured.w1_std_err);
         let floor = cells(row.measured.floor.w1, f64::NAN)[0].clone();
         let in_fit = if row.in_fit { "yes" } else { "no" };
-        Row::new([row.method.to_owned(), row.dynamics.step_size.to_string(), w1, error, floor, in_fit.to_owned()])
+        Row::new([row.method.to_string(), row.dynamics.step_size.to_string(), w1, error, floor, in_fit.to_owned()])
     };
     let columns = [
         ("method", false),
@@ -125,7 +125,7 @@ fn coupling(report: &LangevinReport) -> Option<Part> {
 fn mass(report: &LangevinReport) -> Option<Part> {
     let row = |row: &MassRow| {
         let time = cells(row.step as f64 * row.dynamics.step_size, f64::NAN)[0].clone();
-        let start = [row.method.to_owned(), row.step.to_string(), time];
+        let start = [row.method.to_string(), row.step.to_string(), time];
         Row::new(start.into_iter().chain(cells(row.flat_share.0, row.flat_share.1)))
     };
     let columns = [("method", false), ("step", true), ("time", true), ("flat share", true), ("± share", true)];

@@ -23,13 +23,13 @@ pub use comparison::{comparison_sections, runs_table};
 pub use figure::{Figure, View};
 pub use landscape::landscape_page;
 pub use langevin::{langevin_figures, langevin_page};
-pub use sharpness::sharpness_page;
+pub use sharpness::{Measured, sharpness_page};
 pub use table::{Row, Table};
 
 use super::terminal::headline;
-use crate::analysis::SummaryRow;
 use crate::files::{FileError, write_atomic};
 use crate::visible::visible;
+use crate::vocabulary::SummaryRow;
 
 /// The content of a page, in the order shown.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -10,14 +10,20 @@ use crate::report::terminal::measured;
 use crate::sharpness::{SharpnessReport, SharpnessRow};
 use crate::vocabulary::Scaling;
 
-/// The page of `report`, whose figures are in the folder `figures`; `name` and `statement` say what was measured, `command` is the
-/// command line that made it.
-pub fn sharpness_page(
-    report: &SharpnessReport,
-    (name, statement): (&str, &str),
-    figures: &Path,
-    (configuration, command): (&Value, &str),
-) -> Page {
+/// What was measured, and how.
+pub struct Measured<'a> {
+    /// Of the checkpoint.
+    pub name: &'a str,
+    /// How loss and data were defined, in one line.
+    pub statement: &'a str,
+    /// The resolved configuration.
+    pub configuration: &'a Value,
+    /// The command line that made it.
+    pub command: &'a str,
+}
+
+/// The page of `report`, whose figures are in the folder `figures`.
+pub fn sharpness_page(report: &SharpnessReport, figures: &Path, measured: &Measured<'_>) -> Page {
     let ratio = "The average rise of the loss divided by that of the quadratic model, against the size of the perturbation. \
                  Bands: ± 1 standard error over the draws.";
     let rows = |headline: bool, caption: &str| {
@@ -40,12 +46,12 @@ pub fn sharpness_page(
         ),
     ];
     Page {
-        title: name.into(),
-        subtitle: statement.into(),
+        title: measured.name.into(),
+        subtitle: measured.statement.into(),
         cards: report.rows.iter().filter(|row| row.is_headline).filter_map(card).take(MOST_CARDS).collect(),
         sections: sections.into_iter().flatten().collect(),
-        provenance: provenance(configuration),
-        command: command.into(),
+        provenance: provenance(measured.configuration),
+        command: measured.command.into(),
     }
 }
 

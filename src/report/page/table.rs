@@ -3,11 +3,9 @@
 use maud::{Markup, html};
 
 use super::Part;
-use crate::analysis::SummaryRow;
-use crate::autodiff::Scope;
 use crate::report::terminal::headline;
 use crate::visible::visible;
-use crate::vocabulary::Curvature;
+use crate::vocabulary::{Curvature, Scope, SummaryRow};
 
 /// A table that can be sorted by any column; long tables scroll.
 #[derive(Debug, Clone, Default, PartialEq)]

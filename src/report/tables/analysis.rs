@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::{Columns, column, count, flag, number, text, write_table};
-use crate::analysis::{
-    AnalysisReport, EigenvectorReport, LayerMass, SliceReport, SpectrumReport, SubsetStudy, SummaryRow,
-};
+use crate::analysis::{AnalysisReport, EigenvectorReport, LayerMass, SpectrumReport, SubsetStudy};
+use crate::landscape::SliceReport;
 use crate::report::ReportError;
 use crate::spectral::{Axis, DensityReport, EigenReport, Quadrature};
-use crate::vocabulary::Curvature;
+use crate::vocabulary::{Curvature, SummaryRow};
 
 /// Writes all tables of `report` into `folder`, which exists; returns their paths.
 ///

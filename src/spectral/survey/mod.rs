@@ -307,7 +307,15 @@ impl Run<'_> {
         if stop == Stop::Converged && !density_converged {
             stop = Stop::MaxSteps;
         }
-        let outcome = SurveyOutcome { stop, density_converged, basis_rows, memory_bound, num_restarts, num_matvecs };
+        let outcome = SurveyOutcome {
+            stop,
+            density_converged,
+            num_steps: params.num_steps,
+            basis_rows,
+            memory_bound,
+            num_restarts,
+            num_matvecs,
+        };
         Ok(SurveyReport { pairs, slq, outcome })
     }
 }

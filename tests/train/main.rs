@@ -1,0 +1,6 @@
+//! Training end to end: exact reductions, equal bytes, running statistics, errors, and glyphs learned.
+
+mod outcomes;
+mod rules;
+mod stops;
+mod support;
