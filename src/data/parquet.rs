@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use polars::prelude::{DataFrame, DataType};
+use polars_core::prelude::{DataFrame, DataType};
 
 use super::{DataError, DataResult};
 use crate::parquet;
@@ -47,7 +47,7 @@ pub(super) fn integers(path: &Path, frame: &DataFrame, name: &'static str) -> Da
 }
 
 pub(super) fn no_column(path: &Path, frame: &DataFrame, column: String) -> DataError {
-    let describe = |column: &polars::prelude::Column| format!("`{}`: {}", column.name(), column.dtype());
+    let describe = |column: &polars_core::prelude::Column| format!("`{}`: {}", column.name(), column.dtype());
     let found = frame.columns().iter().map(describe).collect::<Vec<_>>().join(", ");
     DataError::NoColumn { path: path.to_path_buf(), column, found }
 }

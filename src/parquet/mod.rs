@@ -7,7 +7,8 @@ mod thrift;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use polars::prelude::{DataFrame, ParquetReader, PolarsError, SerReader};
+use polars_core::prelude::{DataFrame, PolarsError};
+use polars_io::prelude::{ParquetReader, SerReader};
 
 pub(crate) use fault::Fault;
 
@@ -46,7 +47,8 @@ mod tests {
 
     use super::*;
     use crate::random::{Purpose, stream};
-    use polars::prelude::{Column, NamedFrom, ParquetCompression, ParquetWriter, Series};
+    use polars_core::prelude::{Column, NamedFrom, Series};
+    use polars_io::prelude::{ParquetCompression, ParquetWriter};
     use rand::Rng;
 
     /// Whole numbers, texts and nulls, and lists, a few hundred rows.

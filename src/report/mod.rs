@@ -46,7 +46,7 @@ pub enum ReportError {
         /// The table's file.
         path: PathBuf,
         /// What polars says.
-        source: polars::error::PolarsError,
+        source: polars_core::error::PolarsError,
     },
     /// A figure could not be drawn.
     #[error("figure {figure}: {source}")]

@@ -7,11 +7,9 @@
 use std::io::Write;
 use std::path::Path;
 
-use polars::error::PolarsError;
-use polars::prelude::{
-    DataFrame, DataType, IntoColumn, KeyValueMetadata, NamedFrom, ParquetCompression, ParquetWriter, Series,
-    StringChunked,
-};
+use polars_core::error::PolarsError;
+use polars_core::prelude::{DataFrame, DataType, IntoColumn, NamedFrom, Series, StringChunked};
+use polars_io::prelude::{KeyValueMetadata, ParquetCompression, ParquetWriter};
 
 use super::ReportError;
 use crate::files::write_atomic;
@@ -242,7 +240,7 @@ fn texts(column: &StringChunked, left: &mut u64) -> Result<Vec<String>, PolarsEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use polars::prelude::{ParquetReader, SerReader};
+    use polars_io::prelude::{ParquetReader, SerReader};
     use serde_json::json;
 
     fn metrics() -> Vec<(&'static str, Column)> {

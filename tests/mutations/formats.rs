@@ -11,7 +11,8 @@ use flatness::formats::Architecture;
 use flatness::objective::{Execution, Objective, ObjectiveOptions};
 use flatness::program::Loss;
 use image::{DynamicImage, ImageFormat};
-use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, ParquetWriter, Series, StructChunked};
+use polars_core::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series, StructChunked};
+use polars_io::prelude::ParquetWriter;
 
 use super::mutate::zip;
 

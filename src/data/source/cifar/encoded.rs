@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use image::{ColorType, ImageDecoder};
-use polars::prelude::{BinaryChunked, DataFrame, PolarsResult};
+use polars_core::prelude::{BinaryChunked, DataFrame, PolarsResult};
 use rayon::prelude::*;
 
 use super::super::table::Table;
@@ -104,7 +104,8 @@ mod tests {
     use crate::data::testing::{MEMORY, damaged, shared_data};
     use crate::data::{DataSpec, Dataset, RowRange, Source, Split};
     use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
-    use polars::prelude::{Column, IntoColumn, NamedFrom, ParquetWriter, Series, StructChunked};
+    use polars_core::prelude::{Column, IntoColumn, NamedFrom, Series, StructChunked};
+    use polars_io::prelude::ParquetWriter;
     use std::fs::File;
 
     fn png(side: u32, seed: u8) -> Vec<u8> {
