@@ -15,6 +15,8 @@ import sympy  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 from torch._export.serde import schema, serialize
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 from ._errors import ExportError
 from ._losses import RowLoss, describe, is_log_likelihood
@@ -159,6 +161,14 @@ def _trains(module: nn.Module, key: str) -> bool:
     return isinstance(tensor, nn.Parameter) and tensor.requires_grad
 
 
+class _Float64(TorchFunctionMode):
+    """Casts to float32 inside a module become casts to float64: flatness keeps the value."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map(lambda a: torch.float64 if a is torch.float32 else a, (args, kwargs or {}))
+        return (torch.Tensor.double if func is torch.Tensor.float else func)(*args, **kwargs)
+
+
 def _check_log_probabilities(subject: Subject) -> None:
     """The error of outputs that cross-entropy would normalise; half precision is off by less than 0.01."""
     with torch.no_grad():
@@ -175,8 +185,9 @@ def _reference(subject: Subject, found: _Found) -> dict[str, Tensor]:
     values = [x.double() if x.is_floating_point() else x for x in subject.values]
     with torch.no_grad():
         try:
-            result = logits(subject.call(duplicate(subject.module).double(), values))
-        except RuntimeError:
+            with _Float64():
+                result = logits(subject.call(duplicate(subject.module).double(), values))
+        except Exception:  # whatever a module does in float64
             values = subject.values
             result = logits(subject.call(duplicate(subject.module), values))
     inputs = {name: _plain(x) for name, x in zip(found.inputs, values)}

@@ -55,6 +55,9 @@ class Subject:
             raise ExportError(f"{type(module).__name__} is not a torch.nn.Module", "pass the module itself")
         notes: list[str] = []
         copied = _copied(unwrapped(module), notes).eval()
+        if isinstance(inputs, Mapping) and "labels" in inputs and hasattr(getattr(copied, "config", None), "to_dict"):
+            inputs = {key: value for key, value in inputs.items() if key != "labels"}
+            notes.append("`labels` are targets, not an input: the loss that the model itself computes is left out")
         arguments, values, constants = _arguments(copied, inputs)
         rows = {len(value) for value in values}
         if len(rows) != 1:

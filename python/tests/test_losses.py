@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 from flatness._errors import ExportError, InputError
 from flatness._export import argument_names, export, trace
 from flatness._losses import RowLoss, default, describe, shift_labels
+from flatness._rows import collect
 from flatness._safetensors import write
 from torch import nn
 from torch.nn import functional as F
@@ -306,6 +307,39 @@ def test_the_losses_of_other_models_of_transformers():
     assert default(transformers.BertForMaskedLM(transformers.BertConfig(**sizes))) == ({"kind": "cross_entropy"}, False)
     assert default(transformers.BertModel(transformers.BertConfig(**sizes))) == (None, False)
     assert default(network()) == (None, False)
+
+
+def test_labels_are_no_input_and_casts_keep_the_value(binary, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    sizes = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "vocab_size": 9,
+    }
+    module = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, num_key_value_heads=1))
+    ids = torch.randint(9, [2, 5])
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+    assert trace(module, batch).arguments == ["input_ids", "attention_mask"]
+    with pytest.warns(UserWarning, match="`labels` are targets"):
+        path, reference = export(module, batch, tmp_path / "net.safetensors")
+    done = subprocess.run([binary, "check", path, "--against", reference], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_loader_of_a_language_model_from_rows_to_products(binary, tmp_path):
+    """As the package goes about it: rows by the names of `forward`, shifted labels, and names of the program in the data."""
+    module = gpt2()
+    ids = torch.randint(11, [5, 6], generator=torch.Generator().manual_seed(1))
+    samples = [{"input_ids": row, "attention_mask": torch.ones_like(row), "labels": row, "length": 6} for row in ids]
+    loader = torch.utils.data.DataLoader(samples, batch_size=2)
+    rows = collect(loader, names=argument_names(module))
+    loss, is_shifted = default(module)
+    assert list(rows.inputs) == ["input_ids", "attention_mask"] and is_shifted
+    y = torch.from_numpy(shift_labels(rows.targets))
+    inputs = {name: torch.from_numpy(values) for name, values in rows.inputs.items()}
+    compared(binary, tmp_path, module, inputs, y, loss, lambda o, y: F.cross_entropy(o.logits.transpose(1, 2), y))
 
 
 def test_attention_of_transformers_that_cannot_be_traced_is_made_plain():
