@@ -53,6 +53,8 @@ class Subject:
     def of(cls, module: nn.Module, inputs: Any) -> Subject:
         if not isinstance(module, nn.Module):
             raise ExportError(f"{type(module).__name__} is not a torch.nn.Module", "pass the module itself")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ExportError("TorchScript cannot be traced", "pass the module that the script was made of")
         notes: list[str] = []
         copied = _copied(unwrapped(module), notes).eval()
         if isinstance(inputs, Mapping) and "labels" in inputs and hasattr(getattr(copied, "config", None), "to_dict"):

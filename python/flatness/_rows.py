@@ -79,6 +79,11 @@ def collect(
         )
     count = len(next(iter(columns.values())))
     for name, column in columns.items():
+        if column.ndim == 1:
+            raise InputError(
+                f"the input `{name}` is one number for each row",
+                "inputs are [N, …]: x[:, None]; samples whose targets are no single numbers are given as a Dataset",
+            )
         _check_finite(f"the input `{name}`", column)
     if targets is not None:
         _check_finite("the targets", targets)
@@ -159,7 +164,7 @@ class _Reader:
     def _of_mapping(
         self, batch: Mapping[Any, Any], where: str, with_targets: bool = True
     ) -> tuple[list[tuple[str, Any]], Any]:
-        batch = {str(key): value for key, value in batch.items()}
+        batch = {str(key): value for key, value in batch.items() if value is not None}
         if any(_is_map_style(value) for value in batch.values()):
             raise InputError(f"{where} is a dict of data sets: {', '.join(batch)}", f"choose one: data[{min(batch)!r}]")
         found = [key for key in _TARGETS if key in batch]
@@ -177,7 +182,7 @@ class _Reader:
         if unknown - self.left_out:
             self.left_out |= unknown
             self.notes.append(f"left out what the module does not take: {', '.join(sorted(unknown))}")
-        inputs = [(name, rest[name]) for name in self.names if rest.get(name) is not None]
+        inputs = [(name, rest[name]) for name in self.names if name in rest]
         if not inputs:
             raise InputError(
                 f"{where} has none of the module's inputs: it has {', '.join(batch)}",
@@ -321,16 +326,20 @@ def _array(value: Any, what: str) -> Array:
             value = value.float()
         value = value.numpy()
     if type(value).__module__.startswith("PIL."):
-        raise InputError(f"{what} is an image", "turn images into tensors: transform=torchvision.transforms.ToTensor()")
+        raise InputError(
+            f"{what}: an image of PIL", "turn images into tensors: transform=torchvision.transforms.ToTensor()"
+        )
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise InputError(f"{what} is ragged", "bring all rows to one shape, for example by padding") from error
+        raise InputError(
+            f"{what}: rows of different lengths", "bring all rows to one shape, for example by padding"
+        ) from error
     if array.dtype == np.float16:
         array = array.astype(np.float32)
     if array.dtype.kind not in "biuf":
         raise InputError(
-            f"{what} is not of numbers but {array.dtype.name}, such as {array.flat[0] if array.size else 'nothing'!r}",
+            f"{what}: {array.dtype.name} is no type of real numbers",
             "turn words into tokens, and names of classes into their numbers 0, 1, …; leave out what the module does not read",
         )
     return array

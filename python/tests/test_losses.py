@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+pytestmark = pytest.mark.filterwarnings("ignore:reduction", "ignore:the negative log-likelihood")
 ROWS, WIDTH = 6, 3
 
 
