@@ -65,10 +65,14 @@ class Subject:
         if len(rows) != 1:
             hint = "rows lie along axis 0 of each"
             raise ExportError(f"the inputs have different numbers of rows: {sorted(rows)}", hint)
-        dtypes = {p.dtype for p in copied.parameters() if p.is_floating_point()}
-        if len(dtypes) == 1:  # flatness reads data in any precision
-            values = [value.to(dtypes.copy().pop()) if value.is_floating_point() else value for value in values]
-        return cls(copied, arguments, [grown(value) for value in values], constants, notes)
+        subject = cls(copied, arguments, [], constants, notes)
+        subject.values = [grown(subject.cast(value)) for value in values]
+        return subject
+
+    def cast(self, value: Tensor) -> Tensor:
+        """Floats in the module's precision, if it has one: flatness reads data in any."""
+        dtypes = {parameter.dtype for parameter in self.module.parameters() if parameter.is_floating_point()}
+        return value.to(next(iter(dtypes))) if value.is_floating_point() and len(dtypes) == 1 else value
 
     def call(self, module: nn.Module, values: Sequence[Tensor], buffers: Mapping[str, Tensor] | None = None) -> Any:
         """What `module`, this one or a copy, returns for `values`; with `buffers` in the place of its own."""

@@ -28,11 +28,12 @@ class Program(nn.Module):
         super().__init__()
         self.subject, self.loss_of_rows = subject, loss
         self.module = subject.module
-        if loss is not None and isinstance(loss.function, nn.Module):
-            self.row_loss = loss.function
         self.values = list(subject.values)
         if loss is not None:
-            self.values.append(_targets(targets, len(subject.values[0])))
+            self.values.append(_targets(targets, subject))
+            if isinstance(loss.function, nn.Module):
+                self.row_loss = duplicate(loss.function).cpu()
+                self.loss_of_rows = RowLoss(self.row_loss, loss.of_pytorch)
         # Buffers, by name, that the module writes in eval mode: each pass starts from their values.
         self.fresh: list[str] = []
         names = [f"{TARGETS}_input" if name == TARGETS else name for name in subject.arguments]
@@ -121,11 +122,11 @@ def logits(result: Any, otherwise: Any = ...) -> Any:
     raise ExportError(f"the module has several outputs ({names})", "return the one that the loss is of")
 
 
-def _targets(targets: Any, rows: int) -> Tensor:
+def _targets(targets: Any, subject: Subject) -> Tensor:
     """Targets as flatness gives them to a program: whole numbers of 64 bits, or floats."""
     if targets is None:
         raise ExportError("a loss that is a function is traced with targets", "pass targets=, of the rows of `inputs`")
-    found = grown(torch.as_tensor(targets))
+    found, rows = grown(subject.cast(torch.as_tensor(targets))), len(subject.values[0])
     if len(found) != rows:
         raise ExportError(f"there are {len(found)} targets for {rows} rows of inputs", "every row needs its own")
     return found if found.is_floating_point() else found.to(torch.int64)

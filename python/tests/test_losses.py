@@ -1,6 +1,7 @@
 """Losses by name and as functions of the rows, against PyTorch's gradients and Hessians in float64."""
 
 import functools
+import json
 import subprocess
 
 import numpy as np
@@ -119,6 +120,19 @@ def test_functions_give_a_loss_for_each_row(loss, words, hint):
     with pytest.raises(ExportError, match=words) as caught:
         trace(network(), x, loss=loss, targets=y)
     assert hint in caught.value.hint
+
+
+def test_a_loss_module_stays_as_it_is_and_its_parameters_are_fixed():
+    loss = Scaled().train()
+    traced = trace(network(), seeded([ROWS, WIDTH]), loss=loss, targets=REAL)
+    assert loss.training and json.loads(traced.content)["frozen"] == ["row_loss.power", "row_loss.scale"]
+    np.testing.assert_array_equal(traced.tensors["row_loss.scale"], [1, 2, 3])
+    assert traced.loss == {"kind": "program"}
+
+
+def test_targets_take_the_precision_of_the_module():
+    traced = trace(network().bfloat16(), seeded([ROWS, WIDTH]), loss=nn.BCELoss(), targets=(REAL > 0).double())
+    assert traced.loss == {"kind": "program"}
 
 
 def test_functions_need_targets_of_the_rows():
