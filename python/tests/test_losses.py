@@ -321,6 +321,9 @@ def test_the_losses_of_other_models_of_transformers():
     assert default(bert(problem_type="multi_label_classification")) == ({"kind": "bce_with_logits"}, False)
     assert default(transformers.BertForMaskedLM(transformers.BertConfig(**sizes))) == ({"kind": "cross_entropy"}, False)
     assert default(transformers.BertModel(transformers.BertConfig(**sizes))) == (None, False)
+    assert default(transformers.BertForQuestionAnswering(transformers.BertConfig(**sizes))) == (None, False)
+    t5 = transformers.T5Config(d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, vocab_size=9)
+    assert default(transformers.T5ForConditionalGeneration(t5)) == ({"kind": "cross_entropy"}, False)
     assert default(network()) == (None, False)
 
 
@@ -383,6 +386,14 @@ def test_the_gauss_newton_matrix_of_a_traced_loss(binary, tmp_path):
     files = compared(binary, tmp_path, module, x, CLASSES, focal, lambda o, y: focal(o, y).mean())
     hessian = products(binary, tmp_path, files, "hessian")["products"]
     np.testing.assert_allclose(products(binary, tmp_path, files, "ggn")["products"], hessian, rtol=0, atol=1e-13)
+
+
+def test_losses_of_timm():
+    timm_loss = pytest.importorskip("timm.loss")
+    loss, (outputs, y) = timm_loss.LabelSmoothingCrossEntropy(0.2), (seeded([ROWS, WIDTH]), CLASSES)
+    assert describe(loss) == {"kind": "cross_entropy", "label_smoothing": 0.2}
+    torch.testing.assert_close(loss(outputs, y), F.cross_entropy(outputs, y, label_smoothing=0.2))
+    assert describe(timm_loss.SoftTargetCrossEntropy()) == {"kind": "cross_entropy"}
 
 
 def test_a_described_loss_is_kept():
