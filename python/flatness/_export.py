@@ -131,6 +131,7 @@ def _found(subject: Subject, loss: Any, targets: Any, training: bool, about: dic
         _check_log_probabilities(subject)
     program = Program(subject, row_loss, targets)
     analysis = program.of_eval_mode()
+    program.check_rows()
     if program.fresh:
         subject.notes.append(f"buffers that the module writes start from their values each time: {some(program.fresh)}")
     trained = program.of_training_mode() if training else None
@@ -200,6 +201,7 @@ class _Kept:
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     tied: dict[str, str] = field(default_factory=dict)
+    named: dict[str, Tensor] = field(default_factory=dict)
     places: dict[Any, str] = field(default_factory=dict)
 
     def names(self, program: Any) -> dict[str, str]:
@@ -212,9 +214,9 @@ class _Kept:
                 )
             name = own(key)
             # Constants of both modes are numbered from 0 in each.
-            while name in self.tensors and not _equal(self.tensors[name], tensor):
+            while name in self.named and not _equal(self.named[name], tensor):
                 name += "_"
-            names[key] = name
+            names[key], self.named[name] = name, tensor.detach()
             place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
             twin = self.places.setdefault(place, name) if tensor.numel() else name
             if twin == name:

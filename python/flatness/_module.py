@@ -77,7 +77,7 @@ class Subject:
     def call(self, module: nn.Module, values: Sequence[Tensor], buffers: Mapping[str, Tensor] | None = None) -> Any:
         """What `module`, this one or a copy, returns for `values`; with `buffers` in the place of its own."""
         by_name = {**dict(zip(self.arguments, values)), **self.constants}
-        places = [by_name.pop(name) for name in list(by_name) if name.startswith(_PLACE)]
+        places = [by_name.pop(name) for name in self.arguments if name.removeprefix(_PLACE).isdigit()]
         if buffers:
             return torch.func.functional_call(module, dict(buffers), tuple(places), by_name)
         return module(*places, **by_name)
@@ -98,9 +98,7 @@ def _arguments(module: nn.Module, inputs: Any) -> tuple[list[str], list[Tensor],
     else:
         placed = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
         names = [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        if any(p.kind == p.VAR_POSITIONAL for p in parameters.values()) or any(
-            p.kind == p.POSITIONAL_ONLY for p in parameters.values()
-        ):
+        if any(p.kind in (p.VAR_POSITIONAL, p.POSITIONAL_ONLY) for p in parameters.values()):
             names = [f"{_PLACE}{place}" for place in range(len(placed))]
         if len(placed) > len(names):
             raise ExportError(
@@ -127,7 +125,8 @@ def _arguments(module: nn.Module, inputs: Any) -> tuple[list[str], list[Tensor],
 
 def grown(x: Tensor) -> Tensor:
     """At least two rows, as a batch of one makes torch.export fix the size; no tensor twice, as it would be one input."""
-    return torch.cat([x, x]) if len(x) == 1 else x.detach().cpu().clone()
+    x = x.detach().cpu()
+    return torch.cat([x, x]) if len(x) == 1 else x.clone()
 
 
 def _copied(module: nn.Module, notes: list[str]) -> nn.Module:

@@ -74,6 +74,26 @@ class Program(nn.Module):
         except Exception as error:  # torch.export's own, of many kinds
             raise self._explained(error) from error
 
+    def check_rows(self) -> None:
+        """The error of a loss whose value for a row depends on the other rows: flatness takes rows in groups of any size."""
+        *values, targets = self.values
+        if self.loss_of_rows is None or len(targets) < 3:
+            return
+        loss = self.loss_of_rows.function
+        with torch.no_grad():
+            outputs = self.subject.call(duplicate(self.module), values)
+            if not isinstance(outputs, Tensor):
+                return
+            try:
+                whole, part = loss(outputs, targets)[:-1].double(), loss(outputs[:-1], targets[:-1]).double()
+            except Exception as error:
+                hint = "try loss(module(inputs), targets) with these rows"
+                raise ExportError(f"the loss fails on outputs of the module: {first_line(error)}", hint) from error
+        # Far above the roundings of half precision, far below what a mean over other rows changes.
+        if whole.shape != part.shape or not torch.allclose(whole, part, rtol=0.03, atol=1e-4, equal_nan=True):
+            hint = "write it so that f(outputs, targets)[i] is of row i alone, without means or sums over the rows"
+            raise ExportError("the loss of a row depends on the other rows", hint)
+
     def of_training_mode(self) -> Any:
         """The program of training mode, or why there is none; without it, everything but training works."""
         self.fresh = []

@@ -147,6 +147,7 @@ def test_inputs_go_by_names():
             return self.fc(parts[0] - parts[1])
 
     assert len(trace(Any(), (X, X)).inputs) == 2
+    assert trace(Pair(), (X[:1], X[:1])).arguments == ["x", "y"]
     assert argument_names(Pair()) == ["x", "y", "flip"] and argument_names(Any()) is None
 
 

@@ -131,8 +131,11 @@ def test_a_loss_module_stays_as_it_is_and_its_parameters_are_fixed():
 
 
 def test_targets_take_the_precision_of_the_module():
-    traced = trace(network().bfloat16(), seeded([ROWS, WIDTH]), loss=nn.BCELoss(), targets=(REAL > 0).double())
-    assert traced.loss == {"kind": "program"}
+    x, y = seeded([ROWS, WIDTH]), (REAL > 0).double()
+    module = nn.Sequential(network(), nn.Sigmoid())
+    assert trace(module.bfloat16(), x, loss=nn.BCELoss(), targets=y).loss == {"kind": "program"}
+    with pytest.raises(ExportError, match="the loss fails on outputs of the module: all elements of input should be"):
+        trace(network(), x, loss=nn.BCELoss(), targets=y)
 
 
 def test_functions_need_targets_of_the_rows():
