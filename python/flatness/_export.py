@@ -15,6 +15,8 @@ import sympy  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 from torch._export.serde import schema, serialize
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 from ._errors import ExportError
 from ._losses import RowLoss, describe, is_log_likelihood
@@ -129,6 +131,7 @@ def _found(subject: Subject, loss: Any, targets: Any, training: bool, about: dic
         _check_log_probabilities(subject)
     program = Program(subject, row_loss, targets)
     analysis = program.of_eval_mode()
+    program.check_rows()
     if program.fresh:
         subject.notes.append(f"buffers that the module writes start from their values each time: {some(program.fresh)}")
     trained = program.of_training_mode() if training else None
@@ -159,6 +162,14 @@ def _trains(module: nn.Module, key: str) -> bool:
     return isinstance(tensor, nn.Parameter) and tensor.requires_grad
 
 
+class _Float64(TorchFunctionMode):
+    """Casts to float32 inside a module become casts to float64: flatness keeps the value."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map(lambda a: torch.float64 if a is torch.float32 else a, (args, kwargs or {}))
+        return (torch.Tensor.double if func is torch.Tensor.float else func)(*args, **kwargs)
+
+
 def _check_log_probabilities(subject: Subject) -> None:
     """The error of outputs that cross-entropy would normalise; half precision is off by less than 0.01."""
     with torch.no_grad():
@@ -175,8 +186,9 @@ def _reference(subject: Subject, found: _Found) -> dict[str, Tensor]:
     values = [x.double() if x.is_floating_point() else x for x in subject.values]
     with torch.no_grad():
         try:
-            result = logits(subject.call(duplicate(subject.module).double(), values))
-        except RuntimeError:
+            with _Float64():
+                result = logits(subject.call(duplicate(subject.module).double(), values))
+        except Exception:  # whatever a module does in float64
             values = subject.values
             result = logits(subject.call(duplicate(subject.module), values))
     inputs = {name: _plain(x) for name, x in zip(found.inputs, values)}
@@ -189,6 +201,7 @@ class _Kept:
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     tied: dict[str, str] = field(default_factory=dict)
+    named: dict[str, Tensor] = field(default_factory=dict)
     places: dict[Any, str] = field(default_factory=dict)
 
     def names(self, program: Any) -> dict[str, str]:
@@ -201,9 +214,9 @@ class _Kept:
                 )
             name = own(key)
             # Constants of both modes are numbered from 0 in each.
-            while name in self.tensors and not _equal(self.tensors[name], tensor):
+            while name in self.named and not _equal(self.named[name], tensor):
                 name += "_"
-            names[key] = name
+            names[key], self.named[name] = name, tensor.detach()
             place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
             twin = self.places.setdefault(place, name) if tensor.numel() else name
             if twin == name:

@@ -44,6 +44,9 @@ _FUNCTIONS = {
 }
 # Settings that only say how rows are summed; the objective is the mean over what counts.
 _REDUCTIONS = {"reduction", "size_average", "reduce"}
+# Models of transformers whose names do not say that they are causal, and those of one label for each row.
+_CAUSAL = {"GPT2LMHeadModel", "OpenAIGPTLMHeadModel", "CTRLLMHeadModel", "BertLMHeadModel"}
+_CLASSIFIERS = tuple(f"For{what}Classification" for what in ("Sequence", "Image", "Video", "Audio"))
 _NLL_NOTE = (
     "the negative log-likelihood is taken as cross-entropy, which is the same where the outputs are log-probabilities, "
     "as log_softmax gives them"
@@ -112,24 +115,26 @@ def is_log_likelihood(loss: Any) -> bool:
 def default(module: Any) -> tuple[dict[str, Any] | None, bool]:
     """The loss that a model of transformers computes from labels, and whether its labels are shifted by one place.
 
-    `(None, False)` for any other module. A causal language model gives at each place the logits of the next token: its labels
-    `[N, T]` go through [`shift_labels`] first.
+    `(None, False)` for any other module, also for one in a wrapper. A causal language model gives at each place the logits of
+    the next token: its labels `[N, T]` go through [`shift_labels`] first. Those of an encoder with a decoder do not, since its
+    `decoder_input_ids` are shifted.
     """
-    config, name = getattr(module, "config", None), getattr(module, "loss_type", None) or ""
+    config, name = getattr(module, "config", None), type(module).__name__
     if not hasattr(config, "to_dict"):
         return None, False
-    if name == "ForCausalLM" or type(module).__name__.endswith(("ForCausalLM", "LMHeadModel")):
-        return {"kind": "cross_entropy"}, True
+    cross_entropy = {"kind": "cross_entropy"}
+    if name.endswith("ForCausalLM") or name in _CAUSAL:
+        return cross_entropy, True
+    if name.endswith("ForConditionalGeneration"):
+        return cross_entropy, not getattr(config, "is_encoder_decoder", False)
+    if name.endswith(("ForMaskedLM", "ForTokenClassification")):
+        return cross_entropy, False
+    if not name.endswith(_CLASSIFIERS):
+        return None, False
     problem = getattr(config, "problem_type", None)
-    if type(module).__name__.endswith("Classification"):
-        if problem == "regression" or (problem is None and getattr(config, "num_labels", 2) == 1):
-            return {"kind": "mse"}, False
-        if problem == "multi_label_classification":
-            return {"kind": "bce_with_logits"}, False
-        return {"kind": "cross_entropy"}, False
-    if name or type(module).__name__.endswith(("ForMaskedLM", "ForConditionalGeneration")):
-        return {"kind": "cross_entropy"}, False
-    return None, False
+    if problem == "regression" or (problem is None and getattr(config, "num_labels", 2) == 1):
+        return {"kind": "mse"}, False
+    return ({"kind": "bce_with_logits"} if problem == "multi_label_classification" else cross_entropy), False
 
 
 def shift_labels(labels: np.ndarray[Any, Any], ignore_index: int = -100) -> np.ndarray[Any, Any]:

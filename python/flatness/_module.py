@@ -53,22 +53,31 @@ class Subject:
     def of(cls, module: nn.Module, inputs: Any) -> Subject:
         if not isinstance(module, nn.Module):
             raise ExportError(f"{type(module).__name__} is not a torch.nn.Module", "pass the module itself")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ExportError("TorchScript cannot be traced", "pass the module that the script was made of")
         notes: list[str] = []
         copied = _copied(unwrapped(module), notes).eval()
+        if isinstance(inputs, Mapping) and "labels" in inputs and hasattr(getattr(copied, "config", None), "to_dict"):
+            inputs = {key: value for key, value in inputs.items() if key != "labels"}
+            notes.append("`labels` are targets, not an input: the loss that the model itself computes is left out")
         arguments, values, constants = _arguments(copied, inputs)
         rows = {len(value) for value in values}
         if len(rows) != 1:
             hint = "rows lie along axis 0 of each"
             raise ExportError(f"the inputs have different numbers of rows: {sorted(rows)}", hint)
-        dtypes = {p.dtype for p in copied.parameters() if p.is_floating_point()}
-        if len(dtypes) == 1:  # flatness reads data in any precision
-            values = [value.to(dtypes.copy().pop()) if value.is_floating_point() else value for value in values]
-        return cls(copied, arguments, [grown(value) for value in values], constants, notes)
+        subject = cls(copied, arguments, [], constants, notes)
+        subject.values = [grown(subject.cast(value)) for value in values]
+        return subject
+
+    def cast(self, value: Tensor) -> Tensor:
+        """Floats in the module's precision, if it has one: flatness reads data in any."""
+        dtypes = {parameter.dtype for parameter in self.module.parameters() if parameter.is_floating_point()}
+        return value.to(next(iter(dtypes))) if value.is_floating_point() and len(dtypes) == 1 else value
 
     def call(self, module: nn.Module, values: Sequence[Tensor], buffers: Mapping[str, Tensor] | None = None) -> Any:
         """What `module`, this one or a copy, returns for `values`; with `buffers` in the place of its own."""
         by_name = {**dict(zip(self.arguments, values)), **self.constants}
-        places = [by_name.pop(name) for name in list(by_name) if name.startswith(_PLACE)]
+        places = [by_name.pop(name) for name in self.arguments if name.removeprefix(_PLACE).isdigit()]
         if buffers:
             return torch.func.functional_call(module, dict(buffers), tuple(places), by_name)
         return module(*places, **by_name)
@@ -89,9 +98,7 @@ def _arguments(module: nn.Module, inputs: Any) -> tuple[list[str], list[Tensor],
     else:
         placed = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
         names = [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        if any(p.kind == p.VAR_POSITIONAL for p in parameters.values()) or any(
-            p.kind == p.POSITIONAL_ONLY for p in parameters.values()
-        ):
+        if any(p.kind in (p.VAR_POSITIONAL, p.POSITIONAL_ONLY) for p in parameters.values()):
             names = [f"{_PLACE}{place}" for place in range(len(placed))]
         if len(placed) > len(names):
             raise ExportError(
@@ -118,7 +125,8 @@ def _arguments(module: nn.Module, inputs: Any) -> tuple[list[str], list[Tensor],
 
 def grown(x: Tensor) -> Tensor:
     """At least two rows, as a batch of one makes torch.export fix the size; no tensor twice, as it would be one input."""
-    return torch.cat([x, x]) if len(x) == 1 else x.detach().cpu().clone()
+    x = x.detach().cpu()
+    return torch.cat([x, x]) if len(x) == 1 else x.clone()
 
 
 def _copied(module: nn.Module, notes: list[str]) -> nn.Module:

@@ -28,11 +28,12 @@ class Program(nn.Module):
         super().__init__()
         self.subject, self.loss_of_rows = subject, loss
         self.module = subject.module
-        if loss is not None and isinstance(loss.function, nn.Module):
-            self.row_loss = loss.function
         self.values = list(subject.values)
         if loss is not None:
-            self.values.append(_targets(targets, len(subject.values[0])))
+            self.values.append(_targets(targets, subject))
+            if isinstance(loss.function, nn.Module):
+                self.row_loss = duplicate(loss.function).cpu()
+                self.loss_of_rows = RowLoss(self.row_loss, loss.of_pytorch)
         # Buffers, by name, that the module writes in eval mode: each pass starts from their values.
         self.fresh: list[str] = []
         names = [f"{TARGETS}_input" if name == TARGETS else name for name in subject.arguments]
@@ -72,6 +73,26 @@ class Program(nn.Module):
             raise
         except Exception as error:  # torch.export's own, of many kinds
             raise self._explained(error) from error
+
+    def check_rows(self) -> None:
+        """The error of a loss whose value for a row depends on the other rows: flatness takes rows in groups of any size."""
+        *values, targets = self.values
+        if self.loss_of_rows is None or len(targets) < 3:
+            return
+        loss = self.loss_of_rows.function
+        with torch.no_grad():
+            outputs = self.subject.call(duplicate(self.module), values)
+            if not isinstance(outputs, Tensor):
+                return
+            try:
+                whole, part = loss(outputs, targets)[:-1].double(), loss(outputs[:-1], targets[:-1]).double()
+            except Exception as error:
+                hint = "try loss(module(inputs), targets) with these rows"
+                raise ExportError(f"the loss fails on outputs of the module: {first_line(error)}", hint) from error
+        # Far above the roundings of half precision, far below what a mean over other rows changes.
+        if whole.shape != part.shape or not torch.allclose(whole, part, rtol=0.03, atol=1e-4, equal_nan=True):
+            hint = "write it so that f(outputs, targets)[i] is of row i alone, without means or sums over the rows"
+            raise ExportError("the loss of a row depends on the other rows", hint)
 
     def of_training_mode(self) -> Any:
         """The program of training mode, or why there is none; without it, everything but training works."""
@@ -121,11 +142,11 @@ def logits(result: Any, otherwise: Any = ...) -> Any:
     raise ExportError(f"the module has several outputs ({names})", "return the one that the loss is of")
 
 
-def _targets(targets: Any, rows: int) -> Tensor:
+def _targets(targets: Any, subject: Subject) -> Tensor:
     """Targets as flatness gives them to a program: whole numbers of 64 bits, or floats."""
     if targets is None:
         raise ExportError("a loss that is a function is traced with targets", "pass targets=, of the rows of `inputs`")
-    found = grown(torch.as_tensor(targets))
+    found, rows = grown(subject.cast(torch.as_tensor(targets))), len(subject.values[0])
     if len(found) != rows:
         raise ExportError(f"there are {len(found)} targets for {rows} rows of inputs", "every row needs its own")
     return found if found.is_floating_point() else found.to(torch.int64)

@@ -14,7 +14,8 @@ Array = np.ndarray[Any, Any]
 # Names under which batches hold their targets.
 _TARGETS = ("labels", "label", "label_ids", "targets", "target", "y")
 _PAIRS = "give pairs (inputs, targets), or dicts with the targets under `labels`"
-_LEN = 1024
+# Rows that an array has space for at first; it doubles.
+_FIRST = 1024
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def collect(
         columns, targets = _chosen(found, num_rows, seed, notes)
     elif _is_batch(data):
         columns, targets = _chosen(reader.batch(data, "the data"), num_rows, seed, notes)
+    elif hasattr(data, "columns") and hasattr(data, "to_numpy"):
+        raise InputError("the data are a table", "give arrays: (table[features].to_numpy(), table[target].to_numpy())")
     elif _is_map_style(data):
         picked, of = _picked(len(data), num_rows, seed), len(data)
         if len(picked) < of:
@@ -79,6 +82,11 @@ def collect(
         )
     count = len(next(iter(columns.values())))
     for name, column in columns.items():
+        if column.ndim == 1:
+            raise InputError(
+                f"the input `{name}` is one number for each row",
+                "inputs are [N, …]: x[:, None]; samples whose targets are no single numbers are given as a Dataset",
+            )
         _check_finite(f"the input `{name}`", column)
     if targets is not None:
         _check_finite("the targets", targets)
@@ -159,7 +167,7 @@ class _Reader:
     def _of_mapping(
         self, batch: Mapping[Any, Any], where: str, with_targets: bool = True
     ) -> tuple[list[tuple[str, Any]], Any]:
-        batch = {str(key): value for key, value in batch.items()}
+        batch = {str(key): value for key, value in batch.items() if value is not None}
         if any(_is_map_style(value) for value in batch.values()):
             raise InputError(f"{where} is a dict of data sets: {', '.join(batch)}", f"choose one: data[{min(batch)!r}]")
         found = [key for key in _TARGETS if key in batch]
@@ -177,7 +185,7 @@ class _Reader:
         if unknown - self.left_out:
             self.left_out |= unknown
             self.notes.append(f"left out what the module does not take: {', '.join(sorted(unknown))}")
-        inputs = [(name, rest[name]) for name in self.names if rest.get(name) is not None]
+        inputs = [(name, rest[name]) for name in self.names if name in rest]
         if not inputs:
             raise InputError(
                 f"{where} has none of the module's inputs: it has {', '.join(batch)}",
@@ -195,16 +203,16 @@ class _Column:
 
     def add(self, part: Array, where: str) -> None:
         if part.shape[1:] != self.values.shape[1:]:
+            now, before = list(part.shape[1:]), list(self.values.shape[1:])
             raise InputError(
-                f"{where} has `{self.name}` of shape {list(part.shape[1:])} for each row, those before it {list(self.values.shape[1:])}",
+                f"{where} has `{self.name}` of shape {now} for each row, those before it {before}",
                 "bring all rows to one shape: pad tokens to one length (padding='max_length'), resize images",
             )
         kind = np.promote_types(self.values.dtype, part.dtype)
         end = self.count + len(part)
         if end > len(self.values) or kind != self.values.dtype:
-            wider = np.empty(
-                (max(end, 2 * len(self.values)) if end > len(self.values) else len(self.values), *part.shape[1:]), kind
-            )
+            size = len(self.values) if end <= len(self.values) else max(end, 2 * len(self.values))
+            wider = np.empty((size, *part.shape[1:]), kind)
             wider[: self.count] = self.values[: self.count]
             self.values = wider
         self.values[self.count : end] = part
@@ -224,7 +232,7 @@ def _gathered(
         free = table.count() if num_rows is None else num_rows - count
         is_cut |= free < table.count()
         if not columns:
-            capacity = num_rows if num_rows is not None else _LEN
+            capacity = min(num_rows or _FIRST, _FIRST)
             columns = {name: _Column(name, part[:free], capacity) for name, part in table.inputs}
             targets = None if table.targets is None else _Column("targets", table.targets[:free], capacity)
         if [name for name, _ in table.inputs] != list(columns) or (table.targets is None) != (targets is None):
@@ -243,14 +251,10 @@ def _gathered(
             "the data have no rows", "a generator can be read only once: pass a fresh one, or a list of its batches"
         )
     if unit == "batch":
-        notes.append(
-            f"the first {count:,} rows of the batches are used"
-            if is_cut or count == num_rows
-            else f"{count:,} rows are used"
-        )
-    return {
-        name: column.values[:count] for name, column in columns.items()
-    }, None if targets is None else targets.values[:count]
+        which = "the first " if is_cut or count == num_rows else ""
+        notes.append(f"{which}{count:,} rows of the batches are used")
+    arrays = {name: column.values[:count] for name, column in columns.items()}
+    return arrays, None if targets is None else targets.values[:count]
 
 
 def _chosen(table: _Table, num_rows: int | None, seed: int, notes: list[str]) -> tuple[dict[str, Array], Array | None]:
@@ -321,16 +325,20 @@ def _array(value: Any, what: str) -> Array:
             value = value.float()
         value = value.numpy()
     if type(value).__module__.startswith("PIL."):
-        raise InputError(f"{what} is an image", "turn images into tensors: transform=torchvision.transforms.ToTensor()")
+        raise InputError(
+            f"{what}: an image of PIL", "turn images into tensors: transform=torchvision.transforms.ToTensor()"
+        )
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise InputError(f"{what} is ragged", "bring all rows to one shape, for example by padding") from error
+        raise InputError(
+            f"{what}: rows of different lengths", "bring all rows to one shape, for example by padding"
+        ) from error
     if array.dtype == np.float16:
         array = array.astype(np.float32)
     if array.dtype.kind not in "biuf":
         raise InputError(
-            f"{what} is not of numbers but {array.dtype.name}, such as {array.flat[0] if array.size else 'nothing'!r}",
+            f"{what}: {array.dtype.name} is no type of real numbers",
             "turn words into tokens, and names of classes into their numbers 0, 1, …; leave out what the module does not read",
         )
     return array

@@ -39,21 +39,36 @@ def explained(module: nn.Module, call: Callable[[nn.Module], Any], rows: int, er
 
     `call` runs the module, which may change by it, on inputs of so many `rows`.
     """
-    path, part, error = _smallest(module, call, rows, error)
+    given, failed = _given(module, call)
+    if failed is not None:
+        (path, part), failure = failed
+        line = _line(failure)
+        where = f"{path or 'it'} ({type(part).__name__}{f', {line}' if line else ''})"
+        return ExportError(
+            f"the module does not run on these inputs: {where} fails with: {first_line(failure)}",
+            "give inputs of the shapes and types that it is trained on, by the names of its arguments; it runs on the CPU",
+        )
+    path, part, error = _smallest(module, given, rows, error)
     return cannot_trace(path or "the module", error, type(part).__name__)
 
 
 def cannot_trace(what: str, error: Exception, kind: str = "") -> ExportError:
     """That `what`, of a `kind`, cannot be traced, at the line of its code."""
     where = ", ".join(filter(None, [kind, _line(error)]))
-    return ExportError(
-        f"torch.export cannot trace {what}{f' ({where})' if where else ''}: {first_line(error)}", _REWRITE
-    )
+    reason, hint = first_line(error), _REWRITE
+    if "Constraints violated" in reason:
+        reason = "its code fixes the number of rows"
+        hint = "take it from x.shape[0], or leave it open as -1, where the code says how many rows there are"
+    return ExportError(f"torch.export cannot trace {what}{f' ({where})' if where else ''}: {reason}", hint)
 
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].strip()
+
+
+# Of a call: in order, and by name.
+_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @contextmanager
@@ -70,10 +85,9 @@ def _quiet() -> Iterator[None]:
 
 
 def _smallest(
-    module: nn.Module, call: Callable[[nn.Module], Any], rows: int, error: Exception
+    module: nn.Module, given: dict[nn.Module, _Arguments], rows: int, error: Exception
 ) -> tuple[str, nn.Module, Exception]:
     """Path, part and error of the innermost part that fails by itself on the inputs that it gets."""
-    given = _given(module, call)
     path, part = "", module
     while True:
         for name, child in _called(part, given):
@@ -87,20 +101,30 @@ def _smallest(
 
 def _given(
     module: nn.Module, call: Callable[[nn.Module], Any]
-) -> dict[nn.Module, tuple[tuple[Any, ...], dict[str, Any]]]:
-    """The arguments that each part gets in its first call."""
-    given: dict[nn.Module, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+) -> tuple[dict[nn.Module, _Arguments], tuple[tuple[str, nn.Module], Exception] | None]:
+    """The arguments that each part gets in its first call; and the innermost part that fails, by path, with its error."""
+    given: dict[nn.Module, _Arguments] = {}
+    running: list[nn.Module] = []
 
-    def remember(part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def begin(part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given.setdefault(part, (args, kwargs))
+        running.append(part)
 
-    handles = [part.register_forward_pre_hook(remember, with_kwargs=True) for part in module.modules()]
-    # Where it does not even run, the parts that did are known.
-    with contextlib.suppress(Exception), torch.no_grad(), _quiet():
-        call(module)
+    def end(_part: nn.Module, _args: Any, _result: Any) -> None:
+        running.pop()
+
+    handles = [part.register_forward_pre_hook(begin, with_kwargs=True) for part in module.modules()]
+    handles += [part.register_forward_hook(end) for part in module.modules()]
+    failed = None
+    try:
+        with torch.no_grad(), _quiet():
+            call(module)
+    except Exception as error:
+        part = running[-1] if running else module
+        failed = next(entry for entry in module.named_modules() if entry[1] is part), error
     for handle in handles:
         handle.remove()
-    return given
+    return given, failed
 
 
 def _called(part: nn.Module, given: dict[nn.Module, Any]) -> Iterator[tuple[str, nn.Module]]:

@@ -147,6 +147,7 @@ def test_inputs_go_by_names():
             return self.fc(parts[0] - parts[1])
 
     assert len(trace(Any(), (X, X)).inputs) == 2
+    assert trace(Pair(), (X[:1], X[:1])).arguments == ["x", "y"]
     assert argument_names(Pair()) == ["x", "y", "flip"] and argument_names(Any()) is None
 
 
@@ -188,7 +189,29 @@ def test_the_smallest_part_that_fails_is_named():
         trace(Whole(), X)
 
 
+def test_a_fixed_number_of_rows_is_explained():
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x.reshape(5, -1)
+
+    with pytest.raises(ExportError, match=r"cannot trace 1 \(Fixed\): its code fixes the number of rows") as caught:
+        trace(nn.Sequential(nn.Linear(3, 3), Fixed()), X)
+    assert "-1" in caught.value.hint
+
+
+def test_inputs_on_which_the_module_does_not_run_are_told_from_what_cannot_be_traced():
+    words = r"does not run on these inputs: 1.layers.0 \(Linear, .* fails with: .*mat1 and mat2"
+    with pytest.raises(ExportError, match=words) as caught:
+        trace(nn.Sequential(nn.Linear(3, 2), Encoder()), X)
+    assert "shapes" in caught.value.hint
+
+
 def test_modules_that_cannot_be_used_say_why():
+    with pytest.raises(ExportError, match="TorchScript"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scripted = torch.jit.script(nn.Linear(3, 3))
+        trace(scripted, X)
     with pytest.raises(ExportError, match=r"`0.weight` has no shape yet"):
         trace(nn.Sequential(nn.LazyLinear(3)), X)
     with pytest.raises(ExportError, match="on the device meta"):
@@ -318,7 +341,7 @@ def hooked():
     return module
 
 
-@pytest.mark.filterwarnings("ignore:hooks are traced")
+@pytest.mark.filterwarnings("ignore:hooks are traced", "ignore:buffers that", "ignore:not exported in training")
 @pytest.mark.parametrize(
     "build",
     [

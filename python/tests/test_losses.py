@@ -1,6 +1,7 @@
 """Losses by name and as functions of the rows, against PyTorch's gradients and Hessians in float64."""
 
 import functools
+import json
 import subprocess
 
 import numpy as np
@@ -10,11 +11,13 @@ torch = pytest.importorskip("torch")
 from flatness._errors import ExportError, InputError
 from flatness._export import argument_names, export, trace
 from flatness._losses import RowLoss, default, describe, shift_labels
+from flatness._rows import collect
 from flatness._safetensors import write
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+pytestmark = pytest.mark.filterwarnings("ignore:reduction", "ignore:the negative log-likelihood")
 ROWS, WIDTH = 6, 3
 
 
@@ -117,6 +120,22 @@ def test_functions_give_a_loss_for_each_row(loss, words, hint):
     with pytest.raises(ExportError, match=words) as caught:
         trace(network(), x, loss=loss, targets=y)
     assert hint in caught.value.hint
+
+
+def test_a_loss_module_stays_as_it_is_and_its_parameters_are_fixed():
+    loss = Scaled().train()
+    traced = trace(network(), seeded([ROWS, WIDTH]), loss=loss, targets=REAL)
+    assert loss.training and json.loads(traced.content)["frozen"] == ["row_loss.power", "row_loss.scale"]
+    np.testing.assert_array_equal(traced.tensors["row_loss.scale"], [1, 2, 3])
+    assert traced.loss == {"kind": "program"}
+
+
+def test_targets_take_the_precision_of_the_module():
+    x, y = seeded([ROWS, WIDTH]), (REAL > 0).double()
+    module = nn.Sequential(network(), nn.Sigmoid())
+    assert trace(module.bfloat16(), x, loss=nn.BCELoss(), targets=y).loss == {"kind": "program"}
+    with pytest.raises(ExportError, match="the loss fails on outputs of the module: all elements of input should be"):
+        trace(network(), x, loss=nn.BCELoss(), targets=y)
 
 
 def test_functions_need_targets_of_the_rows():
@@ -305,7 +324,43 @@ def test_the_losses_of_other_models_of_transformers():
     assert default(bert(problem_type="multi_label_classification")) == ({"kind": "bce_with_logits"}, False)
     assert default(transformers.BertForMaskedLM(transformers.BertConfig(**sizes))) == ({"kind": "cross_entropy"}, False)
     assert default(transformers.BertModel(transformers.BertConfig(**sizes))) == (None, False)
+    assert default(transformers.BertForQuestionAnswering(transformers.BertConfig(**sizes))) == (None, False)
+    t5 = transformers.T5Config(d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, vocab_size=9)
+    assert default(transformers.T5ForConditionalGeneration(t5)) == ({"kind": "cross_entropy"}, False)
     assert default(network()) == (None, False)
+
+
+def test_labels_are_no_input_and_casts_keep_the_value(binary, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    sizes = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "vocab_size": 9,
+    }
+    module = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, num_key_value_heads=1))
+    ids = torch.randint(9, [2, 5])
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+    assert trace(module, batch).arguments == ["input_ids", "attention_mask"]
+    with pytest.warns(UserWarning, match="`labels` are targets"):
+        path, reference = export(module, batch, tmp_path / "net.safetensors")
+    done = subprocess.run([binary, "check", path, "--against", reference], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_loader_of_a_language_model_from_rows_to_products(binary, tmp_path):
+    """As the package goes about it: rows by the names of `forward`, shifted labels, and names of the program in the data."""
+    module = gpt2()
+    ids = torch.randint(11, [5, 6], generator=torch.Generator().manual_seed(1))
+    samples = [{"input_ids": row, "attention_mask": torch.ones_like(row), "labels": row, "length": 6} for row in ids]
+    loader = torch.utils.data.DataLoader(samples, batch_size=2)
+    rows = collect(loader, names=argument_names(module))
+    loss, is_shifted = default(module)
+    assert list(rows.inputs) == ["input_ids", "attention_mask"] and is_shifted
+    y = torch.from_numpy(shift_labels(rows.targets))
+    inputs = {name: torch.from_numpy(values) for name, values in rows.inputs.items()}
+    compared(binary, tmp_path, module, inputs, y, loss, lambda o, y: F.cross_entropy(o.logits.transpose(1, 2), y))
 
 
 def test_attention_of_transformers_that_cannot_be_traced_is_made_plain():
@@ -334,6 +389,14 @@ def test_the_gauss_newton_matrix_of_a_traced_loss(binary, tmp_path):
     files = compared(binary, tmp_path, module, x, CLASSES, focal, lambda o, y: focal(o, y).mean())
     hessian = products(binary, tmp_path, files, "hessian")["products"]
     np.testing.assert_allclose(products(binary, tmp_path, files, "ggn")["products"], hessian, rtol=0, atol=1e-13)
+
+
+def test_losses_of_timm():
+    timm_loss = pytest.importorskip("timm.loss")
+    loss, (outputs, y) = timm_loss.LabelSmoothingCrossEntropy(0.2), (seeded([ROWS, WIDTH]), CLASSES)
+    assert describe(loss) == {"kind": "cross_entropy", "label_smoothing": 0.2}
+    torch.testing.assert_close(loss(outputs, y), F.cross_entropy(outputs, y, label_smoothing=0.2))
+    assert describe(timm_loss.SoftTargetCrossEntropy()) == {"kind": "cross_entropy"}
 
 
 def test_a_described_loss_is_kept():

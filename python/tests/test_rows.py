@@ -95,7 +95,7 @@ def test_batches_of_tokenizers_keep_what_forward_takes():
     names = ["input_ids", "attention_mask", "token_type_ids", "labels"]
     rows = collect([batch, batch], names=names)
     assert list(rows.inputs) == names[:2] and rows.targets.shape == (6, 4)
-    assert rows.notes == ["left out what the module does not take: text", "6 rows are used"]
+    assert rows.notes == ["left out what the module does not take: text", "6 rows of the batches are used"]
     transformers = pytest.importorskip("transformers")
     del batch["text"]
     rows = collect(transformers.BatchEncoding(batch), names=names)
@@ -161,8 +161,11 @@ def test_arrays_grow_beyond_their_first_size():
             "rows",
         ),
         ((X, [0.0] * 9 + [float("nan")]), "1 value of the targets is NaN or infinite, the first in row 9", "rows"),
-        ([(X[:2], ["cat", "dog"])], "targets of batch 0 is not of numbers but str", "classes"),
+        ([(X[:2], ["cat", "dog"])], "the targets of batch 0: str96 is no type of real numbers", "classes"),
         ((X, (Y, Y)), "several targets", "stack"),
+        ([(X[i], X[i]) for i in range(10)], "the input `x` is one number for each row", "Dataset"),
+        ([(torch.ones(3), [1, [2, 3]])], "targets of batch 0: rows of different lengths", "padding"),
+        ({"x": X, "labels": None}, "has no targets", "`labels`"),
         (7, "the data are of the type int", "DataLoader"),
         ({"train": Samples(), "test": Samples()}, "dict of data sets: train, test", "data['test']"),
     ],
@@ -185,6 +188,17 @@ def test_rows_need_no_torch():
         [sys.executable, "-c", code, flatness.__path__[0]], capture_output=True, text=True, check=True
     )
     assert done.stdout == "3 False\n"
+
+
+def test_a_bound_that_no_data_reach_costs_no_memory():
+    assert collect([(X, Y)], num_rows=10**12).count == 10
+
+
+def test_tables_are_refused():
+    polars = pytest.importorskip("polars")
+    with pytest.raises(InputError, match="are a table") as caught:
+        collect(polars.DataFrame({"x": [1.0], "y": [0]}))
+    assert "to_numpy" in caught.value.hint
 
 
 def test_targets_are_needed_only_where_asked_for():

@@ -17,6 +17,9 @@ impl Contents {
     /// # Errors
     /// [`Failure`].
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, Failure> {
+        if safetensors::is_one(bytes) {
+            return safetensors::read(bytes).map_err(|reason| Failure::Damaged { format: "safetensors", reason });
+        }
         if bytes.starts_with(b"PK\x03\x04") {
             return pytorch::zipped(bytes);
         }

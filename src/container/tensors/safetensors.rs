@@ -7,6 +7,12 @@ use safetensors::{Dtype, SafeTensors};
 use super::contents::{Contents, Entry};
 use crate::container::{Element, Stored};
 
+/// Whether the file begins with a length within it and then JSON. That length may look like the first bytes of other formats.
+pub(super) fn is_one(bytes: &[u8]) -> bool {
+    let length = bytes.first_chunk().map(|first| u64::from_le_bytes(*first));
+    bytes.get(8) == Some(&b'{') && length.is_some_and(|length| length < bytes.len() as u64)
+}
+
 /// # Errors
 /// In words: a damaged header, tensors outside of the file.
 pub(super) fn read(bytes: &[u8]) -> Result<Contents, String> {

@@ -134,6 +134,19 @@ fn a_type_that_is_not_supported_spoils_no_other_tensor() {
 }
 
 #[test]
+fn the_length_of_a_header_is_not_taken_for_another_format() {
+    let header = br#"{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    // As pickles of protocols 2 to 5 begin, and msgpack.
+    for length in [0x280usize, 0x380, 0x480, 0x580, 0xa682] {
+        let mut bytes = (length as u64).to_le_bytes().to_vec();
+        bytes.extend(header);
+        bytes.resize(8 + length, b' ');
+        bytes.extend(1.5f32.to_le_bytes());
+        assert_eq!(Contents::read(&bytes).unwrap().entries.keys().collect::<Vec<_>>(), ["x"], "{length:#x}");
+    }
+}
+
+#[test]
 fn names_that_were_left_out_stand_for_what_is_stored() {
     let header = br#"{"__metadata__":{"a":"b","format":"pt"},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
