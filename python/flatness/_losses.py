@@ -162,14 +162,7 @@ def _named(loss: dict[str, Any]) -> dict[str, Any]:
 
 def _of_settings(kind: str, given: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A description from PyTorch's names of settings."""
-    given = {key: value for key, value in given.items() if key not in _REDUCTIONS}
-    if (
-        kind == "bce_with_logits"
-        and given.get("weight", 0) is None
-        or kind == "huber"
-        and given.get("weight", 0) is None
-    ):
-        del given["weight"]
+    given = {key: value for key, value in given.items() if key not in _REDUCTIONS and value is not None}
     unknown = set(given) - set(KINDS[kind])
     if unknown:
         known = ", ".join(KINDS[kind]) or "none"
@@ -181,23 +174,26 @@ def _of_settings(kind: str, given: Mapping[str, Any], name: str) -> dict[str, An
 
 
 def _settings(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is PyTorch's default; tensors as lists."""
+    """Without what is PyTorch's default; weights as lists."""
     found: dict[str, Any] = {"kind": kind}
     for key, value in given.items():
-        if hasattr(value, "tolist"):
-            value = value.tolist()
-            value = value if isinstance(value, list) or key not in ("weight", "pos_weight") else [value]
-        elif key in ("weight", "pos_weight") and value is not None:
-            value = [float(v) for v in value] if isinstance(value, (list, tuple)) else [float(value)]
-        while key == "pos_weight" and isinstance(value, list) and value and isinstance(value[0], list):
-            if len(value) != 1:
-                raise InputError(
-                    "pos_weight has several axes", "give one number, or one for each entry of the outputs' last axis"
-                )
-            value = value[0]
+        if value is not None and key in ("weight", "pos_weight"):
+            value = _numbers(key, value)
         if value != KINDS[kind][key]:
             found[key] = value
     return found
+
+
+def _numbers(key: str, weights: Any) -> list[float]:
+    """Weights `[C]`, also from a single one or `[1, …, C]`."""
+    array = np.asarray(weights.tolist() if hasattr(weights, "tolist") else weights, dtype=float)
+    if array.size != max(array.shape, default=1):
+        raise InputError(f"{key} has several axes", "give one number, or one for each entry of one axis")
+    if array.ndim > 1 and array.shape[-1] != array.size:
+        raise InputError(
+            f"{key} is not along the last axis of the outputs", "pass a function that gives a loss for each row"
+        )
+    return [float(weight) for weight in array.reshape(-1)]
 
 
 def _of_module(loss: Any, name: str, notes: list[str]) -> dict[str, Any] | RowLoss:

@@ -1,6 +1,5 @@
 """The modules of the package: of the installed one, or from its sources without the native library."""
 
-import importlib.util
 import os
 import sys
 import types
@@ -10,7 +9,9 @@ import pytest
 
 SOURCES = Path(__file__).parents[1] / "flatness"
 
-if importlib.util.find_spec("flatness") is None:
+try:
+    import flatness  # noqa: F401
+except ImportError:
     package = types.ModuleType("flatness")
     package.__path__ = [str(SOURCES)]
     sys.modules["flatness"] = package

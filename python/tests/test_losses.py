@@ -43,6 +43,8 @@ def network():
             nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0]), ignore_index=7, label_smoothing=0.1),
             {"kind": "cross_entropy", "weight": [1.0, 2.0], "ignore_index": 7, "label_smoothing": 0.1},
         ),
+        ({"kind": "cross_entropy", "weight": (1, 2)}, {"kind": "cross_entropy", "weight": [1.0, 2.0]}),
+        ({"kind": "bce", "pos_weight": 3, "weight": None}, {"kind": "bce_with_logits", "pos_weight": [3.0]}),
         (nn.MSELoss(), {"kind": "mse"}),
         (nn.L1Loss(reduction="none"), {"kind": "l1"}),
         (nn.HuberLoss(delta=2.0), {"kind": "huber", "delta": 2.0}),
@@ -89,7 +91,8 @@ def test_what_a_reader_should_know_is_noted():
         (nn.MSELoss, "is neither a name nor a function", "MSELoss()"),
         (3, "the loss 3 is neither", "bce_with_logits"),
         (nn.GaussianNLLLoss(), "GaussianNLLLoss takes three arguments", "lambda outputs, y"),
-        (nn.BCEWithLogitsLoss(pos_weight=torch.ones(2, 2)), "pos_weight has several axes", "last axis"),
+        (nn.BCEWithLogitsLoss(pos_weight=torch.ones(2, 2)), "pos_weight has several axes", "one axis"),
+        (nn.BCEWithLogitsLoss(pos_weight=torch.ones(3, 1)), "pos_weight is not along the last axis", "function"),
     ],
 )
 def test_losses_that_are_refused(loss, words, hint):
