@@ -25,7 +25,7 @@ from torch import nn
 _package = types.ModuleType("flatness_sources")
 _package.__path__ = [str(Path(__file__).resolve().parents[1] / "python" / "flatness")]
 sys.modules[_package.__name__] = _package
-from flatness_sources._errors import ExportError, InputError
+from flatness_sources._errors import ExportError, FlatnessError
 from flatness_sources._export import export
 from flatness_sources._losses import KINDS
 
@@ -91,7 +91,7 @@ def main():
         with warnings.catch_warnings(record=True) as notes:
             warnings.simplefilter("always")
             paths = export(module, inputs, arguments.out, loss=loss, weight_decay=arguments.weight_decay)
-    except InputError as error:
+    except FlatnessError as error:
         raise SystemExit(f"error: {error}") from None
     except Exception as error:  # whatever a factory or a file of weights does
         first = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,8 +13,6 @@ class FlatnessError(ValueError):
         return f"{message}\nhint: {self.hint}" if self.hint else message
 
 
-InputError = FlatnessError
-
 
 class ExportError(FlatnessError):
     """A module that cannot be traced."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._errors import InputError
+from ._errors import FlatnessError
 
 # Kinds and their settings, with PyTorch's defaults (docs/models.md, "Losses").
 KINDS: dict[str, dict[str, Any]] = {
@@ -83,7 +83,7 @@ def describe(loss: Any, notes: list[str] | None = None) -> dict[str, Any] | RowL
         return _named(dict(loss))
     if not callable(loss) or isinstance(loss, type):
         way = f"call it: {loss.__name__}()" if isinstance(loss, type) else f"use one of {', '.join(KINDS)}"
-        raise InputError(
+        raise FlatnessError(
             f"the loss {loss!r} is neither a name nor a function", f"{way}, or f(outputs, targets) that gives [N]"
         )
     where, name = type(loss).__module__, type(loss).__name__
@@ -97,7 +97,7 @@ def describe(loss: Any, notes: list[str] | None = None) -> dict[str, Any] | RowL
     name = getattr(function, "__name__", "")
     if name in _FUNCTIONS and getattr(function, "__module__", "") in ("torch.nn.functional", "torch._C._nn"):
         if getattr(loss, "args", ()):
-            raise InputError(f"the settings of {name} have no names", f"functools.partial({name}, setting=value)")
+            raise FlatnessError(f"the settings of {name} have no names", f"functools.partial({name}, setting=value)")
         _tell(settings.get("reduction"), notes)
         if name == "nll_loss":
             notes.append(_NLL_NOTE)
@@ -143,7 +143,7 @@ def shift_labels(labels: np.ndarray[Any, Any], ignore_index: int = -100) -> np.n
     The logits at place `t` are for the token at `t + 1`, so the loss at `t` is of label `t + 1`.
     """
     if labels.ndim != 2:
-        raise InputError(f"labels of a language model are [N, T], but these are {list(labels.shape)}")
+        raise FlatnessError(f"labels of a language model are [N, T], but these are {list(labels.shape)}")
     shifted = np.full_like(labels, ignore_index)
     shifted[:, :-1] = labels[:, 1:]
     return shifted
@@ -156,7 +156,7 @@ def _named(loss: dict[str, Any]) -> dict[str, Any]:
         hint = (
             f"use {', '.join(KINDS)}; settings are given as a dict: {{'kind': 'cross_entropy', 'label_smoothing': 0.1}}"
         )
-        raise InputError(f"there is no loss `{kind}`" if kind else "a loss needs a `kind`", hint)
+        raise FlatnessError(f"there is no loss `{kind}`" if kind else "a loss needs a `kind`", hint)
     return _of_settings(kind, loss, f"`{kind}`")
 
 
@@ -166,7 +166,7 @@ def _of_settings(kind: str, given: Mapping[str, Any], name: str) -> dict[str, An
     unknown = set(given) - set(KINDS[kind])
     if unknown:
         known = ", ".join(KINDS[kind]) or "none"
-        raise InputError(
+        raise FlatnessError(
             f"the loss {name} has the setting `{min(unknown)}`, which is not supported",
             f"supported: {known}; or pass a function f(outputs, targets) that gives a loss for each row",
         )
@@ -188,9 +188,9 @@ def _numbers(key: str, weights: Any) -> list[float]:
     """Weights `[C]`, also from a single one or `[1, …, C]`."""
     array = np.asarray(weights.tolist() if hasattr(weights, "tolist") else weights, dtype=float)
     if array.size != max(array.shape, default=1):
-        raise InputError(f"{key} has several axes", "give one number, or one for each entry of one axis")
+        raise FlatnessError(f"{key} has several axes", "give one number, or one for each entry of one axis")
     if array.ndim > 1 and array.shape[-1] != array.size:
-        raise InputError(
+        raise FlatnessError(
             f"{key} is not along the last axis of the outputs", "pass a function that gives a loss for each row"
         )
     return [float(weight) for weight in array.reshape(-1)]
@@ -206,7 +206,7 @@ def _of_module(loss: Any, name: str, notes: list[str]) -> dict[str, Any] | RowLo
         fields = [key for key in KINDS[kind] if hasattr(loss, key)]
         return _settings(kind, {key: getattr(loss, key) for key in fields})
     if name == "GaussianNLLLoss":
-        raise InputError(
+        raise FlatnessError(
             "GaussianNLLLoss takes three arguments",
             "write it out for the outputs of your module: lambda outputs, y: 0.5 * (outputs[1].log() + "
             "(outputs[0] - y) ** 2 / outputs[1]).flatten(1).mean(1)",

@@ -11,14 +11,14 @@ import torch
 
 from . import _native
 from ._errors import FlatnessError
-from ._export import Traced, argument_names, trace
+from ._export import Traced, argument_names, trace, unwrapped
 from ._losses import default, shift_labels
 from ._rows import Array, Rows, collect
 from ._safetensors import write
 from ._weights import reweighted
 
 # Rows that are enough to trace a module.
-_SAMPLE = 2
+_SAMPLE = 3
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _rows_and_loss(model: Any, data: Any, loss: Any, num_rows: int | None) -> tu
     """The rows by the module's names, and the loss, which a model of transformers brings."""
     rows = collect(data, num_rows=num_rows, names=argument_names(model))
     if loss is None:
-        loss, is_shifted = default(model)
+        loss, is_shifted = default(unwrapped(model))
         if is_shifted and rows.targets is not None:
             rows = replace(rows, targets=shift_labels(rows.targets))
     return rows, loss

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._errors import InputError
+from ._errors import FlatnessError
 
 Array = np.ndarray[Any, Any]
 # Names under which batches hold their targets.
@@ -56,7 +56,7 @@ def collect(
     With `need_targets=False` there may be no targets.
     """
     if num_rows is not None and num_rows < 1:
-        raise InputError(f"num_rows is {num_rows}", "take 1 row or more")
+        raise FlatnessError(f"num_rows is {num_rows}", "take 1 row or more")
     notes: list[str] = []
     reader = _Reader(list(names) if names is not None else None, need_targets, notes)
     if isinstance(data, Rows):
@@ -66,7 +66,7 @@ def collect(
     elif _is_batch(data):
         columns, targets = _chosen(reader.batch(data, "the data"), num_rows, seed, notes)
     elif hasattr(data, "columns") and hasattr(data, "to_numpy"):
-        raise InputError("the data are a table", "give arrays: (table[features].to_numpy(), table[target].to_numpy())")
+        raise FlatnessError("the data are a table", "give arrays: (table[features].to_numpy(), table[target].to_numpy())")
     elif _is_map_style(data):
         picked, of = _picked(len(data), num_rows, seed), len(data)
         if len(picked) < of:
@@ -77,13 +77,13 @@ def collect(
         unit = "sample" if _is_a("IterableDataset", data) else "batch"
         columns, targets = _gathered(reader, data, num_rows, unit, notes)
     else:
-        raise InputError(
+        raise FlatnessError(
             f"the data are of the type {type(data).__name__}", f"{_PAIRS}; a DataLoader, or a Dataset of them"
         )
     count = len(next(iter(columns.values())))
     for name, column in columns.items():
         if column.ndim == 1:
-            raise InputError(
+            raise FlatnessError(
                 f"the input `{name}` is one number for each row",
                 "inputs are [N, …]: x[:, None]; samples whose targets are no single numbers are given as a Dataset",
             )
@@ -123,7 +123,7 @@ class _Reader:
             wanted = None if wanted is None else wanted[None]
         for name, column in columns:
             if column.ndim == 0:
-                raise InputError(
+                raise FlatnessError(
                     f"`{name}` of {where} is a single number", "inputs are [N, …], with the rows along axis 0"
                 )
         counts = {name: len(column) for name, column in columns}
@@ -131,7 +131,7 @@ class _Reader:
             counts["targets"] = len(wanted)
         if len(set(counts.values())) > 1:
             told = ", ".join(f"{count} of `{name}`" for name, count in counts.items())
-            raise InputError(
+            raise FlatnessError(
                 f"{where} has different numbers of rows: {told}", "every input and the targets need one entry per row"
             )
         return _Table(columns, wanted)
@@ -150,14 +150,14 @@ class _Reader:
         else:
             inputs, targets = [batch], None
         if targets is None and self.need_targets:
-            raise InputError(f"{where} has only inputs, and no targets", _PAIRS)
+            raise FlatnessError(f"{where} has only inputs, and no targets", _PAIRS)
         return [*zip(self._of_inputs(len(inputs), where), inputs)], targets
 
     def _of_inputs(self, number: int, where: str) -> list[str]:
         if self.names is None:
             return ["x"] if number == 1 else [f"x{place + 1}" for place in range(number)]
         if number > len(self.names):
-            raise InputError(
+            raise FlatnessError(
                 f"{where} has {number} inputs before the targets, but the module takes {len(self.names)}: "
                 f"{', '.join(self.names)}",
                 f"{_PAIRS}; indices and paths do not belong to the inputs",
@@ -169,12 +169,12 @@ class _Reader:
     ) -> tuple[list[tuple[str, Any]], Any]:
         batch = {str(key): value for key, value in batch.items() if value is not None}
         if any(_is_map_style(value) for value in batch.values()):
-            raise InputError(f"{where} is a dict of data sets: {', '.join(batch)}", f"choose one: data[{min(batch)!r}]")
+            raise FlatnessError(f"{where} is a dict of data sets: {', '.join(batch)}", f"choose one: data[{min(batch)!r}]")
         found = [key for key in _TARGETS if key in batch]
         outside = [key for key in found if key not in (self.names or ())]
         key = next(iter(outside or found), None) if with_targets else None
         if key is None and with_targets and self.need_targets:
-            raise InputError(
+            raise FlatnessError(
                 f"{where} has no targets: it has {', '.join(batch)}",
                 "add them under `labels`; of a causal language model they are a copy of `input_ids` with -100 at padding",
             )
@@ -187,7 +187,7 @@ class _Reader:
             self.notes.append(f"left out what the module does not take: {', '.join(sorted(unknown))}")
         inputs = [(name, rest[name]) for name in self.names if name in rest]
         if not inputs:
-            raise InputError(
+            raise FlatnessError(
                 f"{where} has none of the module's inputs: it has {', '.join(batch)}",
                 f"the module takes {', '.join(self.names)}",
             )
@@ -204,7 +204,7 @@ class _Column:
     def add(self, part: Array, where: str) -> None:
         if part.shape[1:] != self.values.shape[1:]:
             now, before = list(part.shape[1:]), list(self.values.shape[1:])
-            raise InputError(
+            raise FlatnessError(
                 f"{where} has `{self.name}` of shape {now} for each row, those before it {before}",
                 "bring all rows to one shape: pad tokens to one length (padding='max_length'), resize images",
             )
@@ -236,7 +236,7 @@ def _gathered(
             columns = {name: _Column(name, part[:free], capacity) for name, part in table.inputs}
             targets = None if table.targets is None else _Column("targets", table.targets[:free], capacity)
         if [name for name, _ in table.inputs] != list(columns) or (table.targets is None) != (targets is None):
-            raise InputError(
+            raise FlatnessError(
                 f"{where} has other entries than those before it", "every batch needs the same inputs and targets"
             )
         for name, part in table.inputs:
@@ -247,7 +247,7 @@ def _gathered(
         if count == num_rows:
             break
     if count == 0:
-        raise InputError(
+        raise FlatnessError(
             "the data have no rows", "a generator can be read only once: pass a fresh one, or a list of its batches"
         )
     if unit == "batch":
@@ -261,7 +261,7 @@ def _chosen(table: _Table, num_rows: int | None, seed: int, notes: list[str]) ->
     """At most `num_rows` rows of a table, at random."""
     of = table.count()
     if of == 0:
-        raise InputError("the data have no rows", _PAIRS)
+        raise FlatnessError("the data have no rows", _PAIRS)
     picked = _picked(of, num_rows, seed)
     if len(picked) == of:
         return dict(table.inputs), table.targets
@@ -272,7 +272,7 @@ def _chosen(table: _Table, num_rows: int | None, seed: int, notes: list[str]) ->
 def _picked(of: int, num_rows: int | None, seed: int) -> Array:
     """Ascending places of rows."""
     if of == 0:
-        raise InputError("the data have no rows", _PAIRS)
+        raise FlatnessError("the data have no rows", _PAIRS)
     if num_rows is None or num_rows >= of:
         return np.arange(of)
     return np.sort(np.random.default_rng(seed).choice(of, num_rows, replace=False))
@@ -310,7 +310,7 @@ def _is_a(name: str, data: Any) -> bool:
 
 def _targets(value: Any, where: str) -> Array:
     if isinstance(value, Mapping) or (isinstance(value, tuple) and not all(np.ndim(entry) == 0 for entry in value)):
-        raise InputError(f"{where} has several targets", "a loss needs one tensor of them: stack or concatenate them")
+        raise FlatnessError(f"{where} has several targets", "a loss needs one tensor of them: stack or concatenate them")
     return _array(value, f"the targets of {where}")
 
 
@@ -325,19 +325,19 @@ def _array(value: Any, what: str) -> Array:
             value = value.float()
         value = value.numpy()
     if type(value).__module__.startswith("PIL."):
-        raise InputError(
+        raise FlatnessError(
             f"{what}: an image of PIL", "turn images into tensors: transform=torchvision.transforms.ToTensor()"
         )
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise InputError(
+        raise FlatnessError(
             f"{what}: rows of different lengths", "bring all rows to one shape, for example by padding"
         ) from error
     if array.dtype == np.float16:
         array = array.astype(np.float32)
     if array.dtype.kind not in "biuf":
-        raise InputError(
+        raise FlatnessError(
             f"{what}: {array.dtype.name} is no type of real numbers",
             "turn words into tokens, and names of classes into their numbers 0, 1, …; leave out what the module does not read",
         )
@@ -352,6 +352,6 @@ def _check_finite(what: str, array: Array) -> None:
     if number:
         row = int(np.argmax(bad.reshape(len(array), -1).any(axis=1)))
         values, verb = ("1 value", "is") if number == 1 else (f"{number:,} values", "are")
-        raise InputError(
+        raise FlatnessError(
             f"{values} of {what} {verb} NaN or infinite, the first in row {row}", "leave out or repair these rows"
         )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from flatness._errors import ExportError, InputError
+from flatness._errors import ExportError, FlatnessError
 from flatness._export import argument_names, export, trace, unwrapped
 from torch import nn
 from torch.nn import functional as F

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from flatness._errors import ExportError, InputError
+from flatness._errors import ExportError, FlatnessError
 from flatness._export import argument_names, export, trace
 from flatness._losses import RowLoss, default, describe, shift_labels
 from flatness._rows import collect
@@ -96,7 +96,7 @@ def test_what_a_reader_should_know_is_noted():
     ],
 )
 def test_losses_that_are_refused(loss, words, hint):
-    with pytest.raises(InputError, match=words) as caught:
+    with pytest.raises(FlatnessError, match=words) as caught:
         describe(loss)
     assert hint in caught.value.hint
 
@@ -275,7 +275,7 @@ def test_labels_are_shifted_as_transformers_does():
     labels = np.array([[5, 6, 7], [8, -100, 9]])
     np.testing.assert_array_equal(shift_labels(labels), [[6, 7, -100], [-100, 9, -100]])
     np.testing.assert_array_equal(labels, [[5, 6, 7], [8, -100, 9]])
-    with pytest.raises(InputError, match=r"are \[N, T\]"):
+    with pytest.raises(FlatnessError, match=r"are \[N, T\]"):
         shift_labels(np.arange(3))
 
 

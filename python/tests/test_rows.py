@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from flatness._errors import InputError
+from flatness._errors import FlatnessError
 from flatness._rows import Rows, collect
 
 torch = pytest.importorskip("torch")
@@ -84,7 +84,7 @@ def test_several_inputs_take_the_names_of_forward():
     assert list(collect((X, X, Y)).inputs) == ["x1", "x2"]
     for data in [(X, X, Y), ((X, X), Y), DataLoader(TensorDataset(X, X, Y), batch_size=4)]:
         same(collect(data, names=["left", "right", "scale"]), names=("left", "right"))
-    with pytest.raises(InputError, match="2 inputs before the targets, but the module takes 1: x") as caught:
+    with pytest.raises(FlatnessError, match="2 inputs before the targets, but the module takes 1: x") as caught:
         collect(DataLoader(TensorDataset(X, Y, Y), batch_size=4), names=["x"])
     assert "batch 0" in str(caught.value) and "indices" in caught.value.hint
 
@@ -100,10 +100,10 @@ def test_batches_of_tokenizers_keep_what_forward_takes():
     del batch["text"]
     rows = collect(transformers.BatchEncoding(batch), names=names)
     assert list(rows.inputs) == names[:2] and rows.count == 3
-    with pytest.raises(InputError, match="has no targets: it has input_ids") as caught:
+    with pytest.raises(FlatnessError, match="has no targets: it has input_ids") as caught:
         collect({"input_ids": ids}, names=names)
     assert "-100" in caught.value.hint
-    with pytest.raises(InputError, match="none of the module's inputs"):
+    with pytest.raises(FlatnessError, match="none of the module's inputs"):
         collect({"ids": ids, "labels": ids}, names=names)
     # A module may itself have an argument `y`.
     rows = collect({"x": X, "y": X, "target": Y}, names=["x", "y"])
@@ -171,7 +171,7 @@ def test_arrays_grow_beyond_their_first_size():
     ],
 )
 def test_what_is_wrong_is_said_with_a_way_out(data, words, hint):
-    with pytest.raises(InputError, match=words) as caught:
+    with pytest.raises(FlatnessError, match=words) as caught:
         collect(data)
     assert hint in caught.value.hint and str(caught.value).endswith(caught.value.hint)
 
@@ -196,7 +196,7 @@ def test_a_bound_that_no_data_reach_costs_no_memory():
 
 def test_tables_are_refused():
     polars = pytest.importorskip("polars")
-    with pytest.raises(InputError, match="are a table") as caught:
+    with pytest.raises(FlatnessError, match="are a table") as caught:
         collect(polars.DataFrame({"x": [1.0], "y": [0]}))
     assert "to_numpy" in caught.value.hint
 
