@@ -11,11 +11,10 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILDS = {
-    "program": ["--package", "flatness", "--edges", "normal,build"],
-    "tests": ["--package", "flatness", "--edges", "normal,build,dev"],
+    "program": ["--workspace", "--edges", "normal,build"],
+    "tests": ["--workspace", "--edges", "normal,build,dev"],
+    "package": ["--package", "flatness-python", "--edges", "normal,build"],
 }
-if (ROOT / "python" / "Cargo.toml").exists():
-    BUILDS["package"] = ["--package", "flatness-python", "--edges", "normal,build"]
 
 
 def crates(options):
@@ -23,7 +22,7 @@ def crates(options):
     command = ["cargo", "tree", "--locked", "--prefix", "none", "--format", "{p}|{f}", *options]
     lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     found = {}
-    for line in lines:
+    for line in filter(None, lines):  # trees of several packages have empty lines between
         crate, features = line.removesuffix(" (*)").split("|")
         found.setdefault(crate, set()).add(features)
     return found
