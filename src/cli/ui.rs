@@ -1,5 +1,6 @@
 //! What the user sees: results on stdout, words and progress bars on stderr.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::Value;
 
 use crate::visible::{visible, visible_lines};
@@ -253,10 +254,19 @@ impl Progress {
 
 fn bar(step: &Step, started: Instant) -> ProgressBar {
     let bar = ProgressBar::new(step.total as u64).with_elapsed(started.elapsed());
-    let style = ProgressStyle::with_template("{prefix:>14} [{bar:28}] {pos}/{len} {eta} left  {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    // A message of training fits into 80 columns; what does not fit is cut, since a line that wraps leaves pieces behind.
+    let style = ProgressStyle::with_template("{prefix:>14} [{bar:10}] {pos}/{len} {left} {wide_msg}");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
+    bar.set_style(style.with_key("left", left));
     bar.set_prefix(step.task);
     bar
+}
+
+/// Time to the end, once there is something to tell it from.
+fn left(state: &ProgressState, text: &mut dyn fmt::Write) {
+    if state.pos() > 0 {
+        let _ = write!(text, "{:#} left", HumanDuration(state.eta()));
+    }
 }
 
 impl Drop for Progress {

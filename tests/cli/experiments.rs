@@ -47,7 +47,7 @@ fn every_cell_is_checked_before_anything_runs() {
         (SOUND.replace("\"mlp:16\"", "\"absent.json\""), "absent.json", "--arch"),
         (SOUND.replace("sam:rho=0.1", "sam:rho=-1"), "cell `sam-s0`, train: train: `rho` is -1", ""),
         (SOUND.replace("sam:rho=0.1", "sam:rhoo=1"), "unknown field `rhoo`", "examples:"),
-        (SOUND.replace("top = 2", "top = \"many\""), "analyze: invalid value 'many' for '--top <K>'", ""),
+        (SOUND.replace("top = 2", "top = \"many\""), "analyze: --top many: not a whole number", ""),
         (SOUND.replace("top = 2", "loss = \"mes\""), "analyze: --loss mes: unknown loss", ""),
         (
             SOUND.replace("top = 2", "rows = \"5..1\""),
@@ -67,6 +67,7 @@ fn every_cell_is_checked_before_anything_runs() {
         ("--cell 3/2", "--cell 3/2: must be I/N", ""),
         ("--cell 2", "--cell 2: must be I/N", ""),
         ("--jobs 0", "--jobs 0: must be 1 to 1024", ""),
+        ("--jobs many", "--jobs many: not a whole number", ""),
         ("--profile log", "unknown profile `log`", "its profiles are long"),
     ] {
         assert_refused(&format!("{sound} {options}"), named, hint);

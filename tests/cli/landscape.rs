@@ -253,6 +253,8 @@ fn what_makes_no_landscape_is_refused() {
     refuse(&[one, one], "", "A and B have the same parameters", "differ");
     refuse(&[one], "--points 4", "--points 4: must be an odd number", "");
     refuse(&[one], "--half-width 0", "--half-width 0: must be", "");
+    refuse(&[one], "--half-width wide", "--half-width wide: not a number", "");
+    refuse(&[one], "--seed x", "--seed x: not a whole number", "");
     refuse(&[one], "--half-width nan", "--half-width NaN: must be", "");
     refuse(&[one], "--directions between", "needs two or three checkpoints", "");
     refuse(&[one, &others().second], "--directions pca", "goes through one checkpoint", "");

@@ -142,7 +142,7 @@ impl Part {
             Self::Figure(figure) => figure.html(name),
             Self::Table(table) => table.html(),
             Self::Text(paragraphs) => html! {
-                div class="text" { @for text in paragraphs { p { (visible(text)) } } }
+                div class="text" { @for text in paragraphs { p { (unbroken(text)) } } }
             },
             Self::Links(links) => html! {
                 ul class="text" { @for (words, path) in links { li { a href=(visible(path)) { (visible(words)) } } } }
@@ -223,10 +223,16 @@ impl Card {
             div {
                 dt { (visible(&self.label)) }
                 dd class="value" { (visible(&self.value)) }
-                @if !self.error.is_empty() { dd class="soft" { (visible(&self.error)) } }
+                @if !self.error.is_empty() { dd class="soft" { (unbroken(&self.error)) } }
             }
         }
     }
+}
+
+/// [`visible`], with no line breaks inside numbers.
+fn unbroken(text: &str) -> String {
+    const SPACES: [(&str, &str); 3] = [("± ", "±\u{a0}"), (" %", "\u{a0}%"), (" = ", "\u{a0}=\u{a0}")];
+    SPACES.iter().fold(visible(text).into_owned(), |text, (from, to)| text.replace(from, to))
 }
 
 #[cfg(test)]

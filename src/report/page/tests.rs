@@ -174,3 +174,16 @@ fn figures_say_their_values_where_one_points() {
     }
     assert!(analysis().matches("<title>").count() > 100);
 }
+
+#[test]
+fn lines_do_not_break_inside_numbers() {
+    let page = Page {
+        cards: vec![Card { label: "λ₁".into(), value: "7.17".into(), error: "± 0.34 (rows)".into() }],
+        sections: Section::new("Verdict", [Part::text(vec!["flatter in average (σ = 0.03), 95 %".into()])])
+            .into_iter()
+            .collect(),
+        ..Page::default()
+    };
+    let html = page.html();
+    assert!(html.contains("±\u{a0}0.34 (rows)") && html.contains("(σ\u{a0}=\u{a0}0.03), 95\u{a0}%"), "{html}");
+}
