@@ -27,12 +27,32 @@ impl Observer for Stoppable {
     }
 }
 
-/// The result of `work`, which runs on a thread of its own without the interpreter's lock. At Ctrl-C its flag is set; what it
-/// still gives then is kept.
+/// The result of `work`, which runs on a thread of its own without the interpreter's lock. At Ctrl-C its flag is set.
 ///
 /// # Errors
-/// `KeyboardInterrupt` where it gives nothing then; `FlatnessError` for its errors and for a panic.
+/// `KeyboardInterrupt` then, whatever it still gives; `FlatnessError` for its errors and for a panic.
 pub fn outside<T: Send>(py: Python<'_>, work: impl FnOnce(Stop) -> flatness::Result<T> + Send) -> PyResult<T> {
+    let (result, interruption) = run(py, work);
+    interruption.map_or(result, Err)
+}
+
+/// The same for work that keeps what is finished, and says so: its result comes first.
+///
+/// # Errors
+/// As [`outside`], but `KeyboardInterrupt` only where there is no result.
+pub fn outside_to_the_end<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(Stop) -> flatness::Result<T> + Send,
+) -> PyResult<T> {
+    let (result, interruption) = run(py, work);
+    result.map_err(|error| interruption.unwrap_or(error))
+}
+
+/// What the work gives, and the exception of a signal that came meanwhile.
+fn run<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(Stop) -> flatness::Result<T> + Send,
+) -> (PyResult<T>, Option<PyErr>) {
     let (stop, done, caller) = (Stop::default(), AtomicBool::new(false), std::thread::current());
     let mut interruption = None;
     let worked = std::thread::scope(|scope| {
@@ -52,14 +72,13 @@ pub fn outside<T: Send>(py: Python<'_>, work: impl FnOnce(Stop) -> flatness::Res
         }
         Ok(working.join())
     });
-    match worked {
+    let result = match worked {
         Ok(Ok(Ok(value))) => Ok(value),
-        Ok(Ok(Err(Error::Interrupted))) => {
-            Err(interruption.unwrap_or_else(|| PyKeyboardInterrupt::new_err("interrupted")))
-        }
+        Ok(Ok(Err(Error::Interrupted))) => Err(PyKeyboardInterrupt::new_err("interrupted")),
         Ok(Ok(Err(error))) | Err(error) => Err(exception(py, &error.to_string(), error.hint().as_deref())),
         Ok(Err(panic)) => Err(fault(py, &*panic)),
-    }
+    };
+    (result, interruption)
 }
 
 /// Wakes the waiting thread when the work ends, also by a panic.

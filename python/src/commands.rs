@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use flatness::cli::{Audience, Ui};
 use flatness::plan::Given;
 use pyo3::prelude::*;
 
-use crate::calls::{Stop, outside};
+use crate::calls::{Stop, outside_to_the_end};
 use crate::objective::{Network, Rows};
 
 /// Least time between two reports of progress.
@@ -53,18 +54,26 @@ pub fn call(
     let given: Vec<Given> = given.collect();
     let (out, err) = (Kept::default(), Kept::default());
     let (printed, said) = (out.clone(), err.clone());
-    let code = outside(py, move |stop| {
+    let failure = Failure::default();
+    let failed = failure.clone();
+    let code = outside_to_the_end(py, move |stop| {
         let mut ui = Ui::captured(Box::new(out), Box::new(err), stop.clone());
         if let Some(progress) = progress {
-            ui = ui.watched_by(audience(progress, stop));
+            ui = ui.watched_by(audience(progress, stop, failure));
         }
         flatness::cli::call(&arguments, given, &mut ui)
-    })?;
-    Ok((code, printed.text(), said.text()))
+    });
+    match failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(error) => Err(error),
+        None => Ok((code?, printed.text(), said.text())),
+    }
 }
 
+/// The exception of a callable that was told of progress.
+type Failure = Arc<Mutex<Option<PyErr>>>;
+
 /// Reports steps to Python, not too often. An exception of the callable ends the work.
-fn audience(progress: Py<PyAny>, stop: Stop) -> Audience {
+fn audience(progress: Py<PyAny>, stop: Stop, failure: Failure) -> Audience {
     let last: Mutex<Option<Instant>> = Mutex::new(None);
     Arc::new(move |step: &Step| {
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,8 +84,8 @@ fn audience(progress: Py<PyAny>, stop: Stop) -> Audience {
         *last = Some(Instant::now());
         Python::attach(|py| {
             if let Err(error) = progress.call1(py, (step.task, step.done, step.total, &step.message)) {
-                error.write_unraisable(py, None);
-                stop.store(true, std::sync::atomic::Ordering::SeqCst);
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                stop.store(true, Ordering::SeqCst);
             }
         });
     })
@@ -85,5 +94,5 @@ fn audience(progress: Py<PyAny>, stop: Stop) -> Audience {
 /// The command line on the process's own streams, the program's name first; gives its exit code.
 #[pyfunction]
 pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<u8> {
-    outside(py, move |stop| Ok(flatness::cli::run(arguments, &mut Ui::process(stop))))
+    outside_to_the_end(py, move |stop| Ok(flatness::cli::run(arguments, &mut Ui::process(stop))))
 }
