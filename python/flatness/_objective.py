@@ -286,7 +286,8 @@ class Curvature:
                 raise FlatnessError(f"{name} is {count}", "use 0 or more")
         if top + bottom == 0:
             raise FlatnessError("no eigenvalues are asked for", "set top or bottom to 1 or more")
-        return Eigenpairs(**self._native.eigenpairs(top, bottom, tolerance, max_matvecs, seed, rows))
+        asked = {"top": top, "bottom": bottom, "tolerance": tolerance, "max_matvecs": max_matvecs, "seed": seed}
+        return Eigenpairs(**self._native.eigenpairs({**asked, "start": rows}))
 
     def trace(self, probes: int = 32, *, seed: int = 0) -> Trace:
         """Hutchinson's (1989) estimate of the trace: the mean of `z @ H @ z` over random signs `z`, with both errors.

@@ -9,10 +9,10 @@ use safetensors::tensor::{Dtype, TensorView};
 
 /// Declares [`Array`] from the types of numbers, each with its name in files of tensors.
 macro_rules! arrays {
-    ($($dtype:ident $type:ty),* $(,)?) => {
+    ($($name:ident $dtype:ident $type:ty),* $(,)?) => {
         /// A row-major array of numbers or truth values, borrowed for reading.
         pub enum Array<'py> {
-            $($dtype(PyReadonlyArrayDyn<'py, $type>),)*
+            $($name(PyReadonlyArrayDyn<'py, $type>),)*
         }
 
         impl<'py> Array<'py> {
@@ -22,7 +22,7 @@ macro_rules! arrays {
             /// `TypeError` for a type without a counterpart; an array that somebody writes to.
             pub fn of(array: &Bound<'py, PyUntypedArray>) -> PyResult<Self> {
                 $(if let Ok(array) = array.cast::<PyArrayDyn<$type>>() {
-                    return Ok(Self::$dtype(array.try_readonly()?));
+                    return Ok(Self::$name(array.try_readonly()?));
                 })*
                 Err(PyTypeError::new_err(format!("arrays of {} are not supported", array.dtype())))
             }
@@ -33,7 +33,7 @@ macro_rules! arrays {
             /// An array that is not row-major.
             pub fn view(&self) -> PyResult<TensorView<'_>> {
                 let (dtype, shape, bytes) = match self {
-                    $(Self::$dtype(array) => (Dtype::$dtype, array.shape().to_vec(), bytes_of(array)?),)*
+                    $(Self::$name(array) => (Dtype::$dtype, array.shape().to_vec(), bytes_of(array)?),)*
                 };
                 TensorView::new(dtype, shape, bytes).map_err(|error: SafeTensorError| PyTypeError::new_err(error.to_string()))
             }
@@ -42,7 +42,8 @@ macro_rules! arrays {
 }
 
 arrays! {
-    BOOL bool, U8 u8, I8 i8, U16 u16, I16 i16, U32 u32, I32 i32, U64 u64, I64 i64, F32 f32, F64 f64,
+    Bool BOOL bool, U8 U8 u8, I8 I8 i8, U16 U16 u16, I16 I16 i16, U32 U32 u32, I32 I32 i32, U64 U64 u64, I64 I64 i64,
+    F32 F32 f32, F64 F64 f64,
 }
 
 /// The elements of a row-major array, as they lie in memory.

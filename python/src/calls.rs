@@ -49,10 +49,7 @@ pub fn outside_to_the_end<T: Send>(
 }
 
 /// What the work gives, and the exception of a signal that came meanwhile.
-fn run<T: Send>(
-    py: Python<'_>,
-    work: impl FnOnce(Stop) -> flatness::Result<T> + Send,
-) -> (PyResult<T>, Option<PyErr>) {
+fn run<T: Send>(py: Python<'_>, work: impl FnOnce(Stop) -> flatness::Result<T> + Send) -> (PyResult<T>, Option<PyErr>) {
     let (stop, done, caller) = (Stop::default(), AtomicBool::new(false), std::thread::current());
     let mut interruption = None;
     let worked = std::thread::scope(|scope| {

@@ -47,10 +47,9 @@ pub fn call(
     given: Vec<(Py<Network>, Py<Rows>)>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<(u8, String, String)> {
-    let given = given.into_iter().map(|(network, rows)| Given {
-        checkpoint: network.get().checkpoint.clone(),
-        data: rows.get().data.clone(),
-    });
+    let given = given
+        .into_iter()
+        .map(|(network, rows)| Given { checkpoint: network.get().checkpoint.clone(), data: rows.get().data.clone() });
     let given: Vec<Given> = given.collect();
     let (out, err) = (Kept::default(), Kept::default());
     let (printed, said) = (out.clone(), err.clone());

@@ -208,8 +208,7 @@ impl Operator {
     /// `[k, n]` to `[k, n]`, in the objective's type: products with the rows.
     fn products<'py>(&self, py: Python<'py>, vectors: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, PyAny>> {
         let vectors = tensor(vectors)?;
-        let products =
-            outside(py, |stop| self.matrix().multiply(&vectors, &mut Stoppable(stop)))?;
+        let products = outside(py, |stop| self.matrix().multiply(&vectors, &mut Stoppable(stop)))?;
         let sums = products.to_dtype(DType::F64).and_then(|products| products.sum_all()?.to_scalar::<f64>());
         match sums {
             Ok(sum) if sum.is_finite() => array(py, &products),

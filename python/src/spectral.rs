@@ -2,9 +2,7 @@
 
 use candle_core::Tensor;
 use flatness::random::{Purpose, stream};
-use flatness::spectral::{
-    EigenParams, EigenReport, SlqParams, TraceParams, eigenpairs_from, hutchinson, slq,
-};
+use flatness::spectral::{EigenParams, EigenReport, SlqParams, TraceParams, eigenpairs_from, hutchinson, slq};
 use numpy::{PyUntypedArray, ToPyArray};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -13,22 +11,25 @@ use crate::arrays::{array, tensor};
 use crate::calls::{Stoppable, outside};
 use crate::objective::Operator;
 
+/// Which eigenpairs.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Pairs<'py> {
+    top: usize,
+    bottom: usize,
+    tolerance: f64,
+    max_matvecs: usize,
+    seed: u64,
+    start: Option<Bound<'py, PyUntypedArray>>,
+}
+
 #[pymethods]
 impl Operator {
     /// Extreme eigenpairs, the largest before the smallest: `values`, `residual_norms`, `std_err_data`, `converged`,
     /// `vectors` `[k, n]`, `num_matvecs`.
-    #[pyo3(signature = (top, bottom, tolerance, max_matvecs, seed, start=None))]
-    fn eigenpairs<'py>(
-        &self,
-        py: Python<'py>,
-        top: usize,
-        bottom: usize,
-        tolerance: f64,
-        max_matvecs: usize,
-        seed: u64,
-        start: Option<&Bound<'py, PyUntypedArray>>,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        let start = start.map(tensor).transpose()?;
+    fn eigenpairs<'py>(&self, py: Python<'py>, asked: Pairs<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let start = asked.start.as_ref().map(tensor).transpose()?;
+        let Pairs { top, bottom, tolerance, max_matvecs, seed, .. } = asked;
         let params = EigenParams { top, bottom, tolerance, max_matvecs, ..EigenParams::default() };
         let found = outside(py, |stop| {
             let rng = &mut stream(seed, Purpose::Eigenpairs);

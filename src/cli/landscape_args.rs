@@ -9,7 +9,8 @@ use super::figure_args::FigureArgs;
 use super::state::{Saving, seconds};
 use crate::landscape::Statistics;
 use crate::plan::{
-    ComputeArgs, DataArgs, Given, L2Term, LossArgs, ModelArgs, Precision, RESULT, SessionArgs, ShapeArgs, parsed_by, word,
+    ComputeArgs, DataArgs, Given, L2Term, LossArgs, ModelArgs, Precision, RESULT, SessionArgs, ShapeArgs, parsed_by,
+    word,
 };
 use crate::program::BatchNormMode;
 

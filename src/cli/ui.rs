@@ -170,8 +170,7 @@ impl Ui {
     /// An observer that draws a bar for whatever takes longer than two seconds, and stops at Ctrl-C.
     pub fn progress(&self) -> Progress {
         let interactive = self.interactive && !self.manners.quiet;
-        let (verbose, interrupted, audience) =
-            (self.manners.verbose, self.interrupted.clone(), self.audience.clone());
+        let (verbose, interrupted, audience) = (self.manners.verbose, self.interrupted.clone(), self.audience.clone());
         Progress { interactive, verbose, interrupted, audience, bar: None }
     }
 }
