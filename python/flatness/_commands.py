@@ -86,7 +86,7 @@ def compare(members: Mapping[str, Any] | Iterable[Any], *, out: str | Path | Non
     """
     listed = members.values() if isinstance(members, Mapping) else members
     paths = [member.folder if isinstance(member, Report) else member for member in listed]
-    return _report(["compare", *map(os.fspath, paths), *options(more)], [], out)
+    return _report(["compare", *(os.fspath(path) for path in paths), *options(more)], [], out)
 
 
 def train(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from ._monitor import Monitor
@@ -9,12 +11,10 @@ from ._monitor import Monitor
 
 def lightning(monitor: Monitor) -> Any:
     """A callback of Lightning that logs what `monitor` measures: `Trainer(callbacks=[lightning(monitor)])`."""
-    try:
-        from lightning.pytorch import Callback
-    except ImportError:
-        from pytorch_lightning import Callback
+    name = "lightning.pytorch" if find_spec("lightning") else "pytorch_lightning"
+    base: Any = import_module(name).Callback
 
-    class Flatness(Callback):  # type: ignore[misc]
+    class Flatness(base):  # type: ignore[misc]
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             found = monitor(trainer.global_step)
             for logger in trainer.loggers if found else ():
@@ -25,9 +25,9 @@ def lightning(monitor: Monitor) -> Any:
 
 def attach(trainer: Any, monitor: Monitor) -> None:
     """Lets a `Trainer` of transformers log what `monitor` measures, to wherever it reports."""
-    from transformers import TrainerCallback
+    base: Any = import_module("transformers").TrainerCallback
 
-    class Flatness(TrainerCallback):  # type: ignore[misc]
+    class Flatness(base):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             found = monitor(state.global_step)
             if found:
