@@ -186,3 +186,39 @@ def test_a_product_that_is_not_finite_is_an_error(problem):
     hessian = flatness.Hessian(model, (x, y))
     with pytest.raises(flatness.FlatnessError, match="not finite"):
         hessian @ np.full(hessian.shape[0], np.nan)
+
+
+def test_a_function_of_the_rows_is_a_loss(problem):
+    model, x, y = problem
+
+    def focal(outputs, targets):
+        chosen = F.log_softmax(outputs, 1).gather(1, targets[:, None])[:, 0]
+        return -((1 - chosen.exp()) ** 2) * chosen
+
+    hessian = flatness.Hessian(model, (x, y), loss=focal, dtype="float64")
+    vector = np.random.default_rng(0).standard_normal(hessian.shape[0])
+    product, gradient = torch_product(model, lambda m: focal(m(x.double()), y).mean(), vector)
+    np.testing.assert_allclose(hessian @ vector, product, rtol=0, atol=1e-11 * np.abs(product).max())
+    np.testing.assert_allclose(hessian.objective.gradient(), gradient, rtol=0, atol=1e-13)
+    with pytest.raises(flatness.FlatnessError, match="reduction"):
+        flatness.Hessian(model, (x, y), loss=lambda outputs, targets: focal(outputs, targets).mean())
+
+
+def test_a_model_of_transformers_brings_its_loss_and_shifts_its_labels():
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=20, n_positions=8, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
+    )
+    model = transformers.GPT2LMHeadModel(config).eval()
+    tokens = torch.randint(0, 20, (6, 8))
+    mask = torch.ones_like(tokens)
+    mask[0, 5:] = 0
+    labels = tokens.masked_fill(mask == 0, -100)
+    batch = {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+    objective = flatness.Objective(model, [batch], dtype="float64")
+    logits = model.double()(**batch).logits[:, :-1]  # its own loss rounds to float32
+    expected = F.cross_entropy(logits.reshape(-1, 20), labels[:, 1:].reshape(-1)).item()
+    assert objective.loss().value == pytest.approx(expected, abs=1e-12)
+    # Embedding and output share one matrix.
+    assert objective.num_params == sum(p.numel() for p in model.parameters())
