@@ -53,7 +53,7 @@ class Estimate:
         if not self.converged:
             return f"{self.value:.3g} (not resolved)"
         errors = [(self.std_err_numeric, "numeric"), (self.std_err_data, "data")]
-        told = [f" ± {error:.2g} ({name})" for error, name in errors if error is not None]
+        told = [f" ± {error:.2g} ({name})" for error, name in errors if error]  # exact numbers have a numeric error of 0
         return f"{_digits(self.value, self.std_err_numeric or 0.0)}{''.join(told)}"
 
 
