@@ -42,8 +42,12 @@ pub struct SliceReport {
     pub y: Vec<f64>,
     /// Mean loss at each point.
     pub loss: Vec<f64>,
+    /// Its standard error over the rows.
+    pub std_err_data: Vec<f64>,
     /// Accuracy in 0..=1 at each point; NaN if the targets are not classes.
     pub accuracy: Vec<f64>,
+    /// Its standard error over the rows.
+    pub accuracy_std_err_data: Vec<f64>,
     /// Slope at 0 along a line: `gᵀd` with the gradient `g` of the loss; NaN for a plane.
     pub slope: f64,
     /// For an eigenvector: its Ritz value, so that the figure can draw `loss + slope x + curvature x²/2`; else NaN.
@@ -130,7 +134,9 @@ fn surface(
         x,
         y,
         loss: values.iter().map(|value| value.loss).collect(),
+        std_err_data: values.iter().map(|value| value.loss_std_err).collect(),
         accuracy: values.iter().map(|value| value.accuracy).collect(),
+        accuracy_std_err_data: values.iter().map(|value| value.accuracy_std_err).collect(),
         slope: f64::NAN,
         curvature: f64::NAN,
     })

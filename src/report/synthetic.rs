@@ -163,8 +163,16 @@ fn quadrature(top: &[f64], bottom: &[f64], probe: usize) -> Quadrature {
 fn line(kind: SliceKind, direction: usize, reach: f64, loss: impl Fn(f64) -> f64) -> SliceReport {
     let x: Vec<f64> = (0..41).map(|i| reach * (i as f64 / 20.0 - 1.0)).collect();
     let loss: Vec<f64> = x.iter().map(|x| loss(*x)).collect();
-    let accuracy = loss.iter().map(|loss| (-0.7 * loss).exp()).collect();
-    SliceReport { kind, direction, y: vec![0.0; x.len()], x, loss, accuracy, slope: 0.1, curvature: f64::NAN }
+    SliceReport { direction, slope: 0.1, ..slice(kind, x.clone(), vec![0.0; x.len()], loss) }
+}
+
+/// A slice with an accuracy and errors that go with its loss.
+fn slice(kind: SliceKind, x: Vec<f64>, y: Vec<f64>, loss: Vec<f64>) -> SliceReport {
+    let of_loss = |value: fn(&f64) -> f64| loss.iter().map(value).collect();
+    let accuracy: Vec<f64> = of_loss(|loss| (-0.7 * loss).exp());
+    let (std_err_data, accuracy_std_err_data) = (of_loss(|loss| 0.05 * loss), vec![0.01; loss.len()]);
+    let (slope, curvature) = (f64::NAN, f64::NAN);
+    SliceReport { kind, direction: 0, x, y, loss, std_err_data, accuracy, accuracy_std_err_data, slope, curvature }
 }
 
 fn eigenvector_line(direction: usize, curvature: f64) -> SliceReport {
@@ -187,15 +195,5 @@ pub fn plane(side: usize) -> SliceReport {
         bowl * (1.0 + 0.35 * (5.0 * x).sin() * (4.0 * y).cos() * (x * x + y * y).min(1.0))
     };
     let loss: Vec<f64> = x.iter().zip(&y).map(value).collect();
-    let accuracy = loss.iter().map(|loss| (-0.7 * loss).exp()).collect();
-    SliceReport {
-        kind: SliceKind::RandomPlane,
-        direction: 0,
-        x,
-        y,
-        loss,
-        accuracy,
-        slope: f64::NAN,
-        curvature: f64::NAN,
-    }
+    slice(SliceKind::RandomPlane, x, y, loss)
 }

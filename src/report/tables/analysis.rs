@@ -199,7 +199,9 @@ fn slices(slices: &[SliceReport]) -> Columns {
         ("x", number(&rows, |(slice, i)| slice.x[*i])),
         ("y", number(&rows, |(slice, i)| slice.y[*i])),
         ("loss", number(&rows, |(slice, i)| slice.loss[*i])),
+        (column::STD_ERR_DATA, number(&rows, |(slice, i)| slice.std_err_data[*i])),
         ("accuracy", number(&rows, |(slice, i)| slice.accuracy[*i])),
+        ("accuracy_std_err_data", number(&rows, |(slice, i)| slice.accuracy_std_err_data[*i])),
         ("slope", number(&rows, |(slice, _)| slice.slope)),
         ("curvature", number(&rows, |(slice, _)| slice.curvature)),
     ]
