@@ -80,6 +80,8 @@ INTERRUPTED = """
 import os, signal, threading, warnings
 import torch, flatness
 warnings.simplefilter("always")
+# Where the tests run in the background, Ctrl-C is ignored from the start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Linear(64, 600), torch.nn.Tanh(), torch.nn.Linear(600, 10))
 data = torch.randn(4000, 64), torch.randint(0, 10, (4000,))
