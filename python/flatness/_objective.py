@@ -276,14 +276,16 @@ class Curvature:
         `tolerance` times the largest |eigenvalue|; `max_matvecs` bounds the products. `start` `[k, n]` or `[n]` are vectors
         to begin with, such as those of an earlier result; others are random, by `seed`.
         """
+        _not_negative(top=top, bottom=bottom, max_matvecs=max_matvecs, seed=seed)
+        if not 0.0 < tolerance < np.inf:
+            raise FlatnessError(f"tolerance is {tolerance}", "use a number above 0")
         rows = None
         if start is not None:
             rows = np.ascontiguousarray(np.atleast_2d(as_array(start)), dtype=self.dtype)
             if rows.ndim != 2 or rows.shape[1] != self.shape[0]:
                 raise FlatnessError(f"start has shape {list(rows.shape)}", f"give rows: [k, {self.shape[0]}]")
-        for name, count in (("top", top), ("bottom", bottom)):
-            if count < 0:
-                raise FlatnessError(f"{name} is {count}", "use 0 or more")
+            if not np.isfinite(rows).all():
+                raise FlatnessError("start holds NaN or infinity", "leave it out to begin with random vectors")
         if top + bottom == 0:
             raise FlatnessError("no eigenvalues are asked for", "set top or bottom to 1 or more")
         asked = {"top": top, "bottom": bottom, "tolerance": tolerance, "max_matvecs": max_matvecs, "seed": seed}
@@ -294,6 +296,7 @@ class Curvature:
 
         `analyze` gives the exact trace where there is one, at the price of a few gradients.
         """
+        _not_negative(probes=probes, seed=seed)
         return Trace(**self._native.trace(probes, seed))
 
     def quadrature(self, probes: int = 10, steps: int = 80, *, seed: int = 0) -> Quadrature:
@@ -301,6 +304,7 @@ class Curvature:
 
         Cost: `probes * steps` products.
         """
+        _not_negative(seed=seed)
         if probes < 2 or not 1 <= steps <= self.shape[0]:
             raise FlatnessError(f"probes is {probes} and steps {steps}", f"use 2 or more, and 1 to {self.shape[0]}")
         return Quadrature(**self._native.quadrature(probes, steps, seed))
@@ -368,6 +372,13 @@ def as_array(value: Any) -> Array:
         value = value.float() if str(value.dtype) in ("torch.bfloat16", "torch.float16") else value
         return np.asarray(value.numpy())
     return np.asarray(value)
+
+
+def _not_negative(**counts: int) -> None:
+    """Refuses a negative number by its name."""
+    for name, count in counts.items():
+        if count < 0:
+            raise FlatnessError(f"{name} is {count}", "use 0 or more")
 
 
 def _like(product: Array, other: Any) -> Array | torch.Tensor:

@@ -44,6 +44,8 @@ class Problem:
             traced, module = model, None
             rows = collect(data, num_rows=num_rows, names=traced.arguments)
         else:
+            if not isinstance(model, torch.nn.Module):
+                raise FlatnessError(f"the model is a {type(model).__name__}", "pass a torch.nn.Module")
             module = model
             rows, loss = _rows_and_loss(model, data, loss, num_rows)
             inputs = {name: torch.from_numpy(values[:_SAMPLE]) for name, values in rows.inputs.items()}
@@ -67,7 +69,10 @@ class Problem:
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Writes network and rows as files that the command reads; returns their paths."""
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FlatnessError(f"cannot write {folder}: {error.strerror}", "choose another folder with out") from error
         network, rows = folder / "network.safetensors", folder / "rows.safetensors"
         tensors = {name: torch.from_numpy(values) for name, values in self.traced.tensors.items()}
         write(network, tensors, {"flatness.export": self.traced.content})

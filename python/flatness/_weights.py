@@ -49,4 +49,9 @@ def weights(path: str | Path) -> dict[str, torch.Tensor]:
     """The tensors of a `.safetensors` file, or of the checkpoint in a folder of `train`, as a state dict."""
     path = Path(path)
     path = path / "checkpoint.safetensors" if path.is_dir() else path
-    return read(path)
+    try:
+        return read(path)
+    except OSError as error:
+        raise FlatnessError(f"cannot read {path}: {error.strerror}", "check the path") from error
+    except (ValueError, KeyError, TypeError, RuntimeError, OverflowError, MemoryError) as error:
+        raise FlatnessError(f"{path} is damaged or not a .safetensors file", "copy the file again") from error

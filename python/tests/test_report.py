@@ -146,3 +146,15 @@ def test_notes_are_kept(report):
         found = flatness.analyze(network(), rows(), top=1, bottom=1, plane_points=0)
     assert isinstance(found.notes, list)
     assert torch.get_num_threads() >= 1
+
+
+def test_files_of_weights_that_cannot_be_read(tmp_path):
+    broken = tmp_path / "broken.safetensors"
+    for content in (b"", b"\x10\0\0\0\0\0\0\0{garbage", b"\xff" * 64):
+        broken.write_bytes(content)
+        with pytest.raises(flatness.FlatnessError, match="damaged"):
+            flatness.weights(broken)
+    with pytest.raises(flatness.FlatnessError, match="cannot read"):
+        flatness.weights(tmp_path / "missing.safetensors")
+    with pytest.raises(flatness.FlatnessError, match="cannot write"):
+        flatness.train(network(), rows(), "cross_entropy", out=broken / "run", epochs=1)
