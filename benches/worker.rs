@@ -53,10 +53,9 @@ fn main() -> Result<(), Error> {
     match job.split_once(':') {
         None if job == "gradient" => {
             let note = format!("micro-batch {}", objective.micro_batch(0));
-            serve(json!({"ready": true, "tool": "flatness", "version": version, "note": note}), || {
-                let gradient = objective.gradient(&theta, &mut ())?.gradient.to_dtype(DType::F64)?;
-                Ok(gradient.sqr()?.sum_all()?.to_scalar::<f64>()?)
-            })
+            let ready = json!({"ready": true, "tool": "flatness", "version": version, "note": note});
+            let job = || Ok(objective.gradient(&theta, &mut ())?.gradient);
+            serve(ready, job, |gradient| Ok(gradient.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?))
         }
         Some(("hvp", k)) => {
             let k: usize = k.parse()?;
@@ -65,9 +64,11 @@ fn main() -> Result<(), Error> {
             let placed = objective.place(&block)?;
             let operator = CurvatureOperator::new(&objective, &theta, Curvature::Hessian)?;
             let note = format!("micro-batch {}", objective.micro_batch(k.min(objective.block_size())));
-            serve(json!({"ready": true, "tool": "flatness", "version": version, "note": note}), || {
-                let product = operator.multiply(&placed, &mut ())?.to_dtype(DType::F64)?;
-                Ok(((product * &block)?.sum(1)? / &squares)?.sum_all()?.to_scalar::<f64>()?)
+            let ready = json!({"ready": true, "tool": "flatness", "version": version, "note": note});
+            let job = || Ok(operator.multiply(&placed, &mut ())?);
+            serve(ready, job, |product| {
+                let forms = (product.to_dtype(DType::F64)? * &block)?.sum(1)?;
+                Ok((forms / &squares)?.sum_all()?.to_scalar::<f64>()?)
             })
         }
         Some(("step", name)) => {
@@ -75,29 +76,34 @@ fn main() -> Result<(), Error> {
             let setup = Setup { weight_decay: 5e-4, threads: execution.threads, ..Setup::default() };
             let mut optimizer = Optimizer::new(&config, setup, checkpoint.network.space())?;
             let (mut theta, rows) = (theta, (0..data.len()).collect::<Vec<_>>());
-            serve(json!({"ready": true, "tool": "flatness", "version": version}), || {
+            let step = || {
                 let mode = || Mode::Train { draws: None };
                 let batch = objective.batch(&rows)?;
                 let mut gradient = |theta: &Tensor| objective.training_gradient(theta, &batch, mode());
                 let update = optimizer.step(&theta, 0.05, &mut gradient)?;
                 theta = update.theta;
                 Ok(update.pass.evaluation.loss)
-            })
+            };
+            serve(json!({"ready": true, "tool": "flatness", "version": version}), step, |loss| Ok(*loss))
         }
         _ => Err(format!("unknown job `{job}`").into()),
     }
 }
 
-/// Says `ready`, then does `job` once for each line.
-fn serve(ready: serde_json::Value, mut job: impl FnMut() -> Result<f64, Error>) -> Result<(), Error> {
+/// Says `ready`, then does `job` once for each line; `check` makes a number of what it gives, outside of the time taken.
+fn serve<R>(
+    ready: serde_json::Value,
+    mut job: impl FnMut() -> Result<R, Error>,
+    check: impl Fn(&R) -> Result<f64, Error>,
+) -> Result<(), Error> {
     let mut out = std::io::stdout();
     writeln!(out, "{ready}")?;
     for line in std::io::stdin().lock().lines() {
         line?;
         let start = Instant::now();
-        let value = job()?;
-        let seconds = start.elapsed().as_secs_f64();
-        writeln!(out, "{}", json!({"seconds": seconds, "peak_bytes": peak_bytes(), "value": value}))?;
+        let result = job()?;
+        let (seconds, peak_bytes) = (start.elapsed().as_secs_f64(), peak_bytes());
+        writeln!(out, "{}", json!({"seconds": seconds, "peak_bytes": peak_bytes, "value": check(&result)?}))?;
     }
     Ok(())
 }

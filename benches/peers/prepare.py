@@ -26,18 +26,13 @@ sys.path.insert(0, str(TOOLS))
 
 MAX_DIRECTIONS = 8
 REFERENCE_ROWS = 50  # per pass of the f64 reference, whose double backward keeps every activation
-NORM_IMAGES = 200  # that the running statistics of the `memory` network come from
-
-
-def images(model, count, generator):
-    """Standard normals smoothed over 3x3 pixels, scaled back to unit variance (3 = root of 9)."""
-    channels, side = (1, 28) if model == "mlp" else (3, 32)
-    x = 3 * F.avg_pool2d(torch.randn(count, channels, side, side, generator=generator), 3, 1, 1)
-    return x.flatten(1).contiguous() if model == "mlp" else x
+NORM_IMAGES = 200  # at most, that the running statistics come from
 
 
 def fit_running_statistics(model, x):
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = None  # plain averages, so that one pass forgets the initial 0 and 1
@@ -47,6 +42,10 @@ def fit_running_statistics(model, x):
         norm.momentum = momentum
 
 
+def double(x):
+    return x.double() if x.is_floating_point() else x  # tokens stay whole
+
+
 def curvature_reference(model, x, y):
     """By double backward in f64: the gradient's squared norm; of each direction `v . Hv / v . v` and `|Hv| / |v|`."""
     model = copy.deepcopy(model).double().eval()
@@ -54,8 +53,8 @@ def curvature_reference(model, x, y):
     vectors = models.directions(model, MAX_DIRECTIONS)
     gradient, products = 0, torch.zeros(vectors.shape, dtype=torch.float64)
     for rows in range(0, len(x), REFERENCE_ROWS):
-        part_x, part_y = x[rows : rows + REFERENCE_ROWS].double(), y[rows : rows + REFERENCE_ROWS]
-        loss = F.cross_entropy(model(part_x), part_y, reduction="sum") / len(x)
+        part_x, part_y = double(x[rows : rows + REFERENCE_ROWS]), y[rows : rows + REFERENCE_ROWS]
+        loss = F.cross_entropy(model(part_x), part_y, reduction="sum") / y.numel()
         part = models.flat(torch.autograd.grad(loss, parameters, create_graph=True))
         gradient = gradient + part.detach()
         for product, vector in zip(products, vectors.double()):
@@ -68,7 +67,7 @@ def step_reference(model, x, y):
     """Losses of the first training steps with each optimiser, in f64."""
     losses = {}
     for optimiser in OPTIMISERS:
-        step = trainer(copy.deepcopy(model).double(), x.double(), y, optimiser)
+        step = trainer(copy.deepcopy(model).double(), double(x), y, optimiser)
         losses[optimiser] = [step().item() for _ in range(CHECKED_STEPS)]
     return {"step": losses}
 
@@ -89,19 +88,19 @@ def main():
     if done.exists() and done.read_text() == key:
         return
     done.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
 
     from export_torch import export  # here: it needs TOOLS on the path
 
     torch.manual_seed(0)
+    models.plain_attention()
     generator = torch.Generator().manual_seed(1)
     model = models.MODELS[name]()
-    y = torch.randint(models.CLASSES, [batch], generator=generator)
-    y[0] = models.CLASSES - 1  # a data set's number of classes is its largest label plus 1
+    x, y = models.rows(name, batch, generator)
+    first = x[:NORM_IMAGES]
     if kind == "memory":
-        x = torch.randint(256, [batch, 3, 32, 32], generator=generator, dtype=torch.uint8)
+        x = torch.randint(256, x.shape, generator=generator, dtype=torch.uint8)
         first = x[:NORM_IMAGES].float() / 255
-    else:
-        x = first = images(name, batch, generator)
     fit_running_statistics(model, first)
     model.eval()
     export(model, first[:8], folder / models.WEIGHTS, loss="cross_entropy", name=name)

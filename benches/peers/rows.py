@@ -1,8 +1,10 @@
 """What is run: the rows of the comparison and their entries."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 MEMORY_IMAGES = 10_000
+# Networks of many kinds, with their rows.
+PROGRAMS = [("resnet18", 64), ("vit", 32), ("gpt", 8), ("convnext", 16), ("mobilenetv3", 32)]
 
 
 @dataclass
@@ -47,6 +49,11 @@ class Row:
     kind: str = "curvature"  # of the prepared files: curvature, step or memory
 
 
+def copies(entries):
+    """Of entries that are to be measured for another network."""
+    return [replace(entry, answers=[], values=[]) for entry in entries]
+
+
 def hvp_row(model, batch, peers):
     entries = [Entry("flatness", "hvp:8"), Entry("flatness", "hvp:1", ("flatness hvp:8",))]
     for tool, *counts in peers:
@@ -79,11 +86,13 @@ def all_rows(threads):
         scaling.append(Entry("flatness", job, (scaling[-1].name,), threads=1))
     rows = [
         hvp_row("resnet20", 200, peers),
-        Row("resnet20 gradient", "resnet20", 200, gradient),
+        Row("resnet20 gradient", "resnet20", 200, copies(gradient)),
         hvp_row("mlp", 512, peers),
+        *(hvp_row(model, batch, peers) for model, batch in PROGRAMS),
+        *(Row(f"{model} gradient", model, batch, copies(gradient[:2])) for model, batch in [*PROGRAMS, ("mlp", 512)]),
         hvp_row("resnet8", 200, [("pyhessian-loader", 1), ("torch.func", 1, 8)]),
         step_row("resnet20", 128),
-        step_row("resnet18", 128),
+        *(step_row(model, batch) for model, batch in [("resnet18", 128), *PROGRAMS[1:4]]),
         Row("resnet20 threads", "resnet20", 200, scaling),
         Row("resnet20 memory", "resnet20", MEMORY_IMAGES, [Entry("flatness", "hvp:8")], "memory"),
     ]

@@ -165,6 +165,7 @@ def prepare_job(arguments):
     kind, _, detail = arguments.job.partition(":")
     problem = Problem(arguments.model, arguments.folder, int(detail) if kind == "hvp" else 0)
     if kind == "hvp" and arguments.tool in HVP_TOOLS:
+        models.plain_attention()
         return hvp(arguments.tool, problem, arguments.choice)
     if kind == "gradient" and arguments.tool == "torch":
         return gradient(problem)

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::Value;
-use crate::kernels::{self, Bilinear, Linear, Parts, Pointwise};
+use crate::kernels::{self, Bilinear, Linear, Parts};
 
 /// A primal of some shape and its tangents `[K, …shape]`. Either may be absent, a symbolic zero: images have no
 /// tangents, the cotangents of a Gauss-Newton product have no primal. Work with an absent part is skipped.
@@ -73,19 +73,6 @@ impl Value for Dual {
             [(&a.tangents, &b.primal), (&a.primal, &b.tangents)].into_iter().filter_map(both).collect();
         let tangents = if terms.is_empty() { None } else { Some(map.apply(&terms)?) };
         Ok(Self { primal: None, tangents })
-    }
-
-    fn pointwise(&self, f: Pointwise, order: usize) -> Result<Self> {
-        let Some(x) = &self.primal else { candle_core::bail!("a pointwise function of a value without primal") };
-        let tangents = match &self.tangents {
-            None => None,
-            Some(tangents) => {
-                let slope = f.apply(order + 1, x)?;
-                let product = Bilinear::Product { full: x.dims().to_vec(), small: x.dims().to_vec() };
-                Some(product.apply(&[(tangents, &slope)])?)
-            }
-        };
-        Ok(Self { primal: Some(f.apply(order, x)?), tangents })
     }
 
     fn add(&self, other: &Self) -> Result<Self> {

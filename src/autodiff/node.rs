@@ -47,11 +47,9 @@ impl<V: Value> Node<V> {
                 let compute = if to_leaf { V::bilinear_for_leaf } else { V::bilinear };
                 accumulate(cotangents, b_node, || map.adjoint_b().apply(compute, &cotangent, &a))
             }
-            Self::Pointwise { x, f, value } => accumulate(cotangents, Some(x), || {
-                let slope = value.pointwise(f, 1)?;
-                let shape = value.primal().map(|primal| primal.dims().to_vec()).unwrap_or_default();
-                V::bilinear(&Bilinear::Product { full: shape.clone(), small: shape }, &cotangent, &slope)
-            }),
+            Self::Pointwise { x, f, value } => {
+                accumulate(cotangents, Some(x), || value.pointwise_adjoint(f, &cotangent))
+            }
             Self::Composite { operation, operands } => {
                 // Two operands may be one node: then the second adds to what the first has.
                 let first = |place: usize| operands[..place].iter().all(|other| *other != operands[place]);

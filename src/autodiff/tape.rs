@@ -108,7 +108,7 @@ impl<V: Value> Tape<V> {
 
     /// `f(x)`, elementwise.
     pub fn pointwise(&mut self, f: Pointwise, x: &Var<V>) -> Result<Var<V>> {
-        let value = x.value.pointwise(f, 0)?;
+        let value = x.value.pointwise(f)?;
         Ok(match x.node {
             Some(node) => {
                 let kept = self.keep(&x.value);

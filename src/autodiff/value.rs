@@ -27,8 +27,22 @@ pub trait Value: Clone + Send + 'static {
     fn bilinear_for_leaf(map: &Bilinear, a: &Self, b: &Self) -> Result<Self> {
         Self::bilinear(map, a, b)
     }
-    /// `f⁽ⁿ⁾(x)`, `n` = `order` ≤ 1.
-    fn pointwise(&self, f: Pointwise, order: usize) -> Result<Self>;
+    /// `f(x)`.
+    ///
+    /// # Errors
+    /// A value without primal.
+    fn pointwise(&self, f: Pointwise) -> Result<Self> {
+        let parts = f.forward(&self.parts())?;
+        Self::from_parts(parts.primal, parts.tangents)
+    }
+    /// `f′(x) ⊙ cotangent`.
+    ///
+    /// # Errors
+    /// A value without primal.
+    fn pointwise_adjoint(&self, f: Pointwise, cotangent: &Self) -> Result<Self> {
+        let parts = f.adjoint(&self.parts(), &cotangent.parts())?;
+        Self::from_parts(parts.primal, parts.tangents)
+    }
     /// `a + b`, equal shapes.
     fn add(&self, other: &Self) -> Result<Self>;
 }
@@ -63,10 +77,6 @@ impl Value for Tensor {
 
     fn bilinear(map: &Bilinear, a: &Self, b: &Self) -> Result<Self> {
         map.apply(&[(a, b)])
-    }
-
-    fn pointwise(&self, f: Pointwise, order: usize) -> Result<Self> {
-        f.apply(order, self)
     }
 
     fn add(&self, other: &Self) -> Result<Self> {

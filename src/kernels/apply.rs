@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor, WithDType};
 use super::access::{Slice, with_float};
 use super::bilinear::Bilinear;
 use super::conv::{self, ConvGeometry, Operand};
-use super::element::filled;
+use super::element::{Element, filled};
 use super::elementwise::{combine, contract};
 use super::linear::Linear;
 use super::matmul::MatMul;
@@ -168,9 +168,7 @@ impl Pointwise {
             let values = Slice::<T>::of(&x)?;
             let mut out = vec![T::default(); values.len()];
             parallel::for_chunks(&mut out, CHUNK, |chunk, out| {
-                let values = &values[chunk * CHUNK..];
-                // f64 inside: single-precision tails of erf and of 1 − tanh² would cost digits of the Hessian.
-                out.iter_mut().zip(values).for_each(|(o, v)| *o = T::from_f64(self.value(order, v.to_f64())));
+                T::pointwise(*self, order, &values[chunk * CHUNK..][..out.len()], out);
             });
             Tensor::from_vec(out, x.dims(), x.device())
         })

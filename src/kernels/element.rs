@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 
 use candle_core::WithDType;
 
+use super::pointwise::{self, Pointwise};
 use super::simd::{Isa, Kind, Portable, SimdTask};
 
 /// A floating-point type with SIMD kernels: `f32` or `f64`.
@@ -17,6 +18,12 @@ pub trait Element: WithDType + Copy + Send + Sync + 'static {
 
     /// Calls `f` with the calling thread's spare buffers.
     fn with_spares<R>(f: impl FnOnce(&mut Vec<Vec<Self>>) -> R) -> R;
+
+    /// `f⁽ⁿ⁾` of each number, `n` = `order` ≤ 2, within a few units of the last place.
+    fn pointwise(f: Pointwise, order: usize, x: &[Self], out: &mut [Self]);
+
+    /// `eˣ`, in a form that loops of vector code take.
+    fn exp(self) -> Self;
 }
 
 /// Spare buffers of each element type; a thread has its own.
@@ -33,6 +40,15 @@ impl Element for f32 {
     const ZERO: Self = 0.0;
 
     spares!(f32);
+
+    fn pointwise(f: Pointwise, order: usize, x: &[Self], out: &mut [Self]) {
+        pointwise::in_single(f, order, x, out);
+    }
+
+    #[inline(always)]
+    fn exp(self) -> Self {
+        pointwise::single::exp(self)
+    }
 
     fn dispatch<K: SimdTask<Self>>(isa: Isa, task: K) -> K::Output {
         match isa.kind() {
@@ -51,6 +67,15 @@ impl Element for f64 {
     const ZERO: Self = 0.0;
 
     spares!(f64);
+
+    fn pointwise(f: Pointwise, order: usize, x: &[Self], out: &mut [Self]) {
+        out.iter_mut().zip(x).for_each(|(out, &x)| *out = f.value(order, x));
+    }
+
+    #[inline(always)]
+    fn exp(self) -> Self {
+        self.exp()
+    }
 
     fn dispatch<K: SimdTask<Self>>(isa: Isa, task: K) -> K::Output {
         match isa.kind() {

@@ -3,8 +3,8 @@
 use std::mem::MaybeUninit;
 
 use super::layout::Channels;
-use super::rows::{row_dot, row_sum};
 use crate::kernels::element::Element;
+use crate::kernels::rows::{row_dot, row_sum};
 use crate::kernels::simd::{Simd, SimdTask};
 
 /// Operands of one direction of the adjoint, each from that direction on.

@@ -9,7 +9,6 @@ mod forward;
 mod layout;
 mod moments;
 mod operands;
-mod rows;
 
 use std::mem::MaybeUninit;
 
@@ -19,12 +18,12 @@ use rayon::prelude::*;
 use super::access::with_float;
 use super::element::{Element, filled};
 use super::parallel;
+use super::rows::{Held, from};
 use super::simd::Isa;
 use adjoint::{AdjointRows, AdjointTask};
 use forward::{ForwardRows, ForwardTask};
 pub use layout::Channels;
-use operands::Held;
-pub use operands::{AffineAdjoint, AffineCotangents, AffineOperands, Parts};
+pub use operands::{AffineAdjoint, AffineCotangents, AffineOperands};
 
 impl Channels {
     /// The primal of the map; with `relu` the positive numbers (and NaN) pass.
@@ -32,7 +31,7 @@ impl Channels {
         let AffineOperands { x, scale, shift, addend } = operands;
         let Some(primal) = x.primal else { candle_core::bail!("an affine map of a value without primal") };
         with_float!(primal.dtype(), T => {
-            let held = Held::<T>::of([Some(primal), scale.primal, None, None, shift.primal, addend.primal, None])?;
+            let held = Held::<T, _>::of([Some(primal), scale.primal, None, None, shift.primal, addend.primal, None])?;
             self.run(primal, None, &held, relu)
         })
     }
@@ -47,7 +46,7 @@ impl Channels {
         let main_scale = x.tangents.and(scale.primal);
         let other = scale.tangents.and(Some(primal));
         with_float!(primal.dtype(), T => {
-            let held = Held::<T>::of([
+            let held = Held::<T, _>::of([
                 x.tangents, main_scale, other, scale.tangents, shift.tangents, addend.tangents, gate,
             ])?;
             self.run(primal, Some(directions), &held, false).map(Some)
@@ -58,7 +57,7 @@ impl Channels {
         &self,
         like: &Tensor,
         directions: Option<usize>,
-        held: &Held<'_, T>,
+        held: &Held<'_, T, 7>,
         relu: bool,
     ) -> Result<Tensor> {
         let slices = held.slices()?;
@@ -106,7 +105,7 @@ impl Channels {
         let directions = if stacked { main.dims()[0] } else { 1 };
         let other = other.filter(|_| stacked);
         with_float!(main.dtype(), T => {
-            let held = Held::<T>::of([
+            let held = Held::<T, _>::of([
                 Some(main), other, x.primal, other.and(x.tangents), scale.primal, other.and(scale.tangents), gate,
             ])?;
             let slices = held.slices()?;
@@ -186,8 +185,4 @@ impl Channels {
         };
         parts.iter().for_each(|part| sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part));
     }
-}
-
-fn from<T>(data: Option<&[T]>, start: usize) -> Option<&[T]> {
-    data.map(|data| &data[start..])
 }

@@ -3,11 +3,10 @@
 use candle_core::{Result, Tensor, WithDType};
 
 use super::layout::Channels;
-use super::operands::{Held, Parts};
-use super::rows::{row_dot, row_sum};
 use crate::kernels::access::with_float;
 use crate::kernels::element::Element;
 use crate::kernels::parallel;
+use crate::kernels::rows::{Held, Parts, row_dot, row_sum};
 use crate::kernels::simd::{Isa, Simd, SimdTask};
 
 /// The centre is the mean of every such sample.
@@ -18,7 +17,7 @@ impl Channels {
     /// of a channel is at least an eighth of its mean square, so that their difference loses three bits at most.
     pub fn centre(&self, x: &Tensor, small: &[usize]) -> Result<Tensor> {
         with_float!(x.dtype(), T => {
-            let held = Held::<T>::of([Some(x), None, None, None, None, None, None])?;
+            let held = Held::<T, _>::of([Some(x)])?;
             let slices = held.slices()?;
             let Some(data) = slices[0].as_deref() else { candle_core::bail!("no tensor to centre") };
             let sample_len = self.channels * self.len;
@@ -43,9 +42,9 @@ impl Channels {
 
     fn moments_of(&self, x: &Tensor, tangents: Option<&Tensor>, centre: &Tensor) -> Result<Tensor> {
         with_float!(x.dtype(), T => {
-            let held = Held::<T>::of([Some(x), tangents, Some(centre), None, None, None, None])?;
+            let held = Held::<T, _>::of([Some(x), tangents, Some(centre)])?;
             let slices = held.slices()?;
-            let [x, main, centre, ..] = std::array::from_fn::<_, 7, _>(|index| slices[index].as_deref());
+            let [x, main, centre] = std::array::from_fn::<_, 3, _>(|index| slices[index].as_deref());
             let (Some(x), Some(centre)) = (x, centre) else { candle_core::bail!("moments of nothing") };
             let numbers = self.numbers();
             let directions = main.map_or(1, |main| main.len() / numbers.max(1));

@@ -1,17 +1,8 @@
 //! What the map takes and gives.
 
-use candle_core::{Device, Result, Tensor, WithDType};
+use candle_core::Tensor;
 
-use crate::kernels::access::Slice;
-
-/// A primal and its tangents `[K, …]`, either of which may be absent.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Parts<'a> {
-    /// The value itself.
-    pub primal: Option<&'a Tensor>,
-    /// Its directional derivatives.
-    pub tangents: Option<&'a Tensor>,
-}
+use crate::kernels::rows::Parts;
 
 /// The four operands of the map; `scale` and `addend` may be absent altogether.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,32 +43,4 @@ pub struct AffineCotangents<V> {
     pub shift: V,
     /// Of `r`: the gated cotangent, where it was asked for and there is a gate.
     pub addend: Option<V>,
-}
-
-/// Contiguous copies of tensors, alive while their slices are used.
-pub(super) struct Held<'a, T> {
-    tensors: [Option<Tensor>; 7],
-    kind: std::marker::PhantomData<&'a T>,
-}
-
-impl<T: WithDType> Held<'_, T> {
-    /// Rank and device of the first tensor.
-    pub(super) fn first(&self) -> Result<(usize, &Device)> {
-        match &self.tensors[0] {
-            Some(first) => Ok((first.rank(), first.device())),
-            None => candle_core::bail!("a kernel without its first operand"),
-        }
-    }
-
-    pub(super) fn of(tensors: [Option<&Tensor>; 7]) -> Result<Self> {
-        let mut held = std::array::from_fn(|_| None);
-        for (held, tensor) in held.iter_mut().zip(tensors) {
-            *held = tensor.map(Tensor::contiguous).transpose()?;
-        }
-        Ok(Self { tensors: held, kind: std::marker::PhantomData })
-    }
-
-    pub(super) fn slices(&self) -> Result<Vec<Option<Slice<'_, T>>>> {
-        self.tensors.iter().map(|tensor| tensor.as_ref().map(Slice::of).transpose()).collect()
-    }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::affine;
+use super::{affine, parts};
 use crate::autodiff::{Composite, Cotangent, Pattern, Tape, Value, Var};
 use crate::kernels::{AffineAdjoint, AffineCotangents, AffineOperands, Channels, Parts};
 
@@ -34,7 +34,9 @@ pub fn channel_affine<V: Value>(
     finish: Finish<'_, V>,
 ) -> Result<Var<V>> {
     let Finish { addend, relu } = finish;
-    let (operands, small) = (parts([Some(x), scale, Some(shift), addend]), shift.dims()?.to_vec());
+    let operands =
+        AffineOperands { x: parts(Some(x)), scale: parts(scale), shift: parts(Some(shift)), addend: parts(addend) };
+    let small = shift.dims()?.to_vec();
     // A replayed choice must be known before the pass, so it takes the long way.
     let replayed = matches!(tape.pattern, Pattern::Replay { .. });
     let channels = operands.x.primal.and_then(|x| Channels::of(x.dims(), &small, x.device()));
@@ -60,11 +62,6 @@ pub fn channel_affine<V: Value>(
     };
     let value = V::from_parts(Some(primal), tangents)?;
     Ok(tape.composite(value, [Some(x), scale, Some(shift), addend], Box::new(operation)))
-}
-
-fn parts<'a, V: Value>([x, scale, shift, addend]: [Option<&'a Var<V>>; 4]) -> AffineOperands<'a> {
-    let parts = |var: Option<&'a Var<V>>| var.map_or_else(Parts::default, |var| var.value().parts());
-    AffineOperands { x: parts(x), scale: parts(scale), shift: parts(shift), addend: parts(addend) }
 }
 
 struct ChannelAffine<V> {

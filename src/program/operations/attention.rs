@@ -8,7 +8,7 @@ use super::reductions::reduced;
 use crate::Result;
 use crate::autodiff::{Value, Var};
 use crate::kernels::{self, Bilinear, Pointwise};
-use crate::program::composites::affine;
+use crate::program::composites::{self, affine};
 use crate::program::cost::Cost;
 use crate::program::fact::{Tracked, axis, broadcast};
 use crate::program::operation::{Affinity, Operation, columns, fact};
@@ -118,6 +118,9 @@ impl Operation for LogSoftmax {
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         let x = run.var(operands, 0)?;
         let axis = axis(self.dim, x.dims()?.len()).map_err(|reason| run.misfit(reason))?;
+        if run.has_row_kernels(&x, axis)? {
+            return Ok(Slot::Float(composites::softmax(run.tape, kernels::Softmax { is_log: true }, &x)?));
+        }
         let log_sum = run.log_sum_exp(&x, axis)?;
         let negative = run.negative(&log_sum)?;
         Ok(Slot::Float(affine(run.tape, &x, None, &negative)?))
@@ -172,9 +175,17 @@ impl<V: Value> Run<'_, V> {
 
     /// `e^{x − m} / Σ e^{x − m}` along an axis.
     pub(super) fn softmax(&mut self, x: &Var<V>, axis: usize) -> Result<Var<V>> {
+        if self.has_row_kernels(x, axis)? {
+            return Ok(composites::softmax(self.tape, kernels::Softmax { is_log: false }, x)?);
+        }
         let (exponentials, sum, _) = self.exponentials(x, axis)?;
         let inverse = self.tape.pointwise(Pointwise::Reciprocal, &sum)?;
         self.product(&exponentials, &inverse)
+    }
+
+    /// Whether a kernel serves an axis: the last, on a CPU.
+    fn has_row_kernels(&self, x: &Var<V>, axis: usize) -> Result<bool> {
+        Ok(self.device.is_cpu() && axis + 1 == x.dims()?.len())
     }
 
     /// `e^{x − m}`, its sum along an axis, and `−m`. The maximum `m` keeps exp from overflowing; it is a constant, since
@@ -293,19 +304,45 @@ impl Operation for ScaledDotProductAttention {
         let front = dims.len() - 2;
         let (batch, [tokens, depth]) = (dims[..front].iter().product::<usize>(), [dims[front], dims[front + 1]]);
         let [keys, width] = [value_dims[front], value_dims[front + 1]];
-        let query = run.reshape(&query, &[batch, tokens, depth])?;
-        let [key, value] = [run.served(&key, &key_dims, served)?, run.served(&value, &value_dims, served)?];
         let factor = self.scale.unwrap_or(1.0 / (depth as f64).sqrt());
+        let query = run.reshape(&query, &[batch, tokens, depth])?;
+        let mask = match operands.get(3) {
+            None | Some(Slot::None) => None,
+            Some(_) => {
+                let mask = run.additive_mask(operands, 3)?;
+                Some(run.with_rank(&mask, dims.len())?)
+            }
+        };
+        let is_still = mask.as_ref().is_none_or(|mask| !mask.is_recorded() && mask.value().parts().tangents.is_none());
+        if run.device.is_cpu() && is_still && self.dropout_p == 0.0 {
+            let mask = mask
+                .as_ref()
+                .and_then(|mask| mask.value().primal())
+                .map(|mask| one_per_head(mask, &dims[..front], [tokens, keys]));
+            let attention = kernels::Attention {
+                heads: batch,
+                served,
+                tokens,
+                keys,
+                depth,
+                width,
+                scale: factor,
+                is_causal: self.is_causal,
+                mask: mask.transpose()?,
+            };
+            let key = run.reshape(&key, &[batch / served, keys, depth])?;
+            let value = run.reshape(&value, &[batch / served, keys, width])?;
+            let y = composites::attention(run.tape, attention, &kernels::Qkv { query, key, value })?;
+            return Ok(Slot::Float(run.reshape(&y, &[&dims[..front], &[tokens, width]].concat())?));
+        }
+        let [key, value] = [run.served(&key, &key_dims, served)?, run.served(&value, &value_dims, served)?];
         let query = run.tape.linear(kernels::Linear::Scale { factor }, &query)?;
         let product = |k, n, transpose_b| {
             Bilinear::MatMul(kernels::MatMul { batch, m: tokens, k, n, transpose_a: false, transpose_b })
         };
         let mut scores = run.tape.bilinear(product(depth, keys, true), &query, &key)?;
-        if !matches!(operands.get(3), None | Some(Slot::None)) {
-            let full = [&dims[..front], &[tokens, keys]].concat();
-            scores = run.reshape(&scores, &full)?;
-            let mask = run.additive_mask(operands, 3)?;
-            let mask = run.with_rank(&mask, full.len())?;
+        if let Some(mask) = mask {
+            scores = run.reshape(&scores, &[&dims[..front], &[tokens, keys]].concat())?;
             scores = run.sum_of(&scores, &mask)?;
         }
         if self.is_causal {
@@ -323,6 +360,15 @@ impl Operation for ScaledDotProductAttention {
         let y = run.tape.bilinear(product(keys, width, false), &weights, &value)?;
         Ok(Slot::Float(run.reshape(&y, &[&dims[..front], &[tokens, width]].concat())?))
     }
+}
+
+/// A mask `[heads, tokens, keys]` for scores with these axes in front, or `[1, tokens, keys]` where it is the same for all.
+fn one_per_head(mask: &Tensor, axes: &[usize], [tokens, keys]: [usize; 2]) -> Result<Tensor> {
+    let (front, _) = mask.dims().split_at(mask.rank() - 2);
+    if front.iter().all(|&size| size == 1) {
+        return Ok(mask.flatten_to(mask.rank() - 3)?.broadcast_as((1, tokens, keys))?.contiguous()?);
+    }
+    Ok(mask.broadcast_as([axes, &[tokens, keys]].concat())?.contiguous()?.reshape(((), tokens, keys))?)
 }
 
 impl<V: Value> Run<'_, V> {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::{BatchNorm, Flatten, ViewAs};
 use crate::Result;
 use crate::autodiff::{Value, Var};
-use crate::kernels::{Bilinear, Linear, Pointwise};
-use crate::program::composites::{Finish, affine, channel_affine};
+use crate::kernels::{Bilinear, Linear, Norm, Pointwise};
+use crate::program::composites::{self, Finish, affine, channel_affine};
 use crate::program::cost::Cost;
 use crate::program::fact::Tracked;
 use crate::program::operation::{Affinity, Operation, columns, fact};
@@ -171,11 +171,10 @@ impl Operation for GroupNorm {
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         let (x, weight, bias) = (run.var(operands, 0)?, run.optional(operands, 1)?, run.optional(operands, 2)?);
         let dims = x.dims()?.to_vec();
-        let full = vec![dims[0], self.num_groups, dims[1..].iter().product::<usize>() / self.num_groups];
-        let small = [dims[0], self.num_groups, 1];
+        let full = [dims[0], self.num_groups, dims[1..].iter().product::<usize>() / self.num_groups];
         let flat = run.reshape(&x, &full)?;
-        let (centred, _) = run.centre(&flat, &full, &small)?;
-        let (normalised, _) = run.standardise(&centred, &full, &small, self.eps)?;
+        let norm = Norm { centred: true, eps: self.eps };
+        let normalised = run.normalised_rows(&flat, norm, Learned { weight: None, bias: None })?;
         let normalised = run.reshape(&normalised, &dims)?;
         let affine = run.shaped(Learned { weight, bias }, &channel_shape(dims[1], dims.len()))?;
         Ok(Slot::Float(run.scale_and_shift(&normalised, affine, Finish::default())?))
@@ -219,6 +218,7 @@ impl Operation for LayerNorm {
     columns! {
         name: "layer_norm",
         operands: &["input", "weight", "bias"],
+        cost: Cost::of_result,
         affinity: Affinity { products: &[(0, 1)], smooth: &[0] },
     }
 
@@ -229,11 +229,6 @@ impl Operation for LayerNorm {
         }
         per_channel(operands, dim)?;
         Ok(Fact::float(&x.shape))
-    }
-
-    fn cost(&self, _operands: &[Option<&Fact>], result: &Fact) -> Cost {
-        // The normalised vectors, and these scaled and shifted.
-        Cost::with_activations(0, &[result.len(), result.len()])
     }
 
     fn start(&self, place: usize, _shapes: &[Option<&[usize]>], _in_transformer: bool) -> Start {
@@ -247,15 +242,8 @@ impl Operation for LayerNorm {
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         let (x, weight, bias) = (run.var(operands, 0)?, run.optional(operands, 1)?, run.optional(operands, 2)?);
-        let (dims, [dim]) = (x.dims()?.to_vec(), self.normalized_shape);
-        let rows = dims[..dims.len() - 1].iter().product();
-        let (full, small) = ([rows, dim], [rows, 1]);
-        let flat = run.reshape(&x, &full)?;
-        let (centred, _) = run.centre(&flat, &full, &small)?;
-        let (normalised, _) = run.standardise(&centred, &full, &small, self.eps)?;
-        let affine = run.shaped(Learned { weight, bias }, &[1, dim])?;
-        let y = run.scale_and_shift(&normalised, affine, Finish::default())?;
-        Ok(Slot::Float(run.reshape(&y, &dims)?))
+        let norm = Norm { centred: true, eps: self.eps };
+        Ok(Slot::Float(run.normalised_rows(&x, norm, Learned { weight, bias })?))
     }
 }
 
@@ -287,14 +275,9 @@ impl Operation for RmsNorm {
 
     fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
         let (x, weight) = (run.var(operands, 0)?, run.optional(operands, 1)?);
-        let (dims, [dim]) = (x.dims()?.to_vec(), self.normalized_shape);
-        let rows = dims[..dims.len() - 1].iter().product();
         let unit = if run.dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
-        let flat = run.reshape(&x, &[rows, dim])?;
-        let (normalised, _) = run.standardise(&flat, &[rows, dim], &[rows, 1], self.eps.unwrap_or(unit))?;
-        let affine = run.shaped(Learned { weight, bias: None }, &[1, dim])?;
-        let y = run.scale_and_shift(&normalised, affine, Finish::default())?;
-        Ok(Slot::Float(run.reshape(&y, &dims)?))
+        let norm = Norm { centred: false, eps: self.eps.unwrap_or(unit) };
+        Ok(Slot::Float(run.normalised_rows(&x, norm, Learned { weight, bias: None })?))
     }
 }
 
@@ -305,6 +288,24 @@ pub(super) struct Learned<V> {
 }
 
 impl<V: Value> Run<'_, V> {
+    /// Each vector along the last axis normalised, then scaled and shifted.
+    fn normalised_rows(&mut self, x: &Var<V>, norm: Norm, learned: Learned<V>) -> Result<Var<V>> {
+        if self.device.is_cpu() {
+            return Ok(composites::norm(self.tape, norm, x, learned.weight.as_ref(), learned.bias.as_ref())?);
+        }
+        let dims = x.dims()?.to_vec();
+        let len = dims.last().copied().unwrap_or(1);
+        let (full, small) = ([dims.iter().product::<usize>() / len, len], [dims.iter().product::<usize>() / len, 1]);
+        let mut y = self.reshape(x, &full)?;
+        if norm.centred {
+            y = self.centre(&y, &full, &small)?.0;
+        }
+        let (y, _) = self.standardise(&y, &full, &small, norm.eps)?;
+        let learned = self.shaped(learned, &[1, len])?;
+        let y = self.scale_and_shift(&y, learned, Finish::default())?;
+        self.reshape(&y, &dims)
+    }
+
     /// `x − mean` and the mean, over the axes where `small` has 1.
     pub(super) fn centre(&mut self, x: &Var<V>, full: &[usize], small: &[usize]) -> Result<(Var<V>, Var<V>)> {
         let mean = self.mean(x, full, small)?;

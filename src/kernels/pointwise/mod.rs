@@ -1,5 +1,13 @@
 //! The pointwise family: smooth scalar functions with their first two derivatives.
 
+mod duals;
+pub(super) mod single;
+
+use single::{Single, with_single};
+
+use super::element::Element;
+use super::simd::{Isa, Simd, SimdTask};
+
 /// A smooth scalar function applied to each element.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pointwise {
@@ -93,16 +101,46 @@ impl Pointwise {
                 [x * cumulative, cumulative + x * density, density * (2.0 - x * x)][order]
             }
             Self::GeluTanh => {
-                let scale = (2.0 / std::f64::consts::PI).sqrt();
-                let inner = scale * (x + GELU_CUBIC * x * x * x);
+                // (1 + tanh u)/2 = sigmoid(2u), without cancellation.
+                let scale = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
+                let [s, s1, s2] = sigmoid(scale * (x + GELU_CUBIC * x * x * x));
                 let slope = scale * (1.0 + 3.0 * GELU_CUBIC * x * x);
-                let curvature = scale * 6.0 * GELU_CUBIC * x;
-                let [t, t1, t2] = tanh(inner);
-                let first = 0.5 * (1.0 + t) + 0.5 * x * t1 * slope;
-                let second = t1 * slope + 0.5 * x * (t2 * slope * slope + t1 * curvature);
-                [0.5 * x * (1.0 + t), first, second][order]
+                let bend = scale * 6.0 * GELU_CUBIC * x;
+                [x * s, s + x * s1 * slope, 2.0 * s1 * slope + x * (s2 * slope * slope + s1 * bend)][order]
             }
         }
+    }
+}
+
+/// `f⁽ⁿ⁾` of numbers in single precision, in forms of their own where networks spend time in a function.
+pub(super) fn in_single(f: Pointwise, order: usize, x: &[f32], out: &mut [f32]) {
+    with_single!(f, F => match order {
+        0 => f32::dispatch(Isa::best(), Loop::<F, 0>::new(x, out)),
+        1 => f32::dispatch(Isa::best(), Loop::<F, 1>::new(x, out)),
+        _ => f32::dispatch(Isa::best(), Loop::<F, 2>::new(x, out)),
+    }, else x.iter().zip(out).for_each(|(&x, out)| *out = f.value(order, x.into()) as f32));
+}
+
+/// One function over a slice.
+struct Loop<'a, F, const ORDER: usize> {
+    x: &'a [f32],
+    out: &'a mut [f32],
+    function: std::marker::PhantomData<F>,
+}
+
+impl<'a, F, const ORDER: usize> Loop<'a, F, ORDER> {
+    fn new(x: &'a [f32], out: &'a mut [f32]) -> Self {
+        Self { x, out, function: std::marker::PhantomData }
+    }
+}
+
+impl<F: Single, const ORDER: usize> SimdTask<f32> for Loop<'_, F, ORDER> {
+    type Output = ();
+
+    /// A plain loop: compiled for the instruction set, it becomes its vectors.
+    #[inline(always)]
+    fn run<S: Simd<Scalar = f32>>(self) {
+        self.out.iter_mut().zip(self.x).for_each(|(out, &x)| *out = F::value::<ORDER>(x));
     }
 }
 
@@ -128,35 +166,37 @@ fn sigmoid(x: f64) -> [f64; 3] {
 }
 
 #[cfg(test)]
+const ALL: [Pointwise; 19] = [
+    Pointwise::Exp,
+    Pointwise::Log,
+    Pointwise::Reciprocal,
+    Pointwise::Rsqrt,
+    Pointwise::Tanh,
+    Pointwise::Sigmoid,
+    Pointwise::Softplus,
+    Pointwise::Silu,
+    Pointwise::GeluErf,
+    Pointwise::GeluTanh,
+    Pointwise::Sqrt,
+    Pointwise::Sin,
+    Pointwise::Cos,
+    Pointwise::Log1p,
+    Pointwise::Expm1,
+    Pointwise::Erf,
+    Pointwise::Atan,
+    Pointwise::Power(2.5),
+    Pointwise::Power(-0.3),
+];
+
+/// Whether it is defined for positive numbers alone.
+#[cfg(test)]
+fn is_half(f: Pointwise) -> bool {
+    matches!(f, Pointwise::Log | Pointwise::Rsqrt | Pointwise::Sqrt | Pointwise::Log1p | Pointwise::Power(_))
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
-
-    const ALL: [Pointwise; 19] = [
-        Pointwise::Exp,
-        Pointwise::Log,
-        Pointwise::Reciprocal,
-        Pointwise::Rsqrt,
-        Pointwise::Tanh,
-        Pointwise::Sigmoid,
-        Pointwise::Softplus,
-        Pointwise::Silu,
-        Pointwise::GeluErf,
-        Pointwise::GeluTanh,
-        Pointwise::Sqrt,
-        Pointwise::Sin,
-        Pointwise::Cos,
-        Pointwise::Log1p,
-        Pointwise::Expm1,
-        Pointwise::Erf,
-        Pointwise::Atan,
-        Pointwise::Power(2.5),
-        Pointwise::Power(-0.3),
-    ];
-
-    /// Whether it is defined for positive numbers alone.
-    fn is_half(f: Pointwise) -> bool {
-        matches!(f, Pointwise::Log | Pointwise::Rsqrt | Pointwise::Sqrt | Pointwise::Log1p | Pointwise::Power(_))
-    }
 
     #[test]
     fn derivatives_match_central_differences() {
