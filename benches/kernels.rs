@@ -59,14 +59,19 @@ fn main() -> Result<()> {
         ("64 -> 256, 1x1, 32x32", 64, 256, 1, 1, 32),
         ("512 -> 2048, 1x1, 4x4", 512, 2048, 1, 1, 4),
         ("1024 -> 2048, 1x1, stride 2, 8x8", 1024, 2048, 1, 2, 8),
+        ("40, 7x7 depthwise, 16x16", 40, 40, 7, 1, 16),
+        ("160, 7x7 depthwise, 4x4", 160, 160, 7, 1, 4),
+        ("96, 3x3 depthwise, stride 2, 16x16", 96, 96, 3, 2, 16),
+        ("240, 5x5 depthwise, 4x4", 240, 240, 5, 1, 4),
     ] {
         if !name.contains(&wanted) {
             continue;
         }
+        let groups = if name.contains("depthwise") { in_channels } else { 1 };
         let geometry = ConvGeometry {
             in_channels,
             out_channels,
-            groups: 1,
+            groups,
             kernel: [kernel; 2],
             stride: [stride; 2],
             padding: [kernel / 2; 2],
@@ -75,7 +80,7 @@ fn main() -> Result<()> {
         };
         let [height, width] = geometry.output();
         let x = [SAMPLES, in_channels, input, input];
-        let w = [out_channels, in_channels, kernel, kernel];
+        let w = [out_channels, in_channels / groups, kernel, kernel];
         let y = [SAMPLES, out_channels, height, width];
         let flops = 2 * DIRECTIONS * 2 * SAMPLES * geometry.weight_len() * height * width;
         let rates = [

@@ -69,9 +69,26 @@ impl Accumulator {
         })
     }
 
+    /// One block in f64, written once.
     fn widened(&self, block: &[(usize, Tensor)]) -> Result<Vec<f64>> {
-        let mut sum = vec![0.0; self.rows * self.columns];
-        self.add_to(&mut sum, block)?;
+        let mut parts = Vec::with_capacity(block.len());
+        for (offset, part) in block {
+            parts.push((*offset, part.to_device(&Device::Cpu)?.contiguous()?));
+        }
+        parts.sort_by_key(|(offset, _)| *offset);
+        let mut sum = Vec::with_capacity(self.rows * self.columns);
+        for row in 0..self.rows {
+            for (offset, part) in &parts {
+                sum.resize(row * self.columns + offset, 0.0);
+                with_float!(part.dtype(), T => {
+                    let part = Slice::<T>::of(part)?;
+                    let width = part.len() / self.rows;
+                    sum.extend(part[row * width..][..width].iter().map(|value| value.to_f64()));
+                    Ok(())
+                })?;
+            }
+            sum.resize((row + 1) * self.columns, 0.0);
+        }
         Ok(sum)
     }
 

@@ -1,6 +1,6 @@
 //! How each primitive is computed: on the CPU by the kernels here, on other devices by candle's own operations.
 
-use candle_core::{Result, Tensor, WithDType};
+use candle_core::{DType, Result, Tensor, WithDType};
 
 use super::access::{Slice, with_float};
 use super::bilinear::Bilinear;
@@ -9,6 +9,7 @@ use super::element::{Element, filled};
 use super::elementwise::{combine, contract};
 use super::linear::Linear;
 use super::matmul::MatMul;
+use super::permute::permute;
 use super::pointwise::Pointwise;
 use super::stacked::{directions, shape_like, with_plane};
 use super::{fallback, parallel, pool};
@@ -63,6 +64,7 @@ impl Linear {
             Self::AveragePoolTransposed(geometry) => {
                 map_elements!(x, with_plane(x, geometry.input), T, |x, out| pool::average_transposed(geometry, &x, out))
             }
+            Self::Permute { axes } if matches!(x.dtype(), DType::F32 | DType::F64) => permute(axes, x),
             // Views and copies: candle's own operations serve every device.
             _ => fallback::linear(self, x),
         }

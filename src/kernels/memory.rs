@@ -16,12 +16,12 @@ fn delay(memory_bytes: usize) -> c_long {
     match memory_bytes {
         ..TIGHT => 0,
         TIGHT..PLENTY => 10,
-        PLENTY.. => 100,
+        PLENTY.. => 2000,
     }
 }
 
-/// Keeps freed memory as long as is due where the engine plans with `memory_bytes`. Where there is plenty, a product of a
-/// small network would spend a tenth of its time on fresh pages otherwise; where there is little, the process hardly exceeds
+/// Keeps freed memory as long as is due where the engine plans with `memory_bytes`. Where there is plenty, a product
+/// would spend up to a fifth of its time on fresh pages otherwise; where there is little, the process hardly exceeds
 /// it, for twice the time. `MIMALLOC_PURGE_DELAY` in the environment comes first.
 pub fn keep_freed_memory(memory_bytes: usize) {
     // SAFETY: `PURGE_DELAY` is an option of this mimalloc. It is one word: a thread that frees meanwhile reads the old delay
@@ -41,7 +41,7 @@ mod tests {
         // SAFETY: `PURGE_DELAY` is an option of this mimalloc.
         let kept = || unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
         assert_eq!(kept(), delay(TIGHT), "another version of mimalloc has its options in other places");
-        for (memory_bytes, milliseconds) in [(PLENTY, 100), (TIGHT - 1, 0), (TIGHT, 10)] {
+        for (memory_bytes, milliseconds) in [(PLENTY, 2000), (TIGHT - 1, 0), (TIGHT, 10)] {
             keep_freed_memory(memory_bytes);
             assert_eq!(kept(), milliseconds);
         }

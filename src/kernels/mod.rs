@@ -23,6 +23,7 @@ mod linear;
 mod matmul;
 mod memory;
 mod parallel;
+mod permute;
 mod pointwise;
 mod pool;
 mod rows;

@@ -6,11 +6,11 @@ use rayon::prelude::*;
 
 use super::operand::Operand;
 use super::pack::pack_samples;
-use super::panels;
 use super::plan::{Plan, Position, Sweep, tile_sizes};
+use super::write::{write, write_interleaved};
 use crate::kernels::element::Element;
 use crate::kernels::parallel;
-use crate::kernels::simd::{MAX_LANES, Simd, SimdTask};
+use crate::kernels::simd::{Simd, SimdTask};
 use crate::kernels::tiles::tiles;
 
 /// Vectors of pixels of a tile with a single target (depthwise): enough independent sums to hide the latency of an addition.
@@ -31,13 +31,6 @@ pub(super) fn correlate<T: Element>(
     if out.is_empty() {
         return;
     }
-    let in_panels = panels::of_terms(plan, terms);
-    let in_panels: Vec<_> = in_panels
-        .iter()
-        .zip(terms)
-        .map(|(data, &(source, weights))| (source, Operand { data, stacked: weights.stacked }))
-        .collect();
-    let terms = if plan.in_panels { &in_panels } else { terms };
     let mut items: Vec<Item<T>> = out
         .chunks_exact_mut(batch * targets_len)
         .enumerate()
@@ -134,7 +127,6 @@ impl<T: Element> SweepTask<'_, T> {
         };
         let source_end = (plan.groups - 1) * plan.sources * plan.channel_len + offset + start + lanes;
         let last_group = (plan.groups - 1) * (plan.weight_len / plan.groups);
-        // In panels too: the last tile ends where the last target's row would.
         let weights_end = last_group + (plan.targets - 1) * plan.target_step + weight + 1;
         for (source, weights) in self.sources {
             assert!(source_end <= source.len() && weights_end <= weights.len(), "operand of a convolution too short");
@@ -228,8 +220,7 @@ impl<T: Element> SweepTask<'_, T> {
         tile: Tile,
         starts: [usize; V],
     ) -> [[S::Vector; O]; V] {
-        // In a panel the weights of a tile's targets are neighbours.
-        let (step, spread) = if self.plan.in_panels { (1, O) } else { (self.plan.target_step, 1) };
+        let step = self.plan.target_step;
         // SAFETY: for each offset a tile reads, in the source, `LANES` numbers from `source_start + offset + start` on
         // and, in the weights, one for each target; `check_bounds` has compared the largest of these with the lengths.
         unsafe {
@@ -238,7 +229,7 @@ impl<T: Element> SweepTask<'_, T> {
                 let source = source.as_ptr().add(tile.source_start);
                 let weights = weights.as_ptr().add(tile.weights_start);
                 for (&offset, &weight) in self.sweep.offsets.iter().zip(&self.sweep.weight_offsets) {
-                    let (pixels, weights) = (source.add(offset), weights.add(weight * spread));
+                    let (pixels, weights) = (source.add(offset), weights.add(weight));
                     let weights: [S::Vector; O] = std::array::from_fn(|o| S::splat(*weights.add(o * step)));
                     for v in 0..V {
                         let pixels = S::load(pixels.add(starts[v]));
@@ -251,71 +242,4 @@ impl<T: Element> SweepTask<'_, T> {
             sums
         }
     }
-}
-
-/// Writes the first `count` lanes of `vector` to every `step`-th place of `targets`.
-///
-/// # Safety
-/// The processor has the instruction set of `S`.
-#[inline(always)]
-unsafe fn write<S: Simd<Scalar: Element>>(
-    vector: S::Vector,
-    count: usize,
-    step: usize,
-    targets: &mut [MaybeUninit<S::Scalar>],
-) {
-    if count == S::LANES && step == 1 {
-        let targets = &mut targets[..S::LANES];
-        // SAFETY: `targets` has `LANES` places.
-        unsafe { S::store(targets.as_mut_ptr().cast(), vector) };
-        return;
-    }
-    // SAFETY: the caller's promise.
-    let lanes = unsafe { lanes::<S>(vector) };
-    if count == S::LANES && step == 2 {
-        // The constant length lets the compiler unroll this.
-        let targets = &mut targets[..2 * S::LANES - 1];
-        (0..S::LANES).for_each(|lane| _ = targets[2 * lane].write(lanes[lane]));
-    } else {
-        let targets = targets.iter_mut().step_by(step);
-        targets.zip(&lanes[..count]).for_each(|(target, &value)| _ = target.write(value));
-    }
-}
-
-/// Writes `count` numbers of each interleaved sample to every `step`-th place of that sample's targets.
-///
-/// # Safety
-/// The processor has the instruction set of `S`.
-#[inline(always)]
-unsafe fn write_interleaved<'a, S: Simd<Scalar: Element>>(
-    vector: S::Vector,
-    count: usize,
-    interleaved: usize,
-    step: usize,
-    samples: impl Iterator<Item = &'a mut [MaybeUninit<S::Scalar>]>,
-) {
-    // SAFETY: the caller's promise.
-    let lanes = unsafe { lanes::<S>(vector) };
-    for (s, targets) in samples.enumerate() {
-        if interleaved == 2 && step == 1 && 2 * count == S::LANES {
-            let targets = &mut targets[..S::LANES / 2];
-            (0..S::LANES / 2).for_each(|lane| _ = targets[lane].write(lanes[2 * lane + s]));
-        } else {
-            let targets = targets.iter_mut().step_by(step).take(count);
-            targets.zip(lanes[s..].iter().step_by(interleaved)).for_each(|(target, &value)| _ = target.write(value));
-        }
-    }
-}
-
-/// The lanes of `vector`, zeros behind them.
-///
-/// # Safety
-/// The processor has the instruction set of `S`.
-#[inline(always)]
-unsafe fn lanes<S: Simd<Scalar: Element>>(vector: S::Vector) -> [S::Scalar; MAX_LANES] {
-    const { assert!(S::LANES <= MAX_LANES) };
-    let mut lanes = [S::Scalar::ZERO; MAX_LANES];
-    // SAFETY: `lanes` has at least `LANES` places.
-    unsafe { S::store(lanes.as_mut_ptr(), vector) };
-    lanes
 }

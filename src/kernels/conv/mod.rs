@@ -4,28 +4,33 @@
 //! directions or absent (see [`Operand`]). Each function sums any number of terms, one per direction `k`, so that the
 //! two halves of a product rule, `ẋ w + x ẇ`, are added in registers and written once.
 //!
-//! Two methods, and no im2col. Convolutions 3×3 with stride 1 in f32 go by minimal filtering where their shape suits it
-//! (`winograd`). All others are direct: each sample is packed once into a zero-padded copy, split by the stride's
-//! phases, in which every kernel tap is a constant offset (`plan`, `pack`); narrow images are packed several samples
-//! side by side, so that no lane is idle. Register tiles then run over it (`correlate` for the convolution and its input
-//! gradient, `weight_gradient` for the sum over pixels); an input gradient with many weights copies these first (`panels`).
+//! Four methods. Convolutions 3×3 with stride 1 in f32 go by minimal filtering where their shape suits it (`winograd`);
+//! depthwise ones in vectors of channels (`depthwise`); others with many channels as matrix products (`lowered`). What is left
+//! is direct: register tiles of pixels and channels (`correlate` for the convolution and its input gradient, `weight_gradient`
+//! for the sum over pixels).
+//!
+//! For the last two, each sample is packed once into a zero-padded copy, split by the stride's phases, in which every kernel tap
+//! is a constant offset (`plan`, `pack`); narrow images are packed several samples side by side, so that no lane is idle.
 
 mod correlate;
+mod depthwise;
 mod geometry;
+mod lowered;
 mod operand;
 mod pack;
-mod panels;
 mod plan;
 #[cfg(test)]
 mod tests;
 mod weight_gradient;
 mod winograd;
+mod write;
 
 pub use geometry::ConvGeometry;
 pub use operand::Operand;
 
 use super::element::Element;
 use super::simd::Isa;
+use depthwise::Depthwise;
 use plan::Plan;
 use std::mem::MaybeUninit;
 use winograd::Tiling;
@@ -41,10 +46,16 @@ pub fn conv2d<T: Element>(
     terms: &[(Operand<T>, Operand<T>)],
     out: &mut [MaybeUninit<T>],
 ) {
+    if depthwise::suits(geometry) {
+        return Depthwise::forward::<T>(Isa::best(), geometry).correlate(batch, directions, terms, out);
+    }
     if let Some(tiling) = Tiling::forward::<T>(Isa::best(), geometry, batch) {
         return winograd::correlate(&tiling, batch, directions, terms, out);
     }
     let plan = Plan::forward::<T>(Isa::best(), geometry, batch);
+    if lowered::suits(geometry) {
+        return lowered::correlate(&plan, batch, directions, terms, out);
+    }
     correlate::correlate(&plan, batch, directions, terms, out);
 }
 
@@ -60,8 +71,15 @@ pub fn conv2d_input_gradient<T: Element>(
     terms: &[(Operand<T>, Operand<T>)],
     out: &mut [MaybeUninit<T>],
 ) {
+    if depthwise::suits(geometry) {
+        return Depthwise::input_gradient::<T>(Isa::best(), geometry).correlate(batch, directions, terms, out);
+    }
     if let Some(tiling) = Tiling::input_gradient::<T>(Isa::best(), geometry, batch) {
         return winograd::correlate(&tiling, batch, directions, terms, out);
+    }
+    if lowered::suits(geometry) {
+        let plan = Plan::forward::<T>(Isa::best(), geometry, batch);
+        return lowered::input_gradient(&plan, batch, directions, terms, out);
     }
     let plan = Plan::input_gradient::<T>(Isa::best(), geometry, batch);
     correlate::correlate(&plan, batch, directions, terms, out);
@@ -82,9 +100,15 @@ pub fn conv2d_weight_gradient<T: Element>(
     terms: &[(Operand<T>, Operand<T>)],
     out: &mut [MaybeUninit<T>],
 ) {
+    if depthwise::suits(geometry) {
+        return Depthwise::forward::<T>(Isa::best(), geometry).weight_gradient(batch, directions, terms, out);
+    }
     if let Some(tiling) = Tiling::forward::<T>(Isa::best(), geometry, batch) {
         return winograd::weight_gradient(&tiling, batch, directions, terms, out);
     }
     let plan = Plan::forward::<T>(Isa::best(), geometry, batch);
+    if lowered::suits(geometry) {
+        return lowered::weight_gradient(&plan, batch, directions, terms, out);
+    }
     weight_gradient::weight_gradient(&plan, batch, directions, terms, out);
 }

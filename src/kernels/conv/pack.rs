@@ -1,5 +1,7 @@
 //! Copies of samples in the order in which the register tiles read them.
 
+use std::mem::MaybeUninit;
+
 use super::plan::Plan;
 use crate::kernels::element::Element;
 
@@ -25,6 +27,38 @@ pub(super) fn pack_samples<T: Element>(plan: &Plan, samples: &[T], packed: &mut 
                         &mut packed[target + column_range.start * interleaved..][..column_range.len() * interleaved];
                     let rows = samples.chunks_exact(sample_len).map(|sample| &sample[source..]);
                     interleave(rows, columns.step, interleaved, target);
+                }
+                plane += rows.length * pitch;
+            }
+        }
+    }
+}
+
+/// Writes the source samples of one packed block: the adjoint of [`pack_samples`]. Numbers that no tap reads are 0.
+pub(super) fn unpack_samples<T: Element>(plan: &Plan, packed: &[T], samples: &mut [MaybeUninit<T>]) {
+    let sample_len = plan.source_len();
+    samples.fill(MaybeUninit::new(T::ZERO));
+    if sample_len == 0 || plan.channel_len == 0 {
+        return;
+    }
+    let (rows, columns, interleaved) = (&plan.rows, &plan.columns, plan.samples);
+    let (channel_len, pitch) = (rows.source * columns.source, columns.length * interleaved);
+    for (channel, packed) in packed.chunks_exact(plan.channel_len).take(sample_len / channel_len).enumerate() {
+        let mut plane = 0;
+        for &row_phase in &rows.phases {
+            let (row_range, first_row) = rows.inside(row_phase);
+            for &column_phase in &columns.phases {
+                let (column_range, first_column) = columns.inside(column_phase);
+                let row_range = if column_range.is_empty() { 0..0 } else { row_range.clone() };
+                for (i, row) in row_range.enumerate() {
+                    let target = channel * channel_len + (first_row + i * rows.step) * columns.source + first_column;
+                    let from = plane + row * pitch + column_range.start * interleaved;
+                    let from = &packed[from..][..column_range.len() * interleaved];
+                    for (s, sample) in samples.chunks_exact_mut(sample_len).enumerate() {
+                        let target = sample[target..].iter_mut().step_by(columns.step);
+                        let from = from[s..].iter().step_by(interleaved);
+                        target.zip(from).for_each(|(target, &value)| _ = target.write(value));
+                    }
                 }
                 plane += rows.length * pitch;
             }

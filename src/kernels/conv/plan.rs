@@ -190,20 +190,6 @@ struct PlaneLayout {
     target_columns: usize,
 }
 
-/// In which order a plan reads weights `[groups, O, C, taps]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Weights {
-    /// Targets are `O`: their weights lie next to each other.
-    ByTarget,
-    /// Targets are `C`.
-    BySource,
-    /// Targets are `C`, and the weights are copied into panels first.
-    InPanels,
-}
-
-/// From this many bytes on, the weights lie too far from a core to be read across their rows.
-const FAR_BYTES: usize = 1 << 19;
-
 /// A convolution or its input gradient, ready to run: source channels in, target channels out.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -226,8 +212,6 @@ pub(super) struct Plan {
     /// Numbers in `w`, and the step in it from one target channel to the next.
     pub weight_len: usize,
     pub target_step: usize,
-    /// Whether the weights are read from panels (see there): the step is then that from one tile to the next, per target.
-    pub in_panels: bool,
     /// Whether the source can be read where it lies.
     pub in_place: bool,
 }
@@ -235,19 +219,12 @@ pub(super) struct Plan {
 impl Plan {
     /// The plan of `conv2d` on `batch` samples: from `C` to `O` channels.
     pub fn forward<T: Element>(isa: Isa, geometry: &ConvGeometry, batch: usize) -> Self {
-        Self::new::<T>(isa, geometry, batch, [0, 1].map(|axis| Axis::forward(geometry, axis)), Weights::ByTarget)
+        Self::new::<T>(isa, geometry, batch, [0, 1].map(|axis| Axis::forward(geometry, axis)), false)
     }
 
     /// The plan of its adjoint in `x`: from `O` to `C` channels.
     pub fn input_gradient<T: Element>(isa: Isa, geometry: &ConvGeometry, batch: usize) -> Self {
-        let far = geometry.weight_len() * size_of::<T>() >= FAR_BYTES;
-        let weights = if far { Weights::InPanels } else { Weights::BySource };
-        Self::input_gradient_with::<T>(isa, geometry, batch, weights)
-    }
-
-    /// The same with the weights in a given order; no order changes a bit of the result.
-    pub fn input_gradient_with<T: Element>(isa: Isa, geometry: &ConvGeometry, batch: usize, weights: Weights) -> Self {
-        Self::new::<T>(isa, geometry, batch, [0, 1].map(|axis| Axis::input_gradient(geometry, axis)), weights)
+        Self::new::<T>(isa, geometry, batch, [0, 1].map(|axis| Axis::input_gradient(geometry, axis)), true)
     }
 
     fn new<T: Element>(
@@ -255,17 +232,15 @@ impl Plan {
         geometry: &ConvGeometry,
         batch: usize,
         [rows, columns]: [Axis; 2],
-        weights: Weights,
+        transposed: bool,
     ) -> Self {
         let lanes = T::dispatch(isa, Lanes);
         let taps = geometry.kernel[0] * geometry.kernel[1];
         let inputs = geometry.in_channels / geometry.groups;
         let outputs = geometry.out_channels / geometry.groups;
-        let (sources, targets) = if weights == Weights::ByTarget { (inputs, outputs) } else { (outputs, inputs) };
-        let (source_step, target_step) = match weights {
-            Weights::ByTarget | Weights::InPanels => (taps, sources * taps),
-            Weights::BySource => (targets * taps, taps),
-        };
+        let (sources, targets) = if transposed { (outputs, inputs) } else { (inputs, outputs) };
+        // Weights are `[groups, O, C, taps]`.
+        let (source_step, target_step) = if transposed { (targets * taps, taps) } else { (taps, sources * taps) };
         let mut layout = PlaneLayout {
             samples: 1,
             sources,
@@ -306,7 +281,6 @@ impl Plan {
             sweeps,
             weight_len: geometry.weight_len(),
             target_step,
-            in_panels: weights == Weights::InPanels,
         }
     }
 

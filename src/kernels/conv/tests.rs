@@ -3,7 +3,6 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::plan::Weights;
 use super::*;
 use crate::kernels::element::Element;
 
@@ -84,6 +83,52 @@ impl Case {
         Some(self.run_with(kind, operands, |terms, out| match kind {
             Kind::WeightGradient => winograd::weight_gradient(&tiling, batch, directions, terms, out),
             _ => winograd::correlate(&tiling, batch, directions, terms, out),
+        }))
+    }
+
+    /// Shapes that go as matrix products: channels in fours.
+    fn random_lowered(rng: &mut ChaCha8Rng) -> Self {
+        let mut case = Self::random(rng);
+        let g = &mut case.geometry;
+        [g.in_channels, g.out_channels] = [(); 2].map(|()| 4 * g.groups * rng.random_range(1..6));
+        case
+    }
+
+    /// As `run`, as matrix products; `None` where there is no output.
+    fn run_lowered<T: Element>(&self, isa: Isa, kind: Kind, operands: &[[Vec<T>; 2]]) -> Option<Vec<T>> {
+        let (batch, directions) = (self.batch, self.directions);
+        if self.geometry.output().contains(&0) {
+            return None;
+        }
+        let plan = Plan::forward::<T>(isa, &self.geometry, batch);
+        Some(self.run_with(kind, operands, |terms, out| match kind {
+            Kind::Forward => lowered::correlate(&plan, batch, directions, terms, out),
+            Kind::InputGradient => lowered::input_gradient(&plan, batch, directions, terms, out),
+            Kind::WeightGradient => lowered::weight_gradient(&plan, batch, directions, terms, out),
+        }))
+    }
+
+    /// Shapes whose channels are each by themselves.
+    fn random_depthwise(rng: &mut ChaCha8Rng) -> Self {
+        let mut case = Self::random(rng);
+        let g = &mut case.geometry;
+        g.groups = rng.random_range(1..40);
+        (g.in_channels, g.out_channels) = (g.groups, g.groups);
+        case
+    }
+
+    /// As `run`, in vectors of channels; `None` where there is no output.
+    fn run_depthwise<T: Element>(&self, isa: Isa, kind: Kind, operands: &[[Vec<T>; 2]]) -> Option<Vec<T>> {
+        let (batch, directions) = (self.batch, self.directions);
+        if self.geometry.output().contains(&0) {
+            return None;
+        }
+        let forward = Depthwise::forward::<T>(isa, &self.geometry);
+        let backward = Depthwise::input_gradient::<T>(isa, &self.geometry);
+        Some(self.run_with(kind, operands, |terms, out| match kind {
+            Kind::Forward => forward.correlate(batch, directions, terms, out),
+            Kind::InputGradient => backward.correlate(batch, directions, terms, out),
+            Kind::WeightGradient => forward.weight_gradient(batch, directions, terms, out),
         }))
     }
 
@@ -201,6 +246,33 @@ fn random_shapes_match_a_plain_loop_on_every_instruction_set() {
     }
 }
 
+fn random_cases_of_methods<T: Element>(num_cases: usize, seed: u64, isa: Isa, epsilon: f64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    for index in 0..num_cases {
+        let (lowered, depthwise) = (Case::random_lowered(&mut rng), Case::random_depthwise(&mut rng));
+        for kind in KINDS {
+            for (case, is_depthwise) in [(&lowered, false), (&depthwise, true)] {
+                let operands = case.operands::<T>(kind, &mut rng);
+                let label = format!("case {index}, {kind:?}, {:?}", case.geometry);
+                let got = match is_depthwise {
+                    true => case.run_depthwise(isa, kind, &operands),
+                    false => case.run_lowered(isa, kind, &operands),
+                };
+                let Some(got) = got else { continue };
+                assert_within_rounding(&got, &case.reference(kind, &operands), epsilon, &label);
+            }
+        }
+    }
+}
+
+#[test]
+fn products_and_single_channels_match_a_plain_loop_on_every_instruction_set() {
+    for &isa in Isa::available() {
+        random_cases_of_methods::<f32>(60, 11, isa, f32::EPSILON.into());
+        random_cases_of_methods::<f64>(60, 12, isa, f64::EPSILON);
+    }
+}
+
 #[test]
 fn network_shapes_match_a_plain_loop() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
@@ -309,32 +381,6 @@ fn the_three_kernels_are_adjoint() {
         assert!((form - dot(&run(Kind::InputGradient, y, w), x)).abs() <= tolerance);
         assert!((form - dot(&run(Kind::WeightGradient, x, y), w)).abs() <= tolerance);
     }
-}
-
-#[test]
-fn panels_do_not_change_a_bit() {
-    let mut rng = ChaCha8Rng::seed_from_u64(10);
-    for &isa in Isa::available() {
-        for index in 0..60 {
-            let case = Case::random(&mut rng);
-            let operands = case.operands::<f32>(Kind::InputGradient, &mut rng);
-            let plan = Plan::input_gradient_with::<f32>(isa, &case.geometry, case.batch, Weights::InPanels);
-            let panels = case.run_with(Kind::InputGradient, &operands, |terms, out| {
-                correlate::correlate(&plan, case.batch, case.directions, terms, out);
-            });
-            assert_eq!(panels, case.run(isa, Kind::InputGradient, &operands), "case {index}: {:?}", case.geometry);
-        }
-    }
-    // A network's shape goes there by itself.
-    let (kernel, stride, padding, dilation) = ([1; 2], [1; 2], [0; 2], [1; 2]);
-    let (in_channels, out_channels, input) = (256, 512, [2; 2]);
-    let geometry = ConvGeometry { in_channels, out_channels, groups: 1, kernel, stride, padding, dilation, input };
-    assert!(Plan::input_gradient::<f32>(Isa::best(), &geometry, 2).in_panels);
-    let case = Case { geometry, batch: 2, directions: 2, terms: vec![(true, false), (false, true)] };
-    let operands = case.operands::<f32>(Kind::InputGradient, &mut rng);
-    let reference = case.reference(Kind::InputGradient, &operands);
-    let got = case.run(Isa::best(), Kind::InputGradient, &operands);
-    assert_within_rounding(&got, &reference, f32::EPSILON.into(), "512 to 256 channels");
 }
 
 #[test]

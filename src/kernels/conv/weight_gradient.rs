@@ -38,7 +38,7 @@ pub(super) fn weight_gradient<T: Element>(
         return;
     }
     let extent = Extent { weight_len: plan.weight_len, batch, directions, directions_per_task: directions };
-    sum_chunks(&extent, out, |task, sums| job.add(task, sums));
+    sum_chunks(&extent, out, |task, sums| job.add(task, zeroed(sums)));
 }
 
 /// What a weight gradient is summed over.
@@ -50,16 +50,16 @@ pub(super) struct Extent {
     pub directions_per_task: usize,
 }
 
-/// Cuts samples and directions into tasks, lets `add` add each to its sums, and sums those over chunks of samples in
+/// Cuts samples and directions into tasks, lets `write` write the sums of each, and adds those over chunks of samples in
 /// order, in double precision.
 pub(super) fn sum_chunks<T: Element>(
     &Extent { weight_len, batch, directions, directions_per_task }: &Extent,
     out: &mut [MaybeUninit<T>],
-    add: impl Fn(&Task, &mut [T]) + Sync,
+    write: impl Fn(&Task, &mut [MaybeUninit<T>]) + Sync,
 ) {
     assert_eq!(out.len(), directions * weight_len, "length of the weight gradient of a convolution");
-    let out = zeroed(out);
     if batch == 0 || out.is_empty() {
+        zeroed(out);
         return;
     }
     let pooled = parallel::in_pool();
@@ -72,33 +72,35 @@ pub(super) fn sum_chunks<T: Element>(
             directions: direction..directions.min(direction + per_task),
         })
         .collect();
-    let add = |(task, sums): (&Task, &mut [T])| add(task, sums);
+    let write = |(task, sums): (&Task, &mut [MaybeUninit<T>])| write(task, sums);
     let task_len = per_task * weight_len;
     if batch <= SAMPLES_PER_CHUNK {
         if pooled {
-            tasks.par_iter().zip(out.par_chunks_mut(task_len)).for_each(add);
+            tasks.par_iter().zip(out.par_chunks_mut(task_len)).for_each(write);
         } else {
-            tasks.iter().zip(out.chunks_mut(task_len)).for_each(add);
+            tasks.iter().zip(out.chunks_mut(task_len)).for_each(write);
         }
         return;
     }
     // One wave's partial sums are in memory together; its length does not change the order of additions.
     let wave = if pooled { 2 * rayon::current_num_threads() } else { 1 };
     let mut totals = vec![0.0; out.len()];
-    let mut partials = vec![T::ZERO; wave * task_len];
+    let mut partials = vec![MaybeUninit::new(T::ZERO); wave * task_len];
     for tasks in tasks.chunks(wave) {
-        partials.fill(T::ZERO);
         if pooled {
-            tasks.par_iter().zip(partials.par_chunks_mut(task_len)).for_each(add);
+            tasks.par_iter().zip(partials.par_chunks_mut(task_len)).for_each(write);
         } else {
-            tasks.iter().zip(partials.chunks_mut(task_len)).for_each(add);
+            tasks.iter().zip(partials.chunks_mut(task_len)).for_each(write);
         }
         for (task, partial) in tasks.iter().zip(partials.chunks(task_len)) {
             let totals = &mut totals[task.directions.start * weight_len..][..task.directions.len() * weight_len];
-            totals.iter_mut().zip(partial).for_each(|(total, partial)| *total += partial.to_f64());
+            for (total, partial) in totals.iter_mut().zip(partial) {
+                // SAFETY: the buffer began as zeros.
+                *total += unsafe { partial.assume_init() }.to_f64();
+            }
         }
     }
-    out.iter_mut().zip(totals).for_each(|(out, total)| *out = T::from_f64(total));
+    out.iter_mut().zip(totals).for_each(|(out, total)| _ = out.write(T::from_f64(total)));
 }
 
 /// A chunk of samples for some directions.

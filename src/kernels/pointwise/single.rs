@@ -3,6 +3,8 @@
 //!
 //! Polynomials are fits to the functions; the tests compare with the forms in double precision over the whole range.
 
+use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+
 use super::GELU_CUBIC;
 
 /// A function whose forms are below: `f⁽ⁿ⁾(x)`, `n` = `ORDER` ≤ 2.
@@ -234,7 +236,7 @@ impl Single for GeluTanh {
     fn value<const ORDER: usize>(x: f32) -> f32 {
         // (1 + tanh u)/2 = sigmoid(2u), without cancellation. Far out, the sigmoid is 0 or 1 to the last digit.
         const CUBIC: f32 = GELU_CUBIC as f32;
-        const SCALE: f32 = 1.595_769_1; // 2 √(2/π)
+        const SCALE: f32 = 2.0 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2; // 2 √(2/π)
         let near = if x > 40.0 { 40.0 } else { x };
         let near = if near < -40.0 { -40.0 } else { near };
         let square = near * near;
@@ -254,11 +256,11 @@ impl Single for Erf {
         if ORDER > 0 {
             let a = x.abs();
             let a = if a > 11.0 { 11.0 } else { a };
-            let slope = 1.128_379_2 * exp_of_square(1.0, a);
+            let slope = FRAC_2_SQRT_PI * exp_of_square(1.0, a);
             return if ORDER == 1 { slope } else { -2.0 * x * slope };
         }
         const NEAR: [f32; 6] =
-            [1.128_379_1, -0.376_126_02, 0.112_831_13, -0.026_820_818, 0.005_085_148_4, -6.535_337e-4];
+            [FRAC_2_SQRT_PI, -0.376_126_02, 0.112_831_13, -0.026_820_818, 0.005_085_148_4, -6.535_337e-4];
         let near = x * polynomial(x * x, NEAR);
         let far = (1.0 - 2.0 * normal(-std::f32::consts::SQRT_2 * x.abs()).0).copysign(x);
         if x.abs() < 0.75 { near } else { far }
@@ -320,12 +322,12 @@ mod tests {
             (Pointwise::Silu, 2) => value.max(2.0 * Pointwise::Sigmoid.value(1, x)),
             (Pointwise::GeluErf, 1) => value.max(f.value(0, x).abs() / x.abs().max(1e-300)),
             (Pointwise::GeluErf, 2) => value.max(2.0 * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt()),
-            // Its argument is a cubic, whose rounding the exponential magnifies.
+            // Its argument is a cubic of three roundings, which the exponential magnifies: 1.5 |u| units of the last place.
             (Pointwise::GeluTanh, _) => {
                 let inner = 2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + GELU_CUBIC * x * x * x);
                 let terms =
                     [f.value(0, x).abs() / x.abs().max(1e-300), Pointwise::Sigmoid.value(1, inner) * (1.0 + x * x)];
-                (1.0 + 0.1 * inner.abs()) * terms[..order].iter().fold(value, |largest, &term| largest.max(term))
+                (1.0 + 0.3 * inner.abs()) * terms[..order].iter().fold(value, |largest, &term| largest.max(term))
             }
             _ => value,
         }
@@ -345,8 +347,9 @@ mod tests {
                         continue; // beyond the range of single precision
                     }
                     let error = (f64::from(got) - exact).abs();
-                    // Below the normal numbers, steps are absolute.
-                    let allowed = MOST_ULP * f64::from(f32::EPSILON) * scale.max(f32::MIN_POSITIVE.into());
+                    // Below the normal numbers, steps are absolute; factors up to x⁵ magnify them.
+                    let step = f64::from(f32::from_bits(1)) * (1.0 + f64::from(x * x)).powi(3);
+                    let allowed = MOST_ULP * (f64::from(f32::EPSILON) * scale + step);
                     assert!(error <= allowed, "{f:?}, order {order} at {x:e}: {got:e} instead of {exact:e}");
                 }
             }

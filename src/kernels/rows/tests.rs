@@ -52,12 +52,15 @@ fn dot(a: &Tensor, b: &Tensor) -> f64 {
     (a * b).unwrap().sum_all().unwrap().to_scalar().unwrap()
 }
 
+type Forward = dyn Fn(&[Parts<'_>]) -> Result<OwnParts>;
+type Adjoint = dyn Fn(&[Parts<'_>], &Parts<'_>) -> Result<Vec<OwnParts>>;
+
 /// A kernel with some operands: value and tangents, and the cotangents of the operands from one of the value.
 struct Kernel {
     name: String,
     operands: Vec<[Option<Tensor>; 2]>,
-    forward: Box<dyn Fn(&[Parts<'_>]) -> Result<OwnParts>>,
-    adjoint: Box<dyn Fn(&[Parts<'_>], &Parts<'_>) -> Result<Vec<OwnParts>>>,
+    forward: Box<Forward>,
+    adjoint: Box<Adjoint>,
 }
 
 /// All kernels, on rows of several lengths: below, at and above the lanes of a vector.

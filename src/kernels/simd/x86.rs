@@ -102,13 +102,9 @@ vectors!(F32x8: f32, __m256, 8 of 16, _mm256_set1_ps, _mm256_loadu_ps, _mm256_st
 vectors!(F64x4: f64, __m256d, 4 of 16, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd,
     _mm256_add_pd, _mm256_sub_pd, _mm256_mul_pd, _mm256_fmadd_pd, reduce_f64);
 vectors!(F32x16: f32, __m512, 16 of 32, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
-    _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps, |vectors: [__m512; 4]| {
-        reduce_f32(vectors.map(|v| _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))))
-    }, transpose_16);
+    _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps, reduce_wide_f32, transpose_16);
 vectors!(F64x8: f64, __m512d, 8 of 32, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd,
-_mm512_add_pd, _mm512_sub_pd, _mm512_mul_pd, _mm512_fmadd_pd, |vectors: [__m512d; 4]| {
-    reduce_f64(vectors.map(|v| _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd::<1>(v))))
-});
+    _mm512_add_pd, _mm512_sub_pd, _mm512_mul_pd, _mm512_fmadd_pd, reduce_wide_f64);
 
 /// # Safety
 /// The processor has AVX2; see [`Simd::transpose`].
@@ -167,6 +163,38 @@ unsafe fn transpose_16(source: *const f32, source_step: usize, target: *mut f32,
             _mm512_storeu_ps(target.add((i + 8) * target_step), _mm512_shuffle_f32x4::<0xDD>(ab_even, cd_even));
             _mm512_storeu_ps(target.add((i + 12) * target_step), _mm512_shuffle_f32x4::<0xDD>(ab_odd, cd_odd));
         }
+    }
+}
+
+/// Written out, as the next one: closures would not be inlined into a function with other target features.
+///
+/// # Safety
+/// The processor has AVX-512.
+#[inline(always)]
+unsafe fn reduce_wide_f32([a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        reduce_f32([
+            _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)),
+            _mm256_add_ps(_mm512_castps512_ps256(b), _mm512_extractf32x8_ps::<1>(b)),
+            _mm256_add_ps(_mm512_castps512_ps256(c), _mm512_extractf32x8_ps::<1>(c)),
+            _mm256_add_ps(_mm512_castps512_ps256(d), _mm512_extractf32x8_ps::<1>(d)),
+        ])
+    }
+}
+
+/// # Safety
+/// The processor has AVX-512.
+#[inline(always)]
+unsafe fn reduce_wide_f64([a, b, c, d]: [__m512d; 4]) -> [f64; 4] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        reduce_f64([
+            _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd::<1>(a)),
+            _mm256_add_pd(_mm512_castpd512_pd256(b), _mm512_extractf64x4_pd::<1>(b)),
+            _mm256_add_pd(_mm512_castpd512_pd256(c), _mm512_extractf64x4_pd::<1>(c)),
+            _mm256_add_pd(_mm512_castpd512_pd256(d), _mm512_extractf64x4_pd::<1>(d)),
+        ])
     }
 }
 

@@ -1,4 +1,5 @@
-//! Attention (Vaswani et al. 2017) and the softmax in it, composed of primitives, so that every derivative follows.
+//! Attention (Vaswani et al. 2017) and the softmax in it: in kernels of their own where these serve, else composed of
+//! primitives, so that every derivative follows.
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};

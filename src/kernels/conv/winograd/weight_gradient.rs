@@ -31,13 +31,13 @@ pub(in crate::kernels::conv) fn weight_gradient<T: Element>(
     });
 }
 
-/// Adds one chunk of samples to its sums, `[directions of the task, weights]`.
+/// Writes the sums of one chunk of samples, `[directions of the task, weights]`.
 struct ChunkTask<'a, T> {
     tiling: &'a Tiling,
     batch: usize,
     task: &'a Task,
     terms: &'a [(Operand<'a, T>, Operand<'a, T>)],
-    sums: &'a mut [T],
+    sums: &'a mut [MaybeUninit<T>],
 }
 
 impl<T: Element> SimdTask<T> for ChunkTask<'_, T> {
@@ -87,20 +87,20 @@ impl<T: Element> SimdTask<T> for ChunkTask<'_, T> {
         let products = products.chunks_exact(FREQUENCIES * sum_step);
         for (products, sums) in products.zip(sums.chunks_exact_mut(tiling.weight_len())) {
             // SAFETY: as above.
-            unsafe { add_filters::<S>(products, [outputs.channels, inputs.channels, sum_step], sums) };
+            unsafe { write_filters::<S>(products, [outputs.channels, inputs.channels, sum_step], sums) };
         }
     }
 }
 
-/// Transforms sums of products back to filters `[O, C, 3, 3]` and adds them.
+/// Transforms sums of products back to filters `[O, C, 3, 3]`.
 ///
 /// # Safety
 /// The processor has the instruction set of `S`.
 #[inline(always)]
-unsafe fn add_filters<S: Simd<Scalar: Element>>(
+unsafe fn write_filters<S: Simd<Scalar: Element>>(
     products: &[S::Scalar],
     [outputs, inputs, step]: [usize; 3],
-    sums: &mut [S::Scalar],
+    sums: &mut [MaybeUninit<S::Scalar>],
 ) {
     let mut taps = [[S::Scalar::ZERO; MAX_LANES]; 9];
     for start in (0..outputs * inputs).step_by(S::LANES) {
@@ -115,7 +115,7 @@ unsafe fn add_filters<S: Simd<Scalar: Element>>(
             }
         }
         for (lane, sums) in sums[start * 9..][..S::LANES * 9].chunks_exact_mut(9).enumerate() {
-            sums.iter_mut().zip(&taps).for_each(|(sum, taps)| *sum += taps[lane]);
+            sums.iter_mut().zip(&taps).for_each(|(sum, taps)| _ = sum.write(taps[lane]));
         }
     }
 }
