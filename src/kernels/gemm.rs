@@ -130,7 +130,14 @@ impl<T: Element> Gemm<'_, T> {
         for (l, packed) in packed.chunks_exact_mut(size).enumerate() {
             let l = first + l;
             if self.transpose_a {
-                packed[..rows].copy_from_slice(&self.a[l * self.rows + row..][..rows]);
+                let from = &self.a[l * self.rows + row..][..rows];
+                // In whole grains, each of which is one load and one store.
+                if rows == size {
+                    let pairs = packed.as_chunks_mut::<GRAIN>().0.iter_mut().zip(from.as_chunks::<GRAIN>().0);
+                    pairs.for_each(|(packed, from)| *packed = *from);
+                } else {
+                    packed[..rows].copy_from_slice(from);
+                }
             } else {
                 for (r, packed) in packed[..rows].iter_mut().enumerate() {
                     *packed = self.a[(row + r) * self.k + l];
@@ -154,7 +161,18 @@ impl<T: Element> Gemm<'_, T> {
         }
         if !self.transpose_b {
             for (l, packed) in panel.chunks_exact_mut(width).enumerate() {
-                packed[..columns].copy_from_slice(&self.b[(first + l) * self.n + column..][..columns]);
+                let from = &self.b[(first + l) * self.n + column..][..columns];
+                if columns < width {
+                    packed[..columns].copy_from_slice(from);
+                    continue;
+                }
+                for v in 0..VECTORS {
+                    // SAFETY: both have room for the vectors of a panel.
+                    unsafe {
+                        let vector = S::load(from.as_ptr().add(v * S::LANES));
+                        S::store(packed.as_mut_ptr().add(v * S::LANES), vector);
+                    }
+                }
             }
             return;
         }

@@ -17,7 +17,7 @@ const BLOCK_BYTES: usize = 384 << 10;
 /// Transformed weights that exist at a time, where there is more than one direction.
 const FILTER_BYTES: usize = 8 << 20;
 /// With fewer tiles than this in a batch, transforming the weights costs more than it saves.
-const FEWEST_TILES: usize = 24;
+const FEWEST_TILES: usize = 48;
 /// Entries of a transformed tile.
 pub(super) const FREQUENCIES: usize = 16;
 
