@@ -1,6 +1,6 @@
 """Times flatness beside other tools on the same weights and images, and writes one Markdown table.
 
-    python benches/peers/run.py [--only REGEX] [--repeats 7] [--out target/peers.md]
+    python benches/peers/run.py [--only REGEX] [--tools REGEX] [--repeats 7] [--out target/peers.md]
 
 Every tool is a process of its own that stays alive; within a row they take turns (A B C A B C), so that a machine that
 slows down slows all of them down. README.md beside this file says what is measured.
@@ -179,6 +179,7 @@ def save_samples(path, rows, facts):
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", metavar="REGEX", help="rows whose name has a match")
+    parser.add_argument("--tools", default="", metavar="REGEX", help="tools and jobs whose name has a match; flatness always")
     parser.add_argument("--list", action="store_true", help="print the rows and end")
     parser.add_argument("--repeats", type=int, default=7, help="rounds after the warm-up [default: %(default)s]")
     parser.add_argument("--threads", type=int, default=2, help="of every tool [default: %(default)s]")
@@ -197,6 +198,8 @@ def main():
     rows = [row for row in all_rows(arguments.threads) if re.search(arguments.only, row.name)]
     if not rows:
         sys.exit(f"error: no row has a match of `{arguments.only}`; --list shows them")
+    for row in rows:
+        row.entries = [e for e in row.entries if e.tool == "flatness" or re.search(arguments.tools, e.name)]
     if arguments.list:
         for row in rows:
             print(f"{row.name}: batch {row.batch}; " + ", ".join(entry.name for entry in row.entries))
