@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::Value;
+use super::{Kept, Value};
 use crate::kernels::{self, Bilinear, Linear, Parts};
 
 /// A primal of some shape and its tangents `[K, …shape]`. Either may be absent, a symbolic zero: images have no
@@ -60,10 +60,15 @@ impl Value for Dual {
     }
 
     fn bilinear(map: &Bilinear, a: &Self, b: &Self) -> Result<Self> {
-        let primal = match (&a.primal, &b.primal) {
-            (Some(a), Some(b)) => Some(map.apply(&[(a, b)])?),
-            _ => None,
+        Self::bilinear_with(map, a, b, None)
+    }
+
+    fn bilinear_with(map: &Bilinear, a: &Self, b: &Self, kept: Option<&Kept>) -> Result<Self> {
+        let compute = |(a, b)| match kept {
+            Some(kept) if map.is_contraction() => kept.next(|| map.apply(&[(a, b)])),
+            _ => map.apply(&[(a, b)]),
         };
+        let primal = both((&a.primal, &b.primal)).map(compute).transpose()?;
         Ok(Self { primal, ..Self::bilinear_for_leaf(map, a, b)? })
     }
 

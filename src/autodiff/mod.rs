@@ -7,6 +7,7 @@
 
 mod composite;
 mod dual;
+mod kept;
 mod node;
 mod params;
 mod pattern;
@@ -16,6 +17,7 @@ mod value;
 
 pub use composite::{Composite, Cotangent};
 pub use dual::Dual;
+pub use kept::Kept;
 pub use params::{ParamSpace, ParamTensor};
 pub use pattern::Pattern;
 pub(crate) use scope::ranges;

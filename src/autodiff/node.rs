@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::{Composite, Cotangent, Value};
+use super::{Composite, Cotangent, Tape, Value};
 use crate::kernels::{Bilinear, Linear, Pointwise};
 
 /// One operation: its operands' nodes, and what its adjoint needs of their values.
@@ -37,15 +37,17 @@ pub(super) enum Node<V> {
 
 impl<V: Value> Node<V> {
     /// Adds the cotangents of the operands.
-    pub fn play(self, cotangent: V, nodes: &[Node<V>], cotangents: &mut [Option<V>]) -> Result<()> {
+    pub fn play(self, cotangent: V, tape: &Tape<V>, cotangents: &mut [Option<V>]) -> Result<()> {
         match self {
             Self::Leaf => Ok(()),
             Self::Linear { x, map } => accumulate(cotangents, Some(x), || cotangent.linear(&map.transpose())),
             Self::Bilinear { map, a, b, a_node, b_node } => {
-                accumulate(cotangents, a_node, || map.adjoint_a().apply(V::bilinear, &cotangent, &b))?;
-                let to_leaf = b_node.is_some_and(|node| matches!(nodes[node], Node::Leaf));
-                let compute = if to_leaf { V::bilinear_for_leaf } else { V::bilinear };
-                accumulate(cotangents, b_node, || map.adjoint_b().apply(compute, &cotangent, &a))
+                let whole = |map: &Bilinear, a: &V, b: &V| V::bilinear_with(map, a, b, tape.kept.as_ref());
+                accumulate(cotangents, a_node, || map.adjoint_a().apply(whole, &cotangent, &b))?;
+                accumulate(cotangents, b_node, || match b_node.is_some_and(|node| tape.is_leaf(node)) {
+                    true => map.adjoint_b().apply(V::bilinear_for_leaf, &cotangent, &a),
+                    false => map.adjoint_b().apply(whole, &cotangent, &a),
+                })
             }
             Self::Pointwise { x, f, value } => {
                 accumulate(cotangents, Some(x), || value.pointwise_adjoint(f, &cotangent))

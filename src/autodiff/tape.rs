@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::node::Node;
-use super::{Composite, Pattern, Value};
+use super::{Composite, Kept, Pattern, Value};
 use crate::kernels::{Bilinear, Linear, Pointwise, PoolGeometry, max_pool_indices};
 
 /// What a tape keeps of the operands that its adjoints need.
@@ -53,6 +53,8 @@ pub struct Tape<V> {
     saved: Saved,
     /// Pieces of ReLU and max pooling.
     pub pattern: Pattern,
+    /// Primal results of the last pass at the same parameters and rows, and room for those of this one.
+    pub(crate) kept: Option<Kept>,
 }
 
 /// Cotangents of the leaves, by order of creation; `None` where nothing flowed.
@@ -61,7 +63,7 @@ pub type Gradients<V> = Vec<Option<V>>;
 impl<V: Value> Tape<V> {
     /// An empty tape.
     pub fn new(saved: Saved) -> Self {
-        Self { nodes: Vec::new(), saved, pattern: Pattern::Free }
+        Self { nodes: Vec::new(), saved, pattern: Pattern::Free, kept: None }
     }
 
     /// A variable to differentiate by.
@@ -97,7 +99,7 @@ impl<V: Value> Tape<V> {
 
     /// `B(a, b)`.
     pub fn bilinear(&mut self, map: Bilinear, a: &Var<V>, b: &Var<V>) -> Result<Var<V>> {
-        let value = V::bilinear(&map, &a.value, &b.value)?;
+        let value = V::bilinear_with(&map, &a.value, &b.value, self.kept.as_ref())?;
         if a.node.is_none() && b.node.is_none() {
             return Ok(Var { value, node: None });
         }
@@ -116,6 +118,11 @@ impl<V: Value> Tape<V> {
             }
             None => Var { value, node: None },
         })
+    }
+
+    /// Whether a function with kinks may be one kernel on `x`: no pattern is recorded or replayed, and there is such a kernel.
+    pub(crate) fn may_choose_within(&self, x: &Var<V>) -> bool {
+        matches!(self.pattern, Pattern::Free) && x.value.primal().is_some_and(|primal| primal.device().is_cpu())
     }
 
     /// Records an operation with a kernel of its own: its result, its operands (`None` where one is absent), and how it
@@ -178,7 +185,7 @@ impl<V: Value> Tape<V> {
             match (node, cotangent) {
                 (Node::Leaf, cotangent) => leaves.push(cotangent),
                 (_, None) => {}
-                (node, Some(cotangent)) => node.play(cotangent, &self.nodes, &mut cotangents)?,
+                (node, Some(cotangent)) => node.play(cotangent, &self, &mut cotangents)?,
             }
         }
         leaves.reverse();
@@ -192,6 +199,11 @@ impl<V: Value> Tape<V> {
             // A forward tape keeps handles only until it is dropped after the pass.
             Saved::Primals | Saved::Nothing => value.without_tangents(),
         }
+    }
+
+    /// Whether a recorded node is a leaf.
+    pub(super) fn is_leaf(&self, node: usize) -> bool {
+        matches!(self.nodes[node], Node::Leaf)
     }
 
     fn push(&mut self, value: V, node: Node<V>) -> Var<V> {

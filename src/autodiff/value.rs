@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
+use super::Kept;
 use crate::kernels::{self, Bilinear, Linear, Parts, Pointwise};
 
 /// What a tape computes with: a tensor, or a tensor with directional derivatives.
@@ -23,6 +24,10 @@ pub trait Value: Clone + Send + 'static {
     fn linear(&self, map: &Linear) -> Result<Self>;
     /// `B(a, b)`.
     fn bilinear(map: &Bilinear, a: &Self, b: &Self) -> Result<Self>;
+    /// `B(a, b)`, with its primal from `kept` where that is worth keeping.
+    fn bilinear_with(map: &Bilinear, a: &Self, b: &Self, _kept: Option<&Kept>) -> Result<Self> {
+        Self::bilinear(map, a, b)
+    }
     /// What of `B(a, b)` the cotangent of a leaf needs: of a dual its tangents, since nobody asks for the primal there.
     fn bilinear_for_leaf(map: &Bilinear, a: &Self, b: &Self) -> Result<Self> {
         Self::bilinear(map, a, b)

@@ -4,6 +4,7 @@
 mod error;
 mod exact;
 mod finite_difference;
+mod kept;
 mod operators;
 mod outer_rows;
 mod pass;

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use super::kept::KeptPasses;
 use super::pass::Direction;
 use super::{Curvature, CurvatureError};
 use crate::autodiff::{Pattern, Saved};
@@ -32,6 +33,7 @@ pub struct CurvatureOperator<'a> {
     pub(super) mean_gradient: Option<Tensor>,
     /// Seed of the labels that the model draws, for the Monte Carlo Fisher matrix alone.
     pub(super) label_seed: Option<u64>,
+    kept: KeptPasses,
 }
 
 impl<'a> CurvatureOperator<'a> {
@@ -50,7 +52,8 @@ impl<'a> CurvatureOperator<'a> {
             objective.network.check_loss_of_outputs(loss)?;
         }
         let label_seed = (curvature == Curvature::McFisher).then_some(0);
-        let mut operator = Self { objective, params, curvature, mean_gradient: None, label_seed };
+        let kept = KeptPasses::default();
+        let mut operator = Self { objective, params, curvature, mean_gradient: None, label_seed, kept };
         if curvature == Curvature::GradientCovariance {
             let sum = objective.sum_over_rows(
                 Asked::GRADIENT,
@@ -67,7 +70,7 @@ impl<'a> CurvatureOperator<'a> {
 
     /// The same with the labels of a Monte Carlo Fisher matrix drawn with `seed`, which is 0 else.
     pub fn with_label_seed(mut self, seed: u64) -> Self {
-        self.label_seed = self.label_seed.map(|_| seed);
+        (self.label_seed, self.kept) = (self.label_seed.map(|_| seed), KeptPasses::default());
         self
     }
 
@@ -86,11 +89,14 @@ impl<'a> CurvatureOperator<'a> {
     fn apply_group(&self, group: &Tensor, by_shard: bool, observer: &mut dyn Observer) -> Result<Product> {
         let tangents = self.objective.network.space().split(group)?;
         let (centre, label_seed) = (self.centre(group)?, self.label_seed);
-        let direction = Direction { count: group.dims()[0], tangents, by_shard, centre, label_seed };
+        let kept = &self.kept;
+        let direction = Direction { count: group.dims()[0], tangents, by_shard, centre, label_seed, kept };
         let asked = Asked { directions: direction.count, by_shard, gradients: true };
+        self.kept.begin(self.objective, asked);
         let product = |batch: &Batch| self.objective.product(self.curvature, &self.params, &direction, batch);
         let sum = self.objective.sum_over_rows(asked, product, observer)?;
-        let mut block = sum.primal.finish(1.0 / sum.weight, self.dtype(), self.device())?;
+        let finish = || sum.primal.finish(1.0 / sum.weight, self.dtype(), self.device());
+        let mut block = self.objective.workers.install(finish)?;
         let (weights, mut forms): (Vec<f64>, Vec<Vec<f64>>) = sum
             .shards
             .into_iter()
@@ -160,7 +166,8 @@ impl LinearOperator for CurvatureOperator<'_> {
         let products = self.apply_groups(block, false, observer)?;
         let blocks: Vec<&Tensor> = products.iter().map(|product| &product.block).collect();
         let product = if let [product] = blocks[..] { product.clone() } else { Tensor::cat(&blocks, 0)? };
-        if !row_dots(&product, &product)?.iter().all(|square| square.is_finite()) {
+        let squares = self.objective.workers.install(|| row_dots(&product, &product))?;
+        if !squares.iter().all(|square| square.is_finite()) {
             // By shard, the error names the rows.
             return Ok(self.apply(block, observer)?.block);
         }

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::kept::KeptPasses;
 use crate::autodiff::{Dual, Gradients, Saved, Tape, Value, Var};
 use crate::data::Batch;
 use crate::kernels::row_dots;
@@ -11,7 +12,7 @@ use crate::vocabulary::Curvature;
 use crate::{Error, Result};
 
 /// Directions, cut into parameter tensors `[k, …shape]`.
-pub(super) struct Direction {
+pub(super) struct Direction<'a> {
     pub(super) count: usize,
     pub(super) tangents: Vec<Tensor>,
     /// Whether the forms `vᵀA_s v` of each shard are asked for; micro-batches then stay within a shard.
@@ -20,6 +21,8 @@ pub(super) struct Direction {
     pub(super) centre: Option<Tensor>,
     /// Seed of the labels that the model draws, of the Monte Carlo Fisher matrix alone.
     pub(super) label_seed: Option<u64>,
+    /// What products before have left.
+    pub(super) kept: &'a KeptPasses,
 }
 
 impl Objective<'_> {
@@ -32,7 +35,7 @@ impl Objective<'_> {
         &self,
         curvature: Curvature,
         params: &[Tensor],
-        direction: &Direction,
+        direction: &Direction<'_>,
         batch: &Batch,
     ) -> Result<Part> {
         let values: Vec<Dual> = params
@@ -47,6 +50,7 @@ impl Objective<'_> {
             }
         };
         let mut tape = Tape::<Dual>::new(saved);
+        tape.kept = direction.kept.of(&batch.rows);
         let outcome = self.forward(&mut tape, &values, batch, self.mode())?;
         let output = &outcome.output;
         let (weights, mut slopes) = (self.weights(batch), None);
@@ -160,7 +164,7 @@ fn products(gradients: Gradients<Dual>) -> Vec<Option<Tensor>> {
 }
 
 /// `vᵀA v` per direction, summed over the parameter tensors.
-fn forms(direction: &Direction, products: &[Option<Tensor>]) -> Result<Vec<f64>> {
+fn forms(direction: &Direction<'_>, products: &[Option<Tensor>]) -> Result<Vec<f64>> {
     let mut forms = vec![0.0; direction.count];
     for (tangents, product) in direction.tangents.iter().zip(products) {
         if let Some(product) = product {

@@ -1,13 +1,23 @@
 //! Sums of gradients over micro-batches, in f64.
 
+use std::mem::MaybeUninit;
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::{DType, Device, Result, Tensor, WithDType};
 
 use super::access::{Slice, with_float};
+use super::element::filled;
+use super::parallel;
+
+/// Numbers that a thread takes at a time, and of these those that are added up in a core's first cache.
+const CHUNK: usize = 1 << 16;
+const TOGETHER: usize = 1 << 11;
 
 /// A sum of blocks `[k, n]` in f64. A block comes as one part per parameter tensor, `[k, …shape]` or `[…shape]` for `k` = 1,
 /// each with its first column; columns of no part are 0.
 ///
-/// The first block is kept as it came, and widened when a second one comes: a sum of one block needs no memory of its own.
+/// The first two blocks are kept as they came, in f32 no larger than their sum, and added up when a third one comes or the sum is
+/// asked for.
 pub struct Accumulator {
     rows: usize,
     columns: usize,
@@ -16,16 +26,22 @@ pub struct Accumulator {
 
 /// What was added so far.
 enum Terms {
-    /// At most one block.
-    Block(Vec<(usize, Tensor)>),
+    Blocks(Vec<Block>),
     /// `[k, n]`.
     Sum(Vec<f64>),
+}
+
+/// Parts in the order of their first columns.
+type Block = Vec<(usize, Tensor)>;
+
+fn is_single(block: &Block) -> bool {
+    block.iter().all(|(_, part)| part.dtype() == DType::F32)
 }
 
 impl Accumulator {
     /// No block: zeros.
     pub fn new(rows: usize, columns: usize) -> Self {
-        Self { rows, columns, terms: Terms::Block(Vec::new()) }
+        Self { rows, columns, terms: Terms::Blocks(Vec::new()) }
     }
 
     /// Adds a block.
@@ -33,8 +49,11 @@ impl Accumulator {
     /// # Errors
     /// Reading it from its device.
     pub fn add(&mut self, block: Vec<(usize, Tensor)>) -> Result<()> {
-        let before = std::mem::replace(&mut self.terms, Terms::Block(Vec::new()));
-        self.terms = self.joined(before, Terms::Block(block))?;
+        let on_host = |(offset, part): (usize, Tensor)| Ok((offset, part.to_device(&Device::Cpu)?.contiguous()?));
+        let mut block = block.into_iter().map(on_host).collect::<Result<Block>>()?;
+        block.sort_by_key(|(offset, _)| *offset);
+        let before = std::mem::replace(&mut self.terms, Terms::Blocks(Vec::new()));
+        self.terms = self.joined(before, Terms::Blocks(vec![block]))?;
         Ok(())
     }
 
@@ -43,69 +62,41 @@ impl Accumulator {
     /// # Errors
     /// As [`Accumulator::add`].
     pub fn merge(mut self, other: Self) -> Result<Self> {
-        let before = std::mem::replace(&mut self.terms, Terms::Block(Vec::new()));
+        let before = std::mem::replace(&mut self.terms, Terms::Blocks(Vec::new()));
         self.terms = self.joined(before, other.terms)?;
         Ok(self)
     }
 
+    /// `left + right`, with the bits that these two have when each is added up first.
     fn joined(&self, left: Terms, right: Terms) -> Result<Terms> {
         Ok(match (left, right) {
-            (Terms::Block(none), other) | (other, Terms::Block(none)) if none.is_empty() => other,
-            (Terms::Block(left), Terms::Block(right)) => {
-                let mut sum = self.widened(&left)?;
-                drop(left);
-                self.add_to(&mut sum, &right)?;
-                Terms::Sum(sum)
+            (Terms::Blocks(none), other) | (other, Terms::Blocks(none)) if none.is_empty() => other,
+            (Terms::Blocks(mut left), Terms::Blocks(right)) if left.len() + right.len() == 2 && is_single(&left[0]) => {
+                left.extend(right);
+                Terms::Blocks(left)
             }
             // In f64 `a + b` has the bits of `b + a`.
-            (Terms::Sum(mut sum), Terms::Block(block)) | (Terms::Block(block), Terms::Sum(mut sum)) => {
-                self.add_to(&mut sum, &block)?;
+            (sum, Terms::Blocks(blocks)) | (Terms::Blocks(blocks), sum) if blocks.len() == 1 => {
+                let mut sum = self.sum(sum)?;
+                self.each_chunk(&mut sum, |first, sum| self.add_parts(&blocks[0], first, sum))?;
                 Terms::Sum(sum)
             }
-            (Terms::Sum(mut left), Terms::Sum(right)) => {
-                left.iter_mut().zip(right).for_each(|(left, right)| *left += right);
+            (left, right) => {
+                let (mut left, right) = (self.sum(left)?, self.sum(right)?);
+                self.each_chunk(&mut left, |first, left| {
+                    left.iter_mut().zip(&right[first..]).for_each(|(left, right)| *left += right);
+                    Ok(())
+                })?;
                 Terms::Sum(left)
             }
         })
     }
 
-    /// One block in f64, written once.
-    fn widened(&self, block: &[(usize, Tensor)]) -> Result<Vec<f64>> {
-        let mut parts = Vec::with_capacity(block.len());
-        for (offset, part) in block {
-            parts.push((*offset, part.to_device(&Device::Cpu)?.contiguous()?));
+    fn sum(&self, terms: Terms) -> Result<Vec<f64>> {
+        match terms {
+            Terms::Sum(sum) => Ok(sum),
+            blocks => self.written(&blocks, |value| value),
         }
-        parts.sort_by_key(|(offset, _)| *offset);
-        let mut sum = Vec::with_capacity(self.rows * self.columns);
-        for row in 0..self.rows {
-            for (offset, part) in &parts {
-                sum.resize(row * self.columns + offset, 0.0);
-                with_float!(part.dtype(), T => {
-                    let part = Slice::<T>::of(part)?;
-                    let width = part.len() / self.rows;
-                    sum.extend(part[row * width..][..width].iter().map(|value| value.to_f64()));
-                    Ok(())
-                })?;
-            }
-            sum.resize((row + 1) * self.columns, 0.0);
-        }
-        Ok(sum)
-    }
-
-    fn add_to(&self, sum: &mut [f64], block: &[(usize, Tensor)]) -> Result<()> {
-        for (offset, part) in block {
-            let part = part.to_device(&Device::Cpu)?.contiguous()?;
-            with_float!(part.dtype(), T => {
-                let part = Slice::<T>::of(&part)?;
-                let width = part.len() / self.rows;
-                for (row, part) in part.chunks(width.max(1)).enumerate() {
-                    let sum = &mut sum[row * self.columns + offset..][..width];
-                    sum.iter_mut().zip(part).for_each(|(sum, &value)| *sum += value.to_f64());
-                }
-                Ok(())
-            })?;
-        }
-        Ok(())
     }
 
     /// `scale · sum`, `[k, n]`.
@@ -114,20 +105,70 @@ impl Accumulator {
     /// Making the tensor.
     pub fn finish(self, scale: f64, dtype: DType, device: &Device) -> Result<Tensor> {
         let shape = (self.rows, self.columns);
-        let sum = match self.terms {
-            Terms::Block(ref block) => self.widened(block)?,
-            Terms::Sum(sum) => sum,
-        };
-        match dtype {
-            DType::F32 => {
-                let values: Vec<f32> = sum.into_iter().map(|value| (scale * value) as f32).collect();
-                Tensor::from_vec(values, shape, device)
-            }
-            _ => {
-                let values: Vec<f64> = sum.into_iter().map(|value| scale * value).collect();
-                Tensor::from_vec(values, shape, device)?.to_dtype(dtype)
-            }
+        if dtype == DType::F32 {
+            return Tensor::from_vec(self.written(&self.terms, |value| (scale * value) as f32)?, shape, device);
         }
+        Tensor::from_vec(self.written(&self.terms, |value| scale * value)?, shape, device)?.to_dtype(dtype)
+    }
+
+    /// `f` of each number of a sum, written once.
+    fn written<U: Copy + Send>(&self, terms: &Terms, f: impl Fn(f64) -> U + Sync) -> Result<Vec<U>> {
+        let mut failure = Ok(());
+        let write = |out: &mut [MaybeUninit<U>]| {
+            failure = self.each_chunk(out, |first, out| {
+                let (mut sums, mut outcome) = ([0.0; TOGETHER], Ok(()));
+                for (index, out) in out.chunks_mut(TOGETHER).enumerate() {
+                    let (first, sums) = (first + index * TOGETHER, &mut sums[..out.len()]);
+                    match terms {
+                        Terms::Sum(sum) => sums.copy_from_slice(&sum[first..][..sums.len()]),
+                        Terms::Blocks(blocks) => {
+                            sums.fill(0.0);
+                            let added = blocks.iter().try_for_each(|block| self.add_parts(block, first, sums));
+                            outcome = outcome.and(added);
+                        }
+                    }
+                    out.iter_mut().zip(sums).for_each(|(out, sum)| _ = out.write(f(*sum)));
+                }
+                outcome
+            });
+        };
+        // SAFETY: all of each chunk is written, where a part cannot be read too.
+        let out = unsafe { filled(self.rows * self.columns, write) };
+        failure.map(|()| out)
+    }
+
+    /// Calls `f(first, chunk)` for each chunk of a sum.
+    fn each_chunk<U: Send>(&self, out: &mut [U], f: impl Fn(usize, &mut [U]) -> Result<()> + Sync) -> Result<()> {
+        let failure = Mutex::new(Ok(()));
+        parallel::for_chunks(out, CHUNK, |chunk, out| {
+            if let Err(error) = f(chunk * CHUNK, out) {
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Err(error);
+            }
+        });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds what a block has from the place `first` on, as far as `sums` reaches.
+    fn add_parts(&self, block: &Block, first: usize, sums: &mut [f64]) -> Result<()> {
+        let (mut place, end) = (first, first + sums.len());
+        while place < end {
+            let (row, column) = (place / self.columns, place % self.columns);
+            let row_end = end.min((row + 1) * self.columns);
+            let width = |part: &Tensor| part.elem_count() / self.rows;
+            let from = block.partition_point(|(offset, part)| offset + width(part) <= column);
+            for (offset, part) in &block[from..] {
+                let (start, stop) = (offset.max(&column), row_end - row * self.columns);
+                let Some(len) = stop.min(offset + width(part)).checked_sub(*start) else { break };
+                with_float!(part.dtype(), T => {
+                    let part = &Slice::<T>::of(part)?[row * width(part) + start - offset..][..len];
+                    let sums = &mut sums[row * self.columns + start - first..][..len];
+                    sums.iter_mut().zip(part).for_each(|(sum, value)| *sum += value.to_f64());
+                    Ok(())
+                })?;
+            }
+            place = row_end;
+        }
+        Ok(())
     }
 }
 

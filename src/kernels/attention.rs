@@ -425,7 +425,7 @@ fn product<T: Element>(
 ) {
     let (transpose_a, transpose_b) = (transposed == Transposed::A, transposed == Transposed::B);
     // SAFETY: all of `out` is initialised.
-    unsafe { Gemm { rows, k, n, a, transpose_a, b, transpose_b, add, out: as_uninit(out) }.run() };
+    unsafe { Gemm { rows, k, n, a, a_step: rows, transpose_a, b, transpose_b, add, out: as_uninit(out) }.run() };
 }
 
 /// Numbers as a place to write numbers to.

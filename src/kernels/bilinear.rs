@@ -64,6 +64,11 @@ impl Adjoint {
 }
 
 impl Bilinear {
+    /// Whether each number of the result is a sum of many products: a convolution or matrix product.
+    pub(crate) fn is_contraction(&self) -> bool {
+        !matches!(self, Self::Product { .. } | Self::ProductSum { .. })
+    }
+
     /// From a cotangent and `b` to the cotangent of `a`.
     pub fn adjoint_a(&self) -> Adjoint {
         let (map, side) = match self.clone() {

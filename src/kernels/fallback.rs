@@ -148,7 +148,8 @@ pub fn pointwise(f: Pointwise, order: usize, x: &Tensor) -> Result<Tensor> {
             ((&slope * 2.0)? - (x * (slope * (x * 0.5)?.tanh()?)?)?)?.contiguous()
         }
         // Rare ones by way of the host.
-        (Pointwise::Expm1 | Pointwise::Erf | Pointwise::Atan | Pointwise::Power(_), _) => {
+        (Pointwise::Expm1 | Pointwise::Erf | Pointwise::Atan | Pointwise::Power(_), _)
+        | (Pointwise::HardSigmoid | Pointwise::HardSwish | Pointwise::Clamp(_), _) => {
             f.apply(order, &x.to_device(&Device::Cpu)?)?.to_device(x.device())
         }
         (Pointwise::GeluErf, _) => {

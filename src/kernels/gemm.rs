@@ -36,8 +36,9 @@ pub(super) struct Gemm<'a, T> {
     /// Length of the sums.
     pub k: usize,
     pub n: usize,
-    /// `[rows, k]`, or `[k, rows]` where transposed.
+    /// `[rows, k]`, or where transposed `[k, a_step]`, of which each row begins with the `rows` numbers that are used.
     pub a: &'a [T],
+    pub a_step: usize,
     pub transpose_a: bool,
     /// `[k, n]`, or `[n, k]` where transposed.
     pub b: &'a [T],
@@ -56,9 +57,10 @@ impl<T: Element> Gemm<'_, T> {
     /// # Panics
     /// Where an operand or `out` is shorter than its shape says.
     pub unsafe fn run(self) {
-        let Self { rows, k, n, .. } = self;
+        let Self { rows, k, n, a_step, .. } = self;
+        let a_len = if self.transpose_a { k.saturating_sub(1) * a_step + rows.min(a_step * k) } else { rows * k };
         assert!(
-            self.a.len() >= rows * k && self.b.len() >= k * n && self.out.len() >= rows * n,
+            self.a.len() >= a_len && self.b.len() >= k * n && self.out.len() >= rows * n,
             "operands of a matrix product"
         );
         if k == 0 && !self.add {
@@ -130,7 +132,7 @@ impl<T: Element> Gemm<'_, T> {
         for (l, packed) in packed.chunks_exact_mut(size).enumerate() {
             let l = first + l;
             if self.transpose_a {
-                let from = &self.a[l * self.rows + row..][..rows];
+                let from = &self.a[l * self.a_step + row..][..rows];
                 // In whole grains, each of which is one load and one store.
                 if rows == size {
                     let pairs = packed.as_chunks_mut::<GRAIN>().0.iter_mut().zip(from.as_chunks::<GRAIN>().0);
@@ -213,8 +215,8 @@ impl<T: Element> Gemm<'_, T> {
             match packed {
                 Some(rows) => accumulate::<S, R, VECTORS>(rows.as_ptr(), [R, 1], panel.as_ptr(), width, len, zero),
                 None if self.transpose_a => {
-                    let a = self.a.as_ptr().add(first * self.rows + row);
-                    accumulate::<S, R, VECTORS>(a, [self.rows, 1], panel.as_ptr(), width, len, zero)
+                    let a = self.a.as_ptr().add(first * self.a_step + row);
+                    accumulate::<S, R, VECTORS>(a, [self.a_step, 1], panel.as_ptr(), width, len, zero)
                 }
                 None => {
                     let a = self.a.as_ptr().add(row * self.k + first);
@@ -285,6 +287,8 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
+    use std::ops::Range;
+
     use super::*;
     use crate::kernels::element::filled;
 
@@ -304,7 +308,7 @@ mod tests {
                 let (a, b) = (&a[..], &b[..]);
                 let product = |out: &mut [MaybeUninit<T>]| {
                     out.iter_mut().zip(&start).for_each(|(out, &start)| _ = out.write(start));
-                    T::dispatch(isa, Gemm { rows, k, n, a, transpose_a, b, transpose_b, add, out });
+                    T::dispatch(isa, Gemm { rows, k, n, a, a_step: rows, transpose_a, b, transpose_b, add, out });
                 };
                 // SAFETY: the start values fill it.
                 let out = unsafe { filled(rows * n, product) };
@@ -345,14 +349,18 @@ mod tests {
         let (rows, k, n) = (37, 29, 45);
         let values = |len: usize| -> Vec<f32> { (0..len).map(|i| (i as f32 * 0.37).sin()).collect() };
         let (a, b) = (values(rows * k), values(k * n));
-        let product = |a: &[f32], rows: usize| {
-            let (transpose_a, transpose_b, add) = (false, false, false);
+        let product = |a: &[f32], rows: usize, a_step: usize, transpose_a: bool| {
+            let (b, transpose_b, add) = (&b[..], false, false);
             // SAFETY: a product that is not added writes all of it.
-            unsafe { filled(rows * n, |out| Gemm { rows, k, n, a, transpose_a, b: &b, transpose_b, add, out }.run()) }
+            unsafe {
+                filled(rows * n, |out| Gemm { rows, k, n, a, a_step, transpose_a, b, transpose_b, add, out }.run())
+            }
         };
-        let whole = product(&a, rows);
-        for cut in [1, 5, 36] {
-            assert_eq!([product(&a, cut), product(&a[cut * k..], rows - cut)].concat(), whole);
+        for (transpose_a, row_step) in [(false, k), (true, 1)] {
+            let part = |rows: Range<usize>| product(&a[rows.start * row_step..], rows.len(), 37, transpose_a);
+            for cut in [1, 5, 36] {
+                assert_eq!([part(0..cut), part(cut..rows)].concat(), part(0..rows), "{transpose_a}, {cut}");
+            }
         }
     }
 }

@@ -115,33 +115,36 @@ impl MatMul {
             return;
         }
         let offset = |stacked: bool, item: usize, len: usize| (if stacked { item } else { item % self.batch }) * len;
-        if self.transpose_a || self.m <= ROWS_PER_CHUNK || !parallel::in_pool() {
+        if self.m <= ROWS_PER_CHUNK || out.len() >= MANY_ITEMS * out_len || !parallel::in_pool() {
             parallel::for_chunks(out, out_len, |item, out| {
                 let (a, b) = (&a[offset(a_stacked, item, a_len)..], &b[offset(b_stacked, item, b_len)..]);
                 // SAFETY: the caller's promise.
                 unsafe { self.gemm(a, b, add, self.m, out) };
             });
-        } else {
-            for (item, out) in out.chunks_mut(out_len).enumerate() {
-                let (a, b) = (&a[offset(a_stacked, item, a_len)..], &b[offset(b_stacked, item, b_len)..]);
-                parallel::for_chunks(out, ROWS_PER_CHUNK * self.n, |chunk, out| {
-                    // SAFETY: the caller's promise.
-                    unsafe { self.gemm(&a[chunk * ROWS_PER_CHUNK * self.k..], b, add, out.len() / self.n, out) };
-                });
-            }
+            return;
+        }
+        let row_step = if self.transpose_a { 1 } else { self.k };
+        for (item, out) in out.chunks_mut(out_len).enumerate() {
+            let (a, b) = (&a[offset(a_stacked, item, a_len)..], &b[offset(b_stacked, item, b_len)..]);
+            parallel::for_chunks(out, ROWS_PER_CHUNK * self.n, |chunk, out| {
+                // SAFETY: the caller's promise.
+                unsafe { self.gemm(&a[chunk * ROWS_PER_CHUNK * row_step..], b, add, out.len() / self.n, out) };
+            });
         }
     }
 
-    /// One product of `rows` rows of the result, on the calling thread.
+    /// One product of `rows` rows of the result, whose first is that of `a`, on the calling thread.
     ///
     /// # Safety
     /// What is added to has been written before.
     unsafe fn gemm<T: Element>(&self, a: &[T], b: &[T], add: bool, rows: usize, out: &mut [MaybeUninit<T>]) {
-        let Self { k, n, transpose_a, transpose_b, .. } = *self;
+        let Self { m, k, n, transpose_a, transpose_b, .. } = *self;
         // SAFETY: the caller's promise.
-        unsafe { Gemm { rows, k, n, a, transpose_a, b, transpose_b, add, out }.run() };
+        unsafe { Gemm { rows, k, n, a, a_step: m, transpose_a, b, transpose_b, add, out }.run() };
     }
 }
 
 /// Rows of one parallel chunk; the cut does not change an entry.
 const ROWS_PER_CHUNK: usize = 64;
+/// Independent products that are work enough for all threads.
+const MANY_ITEMS: usize = 32;

@@ -45,7 +45,7 @@ pub use linear::Linear;
 pub use matmul::MatMul;
 pub(crate) use memory::DEFAULT_MEMORY;
 pub use memory::keep_freed_memory;
-pub use pointwise::Pointwise;
+pub use pointwise::{Bounds, Pointwise};
 pub use pool::{PoolGeometry, max_pool_indices};
 pub use rows::{Norm, NormCotangents, OwnParts, Parts, Softmax};
 pub use vectors::row_dots;

@@ -6,6 +6,7 @@ use candle_core::{Result, Tensor};
 
 use super::access::{Slice, with_float};
 use super::element::{Element, filled};
+use super::parallel;
 use super::simd::{Isa, Simd, SimdTask};
 
 /// Output axis `i` is input axis `axes[i]`; further axes in front stay.
@@ -17,7 +18,13 @@ pub(super) fn permute(axes: &[usize], x: &Tensor) -> Result<Tensor> {
     let layout = Layout::new(x.dims(), &axes);
     with_float!(x.dtype(), T => {
         let data = Slice::<T>::of(&x)?;
-        let fill = |out: &mut [MaybeUninit<T>]| T::dispatch(Isa::best(), Task { layout: &layout, x: &data, out });
+        let fill = |out: &mut [MaybeUninit<T>]| {
+            let (first, inner) = layout.split(data.len());
+            parallel::for_chunks(out, first.target, |index, out| {
+                let x = &data[(index * first.source).min(data.len())..];
+                T::dispatch(Isa::best(), Task { layout: &inner, x, out });
+            });
+        };
         // SAFETY: every place of the output belongs to one place of the input.
         Tensor::from_vec(unsafe { filled(data.len(), fill) }, shape, x.device())
     })
@@ -58,6 +65,22 @@ impl Layout {
         let along = all.pop().unwrap_or(Axis { size: 1, source: 1, target: 1 });
         let across = all.iter().position(|axis| axis.source == 1).map(|place| all.remove(place));
         Self { outer: all, across, along }
+    }
+}
+
+impl Layout {
+    /// The first axis of the target, where it is one of the outer ones, and the others: parts of the target that are contiguous.
+    fn split(&self, len: usize) -> (Axis, Layout) {
+        let Self { outer, across, along } = self;
+        match outer.first() {
+            Some(&first) if first.target * first.size == len => {
+                (first, Layout { outer: outer[1..].to_vec(), across: *across, along: *along })
+            }
+            _ => (
+                Axis { size: 1, source: len, target: len },
+                Layout { outer: outer.clone(), across: *across, along: *along },
+            ),
+        }
     }
 }
 

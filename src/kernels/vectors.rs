@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor, WithDType};
 
 use super::access::{Slice, with_float};
+use super::parallel;
 
 /// `Σ a_k b_k` per row `k` of two equally shaped blocks `[k, …]`, in f64.
 ///
@@ -13,8 +14,8 @@ pub fn row_dots(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
     let rows = a.dims()[0];
     with_float!(a.dtype(), T => {
         let (a, b) = (Slice::<T>::of(&a)?, Slice::<T>::of(&b)?);
-        let width = (a.len() / rows).max(1);
-        Ok(a.chunks(width).zip(b.chunks(width)).map(|(a, b)| chunk_dot(a, b)).collect())
+        let width = a.len() / rows.max(1);
+        Ok(parallel::map(rows, |row| chunk_dot(&a[row * width..][..width], &b[row * width..][..width])))
     })
 }
 

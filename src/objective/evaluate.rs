@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 
 use super::pass::Part;
 use super::portions::Asked;
-use super::sum::{MicroBatch, Sum, SumShape, cut};
+use super::sum::{MicroBatch, Sum, SumShape};
 use super::{Evaluation, GradientReport, Objective};
 use crate::autodiff::{Pattern, Saved};
 use crate::data::Batch;
@@ -54,11 +54,13 @@ impl Objective<'_> {
     /// A loss that is not finite.
     pub fn training_gradient(&self, theta: &Tensor, batch: &Batch, mode: Mode) -> Result<GradientReport> {
         let params = self.network.space().split(theta)?;
-        let places = [(0..batch.rows.len()).collect()];
+        let places: Vec<usize> = (0..batch.rows.len()).collect();
         let draws = matches!(mode, Mode::Train { draws: Some(_) });
         let whole = self.network.program().has_batch_norm() || draws;
-        let (size, mode) = if whole { (batch.rows.len().max(1), mode) } else { (self.micro_batch(0), self.mode()) };
-        let plan = cut(&places, size);
+        let (plan, mode) = match whole {
+            true => (vec![MicroBatch { shard: 0, rows: places }], mode),
+            false => (self.even_micro_batches(places, 0), self.mode()),
+        };
         let work = |index: usize| {
             let places = &plan[index].rows;
             let part = batch.part(places[0], places[0] + places.len())?;
@@ -85,9 +87,7 @@ impl Objective<'_> {
     /// A loss that is not finite.
     pub fn gradient_with_patterns(&self, theta: &Tensor, patterns: &mut Vec<Pattern>) -> Result<Tensor> {
         let params = self.network.space().split(theta)?;
-        // Batch statistics couple all rows: then they stay one micro-batch.
-        let size = if self.couples_rows() { self.num_rows() } else { self.micro_batch(0) };
-        let plan = cut(&self.shards, size);
+        let plan = self.micro_batches(Asked::GRADIENT);
         if patterns.is_empty() {
             patterns.resize_with(plan.len(), || Pattern::Record(Vec::new()));
         }
@@ -132,10 +132,7 @@ impl Objective<'_> {
         pass: impl Fn(&Batch) -> Result<Part> + Sync,
         observer: &mut dyn Observer,
     ) -> Result<Sum> {
-        let plan = match self.couples_rows() {
-            true => vec![MicroBatch { shard: 0, rows: self.shards[0].clone() }],
-            false => self.micro_batches(asked),
-        };
+        let plan = self.micro_batches(asked);
         let columns = if asked.gradients { self.dim() } else { 0 };
         let work = |index: usize| pass(&self.batch(&plan[index].rows)?);
         self.sum(&plan, SumShape { directions: asked.directions, columns }, work, observer)
@@ -158,7 +155,8 @@ impl Objective<'_> {
 
     fn gradient_report(&self, sum: Sum, theta: &Tensor) -> Result<GradientReport> {
         let evaluation = self.evaluation(&sum, theta)?;
-        let gradient = sum.primal.finish(1.0 / sum.weight, theta.dtype(), theta.device())?.squeeze(0)?;
+        let finish = || sum.primal.finish(1.0 / sum.weight, theta.dtype(), theta.device());
+        let gradient = self.workers.install(finish)?.squeeze(0)?;
         let gradient = match self.options.weight_decay {
             0.0 => gradient,
             decay => (gradient + (theta * decay)?)?,

@@ -29,7 +29,7 @@ impl<'a> Objective<'a> {
             rows.sort_unstable();
             return vec![rows];
         }
-        let paying = (rows.len() / self.paying_rows()).max(FEWEST_SHARDS);
+        let paying = (rows.len() / self.paying_rows(1)).max(FEWEST_SHARDS);
         let count = self.options.num_shards.min(paying).clamp(1, rows.len().max(1));
         let bounds: Vec<usize> = (0..=count).map(|shard| shard * rows.len() / count).collect();
         bounds.windows(2).map(|bound| rows[bound[0]..bound[1]].to_vec()).collect()

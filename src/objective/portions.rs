@@ -17,9 +17,9 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// Losses alone.
-    pub(crate) const LOSS: Self = Self { directions: 0, by_shard: true, gradients: false };
+    pub(crate) const LOSS: Self = Self { directions: 0, by_shard: false, gradients: false };
     /// Losses and their gradient.
-    pub(crate) const GRADIENT: Self = Self { directions: 0, by_shard: true, gradients: true };
+    pub(crate) const GRADIENT: Self = Self { directions: 0, by_shard: false, gradients: true };
 }
 
 /// Directions that one product carries at a time where memory allows.
@@ -46,22 +46,34 @@ impl Objective<'_> {
         let bytes = self.options.dtype.size_in_bytes() * (1 + directions);
         let cached = NOMINAL_CACHE_BYTES / (bytes * self.cost.largest_activation.max(1));
         let fitting = self.options.execution.memory_bytes / 8 / (bytes * self.cost.activations.max(1));
-        cached.max(self.paying_rows()).min(fitting).max(1)
+        cached.max(self.paying_rows(directions)).min(fitting).max(1)
     }
 
-    /// Rows whose arithmetic hides the commit of a gradient: about 256 multiply-adds for each parameter.
-    pub(crate) fn paying_rows(&self) -> usize {
-        (256 * self.dim()).div_ceil(self.cost.multiply_adds.max(1)).max(1)
+    /// Rows whose arithmetic hides the commit of the gradient, or of each of the products: about 1536 multiply-adds for each
+    /// parameter. A row takes as many as three forward passes for a gradient, and six for a product.
+    pub(crate) fn paying_rows(&self, directions: usize) -> usize {
+        let passes = if directions == 0 { 3 } else { 6 };
+        (1536 / passes * self.dim()).div_ceil(self.cost.multiply_adds.max(1)).max(1)
     }
 
-    /// The micro-batches of a pass, where no batch statistics couple the rows.
+    /// The micro-batches of a pass: one, where batch statistics couple the rows.
     pub(crate) fn micro_batches(&self, asked: Asked) -> Vec<MicroBatch> {
-        let size = self.micro_batch(asked.directions);
-        if asked.by_shard {
-            return cut(&self.shards, size);
+        if self.couples_rows() {
+            return vec![MicroBatch { shard: 0, rows: self.shards[0].clone() }];
         }
-        let share = self.num_rows().div_ceil(WANTED_BATCHES).max(self.paying_rows());
-        cut_evenly(&self.shards, size.min(share))
+        match asked.by_shard {
+            true => cut(&self.shards, self.micro_batch(asked.directions)),
+            false => self.even_micro_batches(self.shards.concat(), asked.directions),
+        }
+    }
+
+    /// Even micro-batches of `rows`: where they pay, enough for several threads, and two in any case, which a sum keeps as they come.
+    pub(crate) fn even_micro_batches(&self, rows: Vec<usize>, directions: usize) -> Vec<MicroBatch> {
+        let share = rows.len().div_ceil(WANTED_BATCHES).max(self.paying_rows(directions));
+        let half = rows.len().div_ceil(2);
+        let two_fit = 4 * self.worker_bytes(directions, half) <= self.options.execution.memory_bytes;
+        let most = if two_fit { half } else { rows.len() };
+        cut_evenly(rows, self.micro_batch(directions).min(share).min(most).max(1))
     }
 
     /// Pieces of a sum over so many micro-batches: see [`pieces`].
@@ -93,6 +105,11 @@ impl Objective<'_> {
         };
         let vectors = 2 * directions * self.dim() * self.options.dtype.size_in_bytes();
         vectors + self.sums_bytes(directions, rows, workers) + workers * self.worker_bytes(directions, rows)
+    }
+
+    /// What a product with `directions` vectors leaves of half of the memory, which is its share.
+    pub(crate) fn spare_bytes(&self, directions: usize) -> usize {
+        (self.options.execution.memory_bytes / 2).saturating_sub(self.product_bytes(directions))
     }
 
     /// The sums that exist at a time: of the pieces that workers with `rows` rows have begun, and of the levels of the tree.

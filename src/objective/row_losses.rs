@@ -4,7 +4,7 @@ use candle_core::DType;
 use candle_core::Tensor;
 
 use super::Objective;
-use super::sum::cut;
+use super::portions::Asked;
 use crate::autodiff::{Saved, Tape};
 use crate::program::{Network, row_weights};
 use crate::{Observer, Result};
@@ -27,8 +27,8 @@ impl Objective<'_> {
     /// A tensor operation that fails; an interruption.
     pub fn row_losses(&self, theta: &Tensor, observer: &mut dyn Observer) -> Result<Vec<f64>> {
         let params = self.network.space().split(&self.place(theta)?)?;
-        let size = if self.couples_rows() { self.num_rows() } else { self.micro_batch(0) };
-        let plan = cut(&self.shards, size);
+        let plan = self.micro_batches(Asked::LOSS);
+        let size = plan.iter().map(|batch| batch.rows.len()).max().unwrap_or(0);
         let work = |index: usize| {
             let batch = self.batch(&plan[index].rows)?;
             let mut tape = Tape::<Tensor>::new(Saved::Nothing);

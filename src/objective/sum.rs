@@ -30,13 +30,12 @@ pub(crate) fn cut(shards: &[Vec<usize>], size: usize) -> Vec<MicroBatch> {
     plan
 }
 
-/// As [`cut`], but a micro-batch may hold rows of several shards, and two or more are an even number: two threads end
+/// Even micro-batches of at most `size` of the rows, whatever their shards; two or more are an even number: two threads end
 /// together.
-pub(crate) fn cut_evenly(shards: &[Vec<usize>], size: usize) -> Vec<MicroBatch> {
-    let rows = shards.concat();
+pub(crate) fn cut_evenly(rows: Vec<usize>, size: usize) -> Vec<MicroBatch> {
     let count = rows.len().div_ceil(size);
     let count = if count > 1 { count.next_multiple_of(2) } else { 1 };
-    let size = rows.len().div_ceil(count);
+    let size = rows.len().div_ceil(count).max(1);
     cut(&[rows], size)
 }
 

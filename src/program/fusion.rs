@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::operations::{First, Flatten, Function, Fused, Tokens};
+use super::operations::{First, Flatten, Function, Fused, HARD_GATE, HardGate, Tokens};
 use super::{Node, Op, Operand, Program};
 
-/// The program with batch normalisation + sum + ReLU, batch normalisation + ReLU, convolution with bias + ReLU, and
-/// convolution + tokens each as one operation, and without assertions, which are for the program as it was written.
+/// The program with batch normalisation + sum + ReLU, batch normalisation + ReLU, convolution with bias + ReLU, convolution +
+/// tokens, and the parts of a hard sigmoid or hard swish each as one operation, and without assertions, which are for the program as it was written.
 ///
 /// Only what is used nowhere else is joined. The result agrees to rounding, and has every value that both programs name.
 pub fn fuse(program: &Program) -> Program {
@@ -77,6 +77,23 @@ impl Search<'_> {
                 let Op::Conv2d(conv) = &self.nodes[before].operation else { return None };
                 Some((self.named_as(node, before, Tokens(conv.clone()).into(), None), vec![before, flat]))
             }
+            Op::Mul(_) => {
+                let [x, factor] = node.operands.as_slice() else { return None };
+                if *factor == Operand::Number(1.0 / 6.0) {
+                    let cut = self.only_for(x)?;
+                    let Op::Clamp(clamp) = &self.nodes[cut].operation else { return None };
+                    let shifted = self.only_for(self.nodes[cut].operands.first()?)?;
+                    let is_gate = *clamp == HARD_GATE
+                        && matches!(self.nodes[shifted].operation, Op::Add(_))
+                        && self.nodes[shifted].operands.get(1) == Some(&Operand::Number(3.0));
+                    let gate = || self.named_as_one(node, shifted, HardGate { product: false });
+                    return is_gate.then(|| (gate(), vec![cut, shifted]));
+                }
+                let gate = self.only_for(factor)?;
+                let is_gate = matches!(self.nodes[gate].operation, Op::HardGate(HardGate { product: false }))
+                    && self.nodes[gate].operands.first() == Some(x);
+                is_gate.then(|| (self.named_as_one(node, gate, HardGate { product: true }), vec![gate]))
+            }
             _ => None,
         }
     }
@@ -98,6 +115,13 @@ impl Search<'_> {
             }
             _ => None,
         }
+    }
+
+    /// A fused operation on the first operand of the node `before`, under the name of the last node.
+    fn named_as_one(&self, last: &Node, before: usize, operation: HardGate) -> Node {
+        let first = &self.nodes[before];
+        let operands = first.operands[..1].to_vec();
+        Node { name: last.name.clone(), operation: operation.into(), operands, place: first.place.clone() }
     }
 
     /// A fused operation on the operands of the node `before` and perhaps one more, under the name of the last node.

@@ -100,5 +100,5 @@ operations! {
     Arange, Full, Fill, To, PerChannel,
     Embedding, EmbeddingBag, GroupedMm, Histc, Compare, Logical, Where,
     Expect;
-    Fused, Tokens,
+    Fused, Tokens, HardGate,
 }

@@ -159,7 +159,8 @@ impl Workers {
             }
         };
         self.share(cut.count, limit, item, observer)?;
-        Ok(tree.finish())
+        // Nobody else is at work: the last two may share the pool.
+        self.install(|| tree.finish(S::merge))
     }
 
     /// Calls `commit(i, work(i))` in the order of `i`. Results that come early are kept, and nobody waits: who brings the

@@ -104,7 +104,7 @@ impl<R, C> Line<R, C> {
 /// A binary tree over `count` leaves, whose shape depends on `count` alone.
 pub(super) struct Tree<S> {
     count: usize,
-    /// By level and place, what waits for its sibling; the root, when it is there.
+    /// By level and place, what waits for its sibling.
     waiting: Mutex<BTreeMap<(u32, usize), S>>,
 }
 
@@ -113,12 +113,16 @@ impl<S> Tree<S> {
         Self { count, waiting: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Brings a leaf, and merges upwards as far as siblings are there.
+    /// Brings a leaf, and merges upwards as far as siblings are there; the last two sums are left to [`Tree::finish`].
     pub(super) fn add(&self, leaf: usize, sum: S, merge: impl Fn(S, S) -> Result<S>) -> Result<()> {
         let (mut level, mut place, mut sum) = (0, leaf, sum);
         loop {
             let (nodes, sibling) = (self.count.div_ceil(1 << level), place ^ 1);
-            if nodes == 1 || sibling < nodes {
+            if nodes <= 2 {
+                lock(&self.waiting).insert((level, place), sum);
+                return Ok(());
+            }
+            if sibling < nodes {
                 let other = {
                     let mut waiting = lock(&self.waiting);
                     match waiting.remove(&(level, sibling)) {
@@ -135,9 +139,13 @@ impl<S> Tree<S> {
         }
     }
 
-    /// The root; `None` without leaves.
-    pub(super) fn finish(self) -> Option<S> {
-        self.waiting.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().next_back()
+    /// The root, when all leaves are there; `None` without leaves.
+    pub(super) fn finish(self, merge: impl Fn(S, S) -> Result<S>) -> Result<Option<S>> {
+        let mut sums = self.waiting.into_inner().unwrap_or_else(PoisonError::into_inner).into_values();
+        match (sums.next(), sums.next()) {
+            (Some(left), Some(right)) => merge(left, right).map(Some),
+            (root, _) => Ok(root),
+        }
     }
 }
 

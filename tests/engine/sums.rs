@@ -1,6 +1,6 @@
 //! Sums over rows: pieces and their tree depend on the rows, the model and the memory, on no thread.
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use flatness::autodiff::Pattern;
 use flatness::curvature::{Curvature, CurvatureOperator, ExactParams};
 use flatness::objective::Objective;
@@ -86,6 +86,49 @@ fn threads_change_no_bit() {
                     assert!(*one == other, "{} on {threads} threads, {memory_bytes} bytes, {dtype:?}", one.0);
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn what_products_leave_to_one_another_changes_no_bit() {
+    let problem = Problem { num_shards: 9, ..Problem::new(LAYERS, &[2, 4, 8], 211, Loss::smoothed(0.1), 52) };
+    let theta = vector(&problem.theta);
+    // All that is kept fits; a part of it; nothing.
+    for memory_bytes in [2 << 30, 3_000_000, 1] {
+        let mut options = problem.options(DType::F32);
+        (options.execution.memory_bytes, options.execution.threads) = (memory_bytes, 2);
+        let objective = Objective::new(&problem.network, &problem.data, options).unwrap();
+        let theta = objective.place(&theta).unwrap();
+        let vectors: Vec<Tensor> = [(1, 53), (1, 54), (2, 55)]
+            .map(|(count, seed)| tensor(&mut random(seed), &[count, problem.dim()], DType::F32))
+            .into();
+        for curvature in CURVATURES {
+            let operator = || CurvatureOperator::new(&objective, &theta, curvature).unwrap();
+            let product = |operator: &CurvatureOperator<'_>, vector: usize, by_shard: bool| match by_shard {
+                true => values(&operator.apply(&vectors[vector], &mut ()).unwrap().block),
+                false => values(&operator.multiply(&vectors[vector], &mut ()).unwrap()),
+            };
+            let fresh: Vec<[Vec<f64>; 2]> =
+                (0..3).map(|vector| [false, true].map(|by_shard| product(&operator(), vector, by_shard))).collect();
+            let again = operator();
+            for (vector, by_shard) in [(0, 5), (2, 3), (1, 3)]
+                .into_iter()
+                .flat_map(|(vector, times)| (0..2 * times).map(move |index| (vector, index >= times)))
+            {
+                let got = product(&again, vector, by_shard);
+                assert!(got == fresh[vector][usize::from(by_shard)], "{curvature:?}, vector {vector}, {memory_bytes}");
+            }
+            // Several at a time, of which each may be the first to keep a result.
+            let together = operator();
+            std::thread::scope(|scope| {
+                for vector in [0, 1, 0] {
+                    let (together, fresh, product) = (&together, &fresh, &product);
+                    scope.spawn(move || {
+                        (0..4).for_each(|_| assert!(product(together, vector, false) == fresh[vector][0]));
+                    });
+                }
+            });
         }
     }
 }

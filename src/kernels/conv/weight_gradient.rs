@@ -17,6 +17,8 @@ use crate::kernels::tiles::tiles;
 const SAMPLES_PER_CHUNK: usize = 8;
 /// Directions of one parallel task: enough to share the packing of shared operands.
 const DIRECTIONS_PER_TASK: usize = 2;
+/// Sums over chunks of samples that a thread adds up at a time: they stay in a core's first cache.
+const TOTALS: usize = 1 << 11;
 /// Vectors that are summed in a register before it is added to memory; this bounds the rounding of long sums.
 const VECTORS_PER_BLOCK: usize = 128;
 /// Output channels and (input channel, tap) pairs of a register tile: their sums fill three quarters of the registers.
@@ -83,24 +85,42 @@ pub(super) fn sum_chunks<T: Element>(
         return;
     }
     // One wave's partial sums are in memory together; its length does not change the order of additions.
-    let wave = if pooled { 2 * rayon::current_num_threads() } else { 1 };
-    let mut totals = vec![0.0; out.len()];
-    let mut partials = vec![MaybeUninit::new(T::ZERO); wave * task_len];
-    for tasks in tasks.chunks(wave) {
+    let wave = if pooled { 2 * rayon::current_num_threads() } else { 2 };
+    let mut totals = vec![0.0; if tasks.len() > wave { out.len() } else { 0 }];
+    let mut partials = vec![MaybeUninit::new(T::ZERO); wave.min(tasks.len()) * task_len];
+    let last = tasks.chunks(wave).len() - 1;
+    for (index, tasks) in tasks.chunks(wave).enumerate() {
         if pooled {
             tasks.par_iter().zip(partials.par_chunks_mut(task_len)).for_each(write);
         } else {
             tasks.iter().zip(partials.chunks_mut(task_len)).for_each(write);
         }
-        for (task, partial) in tasks.iter().zip(partials.chunks(task_len)) {
-            let totals = &mut totals[task.directions.start * weight_len..][..task.directions.len() * weight_len];
-            for (total, partial) in totals.iter_mut().zip(partial) {
-                // SAFETY: the buffer began as zeros.
-                *total += unsafe { partial.assume_init() }.to_f64();
+        let add = |first: usize, totals: &mut [f64]| {
+            for (task, partial) in tasks.iter().zip(partials.chunks(task_len)) {
+                let place = task.directions.start * weight_len;
+                let end = (place + task.directions.len() * weight_len).min(first + totals.len());
+                let Some(len) = end.checked_sub(place.max(first)) else { continue };
+                let partial = &partial[first.saturating_sub(place)..][..len];
+                for (total, partial) in totals[place.saturating_sub(first)..].iter_mut().zip(partial) {
+                    // SAFETY: the buffer began as zeros.
+                    *total += unsafe { partial.assume_init() }.to_f64();
+                }
             }
+        };
+        if index < last {
+            parallel::for_chunks(&mut totals, TOTALS, |chunk, totals| add(chunk * TOTALS, totals));
+            continue;
         }
+        parallel::for_chunks(out, TOTALS, |chunk, out| {
+            let first = chunk * TOTALS;
+            let mut sums = [0.0; TOTALS];
+            if last > 0 {
+                sums[..out.len()].copy_from_slice(&totals[first..][..out.len()]);
+            }
+            add(first, &mut sums[..out.len()]);
+            out.iter_mut().zip(sums).for_each(|(out, sum)| _ = out.write(T::from_f64(sum)));
+        });
     }
-    out.iter_mut().zip(totals).for_each(|(out, total)| _ = out.write(T::from_f64(total)));
 }
 
 /// A chunk of samples for some directions.

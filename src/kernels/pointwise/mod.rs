@@ -1,4 +1,4 @@
-//! The pointwise family: smooth scalar functions with their first two derivatives.
+//! The pointwise family: scalar functions with their first two derivatives.
 
 mod duals;
 pub(super) mod single;
@@ -8,7 +8,8 @@ use single::{Single, with_single};
 use super::element::Element;
 use super::simd::{Isa, Simd, SimdTask};
 
-/// A smooth scalar function applied to each element.
+/// A scalar function applied to each element. Those with kinks have the derivatives of the pieces, as PyTorch has them at the
+/// kinks too.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pointwise {
     /// `eˣ`
@@ -47,6 +48,23 @@ pub enum Pointwise {
     Atan,
     /// `x^p`, `p` its field.
     Power(f64),
+    /// `min(max(x + 3, 0), 6)/6`; derivative 0 at the kinks.
+    HardSigmoid,
+    /// `x · min(max(x + 3, 0), 6)/6`; that of the hard sigmoid taken as 0 at the kinks.
+    HardSwish,
+    /// `min(max(x, low), high)`
+    Clamp(Bounds),
+}
+
+/// The bounds of a clamp.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bounds {
+    /// The lower one; minus infinity where there is none.
+    pub low: f64,
+    /// The upper one; infinity where there is none.
+    pub high: f64,
+    /// Whether the derivative at a bound is 1.
+    pub closed: bool,
 }
 
 impl Pointwise {
@@ -95,6 +113,21 @@ impl Pointwise {
                     if factor == 0.0 { 0.0 } else { factor * x.powf(p - 2.0) }
                 }
             },
+            Self::HardSigmoid => {
+                let inside = Bounds { low: -3.0, high: 3.0, closed: false };
+                match order {
+                    0 => (inside.value(0, x) + 3.0) / 6.0,
+                    _ => inside.value(order, x) / 6.0,
+                }
+            }
+            Self::HardSwish => match order {
+                0 => x * Self::HardSigmoid.value(0, x),
+                // Written as products, they do not cancel where they are 0.
+                1 if x >= 3.0 => 1.0,
+                1 => (x + 1.5) * 2.0 * Self::HardSigmoid.value(1, x),
+                _ => 2.0 * Self::HardSigmoid.value(1, x),
+            },
+            Self::Clamp(bounds) => bounds.value(order, x),
             Self::GeluErf => {
                 let density = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
                 let cumulative = 0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2);
@@ -112,12 +145,28 @@ impl Pointwise {
     }
 }
 
+impl Bounds {
+    /// The clamp's `f⁽ⁿ⁾(x)`, `n` = `order` ≤ 2. NaN is on no side, and passes.
+    fn value(self, order: usize, x: f64) -> f64 {
+        let Self { low, high, closed } = self;
+        let inside = if closed { !(x < low || x > high) } else { !(x <= low || x >= high) };
+        match order {
+            0 => {
+                let x = if x < low { low } else { x };
+                if x > high { high } else { x }
+            }
+            1 if inside => 1.0,
+            _ => 0.0,
+        }
+    }
+}
+
 /// `f⁽ⁿ⁾` of numbers in single precision, in forms of their own where networks spend time in a function.
 pub(super) fn in_single(f: Pointwise, order: usize, x: &[f32], out: &mut [f32]) {
-    with_single!(f, F => match order {
-        0 => f32::dispatch(Isa::best(), Loop::<F, 0>::new(x, out)),
-        1 => f32::dispatch(Isa::best(), Loop::<F, 1>::new(x, out)),
-        _ => f32::dispatch(Isa::best(), Loop::<F, 2>::new(x, out)),
+    with_single!(f, form => match order {
+        0 => f32::dispatch(Isa::best(), Loop::<_, 0> { x, out, form }),
+        1 => f32::dispatch(Isa::best(), Loop::<_, 1> { x, out, form }),
+        _ => f32::dispatch(Isa::best(), Loop::<_, 2> { x, out, form }),
     }, else x.iter().zip(out).for_each(|(&x, out)| *out = f.value(order, x.into()) as f32));
 }
 
@@ -125,13 +174,7 @@ pub(super) fn in_single(f: Pointwise, order: usize, x: &[f32], out: &mut [f32]) 
 struct Loop<'a, F, const ORDER: usize> {
     x: &'a [f32],
     out: &'a mut [f32],
-    function: std::marker::PhantomData<F>,
-}
-
-impl<'a, F, const ORDER: usize> Loop<'a, F, ORDER> {
-    fn new(x: &'a [f32], out: &'a mut [f32]) -> Self {
-        Self { x, out, function: std::marker::PhantomData }
-    }
+    form: F,
 }
 
 impl<F: Single, const ORDER: usize> SimdTask<f32> for Loop<'_, F, ORDER> {
@@ -140,7 +183,7 @@ impl<F: Single, const ORDER: usize> SimdTask<f32> for Loop<'_, F, ORDER> {
     /// A plain loop: compiled for the instruction set, it becomes its vectors.
     #[inline(always)]
     fn run<S: Simd<Scalar = f32>>(self) {
-        self.out.iter_mut().zip(self.x).for_each(|(out, &x)| *out = F::value::<ORDER>(x));
+        self.out.iter_mut().zip(self.x).for_each(|(out, &x)| *out = self.form.value::<ORDER>(x));
     }
 }
 
@@ -166,7 +209,7 @@ fn sigmoid(x: f64) -> [f64; 3] {
 }
 
 #[cfg(test)]
-const ALL: [Pointwise; 19] = [
+const ALL: [Pointwise; 23] = [
     Pointwise::Exp,
     Pointwise::Log,
     Pointwise::Reciprocal,
@@ -186,6 +229,10 @@ const ALL: [Pointwise; 19] = [
     Pointwise::Atan,
     Pointwise::Power(2.5),
     Pointwise::Power(-0.3),
+    Pointwise::HardSigmoid,
+    Pointwise::HardSwish,
+    Pointwise::Clamp(Bounds { low: -0.5, high: 1.5, closed: true }),
+    Pointwise::Clamp(Bounds { low: f64::NEG_INFINITY, high: 0.5, closed: false }),
 ];
 
 /// Whether it is defined for positive numbers alone.
@@ -215,6 +262,29 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn at_a_kink_derivatives_are_pytorch_s() {
+        let clamp = |closed| Pointwise::Clamp(Bounds { low: -1.0, high: 2.0, closed });
+        for (f, x, expected) in [
+            (clamp(true), -1.0, [-1.0, 1.0, 0.0]),
+            (clamp(false), -1.0, [-1.0, 0.0, 0.0]),
+            (clamp(true), 2.0, [2.0, 1.0, 0.0]),
+            (clamp(false), 2.0, [2.0, 0.0, 0.0]),
+            (Pointwise::HardSigmoid, -3.0, [0.0, 0.0, 0.0]),
+            (Pointwise::HardSigmoid, 3.0, [1.0, 0.0, 0.0]),
+            (Pointwise::HardSwish, -3.0, [0.0, 0.0, 0.0]),
+            (Pointwise::HardSwish, 3.0, [3.0, 1.0, 0.0]),
+        ] {
+            for (order, expected) in expected.into_iter().enumerate() {
+                assert_eq!(f.value(order, x), expected, "{f:?} order {order} at {x}");
+                let mut single = [0.0];
+                in_single(f, order, &[x as f32], &mut single);
+                assert_eq!(single, [expected as f32], "{f:?} order {order} at {x} in single precision");
+            }
+            assert!(f.value(0, f64::NAN).is_nan());
         }
     }
 

@@ -8,57 +8,69 @@ use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 use super::GELU_CUBIC;
 
 /// A function whose forms are below: `f⁽ⁿ⁾(x)`, `n` = `ORDER` ≤ 2.
-pub trait Single {
+pub trait Single: Copy {
     /// `f⁽ⁿ⁾(x)`
-    fn value<const ORDER: usize>(x: f32) -> f32;
+    fn value<const ORDER: usize>(self, x: f32) -> f32;
 }
 
-/// Calls `$run` with the type of a function that has forms here, else takes `$otherwise`.
+/// Calls `$run` with the form of a function that has one here, else takes `$otherwise`.
 macro_rules! with_single {
-    ($f:expr, $F:ident => $run:expr, else $otherwise:expr) => {
+    ($f:expr, $form:ident => $run:expr, else $otherwise:expr) => {
         match $f {
             Pointwise::Exp => {
-                type $F = single::Exp;
+                let $form = single::Exp;
                 $run
             }
             Pointwise::Tanh => {
-                type $F = single::Tanh;
+                let $form = single::Tanh;
                 $run
             }
             Pointwise::Sigmoid => {
-                type $F = single::Sigmoid;
+                let $form = single::Sigmoid;
                 $run
             }
             Pointwise::Softplus => {
-                type $F = single::Softplus;
+                let $form = single::Softplus;
                 $run
             }
             Pointwise::Silu => {
-                type $F = single::Silu;
+                let $form = single::Silu;
                 $run
             }
             Pointwise::GeluErf => {
-                type $F = single::GeluErf;
+                let $form = single::GeluErf;
                 $run
             }
             Pointwise::GeluTanh => {
-                type $F = single::GeluTanh;
+                let $form = single::GeluTanh;
                 $run
             }
             Pointwise::Erf => {
-                type $F = single::Erf;
+                let $form = single::Erf;
                 $run
             }
             Pointwise::Reciprocal => {
-                type $F = single::Reciprocal;
+                let $form = single::Reciprocal;
                 $run
             }
             Pointwise::Rsqrt => {
-                type $F = single::Rsqrt;
+                let $form = single::Rsqrt;
                 $run
             }
             Pointwise::Sqrt => {
-                type $F = single::Sqrt;
+                let $form = single::Sqrt;
+                $run
+            }
+            Pointwise::HardSigmoid => {
+                let $form = single::HardSigmoid;
+                $run
+            }
+            Pointwise::HardSwish => {
+                let $form = single::HardSwish;
+                $run
+            }
+            Pointwise::Clamp(bounds) => {
+                let $form = single::Clamp { low: bounds.low as f32, high: bounds.high as f32, closed: bounds.closed };
                 $run
             }
             _ => $otherwise,
@@ -156,52 +168,79 @@ fn normal(x: f32) -> (f32, f32) {
 }
 
 /// `eˣ`
+#[derive(Clone, Copy)]
 pub struct Exp;
 /// `tanh x`
+#[derive(Clone, Copy)]
 pub struct Tanh;
 /// `1/(1 + e⁻ˣ)`
+#[derive(Clone, Copy)]
 pub struct Sigmoid;
 /// `ln(1 + eˣ)`
+#[derive(Clone, Copy)]
 pub struct Softplus;
 /// `x · sigmoid(x)`
+#[derive(Clone, Copy)]
 pub struct Silu;
 /// `x Φ(x)`
+#[derive(Clone, Copy)]
 pub struct GeluErf;
 /// GELU by tanh
+#[derive(Clone, Copy)]
 pub struct GeluTanh;
 /// The error function
+#[derive(Clone, Copy)]
 pub struct Erf;
 /// `1/x`
+#[derive(Clone, Copy)]
 pub struct Reciprocal;
 /// `1/√x`
+#[derive(Clone, Copy)]
 pub struct Rsqrt;
 /// `√x`
+#[derive(Clone, Copy)]
 pub struct Sqrt;
+/// `min(max(x + 3, 0), 6)/6`
+#[derive(Clone, Copy)]
+pub struct HardSigmoid;
+/// `x · min(max(x + 3, 0), 6)/6`
+#[derive(Clone, Copy)]
+pub struct HardSwish;
+/// `min(max(x, low), high)`
+#[derive(Clone, Copy)]
+pub struct Clamp {
+    /// The lower bound.
+    pub low: f32,
+    /// The upper bound.
+    pub high: f32,
+    /// Whether the derivative at a bound is 1.
+    pub closed: bool,
+}
 
 impl Single for Exp {
     #[inline(always)]
-    fn value<const ORDER: usize>(x: f32) -> f32 {
+    fn value<const ORDER: usize>(self, x: f32) -> f32 {
         exp(x)
     }
 }
 
 impl Single for Tanh {
     #[inline(always)]
-    fn value<const ORDER: usize>(x: f32) -> f32 {
+    fn value<const ORDER: usize>(self, x: f32) -> f32 {
         tanh(x)[ORDER]
     }
 }
 
 impl Single for Sigmoid {
     #[inline(always)]
-    fn value<const ORDER: usize>(x: f32) -> f32 {
+    fn value<const ORDER: usize>(self, x: f32) -> f32 {
         sigmoid(x)[ORDER]
     }
 }
 
 impl Single for Softplus {
     #[inline(always)]
-    fn value<const ORDER: usize>(x: f32) -> f32 {
+    fn value<const ORDER: usize>(self, x: f32) -> f32 {
         if ORDER > 0 {
             return sigmoid(x)[ORDER - 1];
         }
@@ -217,7 +256,7 @@ impl Single for Softplus {
 
 impl Single for Silu {
     #[inline(always)]
-    fn value<const ORDER: usize>(x: f32) -> f32 {
+    fn value<const ORDER: usize>(self, x: f32) -> f32 {
         let [s, s1, s2] = sigmoid(x);
         [x * s, s + x * s1, 2.0 * s1 + x * s2][ORDER]
     }
@@ -225,7 +264,7 @@ impl Single for Silu {
 
 impl Single for GeluErf {
     #[inline(always)]
-    fn value<const ORDER: usize>(x: f32) -> f32 {
+    fn value<const ORDER: usize>(self, x: f32) -> f32 {
         let (cumulative, density) = normal(x);
         [x * cumulative, cumulative + x * density, density * (2.0 - x * x)][ORDER]
     }
@@ -233,7 +272,7 @@ impl Single for GeluErf {
 
 impl Single for GeluTanh {
     #[inline(always)]
-    fn value<const ORDER: usize>(x: f32) -> f32 {
+    fn value<const ORDER: usize>(self, x: f32) -> f32 {
         // (1 + tanh u)/2 = sigmoid(2u), without cancellation. Far out, the sigmoid is 0 or 1 to the last digit.
         const CUBIC: f32 = GELU_CUBIC as f32;
         const SCALE: f32 = 2.0 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2; // 2 √(2/π)
@@ -252,7 +291,7 @@ impl Single for GeluTanh {
 
 impl Single for Erf {
     #[inline(always)]
-    fn value<const ORDER: usize>(x: f32) -> f32 {
+    fn value<const ORDER: usize>(self, x: f32) -> f32 {
         if ORDER > 0 {
             let a = x.abs();
             let a = if a > 11.0 { 11.0 } else { a };
@@ -269,7 +308,7 @@ impl Single for Erf {
 
 impl Single for Reciprocal {
     #[inline(always)]
-    fn value<const ORDER: usize>(x: f32) -> f32 {
+    fn value<const ORDER: usize>(self, x: f32) -> f32 {
         let r = 1.0 / x;
         [r, -r * r, 2.0 * r * r * r][ORDER]
     }
@@ -277,7 +316,7 @@ impl Single for Reciprocal {
 
 impl Single for Rsqrt {
     #[inline(always)]
-    fn value<const ORDER: usize>(x: f32) -> f32 {
+    fn value<const ORDER: usize>(self, x: f32) -> f32 {
         let r = 1.0 / x.sqrt();
         [r, -0.5 * r / x, 0.75 * r / (x * x)][ORDER]
     }
@@ -285,9 +324,53 @@ impl Single for Rsqrt {
 
 impl Single for Sqrt {
     #[inline(always)]
-    fn value<const ORDER: usize>(x: f32) -> f32 {
+    fn value<const ORDER: usize>(self, x: f32) -> f32 {
         let root = x.sqrt();
         [root, 0.5 / root, -0.25 / root / x][ORDER]
+    }
+}
+
+impl Single for HardSigmoid {
+    #[inline(always)]
+    fn value<const ORDER: usize>(self, x: f32) -> f32 {
+        // The bounds are compared with `x` itself, since `x + 3` may round to 6.
+        let (below, above) = (x <= -3.0, x >= 3.0);
+        let inside = [(x + 3.0) * (1.0 / 6.0), 1.0 / 6.0, 0.0][ORDER];
+        let beyond = if ORDER == 0 && above { 1.0 } else { 0.0 };
+        if below | above { beyond } else { inside }
+    }
+}
+
+impl Single for HardSwish {
+    #[inline(always)]
+    fn value<const ORDER: usize>(self, x: f32) -> f32 {
+        if ORDER == 0 {
+            return x * HardSigmoid.value::<0>(x);
+        }
+        // Written as a product, the slope does not cancel where it is 0.
+        let (below, above) = (x <= -3.0, x >= 3.0);
+        let inside = if ORDER == 1 { (x + 1.5) * (1.0 / 3.0) } else { 1.0 / 3.0 };
+        let beyond = if ORDER == 1 && above { 1.0 } else { 0.0 };
+        if below | above { beyond } else { inside }
+    }
+}
+
+impl Single for Clamp {
+    #[inline(always)]
+    fn value<const ORDER: usize>(self, x: f32) -> f32 {
+        let Self { low, high, closed } = self;
+        match ORDER {
+            // NaN is on no side, and passes.
+            0 => {
+                let x = if x < low { low } else { x };
+                if x > high { high } else { x }
+            }
+            1 => {
+                let outside = if closed { (x < low) | (x > high) } else { (x <= low) | (x >= high) };
+                if outside { 0.0 } else { 1.0 }
+            }
+            _ => 0.0,
+        }
     }
 }
 

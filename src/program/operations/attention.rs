@@ -274,9 +274,12 @@ impl Operation for ScaledDotProductAttention {
             (result.len() / (tokens * width).max(1), operands[1].map_or(0, |key| key.shape[key.shape.len() - 2]));
         let scores = batch * tokens * keys;
         let depth = operands[0].and_then(|query| query.shape.last()).copied().unwrap_or(0);
-        // Queries, keys and values are copied apart; then the scores and the result.
+        // Queries, keys and values are copied apart; then the result, and the scores where the kernel that does without them cannot
+        // be used: dropout draws on them, and a mask of floats may be a parameter.
         let copies: usize = operands.iter().take(3).flatten().map(|fact| fact.len()).sum();
-        Cost::with_activations(scores * (depth + width), &[scores, copies, result.len()])
+        let masked = operands.get(3).copied().flatten().is_some_and(|mask| mask.kind == Kind::Float);
+        let stored = if masked || self.dropout_p > 0.0 { scores } else { 0 };
+        Cost::with_activations(scores * (depth + width), &[stored, copies, result.len()])
     }
 
     fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {

@@ -1,5 +1,6 @@
 //! Activations that are written with other operations, so that every answer about them follows.
 
+use super::fused::HARD_GATE;
 use super::{
     Add, Chunk, Clamp, Compare, Comparison, Connective, Extremum, Function, Logical, Mul, PerChannel, Sub, To, Unary,
     Where,
@@ -67,7 +68,7 @@ impl Call<'_> {
     /// `min(max(x + 3, 0), 6) / 6`
     fn hard_gate(&mut self, x: &Operand) -> Operand {
         let shifted = self.plus(x, 3.0);
-        let cut = self.push(Clamp { min: Some(0.0), max: Some(6.0), closed: false }, [shifted]);
+        let cut = self.push(HARD_GATE, [shifted]);
         self.times(&cut, 1.0 / 6.0)
     }
 

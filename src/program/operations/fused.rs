@@ -2,13 +2,14 @@
 
 use serde::Serialize;
 
-use super::{Add, BatchNorm, Conv2d};
+use super::{Add, BatchNorm, Clamp, Conv2d, Mul};
 use crate::Result;
 use crate::autodiff::{Value, Var};
+use crate::kernels::Pointwise;
 use crate::program::composites::Finish;
 use crate::program::cost::Cost;
 use crate::program::fact::{Tracked, broadcast};
-use crate::program::operation::{Affinity, Operation};
+use crate::program::operation::{Affinity, Operation, columns, fact};
 use crate::program::rows;
 use crate::program::run::{Run, Slot};
 use crate::program::{Fact, Start};
@@ -35,6 +36,16 @@ pub struct Fused {
 /// A convolution, then its places as tokens: `flatten` of the last two axes and the permutation `[0, 2, 1]`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Tokens(pub Conv2d);
+
+/// `min(max(x + 3, 0), 6)/6`, and its product with `x` where asked for: PyTorch's `hardsigmoid` and `hardswish`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HardGate {
+    /// Whether it is multiplied by `x`.
+    pub product: bool,
+}
+
+/// What a [`HardGate`] takes a sixth of, at `x + 3`.
+pub(in crate::program) const HARD_GATE: Clamp = Clamp { min: Some(0.0), max: Some(6.0), closed: false };
 
 impl Operation for Tokens {
     fn name(&self) -> &'static str {
@@ -85,6 +96,42 @@ macro_rules! of_first {
 /// The operands of what comes first, and the one that is added.
 fn split<T>(operands: &[T]) -> (&[T], Option<&T>) {
     operands.split_last().map_or((operands, None), |(last, first)| (first, Some(last)))
+}
+
+impl Operation for HardGate {
+    columns! {
+        operands: &["input"],
+        cost: Cost::of_result,
+        start: Start::Constant(1.0),
+    }
+
+    fn name(&self) -> &'static str {
+        if self.product { "hardswish" } else { "hardsigmoid" }
+    }
+
+    fn result(&self, operands: &[Option<&Fact>], _rows: usize) -> Result<Fact, String> {
+        Ok(Fact::float(&fact(operands, 0)?.shape))
+    }
+
+    fn affinity(&self, _in_training: bool) -> Affinity {
+        if self.product { Affinity { products: &[], smooth: &[0] } } else { Affinity::AFFINE }
+    }
+
+    fn rows(&self, operands: &[Option<&Fact>], result: &Fact, _in_training: bool) -> Tracked {
+        rows::elementwise(operands, result.shape.len())
+    }
+
+    fn forward<V: Value>(&self, run: &mut Run<'_, V>, operands: &[Slot<V>]) -> Result<Slot<V>> {
+        let x = run.var(operands, 0)?;
+        if run.tape.may_choose_within(&x) {
+            let f = if self.product { Pointwise::HardSwish } else { Pointwise::HardSigmoid };
+            return Ok(Slot::Float(run.tape.pointwise(f, &x)?));
+        }
+        let shifted = Add {}.forward(run, &[Slot::Float(x.clone()), Slot::Number(3.0)])?;
+        let cut = HARD_GATE.forward(run, &[shifted])?;
+        let gate = Mul {}.forward(run, &[cut, Slot::Number(1.0 / 6.0)])?;
+        if self.product { Mul {}.forward(run, &[Slot::Float(x), gate]) } else { Ok(gate) }
+    }
 }
 
 impl Operation for Fused {

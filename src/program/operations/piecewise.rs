@@ -138,6 +138,10 @@ impl Operation for Clamp {
             return Ok(Slot::Whole(whole_map(&x, |x| (x as f64).max(low).min(high) as i64)?));
         }
         let x = run.var(operands, 0)?;
+        if run.tape.may_choose_within(&x) {
+            let bounds = kernels::Bounds { low, high, closed: self.closed };
+            return Ok(Slot::Float(run.tape.pointwise(kernels::Pointwise::Clamp(bounds), &x)?));
+        }
         let primal = run.plain(operands, 0)?;
         // NaN is on no side, and passes.
         let (mut below, mut above) = (primal.le(low)?, primal.ge(high)?);

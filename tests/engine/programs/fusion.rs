@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use flatness::curvature::Curvature;
 use flatness::objective::Objective;
-use flatness::program::{Fused, Network, Node, Op, Program, fuse};
+use flatness::program::{Add, Clamp, Fused, Linear, Mul, Network, Node, Op, Program, fuse};
 
-use super::{CROSS_ENTROPY, gradient};
+use super::{CROSS_ENTROPY, Writer, gradient, options, rows, theta};
 use crate::support::*;
 
 #[test]
@@ -80,4 +80,47 @@ fn fusing_twice_changes_nothing_and_every_value_keeps_its_name() {
     assert_eq!(once.nodes.iter().filter(is_fused).count(), 7);
     let names: Vec<&String> = network.program().nodes.iter().map(|node| &node.name).collect();
     assert!(once.nodes.iter().all(|node| names.contains(&&node.name)));
+}
+
+/// `hardswish` and `hardsigmoid` as the front ends write them, each joined to one operation, and left alone where a part of them
+/// is used elsewhere too.
+#[test]
+fn hard_gates_become_one_operation_and_stay_what_they_are() {
+    let program = |reused: bool| {
+        let writer = Writer::new(&[("a", &[5, 4]), ("b", &[3, 5])])
+            .line("hidden", Linear {}, &["x", "a"])
+            .line("wide", Mul {}, &["hidden", "4"])
+            .line("shifted", Add {}, &["wide", "3"])
+            .line("cut", Clamp { min: Some(0.0), max: Some(6.0), closed: false }, &["shifted"])
+            .line("gate", Mul {}, &["cut", "0.16666666666666666"])
+            .line("swish", Mul {}, &["wide", "gate"])
+            .line("out", Linear {}, &["swish", "b"])
+            .line("shifted2", Add {}, &["out", "3"])
+            .line("cut2", Clamp { min: Some(0.0), max: Some(6.0), closed: false }, &["shifted2"])
+            .line("gate2", Mul {}, &["cut2", "0.16666666666666666"]);
+        let last = if reused { "shifted2" } else { "out" };
+        writer.line("sum", Add {}, &["gate2", last]).output("sum")
+    };
+    let gates = |network: &Network| -> Vec<&'static str> {
+        let names = network.fused().nodes.iter().map(|node| node.operation.name());
+        names.filter(|name| ["hardswish", "hardsigmoid"].contains(name)).collect()
+    };
+    assert_eq!(gates(&program(false)), ["hardswish", "hardsigmoid"]);
+    assert_eq!(gates(&program(true)), ["hardswish"]);
+    let (network, data) = (program(false), rows(&[4], 9));
+    let plain = network.unfused().unwrap();
+    let theta = theta(&network);
+    let block = Tensor::from_vec(uniform(&mut random(95), 2 * theta.len(), -1.0, 1.0), (2, theta.len()), &Device::Cpu);
+    let of = |network: &Network| {
+        let objective = Objective::new(network, &data, options(CROSS_ENTROPY)).unwrap();
+        let mut all = gradient(&objective, &theta);
+        for curvature in [Curvature::Hessian, Curvature::Ggn] {
+            all.extend(products(&objective, &theta, curvature, block.as_ref().unwrap()));
+        }
+        all
+    };
+    let (joined, apart) = (of(&network), of(&plain));
+    // A few roundings for each of the three factors, over sums of 9 rows and 5 channels.
+    let tolerance = 256.0 * f64::EPSILON * largest(&joined);
+    assert!(joined.iter().zip(&apart).all(|(a, b)| (a - b).abs() <= tolerance), "{joined:?} {apart:?}");
 }
