@@ -19,7 +19,7 @@ pub struct LlcOptions {
     /// (3 + ln(parameters)/2)/(step size · γ), from 50 to ten times the draws]
     #[arg(long, value_name = "N", value_parser = number_of(0, Self::MOST_STEPS))]
     pub burn_in: Option<usize>,
-    /// Step size ε of w ← w − ε/2 ∇U + √ε ξ [default: 0.1/(nβ λ₁ + γ), λ₁ the largest eigenvalue of the Hessian]
+    /// Step size ε of w ← w − ε/2 ∇U + √ε ξ [default: 0.07/(nβ λ₁ + γ), λ₁ the largest eigenvalue of the Hessian]
     #[arg(long, value_name = "EPS", allow_negative_numbers = true)]
     pub step_size: Option<f64>,
     /// Localisation γ of U = nβ L(w) + γ/2 |w − w*|², w* the checkpoint
@@ -43,7 +43,7 @@ impl Default for LlcOptions {
     fn default() -> Self {
         Self {
             chains: 4,
-            draws: 500,
+            draws: 2000,
             burn_in: None,
             step_size: None,
             gamma: 1000.0,

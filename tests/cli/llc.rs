@@ -1,20 +1,34 @@
 //! `llc`: what it leaves, what it refuses, and what it says of chains that have not settled.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use flatness::report::tables::{Table, read_table};
 use serde_json::Value;
+use tempfile::TempDir;
 
-use crate::support::{assert_refused, checkpoint, files, flatness, succeed, with_flag};
+use crate::support::{assert_refused, files, flatness, succeed, with_flag};
 
-/// Settings at which the chains settle in a moment.
-const QUICK: &str = "--rows 0..64 --draws 200 --gamma 1000 --step-size 2e-4 --burn-in 60";
+/// Settings at which the chains around [`minimum`] settle in a moment.
+const QUICK: &str = "--draws 2000 --gamma 100 --step-size 5e-4 --burn-in 200";
+/// A training that ends in a minimum of its rows.
+const TRAINING: &str = "--model mlp:4 --data glyphs --rows 0..64 --epochs 200 --batch-size 64 --learning-rate 0.1";
+
+/// A network at a minimum.
+fn minimum() -> &'static Path {
+    static TRAINED: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().unwrap();
+        succeed(&format!("train {TRAINING} --threads 2 --out {}", folder.path().join("small").display()));
+        let path = folder.path().join("small/checkpoint.safetensors");
+        (folder, path)
+    });
+    &TRAINED.1
+}
 
 fn line(options: &str, out: &Path) -> String {
-    format!("llc {} {options} --out {}", checkpoint().display(), out.display())
+    format!("llc {} {options} --out {}", minimum().display(), out.display())
 }
 
 fn table(folder: &Path, name: &str) -> Table {
@@ -42,10 +56,10 @@ fn tables_and_figures_and_the_same_bytes_again() {
     let (value, error) = (found.number("value", 0), found.number("std_err_numeric", 0));
     assert!(found.flag("converged", 0) && value > 0.0 && error < 0.1 * value, "{value} ± {error}");
     assert!(found.text("quantity", 0) == "llc" && found.text("fault", 0).is_empty() && found.flag("headline", 0));
-    assert!(found.configuration["llc"]["gamma"] == 1000.0 && found.configuration["checkpoint_sha256"].is_string());
+    assert!(found.configuration["llc"]["gamma"] == 100.0 && found.configuration["checkpoint_sha256"].is_string());
     let traces = table(&one, "traces");
-    assert_eq!(traces.num_rows(), 4 * 260);
-    assert!(traces.flag("burn_in", 59) && !traces.flag("burn_in", 60) && traces.counts("step")[260] == 0);
+    assert_eq!(traces.num_rows(), 4 * 2200);
+    assert!(traces.flag("burn_in", 199) && !traces.flag("burn_in", 200) && traces.counts("step")[2200] == 0);
     // The estimate is the mean over what counts.
     let counted: Vec<f64> = (0..traces.num_rows())
         .filter(|row| !traces.flag("burn_in", *row))
@@ -64,7 +78,7 @@ fn tables_and_figures_and_the_same_bytes_again() {
 #[test]
 fn a_sweep_recommends_a_setting() {
     let folder = tempfile::tempdir().unwrap();
-    let said = succeed(&line("--rows 0..64 --draws 150 --burn-in 60 --step-size 2e-4 --sweep", folder.path()));
+    let said = succeed(&line("--draws 1500 --burn-in 200 --step-size 4e-4 --gamma 200 --sweep", folder.path()));
     let found = table(folder.path(), "llc");
     assert_eq!(found.num_rows(), 9);
     let taken: Vec<usize> = (0..9).filter(|row| found.flag("headline", *row)).collect();
@@ -79,9 +93,10 @@ fn chains_that_do_not_settle_give_no_number_and_say_what_to_change() {
     let folder = tempfile::tempdir().unwrap();
     for (options, fault, advice) in [
         ("--step-size 1e3 --draws 300", "not_finite", "choose --step-size 2.5e2 or less"),
-        ("--step-size 1e-6 --gamma 1 --burn-in 20 --draws 40", "r_hat", "choose --burn-in 8000000"),
+        ("--step-size 1e-4 --gamma 10 --burn-in 20 --draws 60", "r_hat", "choose --burn-in 8000 and"),
+        ("--step-size 2e-3 --gamma 100 --burn-in 200", "step_size_bias", "choose --step-size "),
     ] {
-        let said = succeed(&line(&format!("--rows 0..64 {options} --force"), folder.path()));
+        let said = succeed(&line(&format!("{options} --force"), folder.path()));
         let found = table(folder.path(), "llc");
         assert_eq!(found.text("fault", 0), fault, "{}", said.out);
         assert!(found.number("value", 0).is_nan() && !found.flag("converged", 0));
@@ -93,7 +108,7 @@ fn chains_that_do_not_settle_give_no_number_and_say_what_to_change() {
 
 #[test]
 fn settings_without_sense_are_refused() {
-    let line = |options: &str| line(&format!("--rows 0..8 {options}"), Path::new("x"));
+    let line = |options: &str| line(options, Path::new("x"));
     for (option, named) in [
         ("--gamma 0", "--gamma 0: must be above 0"),
         ("--step-size -1", "--step-size -1: must be above 0"),
@@ -111,7 +126,7 @@ fn settings_without_sense_are_refused() {
 fn an_interrupted_run_goes_on_to_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let [whole, out] = ["whole", "out"].map(|name| folder.path().join(name));
-    let options = "--rows 0..64 --draws 1500 --burn-in 20 --gamma 1000 --save-every 0";
+    let options = "--draws 1500 --burn-in 20 --save-every 0";
     succeed(&line(options, &whole));
     let (state, flag) = (out.join("state-chains-0.safetensors"), Arc::new(AtomicBool::new(false)));
     let set = flag.clone();
@@ -143,9 +158,10 @@ fn comparisons_and_experiments_take_it() {
     std::fs::write(
         &grid,
         "name = \"g\"\nseeds = [0, 1]\nsteps = [\"train\", \"analyze\", \"llc\"]\n\
-         train = { data = \"glyphs\", rows = \"0..64\", model = \"mlp:4\", epochs = 1, optimizer = \"{which}\" }\n\
+         train = { data = \"glyphs\", rows = \"0..64\", model = \"mlp:4\", epochs = 200, batch-size = 64, \
+         learning-rate = 0.1, optimizer = \"{which}\" }\n\
          analyze = { top = 1, bottom = 0, plane-points = 0, slice-points = 3, probes = 2, steps = 4 }\n\
-         llc = { gamma = 1000.0, step-size = 2e-4, burn-in = 60, draws = 150 }\n\
+         llc = { gamma = 100.0, step-size = 5e-4, burn-in = 200, draws = 2000 }\n\
          grid = { which = [\"sgd\", \"sam\"] }\n",
     )
     .unwrap();

@@ -5,7 +5,7 @@ use crate::bayes::learning_coefficient::{Estimate, LlcReport};
 
 /// A line for each setting: what it says, and how well its chains have mixed. A dash stands where they have not settled.
 pub fn llc_settings(report: &LlcReport) -> String {
-    let header = ["γ", "step size", "llc", "± numeric", "bias", "R̂", "draws", "of", "fault"].map(str::to_owned);
+    let header = ["γ", "step size", "llc", "± numeric", "bias", "R̂", "independent", "of", "fault"].map(str::to_owned);
     let lines = report.estimates.iter().zip(&report.chains).map(|(own, chains)| line(own, chains.len()));
     let (lines, words) = without_empty(std::iter::once(header.to_vec()).chain(lines).collect(), 0);
     aligned(&lines, words)

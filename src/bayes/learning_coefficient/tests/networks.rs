@@ -83,7 +83,7 @@ fn reference(widths: &[usize], minimum: &[f64], n_beta: f64, gamma: f64) -> (f64
         };
         let mut at = (excess(&theta), 0.0);
         let mut kept = Vec::new();
-        for step in 0..120_000 {
+        for step in 0..200_000 {
             let moved: Vec<f64> = theta.iter().map(|w| w + 0.08 * normal(&mut rng)).collect();
             let there = excess(&moved);
             let energy = energy(&moved, there);
@@ -108,13 +108,13 @@ fn normal(rng: &mut impl Rng) -> f64 {
 #[test]
 fn deep_linear_networks_agree_with_long_reference_chains() {
     for (widths, minimum, step_size, draws) in [
-        (&[3usize, 2, 3][..], vec![1.2, 0.5, -0.4, 0.3, -1.1, 0.8, 1.0, 0.4, -0.6, 1.2, 0.2, 0.9], 2e-3, 6_000),
+        (&[3usize, 2, 3][..], vec![1.2, 0.5, -0.4, 0.3, -1.1, 0.8, 1.0, 0.4, -0.6, 1.2, 0.2, 0.9], 2e-3, 20_000),
         // A map of rank one: all but one unit of each hidden layer are idle, and the loss is degenerate.
         (
             &[2, 3, 3, 2][..],
             [&[1.2, 0.6, 0.0, 0.0, 0.0, 0.0, 1.1][..], &[0.0; 8], &[0.9, 0.0, 0.0, -0.8, 0.0, 0.0]].concat(),
             1e-3,
-            12_000,
+            16_000,
         ),
     ] {
         let options = LlcOptions { draws, gamma: 10.0, step_size: Some(step_size), seed: 3, ..LlcOptions::default() };
