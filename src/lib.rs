@@ -104,6 +104,7 @@
 pub mod analysis;
 #[doc(hidden)]
 pub mod autodiff;
+pub mod bayes;
 pub mod checkpoint;
 #[doc(hidden)]
 pub mod cli;

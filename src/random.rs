@@ -69,6 +69,12 @@ pub enum Purpose {
     LandscapeStatistics = 45,
     /// Start block of the eigenvectors that span a landscape.
     LandscapeEigenvectors = 46,
+    /// Noise of the chains of a learning coefficient.
+    LearningCoefficient = 80,
+    /// Rows of the minibatches that such a chain sees.
+    LearningCoefficientRows = 81,
+    /// Start block of the eigenvalue that decides on its step size.
+    LearningCoefficientEigenvalue = 82,
 }
 
 /// The stream of `purpose` under `seed`. Equal arguments give equal numbers on every machine.

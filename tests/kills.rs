@@ -24,7 +24,7 @@ struct Work {
     resume: &'static str,
 }
 
-const WORKS: [Work; 5] = [
+const WORKS: [Work; 6] = [
     Work {
         name: "train",
         line: "train --model resnet-cifar:8,width=4 --data glyphs --rows 0..96 --epochs 5 --batch-size 32 --ema 0.9 --threads 2",
@@ -38,6 +38,11 @@ const WORKS: [Work; 5] = [
     Work {
         name: "landscape",
         line: "landscape {model}/checkpoint.safetensors --points 21 --save-every 0.02 --threads 2",
+        resume: "--resume",
+    },
+    Work {
+        name: "llc",
+        line: "llc {model}/checkpoint.safetensors --gamma 1000 --draws 400 --save-every 0.02 --threads 2",
         resume: "--resume",
     },
     Work { name: "run", line: "run {folder}/e.toml --jobs 2", resume: "" },

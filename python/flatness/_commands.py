@@ -42,6 +42,15 @@ def sharpness(model: Any, data: Any = None, loss: Any = None, *, out: str | Path
     return _on_network("sharpness", model, data, loss, out, more)
 
 
+def llc(model: Any, data: Any = None, loss: Any = None, *, out: str | Path | None = None, **more: Any) -> Report:
+    """The local learning coefficient of a module at its weights: how many directions the loss determines.
+
+    Arguments as for `analyze`; options are those of `flatness llc`, such as `gamma=300`, `draws=1000` and `sweep=True`.
+    `report.llc` is the number; where the chains have not settled it is not resolved, and `report["llc"]` says why.
+    """
+    return _on_network("llc", model, data, loss, out, more)
+
+
 def check(model: Any, data: Any = None, loss: Any = None, **more: Any) -> str:
     """Gradients and Hessian products of the module on these rows against finite differences; the findings as text.
 

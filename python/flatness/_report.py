@@ -17,7 +17,7 @@ from ._tables import Table
 
 # What a notebook shows first.
 _HEADLINES = ("lambda_max", "lambda_min", "trace", "loss", "accuracy")
-_PICTURES = ("density_signed_log", "distribution", "sharpness_ratio", "line", "contour", "curvature")
+_PICTURES = ("density_signed_log", "distribution", "sharpness_ratio", "llc_traces", "line", "contour", "curvature")
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,10 @@ class Report:
 
     @property
     def estimates(self) -> list[Estimate]:
-        """The numbers of the summary, with those of single layers; of `sharpness` its measures."""
-        found = [name for name in ("summary", "sharpness") if name in self.tables]
-        return [_estimate(row) for name in found[:1] for row in self[name].rows()]
+        """The numbers of the summary, with those of single layers; of `sharpness` its measures, of `llc` its headline."""
+        found = [name for name in ("summary", "sharpness", "llc") if name in self.tables]
+        rows = [row for name in found[:1] for row in self[name].rows()]
+        return [_estimate(row) for row in rows if found[0] != "llc" or row["headline"]]
 
     def estimate(self, quantity: str, *, operator: str | None = None, scope: str | None = None) -> Estimate:
         """One number of the summary; without `operator` and `scope` the first of that name."""

@@ -93,6 +93,14 @@ def test_an_objective_serves_many_calls():
     assert "pass" in flatness.check(objective)
 
 
+def test_a_learning_coefficient_is_the_headline_of_a_sweep():
+    found = flatness.llc(network(), rows(), draws=60, burn_in=20, step_size=1e-4, sweep=True)
+    taken = [row for row in found["llc"].rows() if row["headline"]]
+    assert len(found["llc"]) == 9 and len(taken) == len(found.estimates) == 1
+    assert found.llc.converged == taken[0]["converged"] and found.llc.std_err_numeric == taken[0]["std_err_numeric"]
+    assert "llc_traces" in found.figures
+
+
 def test_landscapes_of_one_and_of_two_modules():
     one = flatness.landscape(network(), rows(), directions="random", points=3)
     assert any("contour" in name or "line" in name for name in one.figures)

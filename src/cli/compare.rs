@@ -38,7 +38,7 @@ use found::Found;
 /// Arguments of `compare`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct CompareArgs {
-    /// Checkpoints, result folders of `train`, `analyze` or `run`, or of an earlier `compare`, whose settings are used again
+    /// Checkpoints, result folders of `train`, `analyze`, `llc` or `run`, or of an earlier `compare`, whose settings are used again
     #[arg(required = true, value_name = "A B")]
     paths: Vec<PathBuf>,
     #[command(flatten)]

@@ -123,7 +123,7 @@ impl CliError {
             Self::NoData { .. } => "name the data with --data, such as --data cifar10:DIR".into(),
             Self::NoLoss { .. } => "name it with --loss: mse, l1, huber, smooth-l1 or bce for real targets".into(),
             Self::NotComparable { .. } => {
-                "name checkpoints, folders of train or analyze, or results of run or compare".into()
+                "name checkpoints, folders of train, analyze or llc, or results of run or compare".into()
             }
             Self::NoGroup { .. } => "choose another key with --by, such as folder or learning_rate".into(),
             Self::SeedTwice { .. } => "groups may be finer with --by KEY, such as learning_rate or folder".into(),

@@ -10,6 +10,11 @@ pub(super) const SHARPNESS: &str = "\
 Examples:\n\
 \x20 flatness sharpness net.safetensors --batch 128";
 
+pub(super) const LLC: &str = "\
+Examples:\n\
+\x20 flatness llc net.safetensors\n\
+\x20 flatness llc net.safetensors --gamma 300 --sweep";
+
 pub(super) const LANDSCAPE: &str = "\
 Examples:\n\
 \x20 flatness landscape net.safetensors --out reports/plane\n\

@@ -13,6 +13,7 @@ mod info;
 mod landscape;
 mod landscape_args;
 mod langevin;
+mod llc;
 mod manual;
 mod matvec;
 mod output;
@@ -62,6 +63,9 @@ enum Command {
     /// How much the loss rises around a minimum: at worst, on average, relative to the weights
     #[command(after_help = examples::SHARPNESS)]
     Sharpness(sharpness::SharpnessArgs),
+    /// Local learning coefficient of a minimum: how many directions the loss determines, by Langevin chains around it
+    #[command(after_help = examples::LLC)]
+    Llc(llc::LlcArgs),
     /// Loss and accuracy along lines and over planes: random, eigenvectors, between minima, along a training
     #[command(after_help = examples::LANDSCAPE)]
     Landscape(landscape_args::LandscapeArgs),
@@ -108,6 +112,7 @@ impl Command {
         let session = match self {
             Self::Analyze(args) => &mut args.session,
             Self::Sharpness(args) => &mut args.session,
+            Self::Llc(args) => &mut args.session,
             Self::Estimate(args) => &mut args.session,
             Self::Matvec(args) => &mut args.session,
             Self::Check(args) => &mut args.session,
@@ -125,6 +130,7 @@ impl Command {
         let compute = match self {
             Self::Analyze(args) => &args.session.compute,
             Self::Sharpness(args) => &args.session.compute,
+            Self::Llc(args) => &args.session.compute,
             Self::Landscape(args) => &args.compute,
             Self::Estimate(args) => &args.session.compute,
             Self::Train(args) => &args.train.compute,
@@ -262,6 +268,7 @@ fn dispatch(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8>
         Command::Analyze(args) => analyze::run(&args, arguments, ui),
         Command::Compare(args) => compare::run(&args, arguments, ui),
         Command::Sharpness(args) => sharpness::run(&args, arguments, ui),
+        Command::Llc(args) => llc::run(&args, arguments, ui),
         Command::Landscape(args) => landscape::run(&args, arguments, ui),
         Command::Estimate(args) => estimate::run(&args, ui),
         Command::Train(args) => train::run(&args, arguments, ui),

@@ -21,13 +21,15 @@ pub enum StepKind {
     Analyze,
     /// `flatness sharpness`, of the same checkpoint.
     Sharpness,
+    /// `flatness llc`, of the same checkpoint.
+    Llc,
     /// `flatness langevin`, which needs no network.
     Langevin,
 }
 
 impl StepKind {
     /// All, in the order in which they run.
-    pub const ALL: [Self; 4] = [Self::Train, Self::Analyze, Self::Sharpness, Self::Langevin];
+    pub const ALL: [Self; 5] = [Self::Train, Self::Analyze, Self::Sharpness, Self::Llc, Self::Langevin];
 
     /// The command's name.
     pub fn name(self) -> &'static str {
@@ -35,13 +37,14 @@ impl StepKind {
             Self::Train => "train",
             Self::Analyze => "analyze",
             Self::Sharpness => "sharpness",
+            Self::Llc => "llc",
             Self::Langevin => "langevin",
         }
     }
 
     /// Whether it reads the checkpoint that `train` wrote; the others begin a run and take the seed of the cell.
     pub fn needs_checkpoint(self) -> bool {
-        matches!(self, Self::Analyze | Self::Sharpness)
+        matches!(self, Self::Analyze | Self::Sharpness | Self::Llc)
     }
 
     fn named(name: &str) -> Option<Self> {
@@ -79,8 +82,20 @@ const MOST_CELLS: usize = 10_000;
 /// Maximum number of axes of a grid, and of entries of an option that is a list.
 const MOST_ITEMS: usize = 1_000;
 
-const KEYS: [&str; 11] =
-    ["name", "seeds", "steps", "train", "analyze", "sharpness", "langevin", "compare", "grid", "variant", "profile"];
+const KEYS: [&str; 12] = [
+    "name",
+    "seeds",
+    "steps",
+    "train",
+    "analyze",
+    "sharpness",
+    "llc",
+    "langevin",
+    "compare",
+    "grid",
+    "variant",
+    "profile",
+];
 
 impl Experiment {
     /// Reads and checks `path`, with `[profile.NAME]` merged in where `profile` names it: tables key by key, anything
@@ -276,7 +291,8 @@ impl Reader<'_> {
             Some((first, rest)) => *first == StepKind::Langevin && rest.is_empty(),
             None => false,
         };
-        let reason = "must be \"train\", optionally followed by \"analyze\" and \"sharpness\", or \"langevin\" alone";
+        let reason =
+            "must be \"train\", optionally followed by \"analyze\", \"sharpness\" and \"llc\", or \"langevin\" alone";
         steps.filter(sensible).ok_or_else(|| self.wrong("steps", reason))
     }
 

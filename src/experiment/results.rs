@@ -48,6 +48,7 @@ fn result(plan: &Plan, cell: &PlannedCell) -> CellResult {
         StepKind::Train => trained(&step.folder),
         StepKind::Analyze => with_seconds(step, headlines),
         StepKind::Sharpness => with_seconds(step, |folder| quantities(folder, "sharpness")),
+        StepKind::Llc => with_seconds(step, learning_coefficient),
         StepKind::Langevin => with_seconds(step, |folder| quantities(folder, "summary")),
     });
     CellResult { state: run.state(&cell.steps), numbers: numbers.collect() }
@@ -100,6 +101,14 @@ fn with_seconds(step: &Step, numbers: impl Fn(&Path) -> Vec<(String, f64)>) -> V
     let seconds = read_run_json(&step.folder).and_then(|run| run["elapsed_s"].as_f64());
     numbers.extend(seconds.map(|seconds| (format!("{}_s", step.kind.name()), seconds)));
     numbers
+}
+
+/// The number that comparisons take; NaN where the chains have not settled.
+fn learning_coefficient(folder: &Path) -> Vec<(String, f64)> {
+    let Ok(table) = read_table(&folder.join("llc.parquet")) else { return Vec::new() };
+    let headline = (0..table.num_rows()).find(|row| table.flag(column::HEADLINE, *row));
+    let number = |row| (table.text(column::QUANTITY, row).to_owned(), table.number(column::VALUE, row));
+    headline.map(number).into_iter().collect()
 }
 
 /// The columns `quantity` and `value` of the table `name`, if it has them.

@@ -34,6 +34,7 @@ pub use groups::Decay;
 pub use method::BatchGradient;
 pub(crate) use method::Langevin;
 pub use noise::Perturbation;
+pub(crate) use noise::{Draw, Noise};
 pub use optimizer::{Optimizer, Setup, Update};
 pub use rwp::Rwp;
 pub use sam::Sam;

@@ -10,6 +10,7 @@ use super::CHUNK;
 use crate::kernels::{Slice, with_float};
 use crate::random::fill_signs;
 use crate::random::{Purpose, substream};
+use crate::workers::may_share;
 use crate::{Result, Workers};
 
 /// The law of one entry of `ε/σ`: mean 0, variance 1.
@@ -34,20 +35,20 @@ impl Perturbation {
 
 /// Which random vector.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Draw {
-    pub(super) purpose: Purpose,
+pub(crate) struct Draw {
+    pub(crate) purpose: Purpose,
     /// Its number among the vectors of this purpose, all of which must be of the same length.
-    pub(super) index: u64,
+    pub(crate) index: u64,
     /// Of each entry.
-    pub(super) law: Perturbation,
+    pub(crate) law: Perturbation,
 }
 
 /// Where noise comes from.
 #[derive(Debug, Clone)]
-pub(super) struct Noise {
-    pub(super) seed: u64,
+pub(crate) struct Noise {
+    pub(crate) seed: u64,
     /// Who fills the chunks.
-    pub(super) workers: Workers,
+    pub(crate) workers: Workers,
 }
 
 impl Noise {
@@ -55,21 +56,28 @@ impl Noise {
     ///
     /// `z` is drawn on the host: every device sees the same numbers.
     pub(super) fn shifted(&self, theta: &Tensor, draw: Draw, scale: f64) -> Result<Tensor> {
-        let Draw { purpose, index, law } = draw;
         let host = theta.to_device(&Device::Cpu)?.contiguous()?;
-        let (seed, first) = (self.seed, index * theta.elem_count().div_ceil(CHUNK) as u64);
         let shifted = with_float!(theta.dtype(), T => {
             let mut values = Slice::<T>::of(&host)?.to_vec();
-            self.workers.install(|| {
-                values.par_chunks_mut(CHUNK).enumerate().for_each(|(index, chunk)| {
-                    let mut unit = [0.0; CHUNK];
-                    law.fill(&mut substream(seed, purpose, first + index as u64), &mut unit[..chunk.len()]);
-                    chunk.iter_mut().zip(unit).for_each(|(value, unit)| *value += T::from_f64(scale * unit));
-                });
-            });
+            self.add(&mut values, draw, scale);
             Tensor::from_vec(values, theta.dims(), theta.device())
         })?;
         Ok(shifted)
+    }
+
+    /// Adds `scale · z` to `values`.
+    pub(crate) fn add<T: WithDType>(&self, values: &mut [T], draw: Draw, scale: f64) {
+        let Draw { purpose, index, law } = draw;
+        let (seed, first) = (self.seed, index * values.len().div_ceil(CHUNK) as u64);
+        let fill = |(index, chunk): (usize, &mut [T])| {
+            let mut unit = [0.0; CHUNK];
+            law.fill(&mut substream(seed, purpose, first + index as u64), &mut unit[..chunk.len()]);
+            chunk.iter_mut().zip(unit).for_each(|(value, unit)| *value += T::from_f64(scale * unit));
+        };
+        self.workers.install(|| match may_share() {
+            true => values.par_chunks_mut(CHUNK).enumerate().for_each(fill),
+            false => values.chunks_mut(CHUNK).enumerate().for_each(fill),
+        });
     }
 }
 

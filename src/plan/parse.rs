@@ -160,7 +160,7 @@ mod tests {
     use clap::{Arg, Args, Command, FromArgMatches, value_parser};
 
     use super::{in_plain_words, number_of};
-    use crate::plan::{AnalysisOptions, SharpnessOptions, TrainConfig};
+    use crate::plan::{AnalysisOptions, LlcOptions, SharpnessOptions, TrainConfig};
     use crate::spectral::{EigenParams, SurveyParams};
 
     fn without_options<T: Args + FromArgMatches>() -> T {
@@ -201,6 +201,7 @@ mod tests {
     fn defaults_of_the_command_line_are_those_of_the_library() {
         assert_eq!(without_options::<AnalysisOptions>(), AnalysisOptions::default());
         assert_eq!(without_options::<SharpnessOptions>(), SharpnessOptions::default());
+        assert_eq!(without_options::<LlcOptions>(), LlcOptions::default());
         assert_eq!(without_options::<TrainConfig>(), TrainConfig::default());
         let (options, survey, pairs) = (AnalysisOptions::default(), SurveyParams::default(), EigenParams::default());
         for (top, bottom, tolerance) in

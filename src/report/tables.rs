@@ -20,12 +20,14 @@ pub mod column;
 mod comparison;
 mod landscape;
 mod langevin;
+mod llc;
 mod sharpness;
 
 pub use analysis::write_tables;
 pub use comparison::write_comparison;
 pub use landscape::write_landscape_tables;
 pub use langevin::write_langevin;
+pub use llc::write_llc;
 pub use sharpness::write_sharpness;
 
 /// Version of the columns, in `flatness.schema`.

@@ -7,9 +7,11 @@ use crate::visible::visible;
 use crate::vocabulary::{End, Quantity, Scope, SummaryRow};
 
 mod compare;
+mod llc;
 
 pub(in crate::report) use compare::{effect, p_value};
 pub use compare::{group_means, pair_differences};
+pub use llc::llc_settings;
 
 /// Maximum width of a line.
 const WIDTH: usize = 80;

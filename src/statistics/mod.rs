@@ -1,6 +1,7 @@
 //! Means, ratios, intervals and tests, in plain f64.
 
 mod bootstrap;
+mod chains;
 mod holm;
 mod ratio;
 mod sample;
@@ -9,6 +10,7 @@ mod student;
 mod tests_of_difference;
 
 pub use bootstrap::{Interval, bootstrap_interval};
+pub use chains::Mixing;
 pub use holm::holm;
 pub(crate) use ratio::Ratio;
 pub use sample::Sample;

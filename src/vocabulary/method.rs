@@ -38,6 +38,8 @@ names! {
         Product = "product",
         /// Products with vectors of random signs.
         RandomSigns = "random_signs",
+        /// Chains of stochastic gradient Langevin dynamics.
+        Sgld = "sgld",
         /// Not found: the run was interrupted.
         None = "none",
     }

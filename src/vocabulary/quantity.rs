@@ -56,6 +56,8 @@ pub enum Quantity {
     GgnShare,
     /// Share of the gradient in the space of the top eigenvectors.
     GradientInTopSpace,
+    /// Local learning coefficient.
+    LearningCoefficient,
     /// Eigenvalue of that rank, from 2, the largest first.
     Eigenvalue(usize),
     /// A measure of sharpness.
@@ -123,7 +125,7 @@ pub enum QuantityKind {
 }
 
 /// Name in tables, label for people, and kind of the quantities with a name of their own, in the order of tables.
-const KNOWN: [(Quantity, &str, &str, QuantityKind); 50] = {
+const KNOWN: [(Quantity, &str, &str, QuantityKind); 51] = {
     use Minimum::{A, B, C};
     use QuantityKind::{Other, Performance, RawCurvature, Scale, Shape};
     use Sampler::{Fsgld, Sgld};
@@ -151,6 +153,7 @@ const KNOWN: [(Quantity, &str, &str, QuantityKind); 50] = {
         (Quantity::EffectiveDimension, "effective_dimension", "effective dimension", Shape),
         (Quantity::GgnShare, "ggn_share", "GGN share", Shape),
         (Quantity::GradientInTopSpace, "gradient_in_top_space", "gradient in top space", Shape),
+        (Quantity::LearningCoefficient, "llc", "learning coefficient", Other),
         (Quantity::LossAt(A), "loss_a", "loss at A", Other),
         (Quantity::AccuracyAt(A), "accuracy_a", "accuracy at A", Other),
         (Quantity::LossAt(B), "loss_b", "loss at B", Other),

@@ -117,7 +117,7 @@ fn what_cannot_be_compared_is_refused() {
     let empty = format!("compare {} --out {}", empty.display(), out.display());
     assert_refused(
         &empty,
-        "neither a checkpoint nor a result of train, analyze, run or compare",
+        "neither a checkpoint nor a result of train, analyze, llc, run or compare",
         "results of run or compare",
     );
     let file = folder.path().join("garbage.safetensors");

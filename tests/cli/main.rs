@@ -12,6 +12,7 @@ mod inputs;
 mod interrupts;
 mod landscape;
 mod langevin;
+mod llc;
 mod manners;
 #[cfg(target_os = "linux")]
 mod memory;

@@ -91,6 +91,7 @@ fn every_command_leaves_a_folder_in_use_alone() {
         format!("analyze {checkpoint} --resume"),
         format!("landscape {checkpoint} --force"),
         format!("sharpness {checkpoint} --force"),
+        format!("llc {checkpoint} --force"),
         format!("compare {checkpoint} {checkpoint} --force"),
         "langevin --force".into(),
         "quickstart --force".into(),

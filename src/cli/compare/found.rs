@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::numbers;
 use crate::Result;
@@ -26,6 +26,7 @@ pub(super) struct Found {
     pub(super) train: Option<PathBuf>,
     pub(super) analysis: Option<PathBuf>,
     pub(super) sharpness: Option<PathBuf>,
+    pub(super) llc: Option<PathBuf>,
     /// The folder of the earlier comparison that it comes from, and what is recorded there.
     pub(super) comparison: Option<PathBuf>,
     pub(super) recorded: Option<Box<Member>>,
@@ -64,8 +65,20 @@ impl Found {
         }
         if let Some(folder) = &self.sharpness {
             let table = table(folder, "sharpness")?;
-            same_checkpoint(&member, &table, folder)?;
-            member.numbers.extend(numbers::sharpness(&table));
+            same_checkpoint(&member, &table, folder, "sharpness")?;
+            member.numbers.extend(numbers::headlines(&table));
+        }
+        if let Some(folder) = &self.llc {
+            let table = table(folder, "llc")?;
+            same_checkpoint(&member, &table, folder, "learning coefficient")?;
+            // It belongs to this temperature and this localisation.
+            if let (Some(conditions), Some(row)) =
+                (member.conditions.as_object_mut(), numbers::headline_rows(&table).next())
+            {
+                let settings = json!({"n_beta": table.number("n_beta", row), "gamma": table.number("gamma", row)});
+                conditions.insert("llc".into(), settings);
+            }
+            member.numbers.extend(numbers::headlines(&table));
         }
         Ok(member)
     }
@@ -108,11 +121,11 @@ pub(super) fn table(folder: &Path, name: &str) -> Result<Table> {
     Ok(read_table(&folder.join(format!("{name}.parquet")))?)
 }
 
-fn same_checkpoint(member: &Member, table: &Table, folder: &Path) -> Result<()> {
+fn same_checkpoint(member: &Member, table: &Table, folder: &Path, what: &str) -> Result<()> {
     let own = table.configuration["checkpoint_sha256"].as_str().unwrap_or_default();
     if member.checkpoint_sha256.is_empty() || own == member.checkpoint_sha256 {
         return Ok(());
     }
-    let reason = "its sharpness and its curvature were measured on different checkpoints".into();
+    let reason = format!("its {what} and its curvature were measured on different checkpoints");
     Err(CliError::NotComparable { path: folder.into(), reason }.into())
 }

@@ -19,7 +19,6 @@ pub(super) fn find(path: &Path) -> Result<Vec<Found>> {
     if !path.exists() {
         return Err(unusable("it does not exist").into());
     }
-    let name = |path: &Path| path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
     if path.is_file() {
         let folder = path.parent().filter(|folder| folder.join("metrics.parquet").exists()).map(Path::to_owned);
         let name = if folder.is_some() { name(path.parent().unwrap_or(path)) } else { name(path) };
@@ -32,17 +31,10 @@ pub(super) fn find(path: &Path) -> Result<Vec<Found>> {
         return recorded::find(path);
     }
     if path.join("summary.parquet").exists() {
-        let checkpoint = read_run_json(path).and_then(|run| run["checkpoint"].as_str().map(path_text::from_text));
-        let train =
-            checkpoint.as_ref().and_then(|path| path.parent()).filter(|folder| folder.join("metrics.parquet").exists());
-        let found = Found {
-            name: name(path),
-            train: train.map(Path::to_owned),
-            checkpoint: checkpoint.filter(|path| path.exists()),
-            analysis: Some(path.into()),
-            ..Found::default()
-        };
-        return Ok(vec![found]);
+        return Ok(vec![Found { analysis: Some(path.into()), ..measured(path) }]);
+    }
+    if path.join("llc.parquet").exists() {
+        return Ok(vec![Found { llc: Some(path.into()), ..measured(path) }]);
     }
     let checkpoint = path.join("checkpoint.safetensors");
     if checkpoint.exists() {
@@ -53,15 +45,32 @@ pub(super) fn find(path: &Path) -> Result<Vec<Found>> {
             ..Found::default()
         }]);
     }
-    Err(unusable("it is neither a checkpoint nor a result of train, analyze, run or compare").into())
+    Err(unusable("it is neither a checkpoint nor a result of train, analyze, llc, run or compare").into())
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The network that the result in the folder `path` is about.
+fn measured(path: &Path) -> Found {
+    let checkpoint = read_run_json(path).and_then(|run| run["checkpoint"].as_str().map(path_text::from_text));
+    let train =
+        checkpoint.as_ref().and_then(|path| path.parent()).filter(|folder| folder.join("metrics.parquet").exists());
+    Found {
+        name: name(path),
+        train: train.map(Path::to_owned),
+        checkpoint: checkpoint.filter(|path| path.exists()),
+        ..Found::default()
+    }
 }
 
 /// Refuses members whose tables differ from what their `run.json` lists; returns how many folders list none, as in results
 /// of earlier versions.
 pub(super) fn check_hashes(found: &[Found]) -> Result<usize> {
-    let folders = found
-        .iter()
-        .flat_map(|found| [&found.experiment, &found.train, &found.analysis, &found.sharpness, &found.comparison]);
+    let folders = found.iter().flat_map(|found| {
+        [&found.experiment, &found.train, &found.analysis, &found.sharpness, &found.llc, &found.comparison]
+    });
     let folders: BTreeSet<&PathBuf> = folders.flatten().collect();
     let (mut differing, mut unknown) = (Vec::new(), 0);
     for folder in folders {
@@ -130,7 +139,7 @@ pub(super) fn provenance(found: &[Found]) -> Value {
     let member = |found: &Found| {
         json!({"name": found.name, "checkpoint": path(&found.checkpoint), "train": path(&found.train),
                "analysis": path(&found.analysis), "sharpness": path(&found.sharpness),
-               "comparison": path(&found.comparison)})
+               "llc": path(&found.llc), "comparison": path(&found.comparison)})
     };
     found.iter().map(member).collect()
 }

@@ -92,10 +92,14 @@ fn eigenvalue_ratio(eigenvalues: &Table, scope: &str) -> Option<MemberNumber> {
     })
 }
 
-/// The measures that comparisons take.
-pub(super) fn sharpness(table: &Table) -> Vec<MemberNumber> {
-    let headlines = (0..table.num_rows()).filter(|row| table.flag(column::HEADLINE, *row));
-    headlines.map(|row| in_row(table, row, table.text(column::QUANTITY, row).into())).collect()
+/// The rows that comparisons take.
+pub(super) fn headline_rows(table: &Table) -> impl Iterator<Item = usize> + '_ {
+    (0..table.num_rows()).filter(|row| table.flag(column::HEADLINE, *row))
+}
+
+/// The numbers in them.
+pub(super) fn headlines(table: &Table) -> Vec<MemberNumber> {
+    headline_rows(table).map(|row| in_row(table, row, table.text(column::QUANTITY, row).into())).collect()
 }
 
 #[cfg(test)]

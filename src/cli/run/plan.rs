@@ -107,6 +107,10 @@ impl Translator<'_> {
                 args.measures.check()?;
                 (self.measured(&args.session, json!(args.measures), trained_on.as_ref())?, "--force")
             }
+            Command::Llc(args) => {
+                args.options.check()?;
+                (self.measured(&args.session, json!(args.options), trained_on.as_ref())?, "--resume")
+            }
             Command::Langevin(args) => (json!(args.study.plan()?), "--force"),
             other => return Err(Refusal { reason: format!("{other:?} is not a step"), hint: None }),
         };

@@ -9,6 +9,7 @@ mod dark;
 mod figure;
 mod landscape;
 mod langevin;
+mod llc;
 mod sharpness;
 mod svg;
 mod table;
@@ -23,6 +24,7 @@ pub use comparison::{comparison_sections, runs_table};
 pub use figure::{Figure, View};
 pub use landscape::landscape_page;
 pub use langevin::{langevin_figures, langevin_page};
+pub use llc::llc_page;
 pub use sharpness::{Measured, sharpness_page};
 pub use table::{Row, Table};
 
