@@ -104,6 +104,8 @@
 pub mod analysis;
 #[doc(hidden)]
 pub mod autodiff;
+#[doc(hidden)]
+pub mod bayes;
 pub mod checkpoint;
 #[doc(hidden)]
 pub mod cli;

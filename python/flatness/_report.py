@@ -17,7 +17,7 @@ from ._tables import Table
 
 # What a notebook shows first.
 _HEADLINES = ("lambda_max", "lambda_min", "trace", "loss", "accuracy")
-_PICTURES = ("density_signed_log", "distribution", "sharpness_ratio", "line", "contour", "curvature")
+_PICTURES = ("density_signed_log", "distribution", "sharpness_ratio", "reliability", "line", "contour", "curvature")
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,8 @@ class Report:
 
     @property
     def estimates(self) -> list[Estimate]:
-        """The numbers of the summary, with those of single layers; of `sharpness` its measures."""
-        found = [name for name in ("summary", "sharpness") if name in self.tables]
+        """The numbers of the summary, with those of single layers; of `sharpness` and `evaluate` theirs."""
+        found = [name for name in ("summary", "sharpness", "evaluation") if name in self.tables]
         return [_estimate(row) for name in found[:1] for row in self[name].rows()]
 
     def estimate(self, quantity: str, *, operator: str | None = None, scope: str | None = None) -> Estimate:

@@ -10,6 +10,11 @@ pub(super) const SHARPNESS: &str = "\
 Examples:\n\
 \x20 flatness sharpness net.safetensors --batch 128";
 
+pub(super) const EVALUATE: &str = "\
+Examples:\n\
+\x20 flatness evaluate run/checkpoint.safetensors --ood noise\n\
+\x20 flatness evaluate runs/a/checkpoint.safetensors runs/b/checkpoint.safetensors --ood mnist:data --out reports/ensemble";
+
 pub(super) const LANDSCAPE: &str = "\
 Examples:\n\
 \x20 flatness landscape net.safetensors --out reports/plane\n\

@@ -21,13 +21,15 @@ pub enum StepKind {
     Analyze,
     /// `flatness sharpness`, of the same checkpoint.
     Sharpness,
+    /// `flatness evaluate`, of the same checkpoint.
+    Evaluate,
     /// `flatness langevin`, which needs no network.
     Langevin,
 }
 
 impl StepKind {
     /// All, in the order in which they run.
-    pub const ALL: [Self; 4] = [Self::Train, Self::Analyze, Self::Sharpness, Self::Langevin];
+    pub const ALL: [Self; 5] = [Self::Train, Self::Analyze, Self::Sharpness, Self::Evaluate, Self::Langevin];
 
     /// The command's name.
     pub fn name(self) -> &'static str {
@@ -35,13 +37,14 @@ impl StepKind {
             Self::Train => "train",
             Self::Analyze => "analyze",
             Self::Sharpness => "sharpness",
+            Self::Evaluate => "evaluate",
             Self::Langevin => "langevin",
         }
     }
 
     /// Whether it reads the checkpoint that `train` wrote; the others begin a run and take the seed of the cell.
     pub fn needs_checkpoint(self) -> bool {
-        matches!(self, Self::Analyze | Self::Sharpness)
+        matches!(self, Self::Analyze | Self::Sharpness | Self::Evaluate)
     }
 
     fn named(name: &str) -> Option<Self> {
@@ -79,8 +82,20 @@ const MOST_CELLS: usize = 10_000;
 /// Maximum number of axes of a grid, and of entries of an option that is a list.
 const MOST_ITEMS: usize = 1_000;
 
-const KEYS: [&str; 11] =
-    ["name", "seeds", "steps", "train", "analyze", "sharpness", "langevin", "compare", "grid", "variant", "profile"];
+const KEYS: [&str; 12] = [
+    "name",
+    "seeds",
+    "steps",
+    "train",
+    "analyze",
+    "sharpness",
+    "evaluate",
+    "langevin",
+    "compare",
+    "grid",
+    "variant",
+    "profile",
+];
 
 impl Experiment {
     /// Reads and checks `path`, with `[profile.NAME]` merged in where `profile` names it: tables key by key, anything
@@ -114,7 +129,7 @@ impl Experiment {
                 known: profiles.keys().cloned().collect(),
             })?;
             let changes = reader.table(Some(changes.clone()), &format!("profile.{name}"))?;
-            reader.known(&changes, &KEYS[1..10], &format!("profile `{name}`"))?;
+            reader.known(&changes, &KEYS[1..11], &format!("profile `{name}`"))?;
             merge(&mut table, changes);
         }
         reader.experiment(table, profile)

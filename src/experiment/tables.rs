@@ -12,12 +12,14 @@ use crate::report::{ReportError, is_complete};
 use crate::statistics::Sample;
 
 /// Step, table in its folder, table of the experiment.
-const COMBINED: [(StepKind, &str, &str); 9] = [
+const COMBINED: [(StepKind, &str, &str); 11] = [
     (StepKind::Train, "metrics", "metrics"),
     (StepKind::Analyze, "summary", "curvature"),
     (StepKind::Analyze, "eigenvalues", "eigenvalues"),
     (StepKind::Analyze, "density_nodes", "density_nodes"),
     (StepKind::Sharpness, "sharpness", "sharpness"),
+    (StepKind::Evaluate, "evaluation", "evaluation"),
+    (StepKind::Evaluate, "detection", "detection"),
     (StepKind::Langevin, "summary", "langevin"),
     (StepKind::Langevin, "rate", "rate"),
     (StepKind::Langevin, "coupling", "coupling"),
@@ -219,7 +221,7 @@ mod tests {
         write_cells(&plan, &results, &path, &json!({"name": "x"})).unwrap();
         let table = read_table(&path).unwrap();
         let names: Vec<&str> = table.columns.iter().map(|(name, _)| name.as_str()).collect();
-        let folders = ["train_folder", "analyze_folder", "sharpness_folder", "langevin_folder"];
+        let folders = ["train_folder", "analyze_folder", "sharpness_folder", "evaluate_folder", "langevin_folder"];
         let expected = [&["variant", "train.rate", "seed"], &folders[..], &["state", "reason"]].concat();
         let numbers = ["epoch", "test_loss", "train_s", "epoch_s", "ggn_lambda_max", "analyze_s"];
         assert_eq!(names, [&expected[..], &numbers[..]].concat());

@@ -5,6 +5,7 @@ mod compare;
 mod curvatures;
 mod dense;
 mod estimate;
+mod evaluate;
 mod experiments;
 mod gram;
 mod hostile;

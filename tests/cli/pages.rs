@@ -40,6 +40,9 @@ fn every_command_has_a_page() {
     let words = ["<strong>Average rise.", ">relative flatness</th>", ">Other radii</h2></summary>"];
     let options = "--rows 0..16 --pairs 3 --ascent-steps 4 --restarts 1";
     assert_page(&format!("sharpness {checkpoint} {options}"), &at("sharpness"), &words);
+    let words = ["<strong>Reliability.", "<strong>ROC curves.", "<strong>Entropies.", ">Temperature</h2>"];
+    let options = "--rows 0..200 --resamples 4 --ood noise";
+    assert_page(&format!("evaluate {checkpoint} {options}"), &at("evaluate"), &words);
     let words = ["<strong>Distributions.", "<strong>Mass on the flat side.", ">Mass over time</h2></summary>"];
     assert_page("langevin --chains 64 --snapshots 2 --time 20 --study mass", &at("langevin"), &words);
 }

@@ -21,6 +21,7 @@ pub(super) fn cells(path: &Path) -> Result<Vec<Found>> {
     let folders = |kind| text(&folder_column(kind));
     let (states, trains, variants) = (text(column::STATE)?, folders(StepKind::Train)?, text(column::VARIANT)?);
     let (analyses, sharpness) = (folders(StepKind::Analyze)?, folders(StepKind::Sharpness).unwrap_or_default());
+    let evaluations = folders(StepKind::Evaluate).unwrap_or_default();
     let Some(Column::Count(seeds)) = table.column(column::SEED) else {
         return Err(
             CliError::NotComparable { path: path.into(), reason: "cells.parquet has no column `seed`".into() }.into()
@@ -45,6 +46,7 @@ pub(super) fn cells(path: &Path) -> Result<Vec<Found>> {
             train: Some(train),
             analysis: folder(&analyses, index),
             sharpness: folder(&sharpness, index),
+            evaluation: folder(&evaluations, index),
             ..Found::default()
         })
     };

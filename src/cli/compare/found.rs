@@ -26,6 +26,7 @@ pub(super) struct Found {
     pub(super) train: Option<PathBuf>,
     pub(super) analysis: Option<PathBuf>,
     pub(super) sharpness: Option<PathBuf>,
+    pub(super) evaluation: Option<PathBuf>,
     /// The folder of the earlier comparison that it comes from, and what is recorded there.
     pub(super) comparison: Option<PathBuf>,
     pub(super) recorded: Option<Box<Member>>,
@@ -66,6 +67,9 @@ impl Found {
             let table = table(folder, "sharpness")?;
             same_checkpoint(&member, &table, folder)?;
             member.numbers.extend(numbers::sharpness(&table));
+        }
+        if let Some(folder) = &self.evaluation {
+            member.numbers.extend(numbers::evaluated(&table(folder, "evaluation")?));
         }
         Ok(member)
     }

@@ -59,9 +59,10 @@ pub(super) fn find(path: &Path) -> Result<Vec<Found>> {
 /// Refuses members whose tables differ from what their `run.json` lists; returns how many folders list none, as in results
 /// of earlier versions.
 pub(super) fn check_hashes(found: &[Found]) -> Result<usize> {
-    let folders = found
-        .iter()
-        .flat_map(|found| [&found.experiment, &found.train, &found.analysis, &found.sharpness, &found.comparison]);
+    let folders =
+        found.iter().flat_map(|Found { experiment, train, analysis, sharpness, evaluation, comparison, .. }| {
+            [experiment, train, analysis, sharpness, evaluation, comparison]
+        });
     let folders: BTreeSet<&PathBuf> = folders.flatten().collect();
     let (mut differing, mut unknown) = (Vec::new(), 0);
     for folder in folders {
@@ -130,6 +131,7 @@ pub(super) fn provenance(found: &[Found]) -> Value {
     let member = |found: &Found| {
         json!({"name": found.name, "checkpoint": path(&found.checkpoint), "train": path(&found.train),
                "analysis": path(&found.analysis), "sharpness": path(&found.sharpness),
+               "evaluation": path(&found.evaluation),
                "comparison": path(&found.comparison)})
     };
     found.iter().map(member).collect()
