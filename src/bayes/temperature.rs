@@ -10,7 +10,8 @@ pub struct Temperature {
     pub value: f64,
     /// Its standard error over the rows that it was fitted on.
     pub std_err: f64,
-    /// Whether the likelihood has its maximum there. It has none where all rows are right.
+    /// Whether the likelihood has its maximum there. It has none where all rows are right, nor where an even
+    /// prediction is better than any of this order.
     pub converged: bool,
 }
 

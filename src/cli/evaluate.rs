@@ -14,8 +14,10 @@ use super::output::{Existing, claim};
 use super::provenance::Provenance;
 use super::session::Session;
 use crate::bayes::{EvaluationError, Model, Score, evaluate, predict};
+use crate::checkpoint::{Checkpoint, TensorFile};
 use crate::data::{DataSpec, Dataset, NormalisationChoice, Source, Split};
 use crate::files::make_folder;
+use crate::formats::Architecture;
 use crate::objective::Objective;
 use crate::plan::{
     ComputeArgs, DataArgs, DefaultRows, EvaluateOptions, Given, L2Term, LossArgs, ModelArgs, OutsideRows, Precision,
@@ -31,7 +33,7 @@ use crate::{Result, path_text};
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
 pub(super) struct EvaluateArgs {
-    /// One checkpoint, or several whose probabilities are averaged, as of an ensemble of seeds
+    /// One checkpoint, or several whose probabilities are averaged, as of an ensemble of seeds; or samples.safetensors
     #[arg(required = true, num_args = 1.., value_name = "CHECKPOINT")]
     pub(super) checkpoints: Vec<PathBuf>,
     /// Architecture as .json or .toml, or a family such as vit-b16 with --data, for weights that carry none
@@ -124,15 +126,41 @@ fn models<'a>(
     sources: &'a mut Vec<(String, String)>,
 ) -> impl Iterator<Item = Result<Model>> + 'a {
     let expected = &session.checkpoint.network.about.normalisation;
-    args.checkpoints.iter().enumerate().map(move |(index, path)| {
-        let checkpoint = if index == 0 { session.checkpoint.clone() } else { args.session(index).read_checkpoint()? };
-        let model = checkpoint_name(path);
+    args.checkpoints.iter().enumerate().flat_map(|(index, path)| named_models(args, index, path)).map(move |found| {
+        let (model, checkpoint) = found?;
         if checkpoint.network.about.normalisation != *expected {
             return Err(EvaluationError::OtherInputs { model }.into());
         }
         sources.push((model.clone(), checkpoint.sha256));
         Ok(Model { name: model, network: checkpoint.network, theta: checkpoint.theta })
     })
+}
+
+/// Models by name, one in memory at a time.
+type Models<'a> = Box<dyn Iterator<Item = Result<(String, Checkpoint)>> + 'a>;
+
+/// The checkpoint at `index`, or the samples in its file.
+fn named_models<'a>(args: &'a EvaluateArgs, index: usize, path: &Path) -> Models<'a> {
+    let (name, session) = (checkpoint_name(path), args.session(index));
+    match samples(&session, path) {
+        Err(error) => Box::new(std::iter::once(Err(error))),
+        Ok(None) => Box::new(std::iter::once(session.read_checkpoint().map(|checkpoint| (name, checkpoint)))),
+        Ok(Some((architecture, file))) => Box::new((0..file.num_samples()).map(move |sample| {
+            Ok((format!("{name} {sample}"), Checkpoint::of(file.sample(sample), architecture.clone())?))
+        })),
+    }
+}
+
+/// A file of samples with the architecture of their network; `None` for another file, or a network in memory.
+fn samples(session: &SessionArgs, path: &Path) -> Result<Option<(Architecture, TensorFile)>> {
+    if session.given.is_some() {
+        return Ok(None);
+    }
+    let file = TensorFile::read(path)?;
+    if file.num_samples() == 0 {
+        return Ok(None);
+    }
+    Ok(Some((session.architecture_of(&file)?, file)))
 }
 
 /// The sets of other rows with their names.

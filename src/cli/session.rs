@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{CliError, Ui};
-use crate::checkpoint::{Checkpoint, TensorFile, read_architecture};
+use crate::checkpoint::{Checkpoint, CheckpointError, TensorFile, read_architecture};
 use crate::data::{DataSpec, Dataset, NormalisationChoice, RowRange, Source, Split, Subset};
 use crate::formats::Architecture;
 use crate::objective::{Objective, ObjectiveOptions};
@@ -37,6 +37,13 @@ impl SessionArgs {
         }
         let architecture = self.model.arch.as_deref().map(|arch| self.architecture(arch)).transpose()?;
         Checkpoint::read_with(&self.model.checkpoint, architecture, self.model.choices())
+    }
+
+    /// The architecture of the networks in `file`.
+    pub(super) fn architecture_of(&self, file: &TensorFile) -> Result<Architecture> {
+        let given = self.model.arch.as_deref().map(|arch| self.architecture(arch)).transpose()?;
+        let architecture = given.map_or_else(|| file.architecture(), |given| Ok(Some(given)))?;
+        Ok(architecture.ok_or_else(|| CheckpointError::NoArchitecture { path: file.path().into() })?)
     }
 
     /// A file, or a family's short form with the sample shape of the data and the classes of the weights.

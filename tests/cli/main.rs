@@ -28,6 +28,7 @@ mod results;
 mod resume;
 #[cfg(unix)]
 mod runs;
+mod samples;
 mod sharpness;
 mod support;
 mod threads;
