@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::bayes::EvaluationError;
 use crate::checkpoint::CheckpointError;
 use crate::cli::CliError;
 use crate::curvature::{CurvatureError, GradientError};
@@ -78,6 +79,9 @@ pub enum Error {
     /// An experiment file cannot be used.
     #[error(transparent)]
     Experiment(#[from] ExperimentError),
+    /// Models or rows that cannot be evaluated.
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
     /// A study of small potentials that cannot be made.
     #[error(transparent)]
     Langevin(#[from] LangevinError),
@@ -140,6 +144,7 @@ impl Error {
             Self::File(error) => error.hint(),
             Self::Report(error) => error.hint(),
             Self::Experiment(error) => error.hint(),
+            Self::Evaluation(error) => error.hint(),
             Self::Langevin(error) => error.hint(),
             Self::Landscape(error) => error.hint(),
             Self::Plan(error) => error.hint(),

@@ -104,6 +104,7 @@
 pub mod analysis;
 #[doc(hidden)]
 pub mod autodiff;
+#[doc(hidden)]
 pub mod bayes;
 pub mod checkpoint;
 #[doc(hidden)]

@@ -57,6 +57,12 @@ pub enum Purpose {
     Bootstrap = 60,
     /// Sign patterns and splits, where there are too many to count.
     Signs = 61,
+    /// Resamples of the rows of an evaluation.
+    Resamples = 80,
+    /// Rows on which a temperature is fitted.
+    HeldOut = 81,
+    /// Images of noise.
+    NoiseImages = 82,
     /// Gaussian perturbations of measures of sharpness.
     Sharpness = 40,
     /// Random starts of ascents to the worst perturbation.

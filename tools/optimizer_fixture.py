@@ -3,7 +3,7 @@
     cargo test --release --test optimizers -- --ignored write_the_noise   # the noise of the crate, as numbers
     python tools/optimizer_fixture.py
 
-SGD, AdamW, clipping and weight decay are PyTorch's own; SAM, ASAM, RWP, SGLD and fSGLD are their papers' formulas around
+SGD, AdamW, RMSprop, clipping and weight decay are PyTorch's own; SAM, ASAM, RWP, SGLD and fSGLD are their papers' formulas around
 them. Each tensor is [3, n] and its name states the case: the method, then learning rate and setup.
 """
 
@@ -26,6 +26,8 @@ sgd:momentum=0.9 learning_rate=0.1 weight_decay=0.01 clip_norm=0.25
 adamw learning_rate=0.01
 adamw:beta1=0.8,beta2=0.95,eps=1e-6 learning_rate=0.01 weight_decay=0.1 decay=weights
 adamw learning_rate=0.01 weight_decay=0.1 clip_norm=0.25
+rmsprop learning_rate=0.001 weight_decay=0.01
+rmsprop:alpha=0.9,eps=0.01 learning_rate=0.01 weight_decay=0.1 decay=weights clip_norm=0.25
 sam:rho=0.05 learning_rate=0.1 weight_decay=0.01
 sam:rho=0.1,nesterov=true learning_rate=0.1 weight_decay=0.01 clip_norm=0.25
 sam:rho=0.05,base=adamw learning_rate=0.01 weight_decay=0.1
@@ -34,10 +36,13 @@ asam:rho=1,eta=0.1,base=adamw,beta1=0.8 learning_rate=0.01 weight_decay=0.1 deca
 rwp:sigma=0.01 learning_rate=0.1 weight_decay=0.01
 rwp:sigma=0.05,num_perturbations=2,antithetic=true learning_rate=0.1
 rwp:sigma=0.05,perturbation=rademacher,base=adamw learning_rate=0.01 weight_decay=0.1
+rwp:sigma=0.05,base=rmsprop learning_rate=0.01
 sgld:beta_inverse=0.0001 learning_rate=0.1 weight_decay=0.01
 fsgld:beta_inverse=1e-06,eta=0.2 learning_rate=0.1 weight_decay=0.01
 fsgld:beta_inverse=0.0001,sigma=0.05,num_perturbations=2 learning_rate=0.1 weight_decay=0.01 clip_norm=0.25
 fsgld:beta_inverse=0.0001,sigma=0.05,momentum=0.9 learning_rate=0.1 weight_decay=0.01
+sgld:beta_inverse=0.0001,preconditioner=rmsprop learning_rate=0.001 weight_decay=0.01
+fsgld:beta_inverse=0.0001,sigma=0.05,preconditioner=rmsprop,alpha=0.9,eps=0.001 learning_rate=0.01 weight_decay=0.01
 """.strip().splitlines()
 
 
@@ -88,6 +93,9 @@ class Case:
         if "adamw" in (self.kind, self.settings.get("base")):
             betas = (self.number("beta1", 0.9), self.number("beta2", 0.999))
             return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=self.number("eps", 1e-8))
+        if "rmsprop" in (self.kind, self.settings.get("base"), self.settings.get("preconditioner")):
+            eps = self.number("eps", 1e-5 if "preconditioner" in self.settings else 1e-8)
+            return torch.optim.RMSprop(groups, lr=rate, alpha=self.number("alpha", 0.99), eps=eps)
         momentum = 0.0 if self.kind in ("sgld", "fsgld") else self.number("momentum", 0.9)
         return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=self.settings.get("nesterov") == "true")
 
@@ -138,8 +146,16 @@ class Case:
         else:
             self.base.step()
             if self.kind in ("sgld", "fsgld"):
-                self.add(math.sqrt(2 * rate * self.number("beta_inverse", 1e-8)) * self.noise["langevin"][step])
+                scale = math.sqrt(2 * rate * self.number("beta_inverse", 1e-8))
+                self.add(scale * self.preconditioner().sqrt() * self.noise["langevin"][step])
         return flat(self.params)
+
+    def preconditioner(self):
+        """Li et al. 2016, from the mean square that the step has left; 1 without one."""
+        if "preconditioner" not in self.settings:
+            return torch.ones((), dtype=torch.float64)
+        squares = flat([self.base.state[p]["square_avg"] for p in self.params])
+        return 1 / (squares.sqrt() + self.number("eps", 1e-5))
 
     def underdamped(self, step, rate):
         """v <- m v + g + wd w - sqrt(2 (1 - m) / (rate beta)) xi, w <- w - rate v."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import _native
-from ._commands import analyze, check, compare, landscape, llc, sharpness, train
+from ._commands import analyze, check, compare, evaluate, landscape, llc, sharpness, train
 from ._errors import ExportError, FlatnessError
 from ._monitor import Monitor
 from ._objective import (
@@ -63,6 +63,7 @@ __all__ = [
     "check",
     "collect",
     "compare",
+    "evaluate",
     "export",
     "landscape",
     "llc",

@@ -51,6 +51,19 @@ def llc(model: Any, data: Any = None, loss: Any = None, *, out: str | Path | Non
     return _on_network("llc", model, data, loss, out, more)
 
 
+def evaluate(models: Any, data: Any = None, loss: Any = None, *, out: str | Path | None = None, **more: Any) -> Report:
+    """Likelihood, calibration and detection of errors and foreign rows, by one classifier or the average of several.
+
+    `models` is a module, a path, or a list of either, whose probabilities are averaged; `data` and `loss` are those of
+    `analyze`. Options are those of `flatness evaluate`, such as `ood=["noise", "mnist:DIR"]` and `held_out=0.2`.
+    """
+    several = list(models) if isinstance(models, (list, tuple)) else [models]
+    if not several:
+        raise FlatnessError("no modules were given", "pass one or more")
+    labels, given, arguments = _subjects(several, data, loss, more)
+    return _report(["evaluate", *labels, *arguments], given, out)
+
+
 def check(model: Any, data: Any = None, loss: Any = None, **more: Any) -> str:
     """Gradients and Hessian products of the module on these rows against finite differences; the findings as text.
 
@@ -73,17 +86,7 @@ def landscape(
     several = list(models) if isinstance(models, (list, tuple)) else [models]
     if not 1 <= len(several) <= 3:
         raise FlatnessError(f"{len(several)} modules were given", "pass one, two or three")
-    first, given, arguments = _subject(several[0], data, loss, more)
-    labels = [first]
-    for place, model in enumerate(several[1:], start=1):
-        if isinstance(model, (str, os.PathLike)):
-            labels.append(os.fspath(model))
-            continue
-        label, more_given, _ = _subject(model, data, loss, more)
-        labels.append(f"{label}-{place + 1}" if label in labels else label)
-        given += more_given
-    if given and len(given) != len(several):
-        raise FlatnessError("modules and checkpoints are mixed", "pass either modules or paths of checkpoints")
+    labels, given, arguments = _subjects(several, data, loss, more)
     return _report(["landscape", *labels, *arguments], given, out)
 
 
@@ -128,6 +131,24 @@ def _on_network(
 ) -> Report:
     label, given, arguments = _subject(model, data, loss, more)
     return _report([command, label, *arguments], given, out)
+
+
+def _subjects(
+    several: list[Any], data: Any, loss: Any, more: Mapping[str, Any]
+) -> tuple[list[str], list[Any], list[str]]:
+    """`_subject` of modules on the same rows, or of paths."""
+    first, given, arguments = _subject(several[0], data, loss, more)
+    labels = [first]
+    for place, model in enumerate(several[1:], start=1):
+        if isinstance(model, (str, os.PathLike)):
+            labels.append(os.fspath(model))
+            continue
+        label, more_given, _ = _subject(model, data, loss, more)
+        labels.append(f"{label}-{place + 1}" if label in labels else label)
+        given += more_given
+    if given and len(given) != len(several):
+        raise FlatnessError("modules and checkpoints are mixed", "pass either modules or paths of checkpoints")
+    return labels, given, arguments
 
 
 def _subject(model: Any, data: Any, loss: Any, more: Mapping[str, Any]) -> tuple[str, list[Any], list[str]]:

@@ -17,7 +17,9 @@ from ._tables import Table
 
 # What a notebook shows first.
 _HEADLINES = ("lambda_max", "lambda_min", "trace", "loss", "accuracy")
-_PICTURES = ("density_signed_log", "distribution", "sharpness_ratio", "llc_traces", "line", "contour", "curvature")
+_PICTURES = (
+    "density_signed_log", "distribution", "sharpness_ratio", "llc_traces", "reliability", "line", "contour", "curvature",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,8 @@ class Report:
 
     @property
     def estimates(self) -> list[Estimate]:
-        """The numbers of the summary, with those of single layers; of `sharpness` its measures, of `llc` its headline."""
-        found = [name for name in ("summary", "sharpness", "llc") if name in self.tables]
+        """The numbers of the summary, with those of single layers; of `sharpness` and `evaluate` theirs, of `llc` its headline."""
+        found = [name for name in ("summary", "sharpness", "llc", "evaluation") if name in self.tables]
         rows = [row for name in found[:1] for row in self[name].rows()]
         return [_estimate(row) for row in rows if found[0] != "llc" or row["headline"]]
 

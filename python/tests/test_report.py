@@ -101,6 +101,16 @@ def test_a_learning_coefficient_is_the_headline_of_a_sweep():
     assert "llc_traces" in found.figures
 
 
+def test_one_classifier_and_an_average_of_two():
+    one = flatness.evaluate(network(), rows(), ood=["noise"], resamples=10)
+    assert 0 <= one.accuracy.value <= 1 and one.ood_auroc_noise.std_err_data >= 0
+    assert "predictions" in one.tables and "reliability" in one.figures
+    two = flatness.evaluate([network(0), network(1)], rows(), held_out=0, resamples=10)
+    assert two.mutual_information.value > 0 and len(two["models"]["nll"]) == 2
+    with pytest.raises(flatness.FlatnessError, match="no modules"):
+        flatness.evaluate([], rows())
+
+
 def test_landscapes_of_one_and_of_two_modules():
     one = flatness.landscape(network(), rows(), directions="random", points=3)
     assert any("contour" in name or "line" in name for name in one.figures)

@@ -6,6 +6,7 @@ mod locate;
 mod naming;
 mod read;
 mod safetensors;
+mod samples;
 mod state;
 mod vectors;
 
@@ -19,6 +20,7 @@ pub use keys::ARCH_KEY;
 pub(crate) use keys::{DATA_KEY, TRAIN_KEY, VERSION_KEY};
 pub use read::{Choices, TensorFile};
 pub use safetensors::write_tensors;
+pub(crate) use samples::SampleWriter;
 pub(crate) use state::read_state;
 pub use state::{differences, write_state};
 pub use vectors::checked_rows;
@@ -68,7 +70,13 @@ impl Checkpoint {
         let file = TensorFile::read_with(path, choices)?;
         let architecture = architecture.map_or_else(|| file.architecture(), |given| Ok(Some(given)))?;
         let architecture = architecture.ok_or_else(|| CheckpointError::NoArchitecture { path: path.into() })?;
-        Self::of(file, architecture)
+        let samples = file.num_samples();
+        if samples == 0 {
+            return Self::of(file, architecture);
+        }
+        let mut first = Self::of(file.sample(0), architecture)?;
+        first.notes.push(format!("these weights are the first of {samples} samples; flatness evaluate takes all"));
+        Ok(first)
     }
 
     /// A network that `tools/export_torch.py` or the Python package describes, from tensors in memory: `content` is what their
@@ -128,6 +136,11 @@ pub fn write_checkpoint(
     theta: &Tensor,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
+    write_tensors(path, &weights_by_name(network, theta)?, metadata)
+}
+
+/// Parameters `theta` `[n]` and the buffers of `network` under their names, in the dtype of `theta`.
+fn weights_by_name(network: &Network, theta: &Tensor) -> Result<Vec<(String, Tensor)>> {
     let mut tensors: Vec<(String, Tensor)> = network
         .space()
         .tensors()
@@ -140,5 +153,5 @@ pub fn write_checkpoint(
             tensors.push((name.clone(), values.to_dtype(theta.dtype())?));
         }
     }
-    write_tensors(path, &tensors, metadata)
+    Ok(tensors)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::Tensor;
 
@@ -12,7 +13,9 @@ use crate::digest::sha256_hex;
 use crate::formats::{Architecture, Exported};
 use crate::{Result, input};
 
-/// Named tensors of one file, or of the shards that an index names. They are read when they are asked for.
+/// Named tensors of one file, or of the shards that an index names. They are read when they are asked for; clones share the
+/// bytes.
+#[derive(Clone)]
 pub struct TensorFile {
     pub(super) path: PathBuf,
     /// SHA-256 of the bytes, in hex; of shards, that of their hashes in order.
@@ -20,13 +23,13 @@ pub struct TensorFile {
     /// `__metadata__`, empty for PyTorch files.
     pub metadata: BTreeMap<String, String>,
     /// The bytes of each file.
-    files: Vec<Vec<u8>>,
+    pub(super) files: Vec<Arc<Vec<u8>>>,
     /// Each with its file.
     pub(super) entries: BTreeMap<String, (usize, Entry)>,
     /// Tensors that cannot be read, and why.
     pub(super) unread: Vec<(String, String)>,
     /// The program and its tensors, where the file is an archive of torch.export.
-    pub(super) exported: Option<Box<Exported>>,
+    pub(super) exported: Option<Arc<Exported>>,
     /// The dictionary to look for weights in.
     pub(super) weights_key: Option<String>,
 }
@@ -114,7 +117,7 @@ impl TensorFile {
             Failure::Foreign { what, remedy } => CheckpointError::Foreign { path: path.into(), what, remedy },
         })?;
         let place = self.files.len();
-        self.files.push(bytes);
+        self.files.push(Arc::new(bytes));
         self.entries.extend(contents.entries.into_iter().map(|(name, entry)| (name, (place, entry))));
         self.unread.extend(contents.unread);
         self.metadata.extend(contents.metadata);
@@ -128,8 +131,8 @@ impl TensorFile {
         let buffers = exported.buffers.iter().map(|(name, tensor)| (name.clone(), tensor.clone()));
         let tensors = names.zip(space.split(&exported.theta)?).chain(buffers);
         self.entries = tensors.map(|(name, tensor)| (name, (0, Entry::Made(tensor)))).collect();
-        self.files = vec![Vec::new()];
-        self.exported = Some(Box::new(exported));
+        self.files = vec![Arc::default()];
+        self.exported = Some(Arc::new(exported));
         Ok(())
     }
 

@@ -54,7 +54,7 @@ pub(super) fn is_sealed(path: &Path) -> io::Result<bool> {
     Ok(seal == sum)
 }
 
-fn header(tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>, sealed: bool) -> String {
+pub(super) fn header(tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>, sealed: bool) -> String {
     let mut header = Map::new();
     header.insert("__metadata__".into(), json!(metadata));
     let mut end = 0;
@@ -82,7 +82,7 @@ fn write(file: &mut impl Write, header: &str, tensors: &[(String, Tensor)]) -> i
 }
 
 /// Little-endian f32 or f64: one tensor at a time, since all together may be as large as the memory.
-fn bytes(tensor: &Tensor) -> candle_core::Result<Vec<u8>> {
+pub(super) fn bytes(tensor: &Tensor) -> candle_core::Result<Vec<u8>> {
     let flat = tensor.to_device(&Device::Cpu)?.flatten_all()?;
     Ok(match tensor.dtype() {
         DType::F32 => flat.to_vec1::<f32>()?.iter().flat_map(|value| value.to_le_bytes()).collect(),

@@ -15,6 +15,11 @@ Examples:\n\
 \x20 flatness llc net.safetensors\n\
 \x20 flatness llc net.safetensors --gamma 300 --sweep";
 
+pub(super) const EVALUATE: &str = "\
+Examples:\n\
+\x20 flatness evaluate run/checkpoint.safetensors --ood noise\n\
+\x20 flatness evaluate runs/a/checkpoint.safetensors runs/b/checkpoint.safetensors --ood mnist:data --out reports/ensemble";
+
 pub(super) const LANDSCAPE: &str = "\
 Examples:\n\
 \x20 flatness landscape net.safetensors --out reports/plane\n\

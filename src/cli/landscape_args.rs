@@ -9,8 +9,8 @@ use super::figure_args::FigureArgs;
 use super::state::{Saving, seconds};
 use crate::landscape::Statistics;
 use crate::plan::{
-    ComputeArgs, DataArgs, Given, L2Term, LossArgs, ModelArgs, Precision, RESULT, SessionArgs, ShapeArgs, parsed_by,
-    word,
+    ComputeArgs, DataArgs, DefaultRows, Given, L2Term, LossArgs, ModelArgs, Precision, RESULT, SessionArgs, ShapeArgs,
+    parsed_by, word,
 };
 use crate::program::BatchNormMode;
 
@@ -73,6 +73,7 @@ impl LandscapeArgs {
             // New statistics are estimated at each point; the loss itself never couples the rows.
             batch_norm: Some(BatchNormMode::Eval),
             l2: self.l2,
+            default_rows: DefaultRows::Trained,
             given: self.given.get(index).cloned(),
         }
     }

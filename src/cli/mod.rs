@@ -7,6 +7,7 @@ mod compare;
 mod convert;
 mod error;
 mod estimate;
+mod evaluate;
 mod examples;
 mod figure_args;
 mod info;
@@ -66,6 +67,9 @@ enum Command {
     /// Local learning coefficient of a minimum: how many directions the loss determines, by Langevin chains around it
     #[command(after_help = examples::LLC)]
     Llc(llc::LlcArgs),
+    /// Likelihood, calibration, detection of errors and of foreign rows, by one network or the average of several
+    #[command(after_help = examples::EVALUATE)]
+    Evaluate(evaluate::EvaluateArgs),
     /// Loss and accuracy along lines and over planes: random, eigenvectors, between minima, along a training
     #[command(after_help = examples::LANDSCAPE)]
     Landscape(landscape_args::LandscapeArgs),
@@ -116,6 +120,10 @@ impl Command {
             Self::Estimate(args) => &mut args.session,
             Self::Matvec(args) => &mut args.session,
             Self::Check(args) => &mut args.session,
+            Self::Evaluate(args) => {
+                args.given = given;
+                return;
+            }
             Self::Landscape(args) => {
                 args.given = given;
                 return;
@@ -131,6 +139,7 @@ impl Command {
             Self::Analyze(args) => &args.session.compute,
             Self::Sharpness(args) => &args.session.compute,
             Self::Llc(args) => &args.session.compute,
+            Self::Evaluate(args) => &args.compute,
             Self::Landscape(args) => &args.compute,
             Self::Estimate(args) => &args.session.compute,
             Self::Train(args) => &args.train.compute,
@@ -269,6 +278,7 @@ fn dispatch(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8>
         Command::Compare(args) => compare::run(&args, arguments, ui),
         Command::Sharpness(args) => sharpness::run(&args, arguments, ui),
         Command::Llc(args) => llc::run(&args, arguments, ui),
+        Command::Evaluate(args) => evaluate::run(&args, arguments, ui),
         Command::Landscape(args) => landscape::run(&args, arguments, ui),
         Command::Estimate(args) => estimate::run(&args, ui),
         Command::Train(args) => train::run(&args, arguments, ui),

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{CliError, Ui};
-use crate::checkpoint::{Checkpoint, TensorFile, read_architecture};
+use crate::checkpoint::{Checkpoint, CheckpointError, TensorFile, read_architecture};
 use crate::data::{DataSpec, Dataset, NormalisationChoice, RowRange, Source, Split, Subset};
 use crate::formats::Architecture;
 use crate::objective::{Objective, ObjectiveOptions};
-use crate::plan::{L2Term, Precision, SessionArgs, TrainPlan, is_architecture};
+use crate::plan::{DataArgs, DefaultRows, L2Term, Precision, SessionArgs, TrainPlan, is_architecture};
 use crate::program::{About, Loss};
 use crate::report::read_run_json;
 use crate::{Result, path_text};
@@ -37,6 +37,13 @@ impl SessionArgs {
         }
         let architecture = self.model.arch.as_deref().map(|arch| self.architecture(arch)).transpose()?;
         Checkpoint::read_with(&self.model.checkpoint, architecture, self.model.choices())
+    }
+
+    /// The architecture of the networks in `file`.
+    pub(super) fn architecture_of(&self, file: &TensorFile) -> Result<Architecture> {
+        let given = self.model.arch.as_deref().map(|arch| self.architecture(arch)).transpose()?;
+        let architecture = given.map_or_else(|| file.architecture(), |given| Ok(Some(given)))?;
+        Ok(architecture.ok_or_else(|| CheckpointError::NoArchitecture { path: file.path().into() })?)
     }
 
     /// A file, or a family's short form with the sample shape of the data and the classes of the weights.
@@ -77,7 +84,8 @@ impl SessionArgs {
             None => {
                 let spec = self.data.spec(stored_data(&checkpoint));
                 let spec = spec.ok_or_else(|| CliError::NoData { checkpoint: path() })?;
-                let (spec, data) = self.load(self.as_trained(spec, about), execution.memory_bytes, ui)?;
+                let spec = self.as_trained(self.chosen(spec), about);
+                let (spec, data) = self.load(spec, execution.memory_bytes, ui)?;
                 (spec, Arc::new(data))
             }
         };
@@ -100,6 +108,19 @@ impl SessionArgs {
         Ok(Session { checkpoint, spec, data, options })
     }
 
+    /// The rows of a command that takes test rows where the options choose none.
+    fn chosen(&self, mut spec: DataSpec) -> DataSpec {
+        let DataArgs { split, rows, subset, noise, .. } = &self.data;
+        if self.default_rows == DefaultRows::Test && split.is_none() && spec.source.has_test_split() {
+            spec.split = Split::Test;
+            if rows.is_none() && subset.is_none() {
+                (spec.rows, spec.subset) = (None, None);
+            }
+            spec.noise = *noise;
+        }
+        spec
+    }
+
     /// The weights expect inputs as they were trained on, whatever the habit of a source that the arguments name.
     fn as_trained(&self, mut spec: DataSpec, about: &About) -> DataSpec {
         if let (Some(_), Some(normalisation)) = (&self.data.data, &about.normalisation) {
@@ -109,7 +130,8 @@ impl SessionArgs {
     }
 
     fn load(&self, mut spec: DataSpec, memory_bytes: usize, ui: &mut Ui) -> Result<(DataSpec, Dataset)> {
-        if self.data.rows.is_none() && self.data.subset.is_none() {
+        let all = self.default_rows == DefaultRows::Test;
+        if self.data.rows.is_none() && self.data.subset.is_none() && !all {
             let available = spec.num_rows(memory_bytes)?;
             if available > DEFAULT_ROWS {
                 spec.subset = Some(Subset { count: DEFAULT_ROWS, seed: self.data.subset_seed });

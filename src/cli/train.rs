@@ -14,11 +14,13 @@ use super::{INTERRUPTED, Ui};
 use crate::Result;
 use crate::checkpoint::{CheckpointError, TensorFile};
 use crate::data::{DataSpec, Dataset, Split};
-use crate::plan::{CONFIG_FILE, PlanError, TrainArgs, TrainPlan};
+use crate::plan::{CONFIG_FILE, PlanError, TrainArgs, TrainConfig, TrainPlan};
 use crate::report::figures::Style;
 use crate::report::tables::{Column, write_table};
 use crate::report::write_run_json;
-use crate::train::{EvaluationRow, SnapshotFolder, StateFolder, TrainOutcome, TrainStop, Training, save, train};
+use crate::train::{
+    EvaluationRow, SampleFolder, SnapshotFolder, StateFolder, TrainOutcome, TrainStop, Training, save, train,
+};
 
 /// Arguments of `train`.
 #[derive(Debug, Args)]
@@ -54,20 +56,25 @@ pub(super) fn run(command: &TrainCommand, arguments: &[OsString], ui: &mut Ui) -
     let output = claim.begin()?;
     let folder = output.path();
     let mut states = StateFolder::new(folder, args.save_every, args.resume);
-    let snapshots = SnapshotFolder::new(folder, &spec);
+    let (snapshots, samples) = (SnapshotFolder::new(folder, &spec), SampleFolder::new(folder, &spec));
     if !args.resume {
         states.clear();
         snapshots.clear();
+        samples.clear();
     }
     plan.write(folder)?;
     for warning in plan.train.optimizer.warnings() {
         ui.say(&format!("warning: {warning}"));
+    }
+    if let Some(words) = temperature(&plan.train, data.len()) {
+        ui.say(&words);
     }
     let training = Training {
         test: test.as_ref(),
         init: init.as_ref(),
         states: Some(&mut states),
         snapshots: Some(&snapshots),
+        samples: Some(&samples),
         ..Training::new(&plan.train, architecture, &data)
     };
     let outcome = train(training, &mut ui.progress()).inspect_err(|_| {
@@ -75,9 +82,11 @@ pub(super) fn run(command: &TrainCommand, arguments: &[OsString], ui: &mut Ui) -
         if !states.holds_state() {
             let _ = std::fs::remove_file(folder.join(CONFIG_FILE));
             snapshots.clear();
+            samples.clear();
         }
     })?;
     let mut written = snapshots.files();
+    written.extend(samples.file());
     written.push(folder.join(CONFIG_FILE));
     let destination = Destination { folder, style, resumed_from: states.resumed_from, written };
     finish(&outcome, &spec, destination, &provenance)?;
@@ -91,6 +100,16 @@ fn same_plan(plan: &TrainPlan, folder: &Path) -> Result<()> {
     let path = folder.join(CONFIG_FILE);
     let differing = TrainPlan::read(&path)?.differences(plan);
     if differing.is_empty() { Ok(()) } else { Err(CheckpointError::OtherState { path, differing }.into()) }
+}
+
+/// The temperature of Langevin noise in both conventions; `None` where there is no noise.
+fn temperature(config: &TrainConfig, rows: usize) -> Option<String> {
+    let temperature = config.optimizer.for_rows(rows).temperature().filter(|own| own.beta_inverse() > 0.0)?;
+    Some(format!(
+        "note: the temperature is β⁻¹ = {:.3e} of the mean loss, which is T = {:.3e} of the posterior of {rows} rows",
+        temperature.beta_inverse(),
+        temperature.of_posterior(rows),
+    ))
 }
 
 fn tell(outcome: &TrainOutcome, states: &StateFolder, ui: &mut Ui) {
@@ -185,6 +204,7 @@ fn finish(
     run["train"] = json!(outcome.config);
     run["data"] = json!(spec.resolved());
     run["data_sha256"] = json!(outcome.data_sha256);
+    run["temperature"] = outcome.temperature();
     write_run_json(folder, &run, &written)?;
     Ok(())
 }

@@ -6,6 +6,7 @@ mod dataset;
 mod draw;
 mod error;
 mod files;
+mod foreign;
 mod hash;
 mod images;
 mod instance;

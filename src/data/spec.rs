@@ -146,6 +146,15 @@ impl DataSpec {
         self.rows_of(self.open(memory_bytes)?, memory_bytes)
     }
 
+    /// The same, where targets do not count: a source without any will do.
+    ///
+    /// # Errors
+    /// As [`DataSpec::load_within`].
+    pub(crate) fn load_unlabelled(&self, memory_bytes: usize) -> Result<Dataset> {
+        let request = Request { unlabelled: true, ..self.request(memory_bytes) };
+        self.rows_of(self.source.open(&request)?, memory_bytes)
+    }
+
     /// The rows of an open source.
     pub(super) fn rows_of(&self, mut table: Table, memory_bytes: usize) -> Result<Dataset> {
         let num_rows = table.len();
@@ -189,7 +198,7 @@ impl DataSpec {
     fn request(&self, memory_bytes: usize) -> Request {
         let (split, glyphs, image_size, skip_broken) =
             (self.split, self.glyphs.clone(), self.image_size, self.skip_broken);
-        Request { split, glyphs, image_size, skip_broken, memory_bytes }
+        Request { split, glyphs, image_size, skip_broken, unlabelled: false, memory_bytes }
     }
 
     fn normalisation(&self) -> Option<Normalisation> {

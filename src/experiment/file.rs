@@ -23,13 +23,15 @@ pub enum StepKind {
     Sharpness,
     /// `flatness llc`, of the same checkpoint.
     Llc,
+    /// `flatness evaluate`, of the same checkpoint.
+    Evaluate,
     /// `flatness langevin`, which needs no network.
     Langevin,
 }
 
 impl StepKind {
     /// All, in the order in which they run.
-    pub const ALL: [Self; 5] = [Self::Train, Self::Analyze, Self::Sharpness, Self::Llc, Self::Langevin];
+    pub const ALL: [Self; 6] = [Self::Train, Self::Analyze, Self::Sharpness, Self::Llc, Self::Evaluate, Self::Langevin];
 
     /// The command's name.
     pub fn name(self) -> &'static str {
@@ -38,13 +40,14 @@ impl StepKind {
             Self::Analyze => "analyze",
             Self::Sharpness => "sharpness",
             Self::Llc => "llc",
+            Self::Evaluate => "evaluate",
             Self::Langevin => "langevin",
         }
     }
 
     /// Whether it reads the checkpoint that `train` wrote; the others begin a run and take the seed of the cell.
     pub fn needs_checkpoint(self) -> bool {
-        matches!(self, Self::Analyze | Self::Sharpness | Self::Llc)
+        matches!(self, Self::Analyze | Self::Sharpness | Self::Llc | Self::Evaluate)
     }
 
     fn named(name: &str) -> Option<Self> {
@@ -90,6 +93,7 @@ const KEYS: [&str; 12] = [
     "analyze",
     "sharpness",
     "llc",
+    "evaluate",
     "langevin",
     "compare",
     "grid",
@@ -129,7 +133,7 @@ impl Experiment {
                 known: profiles.keys().cloned().collect(),
             })?;
             let changes = reader.table(Some(changes.clone()), &format!("profile.{name}"))?;
-            reader.known(&changes, &KEYS[1..10], &format!("profile `{name}`"))?;
+            reader.known(&changes, &KEYS[1..11], &format!("profile `{name}`"))?;
             merge(&mut table, changes);
         }
         reader.experiment(table, profile)

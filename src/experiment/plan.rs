@@ -140,16 +140,20 @@ impl Run {
             let number = self.steps.iter().position(|step| step.folder == folder);
             numbers.push(number.unwrap_or(self.steps.len()));
             if number.is_none() {
-                self.steps.push(self.step(*kind, folder, resolved));
+                // A training that samples is evaluated as the average of its samples.
+                let samples = *kind == StepKind::Evaluate && !begin["train"]["samples_per_cycle"].is_null();
+                let weights = if samples { "samples" } else { "checkpoint" };
+                self.steps.push(self.step(*kind, folder, resolved, weights));
             }
         }
         numbers
     }
 
-    fn step(&self, kind: StepKind, folder: PathBuf, resolved: ResolvedStep) -> Step {
+    /// A step, of the file of that name where it needs one of `train`.
+    fn step(&self, kind: StepKind, folder: PathBuf, resolved: ResolvedStep, weights: &str) -> Step {
         let mut arguments: Vec<OsString> = vec![kind.name().into()];
         if kind.needs_checkpoint() {
-            arguments.push(self.folder.join("train/checkpoint.safetensors").into());
+            arguments.push(self.folder.join(format!("train/{weights}.safetensors")).into());
         }
         arguments.extend(resolved.arguments);
         arguments.extend(["--out".into(), folder.clone().into()]);

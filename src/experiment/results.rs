@@ -49,6 +49,7 @@ fn result(plan: &Plan, cell: &PlannedCell) -> CellResult {
         StepKind::Analyze => with_seconds(step, headlines),
         StepKind::Sharpness => with_seconds(step, |folder| quantities(folder, "sharpness")),
         StepKind::Llc => with_seconds(step, learning_coefficient),
+        StepKind::Evaluate => with_seconds(step, |folder| quantities(folder, "evaluation")),
         StepKind::Langevin => with_seconds(step, |folder| quantities(folder, "summary")),
     });
     CellResult { state: run.state(&cell.steps), numbers: numbers.collect() }

@@ -12,13 +12,15 @@ use crate::report::{ReportError, is_complete};
 use crate::statistics::Sample;
 
 /// Step, table in its folder, table of the experiment.
-const COMBINED: [(StepKind, &str, &str); 10] = [
+const COMBINED: [(StepKind, &str, &str); 12] = [
     (StepKind::Train, "metrics", "metrics"),
     (StepKind::Analyze, "summary", "curvature"),
     (StepKind::Analyze, "eigenvalues", "eigenvalues"),
     (StepKind::Analyze, "density_nodes", "density_nodes"),
     (StepKind::Sharpness, "sharpness", "sharpness"),
     (StepKind::Llc, "llc", "llc"),
+    (StepKind::Evaluate, "evaluation", "evaluation"),
+    (StepKind::Evaluate, "detection", "detection"),
     (StepKind::Langevin, "summary", "langevin"),
     (StepKind::Langevin, "rate", "rate"),
     (StepKind::Langevin, "coupling", "coupling"),
@@ -220,7 +222,8 @@ mod tests {
         write_cells(&plan, &results, &path, &json!({"name": "x"})).unwrap();
         let table = read_table(&path).unwrap();
         let names: Vec<&str> = table.columns.iter().map(|(name, _)| name.as_str()).collect();
-        let folders = ["train_folder", "analyze_folder", "sharpness_folder", "llc_folder", "langevin_folder"];
+        let folders =
+            ["train_folder", "analyze_folder", "sharpness_folder", "llc_folder", "evaluate_folder", "langevin_folder"];
         let expected = [&["variant", "train.rate", "seed"], &folders[..], &["state", "reason"]].concat();
         let numbers = ["epoch", "test_loss", "train_s", "epoch_s", "ggn_lambda_max", "analyze_s"];
         assert_eq!(names, [&expected[..], &numbers[..]].concat());

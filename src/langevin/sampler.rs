@@ -166,7 +166,7 @@ mod tests {
     use super::*;
     use crate::autodiff::ParamSpace;
     use crate::objective::{Evaluation, GradientReport};
-    use crate::optim::{Fsgld, Optimizer, OptimizerConfig, PerturbationScale, Setup};
+    use crate::optim::{Fsgld, Optimizer, OptimizerConfig, PerturbationScale, Setup, Temperature};
     use crate::vocabulary::ParamKind;
     use candle_core::{Device, Tensor};
 
@@ -223,7 +223,11 @@ mod tests {
         {
             let (dim, dynamics) = (potential.dim(), Dynamics { step_size: 0.01, beta: 3.0, sigma });
             let scale = PerturbationScale::Fixed(sigma);
-            let config = OptimizerConfig::Fsgld(Fsgld { beta_inverse: 1.0 / 3.0, scale, ..Fsgld::default() });
+            let config = OptimizerConfig::Fsgld(Fsgld {
+                temperature: Temperature::MeanLoss(1.0 / 3.0),
+                scale,
+                ..Fsgld::default()
+            });
             let mut places = potential.sharp_minimum().repeat(300);
             let space = ParamSpace::new([("x".into(), vec![places.len()], ParamKind::Weight)]);
             let mut optimizer = Optimizer::new(&config, Setup { seed: 4, ..Setup::default() }, &space).unwrap();

@@ -1,5 +1,6 @@
 //! The mean loss of a network on fixed rows, as a function of the flat parameters: rows, shards, micro-batches, pieces.
 
+mod class_outputs;
 mod error;
 mod evaluate;
 mod execution;

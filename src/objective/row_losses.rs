@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use super::Objective;
 use super::portions::Asked;
 use crate::autodiff::{Saved, Tape};
+use crate::data::Batch;
 use crate::program::{Network, row_weights};
 use crate::{Observer, Result};
 
@@ -27,21 +28,30 @@ impl Objective<'_> {
     /// A tensor operation that fails; an interruption.
     pub fn row_losses(&self, theta: &Tensor, observer: &mut dyn Observer) -> Result<Vec<f64>> {
         let params = self.network.space().split(&self.place(theta)?)?;
-        let plan = self.micro_batches(Asked::LOSS);
-        let size = plan.iter().map(|batch| batch.rows.len()).max().unwrap_or(0);
-        let work = |index: usize| {
-            let batch = self.batch(&plan[index].rows)?;
+        let pass = |batch: &Batch| {
             let mut tape = Tape::<Tensor>::new(Saved::Nothing);
-            let outcome = self.forward(&mut tape, &params, &batch, self.mode())?;
-            let loss = self.row_loss(&mut tape, &outcome, &batch)?;
+            let outcome = self.forward(&mut tape, &params, batch, self.mode())?;
+            let loss = self.row_loss(&mut tape, &outcome, batch)?;
             Ok(loss.value().flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?)
         };
-        let parts = self.workers.map(plan.len(), self.worker_limit(0, size), work, observer)?;
         let mut losses = vec![f64::NAN; self.data.len()];
-        for (row, value) in plan.iter().flat_map(|batch| &batch.rows).zip(parts.into_iter().flatten()) {
-            losses[*row] = value;
+        for (rows, values) in self.by_micro_batch(pass, observer)? {
+            rows.into_iter().zip(values).for_each(|(row, value)| losses[row] = value);
         }
         Ok(losses)
+    }
+
+    /// What `pass` makes of each micro-batch of a loss, in order, with its rows.
+    pub(super) fn by_micro_batch<R: Send>(
+        &self,
+        pass: impl Fn(&Batch) -> Result<R> + Sync,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<(Vec<usize>, R)>> {
+        let plan = self.micro_batches(Asked::LOSS);
+        let size = plan.iter().map(|batch| batch.rows.len()).max().unwrap_or(0);
+        let work = |index: usize| pass(&self.batch(&plan[index].rows)?);
+        let parts = self.workers.map(plan.len(), self.worker_limit(0, size), work, observer)?;
+        Ok(plan.into_iter().map(|batch| batch.rows).zip(parts).collect())
     }
 
     /// Weights `w_n` of all rows in the mean, in the order of the data.

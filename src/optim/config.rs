@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fields::Fields;
 use super::method::{Descent, Method};
-use super::{AdamW, Asam, Fsgld, OptimError, Rwp, Sam, SettingError, Sgd, Sgld};
+use super::{AdamW, Asam, Fsgld, OptimError, RmsProp, Rwp, Sam, SettingError, Sgd, Sgld, Temperature};
 
 /// Declares the enums over all methods and over those that others can step with, from one list of both.
 macro_rules! methods {
@@ -47,7 +47,8 @@ macro_rules! methods {
             }
         }
 
-        /// What turns a gradient into a step, under `sgd`, `adamw`, `sam`, `asam` and `rwp` alike.
+        /// What turns a gradient into a step, under `sgd`, `adamw`, `rmsprop`, `sam`, `asam` and `rwp`
+        /// alike.
         ///
         /// In text and JSON its settings stand beside those of the method: `sam:rho=0.05,base=adamw,beta1=0.9`. Without
         /// `base` it is `sgd`.
@@ -71,7 +72,7 @@ macro_rules! methods {
 }
 
 methods! {
-    bases: "sgd" Sgd, "adamw" AdamW;
+    bases: "sgd" Sgd, "adamw" AdamW, "rmsprop" RmsProp;
     others: "sgld" Sgld, "fsgld" Fsgld, "sam" Sam, "asam" Asam, "rwp" Rwp,
 }
 
@@ -113,6 +114,20 @@ impl OptimizerConfig {
     /// The momentum `μ`, to be set; `None` where the method, or its base, has none.
     pub fn momentum_mut(&mut self) -> Option<&mut f64> {
         self.method_mut().momentum_mut()
+    }
+
+    /// The temperature; `None` where the method has none.
+    pub fn temperature(&self) -> Option<Temperature> {
+        self.clone().method_mut().temperature_mut().copied()
+    }
+
+    /// The same method for the posterior of so many rows, where its temperature is that of one.
+    pub fn for_rows(&self, rows: usize) -> Self {
+        let mut config = self.clone();
+        if let Some(temperature) = config.method_mut().temperature_mut() {
+            *temperature = temperature.for_rows(rows);
+        }
+        config
     }
 }
 
@@ -196,7 +211,9 @@ mod tests {
 
     #[test]
     fn json_and_toml_carry_the_kind_and_only_known_fields() {
-        let more = ["sam:base=adamw", "asam:base=adamw,eps=0.1", "rwp:base=adamw,antithetic=true", "fsgld:sigma=0.1"];
+        let more = ["sam:base=adamw", "asam:base=adamw,eps=0.1", "rwp:base=rmsprop,antithetic=true", "fsgld:sigma=0.1"];
+        let more =
+            more.into_iter().chain(["sgld:preconditioner=rmsprop", "fsgld:temperature=1,preconditioner=rmsprop"]);
         for text in OPTIMIZERS.into_iter().chain(more) {
             let config = parse(text).unwrap();
             let name = text.split(':').next().unwrap();
@@ -271,6 +288,7 @@ mod tests {
             ("fsgld", true),
             ("sam:base=adamw", false),
             ("adamw", false),
+            ("rmsprop", false),
             ("sgld", false),
         ] {
             assert_eq!(parse(text).unwrap().momentum_mut().is_some(), has, "{text}");

@@ -78,7 +78,8 @@ impl OptimError {
             Self::State { .. } => "resume with the method and the model that the state was saved for".into(),
             Self::Schedule { nearest, .. } => {
                 let start = nearest.as_ref().map_or(String::new(), |nearest| asked(nearest) + " ");
-                start + "examples: constant  cosine:warmup=2  multi_step:30-60,gamma=0.1  cyclical:cycles=4"
+                start
+                    + "examples: constant  cosine:warmup=2  multi_step:30-60,gamma=0.1  cyclical:cycles=4,exploration=0.9"
             }
         }
     }

@@ -7,8 +7,7 @@ use super::method::{BatchGradient, Langevin, Method, Point};
 use super::noise::Perturbation;
 use super::perturbed::Perturbed;
 use super::sgd::check_momentum;
-use super::sgld::check_beta_inverse;
-use super::{Base, SettingError, Sgd};
+use super::{Base, RmsProp, SettingError, Sgd, Temperature};
 use crate::Result;
 use crate::objective::GradientReport;
 
@@ -36,8 +35,8 @@ pub enum PerturbationScale {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Fields", into = "Fields")]
 pub struct Fsgld {
-    /// `β⁻¹`, the temperature in units of the mean loss.
-    pub beta_inverse: f64,
+    /// In text and JSON either `beta_inverse` or `temperature`.
+    pub temperature: Temperature,
     /// `σ`; in text and JSON either `eta` or `sigma`.
     pub scale: PerturbationScale,
     /// Independent `ε` per step, whose gradients are averaged.
@@ -48,17 +47,20 @@ pub struct Fsgld {
     pub perturbation: Perturbation,
     /// `μ` in 0..1; 0 is the method of the paper.
     pub momentum: f64,
+    /// That of [`Sgld`](super::Sgld), from the gradients at `θ + ε`; without momentum only.
+    pub preconditioner: Option<RmsProp>,
 }
 
 impl Default for Fsgld {
     fn default() -> Self {
         Self {
-            beta_inverse: 1e-8,
+            temperature: Temperature::default(),
             scale: PerturbationScale::Coupled(0.1),
             num_perturbations: 1,
             antithetic: false,
             perturbation: Perturbation::Gaussian,
             momentum: 0.0,
+            preconditioner: None,
         }
     }
 }
@@ -72,7 +74,7 @@ impl Fsgld {
     /// The perturbation scale: as set by hand, or `(β⁻¹)^{(1+η)/4}`.
     pub fn sigma(&self) -> f64 {
         match self.scale {
-            PerturbationScale::Coupled(eta) => coupled_sigma(self.beta_inverse, eta),
+            PerturbationScale::Coupled(eta) => coupled_sigma(self.temperature.beta_inverse(), eta),
             PerturbationScale::Fixed(sigma) => sigma,
         }
     }
@@ -93,12 +95,15 @@ impl Method for Fsgld {
     }
 
     fn check(&self) -> Result<(), SettingError> {
-        check_beta_inverse(self.beta_inverse)?;
+        self.temperature.check()?;
         if let PerturbationScale::Coupled(eta) = self.scale {
             SettingError::unless(eta > -1.0 && eta.is_finite(), "eta", eta, "a number above -1")?;
         }
         self.perturbed().check()?;
-        check_momentum(self.momentum)
+        check_momentum(self.momentum)?;
+        let Some(preconditioner) = &self.preconditioner else { return Ok(()) };
+        SettingError::unless(self.momentum == 0.0, "momentum", self.momentum, "0 with a preconditioner")?;
+        preconditioner.check()
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -122,7 +127,7 @@ impl Method for Fsgld {
     }
 
     fn base(&self) -> Base {
-        Base::Sgd(Sgd::with_momentum(self.momentum))
+        self.preconditioner.clone().map_or(Base::Sgd(Sgd::with_momentum(self.momentum)), Base::RmsProp)
     }
 
     fn pass(&self, point: &Point<'_>, gradient: &mut BatchGradient<'_>) -> Result<GradientReport> {
@@ -130,7 +135,11 @@ impl Method for Fsgld {
     }
 
     fn langevin(&self) -> Option<Langevin> {
-        Some(Langevin { beta_inverse: self.beta_inverse, momentum: self.momentum })
+        Some(Langevin { beta_inverse: self.temperature.beta_inverse(), momentum: self.momentum })
+    }
+
+    fn temperature_mut(&mut self) -> Option<&mut Temperature> {
+        Some(&mut self.temperature)
     }
 }
 
@@ -148,30 +157,35 @@ impl TryFrom<Fields> for Fsgld {
             }
         };
         let fsgld = Self {
-            beta_inverse: fields.take_or("beta_inverse", default.beta_inverse)?,
+            temperature: Temperature::take(&mut fields)?,
             scale,
             num_perturbations: fields.take_or("num_perturbations", default.num_perturbations)?,
             antithetic: fields.take_or("antithetic", default.antithetic)?,
             perturbation: fields.take_or("perturbation", default.perturbation)?,
             momentum: fields.take_or("momentum", default.momentum)?,
+            preconditioner: RmsProp::take_preconditioner(&mut fields)?,
         };
-        fields.end("beta_inverse, eta, sigma, num_perturbations, antithetic, perturbation, momentum")?;
+        fields.end(
+            "beta_inverse, temperature, eta, sigma, num_perturbations, antithetic, perturbation, momentum, preconditioner, \
+             and with one alpha, eps",
+        )?;
         Ok(fsgld)
     }
 }
 
 impl From<Fsgld> for Fields {
     fn from(fsgld: Fsgld) -> Self {
-        let fields = Self::default().with("beta_inverse", fsgld.beta_inverse);
+        let fields = fsgld.temperature.put(Self::default());
         let fields = match fsgld.scale {
             PerturbationScale::Coupled(eta) => fields.with("eta", eta),
             PerturbationScale::Fixed(sigma) => fields.with("sigma", sigma),
         };
-        fields
+        let fields = fields
             .with("num_perturbations", fsgld.num_perturbations)
             .with("antithetic", fsgld.antithetic)
             .with_word("perturbation", fsgld.perturbation)
-            .with("momentum", fsgld.momentum)
+            .with("momentum", fsgld.momentum);
+        RmsProp::put_preconditioner(fsgld.preconditioner.as_ref(), fields)
     }
 }
 
@@ -186,7 +200,7 @@ mod tests {
 
     fn fsgld(change: impl Fn(&mut Fsgld)) -> OptimizerConfig {
         let scale = PerturbationScale::Fixed(SIGMA);
-        let mut fsgld = Fsgld { beta_inverse: BETA_INVERSE, scale, ..Fsgld::default() };
+        let mut fsgld = Fsgld { temperature: Temperature::MeanLoss(BETA_INVERSE), scale, ..Fsgld::default() };
         change(&mut fsgld);
         OptimizerConfig::Fsgld(fsgld)
     }
@@ -232,7 +246,8 @@ mod tests {
     #[test]
     fn antithetic_pairs_cancel_on_a_quadratic() {
         let (_, theta) = stationary(&fsgld(|fsgld| fsgld.antithetic = true), 1.0, 0.5);
-        let sgld = OptimizerConfig::Sgld(Sgld { beta_inverse: BETA_INVERSE });
+        let sgld =
+            OptimizerConfig::Sgld(Sgld { temperature: Temperature::MeanLoss(BETA_INVERSE), preconditioner: None });
         let (_, expected) = stationary(&sgld, 1.0, 0.5);
         let difference = values(&theta).iter().zip(values(&expected)).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
         // One rounding of a sum of size 2 σ max|z| per step, damped by half each step.
@@ -241,10 +256,10 @@ mod tests {
 
     #[test]
     fn sigma_follows_beta_unless_set() {
-        let coupled = Fsgld { beta_inverse: 1e-8, scale: PerturbationScale::Coupled(0.1), ..Fsgld::default() };
+        let coupled = Fsgld { scale: PerturbationScale::Coupled(0.1), ..Fsgld::default() };
         assert!((coupled.sigma() / 10f64.powf(-2.2) - 1.0).abs() < 1e-14);
         assert_eq!(Fsgld { scale: PerturbationScale::Fixed(0.3), ..coupled }.sigma(), 0.3);
-        assert_eq!(Fsgld { beta_inverse: 0.0, ..Fsgld::default() }.sigma(), 0.0);
+        assert_eq!(Fsgld { temperature: Temperature::MeanLoss(0.0), ..Fsgld::default() }.sigma(), 0.0);
         let error = "fsgld:sigma=0.3,eta=0.1".parse::<OptimizerConfig>().unwrap_err();
         assert!(error.to_string().contains("give one of the two"), "{error}");
         let json = r#"{"kind":"fsgld","sigma":0.3,"eta":0.1}"#;
@@ -273,7 +288,7 @@ mod tests {
     /// Weight decay sees `θ`: with `U = 0` a step is a pure shrinkage whatever `ε` was.
     #[test]
     fn weight_decay_acts_at_theta() {
-        let config = fsgld(|fsgld| fsgld.beta_inverse = 0.0);
+        let config = fsgld(|fsgld| fsgld.temperature = Temperature::MeanLoss(0.0));
         let mut optimizer = optimizer(&config, Setup { weight_decay: 0.5, seed: 3, ..Setup::default() }, 2);
         let update = optimizer.step(&vector(&[2.0, -4.0]), 0.25, &mut quadratic(0.0)).unwrap();
         assert_eq!(values(&update.theta), [2.0 * 0.875, -4.0 * 0.875]);

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::groups::Groups;
 use super::noise::Noise;
-use super::{Base, SettingError};
+use super::{Base, SettingError, Temperature};
 use crate::objective::GradientReport;
 use crate::{Result, Workers};
 
@@ -29,6 +29,11 @@ pub(super) trait Method {
         None
     }
 
+    /// The temperature, to be set; `None` where there is none.
+    fn temperature_mut(&mut self) -> Option<&mut Temperature> {
+        None
+    }
+
     /// What steps along the gradient.
     fn base(&self) -> Base;
 
@@ -50,6 +55,14 @@ pub(super) trait Descent: Method {
 
     /// The parameters after a step, with everything on the host; `buffers` has a vector for each name.
     fn descend(&self, stride: &Stride<'_>, buffers: &mut [Tensor]) -> Result<Tensor>;
+
+    /// `G` of the step that left these buffers, where it was `θ ← θ − λ G d`.
+    ///
+    /// # Errors
+    /// A tensor operation.
+    fn preconditioner(&self, _buffers: &[Tensor]) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
 }
 
 /// Where a step begins.

@@ -39,7 +39,7 @@ impl Default for Setup {
 pub struct Update {
     /// The new parameters `[n]`.
     pub theta: Tensor,
-    /// The pass that describes the step: at `θ` for SGD, AdamW, SGLD, SAM and ASAM, at `θ + ε` (mean over the passes)
+    /// The pass that describes the step: at `θ` for SGD, AdamW, RMSprop, SGLD, SAM and ASAM, at `θ + ε` (mean over the passes)
     /// for fSGLD and RWP. Its `gradient` is the one descended along, before clipping and without weight decay; its
     /// `statistics` are those that enter the running averages of batch normalisation; its `scores` are those of the
     /// first pass.
@@ -61,6 +61,8 @@ pub struct Optimizer {
     noise: Noise,
     pub(super) dim: usize,
     pub(super) steps: u64,
+    /// Whether the next steps leave out the Langevin noise.
+    cold: bool,
 }
 
 impl Optimizer {
@@ -84,14 +86,20 @@ impl Optimizer {
             noise: Noise { seed: setup.seed, workers: Workers::new(setup.threads)? },
             dim: space.dim(),
             steps: 0,
+            cold: false,
         })
+    }
+
+    /// Leaves the Langevin noise out of the next steps, or puts it back; the numbers of other steps do not change.
+    pub fn set_cold(&mut self, cold: bool) {
+        self.cold = cold;
     }
 
     /// One step from `theta` `[n]`: the method's gradient `g`, shrunk to `g · min(1, c/(‖g‖ + 1e-6))` where a norm `c`
     /// is set (Pascanu et al. 2013, in PyTorch's form), the base's step along it with weight decay, Langevin noise.
     ///
-    /// Not every method has all these parts; see [`Sgd`](super::Sgd), [`AdamW`](super::AdamW), [`Sgld`](super::Sgld),
-    /// [`Fsgld`](super::Fsgld), [`Sam`](super::Sam), [`Asam`](super::Asam) and [`Rwp`](super::Rwp) for each method's
+    /// Not every method has all these parts; see [`Sgd`](super::Sgd), [`AdamW`](super::AdamW), [`RmsProp`](super::RmsProp),
+    /// [`Sgld`](super::Sgld), [`Fsgld`](super::Fsgld), [`Sam`](super::Sam), [`Asam`](super::Asam) and [`Rwp`](super::Rwp) for each method's
     /// rule.
     ///
     /// # Errors
@@ -134,12 +142,16 @@ impl Optimizer {
 
     /// `θ + s ξ` with the `ξ` of this step; `θ` itself where `s` is 0.
     fn diffuse(&mut self, theta: Tensor, learning_rate: f64) -> Result<Tensor> {
-        let Some(langevin) = self.config.method().langevin() else { return Ok(theta) };
+        let Some(langevin) = self.config.method().langevin().filter(|_| !self.cold) else { return Ok(theta) };
         let scale = langevin.scale(learning_rate);
         if scale == 0.0 {
             return Ok(theta);
         }
         let draw = Draw { purpose: Purpose::Langevin, index: self.steps, law: Perturbation::Gaussian };
+        if let Some(preconditioner) = self.base.descent().preconditioner(&self.buffers)? {
+            let shift = self.noise.shifted(&on_host(&theta)?.zeros_like()?, draw, scale)?;
+            return Ok((&theta + (shift * preconditioner.sqrt()?)?.to_device(theta.device())?)?);
+        }
         if langevin.momentum == 0.0 {
             return self.noise.shifted(&theta, draw, scale);
         }

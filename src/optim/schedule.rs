@@ -1,6 +1,7 @@
 //! How the learning rate changes over a run.
 
 use std::f64::consts::PI;
+use std::ops::Range;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,8 @@ const CURVES: [&str; 4] = ["constant", "multi_step", "cosine", "cyclical"];
 
 /// A factor on the learning rate in each step: a curve after an optional linear warm-up.
 ///
-/// As text: `constant`, `multi_step:30-60,gamma=0.1`, `cosine` or `cyclical:cycles=4`, each with `warmup=2` for a
-/// warm-up over two epochs.
+/// As text: `constant`, `multi_step:30-60,gamma=0.1`, `cosine` or `cyclical:cycles=4,exploration=0.9`, each with
+/// `warmup=2` for a warm-up over two epochs.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(try_from = "Fields", into = "Fields")]
 pub struct Schedule {
@@ -45,7 +46,14 @@ pub enum Curve {
     Cyclical {
         /// `M`.
         cycles: usize,
+        /// Share of each cycle that explores: without Langevin noise, and without samples. What follows samples.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        exploration: f64,
     },
+}
+
+fn is_zero(share: &f64) -> bool {
+    *share == 0.0
 }
 
 fn tenth() -> f64 {
@@ -91,11 +99,46 @@ impl Schedule {
                 gamma.powi(milestones.iter().filter(|&&milestone| milestone <= epoch).count() as i32)
             }
             Curve::Cosine {} => cosine(after, rest),
-            Curve::Cyclical { cycles } => {
+            Curve::Cyclical { cycles, .. } => {
                 let period = rest.div_ceil((*cycles).max(1));
                 cosine(after % period, period)
             }
         }
+    }
+
+    /// The stages of the cycles that sample, each by its first step and the one after its last; none for other curves.
+    pub fn sampling(&self, steps_per_epoch: usize, epochs: usize) -> Vec<Range<usize>> {
+        let Curve::Cyclical { cycles, exploration } = self.curve else { return Vec::new() };
+        let (start, end) = (self.warmup_epochs * steps_per_epoch, epochs * steps_per_epoch);
+        let period = end.saturating_sub(start).div_ceil(cycles.max(1)).max(1);
+        let explored = (exploration * period as f64).round() as usize;
+        let stage = |first: usize| (first + explored).min(end)..(first + period).min(end);
+        (start..end).step_by(period).map(stage).collect()
+    }
+
+    /// Whether the step belongs to a cycle's exploration, which has no noise.
+    pub fn explores(&self, step: usize, steps_per_epoch: usize, epochs: usize) -> bool {
+        let Curve::Cyclical { exploration, .. } = self.curve else { return false };
+        exploration > 0.0 && !self.sampling(steps_per_epoch, epochs).iter().any(|stage| stage.contains(&step))
+    }
+
+    /// Numbers of steps done at which samples are taken: `count` in each stage, evenly, the last at its end.
+    ///
+    /// # Errors
+    /// [`SettingError`] where a stage has fewer steps, or there is none.
+    pub fn sample_steps(
+        &self,
+        count: usize,
+        steps_per_epoch: usize,
+        epochs: usize,
+    ) -> Result<Vec<usize>, SettingError> {
+        let stages = self.sampling(steps_per_epoch, epochs);
+        let unless = |usable: bool, expected| SettingError::unless(usable, "samples_per_cycle", count as f64, expected);
+        unless(matches!(self.curve, Curve::Cyclical { .. }), "left out unless the schedule is cyclical")?;
+        let most = stages.iter().map(|stage| stage.len()).min().unwrap_or(0);
+        unless(epochs == 0 || count <= most, "at most the number of steps of the sampling stage of every cycle")?;
+        let of_stage = |stage: Range<usize>| (1..=count).map(move |sample| stage.start + sample * stage.len() / count);
+        Ok(stages.into_iter().flat_map(of_stage).collect())
     }
 
     /// Checks the settings against the number of epochs.
@@ -111,7 +154,9 @@ impl Schedule {
             Curve::MultiStep { gamma, .. } => {
                 SettingError::unless(gamma > 0.0 && gamma.is_finite(), "gamma", gamma, "a number above 0")
             }
-            Curve::Cyclical { cycles } => {
+            Curve::Cyclical { cycles, exploration } => {
+                let share = (0.0..1.0).contains(&exploration);
+                SettingError::unless(share, "exploration", exploration, "at least 0 and below 1")?;
                 let fits = cycles > 0 && (epochs == 0 || cycles <= epochs - warmup);
                 let expected = "1 or more, and at most the number of epochs after the warm-up";
                 SettingError::unless(fits, "cycles", cycles as f64, expected)
@@ -149,7 +194,7 @@ impl FromStr for Schedule {
             "constant" => Curve::Constant {},
             "multi_step" => Curve::MultiStep { milestones: Vec::new(), gamma: tenth() },
             "cosine" => Curve::Cosine {},
-            "cyclical" => Curve::Cyclical { cycles: 0 },
+            "cyclical" => Curve::Cyclical { cycles: 0, exploration: 0.0 },
             _ => return Err(bad()),
         };
         let mut warmup_epochs = 0;
@@ -159,7 +204,12 @@ impl FromStr for Schedule {
                 (Curve::MultiStep { gamma, .. }, Some(("gamma", value))) => {
                     *gamma = value.parse().map_err(|_| bad())?
                 }
-                (Curve::Cyclical { cycles }, Some(("cycles", value))) => *cycles = value.parse().map_err(|_| bad())?,
+                (Curve::Cyclical { cycles, .. }, Some(("cycles", value))) => {
+                    *cycles = value.parse().map_err(|_| bad())?
+                }
+                (Curve::Cyclical { exploration, .. }, Some(("exploration", value))) => {
+                    *exploration = value.parse().map_err(|_| bad())?
+                }
                 (Curve::MultiStep { milestones, .. }, None) => {
                     *milestones = argument.split('-').map(str::parse).collect::<Result<_, _>>().map_err(|_| bad())?;
                 }
@@ -168,7 +218,7 @@ impl FromStr for Schedule {
         }
         match &curve {
             Curve::MultiStep { milestones, .. } if milestones.is_empty() => Err(bad()),
-            Curve::Cyclical { cycles: 0 } => Err(bad()),
+            Curve::Cyclical { cycles: 0, .. } => Err(bad()),
             _ => Ok(Self { curve, warmup_epochs }),
         }
     }
@@ -232,6 +282,26 @@ mod tests {
         assert!(parse("cyclical:cycles=4,warmup=2").check(5).is_err());
     }
 
+    /// 20 steps in 2 cycles of 10, of which 6 explore: 4 sample, 2 samples after the second and the fourth of them.
+    #[test]
+    fn cycles_explore_and_then_sample() {
+        let schedule = parse("cyclical:cycles=2,exploration=0.6");
+        assert_eq!(schedule.sampling(5, 4), [6..10, 16..20]);
+        let explores: Vec<usize> = (0..20).filter(|step| schedule.explores(*step, 5, 4)).collect();
+        assert_eq!(explores, (0..6).chain(10..16).collect::<Vec<_>>());
+        assert_eq!(schedule.sample_steps(2, 5, 4).unwrap(), [8, 10, 18, 20]);
+        assert_eq!(schedule.sample_steps(3, 5, 4).unwrap(), [7, 8, 10, 17, 18, 20]);
+        assert!(schedule.sample_steps(5, 5, 4).unwrap_err().to_string().contains("`samples_per_cycle` is 5"));
+        assert!(parse("cosine").sample_steps(1, 5, 4).unwrap_err().to_string().contains("unless the schedule is"));
+        // After a warm-up of one epoch; the last of 4 cycles of ⌈15/4⌉ steps is shorter.
+        let warm = parse("cyclical:cycles=4,exploration=0.5,warmup=1");
+        assert_eq!(warm.sampling(5, 4), [7..9, 11..13, 15..17, 19..20]);
+        assert!(!parse("cyclical:cycles=2").explores(0, 5, 4));
+        assert!(
+            parse("cyclical:cycles=2,exploration=1").check(4).unwrap_err().to_string().contains("`exploration` is 1")
+        );
+    }
+
     #[test]
     fn text_and_json_forms_are_checked() {
         for text in [
@@ -244,13 +314,21 @@ mod tests {
             "cyclical",
             "cyclical:cycles=0",
             "cosine:cycles=2",
+            "cosine:exploration=0.5",
         ] {
             let error = text.parse::<Schedule>().unwrap_err();
             assert!(error.to_string().contains(text) && error.hint().contains("multi_step:30-60"), "{error}");
         }
         let multi = Curve::MultiStep { milestones: vec![30, 60], gamma: 0.1 };
         assert_eq!(parse("multi_step:30-60"), multi.into());
-        for text in ["constant", "constant:warmup=3", "multi_step:30-60", "cosine:warmup=3", "cyclical:cycles=4"] {
+        for text in [
+            "constant",
+            "constant:warmup=3",
+            "multi_step:30-60",
+            "cosine:warmup=3",
+            "cyclical:cycles=4",
+            "cyclical:cycles=4,exploration=0.5",
+        ] {
             let schedule = parse(text);
             let json = serde_json::to_string(&schedule).unwrap();
             assert_eq!(serde_json::from_str::<Schedule>(&json).unwrap(), schedule, "{json}");

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fields::Fields;
 use super::method::{Langevin, Method};
-use super::{Base, SettingError, Sgd};
+use super::{Base, RmsProp, SettingError, Sgd, Temperature};
 
 /// SGLD (Welling and Teh 2011): `θ ← θ − λ(∇U(θ, X) + wd θ) + sqrt(2 λ β⁻¹) ξ`, `ξ ~ N(0, I)`.
 ///
@@ -11,46 +12,63 @@ use super::{Base, SettingError, Sgd};
 /// that for small `λ` the stationary law approaches `exp(−β U)`. `U` is the *mean* loss of a sample plus `wd/2 ‖θ‖²`:
 /// the posterior of `N` rows is `β = N`. No momentum. `β⁻¹ = 0` draws nothing and is SGD, bit for bit. Cost: one
 /// gradient a step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+///
+/// With a preconditioner (pSGLD, Li et al. 2016): `θ ← θ − λ G d + sqrt(2 λ β⁻¹ G) ξ`, `d = ∇U + wd θ`,
+/// `G = 1/(√s + ε)`, `s ← α s + (1 − α) d²`. Their term `Γ`, the divergence of `G`, is left out, as in their own
+/// experiments: the stationary law is biased by the order of `1 − α`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(try_from = "Fields", into = "Fields")]
 pub struct Sgld {
-    /// `β⁻¹`, the temperature in units of the mean loss.
-    pub beta_inverse: f64,
-}
-
-impl Default for Sgld {
-    fn default() -> Self {
-        Self { beta_inverse: 1e-8 }
-    }
+    /// In text and JSON either `beta_inverse` or `temperature`.
+    pub temperature: Temperature,
+    /// `G`; 1 where there is none.
+    pub preconditioner: Option<RmsProp>,
 }
 
 impl Method for Sgld {
     fn formula(&self) -> &'static str {
-        "θ ← θ − λ (g + wd θ) + √(2 λ β⁻¹) ξ with ξ ~ N(0, I)"
+        "θ ← θ − λ (g + wd θ) + √(2 λ β⁻¹) ξ with ξ ~ N(0, I); temperature=T in place of beta_inverse = T/N"
     }
 
     fn check(&self) -> Result<(), SettingError> {
-        check_beta_inverse(self.beta_inverse)
+        self.temperature.check()?;
+        self.preconditioner.as_ref().map_or(Ok(()), RmsProp::check)
     }
 
     fn base(&self) -> Base {
-        Base::Sgd(Sgd::with_momentum(0.0))
+        self.preconditioner.clone().map_or(Base::Sgd(Sgd::with_momentum(0.0)), Base::RmsProp)
     }
 
     fn langevin(&self) -> Option<Langevin> {
-        Some(Langevin { beta_inverse: self.beta_inverse, momentum: 0.0 })
+        Some(Langevin { beta_inverse: self.temperature.beta_inverse(), momentum: 0.0 })
+    }
+
+    fn temperature_mut(&mut self) -> Option<&mut Temperature> {
+        Some(&mut self.temperature)
     }
 }
 
-pub(super) fn check_beta_inverse(beta_inverse: f64) -> Result<(), SettingError> {
-    let usable = beta_inverse >= 0.0 && beta_inverse.is_finite();
-    SettingError::unless(usable, "beta_inverse", beta_inverse, "0 or more")
+impl TryFrom<Fields> for Sgld {
+    type Error = String;
+
+    fn try_from(mut fields: Fields) -> Result<Self, String> {
+        let temperature = Temperature::take(&mut fields)?;
+        let preconditioner = RmsProp::take_preconditioner(&mut fields)?;
+        fields.end("beta_inverse, temperature, preconditioner, and with one alpha, eps")?;
+        Ok(Self { temperature, preconditioner })
+    }
+}
+
+impl From<Sgld> for Fields {
+    fn from(sgld: Sgld) -> Self {
+        RmsProp::put_preconditioner(sgld.preconditioner.as_ref(), sgld.temperature.put(Self::default()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{assert_moments, quadratic, stationary, values};
-    use super::super::{OptimizerConfig, Sgld};
+    use super::super::{OptimizerConfig, Sgld, Temperature};
 
     /// `θ' = (1 − λa)θ + sqrt(2λβ⁻¹) ξ` is a first-order autoregression: variance `2β⁻¹ / (a(2 − λa))`, and
     /// covariance of neighbours `1 − λa` times that.
@@ -58,7 +76,8 @@ mod tests {
     fn a_quadratic_has_the_exact_discrete_time_covariance() {
         let beta_inverse = 0.3;
         for (a, rate) in [(1.0, 0.5), (4.0, 0.3), (0.8, 2.0)] {
-            let config = OptimizerConfig::Sgld(Sgld { beta_inverse });
+            let config =
+                OptimizerConfig::Sgld(Sgld { temperature: Temperature::MeanLoss(beta_inverse), preconditioner: None });
             let (mut optimizer, theta) = stationary(&config, a, rate);
             let variance = 2.0 * beta_inverse / (a * (2.0 - rate * a));
             assert_moments(&values(&theta), variance);

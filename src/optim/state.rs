@@ -7,7 +7,7 @@ use crate::Result;
 
 /// Steps done, and the base's buffers by name.
 ///
-/// `velocity` of SGD with momentum; `first_moment` and `second_moment` of AdamW; each `[n]` in the dtype of the
+/// `velocity` of SGD with momentum; `first_moment` and `second_moment` of AdamW; `mean_square` of RMSprop; each `[n]` in the dtype of the
 /// parameters. Noise has no state: the number of the step keys it.
 #[derive(Debug, Clone)]
 pub struct OptimizerState {

@@ -15,7 +15,7 @@ pub struct DataArgs {
     /// tokens:FILE,context=T
     #[arg(long, value_name = "SOURCE", value_parser = parsed::<Source>())]
     pub data: Option<Source>,
-    /// train or test [default: the checkpoint's, else train]
+    /// train or test [default: the checkpoint's, else train; of evaluate test]
     #[arg(long, value_name = "SPLIT", value_parser = parsed::<Split>())]
     pub split: Option<Split>,
     /// Rows A to B-1 of the split

@@ -3,6 +3,7 @@
 
 mod compute;
 mod data;
+mod evaluate;
 mod given;
 mod landscape;
 mod langevin;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 
 pub use compute::{ComputeArgs, Precision};
 pub use data::DataArgs;
+pub use evaluate::{EvaluateOptions, OutsideRows};
 pub use given::Given;
 pub use landscape::{Shape, ShapeArgs};
 pub use langevin::LangevinArgs;
@@ -26,7 +28,7 @@ pub use llc::LlcOptions;
 pub use loss::LossArgs;
 pub use model::{ModelArgs, is_architecture};
 pub(crate) use parse::{command_line, number_of, parsed, parsed_by, word};
-pub use session::{L2Term, SessionArgs};
+pub use session::{DefaultRows, L2Term, SessionArgs};
 pub use sharpness::{AverageParams, PacBayesParams, SharpnessOptions, WorstParams};
 pub use survey::{AnalysisOptions, DENSE_DIM, EigenMethod};
 pub use train::{CONFIG_FILE, NormStatistics, Track, TrainArgs, TrainConfig, TrainPlan};

@@ -23,6 +23,16 @@ impl L2Term {
     }
 }
 
+/// Rows where the options choose none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DefaultRows {
+    /// Those that the checkpoint was trained on, a thousand of them at most.
+    #[default]
+    Trained,
+    /// All test rows, with the labels of the source, where it has a test split.
+    Test,
+}
+
 /// What defines an objective. As JSON it states what its rows, which stand elsewhere, leave open.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct SessionArgs {
@@ -54,6 +64,10 @@ pub struct SessionArgs {
     #[arg(help_heading = "Loss", hide_short_help = true, long, value_name = "WHERE", value_parser = word::<L2Term>(), default_value = "out")]
     #[serde(skip_serializing_if = "L2Term::is_out")]
     pub l2: L2Term,
+    /// Rows where the options choose none.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub default_rows: DefaultRows,
     /// What a program passed in memory, in place of files.
     #[arg(skip)]
     #[serde(skip)]

@@ -52,6 +52,18 @@ impl Answers {
         Ok(Some(Self { outputs, count, places, labels }))
     }
 
+    /// Number of classes, outputs of each `[rows · classes]`, and labels, of rows with one label each; one logit `f` stands for
+    /// two classes with the outputs 0 and `f`.
+    pub(crate) fn of_rows(self) -> Option<(usize, Vec<f64>, Vec<Option<usize>>)> {
+        if self.places != 1 || self.labels.iter().flatten().any(|label| *label >= self.count.max(2)) {
+            return None;
+        }
+        match self.count {
+            1 => Some((2, self.outputs.iter().flat_map(|logit| [0.0, *logit]).collect(), self.labels)),
+            count => Some((count, self.outputs, self.labels)),
+        }
+    }
+
     /// Right answers of those that count, row by row.
     pub(crate) fn correct(&self) -> Ratio {
         self.by_row(|outputs, label| f64::from(u8::from(predicted(outputs) == label)))

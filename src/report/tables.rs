@@ -18,6 +18,7 @@ use crate::parquet::{self, Contents, Fault};
 mod analysis;
 pub mod column;
 mod comparison;
+mod evaluation;
 mod landscape;
 mod langevin;
 mod llc;
@@ -25,6 +26,7 @@ mod sharpness;
 
 pub use analysis::write_tables;
 pub use comparison::write_comparison;
+pub use evaluation::write_evaluation;
 pub use landscape::write_landscape_tables;
 pub use langevin::write_langevin;
 pub use llc::write_llc;

@@ -8,6 +8,7 @@ use rand::seq::SliceRandom;
 use super::evaluate::{is_not_finite, scores};
 use super::metrics::{CleanScores, Scores};
 use super::part::Part;
+use super::samples::Sampling;
 use super::state::{EpochSeconds, State};
 use super::track::measure;
 use super::{EpochMetrics, TrainError, running};
@@ -32,6 +33,8 @@ pub(super) struct Run<'a> {
     pub(super) part: Part,
     pub(super) optimizer: Optimizer,
     pub(super) state: State,
+    /// Samples of the weights, where the run takes some.
+    pub(super) samples: Option<Sampling>,
 }
 
 /// How an epoch ended.
@@ -139,7 +142,13 @@ impl Run<'_> {
             let Some(batch) = batches.next().transpose()? else { break };
             let factor = self.config.schedule.factor(self.state.steps, steps_per_epoch, self.config.epochs);
             sums.learning_rate = self.config.learning_rate * factor;
+            self.optimizer.set_cold(self.config.schedule.explores(
+                self.state.steps,
+                steps_per_epoch,
+                self.config.epochs,
+            ));
             let (pass, gradient_norm) = self.step(&batch, sums.learning_rate, epoch)?;
+            self.sample()?;
             sums.add(pass, gradient_norm, batch.rows.len());
             let message = message(epoch, self.config.epochs, sums);
             interrupted =

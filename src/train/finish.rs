@@ -58,6 +58,7 @@ pub(super) fn finish(run: Run<'_>, state: State, stop: TrainStop, fresh: Vec<Str
         fresh,
         stop,
         data_sha256: run.data.sha256.clone(),
+        num_rows: run.data.len(),
     })
 }
 

@@ -10,6 +10,7 @@ mod metrics;
 mod page;
 mod part;
 mod running;
+mod samples;
 mod save;
 mod setup;
 mod snapshots;
@@ -21,6 +22,7 @@ pub use error::TrainError;
 pub use evaluate::EvaluationRow;
 pub use initialise::initialise;
 pub use metrics::{CleanScores, EpochMetrics, Scores};
+pub use samples::SampleFolder;
 pub use save::save;
 pub use snapshots::SnapshotFolder;
 pub use state::{EpochSeconds, StateFolder};
@@ -61,12 +63,14 @@ pub struct Training<'a> {
     pub states: Option<&'a mut StateFolder>,
     /// Where checkpoints are kept during training, every [`TrainConfig::snapshots`] epochs; `None` keeps none.
     pub snapshots: Option<&'a SnapshotFolder>,
+    /// Where samples of the weights go, [`TrainConfig::samples_per_cycle`] in each cycle; `None` takes none.
+    pub samples: Option<&'a SampleFolder>,
 }
 
 impl<'a> Training<'a> {
-    /// `architecture` on `data` from fresh weights, without test rows, states and snapshots.
+    /// `architecture` on `data` from fresh weights, without test rows, states, snapshots and samples.
     pub fn new(config: &'a TrainConfig, architecture: Architecture, data: &'a Dataset) -> Self {
-        Self { config, architecture, data, test: None, init: None, states: None, snapshots: None }
+        Self { config, architecture, data, test: None, init: None, states: None, snapshots: None, samples: None }
     }
 }
 
@@ -109,6 +113,8 @@ pub struct TrainOutcome {
     pub stop: TrainStop,
     /// Hash of the training rows, see [`Dataset::sha256`].
     pub data_sha256: String,
+    /// Number of the training rows.
+    pub num_rows: usize,
 }
 
 /// Trains, and evaluates on the test rows after each epoch.
@@ -123,8 +129,9 @@ pub struct TrainOutcome {
 /// [`Error::Interrupted`], before the end of the first epoch; a network that does not fit its data or its initial
 /// weights; a state of another run.
 pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<TrainOutcome> {
-    let Training { config, architecture, data, test, init, mut states, snapshots } = training;
+    let Training { config, architecture, data, test, init, mut states, snapshots, samples: sampled } = training;
     config.check()?;
+    samples::steps(config, data)?;
     let loss = config.loss_for(architecture.loss.as_ref(), data);
     let config = TrainConfig { loss: Some(loss.clone()), ..config.clone() };
     let architecture = Architecture {
@@ -165,6 +172,7 @@ pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<Trai
             run.track(0, observer)?;
         }
     }
+    run.samples = sampled.map(|folder| folder.open(&run)).transpose()?.flatten();
     let mut finished = run.state.clone();
     let stop = loop {
         if finished.epochs.len() >= config.epochs {
@@ -196,6 +204,9 @@ pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<Trai
     if finished.epochs.is_empty() && stop == TrainStop::Interrupted {
         return Err(Error::Interrupted);
     }
+    if let (TrainStop::Finished, Some(samples)) = (&stop, run.samples.take()) {
+        samples.finish()?;
+    }
     finish::finish(run, finished, stop, fresh)
 }
 
@@ -215,7 +226,7 @@ fn begin<'a>(
         seed: config.seed,
         threads: config.execution.threads,
     };
-    let optimizer = Optimizer::new(&config.optimizer, setup, &part.space)?;
+    let optimizer = Optimizer::new(&config.optimizer.for_rows(data.len()), setup, &part.space)?;
     let tracked = config.track.map(|_| {
         let rows = config.track_rows.min(data.len());
         data.select(&crate::data::choose(&mut stream(config.seed, Purpose::Subset), data.len(), rows))
@@ -230,5 +241,5 @@ fn begin<'a>(
         seconds: Vec::new(),
         tracked: Vec::new(),
     };
-    Ok(Run { config, objective, data, test, tracked: tracked.transpose()?, part, optimizer, state })
+    Ok(Run { config, objective, data, test, tracked: tracked.transpose()?, part, optimizer, state, samples: None })
 }

@@ -119,7 +119,12 @@ impl TrainOutcome {
             ("weight decay", config.weight_decay.to_string()),
             ("seed", config.seed.to_string()),
         ];
-        shown.map(|(name, value)| (name.to_owned(), value)).to_vec()
+        let temperature = self.config.optimizer.for_rows(self.num_rows).temperature().map(|own| {
+            let (beta_inverse, t) = (own.beta_inverse(), own.of_posterior(self.num_rows));
+            let words = format!("β⁻¹ = {beta_inverse:.3e}, T = {t:.3e} of {} rows", self.num_rows);
+            ("temperature".to_owned(), words)
+        });
+        shown.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(temperature).collect()
     }
 }
 

@@ -52,8 +52,7 @@ const MAX_ROWS: usize = 16_384;
 
 /// Statistics at fixed parameters: the means of batch means and unbiased batch variances over random batches of the
 /// training rows, augmented as in training, as `torch.optim.swa_utils.update_bn` has it. (Without augmentation they
-/// would belong to other images than the weights were trained with, and cost accuracy.) Nothing where no layer
-/// normalises over the batch. Cost: a forward pass over up to 16384 rows.
+/// would belong to other images than the weights were trained with, and cost accuracy.) Other buffers stay as they are. Cost: a forward pass over up to 16384 rows.
 ///
 /// # Errors
 /// A loss that is not finite; rows that cannot be read.
@@ -64,7 +63,7 @@ pub(super) fn reestimate(
     theta: &Tensor,
 ) -> Result<HashMap<String, Tensor>> {
     if objective.network().program().running_statistics().is_empty() {
-        return Ok(HashMap::new());
+        return Ok(objective.network().buffers().clone());
     }
     let mut order: Vec<usize> = (0..data.len()).collect();
     // A folder may be sorted by class, and so would be its batches.
@@ -94,6 +93,9 @@ pub(super) fn reestimate(
                 }
             }
         }
+        let others = objective.network().buffers().iter().filter(|(name, _)| !sums.contains_key(*name));
+        let others: Vec<_> = others.map(|(name, values)| (name.clone(), values.clone())).collect();
+        sums.extend(others);
         Ok(sums)
     })
 }

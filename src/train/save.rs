@@ -91,6 +91,15 @@ impl TrainOutcome {
         curves
     }
 
+    /// The temperature of Langevin noise in both conventions, for `run.json`; null where there is none.
+    pub fn temperature(&self) -> serde_json::Value {
+        let Some(temperature) = self.config.optimizer.for_rows(self.num_rows).temperature() else {
+            return serde_json::Value::Null;
+        };
+        let (beta_inverse, t) = (temperature.beta_inverse(), temperature.of_posterior(self.num_rows));
+        json!({"beta_inverse": beta_inverse, "posterior": t, "rows": self.num_rows})
+    }
+
     /// How it was trained, in one line for captions.
     pub fn statement(&self) -> String {
         let config = &self.config;

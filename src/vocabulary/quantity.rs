@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{End, Minimum, Sampler, Sharpness};
+use super::{End, Minimum, Outside, Sampler, Sharpness};
 
 /// What a number measures. `Display` and serde give its name in tables.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,26 @@ pub enum Quantity {
     Nll,
     /// Exponential of that.
     Perplexity,
+    /// Mean squared distance of the probabilities from the label's.
+    Brier,
+    /// Expected calibration error over bins of equal width.
+    CalibrationError,
+    /// The same over bins of equal numbers of rows.
+    CalibrationErrorEqualMass,
+    /// Mean entropy of the predictions.
+    PredictiveEntropy,
+    /// Mean mutual information of prediction and model.
+    MutualInformation,
+    /// Probability that a wrong prediction is less confident than a right one.
+    MisclassificationAuroc,
+    /// Average precision with which wrong predictions are found by low confidence.
+    MisclassificationAuprErrors,
+    /// Average precision with which right predictions are found by high confidence.
+    MisclassificationAuprCorrect,
+    /// Temperature with the largest likelihood.
+    Temperature,
+    /// How rows of another origin, by the name of their set, are told from these.
+    Outside(Outside, String),
     /// Norm of the gradient of the loss.
     GradientNorm,
     /// Norm of the parameters.
@@ -125,7 +145,7 @@ pub enum QuantityKind {
 }
 
 /// Name in tables, label for people, and kind of the quantities with a name of their own, in the order of tables.
-const KNOWN: [(Quantity, &str, &str, QuantityKind); 51] = {
+const KNOWN: [(Quantity, &str, &str, QuantityKind); 60] = {
     use Minimum::{A, B, C};
     use QuantityKind::{Other, Performance, RawCurvature, Scale, Shape};
     use Sampler::{Fsgld, Sgld};
@@ -140,6 +160,15 @@ const KNOWN: [(Quantity, &str, &str, QuantityKind); 51] = {
         (Quantity::Accuracy, "accuracy", "accuracy", Performance),
         (Quantity::Nll, "nll", "NLL", Performance),
         (Quantity::Perplexity, "perplexity", "perplexity", Performance),
+        (Quantity::Brier, "brier", "Brier score", Performance),
+        (Quantity::CalibrationError, "ece", "ECE", Performance),
+        (Quantity::CalibrationErrorEqualMass, "ece_equal_mass", "ECE, equal mass", Performance),
+        (Quantity::PredictiveEntropy, "predictive_entropy", "predictive entropy", Performance),
+        (Quantity::MutualInformation, "mutual_information", "mutual information", Performance),
+        (Quantity::MisclassificationAuroc, "misclassification_auroc", "AUROC, errors", Performance),
+        (Quantity::MisclassificationAuprErrors, "misclassification_aupr_errors", "AUPR, errors", Performance),
+        (Quantity::MisclassificationAuprCorrect, "misclassification_aupr_correct", "AUPR, right answers", Performance),
+        (Quantity::Temperature, "temperature", "temperature", Performance),
         (Quantity::GradientNorm, "gradient_norm", "gradient norm", Other),
         (Quantity::ParameterNorm, "parameter_norm", "weight norm", Scale),
         (Quantity::LambdaMax, "lambda_max", "λ₁", RawCurvature),
@@ -197,6 +226,7 @@ impl Quantity {
         match self {
             Self::Eigenvalue(rank) => format!("λ{}", subscript(*rank)),
             Self::Sharpness(measure) => measure.label(),
+            Self::Outside(measure, set) => format!("{}, {set}", measure.label()),
             Self::Other(name) => name.replace('_', " "),
             _ => self.known().map_or(String::new(), |(_, _, label, _)| (*label).into()),
         }
@@ -208,6 +238,7 @@ impl Quantity {
             Self::Eigenvalue(_) => QuantityKind::RawCurvature,
             Self::Sharpness(measure) if measure.is_scaled() => QuantityKind::ScaledSharpness,
             Self::Sharpness(_) => QuantityKind::RawSharpness,
+            Self::Outside(..) => QuantityKind::Performance,
             _ => self.known().map_or(QuantityKind::Other, |(.., kind)| *kind),
         }
     }
@@ -258,6 +289,7 @@ impl fmt::Display for Quantity {
         match self {
             Self::Eigenvalue(rank) => write!(f, "lambda_{rank}"),
             Self::Sharpness(measure) => measure.fmt(f),
+            Self::Outside(measure, set) => write!(f, "{measure}_{set}"),
             Self::Other(name) => f.write_str(name),
             _ => f.write_str(self.known().map_or("", |(_, name, ..)| name)),
         }
@@ -272,7 +304,10 @@ impl From<&str> for Quantity {
         let rank = name.strip_prefix("lambda_").and_then(|rank| rank.parse().ok());
         match rank.map(Self::Eigenvalue).filter(|eigenvalue| eigenvalue.to_string() == name) {
             Some(eigenvalue) => eigenvalue,
-            None => Sharpness::named(name).map_or_else(|| Self::Other(name.into()), Self::Sharpness),
+            None => Sharpness::named(name)
+                .map(Self::Sharpness)
+                .or_else(|| Outside::named(name).map(|(measure, set)| Self::Outside(measure, set)))
+                .unwrap_or_else(|| Self::Other(name.into())),
         }
     }
 }
@@ -306,13 +341,14 @@ mod tests {
         let others = [
             Quantity::Eigenvalue(12),
             Quantity::Sharpness(Sharpness::PacBayes { scaling }),
+            Quantity::Outside(Outside::AuprIn, "CIFAR-10".into()),
             Quantity::Other("number_of_somebody".into()),
         ];
         for quantity in KNOWN.into_iter().map(|(quantity, ..)| quantity).chain(others) {
             assert_eq!(Quantity::from(quantity.to_string()), quantity);
             assert!(!quantity.label().contains('_'), "{quantity}");
         }
-        for name in ["", "lambda_", "lambda_02", "Trace", "hessian_trace"] {
+        for name in ["", "lambda_", "lambda_02", "Trace", "hessian_trace", "ood_auroc", "ood_auroc_"] {
             assert_eq!(Quantity::from(name), Quantity::Other(name.into()));
         }
         assert_eq!(Quantity::eigenvalue(0), Quantity::LambdaMax);

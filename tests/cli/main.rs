@@ -5,6 +5,7 @@ mod compare;
 mod curvatures;
 mod dense;
 mod estimate;
+mod evaluate;
 mod experiments;
 mod gram;
 mod hostile;
@@ -28,6 +29,7 @@ mod results;
 mod resume;
 #[cfg(unix)]
 mod runs;
+mod samples;
 mod sharpness;
 mod support;
 mod threads;

@@ -27,6 +27,8 @@ fn every_answer_can_be_json() {
     let sharpness =
         ask(&format!("sharpness {small} --rows 0..8 --pairs 2 --ascent-steps 2 --restarts 1 --out {}", at("s")));
     assert!(rows(&sharpness, "sharpness") > 20);
+    let evaluation = ask(&format!("evaluate {small} --rows 0..50 --resamples 2 --out {}", at("evaluation")));
+    assert!(rows(&evaluation, "predictions") == 50 && rows(&evaluation, "evaluation") > 8, "{evaluation}");
     let overlap = ask(&format!("overlap {0} {0}", at("analysis")));
     assert!((overlap["top"]["overlap"].as_f64().unwrap() - 1.0).abs() < 1e-5);
     let estimate = ask(&format!("estimate {small} --method lanczos"));

@@ -43,6 +43,9 @@ fn every_command_has_a_page() {
     let words = ["<strong>Chains.", "<dt>nβ</dt>", ">independent draws</button>"];
     let options = "--rows 0..16 --draws 20 --step-size 1e-5 --burn-in 5";
     assert_page(&format!("llc {checkpoint} {options}"), &at("llc"), &words);
+    let words = ["<strong>Reliability.", "<strong>ROC curves.", "<strong>Entropies.", ">Temperature</h2>"];
+    let options = "--rows 0..200 --resamples 4 --ood noise";
+    assert_page(&format!("evaluate {checkpoint} {options}"), &at("evaluate"), &words);
     let words = ["<strong>Distributions.", "<strong>Mass on the flat side.", ">Mass over time</h2></summary>"];
     assert_page("langevin --chains 64 --snapshots 2 --time 20 --study mass", &at("langevin"), &words);
 }

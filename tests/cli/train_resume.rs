@@ -12,7 +12,7 @@ use crate::support::{assert_refused, files, succeed};
 /// A short run with everything that a state holds. More kills than the usual handful: FLATNESS_KILLS=50.
 const RUN: &str = "train --model resnet-cifar:8,width=4 --data glyphs --rows 0..96 --epochs 6 --batch-size 32 \
                    --optimizer fsgld:sigma=0.01,beta_inverse=1e-7 --ema 0.9 --swa-from 3 --track top:1 --every 3 \
-                   --track-rows 8 --threads 2";
+                   --track-rows 8 --schedule cyclical:cycles=2,exploration=0.4 --samples-per-cycle 2 --threads 2";
 
 fn line(out: &Path) -> String {
     format!("{RUN} --out {}", out.display())

@@ -22,6 +22,7 @@ pub(super) fn cells(path: &Path) -> Result<Vec<Found>> {
     let (states, trains, variants) = (text(column::STATE)?, folders(StepKind::Train)?, text(column::VARIANT)?);
     let (analyses, sharpness) = (folders(StepKind::Analyze)?, folders(StepKind::Sharpness).unwrap_or_default());
     let llc = folders(StepKind::Llc).unwrap_or_default();
+    let evaluations = folders(StepKind::Evaluate).unwrap_or_default();
     let Some(Column::Count(seeds)) = table.column(column::SEED) else {
         return Err(
             CliError::NotComparable { path: path.into(), reason: "cells.parquet has no column `seed`".into() }.into()
@@ -47,6 +48,7 @@ pub(super) fn cells(path: &Path) -> Result<Vec<Found>> {
             analysis: folder(&analyses, index),
             sharpness: folder(&sharpness, index),
             llc: folder(&llc, index),
+            evaluation: folder(&evaluations, index),
             ..Found::default()
         })
     };

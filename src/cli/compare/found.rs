@@ -27,6 +27,7 @@ pub(super) struct Found {
     pub(super) analysis: Option<PathBuf>,
     pub(super) sharpness: Option<PathBuf>,
     pub(super) llc: Option<PathBuf>,
+    pub(super) evaluation: Option<PathBuf>,
     /// The folder of the earlier comparison that it comes from, and what is recorded there.
     pub(super) comparison: Option<PathBuf>,
     pub(super) recorded: Option<Box<Member>>,
@@ -79,6 +80,9 @@ impl Found {
                 conditions.insert("llc".into(), settings);
             }
             member.numbers.extend(numbers::headlines(&table));
+        }
+        if let Some(folder) = &self.evaluation {
+            member.numbers.extend(numbers::evaluated(&table(folder, "evaluation")?));
         }
         Ok(member)
     }

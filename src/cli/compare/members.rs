@@ -69,7 +69,8 @@ fn measured(path: &Path) -> Found {
 /// of earlier versions.
 pub(super) fn check_hashes(found: &[Found]) -> Result<usize> {
     let folders = found.iter().flat_map(|found| {
-        [&found.experiment, &found.train, &found.analysis, &found.sharpness, &found.llc, &found.comparison]
+        let Found { experiment, train, analysis, sharpness, llc, evaluation, comparison, .. } = found;
+        [experiment, train, analysis, sharpness, llc, evaluation, comparison]
     });
     let folders: BTreeSet<&PathBuf> = folders.flatten().collect();
     let (mut differing, mut unknown) = (Vec::new(), 0);
@@ -139,7 +140,8 @@ pub(super) fn provenance(found: &[Found]) -> Value {
     let member = |found: &Found| {
         json!({"name": found.name, "checkpoint": path(&found.checkpoint), "train": path(&found.train),
                "analysis": path(&found.analysis), "sharpness": path(&found.sharpness),
-               "llc": path(&found.llc), "comparison": path(&found.comparison)})
+               "llc": path(&found.llc), "evaluation": path(&found.evaluation),
+               "comparison": path(&found.comparison)})
     };
     found.iter().map(member).collect()
 }

@@ -102,6 +102,12 @@ pub(super) fn headlines(table: &Table) -> Vec<MemberNumber> {
     headline_rows(table).map(|row| in_row(table, row, table.text(column::QUANTITY, row).into())).collect()
 }
 
+/// The numbers of an evaluation that are defined.
+pub(super) fn evaluated(table: &Table) -> Vec<MemberNumber> {
+    let known = (0..table.num_rows()).filter(|row| table.number(column::VALUE, *row).is_finite());
+    known.map(|row| in_row(table, row, table.text(column::QUANTITY, row).into())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

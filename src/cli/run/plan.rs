@@ -111,6 +111,13 @@ impl Translator<'_> {
                 args.options.check()?;
                 (self.measured(&args.session, json!(args.options), trained_on.as_ref())?, "--resume")
             }
+            Command::Evaluate(args) => {
+                args.options.check()?;
+                for rows in &args.options.ood {
+                    self.check_place(rows.source().cloned().map(DataSpec::new).as_ref())?;
+                }
+                (self.measured(&args.session(0), json!(args.options), trained_on.as_ref())?, "--force")
+            }
             Command::Langevin(args) => (json!(args.study.plan()?), "--force"),
             other => return Err(Refusal { reason: format!("{other:?} is not a step"), hint: None }),
         };

@@ -11,6 +11,8 @@ pub(in crate::data) struct Request {
     pub(in crate::data) image_size: Option<usize>,
     /// Leaves out files of `images` that do not decode.
     pub(in crate::data) skip_broken: bool,
+    /// Whether rows without targets will do.
+    pub(in crate::data) unlabelled: bool,
     /// The most memory that unpacked files, and decoding, may take.
     pub(in crate::data) memory_bytes: usize,
 }

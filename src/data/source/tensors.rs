@@ -33,8 +33,11 @@ impl Kind for Tensors {
         false
     }
 
-    fn open(&self, _request: &Request) -> DataResult<Table> {
-        with_tensors(&self.0, |tensors| table(&self.0, &tensors))
+    fn open(&self, request: &Request) -> DataResult<Table> {
+        with_tensors(&self.0, |tensors| match tensors.contains_key("y") || !request.unlabelled {
+            true => table(&self.0, &tensors),
+            false => unlabelled(&self.0, &tensors),
+        })
     }
 }
 
@@ -62,6 +65,15 @@ pub(in crate::data) fn table(path: &Path, tensors: &BTreeMap<String, TensorView<
     let sample_shape = x.view.shape()[1..].to_vec();
     let table = Table::in_memory(sample_shape, targets, inputs);
     Ok(Table { input_name: Some(x.name.into()), more, ..table })
+}
+
+/// The first inputs alone, with a label that stands for none.
+fn unlabelled(path: &Path, tensors: &BTreeMap<String, TensorView<'_>>) -> DataResult<Table> {
+    let first = tensors.keys().map(String::as_str).min_by_key(|name| (*name != "x", *name));
+    let x = Named::find(path, tensors, first.unwrap_or("x"))?;
+    let (inputs, shape) = (x.inputs()?, x.view.shape());
+    let targets = Targets::Classes { labels: vec![0; shape[0]], num_classes: 1 };
+    Ok(Table { input_name: Some(x.name.into()), ..Table::in_memory(shape[1..].to_vec(), targets, inputs) })
 }
 
 /// The numbers of a one-dimensional `.npy` file, such as weights of classes.

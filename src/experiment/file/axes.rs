@@ -96,7 +96,7 @@ impl Reader<'_> {
         for value in self.array(value, "variant")? {
             let table = self.table(Some(value.clone()), "variant")?;
             let name = self.name(table.get("name"), "variant.name")?;
-            let keys = ["name", "train", "analyze", "sharpness", "llc", "langevin", "grid"];
+            let keys = ["name", "train", "analyze", "sharpness", "llc", "evaluate", "langevin", "grid"];
             self.known(&table, &keys, &format!("variant `{name}`"))?;
             if variants.iter().any(|other| other.name == name) {
                 return Err(self.wrong("variant.name", format!("{name:?} is given twice")));

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::data::Augmentation;
 use crate::objective::Execution;
 use crate::optim::{Decay, OptimizerConfig, Schedule, SettingError};
-use crate::plan::{Precision, parsed, word};
+use crate::plan::{Precision, number_of, parsed, word};
 use crate::program::Loss;
 
 /// Which statistics of batch normalisation are saved with the final weights.
@@ -48,9 +48,14 @@ pub struct TrainConfig {
     pub learning_rate: f64,
     /// Learning rate over the run, such as cosine or multi_step:30-60
     ///
-    /// constant, cosine, multi_step:30-60,gamma=0.1 or cyclical:cycles=4, each with warmup=E
+    /// constant, cosine, multi_step:30-60,gamma=0.1 or cyclical:cycles=4,exploration=0.9 (the first nine tenths of each cycle
+    /// without Langevin noise), each with warmup=E
     #[arg(long, value_name = "SCHEDULE", value_parser = parsed::<Schedule>(), default_value = "cosine")]
     pub schedule: Schedule,
+    /// Samples of the weights in each cycle of a cyclical schedule, kept in samples.safetensors for evaluate
+    #[arg(long, value_name = "M", value_parser = number_of(1, 1_000_000))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples_per_cycle: Option<usize>,
     /// L2 coefficient
     ///
     /// wd of the term wd/2 ‖θ‖² in the gradient (for AdamW beside it); reported losses do not contain it
@@ -119,6 +124,7 @@ impl Default for TrainConfig {
             optimizer: OptimizerConfig::default(),
             learning_rate: 0.05,
             schedule: Schedule::cosine(),
+            samples_per_cycle: None,
             weight_decay: 5e-4,
             decay: Decay::All,
             clip_norm: None,

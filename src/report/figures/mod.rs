@@ -17,6 +17,7 @@ mod comparison;
 mod contour;
 mod density;
 mod distribution;
+mod evaluation;
 mod export;
 mod field;
 mod groups;
@@ -46,6 +47,7 @@ mod training;
 
 pub use captions::Captions;
 pub use comparison::write_comparison;
+pub use evaluation::write_evaluation;
 pub use groups::write_groups;
 pub use landscape::write_landscape;
 pub use langevin::write_langevin;

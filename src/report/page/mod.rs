@@ -6,6 +6,7 @@
 mod analysis;
 mod comparison;
 mod dark;
+mod evaluation;
 mod figure;
 mod landscape;
 mod langevin;
@@ -21,6 +22,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 pub use analysis::{analysis_page, provenance};
 pub use comparison::{comparison_sections, runs_table};
+pub use evaluation::evaluation_page;
 pub use figure::{Figure, View};
 pub use landscape::landscape_page;
 pub use langevin::{langevin_figures, langevin_page};
