@@ -58,11 +58,11 @@ pub enum Purpose {
     /// Sign patterns and splits, where there are too many to count.
     Signs = 61,
     /// Resamples of the rows of an evaluation.
-    Resamples = 80,
+    Resamples = 90,
     /// Rows on which a temperature is fitted.
-    HeldOut = 81,
+    HeldOut = 91,
     /// Images of noise.
-    NoiseImages = 82,
+    NoiseImages = 92,
     /// Gaussian perturbations of measures of sharpness.
     Sharpness = 40,
     /// Random starts of ascents to the worst perturbation.

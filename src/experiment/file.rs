@@ -85,7 +85,7 @@ const MOST_CELLS: usize = 10_000;
 /// Maximum number of axes of a grid, and of entries of an option that is a list.
 const MOST_ITEMS: usize = 1_000;
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "name",
     "seeds",
     "steps",

@@ -1,8 +1,10 @@
 //! The pointwise family: scalar functions with their first two derivatives.
 
 mod duals;
+mod kinked;
 pub(super) mod single;
 
+pub use kinked::Bounds;
 use single::{Single, with_single};
 
 use super::element::Element;
@@ -56,17 +58,6 @@ pub enum Pointwise {
     Clamp(Bounds),
 }
 
-/// The bounds of a clamp.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Bounds {
-    /// The lower one; minus infinity where there is none.
-    pub low: f64,
-    /// The upper one; infinity where there is none.
-    pub high: f64,
-    /// Whether the derivative at a bound is 1.
-    pub closed: bool,
-}
-
 impl Pointwise {
     /// `f⁽ⁿ⁾(x)`, `n` = `order` ≤ 2.
     pub fn value(&self, order: usize, x: f64) -> f64 {
@@ -113,20 +104,8 @@ impl Pointwise {
                     if factor == 0.0 { 0.0 } else { factor * x.powf(p - 2.0) }
                 }
             },
-            Self::HardSigmoid => {
-                let inside = Bounds { low: -3.0, high: 3.0, closed: false };
-                match order {
-                    0 => (inside.value(0, x) + 3.0) / 6.0,
-                    _ => inside.value(order, x) / 6.0,
-                }
-            }
-            Self::HardSwish => match order {
-                0 => x * Self::HardSigmoid.value(0, x),
-                // Written as products, they do not cancel where they are 0.
-                1 if x >= 3.0 => 1.0,
-                1 => (x + 1.5) * 2.0 * Self::HardSigmoid.value(1, x),
-                _ => 2.0 * Self::HardSigmoid.value(1, x),
-            },
+            Self::HardSigmoid => kinked::hard_sigmoid(order, x),
+            Self::HardSwish => kinked::hard_swish(order, x),
             Self::Clamp(bounds) => bounds.value(order, x),
             Self::GeluErf => {
                 let density = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
@@ -141,22 +120,6 @@ impl Pointwise {
                 let bend = scale * 6.0 * GELU_CUBIC * x;
                 [x * s, s + x * s1 * slope, 2.0 * s1 * slope + x * (s2 * slope * slope + s1 * bend)][order]
             }
-        }
-    }
-}
-
-impl Bounds {
-    /// The clamp's `f⁽ⁿ⁾(x)`, `n` = `order` ≤ 2. NaN is on no side, and passes.
-    fn value(self, order: usize, x: f64) -> f64 {
-        let Self { low, high, closed } = self;
-        let inside = if closed { !(x < low || x > high) } else { !(x <= low || x >= high) };
-        match order {
-            0 => {
-                let x = if x < low { low } else { x };
-                if x > high { high } else { x }
-            }
-            1 if inside => 1.0,
-            _ => 0.0,
         }
     }
 }
@@ -262,29 +225,6 @@ mod tests {
                     }
                 }
             }
-        }
-    }
-
-    #[test]
-    fn at_a_kink_derivatives_are_pytorch_s() {
-        let clamp = |closed| Pointwise::Clamp(Bounds { low: -1.0, high: 2.0, closed });
-        for (f, x, expected) in [
-            (clamp(true), -1.0, [-1.0, 1.0, 0.0]),
-            (clamp(false), -1.0, [-1.0, 0.0, 0.0]),
-            (clamp(true), 2.0, [2.0, 1.0, 0.0]),
-            (clamp(false), 2.0, [2.0, 0.0, 0.0]),
-            (Pointwise::HardSigmoid, -3.0, [0.0, 0.0, 0.0]),
-            (Pointwise::HardSigmoid, 3.0, [1.0, 0.0, 0.0]),
-            (Pointwise::HardSwish, -3.0, [0.0, 0.0, 0.0]),
-            (Pointwise::HardSwish, 3.0, [3.0, 1.0, 0.0]),
-        ] {
-            for (order, expected) in expected.into_iter().enumerate() {
-                assert_eq!(f.value(order, x), expected, "{f:?} order {order} at {x}");
-                let mut single = [0.0];
-                in_single(f, order, &[x as f32], &mut single);
-                assert_eq!(single, [expected as f32], "{f:?} order {order} at {x} in single precision");
-            }
-            assert!(f.value(0, f64::NAN).is_nan());
         }
     }
 

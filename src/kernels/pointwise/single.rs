@@ -62,15 +62,15 @@ macro_rules! with_single {
                 $run
             }
             Pointwise::HardSigmoid => {
-                let $form = single::HardSigmoid;
+                let $form = kinked::HardSigmoid;
                 $run
             }
             Pointwise::HardSwish => {
-                let $form = single::HardSwish;
+                let $form = kinked::HardSwish;
                 $run
             }
             Pointwise::Clamp(bounds) => {
-                let $form = single::Clamp { low: bounds.low as f32, high: bounds.high as f32, closed: bounds.closed };
+                let $form = kinked::Clamp { low: bounds.low as f32, high: bounds.high as f32, closed: bounds.closed };
                 $run
             }
             _ => $otherwise,
@@ -200,22 +200,6 @@ pub struct Rsqrt;
 /// `√x`
 #[derive(Clone, Copy)]
 pub struct Sqrt;
-/// `min(max(x + 3, 0), 6)/6`
-#[derive(Clone, Copy)]
-pub struct HardSigmoid;
-/// `x · min(max(x + 3, 0), 6)/6`
-#[derive(Clone, Copy)]
-pub struct HardSwish;
-/// `min(max(x, low), high)`
-#[derive(Clone, Copy)]
-pub struct Clamp {
-    /// The lower bound.
-    pub low: f32,
-    /// The upper bound.
-    pub high: f32,
-    /// Whether the derivative at a bound is 1.
-    pub closed: bool,
-}
 
 impl Single for Exp {
     #[inline(always)]
@@ -327,50 +311,6 @@ impl Single for Sqrt {
     fn value<const ORDER: usize>(self, x: f32) -> f32 {
         let root = x.sqrt();
         [root, 0.5 / root, -0.25 / root / x][ORDER]
-    }
-}
-
-impl Single for HardSigmoid {
-    #[inline(always)]
-    fn value<const ORDER: usize>(self, x: f32) -> f32 {
-        // The bounds are compared with `x` itself, since `x + 3` may round to 6.
-        let (below, above) = (x <= -3.0, x >= 3.0);
-        let inside = [(x + 3.0) * (1.0 / 6.0), 1.0 / 6.0, 0.0][ORDER];
-        let beyond = if ORDER == 0 && above { 1.0 } else { 0.0 };
-        if below | above { beyond } else { inside }
-    }
-}
-
-impl Single for HardSwish {
-    #[inline(always)]
-    fn value<const ORDER: usize>(self, x: f32) -> f32 {
-        if ORDER == 0 {
-            return x * HardSigmoid.value::<0>(x);
-        }
-        // Written as a product, the slope does not cancel where it is 0.
-        let (below, above) = (x <= -3.0, x >= 3.0);
-        let inside = if ORDER == 1 { (x + 1.5) * (1.0 / 3.0) } else { 1.0 / 3.0 };
-        let beyond = if ORDER == 1 && above { 1.0 } else { 0.0 };
-        if below | above { beyond } else { inside }
-    }
-}
-
-impl Single for Clamp {
-    #[inline(always)]
-    fn value<const ORDER: usize>(self, x: f32) -> f32 {
-        let Self { low, high, closed } = self;
-        match ORDER {
-            // NaN is on no side, and passes.
-            0 => {
-                let x = if x < low { low } else { x };
-                if x > high { high } else { x }
-            }
-            1 => {
-                let outside = if closed { (x < low) | (x > high) } else { (x <= low) | (x >= high) };
-                if outside { 0.0 } else { 1.0 }
-            }
-            _ => 0.0,
-        }
     }
 }
 

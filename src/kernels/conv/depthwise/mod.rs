@@ -6,23 +6,25 @@
 // Loops over indices are what the compiler unrolls into registers, whatever the target features around them.
 #![allow(clippy::needless_range_loop)]
 
+mod pack;
+mod weight_gradient;
+
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::geometry::ConvGeometry;
 use super::operand::Operand;
 use super::plan::Lanes;
-use super::weight_gradient::{Extent, Task, sum_chunks};
+use super::weight_gradient::{Extent, sum_chunks};
 use crate::kernels::element::Element;
 use crate::kernels::parallel;
-use crate::kernels::simd::{Isa, MAX_LANES, Simd, SimdTask};
+use crate::kernels::simd::{Isa, Simd, SimdTask};
+use pack::{pack, unpack};
+use weight_gradient::GradientTask;
 
 /// Pixels whose sums are in registers together, and taps of a row of a weight gradient.
 const TOGETHER: usize = 8;
-/// Pixels that are summed in a register before it is added to memory; this bounds the rounding of long sums.
-const LONGEST: usize = 1024;
 /// Channels from which on a vector of them pays.
 const FEWEST: usize = 8;
 
@@ -199,43 +201,6 @@ impl Depthwise {
     }
 }
 
-/// Channels innermost: copies those of one vector to every `spread`-th place of a padded image.
-///
-/// # Safety
-/// The processor has the instruction set of `S`.
-#[inline(always)]
-unsafe fn pack<S: Simd<Scalar: Element>>(
-    [rows, columns]: [&Axis; 2],
-    channels: Range<usize>,
-    sample: &[S::Scalar],
-    tile: &mut [S::Scalar],
-) {
-    let plane = rows.source * columns.source;
-    let mut square = [S::Scalar::ZERO; MAX_LANES * MAX_LANES];
-    for row in 0..rows.source {
-        let place = (rows.front + row * rows.spread) * columns.padded + columns.front;
-        for column in (0..columns.source).step_by(S::LANES) {
-            let count = S::LANES.min(columns.source - column);
-            let from = channels.start * plane + row * columns.source + column;
-            let tile = &mut tile[(place + column * columns.spread) * S::LANES..];
-            if count == S::LANES && channels.len() == S::LANES && columns.spread == 1 {
-                assert!(sample.len() >= from + (S::LANES - 1) * plane + S::LANES, "sample of a convolution");
-                assert!(tile.len() >= S::LANES * S::LANES, "tile of a convolution");
-                // SAFETY: the asserts bound the squares.
-                unsafe { S::transpose(sample.as_ptr().add(from), plane, tile.as_mut_ptr(), S::LANES) };
-                continue;
-            }
-            for lane in 0..channels.len() {
-                let from = &sample[from + lane * plane..][..count];
-                from.iter().enumerate().for_each(|(i, &x)| square[i * S::LANES + lane] = x);
-            }
-            for i in 0..count {
-                tile[i * columns.spread * S::LANES..][..S::LANES].copy_from_slice(&square[i * S::LANES..][..S::LANES]);
-            }
-        }
-    }
-}
-
 /// All outputs of one sample.
 struct CorrelateTask<'a, T> {
     map: &'a Depthwise,
@@ -346,144 +311,4 @@ unsafe fn pixels_of<S: Simd<Scalar: Element>, const P: usize>(
         }
     }
     P
-}
-
-/// Pixels with their channels innermost, as planes of channels.
-///
-/// # Safety
-/// The processor has the instruction set of `S`.
-#[inline(always)]
-unsafe fn unpack<S: Simd<Scalar: Element>>(
-    channels: usize,
-    pixels: usize,
-    result: &[S::Scalar],
-    out: &mut [MaybeUninit<S::Scalar>],
-) {
-    let mut square = [S::Scalar::ZERO; MAX_LANES * MAX_LANES];
-    for (index, result) in result.chunks_exact(S::LANES * S::LANES).enumerate() {
-        let first = index * S::LANES;
-        // SAFETY: both squares have `LANES` rows of `LANES` numbers.
-        unsafe { S::transpose(result.as_ptr(), S::LANES, square.as_mut_ptr(), S::LANES) };
-        let count = S::LANES.min(pixels - first);
-        for (channel, square) in square.chunks_exact(S::LANES).take(channels).enumerate() {
-            let out = &mut out[channel * pixels + first..][..count];
-            out.iter_mut().zip(square).for_each(|(out, &x)| _ = out.write(x));
-        }
-    }
-}
-
-/// Writes the sums of one chunk of samples, `[directions of the task, weights]`.
-struct GradientTask<'a, T> {
-    map: &'a Depthwise,
-    batch: usize,
-    task: &'a Task,
-    terms: &'a [(Operand<'a, T>, Operand<'a, T>)],
-    sums: &'a mut [MaybeUninit<T>],
-}
-
-impl<T: Element> SimdTask<T> for GradientTask<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd<Scalar = T>>(self) {
-        let Self { map, batch, task: Task { samples, directions }, terms, sums } = self;
-        let (rows, columns) = (&map.rows, &map.columns);
-        let mut tile = vec![T::ZERO; rows.padded * columns.padded * S::LANES];
-        // The outputs as they are: an image without zeros around it.
-        let plain = |axis: &Axis| Axis { source: axis.target, spread: 1, front: 0, padded: axis.target, ..*axis };
-        let (output_rows, output_columns) = (plain(rows), plain(columns));
-        let mut output = vec![T::ZERO; rows.target * columns.target * S::LANES];
-        let mut totals = vec![T::ZERO; map.taps() * S::LANES];
-        let kernel = rows.kernel * columns.kernel;
-        for (k, sums) in directions.clone().zip(sums.chunks_exact_mut(map.weight_len())) {
-            for first in (0..map.channels).step_by(S::LANES) {
-                let channels = first..map.channels.min(first + S::LANES);
-                totals.fill(T::ZERO);
-                for (input, cotangent) in terms {
-                    for sample in samples.clone() {
-                        let sample = sample..sample + 1;
-                        let data = input.parts(k, batch, &sample, map.source_len());
-                        let cotangents = cotangent.parts(k, batch, &sample, map.target_len());
-                        // SAFETY: `S` is the instruction set this task was dispatched to.
-                        unsafe {
-                            pack::<S>([rows, columns], channels.clone(), data, &mut tile);
-                            let plain = [&output_rows, &output_columns];
-                            pack::<S>(plain, channels.clone(), cotangents, &mut output);
-                        }
-                        let rows_together = (LONGEST / columns.target).max(1);
-                        for start in (0..rows.target).step_by(rows_together) {
-                            let range = start..rows.target.min(start + rows_together);
-                            for (i, totals) in totals.chunks_exact_mut((columns.taps * S::LANES).max(1)).enumerate() {
-                                let mut j = 0;
-                                while j < columns.taps {
-                                    let totals = &mut totals[j * S::LANES..];
-                                    // SAFETY: as above; these taps of every pixel lie in the padded image.
-                                    j += unsafe {
-                                        match columns.taps - j {
-                                            TOGETHER.. => {
-                                                taps_of::<S, TOGETHER>(map, &tile, &output, [i, j], &range, totals)
-                                            }
-                                            7 => taps_of::<S, 7>(map, &tile, &output, [i, j], &range, totals),
-                                            5.. => taps_of::<S, 5>(map, &tile, &output, [i, j], &range, totals),
-                                            3.. => taps_of::<S, 3>(map, &tile, &output, [i, j], &range, totals),
-                                            2 => taps_of::<S, 2>(map, &tile, &output, [i, j], &range, totals),
-                                            _ => taps_of::<S, 1>(map, &tile, &output, [i, j], &range, totals),
-                                        }
-                                    };
-                                }
-                            }
-                        }
-                    }
-                }
-                let sums = &mut sums[channels.start * kernel..channels.end * kernel];
-                sums.fill(MaybeUninit::new(T::ZERO));
-                for (lane, sums) in sums.chunks_exact_mut(kernel).enumerate() {
-                    for (tap, place) in map.tap_places().enumerate() {
-                        sums[place].write(totals[tap * S::LANES + lane]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Adds the sums over some rows of pixels for `J` neighbouring taps from `[i, j]` on; gives `J`.
-///
-/// # Safety
-/// The processor has the instruction set of `S`, and these taps of every pixel lie in `tile`.
-#[inline(always)]
-unsafe fn taps_of<S: Simd<Scalar: Element>, const J: usize>(
-    map: &Depthwise,
-    tile: &[S::Scalar],
-    output: &[S::Scalar],
-    [i, j]: [usize; 2],
-    range: &Range<usize>,
-    totals: &mut [S::Scalar],
-) -> usize {
-    let (rows, columns) = (&map.rows, &map.columns);
-    let (tap_step, pixel_step) = (columns.dilation * S::LANES, columns.stride * S::LANES);
-    assert!(totals.len() >= J * S::LANES && output.len() >= range.end * columns.target * S::LANES, "taps of a filter");
-    // SAFETY: the caller's promise; the assert bounds the rest.
-    unsafe {
-        let mut sums = [S::splat(S::Scalar::ZERO); J];
-        for row in range.clone() {
-            let place = (rows.first + row * rows.stride + i * rows.dilation) * columns.padded
-                + columns.first
-                + j * columns.dilation;
-            let mut source = tile.as_ptr().wrapping_add(place * S::LANES);
-            let mut factor = output.as_ptr().add(row * columns.target * S::LANES);
-            for _ in 0..columns.target {
-                let cotangent = S::load(factor);
-                for tap in 0..J {
-                    sums[tap] = S::mul_add(cotangent, S::load(source.wrapping_add(tap * tap_step)), sums[tap]);
-                }
-                (source, factor) = (source.wrapping_add(pixel_step), factor.wrapping_add(S::LANES));
-            }
-        }
-        for (tap, &sum) in sums.iter().enumerate() {
-            let total = totals.as_mut_ptr().add(tap * S::LANES);
-            S::store(total, S::add(S::load(total), sum));
-        }
-    }
-    J
 }
