@@ -108,16 +108,16 @@ fn normal(rng: &mut impl Rng) -> f64 {
 #[test]
 fn deep_linear_networks_agree_with_long_reference_chains() {
     for (widths, minimum, step_size, draws) in [
-        (&[3usize, 2, 3][..], vec![1.2, 0.5, -0.4, 0.3, -1.1, 0.8, 1.0, 0.4, -0.6, 1.2, 0.2, 0.9], 2e-3, 20_000),
+        (&[3usize, 2, 3][..], vec![1.2, 0.5, -0.4, 0.3, -1.1, 0.8, 1.0, 0.4, -0.6, 1.2, 0.2, 0.9], 2e-3, 10_000),
         // A map of rank one: all but one unit of each hidden layer are idle, and the loss is degenerate.
         (
             &[2, 3, 3, 2][..],
             [&[1.2, 0.6, 0.0, 0.0, 0.0, 0.0, 1.1][..], &[0.0; 8], &[0.9, 0.0, 0.0, -0.8, 0.0, 0.0]].concat(),
             1e-3,
-            16_000,
+            10_000,
         ),
     ] {
-        let options = LlcOptions { draws, gamma: 10.0, step_size: Some(step_size), seed: 3, ..LlcOptions::default() };
+        let options = LlcOptions { draws, gamma: 10.0, step_size: Some(step_size), ..LlcOptions::default() };
         let (network, data) = (network(widths), rows(widths, &minimum));
         let options_of_loss = ObjectiveOptions { dtype: DType::F64, ..ObjectiveOptions::new(Loss::Mse {}) };
         let objective = Objective::new(&network, &data, options_of_loss).unwrap();
