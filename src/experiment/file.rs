@@ -133,7 +133,7 @@ impl Experiment {
                 known: profiles.keys().cloned().collect(),
             })?;
             let changes = reader.table(Some(changes.clone()), &format!("profile.{name}"))?;
-            reader.known(&changes, &KEYS[1..11], &format!("profile `{name}`"))?;
+            reader.known(&changes, &KEYS[1..KEYS.len() - 1], &format!("profile `{name}`"))?;
             merge(&mut table, changes);
         }
         reader.experiment(table, profile)

@@ -265,11 +265,11 @@ mod tests {
     fn the_help_has_the_formula_and_the_settings_of_every_method() {
         let help = help();
         for config in OptimizerConfig::defaults() {
-            assert!(help.contains(&format!("\n{:7}{}\n", config.name(), config.method().formula())), "{help}");
+            assert!(help.contains(&format!("\n{:9}{}\n", config.name(), config.method().formula())), "{help}");
         }
-        assert!(help.contains("\n       beta1=0.9, beta2=0.999, eps=1e-8\n"), "{help}");
+        assert!(help.contains("\n         beta1=0.9, beta2=0.999, eps=1e-8\n"), "{help}");
         let rwp = "sigma=0.01, num_perturbations=1, antithetic=false, perturbation=gaussian, base=sgd, momentum=0.9";
-        assert!(help.ends_with(&format!("\n       {rwp}, nesterov=false\n")), "{help}");
+        assert!(help.ends_with(&format!("\n         {rwp}, nesterov=false\n")), "{help}");
     }
 
     #[test]
