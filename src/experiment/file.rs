@@ -295,8 +295,8 @@ impl Reader<'_> {
             Some((first, rest)) => *first == StepKind::Langevin && rest.is_empty(),
             None => false,
         };
-        let reason =
-            "must be \"train\", optionally followed by \"analyze\", \"sharpness\" and \"llc\", or \"langevin\" alone";
+        let reason = "must be \"train\", optionally followed by \"analyze\", \"sharpness\", \"llc\" and \"evaluate\", or \
+                      \"langevin\" alone";
         steps.filter(sensible).ok_or_else(|| self.wrong("steps", reason))
     }
 

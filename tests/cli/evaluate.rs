@@ -109,7 +109,8 @@ fn what_has_no_classes_or_another_shape_is_refused() {
     assert_refused(&line(&other), "its rows have the shape [3], but the network takes [1, ", "tensors:FILE");
     assert_refused(&line("--ood imagenet"), "imagenet", "the sources are");
     assert_refused(&line("--held-out 1"), "--held-out 1: must be 0 or more and below 1", "");
-    assert_refused(&line("--resamples 1"), "--resamples 1: must be 2 to 1000000", "");
+    let one = format!("evaluate {} --resamples 1 --out x", checkpoint().display());
+    assert_refused(&one, "--resamples 1: must be 2 to 1000000", "");
     let regression = format!("evaluate {} --resamples 2 --out x", fixture_arguments("mlp-gelu-mse"));
     assert_refused(&regression, "needs one whole-number label for each row", "evaluate a classifier");
     let two = format!("evaluate {} {} --resamples 2 --out x", checkpoint().display(), "nothing.safetensors");

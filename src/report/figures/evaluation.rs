@@ -22,11 +22,12 @@ pub fn write_evaluation(report: &Evaluation, statement: &str, target: Target<'_>
     Ok(drawn)
 }
 
-/// Points in the unit square, and whether they are marked.
+/// Points in the unit square.
 struct Curve {
     name: String,
-    points: Vec<(f64, f64, f64)>,
-    marked: bool,
+    points: Vec<(f64, f64)>,
+    /// Middle and half of the length of the bar of each marked point; of a line, none.
+    bars: Vec<(f64, f64)>,
 }
 
 /// Curves in the unit square over its diagonal.
@@ -39,9 +40,9 @@ fn unit_square(
 ) -> Result<Drawn, ReportError> {
     let brushes = brushes(curves.iter().map(|curve| curve.name.as_str()));
     let guide = Pen { color: GREY, width: 0.8, dash: Dash::Broken(1.2, 1.2) };
-    let sample = |(curve, brush): (&Curve, &Brush)| match curve.marked {
-        true => (Sample::Mark(brush.sign(false)), curve.name.clone()),
-        false => (Sample::Line(brush.pen(1.0)), curve.name.clone()),
+    let sample = |(curve, brush): (&Curve, &Brush)| match curve.bars.is_empty() {
+        true => (Sample::Line(brush.pen(1.0)), curve.name.clone()),
+        false => (Sample::Mark(brush.sign(false)), curve.name.clone()),
     };
     let mut legend: Vec<_> = curves.iter().zip(&brushes).map(sample).collect();
     legend.push((Sample::Line(guide), diagonal.to_owned()));
@@ -53,9 +54,9 @@ fn unit_square(
         let panel = Panel::new(body, left, Axis::new(Scale::exactly(0.0, 1.0), across), y);
         panel.curve(canvas, [(0.0, 0.0), (1.0, 1.0)].into_iter(), guide);
         for (curve, brush) in curves.iter().zip(&brushes) {
-            panel.curve(canvas, curve.points.iter().map(|(x, y, _)| (*x, *y)), brush.pen(1.0));
-            for (x, y, std_err) in curve.points.iter().filter(|_| curve.marked) {
-                panel.error_bar(canvas, (*x, *y, *std_err), 2.0, Pen::solid(brush.color, 0.6));
+            panel.curve(canvas, curve.points.iter().copied(), brush.pen(1.0));
+            for ((x, y), (middle, half)) in curve.points.iter().zip(&curve.bars) {
+                panel.error_bar(canvas, (*x, *middle, *half), 2.0, Pen::solid(brush.color, 0.6));
                 panel.mark(canvas, (*x, *y), brush.sign(false));
             }
         }
@@ -63,15 +64,17 @@ fn unit_square(
     })
 }
 
-/// Mean confidence, share of right answers and its standard error, of bins with rows.
+/// Mean confidence and share of right answers of bins with rows, with Wilson's interval (1927) at one standard error: that of
+/// the share itself would be 0 where a few rows are all right, or all wrong.
 fn of_bins(name: &str, bins: &[Bin]) -> Curve {
-    let point = |bin: &Bin| {
-        let share = bin.correct / bin.count;
-        let std_err = (share * (1.0 - share) / (bin.count - 1.0)).sqrt();
-        (bin.confidence / bin.count, share, std_err)
+    let filled = || bins.iter().filter(|bin| bin.count > 0.0);
+    let points = filled().map(|bin| (bin.confidence / bin.count, bin.correct / bin.count)).collect();
+    let bar = |bin: &Bin| {
+        let (n, share) = (bin.count, bin.correct / bin.count);
+        let half = (share * (1.0 - share) / n + 0.25 / (n * n)).sqrt() / (1.0 + 1.0 / n);
+        ((bin.correct + 0.5) / (n + 1.0), half)
     };
-    let points = bins.iter().filter(|bin| bin.count > 0.0).map(point).collect();
-    Curve { name: name.into(), points, marked: true }
+    Curve { name: name.into(), points, bars: filled().map(bar).collect() }
 }
 
 fn reliability(report: &Evaluation, statement: &str, target: Target<'_>) -> Result<Drawn, ReportError> {
@@ -80,7 +83,8 @@ fn reliability(report: &Evaluation, statement: &str, target: Target<'_>) -> Resu
         curves.push(of_bins(&format!("at temperature {:.2}", scaling.temperature.value), &scaling.reliability));
     }
     let caption = "Share of right answers against confidence, the probability of the likeliest class, over 15 bins of equal \
-                   width; bars: ± 1 s.e. over the rows of a bin; scaled by a temperature: on rows that did not choose it.";
+                   width; bars: Wilson intervals of ± 1 s.e. over the rows of a bin; scaled by a temperature: on rows that \
+                   did not choose it.";
     let sheet = Sheet { caption: caption.into(), statement: statement.into(), ..Sheet::default() };
     unit_square(&curves, ["confidence", "share of right answers"], ("calibrated", "reliability"), sheet, target)
 }
@@ -89,12 +93,12 @@ fn reliability(report: &Evaluation, statement: &str, target: Target<'_>) -> Resu
 const STEP: f64 = 0.004;
 
 /// Points of a curve that are apart, and its end.
-fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64, f64)> {
-    let mut kept: Vec<(f64, f64, f64)> = Vec::new();
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mut kept: Vec<(f64, f64)> = Vec::new();
     for (place, (x, y)) in points.iter().enumerate() {
         let apart = kept.last().is_none_or(|last| (x - last.0) + (y - last.1) >= STEP);
         if apart || place + 1 == points.len() {
-            kept.push((*x, *y, f64::NAN));
+            kept.push((*x, *y));
         }
     }
     kept
@@ -109,7 +113,7 @@ fn roc(report: &Evaluation, statement: &str, target: Target<'_>) -> Result<Drawn
     let curve = |row: &crate::bayes::Detected| Curve {
         name: format!("{} ({:.3})", row.set.as_deref().unwrap_or("errors"), row.areas.auroc),
         points: thinned(&row.curve),
-        marked: false,
+        bars: Vec::new(),
     };
     let curves: Vec<Curve> = known.map(curve).collect();
     if curves.is_empty() {
