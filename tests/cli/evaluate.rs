@@ -114,6 +114,6 @@ fn what_has_no_classes_or_another_shape_is_refused() {
     let regression = format!("evaluate {} --resamples 2 --out x", fixture_arguments("mlp-gelu-mse"));
     assert_refused(&regression, "needs one whole-number label for each row", "evaluate a classifier");
     let two = format!("evaluate {} {} --resamples 2 --out x", checkpoint().display(), "nothing.safetensors");
-    assert_refused(&two, "nothing.safetensors", "");
+    assert_refused(&two, "nothing.safetensors", "check the path");
     assert!(!Path::new("x").exists());
 }
