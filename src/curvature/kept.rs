@@ -19,8 +19,8 @@ struct Passes {
     last: Option<(usize, bool)>,
     /// Bytes for the results of a row; `None` until a pass is repeated.
     room_per_row: Option<usize>,
-    /// By the first row of a micro-batch.
-    batches: HashMap<usize, Kept>,
+    /// By first row and number of rows, which say all of a micro-batch: a pass that is cut otherwise may run at the same time.
+    batches: HashMap<(usize, usize), Kept>,
 }
 
 impl KeptPasses {
@@ -39,6 +39,6 @@ impl KeptPasses {
     pub(super) fn of(&self, rows: &[usize]) -> Option<Kept> {
         let mut passes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let room = passes.room_per_row? * rows.len();
-        Some(passes.batches.entry(*rows.first()?).or_insert_with(|| Kept::new(room)).again())
+        Some(passes.batches.entry((*rows.first()?, rows.len())).or_insert_with(|| Kept::new(room)).again())
     }
 }
