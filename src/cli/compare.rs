@@ -73,6 +73,9 @@ pub(super) struct HowArgs {
     /// lambda_max,trace,test_accuracy]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     primary: Option<Vec<Quantity>>,
+    /// Groups whose tests in the primary quantities are primary [default: all]
+    #[arg(long, value_name = "GROUPS", value_delimiter = ',')]
+    primary_groups: Option<Vec<String>>,
     /// Correct for multiple tests within each quantity, not over all primary and over all exploratory quantities
     #[arg(long)]
     by_quantity: bool,
@@ -171,9 +174,11 @@ fn compare(found: &[Found], how: &HowArgs) -> Result<Comparison> {
         let found = format!("all {} networks belong to group {only}", members.len());
         return Err(CliError::OneGroup { found }.into());
     }
-    if let Some(baseline) = how.baseline.as_deref().filter(|name| !groups.contains(name)) {
+    let named = how.baseline.iter().map(|name| ("--baseline", name));
+    let mut named = named.chain(how.primary_groups.iter().flatten().map(|name| ("--primary-groups", name)));
+    if let Some((option, name)) = named.find(|(_, name)| !groups.contains(&name.as_str())) {
         let reason = format!("unknown group; the groups are {}", groups.join(", "));
-        return Err(PlanError::option("--baseline", baseline, reason).into());
+        return Err(PlanError::option(option, name, reason).into());
     }
     let numbers = members.iter().flat_map(|member| &member.numbers);
     let names: BTreeSet<String> = numbers.map(|number| number.quantity.to_string()).collect();
@@ -196,6 +201,7 @@ impl HowArgs {
             baseline: self.baseline.clone(),
             all_pairs: self.all_pairs,
             primary: self.primary(),
+            primary_groups: self.primary_groups.clone(),
             by_quantity: self.by_quantity,
             seed: self.seed.unwrap_or_default(),
         }
@@ -211,11 +217,13 @@ impl HowArgs {
         // The default may name quantities that are missing here.
         let primary: Option<Vec<Quantity>> = serde_json::from_value(recorded["primary"].clone()).ok();
         let primary = primary.filter(|quantities| *quantities != Quantity::PRIMARY);
+        let primary_groups = serde_json::from_value(recorded["primary_groups"].clone()).unwrap_or_default();
         Ok(Self {
             by: None,
             baseline: self.baseline.clone().or_else(|| text(&recorded["baseline"])),
             all_pairs: self.all_pairs || recorded["all_pairs"] == true,
             primary: self.primary.clone().or(primary),
+            primary_groups: self.primary_groups.clone().or(primary_groups),
             by_quantity: self.by_quantity || recorded["family"] == "quantity",
             allow_mixed: self.allow_mixed,
             seed: self.seed.or_else(|| recorded["seed"].as_u64()),
@@ -232,7 +240,7 @@ impl HowArgs {
         let alike = conditions.iter().all(|own| *own == conditions[0]);
         json!({
             "by": self.by, "baseline": self.baseline, "all_pairs": self.all_pairs,
-            "primary": self.primary(), "family": if self.by_quantity { "quantity" } else { "role" }, "seed": self.seed.unwrap_or_default(),
+            "primary": self.primary(), "primary_groups": self.primary_groups, "family": if self.by_quantity { "quantity" } else { "role" }, "seed": self.seed.unwrap_or_default(),
             "conditions": if alike { json!(conditions.first()) } else { json!(conditions) },
             "checkpoints": members.iter().map(|member| &member.checkpoint_sha256).collect::<Vec<_>>(),
             "architectures": members.iter().map(|member| &member.architecture).collect::<Vec<_>>(),

@@ -57,6 +57,8 @@ pub struct CompareOptions {
     pub all_pairs: bool,
     /// The primary quantities: their tests have a Holm correction of their own. All others are exploratory.
     pub primary: Vec<Quantity>,
+    /// The groups whose tests in these quantities are primary; `None` for all. Those of the others are exploratory.
+    pub primary_groups: Option<Vec<String>>,
     /// Whether Holm's correction is made within each quantity instead.
     pub by_quantity: bool,
     /// Seed of bootstrap samples and random permutations.
@@ -66,7 +68,14 @@ pub struct CompareOptions {
 impl Default for CompareOptions {
     fn default() -> Self {
         let primary = Quantity::PRIMARY.to_vec();
-        Self { baseline: None, all_pairs: false, primary, by_quantity: false, seed: 0 }
+        Self { baseline: None, all_pairs: false, primary, primary_groups: None, by_quantity: false, seed: 0 }
+    }
+}
+
+impl CompareOptions {
+    fn is_primary(&self, quantity: &Quantity, group: &str) -> bool {
+        let among = |groups: &Vec<String>| groups.iter().any(|own| own == group);
+        self.primary.contains(quantity) && self.primary_groups.as_ref().is_none_or(among)
     }
 }
 
@@ -107,7 +116,7 @@ pub struct GroupDifference {
     pub group: String,
     /// The group that is subtracted.
     pub baseline: String,
-    /// Whether the quantity is primary.
+    /// Whether the test is primary: in a primary quantity, of a primary group.
     pub is_primary: bool,
     /// Whether members were paired by seed.
     pub is_paired: bool,
@@ -209,7 +218,7 @@ impl Comparison {
                     quantity: row.quantity.clone(),
                     group: self.groups[*a].clone(),
                     baseline: self.groups[*b].clone(),
-                    is_primary: options.primary.contains(&row.quantity),
+                    is_primary: options.is_primary(&row.quantity, &self.groups[*a]),
                     is_paired,
                     mean: Sample::of(&left).mean,
                     baseline_mean: Sample::of(&right).mean,
@@ -226,7 +235,7 @@ impl Comparison {
         self.verdicts = verdicts.collect();
     }
 
-    /// Holm's correction, over the primary and over the exploratory quantities, or within each quantity.
+    /// Holm's correction, over the primary and over the exploratory tests, or within each quantity.
     fn correct(&mut self, by_quantity: bool) {
         let family = |row: &GroupDifference| match by_quantity {
             true => row.quantity.to_string(),

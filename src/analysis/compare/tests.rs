@@ -124,6 +124,17 @@ fn what_decides_is_corrected_by_itself_and_the_rest_is_exploratory() {
 }
 
 #[test]
+fn primary_tests_may_be_those_of_some_groups_alone() {
+    let of = |groups: &[&str]| {
+        let primary_groups = Some(groups.iter().map(|group| group.to_string()).collect());
+        Comparison::new(members(1.0), &CompareOptions { primary_groups, ..options() }, Vec::new())
+    };
+    let all = Comparison::new(members(1.0), &options(), Vec::new());
+    assert_eq!(format!("{:?}", of(&["fsgld"]).differences), format!("{:?}", all.differences));
+    assert!(of(&["another"]).differences.iter().all(|row| !row.is_primary));
+}
+
+#[test]
 fn correction_is_over_the_table_or_within_a_quantity() {
     let table = Comparison::new(members(1.0), &options(), Vec::new());
     let quantity = Comparison::new(members(1.0), &CompareOptions { by_quantity: true, ..options() }, Vec::new());
