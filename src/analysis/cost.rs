@@ -16,7 +16,7 @@ use crate::{Observer, Result};
 /// What an analysis will need.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct CostEstimate {
-    /// Products with all operators together: see [`typical_matvecs`].
+    /// Products with all operators together: see [`typical_matvecs`]; and as many as a trace may take.
     pub matvecs: usize,
     /// Seconds of the survey of one operator.
     pub survey_seconds: f64,
@@ -71,7 +71,7 @@ impl CostEstimate {
             return Err(SpectralError::NonFinite { method: "estimate", matvec: 1 }.into());
         }
         let seconds_per_matvec = seconds / block_size as f64;
-        let matvecs = typical_matvecs(options, dim);
+        let matvecs = typical_matvecs(options, dim).saturating_add(trace_matvecs(objective, options, dim));
         let evaluations = evaluations(options);
         let grams = gram_sizes(objective, options)?;
         let backward = 1 + exact_traces(options) * ExactParams::default().max_columns.min(objective.cost().outputs);
@@ -121,18 +121,38 @@ pub fn typical_matvecs(options: &AnalysisOptions, dim: usize) -> usize {
     each.fold(studied, usize::saturating_add)
 }
 
+/// Vectors in the basis of a survey that does not restart.
+pub(super) fn basis_rows(options: &AnalysisOptions, dim: usize) -> usize {
+    let wanted = options.top.saturating_add(options.bottom).min(dim);
+    let pairs = if wanted == 0 { 0 } else { 6 * wanted + 30 };
+    pairs.max(density_matvecs(options)).min(dim)
+}
+
+fn density_matvecs(options: &AnalysisOptions) -> usize {
+    options.num_probes.saturating_mul(options.num_steps)
+}
+
 /// Products of one survey.
 fn survey_matvecs(options: &AnalysisOptions, dim: usize) -> usize {
     let wanted = options.top.saturating_add(options.bottom).min(dim);
-    let pairs = if wanted == 0 { 0 } else { 6 * wanted + 30 };
-    let density = options.num_probes.saturating_mul(options.num_steps);
+    let density = density_matvecs(options);
     match options.method {
         EigenMethod::Lanczos | EigenMethod::Auto | EigenMethod::Gram => {
-            (2 + pairs.max(density).min(dim)).saturating_add(wanted).min(options.budget())
+            (2 + basis_rows(options, dim)).saturating_add(wanted).min(options.budget())
         }
         EigenMethod::Power => options.budget().saturating_add(density),
         EigenMethod::Dense => 2 + dim + wanted,
     }
+}
+
+/// Products that traces may take: none where a trace is exact, or comes with the spectrum.
+fn trace_matvecs(objective: &Objective<'_>, options: &AnalysisOptions, dim: usize) -> usize {
+    let is_exact = |kind| kind == Curvature::Ggn || kind == Curvature::Hessian && objective.diagonal_is_hessian();
+    let takes_probes =
+        |kind: &&Curvature| options.method != EigenMethod::Dense && !options.gram.contains(kind) && !is_exact(**kind);
+    let survey = survey_matvecs(options, dim);
+    let each = options.budget().saturating_sub(survey).min(options.trace_matvecs.unwrap_or(survey));
+    options.operators.iter().filter(takes_probes).count().saturating_mul(each)
 }
 
 /// The Gram matrices that will be made.
@@ -192,7 +212,7 @@ fn timed<R>(work: impl FnOnce() -> Result<R>) -> Result<(f64, R)> {
     Ok((started.elapsed().as_secs_f64(), result))
 }
 
-/// Memory of parameters and gradient, of the Krylov basis with its copy at a restart, and of a block product.
+/// Memory of parameters and gradient, of the Krylov basis, and of a block product.
 fn memory_bytes(objective: &Objective<'_>, options: &AnalysisOptions, grams: &[GramSize], dim: usize) -> usize {
     let element = objective.options().dtype.size_in_bytes();
     let gram = grams.iter().filter_map(|size| size.blocks).map(|blocks| blocks.memory_bytes).max().unwrap_or(0);

@@ -1,6 +1,7 @@
 //! Which spectra are found whole: how options meet the network and the rows.
 
-use super::memory::matrix_fits;
+use super::cost::basis_rows;
+use super::memory::{matrix_fits, memory_for};
 use super::{GRAM_BLOCKS, GRAM_ROWS, GramSize};
 use crate::Result;
 use crate::objective::Objective;
@@ -24,6 +25,8 @@ pub fn fit(options: &mut AnalysisOptions, objective: &Objective<'_>) -> Result<V
     let mut fit = Fit { options, objective, notes: Vec::new() };
     fit.pairs()?;
     fit.method()?;
+    fit.basis()?;
+    fit.options.trace_matvecs = fit.options.max_matvecs;
     fit.options.max_matvecs = Some(fit.options.budget());
     Ok(fit.notes)
 }
@@ -77,6 +80,26 @@ impl Fit<'_> {
                 let size = square(dim);
                 self.notes.push(format!("--memory has no room for {size}, twice: a survey estimates its spectrum"));
             }
+        }
+        Ok(())
+    }
+
+    /// Says so where a survey must restart because of its memory.
+    fn basis(&mut self) -> Result<()> {
+        if self.options.method != EigenMethod::Lanczos || self.options.gram.len() == self.options.operators.len() {
+            return Ok(());
+        }
+        let (dim, options) = (self.dim()?, &self.options);
+        let wanted = options.top + options.bottom;
+        // Beside the basis there are a block, and at the end the wanted vectors.
+        let vectors = basis_rows(options, dim) + options.num_probes + 2 * wanted;
+        let memory_bytes = memory_for(vectors, dim * self.objective.options().dtype.size_in_bytes());
+        if memory_bytes > self.memory_bytes() {
+            let gibibytes = memory_bytes.div_ceil(1 << 30);
+            self.notes.push(format!(
+                "--memory is too little for a survey without restarts, which take more products, and a density of their own: \
+                 {gibibytes}GiB would be enough"
+            ));
         }
         Ok(())
     }

@@ -55,7 +55,8 @@ pub(super) fn spectrum(task: Task<'_>, stores: &mut dyn Stores, observer: &mut d
     // Where the closing products of a matrix are cut short, its spectrum is known all the same.
     let interrupted = known.is_none() && found.outcome.stop == Stop::Interrupted;
     let options = &after(options, found.outcome.stop);
-    let budget = options.budget().saturating_sub(found.outcome.num_matvecs);
+    let spent = found.outcome.num_matvecs;
+    let budget = options.budget().saturating_sub(spent).min(options.trace_matvecs.unwrap_or(spent));
     let trace = match known {
         Some(trace) => Some(trace),
         None if interrupted => None,

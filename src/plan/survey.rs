@@ -84,7 +84,7 @@ pub struct AnalysisOptions {
     #[arg(hide_short_help = true, long = "density-tol", value_name = "R", allow_negative_numbers = true)]
     #[arg(default_value_t = Self::default().density_tolerance)]
     pub density_tolerance: f64,
-    /// Maximum number of products for each survey and its trace [default: 1000]
+    /// Maximum number of products for each survey and its trace [default: 1000, and for a trace no more than for its survey]
     ///
     /// Each layer, subset and half of the rows has as many
     #[arg(long, value_name = "N")]
@@ -97,6 +97,10 @@ pub struct AnalysisOptions {
     #[arg(skip)]
     #[serde(skip)]
     pub survey_time_s: Option<f64>,
+    /// Products of a trace that takes probes; `None`: as many as its survey
+    #[arg(skip)]
+    #[serde(skip)]
+    pub trace_matvecs: Option<usize>,
     /// Start vectors of the survey, advanced together
     #[arg(hide_short_help = true, long = "probes", value_name = "P", value_parser = number_of(2, usize::MAX))]
     #[arg(default_value_t = Self::default().num_probes)]
@@ -148,6 +152,7 @@ impl Default for AnalysisOptions {
             max_matvecs: None,
             max_time_s: None,
             survey_time_s: None,
+            trace_matvecs: None,
             num_probes: 4,
             num_steps: 32,
             layers: false,

@@ -167,7 +167,7 @@ impl<'a> KrylovSchur<'a> {
         Ok(())
     }
 
-    /// Puts everything into `state` that [`Self::restore`] needs.
+    /// Puts everything into `state` that [`Self::restore`] needs; the blocks are shared, and change at the next restart.
     pub(super) fn keep(&self, state: &mut SurveyState) -> Result<()> {
         for (index, block) in self.basis.blocks().iter().enumerate() {
             state.tensors.insert(format!("basis.{index}"), block.clone());
@@ -223,16 +223,9 @@ impl<'a> KrylovSchur<'a> {
         self.basis.combine(&ritz.vectors.select_columns(which).transpose())
     }
 
-    /// Shrinks the basis to the Ritz vectors `keep`; the pending block stays (Wu & Simon 2000).
+    /// Shrinks the basis, in its own memory, to the Ritz vectors `keep`; the pending block stays (Wu & Simon 2000).
     pub(super) fn restart(&mut self, ritz: &Ritz, keep: &[usize]) -> Result<()> {
-        let kept = ritz.vectors.select_columns(keep).transpose();
-        let mut basis = Basis::default();
-        // In blocks as large as those that go, so that their memory serves at the next restart.
-        for first in (0..keep.len()).step_by(self.block.max(1)) {
-            let rows = self.block.clamp(1, keep.len() - first);
-            basis.push(self.basis.combine(&kept.rows(first, rows).into_owned())?);
-        }
-        self.basis = basis;
+        self.basis.shrink(&ritz.vectors.select_columns(keep).transpose())?;
         let values = keep.iter().map(|&i| ritz.values[i]);
         self.projected = DMatrix::from_diagonal(&nalgebra::DVector::from_iterator(keep.len(), values));
         self.coupling = ritz.vectors.select_columns(keep).transpose() * &self.coupling;

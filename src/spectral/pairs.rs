@@ -21,7 +21,7 @@ pub struct EigenParams {
     /// Vectors per product. A value repeated more often than this is found only through rounding or a closed space.
     /// Where the memory holds few vectors beyond the wanted ones it is lowered, to a tenth of those.
     pub block: usize,
-    /// Bound on the basis and its copies at a restart; never less than `top + bottom` and a few vectors need.
+    /// Bound on the basis, a block and the vectors at the end; never less than `top + bottom` and a few vectors need.
     pub memory_bytes: usize,
 }
 

@@ -255,11 +255,12 @@ pub(super) struct Limits {
 impl Limits {
     fn new(operator: &dyn LinearOperator, params: &EigenParams, spare_rows: usize) -> Self {
         let (dim, wanted) = (operator.dim(), params.top + params.bottom);
-        // At a restart the kept vectors (the wanted ones and half of the spare rows) exist twice, a block once.
+        // Beside the basis there are a block, and at the end the wanted vectors.
         let that_fit = params.memory_bytes / (dim * operator.dtype().size_in_bytes());
-        let spare = that_fit.saturating_sub(params.block.saturating_add(2 * wanted)) * 2 / 3;
+        let spare = |block: usize| that_fit.saturating_sub(block.saturating_add(2 * wanted));
         // Wide blocks in a small basis restart before they have learnt anything: up to twice the products.
-        let block = params.block.min(spare / 10).clamp(1, dim);
+        let block = params.block.min(spare(params.block) / 10).clamp(1, dim);
+        let spare = spare(block);
         let basis_rows = wanted + spare.clamp(3 * block, spare_rows.max(3 * block));
         Self { block, basis_rows, memory_bound: spare < spare_rows.min(dim) }
     }

@@ -30,7 +30,7 @@ pub trait Store {
     fn wants(&mut self, _bytes: usize, _last: bool) -> bool {
         false
     }
-    /// Keeps it. A failure is not an error of the survey.
+    /// Writes or copies it: the search goes on in the memory of its tensors. A failure is not an error of the survey.
     fn save(&mut self, _state: &SurveyState) {}
 }
 

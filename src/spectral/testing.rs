@@ -61,8 +61,15 @@ impl Store for Kept {
         last
     }
     fn save(&mut self, state: &SurveyState) {
-        self.0 = Some(state.clone());
+        self.0 = Some(detached(state));
     }
+}
+
+/// The same state in memory of its own: a search goes on in that of the states it gives.
+pub(crate) fn detached(state: &SurveyState) -> SurveyState {
+    let mut state = state.clone();
+    state.tensors.values_mut().for_each(|tensor| *tensor = tensor.copy().unwrap());
+    state
 }
 
 /// `diag(λ)` whose product number `fails_at` (from 1) holds a NaN, or reports an interruption.

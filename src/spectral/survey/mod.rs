@@ -42,7 +42,7 @@ pub struct SurveyParams {
     pub max_matvecs: usize,
     /// Time to spend at most; checked after each block product.
     pub max_time: Option<Duration>,
-    /// Bound on the basis and its copies at a restart.
+    /// Bound on the basis, a block and the vectors at the end.
     pub memory_bytes: usize,
 }
 

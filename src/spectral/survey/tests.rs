@@ -7,7 +7,7 @@ use super::*;
 use crate::operator::DenseOperator;
 use crate::operator::Product;
 use crate::random::{Purpose, stream};
-use crate::spectral::testing::{Breaking, assert_pairs, clustered_spectrum, with_spectrum};
+use crate::spectral::testing::{Breaking, assert_pairs, clustered_spectrum, detached, with_spectrum};
 use crate::spectral::{Quadrature, RuleSource};
 
 /// Bulk in [−1, 1], ten outliers up to 200, a tail to −20: the shape of a network's Hessian.
@@ -140,7 +140,7 @@ impl Store for Memory {
         true
     }
     fn save(&mut self, state: &SurveyState) {
-        self.kept = Some(state.clone());
+        self.kept = Some(detached(state));
         self.saves += 1;
     }
 }
