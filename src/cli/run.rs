@@ -26,6 +26,7 @@ use crate::report::{terminal, write_run_json};
 use crate::visible::visible;
 use crate::{Error, Result};
 
+mod cost;
 mod plan;
 mod report;
 mod slurm;
@@ -80,7 +81,7 @@ pub(super) struct RunArgs {
     /// Try failed steps again
     #[arg(long)]
     retry_failed: bool,
-    /// List the runs with their commands, and do nothing
+    /// List the runs with their commands, say what they will take, and do nothing
     #[arg(long)]
     dry_run: bool,
     /// Print a script, and do nothing
@@ -131,6 +132,8 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     if args.dry_run {
         runs.iter().for_each(|run| ui.print_lines(&listed(run)));
         ui.say(&format!("{} cells, {} runs, {} of them in this part", plan.cells.len(), plan.runs.len(), runs.len()));
+        let estimate = cost::words(&runs, args.jobs, ui)?;
+        ui.print(&estimate);
         return Ok(0);
     }
     let report = args.report_folder(&experiment)?;

@@ -107,6 +107,12 @@ impl Objective<'_> {
         vectors + self.sums_bytes(directions, rows, workers) + workers * self.worker_bytes(directions, rows)
     }
 
+    /// What a training step on `rows` rows occupies: their activations at a time, the gradient, and four vectors of the
+    /// optimiser.
+    pub(crate) fn training_bytes(&self, rows: usize) -> usize {
+        self.worker_bytes(0, rows) + 4 * self.dim() * self.options.dtype.size_in_bytes()
+    }
+
     /// What a product with `directions` vectors leaves of half of the memory, which is its share.
     pub(crate) fn spare_bytes(&self, directions: usize) -> usize {
         (self.options.execution.memory_bytes / 2).saturating_sub(self.product_bytes(directions))

@@ -106,6 +106,11 @@ impl Schedule {
         }
     }
 
+    /// Cycles of a cyclical schedule; 0 for other curves.
+    pub fn num_cycles(&self) -> usize {
+        if let Curve::Cyclical { cycles, .. } = self.curve { cycles } else { 0 }
+    }
+
     /// The stages of the cycles that sample, each by its first step and the one after its last; none for other curves.
     pub fn sampling(&self, steps_per_epoch: usize, epochs: usize) -> Vec<Range<usize>> {
         let Curve::Cyclical { cycles, exploration } = self.curve else { return Vec::new() };

@@ -29,7 +29,7 @@ pub use loss::LossArgs;
 pub use model::{ModelArgs, is_architecture};
 pub(crate) use parse::{command_line, number_of, parsed, parsed_by, word};
 pub use session::{DefaultRows, L2Term, SessionArgs};
-pub use sharpness::{AverageParams, PacBayesParams, SharpnessOptions, WorstParams};
+pub use sharpness::{AverageParams, PacBayesParams, Passes, SharpnessOptions, WorstParams};
 pub use survey::{AnalysisOptions, DENSE_DIM, EigenMethod};
 pub use train::{CONFIG_FILE, NormStatistics, Track, TrainArgs, TrainConfig, TrainPlan};
 

@@ -111,7 +111,33 @@ impl Default for PacBayesParams {
     }
 }
 
+/// Passes over rows that a measurement takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passes {
+    /// Gradients.
+    pub gradients: usize,
+    /// Forward passes.
+    pub evaluations: usize,
+    /// Products with the Hessian.
+    pub products: usize,
+}
+
 impl SharpnessOptions {
+    /// What the measures take, with the worst cases of all three scalings in both balls and two with normalised logits, and the
+    /// bisections as long as on a typical network.
+    pub fn typical_passes(&self) -> Passes {
+        const WORST_CASES: usize = 8;
+        const BISECTION_STEPS: usize = 36;
+        let AverageParams { sigmas, relative_sigmas, pairs } = &self.average;
+        let averages = sigmas.len() + 2 * relative_sigmas.len() + 1;
+        let ascents = WORST_CASES * self.worst.restarts * self.worst.steps;
+        Passes {
+            gradients: ascents,
+            evaluations: 2 * pairs * averages + ascents + 2 * self.pac_bayes.pairs * BISECTION_STEPS,
+            products: 1 + self.probes,
+        }
+    }
+
     /// Checks every setting.
     ///
     /// # Errors

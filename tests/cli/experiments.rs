@@ -82,7 +82,7 @@ fn every_cell_is_checked_before_anything_runs() {
 fn planned(folder: &Path, text: &str, options: &str) -> Vec<(String, String)> {
     let listed = succeed(&format!("{} --dry-run {options}", line(folder, text))).out;
     let analysis = |line: &str| line.rsplit_once('/').unwrap().1.to_owned();
-    let lines: Vec<&str> = listed.lines().collect();
+    let lines: Vec<&str> = listed.lines().filter(|line| !line.starts_with("left: ")).collect();
     lines.chunks(3).map(|run| (run[0].split("  ").next().unwrap().to_owned(), analysis(run[2]))).collect()
 }
 
@@ -208,28 +208,27 @@ fn every_experiment_of_the_project_is_sound_with_every_profile() {
     let entries = std::fs::read_dir(root.join("experiments")).unwrap().map(|entry| entry.unwrap().path());
     let experiments: Vec<_> = entries.filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect();
     assert!(experiments.len() >= 6);
+    // Not in the folder of data sets, or made by a command of its own.
+    let absent = ["data/cifar100", "data/webvision", "vit-start", "vit-b16"];
+    let mut sound = 0;
     for path in experiments {
         let text = std::fs::read_to_string(&path).unwrap();
         let profiles = text.lines().filter_map(|line| line.strip_prefix("[profile.")?.strip_suffix(']'));
-        let dry = |option: String| {
-            let line = format!("run {} --dry-run --out {} {option}", path.display(), out.path().display());
+        let options = profiles.map(|profile| format!("--profile {profile}")).chain([String::new()]);
+        for option in options {
+            // A script takes the same checks as the runs, and times nothing.
+            let line = format!("run {} --emit slurm --out {} {option}", path.display(), out.path().display());
             let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_flatness"));
             let output =
                 command.args(line.split_whitespace()).env("FLATNESS_DATA", root.join("../shared/data")).output();
             let output = output.unwrap();
-            assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
-        };
-        // Weights to begin with are made by a command of their own, and those of the paper are not here.
-        let table: toml::Table = text.parse().unwrap();
-        let init = table.get("train").and_then(|train| train.get("init")).and_then(|init| init.as_str());
-        if init.is_some_and(|init| !root.join("experiments").join(init).exists()) {
-            continue;
+            let err = String::from_utf8_lossy(&output.stderr);
+            let lacks = absent.iter().any(|name| err.contains(name)) && output.status.code() == Some(2);
+            assert!(output.status.success() || lacks, "{line}\n{err}");
+            sound += usize::from(output.status.success());
         }
-        profiles
-            .filter(|profile| init.is_none() || *profile != "paper")
-            .for_each(|profile| dry(format!("--profile {profile}")));
-        dry(String::new());
     }
+    assert!(sound >= 25, "{sound}");
 }
 
 #[test]
@@ -237,7 +236,10 @@ fn the_example_file_is_sound() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/glyphs.toml");
     let out = tempfile::tempdir().unwrap();
     for profile in ["", "--profile smoke"] {
-        succeed(&format!("run {file} --dry-run --out {} {profile}", out.path().display()));
+        let outcome = succeed(&format!("run {file} --dry-run --out {} {profile}", out.path().display()));
+        let estimate = outcome.out.lines().last().unwrap();
+        assert!(estimate.starts_with("left: about ") && estimate.contains("(train "), "{estimate}");
+        assert!(estimate.ends_with("from 4 timed trainings of 3 steps"), "{estimate}");
     }
     // Its comment on axes too: one training for two analyses.
     let text = std::fs::read_to_string(file).unwrap();

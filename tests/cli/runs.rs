@@ -119,7 +119,8 @@ fn a_grid_runs_once_and_is_skipped_after_that() {
     // What it wrote down is an experiment of the same runs.
     let written = std::fs::read_to_string(grid.out().join("experiment.toml")).unwrap();
     grid.write(&written);
-    assert!(grid.run("--dry-run").1.matches("  finished\n").count() == 4);
+    let listed = grid.run("--dry-run").1;
+    assert!(listed.matches("  finished\n").count() == 4 && listed.ends_with("that has an estimate\n"), "{listed}");
 }
 
 #[test]

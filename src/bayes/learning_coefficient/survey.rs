@@ -8,7 +8,7 @@ use super::sweep::{GAMMAS, STEP_SIZES, recommended};
 use super::{Chain, ChainStore, Dynamics, Estimate, LossEnergy, Schedule, Watch, sample};
 use crate::curvature::{Curvature, CurvatureOperator};
 use crate::objective::Objective;
-use crate::plan::{LlcOptions, PlanError};
+use crate::plan::{LlcOptions, Passes, PlanError};
 use crate::random::{Purpose, stream};
 use crate::spectral::{EigenParams, eigenpairs};
 use crate::{Observer, Result, Step, Workers};
@@ -49,6 +49,14 @@ impl LlcOptions {
             None if num_rows > 2 => Ok(rows / rows.ln()),
             None => Err(PlanError::option("--beta", "1/ln n", format!("{num_rows} rows are too few for it: set it"))),
         }
+    }
+
+    /// What the chains take, in passes over the rows of a step. How long a burn-in is depends on the curvature at the
+    /// checkpoint: here it is as long as the draws.
+    pub fn typical_passes(&self) -> Passes {
+        let settings = if self.sweep { GAMMAS.len() * STEP_SIZES.len() } else { 1 };
+        let steps = self.draws + self.burn_in.unwrap_or(self.draws);
+        Passes { gradients: settings * self.chains * steps, ..Passes::default() }
     }
 
     /// All settings, `γ` and then step sizes ascending.
