@@ -3,10 +3,12 @@
 use crate::objective::Objective;
 use crate::spectral::DenseReport;
 
-/// Memory for Krylov bases: 3/8 of `--memory`. A block product takes up to half of it, and the allocator's
-/// reserve, which varies from run to run, the rest.
+/// Memory for Krylov bases: 3/8 of `--memory`, or what a block product leaves of all of it. The rest is for products, and for
+/// the allocator's reserve, which varies from run to run.
 pub(super) fn basis_bytes(objective: &Objective<'_>) -> usize {
-    share_of(objective.options().execution.memory_bytes)
+    let memory_bytes = objective.options().execution.memory_bytes;
+    let product = objective.nominal_product_bytes(objective.block_size());
+    share_of(memory_bytes).min(memory_bytes.saturating_sub(product))
 }
 
 fn share_of(memory_bytes: usize) -> usize {

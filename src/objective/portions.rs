@@ -35,9 +35,33 @@ const MOST_PIECES: usize = 16;
 const NOMINAL_CACHE_BYTES: usize = 5 << 19;
 
 impl Objective<'_> {
-    /// Directions per pass: `BLOCK`, or fewer where two blocks of f64 would fill half of the memory.
+    /// Directions per pass: `BLOCK`, or fewer where two blocks of f64 would fill half of the memory, or a product would take more
+    /// than its share.
     pub fn block_size(&self) -> usize {
-        (self.options.execution.memory_bytes / 4 / (8 * self.dim().max(1))).clamp(1, BLOCK)
+        let most = (self.options.execution.memory_bytes / 4 / (8 * self.dim().max(1))).clamp(1, BLOCK);
+        let fits = |directions: &usize| self.nominal_product_bytes(*directions) <= self.product_share();
+        (1..=most).rev().find(fits).unwrap_or(1)
+    }
+
+    /// What a product with `directions` vectors occupies on two threads, however many there are.
+    pub(crate) fn nominal_product_bytes(&self, directions: usize) -> usize {
+        let rows = self.rows_at_a_time(directions);
+        self.shared_bytes(directions, rows, 2) + 2 * self.worker_bytes(directions, rows)
+    }
+
+    /// The most that a product may occupy.
+    fn product_share(&self) -> usize {
+        self.options.execution.memory_bytes / 4 * 3
+    }
+
+    fn rows_at_a_time(&self, directions: usize) -> usize {
+        if self.couples_rows() { self.num_rows() } else { self.micro_batch(directions).min(self.num_rows()) }
+    }
+
+    /// Of a product: the vectors, their products, and the sums of so many workers in f64.
+    fn shared_bytes(&self, directions: usize, rows: usize, workers: usize) -> usize {
+        let vectors = 2 * directions * self.dim() * self.options.dtype.size_in_bytes();
+        vectors + self.sums_bytes(directions, rows, workers)
     }
 
     /// Rows of a micro-batch that carries `directions`: enough arithmetic to pay for committing a gradient, no more
@@ -83,11 +107,20 @@ impl Objective<'_> {
 
     /// As many workers as asked for, and as fit the memory with `rows` rows each.
     pub(crate) fn worker_limit(&self, directions: usize, rows: usize) -> usize {
+        self.workers_within(self.options.execution.memory_bytes, directions, rows)
+    }
+
+    /// The workers of a product, or of a gradient: as many as fit beside what they share.
+    pub(crate) fn sum_worker_limit(&self, directions: usize, rows: usize) -> usize {
+        let shared = self.shared_bytes(directions, rows, 1);
+        self.workers_within(self.product_share().saturating_sub(shared), directions, rows)
+    }
+
+    fn workers_within(&self, bytes: usize, directions: usize, rows: usize) -> usize {
         if !self.options.device.is_cpu() {
             return 1;
         }
-        let execution = self.options.execution;
-        execution.threads.min(execution.memory_bytes / self.worker_bytes(directions, rows).max(1)).max(1)
+        self.options.execution.threads.min(bytes / self.worker_bytes(directions, rows).max(1)).max(1)
     }
 
     /// The gradients and activations of a worker with `rows` rows.
@@ -97,14 +130,9 @@ impl Objective<'_> {
 
     /// What a product with `directions` vectors occupies: the vectors, their products, the sums in f64, and the workers.
     pub(crate) fn product_bytes(&self, directions: usize) -> usize {
-        let (rows, workers) = if self.couples_rows() {
-            (self.num_rows(), 1)
-        } else {
-            let size = self.micro_batch(directions);
-            (size.min(self.num_rows()), self.worker_limit(directions, size))
-        };
-        let vectors = 2 * directions * self.dim() * self.options.dtype.size_in_bytes();
-        vectors + self.sums_bytes(directions, rows, workers) + workers * self.worker_bytes(directions, rows)
+        let rows = self.rows_at_a_time(directions);
+        let workers = if self.couples_rows() { 1 } else { self.sum_worker_limit(directions, rows) };
+        self.shared_bytes(directions, rows, workers) + workers * self.worker_bytes(directions, rows)
     }
 
     /// What a training step on `rows` rows occupies: their activations at a time, the gradient, and four vectors of the

@@ -148,7 +148,7 @@ impl Objective<'_> {
         // Pieces of a loss are those of a gradient, so that it has the same bits in both.
         let bytes = SumShape { columns: self.dim(), ..shape }.bytes();
         let cut = Cut::new(plan.len(), self.pieces(plan.len(), bytes));
-        let sum = self.workers.reduce(cut, self.worker_limit(shape.directions, rows), work, start, observer)?;
+        let sum = self.workers.reduce(cut, self.sum_worker_limit(shape.directions, rows), work, start, observer)?;
         Ok(sum.unwrap_or_else(start))
     }
 
