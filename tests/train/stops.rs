@@ -100,7 +100,8 @@ fn a_run_goes_on_from_its_state_to_the_same_bits() {
             let tracked: Vec<_> = outcome.tracked.iter().map(|row| (row.epoch, row.value.to_bits())).collect();
             (bits(outcome), others, metrics, tracked)
         };
-        assert_eq!(whole.tracked.len(), 6);
+        // SGD alone has a threshold of stability.
+        assert_eq!(whole.tracked.len(), if optimizer == "sgd" { 9 } else { 6 });
         for at in [3, 6, 8, 13] {
             let folder = tempfile::tempdir().unwrap();
             let go = |observer: &mut dyn Observer| {
