@@ -80,9 +80,13 @@ impl TrainOutcome {
         let (last, highest) = (all.last()?, all.iter().max_by(|a, b| a.share().total_cmp(&b.share()))?);
         let above = all.iter().filter(|standing| standing.share() > 1.0).count();
         Some(format!(
-            "stability: λ₁ of the {} was at most {} and is {} at the end; it was above at {above} of {} measurements",
+            "stability: λ₁ of the {} was at most {} times its threshold ({}, epoch {}) and is {} times at the end ({}); above it \
+             at {above} of {} measurements",
             last.row.operator.title(),
+            short(highest.share()),
             highest.words(),
+            highest.row.epoch,
+            short(last.share()),
             last.words(),
             all.len()
         ))
@@ -101,7 +105,28 @@ impl Standing {
     }
 
     fn words(&self) -> String {
-        let Self { row, threshold } = self;
-        format!("{:.2} of its threshold ({:.4} of {threshold:.4}, epoch {})", self.share(), row.value, row.epoch)
+        format!("{} of {}", short(self.row.value), short(self.threshold))
+    }
+}
+
+/// With three digits, or all before the point.
+fn short(value: f64) -> String {
+    if value == 0.0 {
+        return "0".into();
+    }
+    let digits = (2.0 - value.abs().log10().floor()).clamp(0.0, 12.0) as usize;
+    format!("{value:.digits$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits() {
+        for (value, text) in [(3178.6838, "3179"), (0.0946, "0.0946"), (37.999, "38.0"), (0.0, "0"), (-0.5, "-0.500")] {
+            assert_eq!(short(value), text);
+        }
+        assert_eq!(short(f64::INFINITY), "inf");
     }
 }
