@@ -5,8 +5,9 @@ tests/fixtures/adam.
 
 `training.pth` holds the weights and the state of an optimiser that was given the parameters in the order of the network;
 `named.pth` the state of one that has them in two groups, with their names; `groups.pth` that of the same without names;
-`sgd.pth` that of another optimiser. All three of AdamW make the same steps. `expected.safetensors` has the diagonal of
-P = (1 - beta1^t) (sqrt(v / (1 - beta2^t)) + eps), and all eigenvalues of P^-1/2 H P^-1/2, in ascending order.
+these three make the same steps. `amsgrad.pth` is that of AMSGrad, `sgd.pth` that of another optimiser. `expected.safetensors` has the
+diagonal of P = (1 - beta1^t) (sqrt(v / (1 - beta2^t)) + eps), with AMSGrad that with its largest v, and all eigenvalues of
+P^-1/2 H P^-1/2, in ascending order.
 """
 
 import json
@@ -48,6 +49,14 @@ def train(model, optimizer, x, y):
         optimizer.step()
 
 
+def preconditioner(optimizer, model, moment):
+    """The diagonal of P, in the order of the network."""
+    beta1, beta2 = SETTINGS["betas"]
+    moments = [optimizer.state[param][moment].flatten() for param in model.parameters()]
+    root = (torch.cat(moments) / (1 - beta2**STEPS)).sqrt()
+    return (1 - beta1**STEPS) * (root + SETTINGS["eps"])
+
+
 def main():
     OUT.mkdir(exist_ok=True)
     data = load_file(PROBLEM / "data.safetensors")
@@ -71,10 +80,12 @@ def main():
     train(other, sgd, x, y)
     torch.save(sgd.state_dict(), OUT / "sgd.pth")
 
-    beta1, beta2 = SETTINGS["betas"]
-    moments = [optimizer.state[param]["exp_avg_sq"].flatten() for param in model.parameters()]
-    root = (torch.cat(moments) / (1 - beta2**STEPS)).sqrt()
-    diagonal = (1 - beta1**STEPS) * (root + SETTINGS["eps"])
+    other = network()
+    amsgrad = torch.optim.AdamW(other.parameters(), amsgrad=True, **SETTINGS)
+    train(other, amsgrad, x, y)
+    torch.save(amsgrad.state_dict(), OUT / "amsgrad.pth")
+
+    diagonal = preconditioner(optimizer, model, "exp_avg_sq")
     names, shapes = zip(*((name, param.shape) for name, param in model.named_parameters()))
 
     def loss(theta):
@@ -86,7 +97,9 @@ def main():
     hessian = torch.autograd.functional.hessian(loss, theta)
     scaled = hessian / diagonal.sqrt().outer(diagonal.sqrt())
     eigenvalues = torch.linalg.eigvalsh(0.5 * (scaled + scaled.T))
-    save_file({"diagonal": diagonal, "eigenvalues": eigenvalues}, OUT / "expected.safetensors")
+    largest = preconditioner(amsgrad, other, "max_exp_avg_sq")
+    expected = {"diagonal": diagonal, "diagonal_amsgrad": largest, "eigenvalues": eigenvalues}
+    save_file(expected, OUT / "expected.safetensors")
 
 
 if __name__ == "__main__":

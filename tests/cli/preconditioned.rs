@@ -155,6 +155,8 @@ fn states_that_do_not_fit_are_refused() {
     ] {
         assert_refused(&line(&state(name)), what, hint);
     }
+    let weights = format!("--optimizer-state {}", fixture("tensors", "zip.pth").display());
+    assert_refused(&line(&weights), "it holds no state of an optimiser", "of Adam or AdamW that was saved");
     let other = fixture_arguments("logistic-ce");
     let line = format!("analyze {other} --operator preconditioned-hessian {} --out x", state("training.pth"));
     assert_refused(&line, "cannot serve as the state of the optimiser: it has 6 parameters", "named_parameters");
@@ -174,16 +176,18 @@ fn states_that_do_not_fit_are_refused() {
     assert!(!Path::new("x").exists());
 }
 
-/// `P` itself, by order and by names.
+/// `P` itself, by order and by names, and with the largest moments of AMSGrad.
 #[test]
 fn the_diagonal_is_that_of_pytorch() {
     let architecture = flatness::formats::Architecture::read(&fixture("mlp-tanh-ce", "model.json")).unwrap();
     let checkpoint = Checkpoint::read(&fixture("adam", "training.pth"), Some(architecture)).unwrap();
-    for name in ["training.pth", "named.pth"] {
+    for (name, diagonal) in
+        [("training.pth", "diagonal"), ("named.pth", "diagonal"), ("amsgrad.pth", "diagonal_amsgrad")]
+    {
         let state = AdamState::read(Some(&fixture("adam", name)), &checkpoint).unwrap();
         let found = state.preconditioner(checkpoint.network.space(), &Default::default()).unwrap();
         let scale = found.scale().unwrap().to_vec1::<f64>().unwrap();
-        for (scale, exact) in scale.into_iter().zip(expected("diagonal")) {
+        for (scale, exact) in scale.into_iter().zip(expected(diagonal)) {
             assert!((scale * exact.sqrt() - 1.0).abs() < 16.0 * f64::EPSILON, "{name}: {scale} {exact}");
         }
     }
