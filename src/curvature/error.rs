@@ -53,7 +53,7 @@ impl CurvatureError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoPreconditioner => {
-                "analyze and sharpness take it from --optimizer-state, or from the folder of a training with adamw".into()
+                "analyze takes it from --optimizer-state, or from the folder of a training with adamw".into()
             }
             Self::Preconditioner { .. } => {
                 "with eps = 0, a parameter whose gradient was always 0 has none: train with eps above 0".into()

@@ -86,7 +86,7 @@ struct Survey<'a> {
 }
 
 /// Measures everything at a minimum. Cost: with the default options about
-/// 200 gradients, 950 passes and 17 products over the rows.
+/// 200 gradients, 1000 passes and 17 products over the rows.
 ///
 /// # Errors
 /// A loss at `theta` that is not finite; an interruption.
