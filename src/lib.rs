@@ -75,7 +75,7 @@
 //! let mut options = AnalysisOptions { top: 3, plane_points: 0, ..AnalysisOptions::default() };
 //! fit(&mut options, &objective)?;
 //! let mut report = AnalysisReport::empty("two units");
-//! Analysis { objective: &objective, theta: &theta, options: &options }.run(&mut report, &mut (), &mut ())?;
+//! Analysis { objective: &objective, theta: &theta, options: &options, preconditioner: None }.run(&mut report, &mut (), &mut ())?;
 //! for row in &report.summary {
 //!     println!("{} = {} ± {}", row.quantity, row.value, row.std_err_data);
 //! }

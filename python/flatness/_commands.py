@@ -12,6 +12,7 @@ from typing import Any
 from . import _native
 from ._errors import FlatnessError
 from ._objective import Objective
+from ._optimizer import with_optimizer
 from ._options import options
 from ._report import Report
 
@@ -27,7 +28,8 @@ def analyze(model: Any, data: Any = None, loss: Any = None, *, out: str | Path |
     `model`, `data` and `loss` are those of `Objective`, which may be passed in their place; a path of a checkpoint works
     too, with `data="cifar10:DIR"` and the like. `out` keeps the result in a folder (`force=True` replaces one, `resume=True`
     continues one). Further options are those of `flatness analyze`: `top=10`, `bottom=5`, `operator=["hessian", "ggn"]`,
-    `steps=128`, `subset=500`, `threads=4`, `memory="4GiB"`, `dtype="float64"`, `max_time=600`.
+    `steps=128`, `subset=500`, `threads=4`, `memory="4GiB"`, `dtype="float64"`, `max_time=600`. With
+    `operator="preconditioned-hessian"`, `optimizer_state` is the Adam or AdamW that trained the module, or a path of its state.
 
     Ctrl-C ends the computation and gives what is finished, with a warning; `report.complete` is then False.
     """
@@ -37,7 +39,8 @@ def analyze(model: Any, data: Any = None, loss: Any = None, *, out: str | Path |
 def sharpness(model: Any, data: Any = None, loss: Any = None, *, out: str | Path | None = None, **more: Any) -> Report:
     """How much the loss rises around a minimum: at worst, on average, relative to the weights.
 
-    Arguments as for `analyze`; options are those of `flatness sharpness`.
+    Arguments as for `analyze`; options are those of `flatness sharpness`. `optimizer_state`, as for `analyze`, adds critical
+    sharpness along the steps of Adam.
     """
     return _on_network("sharpness", model, data, loss, out, more)
 
@@ -129,8 +132,9 @@ def train(
 def _on_network(
     command: str, model: Any, data: Any, loss: Any, out: str | Path | None, more: Mapping[str, Any]
 ) -> Report:
-    label, given, arguments = _subject(model, data, loss, more)
-    return _report([command, label, *arguments], given, out)
+    with with_optimizer(model, more) as more:
+        label, given, arguments = _subject(model, data, loss, more)
+        return _report([command, label, *arguments], given, out)
 
 
 def _subjects(

@@ -33,6 +33,29 @@ def test_numbers_carry_their_errors(report):
         report["eigenvalue"]
 
 
+def test_the_state_of_adam_preconditions_the_hessian():
+    torch.manual_seed(1)
+    model, (inputs, targets) = network(), rows()
+    # Biases first: the order of the parameters is not that of the module.
+    groups = [[p for name, p in model.named_parameters() if name.endswith(end)] for end in ("bias", "weight")]
+    optimizer = torch.optim.AdamW([{"params": group} for group in groups], lr=1e-2, eps=1e-4)
+    for _ in range(3):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+    moments = [optimizer.state[param]["exp_avg_sq"].double().flatten() for param in model.parameters()]
+    diagonal = (1 - 0.9**3) * ((torch.cat(moments) / (1 - 0.999**3)).sqrt() + 1e-4)
+    scale = diagonal.rsqrt().numpy()
+    dense = flatness.Hessian(model, rows(), dtype="float64") @ np.eye(472)
+    exact = np.linalg.eigvalsh(scale[:, None] * dense * scale)[-1]
+    options = {"operator": "preconditioned-hessian", "plane_points": 0, "slice_points": 0, "dtype": "float64"}
+    report = flatness.analyze(model, rows(), optimizer_state=optimizer, **options)
+    assert report.lambda_max.value == pytest.approx(exact, rel=1e-9)
+    other = torch.optim.AdamW(network().parameters())
+    with pytest.raises(flatness.FlatnessError, match="parameters that the module has not"):
+        flatness.analyze(model, rows(), optimizer_state=other, **options)
+
+
 def test_tables_open_everywhere(report):
     table = report["eigenvalues"]
     assert len(table) == 5 and table["eigenvalue"].dtype == np.float64 and table["end"][0] == "top"

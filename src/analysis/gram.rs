@@ -4,10 +4,10 @@ use rand::Rng;
 
 use super::TraceSummary;
 use super::memory::basis_bytes;
-use super::task::Task;
+use super::task::{Matrix, Task};
 use super::trace::{KnownTrace, by_layer};
 use super::vectors::spans;
-use crate::curvature::{CurvatureError, CurvatureOperator, OuterRows};
+use crate::curvature::{CurvatureError, OuterRows};
 use crate::objective::Objective;
 use crate::operator::LinearOperator;
 use crate::plan::AnalysisOptions;
@@ -61,9 +61,10 @@ pub(super) struct Outer<'a> {
 
 impl<'a> Outer<'a> {
     /// The rows of `whole`, the matrix of `task` on all parameters.
-    pub(super) fn new(whole: &'a CurvatureOperator<'a>, task: Task<'a>) -> Result<Self> {
+    pub(super) fn new(whole: &'a Matrix<'a>, task: Task<'a>) -> Result<Self> {
         let no_sum = || CurvatureError::NoOuterProducts { matrix: task.curvature.name() };
-        let rows = OuterRows::new(whole, task.ranges()?)?.ok_or_else(no_sum)?;
+        let plain = whole.plain().ok_or_else(no_sum)?;
+        let rows = OuterRows::new(plain, task.ranges()?)?.ok_or_else(no_sum)?;
         let size = GramSize::of(task.objective, task.curvature, task.options)?.ok_or_else(no_sum)?;
         Ok(Self { task, rows, size })
     }

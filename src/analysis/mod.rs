@@ -11,6 +11,7 @@ mod headlines;
 mod layers;
 mod memory;
 mod overlap;
+mod preconditioner;
 mod run;
 mod spectrum;
 mod subset_study;

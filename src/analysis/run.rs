@@ -10,6 +10,7 @@ use super::subset_study::subset_study;
 use super::task::Task;
 use super::vectors::{eigenvectors, gradient_share};
 use super::{AnalysisReport, Stores};
+use crate::curvature::Preconditioner;
 use crate::landscape::{Line, SliceKind, filter_normalised, line, orthogonalise, plane, slope};
 use crate::objective::{GradientReport, Objective};
 use crate::operator::{extend, restrict};
@@ -27,6 +28,8 @@ pub struct Analysis<'a> {
     pub theta: &'a Tensor,
     /// What to compute, and how well.
     pub options: &'a AnalysisOptions,
+    /// Of the preconditioned Hessian, where it is among the matrices.
+    pub preconditioner: Option<&'a Preconditioner>,
 }
 
 impl Analysis<'_> {
@@ -35,14 +38,15 @@ impl Analysis<'_> {
     /// # Errors
     /// More eigenpairs than parameters; a product or loss that is not finite; an interruption.
     pub fn run(self, report: &mut AnalysisReport, stores: &mut dyn Stores, observer: &mut dyn Observer) -> Result<()> {
-        let Self { objective, options, .. } = self;
+        let Self { objective, options, preconditioner, .. } = self;
         let theta = &objective.place(self.theta)?;
         let gradient = objective.gradient(theta, observer)?;
         report.summary = at_the_point(objective, &gradient, theta)?;
         let space = objective.network().space();
-        let scoped = restrict(&gradient.gradient.unsqueeze(0)?, &options.scope.resolve(space)?)?;
+        let ranges = options.scope.resolve(space)?;
         for &curvature in &options.operators {
-            let task = Task { objective, theta, curvature, options };
+            let task = Task { objective, theta, curvature, options, preconditioner };
+            let scoped = restrict(&task.scaled(&gradient.gradient.unsqueeze(0)?)?, &ranges)?;
             let spectrum = spectrum(task, stores, observer)?;
             // What time ended is repeated by a budget, which then holds for everything after it.
             let options = &after(options, spectrum.outcome.stop);
@@ -70,7 +74,7 @@ impl Analysis<'_> {
                 report.summary.extend(layers(task, observer)?);
             }
         }
-        let point = Point { objective, theta, gradient: &gradient };
+        let point = Point { objective, theta, gradient: &gradient, preconditioner };
         point.slices(options, report, observer)
     }
 }
@@ -80,6 +84,7 @@ struct Point<'a> {
     objective: &'a Objective<'a>,
     theta: &'a Tensor,
     gradient: &'a GradientReport,
+    preconditioner: Option<&'a Preconditioner>,
 }
 
 impl Point<'_> {
@@ -89,14 +94,16 @@ impl Point<'_> {
         report: &mut AnalysisReport,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let Self { objective, theta, gradient } = *self;
+        let Self { objective, theta, gradient, preconditioner } = *self;
         let num_points = options.slice_points;
         if let Some(spectrum) = report.spectra.first().filter(|_| num_points > 0) {
             let norm = theta.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt();
             let top = &spectrum.top;
             let ranges = options.scope.resolve(objective.network().space())?;
+            let task = Task { objective, theta, curvature: spectrum.operator, options, preconditioner };
             for (index, &curvature) in top.ritz_values.clone().iter().enumerate() {
-                let direction = extend(&top.vectors.narrow(0, index, 1)?, &ranges, theta.dims()[0])?.squeeze(0)?;
+                let direction = extend(&top.vectors.narrow(0, index, 1)?, &ranges, theta.dims()[0])?;
+                let direction = task.scaled(&direction)?.squeeze(0)?;
                 let half_width = reach(curvature, gradient.evaluation.loss, norm);
                 let kind = SliceKind::Eigenvector;
                 let slope = slope(&gradient.gradient, &direction)?;

@@ -112,7 +112,7 @@ fn one_subset(
     index: usize,
     observer: &mut dyn Observer,
 ) -> Result<Subset> {
-    let Task { objective, theta, curvature, options } = task;
+    let Task { objective, theta, curvature, options, .. } = task;
     let params = EigenParams {
         top: 1,
         bottom: 0,

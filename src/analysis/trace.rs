@@ -40,7 +40,7 @@ impl TraceTask<'_> {
         pairs: &EigenpairsReport,
         observer: &mut dyn Observer,
     ) -> Result<TraceSummary> {
-        let Task { objective, theta, curvature, options } = self.task;
+        let Task { objective, theta, curvature, options, .. } = self.task;
         let gauss_newton = matches!(curvature, Curvature::Hessian | Curvature::Ggn);
         let (network, loss) = (objective.network(), &objective.options().loss);
         if !gauss_newton || objective.couples_rows() || network.check_loss_of_outputs(loss).is_err() {

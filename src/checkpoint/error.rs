@@ -47,6 +47,22 @@ pub enum CheckpointError {
         /// What the reader met.
         reason: String,
     },
+    /// No state of an optimiser where one would be.
+    #[error("there is no state of an optimiser for {}: {} does not exist", checkpoint.display(), path.display())]
+    NoOptimizerState {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+        /// Where the state would be.
+        path: PathBuf,
+    },
+    /// A file that is no state of Adam, or that of another network.
+    #[error("{} cannot serve as the state of the optimiser: {reason}", path.display())]
+    OptimizerState {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No architecture in the metadata, none given.
     #[error("{} does not record its architecture", path.display())]
     NoArchitecture {
@@ -178,6 +194,16 @@ impl CheckpointError {
             Self::Index { .. } => "name the index beside its files, such as model.safetensors.index.json".into(),
             Self::Foreign { remedy, .. } => (*remedy).into(),
             Self::Corrupt { .. } | Self::Numbers { .. } => "copy the file again, or save the weights again with torch.save or safetensors".into(),
+            Self::NoOptimizerState { .. } => {
+                "name it with --optimizer-state: optimizer.safetensors of a training with adamw, or what torch.save wrote of \
+                 optimizer.state_dict() of Adam or AdamW"
+                    .into()
+            }
+            Self::OptimizerState { .. } => {
+                "give the state of Adam or AdamW that was saved with these weights; where it has the parameters in another order \
+                 than the network, make the optimiser with model.named_parameters()"
+                    .into()
+            }
             Self::NoArchitecture { .. } => {
                 "name its network with --arch: a .json of layers, a .pt2 of torch.export or another checkpoint (docs/models.md)".into()
             }

@@ -23,6 +23,7 @@ use crate::report::figures::Style;
 use crate::report::page::analysis_page;
 use crate::report::{save_analysis, terminal, write_run_json};
 use crate::spectral::Stop;
+use crate::vocabulary::Curvature;
 use crate::{Error, Result, path_text};
 
 /// Arguments of `analyze`.
@@ -71,6 +72,11 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     let claim = claim(&folder, Existing::of(args.force, args.resume))?;
     let mut session = args.session.open(Precision::F32, ui)?;
     session.options.seed = options.seed;
+    if options.operators.contains(&Curvature::PreconditionedHessian) {
+        session.read_optimizer(options.optimizer_state.as_deref(), ui)?;
+    }
+    // Before any work: what it lacks is an error.
+    session.preconditioner(&options.scope)?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     ui.notes(&fit(&mut options, &objective)?);
     if claim.is_complete() {
@@ -167,7 +173,9 @@ pub(super) fn analyze_session(
     let mut report = AnalysisReport { statement: session.statement(), configuration, ..AnalysisReport::empty(name) };
     let memory_bytes = session.options.execution.memory_bytes;
     let mut states = StateFiles::new(folder, &report.configuration, memory_bytes, saving);
-    let analysis = Analysis { objective: &objective, theta: &session.checkpoint.theta, options };
+    let preconditioner = session.preconditioner(&options.scope)?;
+    let (theta, preconditioner) = (&session.checkpoint.theta, preconditioner.as_ref());
+    let analysis = Analysis { objective: &objective, theta, options, preconditioner };
     let outcome = analysis.run(&mut report, &mut states, &mut ui.progress());
     states.tell(ui);
     let code = match outcome {

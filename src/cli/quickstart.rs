@@ -154,7 +154,7 @@ fn open(folder: &Path, spec: &DataSpec, execution: Execution) -> Result<Session>
     let spec = DataSpec { subset: Some(Subset { count: ANALYZED_ROWS, seed: 0 }), ..spec.clone() };
     let data = spec.load()?;
     let options = ObjectiveOptions { execution, ..ObjectiveOptions::new(loss) };
-    Ok(Session { checkpoint, spec: spec.resolved(), data: data.into(), options })
+    Ok(Session { checkpoint, spec: spec.resolved(), data: data.into(), options, optimizer: None })
 }
 
 /// What the comparison shows; the tables of each run have the rest.

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{CliError, Ui};
-use crate::checkpoint::{Checkpoint, CheckpointError, TensorFile, read_architecture};
+use crate::checkpoint::{AdamState, Checkpoint, CheckpointError, TensorFile, read_architecture};
+use crate::curvature::Preconditioner;
 use crate::data::{DataSpec, Dataset, NormalisationChoice, RowRange, Source, Split, Subset};
 use crate::formats::Architecture;
 use crate::objective::{Objective, ObjectiveOptions};
 use crate::plan::{DataArgs, DefaultRows, L2Term, Precision, SessionArgs, TrainPlan, is_architecture};
 use crate::program::{About, Loss};
 use crate::report::read_run_json;
+use crate::vocabulary::Scope;
 use crate::{Result, path_text};
 
 /// Rows that an analysis takes where nothing says how many.
@@ -27,6 +29,8 @@ pub struct Session {
     pub data: Arc<Dataset>,
     /// Loss, precision, threads and memory.
     pub options: ObjectiveOptions,
+    /// What Adam kept, where a command asked for it.
+    pub(super) optimizer: Option<AdamState>,
 }
 
 impl SessionArgs {
@@ -105,7 +109,7 @@ impl SessionArgs {
         if self.l2 == L2Term::In {
             options.weight_decay = about.weight_decay;
         }
-        Ok(Session { checkpoint, spec, data, options })
+        Ok(Session { checkpoint, spec, data, options, optimizer: None })
     }
 
     /// The rows of a command that takes test rows where the options choose none.
@@ -163,6 +167,20 @@ fn of_mean(loss: &str) -> String {
 }
 
 impl Session {
+    /// Reads the state of Adam at `path`, or the one that belongs to the checkpoint.
+    pub(super) fn read_optimizer(&mut self, path: Option<&Path>, ui: &mut Ui) -> Result<()> {
+        let state = AdamState::read(path, &self.checkpoint)?;
+        ui.notes(&state.notes);
+        self.optimizer = Some(state);
+        Ok(())
+    }
+
+    /// Its preconditioner of the parameters in `scope`; `None` where no state was asked for.
+    pub(super) fn preconditioner(&self, scope: &Scope) -> Result<Option<Preconditioner>> {
+        let space = self.checkpoint.network.space();
+        self.optimizer.as_ref().map(|state| state.preconditioner(space, scope)).transpose()
+    }
+
     /// How loss and data were defined, in one line.
     pub fn statement(&self) -> String {
         let options = &self.options;
@@ -195,7 +213,7 @@ impl Session {
 
     /// The configuration that decides the numbers of `objective`, with the hashes of what went in.
     pub(super) fn configuration(&self, objective: &Objective<'_>) -> Value {
-        json!({
+        let mut configuration = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "checkpoint_sha256": self.checkpoint.sha256,
             "architecture": self.checkpoint.network.about.name,
@@ -211,6 +229,10 @@ impl Session {
             "num_shards": objective.num_shards(),
             "memory_bytes": self.options.execution.memory_bytes,
             "seed": self.options.seed,
-        })
+        });
+        if let Some(state) = &self.optimizer {
+            configuration["optimizer_state"] = state.facts();
+        }
+        configuration
     }
 }

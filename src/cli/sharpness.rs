@@ -19,7 +19,8 @@ use crate::report::figures::{Target, write_sharpness as write_figures};
 use crate::report::page::{Measured, sharpness_page};
 use crate::report::tables::write_sharpness as write_tables;
 use crate::report::{terminal, write_run_json};
-use crate::sharpness::{SharpnessRow, survey};
+use crate::sharpness::{Minimum, SharpnessRow, survey};
+use crate::vocabulary::Scope;
 use crate::{Result, path_text};
 
 /// Arguments of `sharpness`.
@@ -46,10 +47,15 @@ pub(super) fn run(args: &SharpnessArgs, arguments: &[OsString], ui: &mut Ui) -> 
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(format!("{name}-sharpness")));
     let provenance = Provenance::new(arguments);
     let claim = claim(&folder, Existing::of(args.force, false))?;
-    let session = args.session.open(Precision::F32, ui)?;
+    let mut session = args.session.open(Precision::F32, ui)?;
+    if let Some(path) = &options.optimizer_state {
+        session.read_optimizer(Some(path), ui)?;
+    }
+    let preconditioner = session.preconditioner(&Scope::All)?;
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
-    let theta = &session.checkpoint.theta;
-    let report = survey(&objective, theta, &session.data, options, &mut ui.progress())?;
+    let (theta, data, preconditioner) = (&session.checkpoint.theta, &session.data, preconditioner.as_ref());
+    let minimum = Minimum { objective: &objective, theta, data, preconditioner };
+    let report = survey(minimum, options, &mut ui.progress())?;
     let mut configuration = session.configuration(&objective);
     configuration["sharpness"] = json!(options);
     let output = claim.begin()?;
@@ -74,6 +80,9 @@ pub(super) fn run(args: &SharpnessArgs, arguments: &[OsString], ui: &mut Ui) -> 
     let summary: Vec<_> = report.rows.iter().map(SharpnessRow::summary).collect();
     ui.print_lines(&terminal::summary_table(&summary));
     ui.print("a worst case is a lower bound; its ± numeric is the spread over its ascents");
+    for row in report.rows.iter().filter(|row| !row.reason.is_empty()) {
+        ui.print(&format!("{}: {}", row.quantity, row.reason));
+    }
     ui.print(&session.statement());
     answer::result(&folder, &session.statement(), ui)?;
     ui.say(&format!("wrote {}", folder.display()));

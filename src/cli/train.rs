@@ -129,6 +129,7 @@ fn tell(outcome: &TrainOutcome, states: &StateFolder, ui: &mut Ui) {
     if !outcome.evaluations.is_empty() {
         ui.print_lines(&evaluation_table(&outcome.evaluations));
     }
+    outcome.stability().iter().for_each(|words| ui.print(words));
 }
 
 /// The last words, and the exit code.
@@ -155,7 +156,8 @@ fn end(outcome: TrainOutcome, states: StateFolder, folder: &Path, ui: &mut Ui) -
 /// Writes everything but `run.json`: checkpoints, tables, figures; returns their paths.
 pub(super) fn save_run(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path, style: Style) -> Result<Vec<PathBuf>> {
     let mut written = save(outcome, spec, folder, style)?;
-    remove_outdated(folder, &["best.safetensors", "ema.safetensors", "swa.safetensors"], &["curvature"], &written);
+    let sometimes = ["best.safetensors", "ema.safetensors", "swa.safetensors", "optimizer.safetensors"];
+    remove_outdated(folder, &sometimes, &["curvature"], &written);
     let number =
         |value: fn(&crate::train::EpochSeconds) -> f64| Column::Number(outcome.seconds.iter().map(value).collect());
     let timings = [

@@ -11,4 +11,4 @@ pub(crate) use archive::Archive;
 pub(crate) use archive::tests::archive;
 pub(crate) use numbers::{Element, Stored};
 pub(crate) use pickle::{Id, Pickle, Value};
-pub(crate) use tensors::{Contents, Entry, Failure};
+pub(crate) use tensors::{Contents, Entry, Failure, Optimizer, ParamState};

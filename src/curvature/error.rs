@@ -33,12 +33,31 @@ pub enum CurvatureError {
         /// Its name.
         matrix: &'static str,
     },
+    /// The preconditioned Hessian without the state of an optimiser.
+    #[error("the preconditioned Hessian needs the state of Adam, and none is given")]
+    NoPreconditioner,
+    /// A diagonal that divides nothing.
+    #[error("preconditioner: the entry of parameter {index} of {dim} is {value}, but must be above 0 and finite")]
+    Preconditioner {
+        /// Place in the flat vector.
+        index: usize,
+        /// Length of the vector.
+        dim: usize,
+        /// The entry.
+        value: f64,
+    },
 }
 
 impl CurvatureError {
     /// How to mend it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::NoPreconditioner => {
+                "analyze takes it from --optimizer-state, or from the folder of a training with adamw".into()
+            }
+            Self::Preconditioner { .. } => {
+                "with eps = 0, a parameter whose gradient was always 0 has none: train with eps above 0".into()
+            }
             Self::NoLabelModel { .. } => "use the GGN, which needs no labels, or the empirical Fisher matrix".into(),
             Self::CoupledRows { .. } => "use stored batch-norm statistics, or estimate it from random probes".into(),
             Self::TooFewColumns { outputs, .. } => format!("allow 2 columns, or all {outputs}"),

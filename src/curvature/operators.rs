@@ -17,7 +17,7 @@ impl Curvature {
     /// Whether it is a sum of outer products: as the GGN is, where the loss is convex in the outputs.
     pub(crate) fn is_positive(self, loss: &Loss) -> bool {
         match self {
-            Self::Hessian | Self::Residual => false,
+            Self::Hessian | Self::Residual | Self::PreconditionedHessian => false,
             Self::Ggn => !matches!(loss, Loss::Program {}),
             Self::EmpiricalFisher | Self::McFisher | Self::GradientCovariance => true,
         }
@@ -40,9 +40,13 @@ impl<'a> CurvatureOperator<'a> {
     /// The matrix at `theta` `[n]`. Cost: none, but one gradient for [`Curvature::GradientCovariance`].
     ///
     /// # Errors
-    /// Placing `theta` on the objective's device; [`CurvatureError::NoLabelModel`]; for the covariance, a loss that is
-    /// not finite.
+    /// Placing `theta` on the objective's device; [`CurvatureError::NoLabelModel`];
+    /// [`CurvatureError::NoPreconditioner`] for the preconditioned Hessian, which is a
+    /// [`crate::operator::Scaled`] Hessian; for the covariance, a loss that is not finite.
     pub fn new(objective: &'a Objective<'a>, theta: &Tensor, curvature: Curvature) -> Result<Self> {
+        if curvature == Curvature::PreconditionedHessian {
+            return Err(CurvatureError::NoPreconditioner.into());
+        }
         let params = objective.network.space().split(&objective.place(theta)?)?;
         let loss = &objective.options.loss;
         if curvature == Curvature::McFisher && !matches!(loss, Loss::CrossEntropy(_)) {

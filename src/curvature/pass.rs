@@ -44,7 +44,7 @@ impl Objective<'_> {
             .map(|(primal, tangents)| Dual::new(Some(primal.clone()), Some(tangents.clone())))
             .collect();
         let saved = match curvature {
-            Curvature::Hessian | Curvature::Residual => Saved::Everything,
+            Curvature::Hessian | Curvature::Residual | Curvature::PreconditionedHessian => Saved::Everything,
             Curvature::Ggn | Curvature::EmpiricalFisher | Curvature::McFisher | Curvature::GradientCovariance => {
                 Saved::Primals
             }
@@ -63,7 +63,8 @@ impl Objective<'_> {
                 let (loss, slope) = self.loss_slope(output.value(), batch)?;
                 (loss, tape.backward(output, slope)?)
             }
-            Curvature::Hessian => {
+            // What preconditions it lies outside.
+            Curvature::Hessian | Curvature::PreconditionedHessian => {
                 let loss = self.row_loss(&mut tape, &outcome, batch)?;
                 let ones = loss.value().primal().map(Tensor::ones_like).transpose()?;
                 let primal = loss.value().primal().cloned();

@@ -27,6 +27,12 @@ pub enum OperatorError {
         /// What rounding explains.
         tolerance: f64,
     },
+    /// A diagonal with NaN or infinite entries.
+    #[error("scaling: the diagonal has entries that are not finite in {dtype}")]
+    Scale {
+        /// The operator's dtype.
+        dtype: &'static str,
+    },
 }
 
 impl OperatorError {
@@ -36,6 +42,7 @@ impl OperatorError {
             Self::BlockShape { dim, .. } => format!("give vectors as rows of length {dim}"),
             Self::Ranges { dim, .. } => format!("give ascending ranges within 0..{dim} that do not overlap"),
             Self::NotOrthonormal { .. } => "orthonormalise the vectors first".into(),
+            Self::Scale { .. } => "give finite numbers; --dtype f64 holds larger ones".into(),
         })
     }
 }

@@ -11,7 +11,7 @@ use candle_core::{DType, Device, Tensor};
 pub use dense::DenseOperator;
 pub(crate) use dense::symmetric_eigen;
 pub use error::OperatorError;
-pub use wrappers::{Deflated, Restricted};
+pub use wrappers::{Deflated, Restricted, Scaled};
 pub(crate) use wrappers::{extend, restrict};
 
 use crate::{Observer, Result};

@@ -1,4 +1,4 @@
-//! Operators made from operators: restricted, deflated.
+//! Operators made from operators: restricted, deflated, scaled.
 
 use std::ops::Range;
 
@@ -180,6 +180,54 @@ impl LinearOperator for Deflated<'_> {
 
     fn multiply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
         self.project(&self.operator.multiply(&self.project(block)?, observer)?)
+    }
+}
+
+/// `D A D` for a diagonal `D`, which keeps symmetry: with `D = P^{-1/2}` its eigenvalues are those of `P⁻¹A`. Shard forms: those
+/// of `A` at the scaled vectors.
+pub struct Scaled<O> {
+    operator: O,
+    /// The diagonal of `D`, `[1, n]` in the operator's dtype.
+    scale: Tensor,
+}
+
+impl<O: LinearOperator> Scaled<O> {
+    /// `operator` between two factors of the diagonal matrix of `scale` `[n]`.
+    ///
+    /// # Errors
+    /// [`OperatorError::BlockShape`] for a scale of another length; [`OperatorError::Scale`] for entries that are not finite
+    /// in the operator's dtype.
+    pub fn new(operator: O, scale: &Tensor) -> Result<Self> {
+        let scale = scale.to_dtype(operator.dtype())?.to_device(operator.device())?.unsqueeze(0)?;
+        check(&scale, operator.dim())?;
+        let entries = scale.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        if !entries.iter().all(|entry| entry.is_finite()) {
+            return Err(OperatorError::Scale { dtype: operator.dtype().as_str() }.into());
+        }
+        Ok(Self { operator, scale })
+    }
+
+    fn scale(&self, block: &Tensor) -> Result<Tensor> {
+        Ok(block.broadcast_mul(&self.scale)?)
+    }
+}
+
+impl<O: LinearOperator> LinearOperator for Scaled<O> {
+    fn dim(&self) -> usize {
+        self.operator.dim()
+    }
+
+    same_vectors!(operator);
+
+    fn apply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Product> {
+        check(block, self.dim())?;
+        let product = self.operator.apply(&self.scale(block)?, observer)?;
+        Ok(Product { block: self.scale(&product.block)?, shards: product.shards })
+    }
+
+    fn multiply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        check(block, self.dim())?;
+        self.scale(&self.operator.multiply(&self.scale(block)?, observer)?)
     }
 }
 

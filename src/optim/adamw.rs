@@ -1,10 +1,11 @@
 //! Adam with decoupled weight decay.
 
-use candle_core::{Tensor, WithDType};
+use candle_core::{DType, Tensor, WithDType};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::method::{Descent, Method, Stride};
+use super::stability::Threshold;
 use super::{Base, CHUNK, SettingError};
 use crate::Result;
 use crate::kernels::{Slice, with_float};
@@ -32,6 +33,27 @@ impl Default for AdamW {
     }
 }
 
+impl AdamW {
+    /// The name of `s`, the second moment, among what it keeps.
+    pub(crate) const SECOND_MOMENT: &'static str = "second_moment";
+
+    /// The diagonal of `P = (1 − β₁ᵗ)(diag √(v/(1 − β₂ᵗ)) + ε)` in f64, where `second_moment` is `v` (above `s`) after `t = steps` steps:
+    /// the last of them was `θ ← θ(1 − λ wd) − λ P⁻¹ m`.
+    ///
+    /// # Errors
+    /// A tensor operation.
+    pub fn preconditioner(&self, second_moment: &Tensor, steps: f64) -> Result<Tensor> {
+        let [bias1, bias2] = [self.beta1, self.beta2].map(|beta| bias(beta, steps));
+        let root = (second_moment.to_dtype(DType::F64)? / bias2)?.sqrt()?;
+        Ok(((root + self.eps)? * bias1)?)
+    }
+}
+
+/// `1 − βᵗ`: a power of an f64 count is exact enough far beyond the step where it has become 0.
+fn bias(beta: f64, steps: f64) -> f64 {
+    1.0 - beta.powf(steps)
+}
+
 impl Method for AdamW {
     fn formula(&self) -> &'static str {
         "m ← β₁ m + (1 − β₁) g, s ← β₂ s + (1 − β₂) g², θ ← θ (1 − λ wd) − λ m̂/(√ŝ + ε)"
@@ -47,11 +69,18 @@ impl Method for AdamW {
     fn base(&self) -> Base {
         Base::AdamW(self.clone())
     }
+
+    /// `λ₁(P⁻¹H) < (2 − η wd)(1 + β₁)/((1 − β₁)η)`, `P` as [`AdamW::preconditioner`] gives it (Cohen et al. 2022, who have
+    /// it without weight decay).
+    fn threshold(&self, learning_rate: f64, weight_decay: f64) -> Option<Threshold> {
+        let room = (2.0 - learning_rate * weight_decay) / learning_rate;
+        Some(Threshold::Preconditioned(room * (1.0 + self.beta1) / (1.0 - self.beta1)))
+    }
 }
 
 impl Descent for AdamW {
     fn buffers(&self) -> &'static [&'static str] {
-        &["first_moment", "second_moment"]
+        &["first_moment", Self::SECOND_MOMENT]
     }
 
     fn descend(&self, stride: &Stride<'_>, buffers: &mut [Tensor]) -> Result<Tensor> {
@@ -79,9 +108,7 @@ fn descend<T: WithDType>(
     let gradient = Slice::<T>::of(stride.gradient)?;
     let gradient: &[T] = &gradient;
     let rate = stride.learning_rate;
-    // A power of an f64 count: exact enough far beyond the step where it has become 0.
-    let bias = |beta: f64| 1.0 - beta.powf((stride.steps + 1) as f64);
-    let (bias1, bias2) = (bias(adamw.beta1), bias(adamw.beta2));
+    let [bias1, bias2] = [adamw.beta1, adamw.beta2].map(|beta| bias(beta, (stride.steps + 1) as f64));
     let [scale, fresh1, keep2, fresh2] =
         [stride.gradient_scale, 1.0 - adamw.beta1, adamw.beta2, 1.0 - adamw.beta2].map(T::from_f64);
     let [pace, root2, eps] = [rate / bias1, bias2.sqrt(), adamw.eps].map(T::from_f64);

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use super::groups::Groups;
 use super::noise::Noise;
+use super::stability::Threshold;
 use super::{Base, SettingError, Temperature};
 use crate::objective::GradientReport;
 use crate::{Result, Workers};
@@ -36,6 +37,12 @@ pub(super) trait Method {
 
     /// What steps along the gradient.
     fn base(&self) -> Base;
+
+    /// The largest curvature at which its steps of size `η` with weight decay `wd` settle on a quadratic; `None` where no
+    /// such bound is known.
+    fn threshold(&self, _learning_rate: f64, _weight_decay: f64) -> Option<Threshold> {
+        None
+    }
 
     /// The pass whose gradient is descended along: the one at `θ`, unless the method looks elsewhere.
     fn pass(&self, point: &Point<'_>, gradient: &mut BatchGradient<'_>) -> Result<GradientReport> {

@@ -23,6 +23,7 @@ mod sam;
 mod schedule;
 mod sgd;
 mod sgld;
+mod stability;
 mod state;
 mod temperature;
 
@@ -44,6 +45,7 @@ pub use sam::Sam;
 pub use schedule::{Curve, Schedule};
 pub use sgd::Sgd;
 pub use sgld::Sgld;
+pub use stability::Threshold;
 pub use state::OptimizerState;
 pub use temperature::Temperature;
 

@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use super::groups::{Decay, Groups};
 use super::method::{BatchGradient, Point, Stride};
 use super::noise::{Draw, Noise, Perturbation};
-use super::{Base, OptimizerConfig, SettingError};
+use super::{AdamW, Base, OptimizerConfig, SettingError};
 use crate::autodiff::ParamSpace;
 use crate::kernels::norm;
 use crate::objective::GradientReport;
@@ -93,6 +93,11 @@ impl Optimizer {
     /// Leaves the Langevin noise out of the next steps, or puts it back; the numbers of other steps do not change.
     pub fn set_cold(&mut self, cold: bool) {
         self.cold = cold;
+    }
+
+    /// AdamW with its settings, where it takes the steps.
+    pub fn adamw(&self) -> Option<&AdamW> {
+        if let Base::AdamW(adamw) = &self.base { Some(adamw) } else { None }
     }
 
     /// One step from `theta` `[n]`: the method's gradient `g`, shrunk to `g · min(1, c/(‖g‖ + 1e-6))` where a norm `c`

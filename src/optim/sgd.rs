@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::method::{Descent, Method, Stride};
+use super::stability::Threshold;
 use super::{Base, CHUNK, SettingError};
 use crate::Result;
 use crate::kernels::{Slice, with_float};
@@ -53,6 +54,14 @@ impl Method for Sgd {
 
     fn base(&self) -> Base {
         Base::Sgd(self.clone())
+    }
+
+    /// `λ₁(H + wd I) < 2(1 + μ)/η`, with Nesterov's momentum `2(1 + μ)/((1 + 2μ)η)` (Cohen et al. 2021), as bounds on
+    /// `λ₁(H)`.
+    fn threshold(&self, learning_rate: f64, weight_decay: f64) -> Option<Threshold> {
+        let mu = self.momentum;
+        let ahead = if self.nesterov { 1.0 + 2.0 * mu } else { 1.0 };
+        Some(Threshold::Hessian(2.0 * (1.0 + mu) / (ahead * learning_rate) - weight_decay))
     }
 }
 

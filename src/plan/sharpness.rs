@@ -1,5 +1,7 @@
 //! What `sharpness` measures.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -21,6 +23,13 @@ pub struct SharpnessOptions {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub pac_bayes: PacBayesParams,
+    /// State of Adam: also measure critical sharpness along its steps
+    ///
+    /// The folder of a training with adamw, or what torch.save wrote of the state_dict() of Adam or AdamW, alone or in a
+    /// checkpoint
+    #[arg(long, value_name = "PATH")]
+    #[serde(skip)]
+    pub optimizer_state: Option<PathBuf>,
     /// Products of relative flatness
     #[arg(skip = Self::default().probes)]
     pub probes: usize,
@@ -36,6 +45,7 @@ impl Default for SharpnessOptions {
             worst: WorstParams::default(),
             batch: None,
             pac_bayes: PacBayesParams::default(),
+            optimizer_state: None,
             probes: 16,
             seed: 0,
         }

@@ -1,5 +1,7 @@
 //! What an analysis computes, and how well.
 
+use std::path::PathBuf;
+
 use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -40,9 +42,17 @@ pub struct AnalysisOptions {
     ///
     /// hessian, ggn (generalised Gauss-Newton; for cross-entropy also the exact Fisher matrix), both (the two), residual
     /// (Hessian − GGN), empirical-fisher (second moment of the per-sample gradients), mc-fisher (the same with labels drawn
-    /// from the model), gradient-covariance
+    /// from the model), gradient-covariance, preconditioned-hessian (P^-1/2 H P^-1/2 with Adam's P: its eigenvalues are those
+    /// of P^-1 H)
     #[arg(long = "operator", value_name = "MATRICES", value_parser = parsed_by(operators), default_value = "hessian")]
     pub operators: ::std::vec::Vec<Curvature>,
+    /// State of Adam for preconditioned-hessian [default: optimizer.safetensors beside the checkpoint]
+    ///
+    /// The folder of a training with adamw, or what torch.save wrote of the state_dict() of Adam or AdamW, alone or in a
+    /// checkpoint
+    #[arg(long, value_name = "PATH")]
+    #[serde(skip)]
+    pub optimizer_state: Option<PathBuf>,
     /// Parameters to vary: all, layer:NAME, kind:weight|bias|norm or params:GLOB; the others stay fixed
     #[arg(long, value_name = "SCOPE", value_parser = parsed::<Scope>(), default_value = "all")]
     #[serde(serialize_with = "as_text")]
@@ -141,6 +151,7 @@ impl Default for AnalysisOptions {
     fn default() -> Self {
         Self {
             operators: vec![Curvature::Hessian],
+            optimizer_state: None,
             scope: Scope::All,
             top: 5,
             bottom: 3,
@@ -179,6 +190,12 @@ impl AnalysisOptions {
         ];
         if let Some((name, tolerance)) = tolerances.into_iter().find(|(_, value)| !(*value > 0.0 && *value < 1.0)) {
             return Err(PlanError::option(name, tolerance, "must be between 0 and 1"));
+        }
+        let unused =
+            self.optimizer_state.as_ref().filter(|_| !self.operators.contains(&Curvature::PreconditionedHessian));
+        if let Some(path) = unused {
+            let reason = "is for --operator preconditioned-hessian, which is not among the matrices";
+            return Err(PlanError::option("--optimizer-state", path.display(), reason));
         }
         let Some(seconds) = self.max_time_s else { return Ok(()) };
         if !(0.0..1e9).contains(&seconds) {

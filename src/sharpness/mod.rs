@@ -1,7 +1,8 @@
 //! Sharpness beyond curvature: how much the loss rises nearby, at worst and on average, in the units of the weights and
-//! relative to them; relative flatness, Fisher-Rao norm, PAC-Bayes perturbation.
+//! relative to them; relative flatness, Fisher-Rao norm, PAC-Bayes perturbation, critical sharpness.
 
 mod average;
+mod critical;
 mod norms;
 mod pac_bayes;
 mod point;
@@ -11,6 +12,6 @@ mod survey;
 mod tests;
 mod worst;
 
-pub use survey::{SharpnessReport, SharpnessRow, survey};
+pub use survey::{Minimum, SharpnessReport, SharpnessRow, survey};
 
 pub use crate::vocabulary::{Ball, Scaling};

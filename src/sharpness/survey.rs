@@ -3,17 +3,18 @@
 use candle_core::{DType, Tensor};
 
 use super::average::{Rise, average};
+use super::critical::{Update, critical};
 use super::norms::{fisher_rao, relative_flatness};
 use super::pac_bayes::width;
 use super::point::Point;
 use super::worst::{Within, Worst, worst};
-use crate::curvature::ExactParams;
+use crate::curvature::{ExactParams, Preconditioner};
 use crate::data::{Dataset, Targets};
 use crate::objective::Objective;
 use crate::plan::{AverageParams, SharpnessOptions};
 use crate::program::{LayerNorm, Loss, Network};
 use crate::statistics::Sample;
-use crate::vocabulary::{Ball, Logits, Method, Quantity, Scaling, Sharpness, SummaryRow};
+use crate::vocabulary::{Ball, Direction, Logits, Method, Quantity, Scaling, Sharpness, SummaryRow};
 use crate::{Error, Observer, Result, Step};
 
 /// One measure.
@@ -39,6 +40,8 @@ pub struct SharpnessRow {
     pub num_evaluations: usize,
     /// Whether comparisons take it, among the many that differ in the radius alone.
     pub is_headline: bool,
+    /// Why there is no value, but a bound or nothing; empty where there is one.
+    pub reason: String,
 }
 
 impl SharpnessRow {
@@ -61,6 +64,19 @@ pub struct SharpnessReport {
     pub rows: Vec<SharpnessRow>,
 }
 
+/// What is measured.
+#[derive(Clone, Copy)]
+pub struct Minimum<'a> {
+    /// The loss over the rows.
+    pub objective: &'a Objective<'a>,
+    /// The parameters, `[n]`.
+    pub theta: &'a Tensor,
+    /// The rows of the objective.
+    pub data: &'a Dataset,
+    /// Of Adam: critical sharpness along its steps, too.
+    pub preconditioner: Option<&'a Preconditioner>,
+}
+
 /// The parts of a survey.
 struct Survey<'a> {
     objective: &'a Objective<'a>,
@@ -69,18 +85,17 @@ struct Survey<'a> {
     rows: Vec<SharpnessRow>,
 }
 
-/// Measures everything at `theta` on the rows of `objective`, whose data are `data`. Cost: with the default options about
-/// 200 gradients, 400 passes and 17 products over the rows.
+/// Measures everything at a minimum. Cost: with the default options about
+/// 200 gradients, 1000 passes and 17 products over the rows.
 ///
 /// # Errors
 /// A loss at `theta` that is not finite; an interruption.
 pub fn survey(
-    objective: &Objective<'_>,
-    theta: &Tensor,
-    data: &Dataset,
+    minimum: Minimum<'_>,
     options: &SharpnessOptions,
     observer: &mut dyn Observer,
 ) -> Result<SharpnessReport> {
+    let Minimum { objective, theta, data, preconditioner } = minimum;
     let theta = theta.to_dtype(DType::F64)?.to_vec1::<f64>()?;
     let mut survey = Survey { objective, theta, options, rows: Vec::new() };
     survey.averages(objective, Logits::Raw, observer)?;
@@ -97,6 +112,7 @@ pub fn survey(
         survey.worst_cases(data, &network, Logits::Normalised, observer)?;
     }
     survey.widths(observer)?;
+    survey.critical(preconditioner, observer)?;
     survey.norms(observer)?;
     Ok(SharpnessReport { rows: survey.rows })
 }
@@ -133,6 +149,7 @@ impl Survey<'_> {
             num_gradients: 0,
             num_evaluations: 0,
             is_headline: true,
+            reason: String::new(),
         }
     }
 
@@ -258,6 +275,32 @@ impl Survey<'_> {
             self.put(row, observer)?;
         }
         Ok(())
+    }
+
+    fn critical(&mut self, preconditioner: Option<&Preconditioner>, observer: &mut dyn Observer) -> Result<()> {
+        let units = self.units(Scaling::None);
+        let mut point = Point::new(self.objective, &self.theta, &units);
+        let gradient = point.gradient(&vec![0.0; self.theta.len()], observer)?.map(|(_, gradient)| gradient);
+        let gradient = gradient.unwrap_or_default();
+        let mut updates = vec![(Direction::Gradient, gradient.clone())];
+        if let Some(preconditioner) = preconditioner {
+            updates.push((Direction::Adam, preconditioner.direction(&gradient)?));
+        }
+        let mut rows = Vec::new();
+        for (direction, update) in updates {
+            let slope = gradient.iter().zip(&update).map(|(slope, update)| slope * update).sum();
+            let before = point.num_evaluations;
+            let found = critical(&mut point, Update { direction: &update, slope }, observer)?;
+            rows.push(SharpnessRow {
+                method: Method::Bisection,
+                converged: found.converged,
+                num_gradients: point.num_gradients,
+                num_evaluations: point.num_evaluations - before,
+                reason: found.reason,
+                ..self.row(Sharpness::Critical { direction }, found.sharpness)
+            });
+        }
+        rows.into_iter().try_for_each(|row| self.put(row, observer))
     }
 
     fn norms(&mut self, observer: &mut dyn Observer) -> Result<()> {

@@ -1,5 +1,8 @@
 //! Measures against closed forms: a linear network with squared error is a quadratic; ReLU layers may be rescaled.
 
+mod critical;
+mod invariance;
+
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
@@ -9,8 +12,8 @@ use super::norms::{fisher_rao, relative_flatness};
 use super::pac_bayes::width;
 use super::point::Point;
 use super::worst::{Within, worst};
-use super::{Scaling, survey};
-use crate::curvature::ExactParams;
+use super::{Minimum, Scaling, SharpnessRow, survey};
+use crate::curvature::{ExactParams, Preconditioner};
 use crate::data::{Dataset, Inputs, Targets};
 use crate::formats::Architecture;
 use crate::kernels::norm_of;
@@ -69,6 +72,14 @@ fn theta(dim: usize) -> Vec<f64> {
 
 fn tensor(values: &[f64]) -> Tensor {
     Tensor::from_vec(values.to_vec(), values.len(), &Device::Cpu).unwrap()
+}
+
+fn measured(objective: &Objective<'_>, theta: &[f64], data: &Dataset, options: &SharpnessOptions) -> Vec<SharpnessRow> {
+    // Adam's second moments of the parameters, were they like this.
+    let diagonal = Tensor::from_iter((0..theta.len()).map(|i| 0.5 + (i % 3) as f64), &Device::Cpu).unwrap();
+    let preconditioner = Preconditioner::new(&diagonal).unwrap();
+    let minimum = Minimum { objective, theta: &tensor(theta), data, preconditioner: Some(&preconditioner) };
+    survey(minimum, options, &mut ()).unwrap().rows
 }
 
 #[test]
@@ -187,7 +198,7 @@ fn rescaled_relu_layers_keep_what_is_relative_and_change_what_is_not() {
     let other = rescaled(&theta, 3.0);
     let reports = [&theta, &other].map(|theta| {
         let options = SharpnessOptions::default();
-        survey(&objective, &tensor(theta), &data, &options, &mut ()).unwrap().rows
+        measured(&objective, theta, &data, &options)
     });
     for (one, two) in reports[0].iter().zip(&reports[1]) {
         assert_eq!(one.quantity, two.quantity);
@@ -200,7 +211,7 @@ fn rescaled_relu_layers_keep_what_is_relative_and_change_what_is_not() {
             }
             // The signs meet the weights in another order of sums, no more.
             (_, Sharpness::RelativeFlatness) => assert!((ratio - 1.0).abs() < 1e-9, "{ratio}"),
-            (_, Sharpness::Average { .. } | Sharpness::WorstCase { .. }) => {
+            (_, Sharpness::Average { .. } | Sharpness::WorstCase { .. } | Sharpness::Critical { .. }) => {
                 assert!((ratio - 1.0).abs() > 0.05, "{}: {ratio}", one.quantity);
             }
             _ => {}
@@ -279,7 +290,7 @@ fn threads_do_not_change_a_bit() {
         let mut options = options(CROSS_ENTROPY);
         options.execution.threads = threads;
         let objective = Objective::new(&network, &data, options).unwrap();
-        let rows = survey(&objective, &tensor(&theta(44)), &data, &SharpnessOptions::default(), &mut ()).unwrap().rows;
+        let rows = measured(&objective, &theta(44), &data, &SharpnessOptions::default());
         rows.iter().map(|row| (row.quantity.to_string(), row.value.to_bits())).collect::<Vec<_>>()
     };
     assert_eq!(run(1), run(3));

@@ -11,11 +11,11 @@ use super::part::Part;
 use super::samples::Sampling;
 use super::state::{EpochSeconds, State};
 use super::track::measure;
-use super::{EpochMetrics, TrainError, running};
+use super::{EpochMetrics, SecondMoments, TrainError, running, stability};
 use crate::data::{Batch, Batches, Dataset, with_batches};
 use crate::kernels::norm;
 use crate::objective::{Evaluation, GradientReport, Objective};
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, Threshold};
 use crate::plan::TrainConfig;
 use crate::program::BatchNormMode;
 use crate::program::{ClassScores, Mode};
@@ -135,13 +135,12 @@ impl Run<'_> {
         sums: &mut Sums,
         observer: &mut dyn Observer,
     ) -> Result<EpochEnd> {
-        let steps_per_epoch = self.data.len().div_ceil(self.config.batch_size);
+        let steps_per_epoch = self.config.steps_per_epoch(self.data.len());
         let total = steps_per_epoch * self.config.epochs;
         let mut interrupted = false;
         for index in 0..steps_per_epoch {
             let Some(batch) = batches.next().transpose()? else { break };
-            let factor = self.config.schedule.factor(self.state.steps, steps_per_epoch, self.config.epochs);
-            sums.learning_rate = self.config.learning_rate * factor;
+            sums.learning_rate = self.config.rate(self.state.steps, self.data.len());
             self.optimizer.set_cold(self.config.schedule.explores(
                 self.state.steps,
                 steps_per_epoch,
@@ -225,7 +224,19 @@ impl Run<'_> {
         options.num_shards = crate::objective::ObjectiveOptions::new(options.loss.clone()).num_shards;
         let objective = Objective::new(&network, rows, options)?;
         let theta = self.part.whole(&self.state.weights.theta)?;
-        for mut row in measure(&objective, &theta, track, observer)? {
+        // Of the step that led here; before the first, of that one.
+        let rate = self.config.rate(self.state.steps.saturating_sub(1), self.data.len());
+        let threshold = self.config.threshold(rate).filter(|_| track.top > 0);
+        let preconditioner = match threshold {
+            Some(Threshold::Preconditioned(_)) => {
+                SecondMoments::of(&self.optimizer, &self.optimizer.state(), &self.part)
+            }
+            _ => None,
+        };
+        let preconditioner = preconditioner.map(|moments| moments.preconditioner()).transpose()?;
+        let mut rows = measure(&objective, &theta, track, preconditioner.as_ref(), observer)?;
+        rows.extend(threshold.map(stability::tracked));
+        for mut row in rows {
             (row.epoch, row.step) = (epoch, self.state.steps);
             self.state.tracked.push(row);
         }

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use super::epoch::Run;
 use super::state::{State, Weights};
-use super::{CleanScores, EvaluationRow, Scores, TrainOutcome, TrainStop, evaluate, running};
+use super::{CleanScores, EvaluationRow, Scores, SecondMoments, TrainOutcome, TrainStop, evaluate, running};
 use crate::Result;
 use crate::plan::NormStatistics;
 
@@ -45,6 +45,7 @@ pub(super) fn finish(run: Run<'_>, state: State, stop: TrainStop, fresh: Vec<Str
         done.push((name, network.with_buffers(buffers)?, theta));
     }
     let (_, network, theta) = done.remove(0);
+    let moments = SecondMoments::of(&run.optimizer, &state.optimizer, &run.part);
     Ok(TrainOutcome {
         config: run.config.clone(),
         running_statistics: !reestimates || run.config.norm_statistics == NormStatistics::Running,
@@ -55,6 +56,7 @@ pub(super) fn finish(run: Run<'_>, state: State, stop: TrainStop, fresh: Vec<Str
         seconds: state.seconds,
         evaluations,
         tracked: state.tracked,
+        moments,
         fresh,
         stop,
         data_sha256: run.data.sha256.clone(),

@@ -7,6 +7,7 @@ mod evaluate;
 mod finish;
 mod initialise;
 mod metrics;
+mod moments;
 mod page;
 mod part;
 mod running;
@@ -14,6 +15,7 @@ mod samples;
 mod save;
 mod setup;
 mod snapshots;
+mod stability;
 mod start;
 mod state;
 mod track;
@@ -22,6 +24,7 @@ pub use error::TrainError;
 pub use evaluate::EvaluationRow;
 pub use initialise::initialise;
 pub use metrics::{CleanScores, EpochMetrics, Scores};
+pub use moments::SecondMoments;
 pub use samples::SampleFolder;
 pub use save::save;
 pub use snapshots::SnapshotFolder;
@@ -107,6 +110,8 @@ pub struct TrainOutcome {
     pub evaluations: Vec<EvaluationRow>,
     /// Curvature during training.
     pub tracked: Vec<TrackedRow>,
+    /// What Adam keeps, where it took the steps that led to `theta`.
+    pub moments: Option<SecondMoments>,
     /// Tensors that were initialised from scratch because the file of initial weights has none that fit.
     pub fresh: Vec<String>,
     /// How it ended.

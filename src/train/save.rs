@@ -7,16 +7,18 @@ use serde_json::json;
 
 use super::{EpochMetrics, TrainOutcome, TrainStop, evaluate, metrics, track};
 use crate::Result;
-use crate::checkpoint::{ARCH_KEY, DATA_KEY, TRAIN_KEY, VERSION_KEY, write_checkpoint};
+use crate::checkpoint::{ARCH_KEY, DATA_KEY, OPTIMIZER_FILE, TRAIN_KEY, VERSION_KEY, write_checkpoint};
 use crate::data::DataSpec;
 use crate::files::make_folder;
 use crate::plan::NormStatistics;
 use crate::report::figures::{Style, Target, TrackedCurve, TrainingCurve, write_tracked, write_training_curves};
 use crate::report::tables::write_table;
+use crate::vocabulary::Quantity;
 
 /// Creates `folder`, writes these files into it, each atomically, and returns their paths, the checkpoint first:
 ///
 /// - `checkpoint.safetensors`, and `best`, `ema` and `swa.safetensors` where there are such weights;
+/// - `optimizer.safetensors`, the second moments that belong to the checkpoint, where AdamW took the steps;
 /// - `metrics.parquet` (a row per epoch), `evaluations.parquet` (a row per final weights, statistics and split),
 ///   `curvature.parquet` (a row per tracked number);
 /// - `figures/training.*`, and `figures/curvature.*` where something was tracked, in the given `style`, with captions.
@@ -36,6 +38,11 @@ pub fn save(outcome: &TrainOutcome, spec: &DataSpec, folder: &Path, style: Style
     {
         let path = folder.join(format!("{name}.safetensors"));
         write_checkpoint(&path, network, theta, &metadata(outcome, name, &spec))?;
+        paths.push(path);
+    }
+    if let Some(moments) = &outcome.moments {
+        let path = folder.join(OPTIMIZER_FILE);
+        moments.write(&path, &paths[0])?;
         paths.push(path);
     }
     let configuration = json!({
@@ -78,16 +85,22 @@ impl TrainOutcome {
         }
     }
 
-    /// The tracked numbers over the epochs, for a figure.
+    /// The tracked numbers over the epochs, for a figure, and the threshold over the steps.
     pub fn tracked_curves(&self) -> Vec<TrackedCurve> {
         let mut curves: Vec<TrackedCurve> = Vec::new();
-        for row in &self.tracked {
+        for row in self.tracked.iter().filter(|row| row.quantity != Quantity::StabilityThreshold) {
             let point = (row.epoch as f64, row.value, row.std_err_data);
-            match curves.iter_mut().find(|curve| curve.quantity == row.quantity) {
+            let is_its_own =
+                |curve: &&mut TrackedCurve| curve.quantity == row.quantity && curve.operator == row.operator;
+            match curves.iter_mut().find(is_its_own) {
                 Some(curve) => curve.points.push(point),
-                None => curves.push(TrackedCurve { quantity: row.quantity.clone(), points: vec![point] }),
+                None => {
+                    let (operator, quantity) = (row.operator, row.quantity.clone());
+                    curves.push(TrackedCurve { operator, quantity, points: vec![point] });
+                }
             }
         }
+        curves.extend(self.threshold_curve());
         curves
     }
 

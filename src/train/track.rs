@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::{Analysis, AnalysisReport};
+use crate::curvature::Preconditioner;
 use crate::objective::Objective;
 use crate::plan::{AnalysisOptions, EigenMethod, Track};
 use crate::report::tables::Column;
@@ -17,7 +18,9 @@ pub struct TrackedRow {
     pub epoch: usize,
     /// Steps since the start.
     pub step: usize,
-    /// An eigenvalue or the trace.
+    /// Of which matrix.
+    pub operator: Curvature,
+    /// An eigenvalue, the trace, or the threshold that the largest eigenvalue is compared with.
     pub quantity: Quantity,
     /// As in [`SummaryRow`].
     pub method: Method,
@@ -51,6 +54,7 @@ impl TrackedRow {
         Self {
             epoch: 1,
             step: 9,
+            operator: Curvature::Hessian,
             quantity: Quantity::Trace,
             method: Method::Exact,
             converged: true,
@@ -62,14 +66,17 @@ impl TrackedRow {
     }
 }
 
-/// The tracked numbers at `theta`, epoch and step not yet filled in.
+/// The tracked numbers at `theta`, epoch and step not yet filled in: of the Hessian, and with a preconditioner the eigenvalues
+/// of the preconditioned Hessian after them.
 ///
 /// Eigenvalues to a residual of 1 % of the largest; the trace exact where it can be, else to 2 % from probes. Cost:
-/// some 10 products for one eigenvalue, one gradient per class for an exact trace.
+/// some 10 products for one eigenvalue, one gradient per class for an exact trace; 10 and 8 more of the preconditioned
+/// Hessian.
 pub(super) fn measure(
     objective: &Objective<'_>,
     theta: &Tensor,
     track: Track,
+    preconditioner: Option<&Preconditioner>,
     observer: &mut dyn Observer,
 ) -> Result<Vec<TrackedRow>> {
     let options = AnalysisOptions {
@@ -89,30 +96,45 @@ pub(super) fn measure(
         ..AnalysisOptions::default()
     };
     let mut report = AnalysisReport::empty("track");
-    Analysis { objective, theta, options: &options }.run(&mut report, &mut (), observer)?;
-    let mut rows: Vec<SummaryRow> = Vec::new();
-    if let Some(top) = report.spectra.first().map(|spectrum| &spectrum.top) {
-        for index in 0..top.ritz_values.len() {
-            let at = |list: &[f64]| list.get(index).copied().unwrap_or(f64::NAN);
-            rows.push(SummaryRow {
-                std_err_numeric: at(&top.residual_norms),
-                std_err_data: at(&top.std_err_data),
-                method: top.method,
-                converged: top.converged.get(index).copied().unwrap_or(false),
-                num_matvecs: top.num_matvecs,
-                ..SummaryRow::exact(Quantity::eigenvalue(index), at(&top.ritz_values))
-            });
-        }
-    }
+    Analysis { objective, theta, options: &options, preconditioner: None }.run(&mut report, &mut (), observer)?;
+    let mut rows = eigenvalues(&report);
     let is_trace = |row: &SummaryRow| row.quantity == Quantity::Trace && row.scope == Scope::All;
     rows.extend(report.summary.into_iter().filter(|row| track.trace && is_trace(row)));
+    if preconditioner.is_some() {
+        // Nor is its trace, which would take most of the products.
+        let operators = vec![Curvature::PreconditionedHessian];
+        let options = AnalysisOptions { operators, trace_tolerance: f64::INFINITY, ..options };
+        let mut report = AnalysisReport::empty("track");
+        Analysis { objective, theta, options: &options, preconditioner }.run(&mut report, &mut (), observer)?;
+        rows.extend(eigenvalues(&report));
+    }
     Ok(rows.into_iter().map(tracked).collect())
+}
+
+/// The largest eigenvalues of a report's matrix.
+fn eigenvalues(report: &AnalysisReport) -> Vec<SummaryRow> {
+    let Some(spectrum) = report.spectra.first() else { return Vec::new() };
+    let top = &spectrum.top;
+    let row = |index: usize| {
+        let at = |list: &[f64]| list.get(index).copied().unwrap_or(f64::NAN);
+        SummaryRow {
+            operator: Some(spectrum.operator),
+            std_err_numeric: at(&top.residual_norms),
+            std_err_data: at(&top.std_err_data),
+            method: top.method,
+            converged: top.converged.get(index).copied().unwrap_or(false),
+            num_matvecs: top.num_matvecs,
+            ..SummaryRow::exact(Quantity::eigenvalue(index), at(&top.ritz_values))
+        }
+    };
+    (0..top.ritz_values.len()).map(row).collect()
 }
 
 fn tracked(row: SummaryRow) -> TrackedRow {
     TrackedRow {
         epoch: 0,
         step: 0,
+        operator: row.operator.unwrap_or(Curvature::Hessian),
         quantity: row.quantity,
         method: row.method,
         converged: row.converged,
@@ -131,7 +153,7 @@ pub(super) fn columns(rows: &[TrackedRow]) -> Vec<(&'static str, Column)> {
     vec![
         ("epoch", count(|row| row.epoch)),
         ("step", count(|row| row.step)),
-        ("operator", text(|_| Curvature::Hessian.to_string())),
+        ("operator", text(|row| row.operator.to_string())),
         ("scope", text(|_| Scope::All.to_string())),
         ("quantity", text(|row| row.quantity.to_string())),
         ("value", number(|row| row.value)),

@@ -30,6 +30,10 @@ names! {
         /// Shard forms belong to `A_s = (1/W_s) Σ_{n∈s} w_n (u_n − ḡ)(u_n − ḡ)ᵀ` with the mean `ḡ` of all rows, not the shard's
         /// own: so their mean is the matrix exactly.
         GradientCovariance = "gradient_covariance",
+        /// `P^{-1/2} H P^{-1/2}`, `P` the diagonal preconditioner of Adam after a training's last step (Cohen et al. 2022): the
+        /// eigenvalues are those of `P⁻¹H`, which is not symmetric; its eigenvectors are `P^{-1/2} y`, where the matrix has
+        /// `y`.
+        PreconditionedHessian = "preconditioned_hessian",
     }
 }
 
@@ -43,6 +47,7 @@ impl Curvature {
             Self::EmpiricalFisher => "second moment of the per-sample gradients",
             Self::McFisher => "second moment of the gradients at labels drawn from the model",
             Self::GradientCovariance => "covariance of the per-sample gradients",
+            Self::PreconditionedHessian => "Hessian in the units of Adam's steps",
         }
     }
 
@@ -55,6 +60,7 @@ impl Curvature {
             Self::EmpiricalFisher => "empirical Fisher",
             Self::McFisher => "Monte Carlo Fisher",
             Self::GradientCovariance => "gradient covariance",
+            Self::PreconditionedHessian => "preconditioned Hessian",
         }
     }
 }

@@ -77,7 +77,7 @@ pub(crate) use quantity::subscript;
 pub use quantity::{Quantity, QuantityKind};
 pub use sampler::Sampler;
 pub use scope::{ParamKind, Scope, ScopeError};
-pub use sharpness::{Ball, Logits, Scaling, Sharpness};
+pub use sharpness::{Ball, Direction, Logits, Scaling, Sharpness};
 pub use summary::SummaryRow;
 
 /// A word that is not one of the names.
@@ -122,6 +122,7 @@ mod tests {
         }
         check(Ball::ALL);
         check(Curvature::ALL);
+        check(Direction::ALL);
         check(End::ALL);
         check(Logits::ALL);
         check(Method::ALL);
@@ -136,7 +137,7 @@ mod tests {
     #[test]
     fn other_words_are_refused_with_the_names() {
         let error = "hesian".parse::<Curvature>().unwrap_err();
-        let names = "hessian, ggn, residual, empirical_fisher, mc_fisher, gradient_covariance";
+        let names = "hessian, ggn, residual, empirical_fisher, mc_fisher, gradient_covariance, preconditioned_hessian";
         assert_eq!(error.to_string(), format!("unknown curvature `hesian`: the names are {names}"));
         assert_eq!(error.hint().unwrap(), "did you mean `hessian`?");
         assert_eq!("covid".parse::<Curvature>().unwrap_err().hint(), None);

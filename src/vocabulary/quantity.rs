@@ -58,6 +58,8 @@ pub enum Quantity {
     LambdaMax,
     /// Largest eigenvalue, with the eigenvector of one half of the rows evaluated on the other.
     LambdaMaxCrossFitted,
+    /// Largest eigenvalue of the preconditioned Hessian.
+    LambdaMaxPreconditioned,
     /// Sum of all eigenvalues.
     Trace,
     /// Smallest eigenvalue.
@@ -76,6 +78,8 @@ pub enum Quantity {
     GgnShare,
     /// Share of the gradient in the space of the top eigenvectors.
     GradientInTopSpace,
+    /// Largest eigenvalue at which the steps of a training are stable.
+    StabilityThreshold,
     /// Local learning coefficient.
     LearningCoefficient,
     /// Eigenvalue of that rank, from 2, the largest first.
@@ -145,7 +149,7 @@ pub enum QuantityKind {
 }
 
 /// Name in tables, label for people, and kind of the quantities with a name of their own, in the order of tables.
-const KNOWN: [(Quantity, &str, &str, QuantityKind); 60] = {
+const KNOWN: [(Quantity, &str, &str, QuantityKind); 62] = {
     use Minimum::{A, B, C};
     use QuantityKind::{Other, Performance, RawCurvature, Scale, Shape};
     use Sampler::{Fsgld, Sgld};
@@ -173,6 +177,7 @@ const KNOWN: [(Quantity, &str, &str, QuantityKind); 60] = {
         (Quantity::ParameterNorm, "parameter_norm", "weight norm", Scale),
         (Quantity::LambdaMax, "lambda_max", "λ₁", RawCurvature),
         (Quantity::LambdaMaxCrossFitted, "lambda_max_cross_fitted", "λ₁, cross-fitted", RawCurvature),
+        (Quantity::LambdaMaxPreconditioned, "lambda_max_preconditioned", "λ₁ of P⁻¹H", RawCurvature),
         (Quantity::Trace, "trace", "trace", RawCurvature),
         (Quantity::LambdaMin, "lambda_min", "smallest λ", RawCurvature),
         (Quantity::LambdaRatio, "lambda_ratio", "λ₁/λ₅", Shape),
@@ -182,6 +187,7 @@ const KNOWN: [(Quantity, &str, &str, QuantityKind); 60] = {
         (Quantity::EffectiveDimension, "effective_dimension", "effective dimension", Shape),
         (Quantity::GgnShare, "ggn_share", "GGN share", Shape),
         (Quantity::GradientInTopSpace, "gradient_in_top_space", "gradient in top space", Shape),
+        (Quantity::StabilityThreshold, "stability_threshold", "stability threshold", Other),
         (Quantity::LearningCoefficient, "llc", "learning coefficient", Other),
         (Quantity::LossAt(A), "loss_a", "loss at A", Other),
         (Quantity::AccuracyAt(A), "accuracy_a", "accuracy at A", Other),

@@ -58,6 +58,17 @@ impl Logits {
     }
 }
 
+names! {
+    "direction";
+    /// Along which update `Δ` of the weights.
+    pub enum Direction {
+        /// The gradient, as in SGD.
+        Gradient = "gradient",
+        /// `P⁻¹g`, `P` the preconditioner of Adam.
+        Adam = "adam",
+    }
+}
+
 /// A measure of sharpness. `Display` gives its unique name, such as `worst_l2_element_rho=0.5`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sharpness {
@@ -93,6 +104,11 @@ pub enum Sharpness {
         /// Units of the perturbations.
         scaling: Scaling,
     },
+    /// `2/η_c`, `η_c` the smallest step along an update after which the loss has risen (Kalra et al. 2026).
+    Critical {
+        /// The update.
+        direction: Direction,
+    },
     /// `sqrt(θᵀ G θ)`.
     FisherRao,
     /// Of the last layer (Petzka et al. 2021).
@@ -107,16 +123,18 @@ impl Sharpness {
             Self::AverageRatio { .. } => "average_ratio",
             Self::WorstCase { .. } => "worst_case",
             Self::PacBayes { .. } => "pac_bayes",
+            Self::Critical { .. } => "critical",
             Self::FisherRao => "fisher_rao",
             Self::RelativeFlatness => "relative_flatness",
         }
     }
 
-    /// The perturbations, in tables: `gaussian`, the name of a [`Ball`], or empty.
+    /// The perturbations, in tables: `gaussian`, the name of a [`Ball`] or a [`Direction`], or empty.
     pub fn norm(&self) -> &'static str {
         match self {
             Self::Average { .. } | Self::AverageRatio { .. } | Self::PacBayes { .. } => "gaussian",
             Self::WorstCase { ball, .. } => ball.name(),
+            Self::Critical { direction } => direction.name(),
             Self::FisherRao | Self::RelativeFlatness => "",
         }
     }
@@ -128,6 +146,7 @@ impl Sharpness {
             | Self::AverageRatio { scaling, .. }
             | Self::WorstCase { scaling, .. }
             | Self::PacBayes { scaling } => Some(*scaling),
+            Self::Critical { .. } => Some(Scaling::None),
             Self::FisherRao | Self::RelativeFlatness => None,
         }
     }
@@ -145,7 +164,7 @@ impl Sharpness {
         match self {
             Self::Average { sigma, .. } | Self::AverageRatio { sigma, .. } => *sigma,
             Self::WorstCase { rho, .. } => *rho,
-            Self::PacBayes { .. } | Self::FisherRao | Self::RelativeFlatness => f64::NAN,
+            Self::PacBayes { .. } | Self::Critical { .. } | Self::FisherRao | Self::RelativeFlatness => f64::NAN,
         }
     }
 
@@ -177,6 +196,8 @@ impl Sharpness {
                 format!("worst {ball}{words}{logits} (ρ = {rho})")
             }
             Self::PacBayes { .. } => format!("PAC-Bayes σ{words}"),
+            Self::Critical { direction: Direction::Gradient } => "critical sharpness".into(),
+            Self::Critical { direction: Direction::Adam } => "critical sharpness, Adam".into(),
             Self::FisherRao => "Fisher-Rao norm".into(),
             Self::RelativeFlatness => "relative flatness".into(),
         }
@@ -195,6 +216,8 @@ impl Sharpness {
         };
         let found = if let Some(scaling) = name.strip_prefix("pac_bayes_sigma_") {
             Self::PacBayes { scaling: scaling.parse().ok()? }
+        } else if let Some(direction) = name.strip_prefix("critical_sharpness_") {
+            Self::Critical { direction: direction.parse().ok()? }
         } else if let Some(text) = name.strip_prefix("average_ratio_") {
             let (scaling, _, sigma) = with_sigma(text)?;
             Self::AverageRatio { scaling, sigma }
@@ -225,6 +248,7 @@ impl fmt::Display for Sharpness {
                 write!(f, "worst_{ball}_{scaling}{}_rho={rho}", logits.suffix())
             }
             Self::PacBayes { scaling } => write!(f, "pac_bayes_sigma_{scaling}"),
+            Self::Critical { direction } => write!(f, "critical_sharpness_{direction}"),
             Self::FisherRao => f.write_str("fisher_rao_norm"),
             Self::RelativeFlatness => f.write_str("relative_flatness"),
         }
@@ -255,14 +279,26 @@ mod tests {
                 "average ratio by filter (σ = 0.1)",
             ),
             (Sharpness::PacBayes { scaling }, "pac_bayes_sigma_element", "PAC-Bayes σ relative"),
+            (
+                Sharpness::Critical { direction: Direction::Gradient },
+                "critical_sharpness_gradient",
+                "critical sharpness",
+            ),
+            (Sharpness::Critical { direction: Direction::Adam }, "critical_sharpness_adam", "critical sharpness, Adam"),
             (Sharpness::FisherRao, "fisher_rao_norm", "Fisher-Rao norm"),
             (Sharpness::RelativeFlatness, "relative_flatness", "relative flatness"),
         ] {
             assert_eq!((measure.to_string().as_str(), measure.label().as_str()), (name, label));
             assert_eq!(Sharpness::named(name), Some(measure));
         }
-        for name in ["average_none", "average_none_sigma=1e-3", "worst_l3_none_rho=1", "pac_bayes_sigma_", "sharpness"]
-        {
+        for name in [
+            "average_none",
+            "average_none_sigma=1e-3",
+            "worst_l3_none_rho=1",
+            "pac_bayes_sigma_",
+            "critical_sharpness",
+            "sharpness",
+        ] {
             assert_eq!(Sharpness::named(name), None, "{name}");
         }
     }

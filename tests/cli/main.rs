@@ -22,6 +22,7 @@ mod owners;
 mod pages;
 #[cfg(unix)]
 mod paths;
+mod preconditioned;
 mod programs;
 mod refusals;
 mod results;

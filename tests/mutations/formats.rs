@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
 use flatness::Result;
-use flatness::checkpoint::{Checkpoint, TensorFile};
+use flatness::checkpoint::{AdamState, Checkpoint, TensorFile};
 use flatness::data::{DataSpec, LabelNoise, RowRange, Split};
 use flatness::experiment::Experiment;
 use flatness::formats::Architecture;
 use flatness::objective::{Execution, Objective, ObjectiveOptions};
 use flatness::program::Loss;
+use flatness::vocabulary::Scope;
 use image::{DynamicImage, ImageFormat};
 use polars_core::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series, StructChunked};
 use polars_io::prelude::ParquetWriter;
@@ -114,7 +115,16 @@ pub fn weights() -> Vec<Format> {
         let header = format!(r#"{{"{name}":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}}"#);
         [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &1f32.to_le_bytes()].concat()
     };
+    let state: fn(&Path) -> Result<()> = |folder| {
+        let architecture = Architecture::read(&root().join("tests/fixtures/mlp-tanh-ce/model.json"))?;
+        let checkpoint =
+            Checkpoint::read(&root().join("tests/fixtures/mlp-tanh-ce/weights.safetensors"), Some(architecture))?;
+        let state = AdamState::read(Some(&folder.join("optimizer.pth")), &checkpoint)?;
+        state.preconditioner(checkpoint.network.space(), &Scope::All)?;
+        Ok(())
+    };
     vec![
+        Format::new("optimizer", "optimizer.pth", fixtures(&["adam/training.pth", "adam/named.pth"]), state),
         Format::new("torch", "weights", torch, every).once(&["laughs.pth", "huge.pth", "emptyargs.pth"]),
         Format::new("safetensors", "weights", fixtures(&["mlp-tanh-ce/weights.safetensors"]), every).once(&[
             "escape.safetensors",

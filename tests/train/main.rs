@@ -2,5 +2,6 @@
 
 mod outcomes;
 mod rules;
+mod stability;
 mod stops;
 mod support;

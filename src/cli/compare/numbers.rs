@@ -39,7 +39,7 @@ pub(super) fn trained(folder: &Path) -> Vec<MemberNumber> {
     numbers.into_iter().filter_map(|(quantity, value)| Some(plain(quantity, value?))).collect()
 }
 
-/// What an analysis says of the Hessian on its whole scope.
+/// What an analysis says of the Hessian on its whole scope, and the largest eigenvalue of the preconditioned one.
 pub(super) fn analyzed(summary: &Table, eigenvalues: &Table) -> Vec<MemberNumber> {
     let scope = summary.configuration["analysis"]["scope"].as_str().unwrap_or("all");
     let find = |operator: Option<Curvature>, quantity: Quantity| {
@@ -59,6 +59,8 @@ pub(super) fn analyzed(summary: &Table, eigenvalues: &Table) -> Vec<MemberNumber
         Quantity::EffectiveDimension,
     ];
     numbers.extend(of_hessian.into_iter().filter_map(|quantity| find(Some(Curvature::Hessian), quantity)));
+    let preconditioned = find(Some(Curvature::PreconditionedHessian), Quantity::LambdaMax);
+    numbers.extend(preconditioned.map(|found| MemberNumber { quantity: Quantity::LambdaMaxPreconditioned, ..found }));
     // The traces of Hessian and GGN agree exactly on ReLU networks; their Frobenius norms tell what the residual adds.
     let norm = |operator| find(Some(operator), Quantity::FrobeniusNorm);
     if let (Some(ggn), Some(hessian)) = (norm(Curvature::Ggn), norm(Curvature::Hessian)) {
@@ -111,7 +113,32 @@ pub(super) fn evaluated(table: &Table) -> Vec<MemberNumber> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::tables::{Column, write_table};
     use crate::train::EpochMetrics;
+
+    #[test]
+    fn the_preconditioned_hessian_gives_a_quantity_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let words = |words: [&str; 3]| Column::Text(words.map(str::to_owned).to_vec());
+        let numbers = |numbers: [f64; 3]| Column::Number(numbers.to_vec());
+        let columns = [
+            (column::OPERATOR, words(["hessian", "preconditioned_hessian", "preconditioned_hessian"])),
+            (column::SCOPE, words(["all"; 3])),
+            (column::QUANTITY, words(["lambda_max", "lambda_max", "trace"])),
+            (column::VALUE, numbers([3.0, 70.0, 90.0])),
+            (column::STD_ERR_NUMERIC, numbers([0.0; 3])),
+            (column::STD_ERR_DATA, numbers([0.5, 4.0, 5.0])),
+            (column::CONVERGED, Column::Flag(vec![true; 3])),
+        ];
+        let path = folder.path().join("summary.parquet");
+        write_table(&path, &columns, &serde_json::json!({"analysis": {"scope": "all"}})).unwrap();
+        let table = read_table(&path).unwrap();
+        let found: Vec<_> = analyzed(&table, &table)
+            .into_iter()
+            .map(|number| (number.quantity, number.value, number.std_err_data))
+            .collect();
+        assert_eq!(found, [(Quantity::LambdaMax, 3.0, 0.5), (Quantity::LambdaMaxPreconditioned, 70.0, 4.0)]);
+    }
 
     #[test]
     fn numbers_of_training_are_columns_of_its_metrics() {

@@ -4,21 +4,21 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::contents::{Contents, Failure};
+use super::contents::Failure;
 use super::rebuild::{Rebuild, storage_of};
 use crate::container::{Archive, Pickle, Value};
 
 /// The number at the start of the older form, as a pickled whole number of ten bytes.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
-/// A zip archive.
-pub(super) fn zipped(bytes: &[u8]) -> Result<Contents, Failure> {
+/// What `read` takes from a zip archive.
+pub(super) fn zipped<T>(bytes: &[u8], read: impl FnOnce(Rebuild<'_>) -> Result<T, String>) -> Result<T, Failure> {
     let damaged = |reason| Failure::Damaged { format: "PyTorch", reason };
     let archive = Archive::open(bytes).map_err(damaged)?;
     if let Some((what, remedy)) = other_archive(&archive) {
         return Err(Failure::Foreign { what, remedy });
     }
-    read_zipped(&archive, bytes.len()).map_err(damaged)
+    read_zipped(&archive, bytes.len(), read).map_err(damaged)
 }
 
 /// Archives of other programs.
@@ -40,7 +40,11 @@ fn other_archive(archive: &Archive<'_>) -> Option<(&'static str, &'static str)> 
     None
 }
 
-fn read_zipped(archive: &Archive<'_>, len: usize) -> Result<Contents, String> {
+fn read_zipped<T>(
+    archive: &Archive<'_>,
+    len: usize,
+    read: impl FnOnce(Rebuild<'_>) -> Result<T, String>,
+) -> Result<T, String> {
     let name = match archive.ending("/data.pkl") {
         Ok(name) => name,
         Err(_) if archive.names().any(|name| name == "data.pkl") => "data.pkl",
@@ -58,17 +62,17 @@ fn read_zipped(archive: &Archive<'_>, len: usize) -> Result<Contents, String> {
             storages.insert(key, place);
         }
     }
-    Rebuild::new(&pickle, storages, len).contents()
+    read(Rebuild::new(&pickle, storages, len))
 }
 
-/// A pickle in the open: the older form of `torch.save`, or a pickle of anything.
+/// What `read` takes from a pickle in the open: the older form of `torch.save`, or a pickle of anything.
 ///
 /// The older form is five pickles (the magic number, a version, facts of the system, the object, the keys of its storages), then
 /// each storage behind the number of its elements.
-pub(super) fn pickled(bytes: &[u8]) -> Result<Contents, String> {
+pub(super) fn pickled<T>(bytes: &[u8], read: impl FnOnce(Rebuild<'_>) -> Result<T, String>) -> Result<T, String> {
     let first = Pickle::read(bytes)?;
     if *first.get(first.root()) != Value::Bytes(&MAGIC) {
-        return Rebuild::new(&first, HashMap::new(), bytes.len()).contents();
+        return read(Rebuild::new(&first, HashMap::new(), bytes.len()));
     }
     let mut start = first.end;
     let mut next = || -> Result<Pickle<'_>, String> {
@@ -95,5 +99,5 @@ pub(super) fn pickled(bytes: &[u8]) -> Result<Contents, String> {
         start = to.ok_or_else(cut)?;
         storages.insert(key, from..start);
     }
-    Rebuild::new(&pickle, storages, bytes.len()).contents()
+    read(Rebuild::new(&pickle, storages, bytes.len()))
 }

@@ -13,7 +13,7 @@ const MAX_DEPTH: usize = 128;
 const MAX_VISITS: u8 = 2;
 
 pub(super) struct Rebuild<'a> {
-    pickle: &'a Pickle<'a>,
+    pub(super) pickle: &'a Pickle<'a>,
     /// Bytes of the storages by their keys.
     storages: HashMap<&'a str, Range<usize>>,
     /// Bytes of arrays that may still be made.
@@ -133,7 +133,7 @@ impl<'a> Rebuild<'a> {
     }
 
     /// The tensor that a value describes; `None` where it describes none.
-    fn tensor(&mut self, id: Id) -> Option<Result<Entry, String>> {
+    pub(super) fn tensor(&mut self, id: Id) -> Option<Result<Entry, String>> {
         if let Some(array) = numpy::array(self.pickle, id, &mut self.left) {
             return Some(array.map(Entry::Made));
         }

@@ -112,3 +112,24 @@ fn deflated() {
     let nan = tensor(&DMatrix::from_element(1, DIM, f64::NAN), DType::F64);
     assert!(Deflated::new(&operator, &nan).is_err());
 }
+
+#[test]
+fn scaled() {
+    for dtype in DTYPES {
+        let (operator, shards) = operator(11, dtype);
+        // Powers of two: products with them are exact.
+        let diagonal: Vec<f64> = (0..DIM).map(|i| [0.25, 1.0, 4.0, 0.5][i % 4]).collect();
+        let scale = Tensor::new(diagonal.as_slice(), &Device::Cpu).unwrap();
+        let wrapped = Scaled::new(operator.clone(), &scale).unwrap();
+        let d = DMatrix::from_diagonal(&nalgebra::DVector::from_vec(diagonal));
+        assert_is(&wrapped, &shards.each_ref().map(|a| &d * a * &d), dtype);
+        let error = Scaled::new(operator.clone(), &scale.narrow(0, 0, 3).unwrap()).err().unwrap();
+        assert!(error.to_string().contains("[1, 3], but the operator has dimension 9"), "{error}");
+        for bad in [f64::NAN, f64::INFINITY, 1e300] {
+            let mut entries = vec![1.0; DIM];
+            entries[4] = bad;
+            let refused = Scaled::new(operator.clone(), &Tensor::new(entries.as_slice(), &Device::Cpu).unwrap());
+            assert_eq!(refused.is_err(), !bad.is_finite() || dtype == DType::F32, "{bad}");
+        }
+    }
+}

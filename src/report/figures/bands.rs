@@ -1,4 +1,4 @@
-//! Numbers with errors along an axis: one or two panels of curves with bands.
+//! Numbers with errors along an axis: up to three panels of curves with bands.
 
 use super::brush::{Brush, brushes};
 use super::canvas::{Canvas, Pen};
@@ -37,7 +37,7 @@ pub(super) struct Words<'a> {
     pub(super) statement: String,
 }
 
-/// Writes a figure with bands of one standard error; at most two panels. Nothing is written where no panel has a curve.
+/// Writes a figure with bands of one standard error; at most three panels. Nothing is written where no panel has a curve.
 ///
 /// # Errors
 /// As [`super::write_figures`].
@@ -47,7 +47,7 @@ pub(super) fn write(
     words: Words<'_>,
     target: Target<'_>,
 ) -> Result<Drawn, ReportError> {
-    let panels: Vec<BandPanel<'_>> = panels.into_iter().filter(|panel| !panel.curves.is_empty()).take(2).collect();
+    let panels: Vec<BandPanel<'_>> = panels.into_iter().filter(|panel| !panel.curves.is_empty()).take(3).collect();
     if panels.is_empty() {
         return Ok(Drawn::default());
     }

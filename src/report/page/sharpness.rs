@@ -32,12 +32,14 @@ pub fn sharpness_page(report: &SharpnessReport, figures: &Path, measured: &Measu
     };
     let means = "± numeric: error of the computation; for a worst case, which is a lower bound, the spread over the ascents. \
                  ± rows: standard error due to the choice of data rows; *: not converged.";
+    let unknown = report.rows.iter().filter(|row| !row.reason.is_empty());
+    let reasons: String = unknown.map(|row| format!(" {}: {}.", row.quantity.label(), row.reason)).collect();
     let sections = [
         Section::new(
             "Sharpness",
             [
                 Figure::one(figures, "sharpness_ratio", "Average rise", ratio),
-                rows(true, &format!("The measures that flatness compare uses. {means}")),
+                rows(true, &format!("The measures that flatness compare uses. {means}{reasons}")),
             ],
         ),
         Section::folded(

@@ -10,7 +10,8 @@ use crate::sharpness::SharpnessRow;
 use crate::vocabulary::Scaling;
 
 /// Writes `sharpness.parquet` into `folder`, which exists: one row per measure. `headline` marks those that comparisons
-/// take; for a worst case, `value` is a lower bound and `std_err_numeric` the spread over restarts.
+/// take; for a worst case, `value` is a lower bound and `std_err_numeric` the spread over restarts; where there is no value,
+/// `reason` says why.
 ///
 /// # Errors
 /// [`ReportError`] if the file cannot be written.
@@ -31,6 +32,7 @@ pub fn write_sharpness(rows: &[SharpnessRow], configuration: &Value, folder: &Pa
         ("num_gradients", count(rows, |row| row.num_gradients)),
         ("num_evaluations", count(rows, |row| row.num_evaluations)),
         (column::HEADLINE, flag(rows, |row| row.is_headline)),
+        ("reason", text(rows, |row| &row.reason)),
     ];
     let path = folder.join("sharpness.parquet");
     write_table(&path, &columns, configuration)?;
