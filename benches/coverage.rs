@@ -114,8 +114,8 @@ fn traces(what: &str, name: &str, operator: &DenseOperator, known: Option<(&Tens
     let nothing = Tensor::zeros((0, operator.dim()), DType::F64, &Device::Cpu)?;
     let (vectors, values) = known.unwrap_or((&nothing, &[]));
     let deflation = Deflation { vectors, values, forms: None };
-    let fixed = DeflatedTraceParams { num_probes: 8, trace_tol: 0.0, max_matvecs: 8 };
-    let stopping = DeflatedTraceParams { num_probes: 8, trace_tol: 0.02, max_matvecs: 128 };
+    let fixed = DeflatedTraceParams { num_probes: 8, trace_tol: 0.0, known: 0.0, max_matvecs: 8 };
+    let stopping = DeflatedTraceParams { num_probes: 8, trace_tol: 0.02, known: 0.0, max_matvecs: 128 };
     for (rule, params) in [("8 probes", fixed), ("doubled from 8 until SE is 2 %", stopping)] {
         let (mut spread, mut student) = (Tally::default(), Tally::default());
         for repeat in 0..REPEATS {
@@ -232,7 +232,7 @@ fn exact_trace(operator: &DenseOperator, rng: &mut impl Rng) -> flatness::Result
     let forms = operator.apply(&vectors, &mut ())?.shards;
     let values: Vec<f64> = operator.matrix().diagonal().iter().copied().collect();
     let deflation = Deflation { vectors: &vectors, values: &values, forms: forms.as_ref() };
-    let params = DeflatedTraceParams { num_probes: 2, trace_tol: 0.0, max_matvecs: 2 };
+    let params = DeflatedTraceParams { num_probes: 2, trace_tol: 0.0, known: 0.0, max_matvecs: 2 };
     let report = deflated_trace(operator, &deflation, &params, rng, &mut ())?;
     Ok((report.trace, report.std_err_data))
 }

@@ -25,6 +25,8 @@ pub(super) struct TraceTask<'a> {
 
 /// Probes of the first round; each further round doubles their number.
 const FIRST_PROBES: usize = 8;
+/// Share of the error over the rows below which that of the probes is negligible: both together are then 3 % larger than it.
+const NEGLIGIBLE: f64 = 0.25;
 
 impl TraceTask<'_> {
     /// The trace, by the best method that applies.
@@ -40,11 +42,11 @@ impl TraceTask<'_> {
         pairs: &EigenpairsReport,
         observer: &mut dyn Observer,
     ) -> Result<TraceSummary> {
-        let Task { objective, theta, curvature, options, .. } = self.task;
+        let Task { objective, theta, curvature, .. } = self.task;
         let gauss_newton = matches!(curvature, Curvature::Hessian | Curvature::Ggn);
         let (network, loss) = (objective.network(), &objective.options().loss);
         if !gauss_newton || objective.couples_rows() || network.check_loss_of_outputs(loss).is_err() {
-            return self.by_probes(operator, Some(pairs), observer);
+            return self.by_probes(operator, Some(pairs), 0.0, observer);
         }
         let exact = self.exact(observer)?;
         if curvature == Curvature::Ggn || objective.diagonal_is_hessian() {
@@ -52,19 +54,27 @@ impl TraceTask<'_> {
         }
         let residual = CurvatureOperator::new(objective, theta, Curvature::Residual)?;
         let residual = Restricted::new(&residual, self.task.ranges()?)?;
-        let rest = self.by_probes(&residual, None, observer)?;
+        let rest = self.by_probes(&residual, None, exact.trace, observer)?;
         let trace = exact.trace + rest.trace;
         let std_err_numeric = exact.std_err_numeric.hypot(rest.std_err_numeric);
+        // Both parts see the same rows, so their errors may add up.
+        let std_err_data = exact.std_err_data + rest.std_err_data;
         Ok(TraceSummary {
             trace,
             std_err_numeric,
-            // Both parts see the same rows, so their errors may add up.
-            std_err_data: exact.std_err_data + rest.std_err_data,
+            std_err_data,
             method: Method::ExactGgnHutchinson,
-            converged: std_err_numeric <= options.trace_tolerance * trace.abs(),
+            converged: self.is_resolved(std_err_numeric, trace, std_err_data),
             layers: Vec::new(),
             ..rest
         })
+    }
+
+    /// Whether the error of the probes is within the tolerance, or negligible beside that over the rows.
+    fn is_resolved(&self, std_err_numeric: f64, trace: f64, std_err_data: f64) -> bool {
+        let tolerance = self.task.options.trace_tolerance * trace.abs();
+        // Where the error over the rows is unknown, the tolerance decides.
+        std_err_numeric <= tolerance.max(NEGLIGIBLE * std_err_data)
     }
 
     /// The exact trace of the GGN, without products.
@@ -93,11 +103,12 @@ impl TraceTask<'_> {
         })
     }
 
-    /// The trace by new probes, orthogonal to the converged eigenvectors.
+    /// The trace by new probes, orthogonal to the converged eigenvectors, where `beside` is known of the whole.
     fn by_probes(
         &self,
         operator: &dyn LinearOperator,
         pairs: Option<&EigenpairsReport>,
+        beside: f64,
         observer: &mut dyn Observer,
     ) -> Result<TraceSummary> {
         let known = pairs.map_or_else(|| Known::none(operator), |pairs| Known::of(operator, pairs))?;
@@ -105,6 +116,7 @@ impl TraceTask<'_> {
         let params = DeflatedTraceParams {
             num_probes: FIRST_PROBES.min(self.budget).max(2),
             trace_tol: self.task.options.trace_tolerance,
+            known: beside,
             max_matvecs: self.budget,
         };
         let mut rng = stream(self.task.options.seed, Purpose::Probes);
@@ -118,7 +130,7 @@ impl TraceTask<'_> {
             std_err_data: report.std_err_data,
             samples: report.samples,
             method: if known.values.is_empty() { Method::Hutchinson } else { Method::HutchinsonDeflated },
-            converged: report.stop == TraceStop::Tolerance,
+            converged: self.is_resolved(report.std_err_numeric, report.trace, report.std_err_data),
             num_matvecs: report.num_matvecs,
             layers: Vec::new(),
         })

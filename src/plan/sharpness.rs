@@ -138,12 +138,13 @@ impl SharpnessOptions {
     pub fn typical_passes(&self) -> Passes {
         const WORST_CASES: usize = 8;
         const BISECTION_STEPS: usize = 36;
+        const CRITICAL_STEPS: usize = 40;
         let AverageParams { sigmas, relative_sigmas, pairs } = &self.average;
         let averages = sigmas.len() + 2 * relative_sigmas.len() + 1;
         let ascents = WORST_CASES * self.worst.restarts * self.worst.steps;
         Passes {
             gradients: ascents,
-            evaluations: 2 * pairs * averages + ascents + 2 * self.pac_bayes.pairs * BISECTION_STEPS,
+            evaluations: 2 * pairs * averages + ascents + 2 * self.pac_bayes.pairs * BISECTION_STEPS + CRITICAL_STEPS,
             products: 1 + self.probes,
         }
     }

@@ -21,13 +21,15 @@ pub struct DeflatedTraceParams {
     pub num_probes: usize,
     /// Enough when the numeric standard error is at most this times `|trace|`; 0 spends the whole budget.
     pub trace_tol: f64,
+    /// What is known exactly of the trace besides: the tolerance is for the sum.
+    pub known: f64,
     /// Products to spend at most; never fewer than the first round takes.
     pub max_matvecs: usize,
 }
 
 impl Default for DeflatedTraceParams {
     fn default() -> Self {
-        Self { num_probes: 8, trace_tol: 0.01, max_matvecs: 256 }
+        Self { num_probes: 8, trace_tol: 0.01, known: 0.0, max_matvecs: 256 }
     }
 }
 
@@ -128,7 +130,7 @@ pub fn deflated_trace(
         if interrupted {
             break TraceStop::Interrupted;
         }
-        if std_err <= params.trace_tol * (exact + mean).abs() {
+        if std_err <= params.trace_tol * (params.known + exact + mean).abs() {
             break TraceStop::Tolerance;
         }
         if probes.samples.len() >= budget {
@@ -248,7 +250,7 @@ mod tests {
     }
 
     fn fixed(num_probes: usize) -> DeflatedTraceParams {
-        DeflatedTraceParams { num_probes, trace_tol: f64::INFINITY, max_matvecs: num_probes }
+        DeflatedTraceParams { num_probes, trace_tol: f64::INFINITY, known: 0.0, max_matvecs: num_probes }
     }
 
     #[test]
@@ -295,7 +297,7 @@ mod tests {
         let operator = with_spectrum(&clustered_spectrum(50), DType::F64, 3);
         let nothing = Tensor::zeros((0, 50), DType::F64, &Device::Cpu).unwrap();
         let plain = Deflation { vectors: &nothing, values: &[], forms: None };
-        let params = DeflatedTraceParams { num_probes: 4, trace_tol: 1e-5, max_matvecs: 50 };
+        let params = DeflatedTraceParams { num_probes: 4, trace_tol: 1e-5, known: 0.0, max_matvecs: 50 };
         let report = run(&operator, &plain, &params, 1);
         assert_eq!((report.num_matvecs, report.stop), (50, TraceStop::Budget));
         // All three outliers off: what is left has Frobenius norm 4e-3, so about 13 probes reach 1e-5 of the trace of 160.

@@ -39,6 +39,15 @@ fn the_peak_stays_within_what_was_planned() {
         println!("--memory {mebibytes} MiB: peak {} MiB, {} of them without work", peak >> 20, base >> 20);
         assert!(peak > base && peak <= base + (mebibytes << 20), "--memory {mebibytes} MiB: peak {} MiB", peak >> 20);
     }
+    // Said beforehand: 148 vectors in 3/8 of the memory.
+    for (memory, is_told) in [("256MiB", true), ("1GiB", false)] {
+        let told = succeed(&format!("estimate {checkpoint} --memory {memory}")).err;
+        assert_eq!(
+            told.contains("a survey without restarts") && told.contains("1GiB would be enough"),
+            is_told,
+            "{told}"
+        );
+    }
 }
 
 #[test]
