@@ -79,10 +79,15 @@ fn stored_statistics_every_cut_gives_what_one_tape_gives() {
 #[test]
 fn memory_bounds_the_block_of_directions() {
     let problem = problem(false);
-    let mut options = problem.options(DType::F64);
-    options.execution.memory_bytes = 4 * 8 * problem.dim() * 3;
-    let small = Objective::new(&problem.network, &problem.data, options).unwrap();
-    assert_eq!(small.block_size(), 3);
+    let within = |memory_bytes: usize| {
+        let mut options = problem.options(DType::F64);
+        options.execution.memory_bytes = memory_bytes;
+        Objective::new(&problem.network, &problem.data, options).unwrap()
+    };
+    // So little memory holds no block at all, so much any.
+    assert_eq!([1, 1 << 30].map(|memory_bytes| within(memory_bytes).block_size()), [1, 8]);
+    let vectors = (1..1000).find(|vectors| within(8 * problem.dim() * vectors).block_size() == 3).unwrap();
+    let small = within(8 * problem.dim() * vectors);
     let block = tensor(&mut random(33), &[7, problem.dim()], DType::F64);
     for curvature in CURVATURES {
         let at_once = products(&problem.objective(DType::F64), &problem.theta, curvature, &block);
