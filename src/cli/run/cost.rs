@@ -277,7 +277,7 @@ impl Times {
         let one = AnalysisOptions { num_probes: 2, ..AnalysisOptions::default() };
         let cost = CostEstimate::measure(&objective, &session.checkpoint.theta, &one, &mut ui.progress())?;
         let (gradient, evaluation) = (cost.seconds_per_gradient, cost.seconds_per_evaluation);
-        let memory_bytes = objective.training_bytes(rows);
+        let memory_bytes = objective.product_bytes(1);
         Ok(Self { gradient, evaluation, product: cost.seconds_per_matvec, memory_bytes })
     }
 

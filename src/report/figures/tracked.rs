@@ -20,8 +20,8 @@ pub struct TrackedCurve {
 /// Writes `curvature.*`: eigenvalues with the threshold of stability, those of the preconditioned Hessian, and the trace, each
 /// below the other, with bands of one standard error over the rows. Nothing is written where there is no finite number.
 ///
-/// The threshold grows without bound as the learning rate falls to 0, so its line ends at twice the height of what else
-/// there is to see.
+/// The threshold grows without bound as the learning rate falls to 0, so its line ends where it leaves twice the height of what
+/// else there is to see.
 ///
 /// # Errors
 /// As [`super::write_figures`].
@@ -35,7 +35,7 @@ pub fn write_tracked(curves: &[TrackedCurve], statement: &str, target: Target<'_
     let is_preconditioned = |curve: &TrackedCurve| curve.operator == Curvature::PreconditionedHessian;
     let panels = vec![
         panel("eigenvalue", |curve| curve.operator == Curvature::Hessian && curve.quantity != Quantity::Trace),
-        panel("eigenvalue of P⁻¹H", is_preconditioned),
+        panel("P⁻¹H eigenvalue", is_preconditioned),
         panel("trace", |curve| curve.operator == Curvature::Hessian && curve.quantity == Quantity::Trace),
     ];
     let along = Along { title: "epoch", logarithmic: false };
@@ -56,18 +56,17 @@ fn ceiling<'a>(curves: impl Iterator<Item = &'a TrackedCurve>) -> f64 {
     2.0 * curves.map(largest).filter(|value| value.is_finite()).fold(0.0, f64::max)
 }
 
-/// The finite points of a curve, of a threshold no higher than `most`.
+/// The finite points of a curve, of a threshold those up to `most`.
 fn drawn(curve: &TrackedCurve, most: f64) -> Vec<(f64, f64, f64)> {
-    let most = if curve.quantity == Quantity::StabilityThreshold { most } else { f64::INFINITY };
-    let points = curve.points.iter().map(|(place, value, std_err)| (*place, value.min(most), *std_err));
-    points.filter(|(_, value, _)| value.is_finite()).collect()
+    let most = if curve.quantity == Quantity::StabilityThreshold { most } else { f64::MAX };
+    curve.points.iter().copied().filter(|(_, value, _)| value.is_finite() && *value <= most).collect()
 }
 
 fn caption(curves: &[TrackedCurve]) -> String {
     let threshold = match curves.iter().any(|curve| curve.quantity == Quantity::StabilityThreshold) {
         true => {
             " Stability threshold: the largest λ₁ at which the steps settle on a quadratic, at the learning rate of the \
-                 step; along the upper edge where it is higher."
+                 step; it is not drawn where it lies above the figure."
         }
         false => "",
     };
@@ -89,7 +88,7 @@ mod tests {
         let largest = curve(Quantity::LambdaMax, [3.0, 9.0, f64::NAN]);
         let low = curve(Quantity::StabilityThreshold, [8.0, 40.0, f64::INFINITY]);
         let high = curve(Quantity::StabilityThreshold, [70.0, 50.0, 1e9]);
-        for (threshold, most, expected) in [(low, 18.0, [8.0, 18.0, 18.0]), (high, 100.0, [70.0, 50.0, 100.0])] {
+        for (threshold, most, expected) in [(low, 18.0, vec![8.0]), (high, 100.0, vec![70.0, 50.0])] {
             assert_eq!(ceiling([&largest, &threshold].into_iter()), most);
             assert_eq!(drawn(&threshold, most).iter().map(|point| point.1).collect::<Vec<_>>(), expected);
             assert_eq!(drawn(&largest, most).len(), 2);
