@@ -86,7 +86,7 @@ pub(super) fn words(runs: &[&Run], jobs: usize, ui: &mut Ui) -> Result<String> {
         by_kind.iter().map(|(kind, seconds)| format!("{} {}", kind.name(), duration(*seconds))).collect();
     let (all, memory) = (duration(by_kind.values().sum()), (jobs * memory_bytes).div_ceil(1 << 20));
     Ok(format!(
-        "left: about {all} ({}) and {memory} MiB (data and program not counted), from {} timed trainings of {TIMED_STEPS} steps",
+        "left: about {all} ({}) and {memory} MiB (data and program not counted); kinds of training timed: {}",
         parts.join(", "),
         costs.trained.len(),
     ))
