@@ -3,12 +3,13 @@
 use crate::objective::Objective;
 use crate::spectral::DenseReport;
 
-/// Memory for Krylov bases: 3/8 of `--memory`, or what a block product leaves of all of it. The rest is for products, and for
-/// the allocator's reserve, which varies from run to run.
+/// Memory for Krylov bases: 3/8 of `--memory`, or what parameters, gradient and a block product leave of all of it. The rest is
+/// for products, and for the allocator's reserve, which varies from run to run.
 pub(super) fn basis_bytes(objective: &Objective<'_>) -> usize {
-    let memory_bytes = objective.options().execution.memory_bytes;
-    let product = objective.nominal_product_bytes(objective.block_size());
-    share_of(memory_bytes).min(memory_bytes.saturating_sub(product))
+    let execution = objective.options().execution;
+    let vectors = 2 * objective.dim() * objective.options().dtype.size_in_bytes();
+    let others = vectors + objective.nominal_product_bytes(objective.block_size());
+    share_of(execution.memory_bytes).min(execution.memory_bytes.saturating_sub(others))
 }
 
 fn share_of(memory_bytes: usize) -> usize {
