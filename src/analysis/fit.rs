@@ -97,8 +97,8 @@ impl Fit<'_> {
         if memory_bytes > self.memory_bytes() {
             let gibibytes = memory_bytes.div_ceil(1 << 30);
             self.notes.push(format!(
-                "--memory is too little for a survey without restarts, which take more products, and a density of their own: \
-                 {gibibytes}GiB would be enough"
+                "--memory does not hold the whole basis of a survey, so it will restart, which takes more products, and compute the \
+                 density separately: {gibibytes}GiB would be enough"
             ));
         }
         Ok(())

@@ -228,7 +228,10 @@ fn stored_eigenvectors(
     let (space, top) = (checkpoint.network.space(), checked_rows(&file, &path, End::Top.name())?);
     let (scope, operator) = (entry("flatness.scope"), entry("flatness.operator"));
     if operator == Curvature::PreconditionedHessian.name() {
-        return Err(refuse("they are of the preconditioned Hessian, in other units than the weights".into()).into());
+        return Err(refuse(
+            "they belong to the preconditioned Hessian, whose units are not those of the weights".into(),
+        )
+        .into());
     }
     let ranges = scope.parse::<Scope>()?.resolve(space)?;
     let width: usize = ranges.iter().map(|range| range.len()).sum();

@@ -55,7 +55,7 @@ pub enum CheckpointError {
         /// Where the state would be.
         path: PathBuf,
     },
-    /// A file that is no state of Adam, or that of another network.
+    /// A file that is not the state of Adam, or belongs to another network.
     #[error("{} cannot serve as the state of the optimiser: {reason}", path.display())]
     OptimizerState {
         /// The file.

@@ -56,7 +56,7 @@ impl CurvatureError {
                 "analyze takes it from --optimizer-state, or from the folder of a training with adamw".into()
             }
             Self::Preconditioner { .. } => {
-                "with eps = 0, a parameter whose gradient was always 0 has none: train with eps above 0".into()
+                "with eps = 0, it is 0 for a parameter whose gradient was always 0: train with eps above 0".into()
             }
             Self::NoLabelModel { .. } => "use the GGN, which needs no labels, or the empirical Fisher matrix".into(),
             Self::CoupledRows { .. } => "use stored batch-norm statistics, or estimate it from random probes".into(),

@@ -43,7 +43,7 @@ fn the_peak_stays_within_what_was_planned() {
     for (memory, is_told) in [("256MiB", true), ("1GiB", false)] {
         let told = succeed(&format!("estimate {checkpoint} --memory {memory}")).err;
         assert_eq!(
-            told.contains("a survey without restarts") && told.contains("1GiB would be enough"),
+            told.contains("does not hold the whole basis of a survey") && told.contains("1GiB would be enough"),
             is_told,
             "{told}"
         );

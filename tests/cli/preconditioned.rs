@@ -90,7 +90,7 @@ fn slices_follow_the_directions_of_the_weights() {
     // The stored vectors are not directions of the weights.
     let landscape =
         format!("landscape {} --directions eigenvectors --eigenvectors {} --out x", trained(), out.display());
-    assert_refused(&landscape, "they are of the preconditioned Hessian", "leave --eigenvectors out");
+    assert_refused(&landscape, "they belong to the preconditioned Hessian", "leave --eigenvectors out");
 }
 
 #[test]
@@ -149,14 +149,14 @@ fn states_that_do_not_fit_are_refused() {
             "the second moment of `0.weight` has shape [8], but the parameter has [8, 10]",
             "named_parameters",
         ),
-        ("sgd.pth", "no state of Adam or AdamW", "of Adam or AdamW that was saved"),
+        ("sgd.pth", "it is not the state of Adam or AdamW", "of Adam or AdamW that was saved"),
         ("expected.safetensors", "it is not the optimizer.safetensors of a training with adamw", "named_parameters"),
         ("missing.pth", "there is no state of an optimiser for", "--optimizer-state"),
     ] {
         assert_refused(&line(&state(name)), what, hint);
     }
     let weights = format!("--optimizer-state {}", fixture("tensors", "zip.pth").display());
-    assert_refused(&line(&weights), "it holds no state of an optimiser", "of Adam or AdamW that was saved");
+    assert_refused(&line(&weights), "it does not hold the state of an optimiser", "of Adam or AdamW that was saved");
     let other = fixture_arguments("logistic-ce");
     let line = format!("analyze {other} --operator preconditioned-hessian {} --out x", state("training.pth"));
     assert_refused(&line, "cannot serve as the state of the optimiser: it has 6 parameters", "named_parameters");

@@ -120,7 +120,7 @@ fn a_grid_runs_once_and_is_skipped_after_that() {
     let written = std::fs::read_to_string(grid.out().join("experiment.toml")).unwrap();
     grid.write(&written);
     let listed = grid.run("--dry-run").1;
-    assert!(listed.matches("  finished\n").count() == 4 && listed.ends_with("that has an estimate\n"), "{listed}");
+    assert!(listed.matches("  finished\n").count() == 4 && listed.ends_with("that can be estimated\n"), "{listed}");
 }
 
 #[test]

@@ -80,7 +80,7 @@ pub(super) fn words(runs: &[&Run], jobs: usize, ui: &mut Ui) -> Result<String> {
         }
     }
     if by_kind.is_empty() {
-        return Ok("left: nothing that has an estimate".to_owned());
+        return Ok("left: nothing that can be estimated".to_owned());
     }
     let parts: Vec<String> =
         by_kind.iter().map(|(kind, seconds)| format!("{} {}", kind.name(), duration(*seconds))).collect();

@@ -42,7 +42,7 @@ impl Optimizer {
     pub(crate) fn read(bytes: &[u8]) -> Result<Result<Self, String>, Failure> {
         let other = || match recognise::foreign(bytes) {
             Some((what, remedy)) => Failure::Foreign { what, remedy },
-            None => Failure::Damaged { format: "PyTorch", reason: "its first bytes are of another kind".into() },
+            None => Failure::Damaged { format: "PyTorch", reason: "it does not begin as such a file does".into() },
         };
         of_torch(bytes, |rebuild| Ok(optimizer::read(rebuild, bytes))).unwrap_or_else(|| Err(other()))
     }

@@ -44,7 +44,7 @@ pub(super) fn read(mut rebuild: Rebuild<'_>, bytes: &[u8]) -> Result<Optimizer, 
     let root = find(pickle)?;
     let state = entry(pickle, root, "state").ok_or("its `state` is missing")?;
     let groups = entry(pickle, root, "param_groups").and_then(|id| pickle.items(id));
-    let groups = groups.ok_or("its `param_groups` are no list")?;
+    let groups = groups.ok_or("its `param_groups` are not a list")?;
     let of_index = |(key, id): &(Id, Id)| Some((pickle.int(*key)?, *id));
     let states: HashMap<i64, Id> = pickle.entries(state).iter().filter_map(of_index).collect();
     let mut params = Vec::new();
@@ -54,7 +54,7 @@ pub(super) fn read(mut rebuild: Rebuild<'_>, bytes: &[u8]) -> Result<Optimizer, 
             return Err(format!("its `param_groups` have more than {MAX_VALUES} parameters"));
         }
         for (place, &index) in settings.params.iter().enumerate() {
-            let index = pickle.int(index).ok_or("an index in its `param_groups` is no whole number")?;
+            let index = pickle.int(index).ok_or("an index in its `param_groups` is not a whole number")?;
             let moment = states.get(&index).map(|own| moment(&mut rebuild, *own, index, bytes)).transpose()?;
             let name = settings.names.and_then(|names| pickle.text(*names.get(place)?)).map(str::to_owned);
             params.push(ParamState { name, betas: settings.betas, eps: settings.eps, moment });
@@ -83,7 +83,10 @@ fn find(pickle: &Pickle<'_>) -> Result<Id, String> {
     found.dedup();
     match found[..] {
         [one] => Ok(one),
-        [] => Err("it holds no state of an optimiser: no dictionary with `state` and `param_groups`".into()),
+        [] => {
+            Err("it does not hold the state of an optimiser: there is no dictionary with `state` and `param_groups`"
+                .into())
+        }
         _ => Err(format!("it holds the states of {} optimisers: save that of one", found.len())),
     }
 }
@@ -117,7 +120,7 @@ impl<'a> Group<'a> {
             &[first, second] => Some([number(pickle, first)?, number(pickle, second)?]),
             _ => None,
         });
-        let numbers = "as numbers in a group of parameters: it is no state of Adam or AdamW";
+        let numbers = "as numbers in a group of parameters: it is not the state of Adam or AdamW";
         Ok(Self {
             params: of("params").and_then(|params| pickle.items(params)).ok_or("a group lacks its `params`")?,
             names: of("param_names").and_then(|names| pickle.items(names)),
@@ -138,7 +141,7 @@ fn moment(rebuild: &mut Rebuild<'_>, id: Id, index: i64, bytes: &[u8]) -> Result
     let second = of("max_exp_avg_sq").or_else(|| of("exp_avg_sq"));
     let second = second.and_then(|second| rebuild.tensor(second)).transpose()?;
     let second =
-        second.ok_or_else(|| format!("parameter {index} has no `exp_avg_sq`: it is no state of Adam or AdamW"))?;
+        second.ok_or_else(|| format!("parameter {index} has no `exp_avg_sq`: it is not the state of Adam or AdamW"))?;
     let steps = of("step").and_then(|step| match number(pickle, step) {
         Some(steps) => Some(steps),
         None => {
