@@ -15,7 +15,7 @@ use super::provenance::Provenance;
 use super::{Cli, CliError, Ui, dispatch};
 use crate::analysis::compare::{CompareOptions, Comparison, Member};
 use crate::checkpoint::TensorFile;
-use crate::experiment::identity;
+use crate::experiment::{Plan, identity};
 use crate::files::{make_folder, write_atomic};
 use crate::plan::{PlanError, RESULT, command_line};
 use crate::report::figures::{Drawn, Style, Target, write_groups};
@@ -174,12 +174,7 @@ fn compare(found: &[Found], how: &HowArgs) -> Result<Comparison> {
         let found = format!("all {} networks belong to group {only}", members.len());
         return Err(CliError::OneGroup { found }.into());
     }
-    let named = how.baseline.iter().map(|name| ("--baseline", name));
-    let mut named = named.chain(how.primary_groups.iter().flatten().map(|name| ("--primary-groups", name)));
-    if let Some((option, name)) = named.find(|(_, name)| !groups.contains(&name.as_str())) {
-        let reason = format!("unknown group; the groups are {}", groups.join(", "));
-        return Err(PlanError::option(option, name, reason).into());
-    }
+    how.check_groups(&groups)?;
     let numbers = members.iter().flat_map(|member| &member.numbers);
     let names: BTreeSet<String> = numbers.map(|number| number.quantity.to_string()).collect();
     let primary = how.primary.iter().flatten().map(Quantity::to_string);
@@ -196,6 +191,28 @@ fn compare(found: &[Found], how: &HowArgs) -> Result<Comparison> {
 }
 
 impl HowArgs {
+    /// Refuses names of groups that are not among `groups`.
+    pub(super) fn check_groups(&self, groups: &[&str]) -> Result<(), PlanError> {
+        let named = self.baseline.iter().map(|name| ("--baseline", name));
+        let mut named = named.chain(self.primary_groups.iter().flatten().map(|name| ("--primary-groups", name)));
+        let Some((option, name)) = named.find(|(_, name)| !groups.contains(&name.as_str())) else { return Ok(()) };
+        Err(PlanError::option(option, name, format!("unknown group; the groups are {}", groups.join(", "))))
+    }
+
+    /// Refuses what cannot be found in the results of `plan`, before it runs.
+    pub(super) fn check(&self, plan: &Plan) -> Result<(), PlanError> {
+        let unknown = self.primary.iter().flatten().find(|quantity| matches!(quantity, Quantity::Other(_)));
+        if let Some(name) = unknown {
+            return Err(PlanError::option("--primary", &name.to_string(), "no step measures such a quantity"));
+        }
+        if self.by.is_some() {
+            return Ok(());
+        }
+        let mut groups: Vec<String> = plan.cells.iter().map(|planned| planned.cell.group()).collect();
+        groups.dedup();
+        self.check_groups(&groups.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
     fn options(&self) -> CompareOptions {
         CompareOptions {
             baseline: self.baseline.clone(),
@@ -260,7 +277,7 @@ fn save(comparison: &Comparison, folder: &Path, style: Style) -> Result<([PathBu
     write_atomic(&words, |file| file.write_all(verdict.as_bytes()))?;
     let figures = folder.join("figures");
     make_folder(&figures)?;
-    let drawn = write_groups(comparison, &statement(comparison), Target::new(&figures, style))?;
+    let drawn = write_groups(comparison, &statement(comparison).unwrap_or_default(), Target::new(&figures, style))?;
     remove_outdated(folder, &[], &["groups", "differences"], &drawn.files);
     Ok(([table, words], drawn))
 }
@@ -269,7 +286,10 @@ fn page(comparison: &Comparison, folder: &Path, command: &str) -> Page {
     let conditions = comparison.members.iter().find(|member| !member.conditions.is_null());
     Page {
         title: comparison.groups.join(", "),
-        subtitle: format!("{} networks; curvature of {}", comparison.members.len(), statement(comparison)),
+        subtitle: match statement(comparison) {
+            Some(statement) => format!("{} networks; curvature of {statement}", comparison.members.len()),
+            None => format!("{} networks", comparison.members.len()),
+        },
         sections: comparison_sections(comparison, &folder.join("figures")),
         provenance: conditions.map(|member| provenance(&member.conditions)).unwrap_or_default(),
         command: command.into(),
@@ -277,17 +297,15 @@ fn page(comparison: &Comparison, folder: &Path, command: &str) -> Page {
     }
 }
 
-/// What the curvature was computed for, in one line.
-pub(super) fn statement(comparison: &Comparison) -> String {
-    let Some(member) = comparison.members.iter().find(|member| !member.conditions.is_null()) else {
-        return String::new();
-    };
+/// What the curvature was computed for, in one line; `None` without curvature.
+pub(super) fn statement(comparison: &Comparison) -> Option<String> {
+    let member = comparison.members.iter().find(|member| !member.conditions.is_null())?;
     let text = |key: &str| match &member.conditions[key] {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
     let loss = member.conditions["loss"]["kind"].as_str().unwrap_or("loss").replace('_', "-");
-    format!("{loss}, {} rows, batch norm {}, {}", text("rows"), text("batch_norm"), text("dtype"))
+    Some(format!("{loss}, {} rows, batch norm {}, {}", text("rows"), text("batch_norm"), text("dtype")))
 }
 
 fn print(comparison: &Comparison, ui: &mut Ui) {

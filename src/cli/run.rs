@@ -121,8 +121,8 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     let ((part, parts), threads) = (args.part()?, args.threads());
     let style = args.figures.style();
     let (experiment, folder) = args.experiment.read()?;
-    let how = comparison_options(&experiment)?;
     let plan = plan(&experiment, &folder, threads)?;
+    let how = comparison_options(&experiment, &plan)?;
     let numbers = plan.part(part, parts);
     let runs: Vec<&Run> = numbers.iter().filter_map(|number| plan.runs.get(*number)).collect();
     if args.emit == Some(EmitArg::Slurm) {
@@ -183,8 +183,10 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
 }
 
 /// The table `compare` of the file, as the command reads its options.
-fn comparison_options(experiment: &Experiment) -> Result<HowArgs> {
-    HowArgs::from_options(&arguments(&experiment.compare)).map_err(|reason| {
+fn comparison_options(experiment: &Experiment, plan: &Plan) -> Result<HowArgs> {
+    let how = HowArgs::from_options(&arguments(&experiment.compare));
+    let checked = how.and_then(|how| how.check(plan).map(|()| how).map_err(|error| error.to_string()));
+    checked.map_err(|reason| {
         let path = experiment.path.clone();
         ExperimentError::Setting { path, key: "compare".into(), reason: format!("is refused: {reason}") }.into()
     })

@@ -160,7 +160,11 @@ impl Translator<'_> {
             None => Ok(()),
             Some(path) => Err(Refusal {
                 reason: format!("data {}: there is no {}", spec.source, path.display()),
-                hint: Some("paths are relative to the folder of the experiment file".into()),
+                hint: Some(
+                    "paths are relative to the folder of the experiment file; {data} stands for the folder that FLATNESS_DATA \
+                     names"
+                        .into(),
+                ),
             }),
         }
     }
