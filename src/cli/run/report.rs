@@ -12,7 +12,7 @@ use crate::experiment::{
     write_combined, write_means,
 };
 use crate::files::{FileError, make_folder, write_atomic};
-use crate::report::figures::{Captions, Drawn, Style, SweepPanel, Target, write_spectra, write_sweep};
+use crate::report::figures::{Captions, Drawn, SPECTRA_CAPTION, Style, SweepPanel, Target, write_spectra, write_sweep};
 use crate::report::notebook::{experiment_cells, write_notebook};
 use crate::report::page::{Card, Figure, Page, Part, Row, Section, Table, comparison_sections, langevin_figures};
 use crate::report::terminal::rounded;
@@ -95,16 +95,13 @@ pub(super) fn write_report(
     for sweep in &sweeps {
         drawn.extend(write_sweep(&panels(sweep), &words(&sweep.axis), &along(sweep), STATEMENT, target)?);
     }
-    let quadrature = "Stochastic Lanczos quadrature; band: minimum to maximum over seeds.";
-    drawn.extend(write_spectra(&spectra(plan), quadrature, target)?);
+    let measured = comparison.and_then(statement).unwrap_or_default();
+    drawn.extend(write_spectra(&spectra(plan), &measured, target)?);
     drawn.extend(studies(plan, &figures)?);
     written.report.extend(std::mem::take(drawn).finish(&figures)?);
     let mut sections = comparison.map(|comparison| comparison_sections(comparison, &figures)).unwrap_or_default();
     let drawn = |name: &str, title: &str, caption: &str| Figure::one(&figures, name, title, caption);
-    let mut parts = vec![
-        drawn("epochs", "Over the epochs", STATEMENT),
-        drawn("spectra", "Spectra", "Number of eigenvalues of the Hessian above λ."),
-    ];
+    let mut parts = vec![drawn("epochs", "Over the epochs", STATEMENT), drawn("spectra", "Spectra", SPECTRA_CAPTION)];
     parts.extend(sweeps.iter().map(|sweep| drawn(&along(sweep), &format!("Along {}", words(&sweep.axis)), STATEMENT)));
     parts.extend(langevin_figures(&figures));
     let shown = [Section::new("Figures", parts), Section::new("Means of every group", [means(plan, results)])];
@@ -152,7 +149,7 @@ fn page(outcome: &Outcome<'_>, comparison: Option<&Comparison>, sections: Vec<Se
     cards.extend(best(plan, results));
     Page {
         title: experiment.folder_name(),
-        subtitle: comparison.map_or(String::new(), |comparison| format!("Curvature of {}", statement(comparison))),
+        subtitle: comparison.and_then(statement).map_or(String::new(), |statement| format!("Curvature of {statement}")),
         cards,
         sections,
         provenance: vec![

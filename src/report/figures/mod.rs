@@ -53,7 +53,7 @@ pub use landscape::write_landscape;
 pub use langevin::write_langevin;
 pub use llc::write_llc;
 pub use sharpness::write_sharpness;
-pub use spectra::{GroupSpectrum, write_spectra};
+pub use spectra::{GroupSpectrum, SPECTRA_CAPTION, write_spectra};
 pub use style::{Drawn, Look, Style, Target};
 pub use subset_study::write_subset_study;
 pub use sweep::{SweepCurve, SweepPanel, write_sweep};

@@ -14,12 +14,16 @@ use crate::report::ReportError;
 pub struct GroupSpectrum {
     /// The group.
     pub name: String,
-    /// `λ`, the mean number above it over the seeds, the least and the most; `λ` ascending.
+    /// `λ`, the mean number above it over the seeds, the least and the most that the networks' bands allow; `λ` ascending.
     pub points: Vec<(f64, f64, f64, f64)>,
 }
 
+/// What that figure shows.
+pub const SPECTRA_CAPTION: &str = "Number of eigenvalues of the Hessian above λ. Line: mean over the seeds of each group; band: from \
+    the lowest to the highest end of the networks' own 95 % bands, for quadrature and probes.";
+
 /// Writes `spectra.*` across both columns: the number of eigenvalues above `λ`, both logarithmic, with bands from the least
-/// to the most of a group's seeds. Nothing is written where there is no group.
+/// to the most that is possible in a group's networks. Nothing is written where there is no group.
 ///
 /// # Errors
 /// As [`super::write_figures`].
@@ -53,7 +57,7 @@ pub fn write_spectra(groups: &[GroupSpectrum], statement: &str, target: Target<'
         panel.draw_axes(canvas);
     };
     let part = Part { name: String::new(), area: Box::new(|body| body), height: body_height, draw: Box::new(draw) };
-    let caption = "Number of eigenvalues of the Hessian above λ: mean over the seeds of each group.".to_owned();
+    let caption = SPECTRA_CAPTION.to_owned();
     let sheet = Sheet { legend: legend.collect(), body_height, caption, statement: statement.to_owned() };
     sheet.write_wide_parts(target, "spectra", &[part])
 }
