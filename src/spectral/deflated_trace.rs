@@ -4,10 +4,11 @@ use candle_core::Tensor;
 use rand::Rng;
 
 use super::SpectralError;
+use super::basis::Basis;
 use super::data_error::{data_std_errors, join};
 use super::products::Products;
 use super::trace::mean_and_std_error;
-use super::vectors::{Basis, normal_block, norms, row_dots, scale_rows};
+use super::vectors::{normal_block, norms, row_dots, scale_rows};
 use crate::observer::Observer;
 use crate::operator::{LinearOperator, ShardForms};
 use crate::{Error, Result};

@@ -5,8 +5,9 @@ use nalgebra::DMatrix;
 use rand::Rng;
 
 use super::SpectralError;
+use super::basis::Basis;
 use super::state::{SurveyState, damaged};
-use super::vectors::{Basis, combine, epsilon, normal_block, norms, products};
+use super::vectors::{combine, epsilon, normal_block, norms, products};
 use crate::Result;
 use crate::observer::Observer;
 use crate::operator::symmetric_eigen;

@@ -4,7 +4,8 @@ use candle_core::Tensor;
 use nalgebra::DMatrix;
 
 use super::SpectralError;
-use super::vectors::{Basis, epsilon, norms, scale_rows};
+use super::basis::Basis;
+use super::vectors::{epsilon, norms, scale_rows};
 use crate::observer::{Observer, Step};
 use crate::operator::{LinearOperator, Product, ShardForms};
 use crate::{Error, Result};

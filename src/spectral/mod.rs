@@ -1,5 +1,6 @@
 //! Krylov methods and stochastic estimators: sees [`crate::operator::LinearOperator`] and f64 numbers, never a network.
 
+mod basis;
 mod closing;
 mod cross_fit;
 mod data_error;

@@ -4,10 +4,11 @@ use candle_core::Tensor;
 use nalgebra::DMatrix;
 use rand::Rng;
 
+use super::basis::Basis;
 use super::closing::Accepted;
 use super::pairs::{EigenpairsReport, check_counts};
 use super::trace::finite_forms;
-use super::vectors::{Basis, normal_block, norms, scale_rows};
+use super::vectors::{normal_block, norms, scale_rows};
 use crate::observer::{Observer, Step};
 use crate::operator::LinearOperator;
 use crate::vocabulary::Method;

@@ -3,8 +3,6 @@
 //! Sums run over fixed chunks of columns and are added in chunk order, so that no result depends on the number of
 //! threads. On the CPU the loops read the tensors' memory; on other devices candle does the same work in f64.
 
-use std::ops::Range;
-
 use candle_core::{DType, Device, Error as TensorError, Storage, Tensor, WithDType};
 use nalgebra::DMatrix;
 use rand::Rng;
@@ -18,82 +16,7 @@ use crate::random::fill_signs;
 /// Columns of one parallel task; part of every result's rounding, so it never changes with the machine.
 const TASK_COLUMNS: usize = 16_384;
 /// Columns that go to the device's f64 copies at once.
-const DEVICE_COLUMNS: usize = 1 << 18;
-
-/// Vectors of one space, `[rows, n]` in all, kept as the blocks in which they came so that growing copies nothing.
-#[derive(Clone, Default)]
-pub(crate) struct Basis {
-    blocks: Vec<Tensor>,
-}
-
-impl Basis {
-    /// Number of vectors.
-    pub(crate) fn rows(&self) -> usize {
-        self.blocks.iter().map(|block| block.dims()[0]).sum()
-    }
-
-    /// The blocks in which the vectors came.
-    pub(crate) fn blocks(&self) -> &[Tensor] {
-        &self.blocks
-    }
-
-    /// Appends the rows of `block`, `[k, n]`.
-    pub(crate) fn push(&mut self, block: Tensor) {
-        self.blocks.push(block);
-    }
-
-    /// Forgets the oldest block.
-    pub(crate) fn drop_oldest(&mut self) {
-        self.blocks.remove(0);
-    }
-
-    /// `B Vᵀ`: the coefficients of each row of `block` on each vector of the basis, `[k, rows]`.
-    pub(crate) fn coefficients(&self, block: &Tensor) -> Result<DMatrix<f64>> {
-        gram(std::slice::from_ref(block), &self.blocks)
-    }
-
-    /// `B − C V`, `[k, n]`, rounded once per entry.
-    pub(crate) fn subtract(&self, block: &Tensor, coefficients: &DMatrix<f64>) -> Result<Tensor> {
-        combination(Some(block), &(-coefficients), &self.blocks)
-    }
-
-    /// Becomes `C V`, of no more vectors than there are, in the memory that it has: whoever shares its blocks sees them change.
-    pub(crate) fn shrink(&mut self, coefficients: &DMatrix<f64>) -> Result<()> {
-        let columns = self.blocks.first().map_or(0, |block| block.dims()[1]);
-        for start in (0..columns).step_by(DEVICE_COLUMNS) {
-            let length = DEVICE_COLUMNS.min(columns - start);
-            let piece = |block: &Tensor| block.narrow(1, start, length)?.contiguous();
-            let pieces = self.blocks.iter().map(piece).collect::<candle_core::Result<Vec<_>>>()?;
-            let sums = combination(None, coefficients, &pieces)?;
-            for (block, rows) in self.leading(sums.dims()[0]) {
-                let sums = sums.narrow(0, rows.start, rows.len())?;
-                block.narrow(0, 0, rows.len())?.slice_set(&sums, 1, start)?;
-            }
-        }
-        let leading = self.leading(coefficients.nrows()).map(|(block, rows)| match rows.len() {
-            whole if whole == block.dims()[0] => Ok(block.clone()),
-            part => block.narrow(0, 0, part)?.force_contiguous(),
-        });
-        self.blocks = leading.collect::<candle_core::Result<_>>()?;
-        Ok(())
-    }
-
-    /// The blocks that hold the first `rows` vectors, and which of them each holds.
-    fn leading(&self, rows: usize) -> impl Iterator<Item = (&Tensor, Range<usize>)> {
-        let mut first = 0;
-        let places = self.blocks.iter().map(move |block| {
-            let own = first..(first + block.dims()[0]).min(rows);
-            first = own.end;
-            (block, own)
-        });
-        places.take_while(|(_, rows)| !rows.is_empty())
-    }
-
-    /// `C V`, `[r, n]`.
-    pub(crate) fn combine(&self, coefficients: &DMatrix<f64>) -> Result<Tensor> {
-        combination(None, coefficients, &self.blocks)
-    }
-}
+pub(super) const DEVICE_COLUMNS: usize = 1 << 18;
 
 /// The distance from 1 to the next number of a dtype.
 pub(crate) fn epsilon(dtype: DType) -> f64 {
@@ -163,7 +86,8 @@ fn from_host(values: Vec<f64>, shape: (usize, usize), dtype: DType, device: &Dev
     Ok(block)
 }
 
-fn gram(left: &[Tensor], right: &[Tensor]) -> Result<DMatrix<f64>> {
+/// Dot products of all rows of `left` with all rows of `right`.
+pub(super) fn gram(left: &[Tensor], right: &[Tensor]) -> Result<DMatrix<f64>> {
     match (right.first().or(left.first()), common_dtype(left, right)) {
         (None, _) => Ok(DMatrix::zeros(0, 0)),
         (Some(block), Some(DType::F32)) if block.device().is_cpu() => gram_cpu::<f32>(left, right),
@@ -172,7 +96,8 @@ fn gram(left: &[Tensor], right: &[Tensor]) -> Result<DMatrix<f64>> {
     }
 }
 
-fn combination(base: Option<&Tensor>, coefficients: &DMatrix<f64>, rows: &[Tensor]) -> Result<Tensor> {
+/// `base + coefficients · rows`, rounded once per entry.
+pub(super) fn combination(base: Option<&Tensor>, coefficients: &DMatrix<f64>, rows: &[Tensor]) -> Result<Tensor> {
     match (&rows[0], common_dtype(rows, base.map_or(&[], std::slice::from_ref))) {
         (block, Some(DType::F32)) if block.device().is_cpu() => combination_cpu::<f32>(base, coefficients, rows),
         (block, Some(DType::F64)) if block.device().is_cpu() => combination_cpu::<f64>(base, coefficients, rows),
@@ -301,6 +226,7 @@ fn widened(block: &Tensor, start: usize, length: usize) -> candle_core::Result<T
 
 #[cfg(test)]
 mod tests {
+    use super::super::basis::Basis;
     use super::*;
     use crate::random::{Purpose, stream};
 
@@ -310,7 +236,9 @@ mod tests {
     fn blocks(dtype: DType) -> (Basis, Tensor) {
         let mut rng = stream(1, Purpose::Check);
         let mut draw = |rows| normal_block((rows, COLUMNS), dtype, &Device::Cpu, &mut rng).unwrap();
-        (Basis { blocks: vec![draw(3), draw(1), draw(5)] }, draw(2))
+        let mut basis = Basis::default();
+        [3, 1, 5].into_iter().for_each(|rows| basis.push(draw(rows)));
+        (basis, draw(2))
     }
 
     fn rows(block: &Tensor) -> Vec<Vec<f64>> {
@@ -322,8 +250,8 @@ mod tests {
         for dtype in [DType::F32, DType::F64] {
             let (basis, block) = blocks(dtype);
             let fast = basis.coefficients(&block).unwrap();
-            let device = gram_device(std::slice::from_ref(&block), &basis.blocks).unwrap();
-            let vectors: Vec<_> = basis.blocks.iter().flat_map(rows).collect();
+            let device = gram_device(std::slice::from_ref(&block), basis.blocks()).unwrap();
+            let vectors: Vec<_> = basis.blocks().iter().flat_map(rows).collect();
             // f64 sums of n products of size about 1: n·eps bounds the error.
             let tolerance = COLUMNS as f64 * f64::EPSILON * 10.0;
             for (i, row) in rows(&block).iter().enumerate() {
@@ -342,8 +270,8 @@ mod tests {
             let (basis, block) = blocks(dtype);
             let coefficients = DMatrix::from_fn(2, basis.rows(), |i, j| (i as f64 + 1.0) / (j as f64 - 3.5));
             let fast = rows(&basis.subtract(&block, &coefficients).unwrap());
-            let device = rows(&combination_device(Some(&block), &(-&coefficients), &basis.blocks).unwrap());
-            let vectors: Vec<_> = basis.blocks.iter().flat_map(rows).collect();
+            let device = rows(&combination_device(Some(&block), &(-&coefficients), basis.blocks()).unwrap());
+            let vectors: Vec<_> = basis.blocks().iter().flat_map(rows).collect();
             for (i, row) in rows(&block).iter().enumerate() {
                 for column in 0..COLUMNS {
                     let terms: Vec<f64> =
@@ -355,24 +283,6 @@ mod tests {
                     assert!((fast[i][column] - exact).abs() <= tolerance);
                     assert!((device[i][column] - exact).abs() <= tolerance);
                 }
-            }
-        }
-    }
-
-    #[test]
-    fn a_basis_shrinks_to_the_bits_of_its_combinations() {
-        let columns = DEVICE_COLUMNS + 7;
-        for dtype in [DType::F32, DType::F64] {
-            let mut basis = Basis::default();
-            let mut rng = stream(5, Purpose::Probes);
-            for rows in [2, 1, 3] {
-                basis.push(normal_block((rows, columns), dtype, &Device::Cpu, &mut rng).unwrap());
-            }
-            for kept in [5, 4, 2, 1] {
-                let coefficients = DMatrix::from_fn(kept, basis.rows(), |i, j| (i as f64 - 1.5) / (j as f64 + 0.3));
-                let expected = rows(&basis.combine(&coefficients).unwrap());
-                basis.shrink(&coefficients).unwrap();
-                assert_eq!(basis.blocks.iter().flat_map(rows).collect::<Vec<_>>(), expected);
             }
         }
     }
