@@ -19,6 +19,7 @@ use crate::plan::PlanError;
 use crate::program::ProgramError;
 use crate::report::ReportError;
 use crate::spectral::SpectralError;
+use crate::team::TeamError;
 use crate::train::TrainError;
 use crate::vocabulary::{ScopeError, UnknownName};
 
@@ -91,6 +92,9 @@ pub enum Error {
     /// A plan that cannot be carried out.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Ranks that cannot work together.
+    #[error(transparent)]
+    Team(#[from] TeamError),
     /// A word that is not one of the names.
     #[error(transparent)]
     Name(#[from] UnknownName),
@@ -148,6 +152,7 @@ impl Error {
             Self::Langevin(error) => error.hint(),
             Self::Landscape(error) => error.hint(),
             Self::Plan(error) => error.hint(),
+            Self::Team(error) => error.hint(),
             Self::Name(error) => error.hint(),
             Self::VectorShape { .. } => {
                 Some("write the vectors as rows of that length, in the parameter order of `flatness info`".into())

@@ -147,6 +147,8 @@ pub mod sharpness;
 pub mod spectral;
 #[doc(hidden)]
 pub mod statistics;
+#[doc(hidden)]
+pub mod team;
 pub mod train;
 mod visible;
 #[doc(hidden)]

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use flatness::Error;
 use flatness::cli::{FAILED, INTERRUPTED, Ui, run};
+use flatness::team::{lead, team};
 
 #[global_allocator]
 static ALLOCATOR: allocator::Allocator = allocator::Allocator;
@@ -21,20 +22,27 @@ fn main() -> ExitCode {
         unsafe { std::env::set_var(POLARS, "1") };
     }
     let panics = keep_panics();
-    let mut ui = Ui::process(stop_at_signals());
-    let code = catch_unwind(AssertUnwindSafe(|| run(std::env::args_os(), &mut ui))).unwrap_or_else(|_| {
+    let complain = |error: &Error| Ui::process(Arc::default()).complain(&error.to_string(), error.hint().as_deref());
+    ExitCode::from(lead(stop_at_signals(), complain, |stop| command(stop, &panics)))
+}
+
+/// Carries out the command line, and gives its exit code.
+fn command(stop: Arc<AtomicBool>, panics: &Mutex<Vec<String>>) -> u8 {
+    let mut ui = if team().leads() { Ui::process(stop) } else { Ui::silent(stop) };
+    catch_unwind(AssertUnwindSafe(|| run(std::env::args_os(), &mut ui))).unwrap_or_else(|_| {
         let panics = panics.lock().unwrap_or_else(PoisonError::into_inner).join("; ");
         // Libraries have no other way to say that a thread was refused.
-        if panics.contains("spawn thread") {
+        let (error, hint) = if panics.contains("spawn thread") {
             let error = Error::Threads { reason: "the system refused one".into() };
-            ui.complain(&error.to_string(), error.hint().as_deref());
+            (error.to_string(), error.hint().unwrap_or_default())
         } else {
             let hint = "report it with the command line; no file was left half-written";
-            ui.complain(&format!("a fault of this program: {panics}"), Some(hint));
-        }
+            (format!("a fault of this program: {panics}"), hint.into())
+        };
+        ui.complain(&error, Some(&hint));
+        team().give_up(&error, Some(&hint));
         FAILED
-    });
-    ExitCode::from(code)
+    })
 }
 
 /// Keeps the words of panics: a library's that is caught on the way (some damaged Parquet files) leaves none on stderr.

@@ -44,6 +44,7 @@ use ui::{Manners, duration};
 use crate::kernels::keep_freed_memory;
 use crate::objective::Execution;
 use crate::plan::{Given, Precision, SessionArgs, command_line};
+use crate::team::{check as check_team, team};
 use crate::{Error, Result, Workers};
 
 /// How flat is this minimum, how sure are we, and is it flatter than that one?
@@ -202,7 +203,11 @@ fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
         Ok(code) => code,
         Err(error) => {
             report(&error, ui);
-            if matches!(error, Error::Interrupted) { INTERRUPTED } else { FAILED }
+            if matches!(error, Error::Interrupted) {
+                return INTERRUPTED;
+            }
+            team().give_up(&error.to_string(), error.hint().as_deref());
+            FAILED
         }
     }
 }
@@ -254,6 +259,7 @@ fn said(error: clap::Error) -> CliError {
 /// Runs a command on the pool from beginning to end: what it computes, and what a library computes for it, runs on these
 /// threads and no others, whoever cuts the work.
 fn carry_out(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
+    check_team(matches!(command, Command::Analyze(_)))?;
     let execution = command.execution();
     keep_freed_memory(execution.memory_bytes);
     Workers::new(execution.threads)?.install(|| dispatch(command, arguments, ui))

@@ -10,6 +10,7 @@ use crate::Result;
 use crate::analysis::Stores;
 use crate::checkpoint::{read_state, write_state};
 use crate::spectral::{Store, SurveyState};
+use crate::team::team;
 
 /// Options that change when a survey ends, but no number before.
 const BUDGETS: [&str; 2] = ["max_matvecs", "max_time_s"];
@@ -94,8 +95,8 @@ struct StateFile<'a> {
     last: Instant,
 }
 
-impl Store for StateFile<'_> {
-    fn load(&mut self) -> Result<Option<SurveyState>> {
+impl StateFile<'_> {
+    fn read(&mut self) -> Result<Option<SurveyState>> {
         if !self.files.saving.resume || !self.path.exists() {
             return Ok(None);
         }
@@ -103,8 +104,18 @@ impl Store for StateFile<'_> {
         self.files.resumed.push(self.name.clone());
         Ok(Some(SurveyState { tensors: file.into_tensors()? }))
     }
+}
+
+impl Store for StateFile<'_> {
+    fn load(&mut self) -> Result<Option<SurveyState>> {
+        let found = if team().leads() { self.read() } else { Ok(None) };
+        team().from_leader(found)
+    }
 
     fn wants(&mut self, bytes: usize, last: bool) -> bool {
+        if !team().leads() {
+            return false;
+        }
         let due = last && self.files.saving.every < Duration::MAX || self.last.elapsed() >= self.files.saving.every;
         if due && bytes > self.files.memory_bytes && self.files.complaint.is_none() {
             self.files.complaint = Some(format!("it would take {} MiB, more than --memory", bytes >> 20));

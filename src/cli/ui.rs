@@ -62,6 +62,11 @@ impl Ui {
         Self { out, err, interactive: false, interrupted, manners, audience: None, failure: None }
     }
 
+    /// Says nothing, as ranks that another leads.
+    pub fn silent(interrupted: Arc<AtomicBool>) -> Self {
+        Self::captured(Box::new(io::sink()), Box::new(io::sink()), interrupted)
+    }
+
     /// Shows every step to `audience`.
     pub fn watched_by(self, audience: Audience) -> Self {
         Self { audience: Some(audience), ..self }
@@ -133,13 +138,12 @@ impl Ui {
     /// An error, with how to mend it. Further lines, as in what a reader of TOML says, stand in, so that a name cannot pass
     /// for an error or a hint of its own.
     pub fn complain(&mut self, error: &str, hint: Option<&str>) {
-        let error = format!("error: {}", error.replace('\n', "\n  "));
-        let hint = hint.map(|hint| format!("hint: {}", hint.replace('\n', "\n  ")));
+        let further = |words: &str| words.replace('\n', "\n  ");
         // Who finds no memory meanwhile waits, and then has nothing to add.
         let _alone = io::stderr().lock();
-        self.insist(&error);
+        self.insist(&format!("error: {}", further(error)));
         if let Some(hint) = hint {
-            self.insist(&hint);
+            self.insist(&format!("hint: {}", further(hint)));
         }
         super::COMPLAINED.store(true, Ordering::SeqCst);
     }

@@ -1,5 +1,7 @@
 //! Trace and diagonal of the Gauss-Newton matrix without probes: one backward pass per row and output.
 
+use std::io::{self, Read, Write};
+
 use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 
@@ -11,6 +13,7 @@ use crate::objective::Objective;
 use crate::program::{Factor, ProgramError};
 use crate::random::{Purpose, substream};
 use crate::statistics::Ratio;
+use crate::team::Wire;
 use crate::workers::{Cut, PieceSum};
 use crate::{Observer, Result};
 
@@ -373,5 +376,36 @@ impl PieceSum<(f64, Vec<(usize, Tensor)>)> for Diagonal {
 
     fn merge(self, later: Self) -> Result<Self> {
         Ok(Self { weight: self.weight + later.weight, sum: self.sum.merge(later.sum)? })
+    }
+}
+
+impl Wire for RowMean {
+    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
+        (self.ratio, self.variance).put(to)
+    }
+
+    fn get(from: &mut dyn Read) -> io::Result<Self> {
+        Ok(Self { ratio: Wire::get(from)?, variance: Wire::get(from)? })
+    }
+}
+
+impl Wire for RowMeans {
+    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
+        self.0.put(to)
+    }
+
+    fn get(from: &mut dyn Read) -> io::Result<Self> {
+        Ok(Self(Wire::get(from)?))
+    }
+}
+
+impl Wire for Diagonal {
+    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
+        self.weight.put(to)?;
+        self.sum.put(to)
+    }
+
+    fn get(from: &mut dyn Read) -> io::Result<Self> {
+        Ok(Self { weight: Wire::get(from)?, sum: Wire::get(from)? })
     }
 }

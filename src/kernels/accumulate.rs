@@ -1,5 +1,6 @@
 //! Sums of gradients over micro-batches, in f64.
 
+use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::sync::{Mutex, PoisonError};
 
@@ -8,6 +9,7 @@ use candle_core::{DType, Device, Result, Tensor, WithDType};
 use super::access::{Slice, with_float};
 use super::element::filled;
 use super::parallel;
+use crate::team::{Wire, get_numbers, put_numbers};
 
 /// Numbers that a thread takes at a time, and of these those that are added up in a core's first cache.
 const CHUNK: usize = 1 << 16;
@@ -36,6 +38,21 @@ type Block = Vec<(usize, Tensor)>;
 
 fn is_single(block: &Block) -> bool {
     block.iter().all(|(_, part)| part.dtype() == DType::F32)
+}
+
+impl Wire for Accumulator {
+    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
+        (self.rows, self.columns).put(to)?;
+        match &self.terms {
+            Terms::Sum(sum) => put_numbers(sum, to),
+            blocks => put_numbers(&self.written(blocks, |value| value).map_err(io::Error::other)?, to),
+        }
+    }
+
+    fn get(from: &mut dyn Read) -> io::Result<Self> {
+        let (rows, columns) = Wire::get(from)?;
+        Ok(Self { rows, columns, terms: Terms::Sum(get_numbers(rows * columns, from)?) })
+    }
 }
 
 impl Accumulator {

@@ -12,6 +12,7 @@ use crate::objective::{Evaluation, Objective};
 use crate::program::Network;
 use crate::program::ProgramError;
 use crate::random::{Purpose, stream};
+use crate::team::team;
 use crate::{Error, Observer, Result, Step};
 
 /// Statistics of batch normalisation at the points.
@@ -101,7 +102,8 @@ impl<'a> Surface<'a> {
         let workers = self.objective.point_workers();
         let left = points.len() - finished.len();
         let parts = self.objective.num_rows().div_ceil(self.objective.micro_batch(0));
-        let outcome = if left < workers || parts > LONG {
+        // Ranks share the rows of a point.
+        let outcome = if left < workers || parts > LONG || team().size() > 1 {
             self.by_rows(points, &mut finished, &mut watch)
         } else {
             self.by_points(points, &mut finished, &mut watch)

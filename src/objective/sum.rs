@@ -1,5 +1,7 @@
 //! Micro-batches, and sums over them by fixed pieces.
 
+use std::io::{self, Read, Write};
+
 use candle_core::Tensor;
 
 use super::pass::Part;
@@ -7,6 +9,7 @@ use super::{Objective, ObjectiveError};
 use crate::kernels::Accumulator;
 use crate::program::{BatchStatistics, ClassScores};
 use crate::statistics::Ratio;
+use crate::team::Wire;
 use crate::workers::{Cut, PieceSum};
 use crate::{Observer, Result};
 
@@ -123,6 +126,24 @@ impl PieceSum<Placed> for Sum {
         }
         self.scores = joined(self.scores.take(), later.scores);
         Ok(self)
+    }
+}
+
+impl Wire for Sum {
+    /// Batch statistics stay: where there are some, rows are coupled, and not shared.
+    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
+        let Self { loss, weight, correct, primal, shards, statistics: _, scores } = self;
+        (*loss, *weight).put(to)?;
+        correct.put(to)?;
+        primal.put(to)?;
+        shards.put(to)?;
+        scores.put(to)
+    }
+
+    fn get(from: &mut dyn Read) -> io::Result<Self> {
+        let ((loss, weight), correct) = (Wire::get(from)?, Wire::get(from)?);
+        let (primal, shards, scores) = (Wire::get(from)?, Wire::get(from)?, Wire::get(from)?);
+        Ok(Self { loss, weight, correct, primal, shards, statistics: Vec::new(), scores })
     }
 }
 

@@ -1,5 +1,7 @@
 //! What outputs say about classes: the class chosen, likelihood and confidence.
 
+use std::io::{self, Read, Write};
+
 use candle_core::{DType, Device, Tensor};
 
 use super::loss::{Classes, Given, labels};
@@ -7,6 +9,7 @@ use super::{CrossEntropy, Loss};
 use crate::Result;
 use crate::data::TargetBatch;
 use crate::statistics::Ratio;
+use crate::team::Wire;
 
 /// Bins of confidence in the calibration error.
 const BINS: usize = 15;
@@ -112,6 +115,23 @@ pub struct ClassScores {
 struct Bin {
     confidence: f64,
     correct: usize,
+}
+
+impl Wire for ClassScores {
+    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
+        self.nll.put(to)?;
+        self.bins.iter().try_for_each(|bin| (bin.confidence, bin.correct).put(to))?;
+        self.predicted.put(to)
+    }
+
+    fn get(from: &mut dyn Read) -> io::Result<Self> {
+        let mut scores = Self { nll: Wire::get(from)?, ..Self::new() };
+        for bin in &mut scores.bins {
+            (bin.confidence, bin.correct) = Wire::get(from)?;
+        }
+        scores.predicted = Wire::get(from)?;
+        Ok(scores)
+    }
 }
 
 impl ClassScores {

@@ -5,13 +5,26 @@ use std::ops::Range;
 use candle_core::Tensor;
 use nalgebra::DMatrix;
 
-use super::vectors::{DEVICE_COLUMNS, combination, gram};
+use super::vectors::{DEVICE_COLUMNS, TASK_COLUMNS, combination, gram, partial_grams, sum_of};
 use crate::Result;
+use crate::team::{Team, team};
 
 /// Vectors of one space, `[rows, n]` in all, kept as the blocks in which they came so that growing copies nothing.
-#[derive(Clone, Default)]
+///
+/// Of long vectors each rank of a team keeps its own columns only, whole tasks of the sums over them: the sums of all ranks'
+/// tasks, in order, have the bits of one process.
+#[derive(Clone)]
 pub(crate) struct Basis {
     blocks: Vec<Tensor>,
+    /// `n`; 0 before the first block.
+    dim: usize,
+    team: &'static dyn Team,
+}
+
+impl Default for Basis {
+    fn default() -> Self {
+        Self { blocks: Vec::new(), dim: 0, team: team() }
+    }
 }
 
 impl Basis {
@@ -20,14 +33,16 @@ impl Basis {
         self.blocks.iter().map(|block| block.dims()[0]).sum()
     }
 
-    /// The blocks in which the vectors came.
-    pub(crate) fn blocks(&self) -> &[Tensor] {
-        &self.blocks
+    /// The blocks in which the vectors came, whole on every rank.
+    pub(crate) fn blocks(&self) -> Result<Vec<Tensor>> {
+        self.blocks.iter().map(|block| self.whole(block.clone())).collect()
     }
 
     /// Appends the rows of `block`, `[k, n]`.
-    pub(crate) fn push(&mut self, block: Tensor) {
-        self.blocks.push(block);
+    pub(crate) fn push(&mut self, block: Tensor) -> Result<()> {
+        self.dim = block.dims()[1];
+        self.blocks.push(self.part(&block)?);
+        Ok(())
     }
 
     /// Forgets the oldest block.
@@ -37,12 +52,39 @@ impl Basis {
 
     /// `B Vᵀ`: the coefficients of each row of `block` on each vector of the basis, `[k, rows]`.
     pub(crate) fn coefficients(&self, block: &Tensor) -> Result<DMatrix<f64>> {
-        gram(std::slice::from_ref(block), &self.blocks)
+        if self.own().is_none() {
+            return gram(std::slice::from_ref(block), &self.blocks);
+        }
+        let own = partial_grams(&[self.part(block)?], &self.blocks)?;
+        Ok(sum_of(self.team.gather(own)?.concat(), block.dims()[0], self.rows()))
     }
 
     /// `B − C V`, `[k, n]`, rounded once per entry.
     pub(crate) fn subtract(&self, block: &Tensor, coefficients: &DMatrix<f64>) -> Result<Tensor> {
-        combination(Some(block), &(-coefficients), &self.blocks)
+        self.whole(combination(Some(&self.part(block)?), &(-coefficients), &self.blocks)?)
+    }
+
+    /// The columns that this rank keeps, where it does not keep all: each rank needs a task.
+    fn own(&self) -> Option<Range<usize>> {
+        let tasks = self.dim.div_ceil(TASK_COLUMNS);
+        let own = self.team.own(tasks);
+        (1 < self.team.size() && self.team.size() <= tasks)
+            .then(|| own.start * TASK_COLUMNS..self.dim.min(own.end * TASK_COLUMNS))
+    }
+
+    /// This rank's columns of a block.
+    fn part(&self, block: &Tensor) -> Result<Tensor> {
+        let Some(own) = self.own() else { return Ok(block.clone()) };
+        Ok(block.narrow(1, own.start, own.len())?.force_contiguous()?)
+    }
+
+    /// The block of which every rank has its columns.
+    fn whole(&self, part: Tensor) -> Result<Tensor> {
+        if self.own().is_none() {
+            return Ok(part);
+        }
+        let device = part.device().clone();
+        Ok(Tensor::cat(&self.team.gather(part)?, 1)?.to_device(&device)?)
     }
 
     /// Becomes `C V`, of no more vectors than there are, in the memory that it has: whoever shares its blocks sees them change.
@@ -79,7 +121,7 @@ impl Basis {
 
     /// `C V`, `[r, n]`.
     pub(crate) fn combine(&self, coefficients: &DMatrix<f64>) -> Result<Tensor> {
-        combination(None, coefficients, &self.blocks)
+        self.whole(combination(None, coefficients, &self.blocks)?)
     }
 }
 
@@ -90,6 +132,7 @@ mod tests {
     use super::super::vectors::normal_block;
     use super::*;
     use crate::random::{Purpose, stream};
+    use crate::team::testing::Crew;
 
     #[test]
     fn a_basis_shrinks_to_the_bits_of_its_combinations() {
@@ -98,7 +141,7 @@ mod tests {
             let mut basis = Basis::default();
             let mut rng = stream(5, Purpose::Probes);
             for rows in [2, 1, 3] {
-                basis.push(normal_block((rows, columns), dtype, &Device::Cpu, &mut rng).unwrap());
+                basis.push(normal_block((rows, columns), dtype, &Device::Cpu, &mut rng).unwrap()).unwrap();
             }
             for kept in [5, 4, 2, 1] {
                 let coefficients = DMatrix::from_fn(kept, basis.rows(), |i, j| (i as f64 - 1.5) / (j as f64 + 0.3));
@@ -106,6 +149,32 @@ mod tests {
                 basis.shrink(&coefficients).unwrap();
                 assert_eq!(basis.blocks.iter().flat_map(rows).collect::<Vec<_>>(), expected);
             }
+        }
+    }
+
+    #[test]
+    fn ranks_keep_their_columns_and_find_the_bits_of_one_process() {
+        // Four tasks and a ragged end.
+        let columns = 4 * TASK_COLUMNS + 11;
+        let results = |team: &'static dyn Team| {
+            let (mut rng, mut basis) = (stream(7, Purpose::Probes), Basis { team, ..Basis::default() });
+            let mut draw = |rows| normal_block((rows, columns), DType::F32, &Device::Cpu, &mut rng).unwrap();
+            [2, 3].into_iter().for_each(|rows| basis.push(draw(rows)).unwrap());
+            let block = draw(2);
+            let coefficients = basis.coefficients(&block).unwrap();
+            let rest = rows(&basis.subtract(&block, &coefficients).unwrap());
+            basis.shrink(&coefficients).unwrap();
+            let kept = basis.blocks.iter().map(|block| block.dims()[1]).max().unwrap();
+            let whole: Vec<_> = basis.blocks().unwrap().iter().flat_map(rows).collect();
+            (kept, (coefficients, rest, whole))
+        };
+        let (all, alone) = results(team());
+        assert_eq!(all, columns);
+        for size in [2, 3, 5, 6] {
+            let together = Crew::each(size, results);
+            assert!(together.iter().all(|(_, found)| *found == alone), "{size} ranks");
+            let kept: usize = together.iter().map(|(kept, _)| kept).sum();
+            assert_eq!(kept, if size == 6 { 6 * columns } else { columns });
         }
     }
 

@@ -209,7 +209,7 @@ fn check(operator: &dyn LinearOperator, deflation: &Deflation, params: &Deflated
 fn off(range: Option<&Tensor>, block: &Tensor) -> Result<Tensor> {
     let Some(range) = range else { return Ok(block.clone()) };
     let mut basis = Basis::default();
-    basis.push(range.clone());
+    basis.push(range.clone())?;
     basis.subtract(block, &basis.coefficients(block)?)
 }
 

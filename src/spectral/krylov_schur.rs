@@ -129,7 +129,7 @@ impl<'a> KrylovSchur<'a> {
         self.num_matvecs += lengths.len();
         self.norm = lengths.iter().copied().fold(self.norm, f64::max);
         self.pending = None;
-        self.basis.push(pending);
+        self.basis.push(pending)?;
 
         let old = self.projected.nrows();
         let total = self.basis.rows();
@@ -170,8 +170,8 @@ impl<'a> KrylovSchur<'a> {
 
     /// Puts everything into `state` that [`Self::restore`] needs; the blocks are shared, and change at the next restart.
     pub(super) fn keep(&self, state: &mut SurveyState) -> Result<()> {
-        for (index, block) in self.basis.blocks().iter().enumerate() {
-            state.tensors.insert(format!("basis.{index}"), block.clone());
+        for (index, block) in self.basis.blocks()?.into_iter().enumerate() {
+            state.tensors.insert(format!("basis.{index}"), block);
         }
         if let Some(pending) = &self.pending {
             state.tensors.insert("pending".into(), pending.clone());
@@ -193,7 +193,7 @@ impl<'a> KrylovSchur<'a> {
             if !fits(block) {
                 return Err(damaged(&name));
             }
-            basis.push(block.to_device(self.operator.device())?);
+            basis.push(block.to_device(self.operator.device())?)?;
         }
         let pending = match state.tensors.get("pending") {
             Some(pending) if fits(pending) => Some(pending.to_device(self.operator.device())?),
@@ -238,7 +238,7 @@ impl<'a> KrylovSchur<'a> {
         let dim = self.operator.dim();
         let mut known = self.basis.clone();
         let mut rows: Vec<Tensor> = rest.into_iter().collect();
-        rows.iter().for_each(|rows| known.push(rows.clone()));
+        rows.iter().try_for_each(|rows| known.push(rows.clone()))?;
         let have: usize = rows.iter().map(|rows| rows.dims()[0]).sum();
         let missing = self.block.saturating_sub(have).min(dim - known.rows());
         if missing > 0 {

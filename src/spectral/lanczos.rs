@@ -134,7 +134,7 @@ impl Krylov {
     /// Takes in `product = A q` of the pending vector `q`.
     fn advance(&mut self, product: Tensor, window: usize) -> Result<()> {
         let dim = product.dims()[1];
-        self.basis.push(self.next.clone());
+        self.basis.push(self.next.clone())?;
         if self.basis.rows() > window.max(2) {
             self.basis.drop_oldest();
         }

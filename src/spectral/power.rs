@@ -106,7 +106,7 @@ pub fn power(
                 }
                 result => result?,
             };
-            run.found.push(pair.vector.clone());
+            run.found.push(pair.vector.clone())?;
             if index < params.top {
                 high = pair.value;
                 top.push(pair);

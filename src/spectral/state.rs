@@ -1,6 +1,7 @@
 //! The state of a survey as named tensors, so that a killed one goes on bit for bit.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
 
 use candle_core::{DType, Device, Tensor};
 use nalgebra::DMatrix;
@@ -8,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::SpectralError;
 use crate::operator::ShardForms;
+use crate::team::Wire;
 use crate::{Error, Result};
 
 /// Everything that a survey needs to go on: tensors by name, which a file can hold.
@@ -35,6 +37,20 @@ pub trait Store {
 }
 
 impl Store for () {}
+
+impl Wire for SurveyState {
+    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
+        self.tensors.len().put(to)?;
+        self.tensors.iter().try_for_each(|(name, tensor)| {
+            name.put(to)?;
+            tensor.put(to)
+        })
+    }
+
+    fn get(from: &mut dyn Read) -> io::Result<Self> {
+        Ok(Self { tensors: Vec::get(from)?.into_iter().collect() })
+    }
+}
 
 impl SurveyState {
     pub(super) fn put_numbers(&mut self, name: &str, values: &[f64]) -> Result<()> {

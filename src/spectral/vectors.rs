@@ -14,7 +14,7 @@ use crate::Result;
 use crate::random::fill_signs;
 
 /// Columns of one parallel task; part of every result's rounding, so it never changes with the machine.
-const TASK_COLUMNS: usize = 16_384;
+pub(super) const TASK_COLUMNS: usize = 16_384;
 /// Columns that go to the device's f64 copies at once.
 pub(super) const DEVICE_COLUMNS: usize = 1 << 18;
 
@@ -86,14 +86,36 @@ fn from_host(values: Vec<f64>, shape: (usize, usize), dtype: DType, device: &Dev
     Ok(block)
 }
 
-/// Dot products of all rows of `left` with all rows of `right`.
+/// Dot products of all rows of `left` with all rows of `right`, `[l, r]`.
 pub(super) fn gram(left: &[Tensor], right: &[Tensor]) -> Result<DMatrix<f64>> {
-    match (right.first().or(left.first()), common_dtype(left, right)) {
-        (None, _) => Ok(DMatrix::zeros(0, 0)),
-        (Some(block), Some(DType::F32)) if block.device().is_cpu() => gram_cpu::<f32>(left, right),
-        (Some(block), Some(DType::F64)) if block.device().is_cpu() => gram_cpu::<f64>(left, right),
-        _ => gram_device(left, right),
+    if left.is_empty() && right.is_empty() {
+        return Ok(DMatrix::zeros(0, 0));
     }
+    Ok(sum_of(partial_grams(left, right)?, rows_of(left), rows_of(right)))
+}
+
+fn rows_of(blocks: &[Tensor]) -> usize {
+    blocks.iter().map(|block| block.dims()[0]).sum()
+}
+
+/// Their sums over each task's columns, in order, as [`sum_of`] takes them.
+pub(super) fn partial_grams(left: &[Tensor], right: &[Tensor]) -> Result<Vec<Vec<f64>>> {
+    match (right.first().or(left.first()), common_dtype(left, right)) {
+        (None, _) => Ok(Vec::new()),
+        (Some(block), Some(DType::F32)) if block.device().is_cpu() => grams_cpu::<f32>(left, right),
+        (Some(block), Some(DType::F64)) if block.device().is_cpu() => grams_cpu::<f64>(left, right),
+        _ => Ok(vec![gram_device(left, right)?.as_slice().to_vec()]),
+    }
+}
+
+/// The sum of partial sums in their order, as `[left, right]`.
+pub(super) fn sum_of(partial: Vec<Vec<f64>>, left: usize, right: usize) -> DMatrix<f64> {
+    let mut total = vec![0.0; left * right];
+    for sums in &partial {
+        total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+    }
+    // `sums[r · l + i]` is right row r with left row i: column-major.
+    DMatrix::from_vec(left, right, total)
 }
 
 /// `base + coefficients · rows`, rounded once per entry.
@@ -125,12 +147,11 @@ fn with_rows<T: Scalar + WithDType, R>(blocks: &[Tensor], work: impl FnOnce(&[&[
     Ok(work(&rows))
 }
 
-fn gram_cpu<T: Scalar + WithDType>(left: &[Tensor], right: &[Tensor]) -> Result<DMatrix<f64>> {
+fn grams_cpu<T: Scalar + WithDType>(left: &[Tensor], right: &[Tensor]) -> Result<Vec<Vec<f64>>> {
     with_rows::<T, _>(left, |left| {
         with_rows::<T, _>(right, |right| {
             let columns = left.first().map_or(0, |row| row.len());
-            let tasks = columns.div_ceil(TASK_COLUMNS);
-            let partial: Vec<Vec<f64>> = (0..tasks)
+            (0..columns.div_ceil(TASK_COLUMNS))
                 .into_par_iter()
                 .map(|task| {
                     let range = task * TASK_COLUMNS..((task + 1) * TASK_COLUMNS).min(columns);
@@ -139,13 +160,7 @@ fn gram_cpu<T: Scalar + WithDType>(left: &[Tensor], right: &[Tensor]) -> Result<
                     add_dots(right, left, range, &mut sums);
                     sums
                 })
-                .collect();
-            let mut total = vec![0.0; left.len() * right.len()];
-            for sums in &partial {
-                total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
-            }
-            // `sums[r · l + i]` is right row r with left row i: column-major `[left, right]`.
-            DMatrix::from_vec(left.len(), right.len(), total)
+                .collect()
         })
     })?
 }
@@ -174,8 +189,7 @@ fn combination_cpu<T: Scalar + WithDType>(
 
 /// The same Gram matrix by candle operations, a slice of columns at a time; needs f64 on the device.
 fn gram_device(left: &[Tensor], right: &[Tensor]) -> Result<DMatrix<f64>> {
-    let rows = |blocks: &[Tensor]| blocks.iter().map(|block| block.dims()[0]).sum();
-    let mut total = DMatrix::zeros(rows(left), rows(right));
+    let mut total = DMatrix::zeros(rows_of(left), rows_of(right));
     let columns = left.first().map_or(0, |block| block.dims()[1]);
     for start in (0..columns).step_by(DEVICE_COLUMNS) {
         let length = DEVICE_COLUMNS.min(columns - start);
@@ -237,7 +251,7 @@ mod tests {
         let mut rng = stream(1, Purpose::Check);
         let mut draw = |rows| normal_block((rows, COLUMNS), dtype, &Device::Cpu, &mut rng).unwrap();
         let mut basis = Basis::default();
-        [3, 1, 5].into_iter().for_each(|rows| basis.push(draw(rows)));
+        [3, 1, 5].into_iter().for_each(|rows| basis.push(draw(rows)).unwrap());
         (basis, draw(2))
     }
 
@@ -250,8 +264,8 @@ mod tests {
         for dtype in [DType::F32, DType::F64] {
             let (basis, block) = blocks(dtype);
             let fast = basis.coefficients(&block).unwrap();
-            let device = gram_device(std::slice::from_ref(&block), basis.blocks()).unwrap();
-            let vectors: Vec<_> = basis.blocks().iter().flat_map(rows).collect();
+            let device = gram_device(std::slice::from_ref(&block), &basis.blocks().unwrap()).unwrap();
+            let vectors: Vec<_> = basis.blocks().unwrap().iter().flat_map(rows).collect();
             // f64 sums of n products of size about 1: n·eps bounds the error.
             let tolerance = COLUMNS as f64 * f64::EPSILON * 10.0;
             for (i, row) in rows(&block).iter().enumerate() {
@@ -270,8 +284,8 @@ mod tests {
             let (basis, block) = blocks(dtype);
             let coefficients = DMatrix::from_fn(2, basis.rows(), |i, j| (i as f64 + 1.0) / (j as f64 - 3.5));
             let fast = rows(&basis.subtract(&block, &coefficients).unwrap());
-            let device = rows(&combination_device(Some(&block), &(-&coefficients), basis.blocks()).unwrap());
-            let vectors: Vec<_> = basis.blocks().iter().flat_map(rows).collect();
+            let device = rows(&combination_device(Some(&block), &(-&coefficients), &basis.blocks().unwrap()).unwrap());
+            let vectors: Vec<_> = basis.blocks().unwrap().iter().flat_map(rows).collect();
             for (i, row) in rows(&block).iter().enumerate() {
                 for column in 0..COLUMNS {
                     let terms: Vec<f64> =

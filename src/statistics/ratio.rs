@@ -1,5 +1,9 @@
 //! Ratios of sums over rows, with their standard errors.
 
+use std::io::{self, Read, Write};
+
+use crate::team::{Wire, put_numbers};
+
 /// Sums of values `s_n` and weights `w_n` over rows, and their second moments about their means: the ratio
 /// `L = Σ s_n / Σ w_n` with its standard error over rows. Sums of disjoint rows merge (Chan, Golub & LeVeque 1983), without
 /// the cancellation of `Σ s² − (Σ s)²/N`.
@@ -53,6 +57,19 @@ impl Ratio {
         // About the means `s̄ = L w̄`, so that nothing is left over.
         let squares = self.squares - 2.0 * value * self.products + value * value * self.weight_squares;
         (self.rows / (self.rows - 1.0) * squares.max(0.0)).sqrt() / self.weight
+    }
+}
+
+impl Wire for Ratio {
+    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
+        let Self { rows, sum, weight, squares, products, weight_squares } = self;
+        put_numbers(&[*rows, *sum, *weight, *squares, *products, *weight_squares], to)
+    }
+
+    fn get(from: &mut dyn Read) -> io::Result<Self> {
+        let mut next = || f64::get(from);
+        let (rows, sum, weight) = (next()?, next()?, next()?);
+        Ok(Self { rows, sum, weight, squares: next()?, products: next()?, weight_squares: next()? })
     }
 }
 

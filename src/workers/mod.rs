@@ -2,15 +2,18 @@
 
 mod lock;
 mod pieces;
+mod ranks;
 mod watch;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::team::{Team, team};
 use crate::{Error, Observer, Result};
 use lock::lock;
 pub use pieces::{Cut, PieceSum};
@@ -28,6 +31,8 @@ pub struct Workers {
     pool: Arc<ThreadPool>,
     /// The process that started the threads: one that is forked from it has none of them.
     process: u32,
+    /// Which sums are shared with.
+    team: &'static dyn Team,
 }
 
 /// Stack of a thread: as much as a main thread has, since whole commands run on them.
@@ -67,7 +72,7 @@ impl Workers {
         let (process, threads) = (std::process::id(), threads.max(1));
         let mut pools = lock(&POOLS);
         if let Some(pool) = pools.get(&(process, threads)).and_then(Weak::upgrade) {
-            return Ok(Self { pool, process });
+            return Ok(Self { pool, process, team: team() });
         }
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -77,7 +82,14 @@ impl Workers {
         let pool = Arc::new(pool.map_err(|error| Error::Threads { reason: error.to_string() })?);
         pools.retain(|_, pool| pool.strong_count() > 0);
         pools.insert((process, threads), Arc::downgrade(&pool));
-        Ok(Self { pool, process })
+        Ok(Self { pool, process, team: team() })
+    }
+
+    /// A pool of its own that shares its sums with a team.
+    #[cfg(test)]
+    pub(crate) fn among(team: &'static dyn Team, threads: usize) -> Self {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        Self { pool: Arc::new(pool), process: std::process::id(), team }
     }
 
     /// Threads of the pool.
@@ -121,7 +133,7 @@ impl Workers {
             *lock(&results[index]) = Some(work(index)?);
             Ok(())
         };
-        self.share(count, limit, item, observer)?;
+        self.share(0..count, limit, item, observer)?;
         Ok(results
             .into_iter()
             .filter_map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner))
@@ -136,6 +148,9 @@ impl Workers {
     /// of a piece adds all that are ready, and who brings the second of a pair merges it. Items are begun in ascending
     /// order, so that few sums exist at a time: those of the pieces that are begun, and `log₂ p`.
     ///
+    /// In a team, each rank takes some consecutive pieces, and all have the sum; a sum within an item that others run beside
+    /// is made whole by each.
+    ///
     /// # Errors
     /// As [`Workers::map`]; the first error of a sum.
     ///
@@ -149,18 +164,23 @@ impl Workers {
         start: impl Fn() -> S,
         observer: &mut dyn Observer,
     ) -> Result<Option<S>> {
-        let pieces: Vec<Line<R, S>> = (0..cut.pieces()).map(|piece| Line::new(cut.range(piece), start())).collect();
-        let tree = Tree::new(pieces.len());
+        let shared = self.team.size() > 1 && !ALONE.get();
+        let own = if shared { self.team.own(cut.pieces()) } else { 0..cut.pieces() };
+        let pieces: Vec<Line<R, S>> = own.clone().map(|piece| Line::new(cut.range(piece), start())).collect();
+        let tree = Tree::new(if cut.count == 0 { 0 } else { cut.pieces() }, own.clone());
         let item = |index: usize| {
             let piece = cut.piece_of(index);
-            match pieces[piece].bring(index, work(index)?, |sum, _, result| sum.add(result))? {
+            match pieces[piece - own.start].bring(index, work(index)?, |sum, _, result| sum.add(result))? {
                 Some(sum) => tree.add(piece, sum, S::merge),
                 None => Ok(()),
             }
         };
-        self.share(cut.count, limit, item, observer)?;
+        let done = self.share(cut.items(&own), limit, item, observer);
         // Nobody else is at work: the last two may share the pool.
-        self.install(|| tree.finish(S::merge))
+        match shared {
+            true => self.install(|| ranks::assembled(self.team, tree, done)),
+            false => done.and_then(|()| self.install(|| tree.finish(S::merge))),
+        }
     }
 
     /// Calls `commit(i, work(i))` in the order of `i`. Results that come early are kept, and nobody waits: who brings the
@@ -182,32 +202,32 @@ impl Workers {
         let line = Line::new(0..count, commit);
         let item =
             |index: usize| line.bring(index, work(index)?, |commit, index, result| commit(index, result)).map(drop);
-        self.share(count, limit, item, observer)
+        self.share(0..count, limit, item, observer)
     }
 
-    /// Calls `item` once for each number below `count`, in ascending order, at most `limit` at a time.
+    /// Calls `item` once for each of the numbers `items`, in ascending order, at most `limit` at a time.
     fn share(
         &self,
-        count: usize,
+        items: Range<usize>,
         limit: usize,
         item: impl Fn(usize) -> Result<()> + Sync,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let watch = Watch::new(count, observer);
+        let watch = Watch::new(items.len(), observer);
         self.install(|| {
             // An item that others run beside stays on its thread, and what it calls does so too.
-            let loops = if ALONE.get() { 1 } else { limit.min(self.threads()).min(count) };
+            let loops = if ALONE.get() { 1 } else { limit.min(self.threads()).min(items.len()) };
             if loops <= 1 {
-                return (0..count).try_for_each(|index| item(index).and_then(|()| watch.step()));
+                return items.clone().try_for_each(|index| item(index).and_then(|()| watch.step()));
             }
-            let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
+            let (next, stopped) = (AtomicUsize::new(items.start), AtomicBool::new(false));
             let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
             let take_items = || {
                 // Where it panics, the others need not go on.
                 let _guard = OnPanic(&stopped);
                 while !stopped.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= count {
+                    if index >= items.end {
                         return;
                     }
                     if let Err(error) = item(index).and_then(|()| watch.step()) {

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::lock::lock;
 use crate::Result;
+use crate::team::Wire;
 
 /// Items cut into even pieces of consecutive ones, as [`Workers::reduce`](super::Workers::reduce) adds them up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +26,13 @@ impl Cut {
         self.pieces
     }
 
+    /// The items of consecutive pieces.
+    pub(super) fn items(&self, pieces: &Range<usize>) -> Range<usize> {
+        pieces.start * self.count / self.pieces..pieces.end * self.count / self.pieces
+    }
+
     pub(super) fn range(&self, piece: usize) -> Range<usize> {
-        piece * self.count / self.pieces..(piece + 1) * self.count / self.pieces
+        self.items(&(piece..piece + 1))
     }
 
     pub(super) fn piece_of(&self, item: usize) -> usize {
@@ -35,8 +41,8 @@ impl Cut {
     }
 }
 
-/// A sum of items of kind `R`, made of pieces.
-pub trait PieceSum<R>: Send + Sized {
+/// A sum of items of kind `R`, made of pieces, which may come from other ranks.
+pub trait PieceSum<R>: Send + Wire {
     /// Adds the next item of its piece.
     ///
     /// # Errors
@@ -104,21 +110,38 @@ impl<R, C> Line<R, C> {
 /// A binary tree over `count` leaves, whose shape depends on `count` alone.
 pub(super) struct Tree<S> {
     count: usize,
+    /// The leaves that are brought here.
+    own: Range<usize>,
     /// By level and place, what waits for its sibling.
     waiting: Mutex<BTreeMap<(u32, usize), S>>,
 }
 
 impl<S> Tree<S> {
-    pub(super) fn new(count: usize) -> Self {
-        Self { count, waiting: Mutex::new(BTreeMap::new()) }
+    pub(super) fn new(count: usize, own: Range<usize>) -> Self {
+        Self { count, own, waiting: Mutex::new(BTreeMap::new()) }
+    }
+
+    pub(super) fn leaves(&self) -> usize {
+        self.count
+    }
+
+    /// Nodes of a level; the leaves are level 0.
+    pub(super) fn nodes(&self, level: u32) -> usize {
+        self.count.div_ceil(1 << level)
+    }
+
+    /// Whether all leaves below a node are brought here.
+    fn is_own(&self, level: u32, place: usize) -> bool {
+        let end = self.count.min((place + 1) << level);
+        self.own.start <= place << level && end <= self.own.end
     }
 
     /// Brings a leaf, and merges upwards as far as siblings are there; the last two sums are left to [`Tree::finish`].
     pub(super) fn add(&self, leaf: usize, sum: S, merge: impl Fn(S, S) -> Result<S>) -> Result<()> {
         let (mut level, mut place, mut sum) = (0, leaf, sum);
         loop {
-            let (nodes, sibling) = (self.count.div_ceil(1 << level), place ^ 1);
-            if nodes <= 2 {
+            let (nodes, sibling) = (self.nodes(level), place ^ 1);
+            if nodes <= 2 || sibling < nodes && !self.is_own(level, sibling) {
                 lock(&self.waiting).insert((level, place), sum);
                 return Ok(());
             }
@@ -137,6 +160,36 @@ impl<S> Tree<S> {
             }
             (level, place) = (level + 1, place / 2);
         }
+    }
+
+    /// What waits at a node.
+    pub(super) fn take(&mut self, level: u32, place: usize) -> Option<S> {
+        self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner).remove(&(level, place))
+    }
+
+    /// An unpaired node moves up.
+    pub(super) fn lift(&mut self, level: u32, place: usize) {
+        if let Some(sum) = self.take(level, place) {
+            self.put(level + 1, place / 2, sum);
+        }
+    }
+
+    /// The left of two nodes and the right one make theirs above. Nothing happens where that is already there.
+    pub(super) fn join(
+        &mut self,
+        level: u32,
+        left: usize,
+        right: Option<S>,
+        merge: impl Fn(S, S) -> Result<S>,
+    ) -> Result<()> {
+        if let Some((left_sum, right_sum)) = self.take(level, left).zip(right) {
+            self.put(level + 1, left / 2, merge(left_sum, right_sum)?);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, level: u32, place: usize, sum: S) {
+        self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner).insert((level, place), sum);
     }
 
     /// The root, when all leaves are there; `None` without leaves.

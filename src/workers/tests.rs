@@ -1,8 +1,11 @@
+use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::*;
 use crate::Step;
+use crate::team::Wire;
+use crate::team::testing::Crew;
 
 /// Early items take longest, so that late ones come first.
 fn late(index: usize, count: usize) {
@@ -42,6 +45,16 @@ fn results_come_in_order_whatever_the_number_of_threads() {
 /// What was added in which order, in words.
 struct Words(String);
 
+impl Wire for Words {
+    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
+        self.0.put(to)
+    }
+
+    fn get(from: &mut dyn Read) -> io::Result<Self> {
+        Ok(Self(String::get(from)?))
+    }
+}
+
 impl PieceSum<usize> for Words {
     fn add(&mut self, item: usize) -> Result<()> {
         self.0 += &item.to_string();
@@ -75,8 +88,58 @@ fn the_sum_depends_on_the_cut_alone() {
     }
 }
 
+#[test]
+fn ranks_make_the_sum_of_one_process() {
+    for (ranks, threads) in [(2, 1), (3, 2), (4, 1), (7, 1)] {
+        for (count, pieces) in [(0, 4), (1, 4), (3, 3), (5, 5), (9, 4), (11, 11), (33, 16)] {
+            let sum = |workers: Workers| {
+                let words = || Words(String::new());
+                workers.reduce(Cut::new(count, pieces), 9, Ok, words, &mut ()).unwrap().map(|words| words.0)
+            };
+            let alone = sum(Workers::new(1).unwrap());
+            let together = Crew::each(ranks, |team| sum(Workers::among(team, threads)));
+            assert_eq!(together, vec![alone; ranks], "{ranks} ranks, {count} items in {pieces} pieces");
+        }
+    }
+}
+
+#[test]
+fn the_first_error_of_any_rank_ends_all() {
+    for failing in [vec![0], vec![32], vec![12, 20], (0..33).collect()] {
+        let work = |index: usize| match failing.contains(&index) {
+            true => Err(Error::Threads { reason: format!("item {index}") }),
+            false => Ok(index),
+        };
+        let words = Crew::each(3, |team| {
+            let words = || Words(String::new());
+            let outcome = Workers::among(team, 2).reduce(Cut::new(33, 16), 2, work, words, &mut ());
+            outcome.map(|_| ()).unwrap_err().to_string()
+        });
+        let first = format!("item {}", failing[0]);
+        assert!(words.iter().all(|words| words.ends_with(&first)), "{words:?}");
+    }
+    let stopped = Crew::each(2, |team| {
+        let stop = || if team.rank() == 1 { Err(Error::Interrupted) } else { Ok(()) };
+        let counted = |_| stop().map(|()| 1);
+        let words = || Words(String::new());
+        matches!(Workers::among(team, 1).reduce(Cut::new(4, 4), 1, counted, words, &mut ()), Err(Error::Interrupted))
+    });
+    assert_eq!(stopped, [true, true]);
+}
+
 /// A sum that counts how many of its kind hold something.
 struct Counted<'a>(&'a Mutex<(usize, usize)>, bool);
+
+/// It stays where it is.
+impl Wire for Counted<'_> {
+    fn put(&self, _: &mut dyn Write) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn get(_: &mut dyn Read) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
 
 impl PieceSum<()> for Counted<'_> {
     fn add(&mut self, (): ()) -> Result<()> {

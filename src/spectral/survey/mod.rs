@@ -19,6 +19,7 @@ use super::trace::mean_and_std_error;
 use super::{SlqParams, SlqReport, SpectralError, TraceReport, slq};
 use crate::observer::Observer;
 use crate::operator::{LinearOperator, ShardForms};
+use crate::team::team;
 use crate::{Error, Result};
 
 /// What to find, how well, and at what cost at most.
@@ -143,7 +144,9 @@ pub fn survey(
         if stopped {
             break Stop::Interrupted;
         }
-        if search.is_enough() && params.max_time.is_some_and(|most| started.elapsed() >= most) {
+        if let Some(most) = params.max_time.filter(|_| search.is_enough())
+            && team().decides(started.elapsed() >= most)?
+        {
             break Stop::MaxTime { max_matvecs: reach - 1 };
         }
     };
@@ -235,7 +238,7 @@ impl Run<'_> {
     }
 
     fn save(&self, search: &Search<'_>, rng: &ChaCha8Rng, store: &mut dyn Store, last: bool) -> Result<()> {
-        if !store.wants(search.state.bytes(), last) {
+        if !team().decides(store.wants(search.state.bytes(), last))? {
             return Ok(());
         }
         let mut state = SurveyState::default();

@@ -1,0 +1,34 @@
+//! A team of one.
+
+use super::{Team, TeamError};
+use crate::Result;
+
+/// The only process, which has nobody to talk to.
+#[derive(Debug)]
+pub(super) struct Alone;
+
+impl Team for Alone {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn size(&self) -> usize {
+        1
+    }
+
+    fn send(&self, to: usize, _: &[u8]) -> Result<()> {
+        Err(TeamError::Message { reason: format!("there is no rank {to}") }.into())
+    }
+
+    fn receive(&self, from: usize) -> Result<Vec<u8>> {
+        Err(TeamError::Message { reason: format!("there is no rank {from}") }.into())
+    }
+
+    fn is_asked_to_stop(&self) -> bool {
+        false
+    }
+
+    fn stop(&self) {}
+
+    fn give_up(&self, _: &str, _: Option<&str>) {}
+}

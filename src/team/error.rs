@@ -1,0 +1,121 @@
+//! What can go wrong between the ranks of a team.
+
+use std::io::{self, Read, Write};
+
+use super::Wire;
+use crate::Error;
+
+/// Ranks that cannot work together.
+#[derive(Debug, thiserror::Error)]
+pub enum TeamError {
+    /// A rank that cannot go on.
+    #[error("rank {rank}: {error}")]
+    Rank {
+        /// The rank.
+        rank: usize,
+        /// What it says.
+        error: String,
+        /// How to mend it.
+        hint: Option<String>,
+    },
+    /// A message that did not go through.
+    #[error("a message between ranks was lost: {reason}")]
+    Message {
+        /// Why.
+        reason: String,
+    },
+    /// Ranks with different versions, data or options.
+    #[error("this rank does not compute what rank 0 does: {what} differ")]
+    Differ {
+        /// In what.
+        what: &'static str,
+    },
+    /// A command that cannot be shared.
+    #[error("this command runs in one process, but {ranks} ranks were started")]
+    OneProcess {
+        /// Their number.
+        ranks: usize,
+    },
+    /// Rows that must go through the network together.
+    #[error("batch norm in train mode couples the rows, so that {ranks} ranks cannot share them")]
+    CoupledRows {
+        /// Number of ranks.
+        ranks: usize,
+    },
+    /// Ranks of a program that cannot hear of each other.
+    #[error("{ranks} ranks were started, but this flatness was built without MPI")]
+    NotBuilt {
+        /// Number of ranks.
+        ranks: usize,
+    },
+    /// MPI does not start.
+    #[error("MPI cannot start: {reason}")]
+    Start {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl TeamError {
+    /// How to mend it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Rank { hint, .. } => return hint.clone(),
+            Self::Message { .. } => "see what MPI says above; --resume goes on from the last state".into(),
+            Self::Differ { .. } => {
+                "start all ranks with one binary, on files that are the same on every machine".into()
+            }
+            Self::OneProcess { .. } => "start it without mpirun or srun; of all commands, analyze can be shared".into(),
+            Self::CoupledRows { .. } => "use --batch-norm eval, or start it without mpirun".into(),
+            Self::NotBuilt { .. } => {
+                "build it with `cargo build --release --features mpi` (docs/cluster.md), or start it without mpirun"
+                    .into()
+            }
+            Self::Start { .. } => "start it by mpirun or srun of the MPI that it was built with".into(),
+        })
+    }
+}
+
+/// Why a rank cannot go on, for the others.
+#[derive(Debug)]
+pub(super) struct Failure {
+    rank: usize,
+    /// `None` where the user asked to stop.
+    words: Option<(String, Option<String>)>,
+}
+
+impl Failure {
+    pub(super) fn new(rank: usize, error: &Error) -> Self {
+        match error {
+            Error::Interrupted => Self { rank, words: None },
+            Error::Team(TeamError::Rank { rank, error, hint }) => {
+                Self { rank: *rank, words: Some((error.clone(), hint.clone())) }
+            }
+            error => Self { rank, words: Some((error.to_string(), error.hint())) },
+        }
+    }
+
+    /// What rank `rank` says.
+    #[cfg(feature = "mpi")]
+    pub(super) fn in_words(rank: usize, error: &str, hint: Option<&str>) -> Self {
+        Self { rank, words: Some((error.to_owned(), hint.map(str::to_owned))) }
+    }
+
+    pub(super) fn error(self) -> Error {
+        match self.words {
+            None => Error::Interrupted,
+            Some((error, hint)) => TeamError::Rank { rank: self.rank, error, hint }.into(),
+        }
+    }
+}
+
+impl Wire for Failure {
+    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
+        self.rank.put(to)?;
+        self.words.put(to)
+    }
+
+    fn get(from: &mut dyn Read) -> io::Result<Self> {
+        Ok(Self { rank: usize::get(from)?, words: Option::get(from)? })
+    }
+}

@@ -1,0 +1,228 @@
+//! The processes of a run: one as a rule, or the ranks of an MPI job.
+//!
+//! All ranks carry out the same command on the same data; what they sum over rows, they share by whole pieces
+//! ([`crate::workers`]), and each then has the whole sum. So they all know the same numbers, and decide alike. Whatever could
+//! differ between them (the time, Ctrl-C, files of an earlier run) is decided by rank 0, which alone speaks and writes.
+
+mod alone;
+mod error;
+#[cfg(feature = "mpi")]
+mod mpi;
+#[cfg(not(feature = "mpi"))]
+#[path = "without_mpi.rs"]
+mod mpi;
+#[cfg(test)]
+pub(crate) mod testing;
+mod wire;
+
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use crate::{Error, Result};
+use alone::Alone;
+use error::Failure;
+pub use error::TeamError;
+pub use mpi::lead;
+use mpi::unheard;
+pub use wire::Wire;
+pub(crate) use wire::{get_numbers, put_numbers};
+
+/// The ranks of a run, and how they hear of each other.
+pub trait Team: Debug + Send + Sync {
+    /// Which of them this process is.
+    fn rank(&self) -> usize;
+
+    /// How many there are.
+    fn size(&self) -> usize;
+
+    /// Sends a message; those to the same rank arrive in the order in which they are sent.
+    ///
+    /// # Errors
+    /// [`TeamError::Message`]; what another rank says that gives up.
+    fn send(&self, to: usize, message: &[u8]) -> Result<()>;
+
+    /// Waits for the next message of a rank, and leaves the core to others meanwhile.
+    ///
+    /// # Errors
+    /// As [`Team::send`].
+    fn receive(&self, from: usize) -> Result<Vec<u8>>;
+
+    /// Whether the user has asked this rank to stop.
+    fn is_asked_to_stop(&self) -> bool;
+
+    /// All ranks stop at their next step.
+    fn stop(&self);
+
+    /// Says to rank 0 why this rank cannot go on.
+    fn give_up(&self, error: &str, hint: Option<&str>);
+}
+
+/// Refuses what the ranks that were started cannot do.
+///
+/// # Errors
+/// [`TeamError::NotBuilt`] for a shared command, [`TeamError::OneProcess`] for another.
+pub(crate) fn check(is_shared: bool) -> Result<(), TeamError> {
+    match (is_shared, unheard(), team().size()) {
+        (true, Some(ranks), _) => Err(TeamError::NotBuilt { ranks }),
+        (false, _, ranks) if ranks > 1 => Err(TeamError::OneProcess { ranks }),
+        _ => Ok(()),
+    }
+}
+
+static TEAM: OnceLock<Box<dyn Team>> = OnceLock::new();
+
+/// The team of this process.
+pub fn team() -> &'static dyn Team {
+    static ALONE: Alone = Alone;
+    TEAM.get().map_or(&ALONE, |team| &**team)
+}
+
+impl dyn Team + '_ {
+    /// Whether this rank speaks and writes.
+    pub fn leads(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// Who takes item `index` of `count`.
+    pub(crate) fn owner(&self, index: usize, count: usize) -> usize {
+        index * self.size() / count.max(1)
+    }
+
+    /// Which of `count` items this rank takes.
+    pub(crate) fn own(&self, count: usize) -> Range<usize> {
+        let first = |rank: usize| (rank * count).div_ceil(self.size());
+        first(self.rank())..first(self.rank() + 1)
+    }
+
+    /// Sends a value, or why there is none.
+    pub(crate) fn send_value<T: Wire>(&self, to: usize, value: Result<&T, &Error>) -> Result<()> {
+        self.send_outcome(&[to], value)
+    }
+
+    /// The next value of a rank, or what it says in its place.
+    ///
+    /// # Errors
+    /// A message that is lost.
+    pub(crate) fn receive_value<T: Wire>(&self, from: usize) -> Result<Result<T>> {
+        Ok(wire::receive::<Result<T, Failure>>(self, from, &[])?.map_err(Failure::error))
+    }
+
+    /// What each rank has, by rank, on every rank.
+    ///
+    /// # Errors
+    /// A message that is lost.
+    pub(crate) fn gather<T: Wire>(&self, own: T) -> Result<Vec<T>> {
+        if !self.leads() {
+            self.send_value(0, Ok(&own))?;
+            return self.from_leader(Ok(Vec::new()));
+        }
+        let others = (1..self.size()).map(|rank| self.receive_value(rank)?);
+        let all = std::iter::once(Ok(own)).chain(others).collect();
+        self.from_leader(all)
+    }
+
+    /// What rank 0 has, on every rank, along a binary tree; what others bring is left.
+    ///
+    /// # Errors
+    /// The error of rank 0; a message that is lost.
+    pub(crate) fn from_leader<T: Wire>(&self, value: Result<T>) -> Result<T> {
+        let (rank, size) = (self.rank(), self.size());
+        let below: Vec<usize> = [2 * rank + 1, 2 * rank + 2].into_iter().filter(|below| *below < size).collect();
+        if rank == 0 {
+            self.send_outcome(&below, value.as_ref())?;
+            return value;
+        }
+        wire::receive::<Result<T, Failure>>(self, (rank - 1) / 2, &below)?.map_err(Failure::error)
+    }
+
+    fn send_outcome<T: Wire>(&self, to: &[usize], value: Result<&T, &Error>) -> Result<()> {
+        wire::send(self, to, |to| {
+            value.is_ok().put(to)?;
+            match value {
+                Ok(value) => value.put(to),
+                Err(error) => Failure::new(self.rank(), error).put(to),
+            }
+        })
+    }
+
+    /// What rank 0 decides.
+    ///
+    /// # Errors
+    /// As [`Team::receive`].
+    pub fn decides(&self, decision: bool) -> Result<bool> {
+        self.from_leader(Ok(decision))
+    }
+
+    /// Makes sure that all ranks have the same `text`.
+    ///
+    /// # Errors
+    /// [`TeamError::Differ`] on a rank that has another than rank 0; a message that is lost.
+    pub(crate) fn agrees(&self, what: &'static str, text: String) -> Result<()> {
+        if self.size() > 1 && self.from_leader(Ok(text.clone()))? != text {
+            return Err(TeamError::Differ { what }.into());
+        }
+        Ok(())
+    }
+
+    /// Stops all ranks at their next step if the user has asked rank 0 to.
+    pub(crate) fn hear(&self) -> Result<()> {
+        if self.decides(self.is_asked_to_stop())? {
+            self.stop();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Crew;
+    use super::*;
+
+    #[test]
+    fn what_rank_0_has_reaches_all() {
+        for size in [1, 2, 3, 6] {
+            // More than one message.
+            let numbers: Vec<usize> = (0..1_000_000).collect();
+            let told = Crew::each(size, |team| {
+                let own = if team.leads() { numbers.clone() } else { Vec::new() };
+                (team.from_leader(Ok(own)).unwrap() == numbers, team.decides(team.leads()).unwrap())
+            });
+            assert_eq!(told, vec![(true, true); size]);
+            let refused = Crew::each(size, |team| {
+                let own = if team.leads() { Err(TeamError::OneProcess { ranks: 7 }.into()) } else { Ok(1usize) };
+                let error = team.from_leader(own).unwrap_err();
+                (error.to_string(), error.hint().is_some())
+            });
+            assert!(refused.iter().all(|(words, hint)| words.contains("7 ranks were started") && *hint), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn what_each_rank_has_reaches_all_in_order() {
+        for size in [1, 2, 5] {
+            let gathered = Crew::each(size, |team| team.gather(10 * team.rank()).unwrap());
+            assert_eq!(gathered, vec![(0..size).map(|rank| 10 * rank).collect::<Vec<_>>(); size]);
+        }
+    }
+
+    #[test]
+    fn a_rank_with_other_words_hears_of_it() {
+        let agreed = Crew::each(3, |team| team.agrees("options", format!("top {}", team.rank() / 2)));
+        let words: Vec<_> = agreed.into_iter().map(|agreed| agreed.err().map(|error| error.to_string())).collect();
+        assert_eq!(words[..2], [None, None]);
+        assert!(words[2].as_ref().unwrap().contains("options differ"), "{words:?}");
+    }
+
+    #[test]
+    fn each_item_has_one_owner_and_ranks_own_consecutive_ones() {
+        for (count, size) in [(16, 3), (2, 5), (1, 2), (7, 7), (16, 1)] {
+            let owned = Crew::each(size, |team| {
+                let own = team.own(count);
+                assert!(own.clone().all(|item| team.owner(item, count) == team.rank()));
+                own.collect::<Vec<_>>()
+            });
+            assert_eq!(owned.concat(), (0..count).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The ranks of an MPI job. MPI is called by the main thread alone (`MPI_THREAD_FUNNELED`), which carries messages while
+//! the command runs on another.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ::mpi::Threading;
+use ::mpi::point_to_point::{Destination, MatchedReceiveVec, Source};
+use ::mpi::request::scope;
+use ::mpi::topology::{Communicator, SimpleCommunicator};
+
+use super::error::Failure;
+use super::{TEAM, Team, TeamError, Wire};
+use crate::{Error, Result};
+
+/// Tags of messages: between any ranks, and to rank 0 from one that gives up.
+const WORK: i32 = 1;
+const FAILED: i32 = 2;
+
+/// How long a rank that gives up waits for rank 0 to end them all.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long ranks that were stopped wait for rank 0 to write what is finished.
+const WRITING: Duration = Duration::from_secs(600);
+
+/// How often rank 0 hears whether another has given up, while it computes.
+const LISTENING: Duration = Duration::from_millis(100);
+
+/// Set by the starters of ranks of OpenMPI, MPICH and their kin, and Slurm.
+const STARTED: [&str; 4] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK"];
+
+/// Runs `command`, which stops when the flag that it is given is set, and gives its exit code. As one of several ranks it joins
+/// their team before; where a rank fails, rank 0 says so by `complain`, and all end.
+pub fn lead(
+    asked: Arc<AtomicBool>,
+    complain: impl Fn(&Error),
+    command: impl FnOnce(Arc<AtomicBool>) -> u8 + Send,
+) -> u8 {
+    if !STARTED.iter().any(|name| std::env::var_os(name).is_some()) {
+        return command(asked);
+    }
+    let Some((universe, threading)) = ::mpi::initialize_with_threading(Threading::Funneled) else {
+        return command(asked);
+    };
+    let world = universe.world();
+    if world.size() == 1 || threading < Threading::Funneled {
+        return command(asked);
+    }
+    let (rank, size) = (world.rank() as usize, world.size() as usize);
+    let (orders, taken) = channel();
+    let (results, answers) = channel();
+    let stopped = Arc::new(AtomicBool::new(false));
+    let line = Mutex::new(Line { orders: orders.clone(), answers });
+    let ranks = Ranks { rank, size, line, asked, stopped: stopped.clone(), last_words: Mutex::new(None) };
+    let ranks: &'static Ranks = Box::leak(Box::new(ranks));
+    let _ = TEAM.set(Box::new(ranks));
+    std::thread::scope(|threads| {
+        threads.spawn(move || {
+            let code = command(stopped);
+            let _ = orders.send(Order::End(code));
+        });
+        let line = MainThread { world: &world, leads: rank == 0, complain: &complain };
+        let code = line.carry(&taken, &results);
+        if code != 0 {
+            ranks.await_end(&complain);
+            world.abort(i32::from(code));
+        }
+        code
+    })
+}
+
+/// Ranks that MPI knows of hear of each other.
+pub(super) fn unheard() -> Option<usize> {
+    None
+}
+
+/// What the command's thread asks the main thread for.
+enum Order {
+    Send { to: usize, tag: i32, message: Vec<u8> },
+    Receive { from: usize },
+    End(u8),
+}
+
+/// The thread that calls MPI.
+struct MainThread<'a> {
+    world: &'a SimpleCommunicator,
+    leads: bool,
+    complain: &'a dyn Fn(&Error),
+}
+
+impl MainThread<'_> {
+    /// Does what is ordered until the command has ended; its exit code.
+    fn carry(&self, orders: &Receiver<Order>, answers: &Sender<Vec<u8>>) -> u8 {
+        loop {
+            let answer = match orders.recv_timeout(LISTENING) {
+                Ok(Order::End(code)) => return code,
+                Ok(Order::Send { to, tag, message }) => self.send(to, tag, &message),
+                Ok(Order::Receive { from }) => self.receive(from),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.listen();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return crate::cli::FAILED,
+            };
+            let _ = answers.send(answer);
+        }
+    }
+
+    fn send(&self, to: usize, tag: i32, message: &[u8]) -> Vec<u8> {
+        scope(|scope| {
+            let mut waiting = Waiting::default();
+            let mut request = self.world.process_at_rank(to as i32).immediate_send_with_tag(scope, message, tag);
+            while let Err(unfinished) = request.test() {
+                request = unfinished;
+                self.listen();
+                waiting.pause();
+            }
+        });
+        Vec::new()
+    }
+
+    fn receive(&self, from: usize) -> Vec<u8> {
+        let mut waiting = Waiting::default();
+        let from = self.world.process_at_rank(from as i32);
+        loop {
+            match from.immediate_matched_probe_with_tag(WORK) {
+                Some(message) => return message.matched_receive_vec().0,
+                None => self.listen(),
+            }
+            waiting.pause();
+        }
+    }
+
+    /// Ends all ranks where one has given up.
+    fn listen(&self) {
+        if !self.leads {
+            return;
+        }
+        let Some(message) = self.world.any_process().immediate_matched_probe_with_tag(FAILED) else { return };
+        let (words, _) = message.matched_receive_vec::<u8>();
+        let lost = |error: std::io::Error| TeamError::Message { reason: error.to_string() }.into();
+        (self.complain)(&Failure::get(&mut words.as_slice()).map_or_else(lost, Failure::error));
+        self.world.abort(i32::from(crate::cli::FAILED));
+    }
+}
+
+/// Pauses that grow: a message that is near comes at once, a core is not kept busy for one that is far.
+#[derive(Default)]
+struct Waiting {
+    pauses: u32,
+}
+
+impl Waiting {
+    fn pause(&mut self) {
+        self.pauses += 1;
+        match self.pauses {
+            ..=200 => std::thread::yield_now(),
+            _ => std::thread::sleep(Duration::from_micros(50)),
+        }
+    }
+}
+
+/// This process among the ranks.
+#[derive(Debug)]
+struct Ranks {
+    rank: usize,
+    size: usize,
+    line: Mutex<Line>,
+    /// By the user.
+    asked: Arc<AtomicBool>,
+    /// By agreement.
+    stopped: Arc<AtomicBool>,
+    /// Of a rank that gives up, for the case that rank 0 does not hear them.
+    last_words: Mutex<Option<Failure>>,
+}
+
+/// To the main thread and back.
+#[derive(Debug)]
+struct Line {
+    orders: Sender<Order>,
+    answers: Receiver<Vec<u8>>,
+}
+
+impl Ranks {
+    fn order(&self, order: Order) -> Result<Vec<u8>> {
+        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = || TeamError::Message { reason: "the main thread has ended".into() };
+        line.orders.send(order).map_err(|_| gone())?;
+        line.answers.recv().map_err(|_| gone().into())
+    }
+
+    /// Waits until rank 0 ends them all, which writes what is finished where the user stops it. A rank that gives up says why
+    /// itself where rank 0 does not hear it.
+    fn await_end(&self, complain: &dyn Fn(&Error)) {
+        if self.rank == 0 {
+            return;
+        }
+        let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner).take();
+        std::thread::sleep(if words.is_some() { PATIENCE } else { WRITING });
+        if let Some(failure) = words {
+            complain(&failure.error());
+        }
+    }
+}
+
+impl Team for &'static Ranks {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn send(&self, to: usize, message: &[u8]) -> Result<()> {
+        self.order(Order::Send { to, tag: WORK, message: message.to_vec() }).map(drop)
+    }
+
+    fn receive(&self, from: usize) -> Result<Vec<u8>> {
+        self.order(Order::Receive { from })
+    }
+
+    fn is_asked_to_stop(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    fn give_up(&self, error: &str, hint: Option<&str>) {
+        if self.rank == 0 {
+            return;
+        }
+        let (failure, mut message) = (Failure::in_words(self.rank, error, hint), Vec::new());
+        if failure.put(&mut message).is_ok() {
+            let _ = self.order(Order::Send { to: 0, tag: FAILED, message });
+        }
+        *self.last_words.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+    }
+}

@@ -1,0 +1,186 @@
+//! `mpirun flatness analyze`: the bytes of one process whatever the number of ranks, and an end for all where one ends.
+//!
+//! `FLATNESS_KILLS=N` tries N kills in place of a handful.
+#![cfg(target_os = "linux")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rand::{RngExt, SeedableRng};
+
+/// Kills of an ordinary run.
+const KILLS: u64 = 3;
+
+/// What may pass between a failure and the end of all ranks.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn flatness(line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flatness"));
+    command.args(line.split_whitespace());
+    command
+}
+
+/// The same on several ranks, of one thread each.
+fn ranks(count: usize, line: &str) -> Command {
+    let mut command = Command::new("mpirun");
+    command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+    // Without a network or room for shared memory in a container, messages still go through.
+    command.env("OMPI_MCA_btl_vader_single_copy_mechanism", "none").env("OMPI_MCA_rmaps_base_oversubscribe", "1");
+    command.args(["-n", &count.to_string(), env!("CARGO_BIN_EXE_flatness")]).args(line.split_whitespace());
+    command
+}
+
+fn succeed(mut command: Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}\n{}", words(&output));
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The tables and eigenvectors of a result.
+fn results(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let named = files.filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), path)));
+    let kept = named.filter(|(name, _)| name.ends_with(".parquet") || name.ends_with(".safetensors"));
+    kept.map(|(name, path)| (name, std::fs::read(path).unwrap())).collect()
+}
+
+/// Checkpoints of an MLP and a ResNet, and a GPT as `torch.export` leaves it, each with its options.
+fn networks(folder: &Path) -> Vec<(&'static str, String)> {
+    let trained = |name: &str, model: &str| {
+        let out = folder.join(name).display().to_string();
+        succeed(flatness(&format!("train --model {model} --data glyphs --rows 0..400 --epochs 1 -q --out {out}")));
+        format!("{out}/checkpoint.safetensors --rows 0..200 --top 3 --bottom 1 --steps 12")
+    };
+    let mut networks = vec![("mlp", trained("mlp", "mlp:24")), ("resnet", trained("resnet", "resnet-cifar:8,width=4"))];
+    let gpt = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference/programs/gpt2");
+    match gpt.join("net.pt2").exists() {
+        true => {
+            let gpt = gpt.display();
+            let line = format!("{gpt}/net.pt2 --data tensors:{gpt}/data.safetensors --top 2 --bottom 1 --steps 8");
+            networks.push(("gpt", line));
+        }
+        false => println!("SKIPPED: the exported GPT, {} is absent", gpt.display()),
+    }
+    networks
+}
+
+#[test]
+fn any_number_of_ranks_writes_the_bytes_of_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, line) in networks(folder.path()) {
+        let line = format!(
+            "analyze {line} --operator hessian,ggn --method lanczos --slice-points 3 --plane-points 0 --threads 1"
+        );
+        let out = |ranks: usize| folder.path().join(format!("{name}-{ranks}"));
+        succeed(flatness(&format!("{line} --out {}", out(0).display())));
+        let alone = results(&out(0));
+        assert!(alone.contains_key("eigenvectors.safetensors") && alone.contains_key("summary.parquet"), "{name}");
+        for count in 1..=4 {
+            succeed(ranks(count, &format!("{line} --out {}", out(count).display())));
+            let together = results(&out(count));
+            let differing: Vec<_> = alone.keys().filter(|file| together.get(*file) != alone.get(*file)).collect();
+            assert!(differing.is_empty() && together.len() == alone.len(), "{name}, {count} ranks: {differing:?}");
+        }
+    }
+}
+
+#[test]
+fn what_ranks_cannot_do_is_said_once_and_ends_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("mlp").display().to_string();
+    succeed(flatness(&format!("train --model mlp:8 --data glyphs --rows 0..100 --epochs 1 -q --out {model}")));
+    let analyze = format!("analyze {model}/checkpoint.safetensors --rows 0..50");
+    let resnet = folder.path().join("resnet").display().to_string();
+    let line = "train --model resnet-cifar:8,width=4 --data glyphs --rows 0..100 --epochs 1 -q --out";
+    succeed(flatness(&format!("{line} {resnet}")));
+    let coupled = format!("analyze {resnet}/checkpoint.safetensors --rows 0..50 --batch-norm train");
+    for (line, named) in [
+        ("train --model mlp:8 --data glyphs", "2 ranks were started"),
+        ("analyze absent.safetensors", "cannot read absent.safetensors"),
+        (&format!("{analyze} --top many"), "--top many: not a whole number"),
+        (&coupled, "couples the rows"),
+    ] {
+        let (started, output) = (Instant::now(), ranks(2, &format!("{line} --out {model}/x")).output().unwrap());
+        let said = words(&output);
+        assert_eq!(output.status.code(), Some(2), "{line}\n{said}");
+        assert_eq!(said.matches("error: ").count(), 1, "{line}\n{said}");
+        assert!(said.contains(named) && started.elapsed() < PATIENCE, "{line}\n{said}");
+    }
+    // Rank 1 reads other rows, or none.
+    for (other, named) in [
+        (format!("{analyze}0"), "rank 1: this rank does not compute what rank 0 does"),
+        ("analyze absent.safetensors".into(), "rank 1: cannot read absent.safetensors"),
+    ] {
+        let mut both = ranks(1, &format!("{analyze} --out {model}/y"));
+        both.args([":", "-n", "1", env!("CARGO_BIN_EXE_flatness")]).args(other.split_whitespace());
+        let (started, output) = (Instant::now(), both.output().unwrap());
+        let said = words(&output);
+        assert_eq!(output.status.code(), Some(2), "{other}\n{said}");
+        assert!(said.contains(named) && started.elapsed() < PATIENCE, "{other}\n{said}");
+    }
+}
+
+/// The ranks that an `mpirun` has started so far.
+fn started(mpirun: &Child) -> Vec<u32> {
+    let path = format!("/proc/{0}/task/{0}/children", mpirun.id());
+    let children = std::fs::read_to_string(path).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    let is_ours = |child: &u32| {
+        std::fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|name| name.trim().starts_with("flatness"))
+    };
+    children.filter(is_ours).collect()
+}
+
+#[test]
+fn a_rank_that_is_killed_ends_all_and_its_work_goes_on_with_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("mlp").display().to_string();
+    succeed(flatness(&format!("train --model mlp:16 --data glyphs --rows 0..400 --epochs 1 -q --out {model}")));
+    let options =
+        "--rows 0..400 --top 6 --bottom 3 --eig-tol 1e-10 --max-matvecs 400 --method lanczos --plane-points 0";
+    let line = format!("analyze {model}/checkpoint.safetensors {options} --save-every 0.02 --threads 1");
+    let out = |name: &str| folder.path().join(name);
+    let begun = Instant::now();
+    succeed(ranks(3, &format!("{line} --out {}", out("whole").display())));
+    let (whole, time) = (results(&out("whole")), begun.elapsed());
+    let kills = std::env::var("FLATNESS_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
+    for kill in 0..kills {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(kill);
+        let folder = out(&format!("killed-{kill}"));
+        let line = format!("{line} --out {}", folder.display());
+        let mut mpirun = ranks(3, &line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(time.mul_f64(rng.random_range(0.3..0.9)));
+        let pids = started(&mpirun);
+        // One rank dies, or all are asked to stop, as by Slurm before the time of a job is over.
+        let victim = rng.random_range(0..3);
+        let (signal, victims) = match kill % 2 {
+            0 => ("-9", pids.iter().skip(victim).take(1)),
+            _ => ("-TERM", pids.iter().skip(0).take(3)),
+        };
+        for pid in victims {
+            Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
+        }
+        let killed = Instant::now();
+        let status = loop {
+            match mpirun.try_wait().unwrap() {
+                Some(status) => break status,
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+            assert!(killed.elapsed() < PATIENCE, "kill {kill}: the other ranks go on");
+        };
+        while pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
+            assert!(killed.elapsed() < PATIENCE, "kill {kill}: a rank is left");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if !status.success() {
+            // Another number of ranks goes on from the state, or anew where there was none yet.
+            succeed(ranks(2 + usize::try_from(kill % 2).unwrap(), &format!("{line} --resume")));
+        }
+        assert!(results(&folder) == whole, "kill {kill}");
+    }
+}
