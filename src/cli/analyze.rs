@@ -9,9 +9,9 @@ use serde_json::json;
 
 use super::answer;
 use super::figure_args::FigureArgs;
-use super::output::{Claim, Existing, claim, complete_already, remove_outdated};
+use super::output::{Existing, claim, complete_already, remove_outdated};
 use super::provenance::Provenance;
-use super::session::Session;
+use super::session::{Session, share_rows};
 use super::state::{Saving, StateFiles, seconds};
 use super::ui::duration;
 use super::{INTERRUPTED, Ui};
@@ -23,7 +23,7 @@ use crate::report::figures::Style;
 use crate::report::page::analysis_page;
 use crate::report::{save_analysis, terminal, write_run_json};
 use crate::spectral::Stop;
-use crate::team::{TeamError, team};
+use crate::team::team;
 use crate::vocabulary::Curvature;
 use crate::{Error, Result, path_text};
 
@@ -70,8 +70,7 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     options.check()?;
     let name = checkpoint_name(&args.session.model.checkpoint);
     let folder = args.out.clone().unwrap_or_else(|| Path::new("reports").join(&name));
-    // Of several ranks, one speaks and writes.
-    let claim = team().leads().then(|| claim(&folder, Existing::of(args.force, args.resume))).transpose()?;
+    let claim = claim(&folder, Existing::of(args.force, args.resume))?;
     let mut session = args.session.open(Precision::F32, ui)?;
     session.options.seed = options.seed;
     if options.operators.contains(&Curvature::PreconditionedHessian) {
@@ -83,8 +82,8 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     ui.notes(&fit(&mut options, &objective)?);
     let configuration = configuration(&session, &objective, &options);
     share_rows(&objective, &configuration)?;
-    if team().decides(claim.as_ref().is_some_and(Claim::is_complete))? {
-        claim.map_or(Ok(()), |claim| claim.same_configuration(&configuration))?;
+    if claim.is_complete_for_all()? {
+        claim.same_configuration(&configuration)?;
         ui.say(&complete_already(&folder));
         answer::result(&folder, &session.statement(), ui)?;
         return Ok(0);
@@ -106,9 +105,8 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
         objective.block_size(),
         session.options.execution.threads
     ));
-    let output = claim.map(Claim::begin).transpose()?;
-    let place = output.as_ref().map_or(folder.as_path(), |output| output.path());
-    let destination = Destination { name: &name, written: Vec::new(), folder: place, saving, style };
+    let output = claim.begin()?;
+    let destination = Destination { name: &name, written: Vec::new(), folder: output.path(), saving, style };
     let (report, code) = analyze_session(&session, &options, destination, Provenance::new(arguments), ui)?;
     if !team().leads() {
         return Ok(code);
@@ -134,16 +132,6 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     answer::result(&folder, &report.statement, ui)?;
     ui.say(&format!("wrote {}", folder.display()));
     Ok(code)
-}
-
-/// Makes sure that the ranks can share the rows of one computation.
-fn share_rows(objective: &Objective<'_>, configuration: &serde_json::Value) -> Result<()> {
-    let ranks = team().size();
-    if ranks > 1 && objective.couples_rows() {
-        return Err(TeamError::CoupledRows { ranks }.into());
-    }
-    team().agrees("versions", env!("CARGO_PKG_VERSION").into())?;
-    team().agrees("checkpoints, data or options", configuration.to_string())
 }
 
 /// Everything that decides the numbers.

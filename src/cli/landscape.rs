@@ -12,7 +12,7 @@ use super::answer;
 use super::landscape_args::LandscapeArgs;
 use super::output::{Existing, claim, complete_already, remove_outdated};
 use super::provenance::Provenance;
-use super::session::Session;
+use super::session::{Session, share_rows};
 use super::state::Saving;
 use crate::analysis::{FrameTask, Framed, fingerprint, same_data, same_network};
 use crate::checkpoint::{Checkpoint, read_state, write_state};
@@ -22,6 +22,7 @@ use crate::objective::{Evaluation, Objective};
 use crate::plan::{Precision, Shape};
 use crate::report::page::landscape_page;
 use crate::report::{save_landscape, terminal, write_run_json};
+use crate::team::team;
 use crate::{Error, Result, path_text};
 
 pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
@@ -41,7 +42,8 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
     let mut configuration = session.configuration(&objective);
     configuration["landscape"] = of_landscape(args, shape, &framed, &grid)?;
     configuration["inputs_sha256"] = json!(sha256_hex(configuration.to_string().as_bytes()));
-    if claim.is_complete() {
+    share_rows(&objective, &configuration)?;
+    if claim.is_complete_for_all()? {
         claim.same_configuration(&configuration)?;
         ui.say(&complete_already(&args.out));
         answer::result(&args.out, &session.statement(), ui)?;
@@ -64,6 +66,9 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
         ui.say("interrupted: repeat the command with --resume to continue");
     }
     outcome?;
+    if !team().leads() {
+        return Ok(0);
+    }
     let mut written = save_landscape(&report, output.path(), style)?;
     remove_outdated(output.path(), &[], &["line", "contour", "surface"], &written);
     let page = landscape_page(&report, &output.path().join("figures"), &provenance.command());
@@ -193,6 +198,24 @@ impl PointsFile {
 
 impl PointStore for PointsFile {
     fn load(&mut self) -> Result<Vec<Evaluation>> {
+        let found = if team().leads() { self.read() } else { Ok(Vec::new()) };
+        team().from_leader(found)
+    }
+
+    fn keep(&mut self, finished: &[Evaluation], last: bool) {
+        let due = self.last.elapsed() >= self.saving.every || last;
+        if !due || finished.is_empty() || self.complaint.is_some() || !team().leads() {
+            return;
+        }
+        if let Err(error) = self.write(finished) {
+            self.complaint = Some(error.to_string());
+        }
+        self.last = Instant::now();
+    }
+}
+
+impl PointsFile {
+    fn read(&mut self) -> Result<Vec<Evaluation>> {
         if !self.saving.resume || !self.path.exists() {
             return Ok(Vec::new());
         }
@@ -207,16 +230,5 @@ impl PointStore for PointsFile {
         let kept: Vec<Evaluation> = rows.iter().map_while(evaluation).collect();
         self.resumed = kept.len();
         Ok(kept)
-    }
-
-    fn keep(&mut self, finished: &[Evaluation], last: bool) {
-        let due = self.last.elapsed() >= self.saving.every || last;
-        if !due || finished.is_empty() || self.complaint.is_some() {
-            return;
-        }
-        if let Err(error) = self.write(finished) {
-            self.complaint = Some(error.to_string());
-        }
-        self.last = Instant::now();
     }
 }

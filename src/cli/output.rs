@@ -12,6 +12,7 @@ use crate::checkpoint::{CheckpointError, differences};
 use crate::files::{FileError, FolderLock, Sharing, remove_leftovers};
 use crate::report::figures::Captions;
 use crate::report::{is_complete, read_run_json};
+use crate::team::team;
 
 /// Files that mark a folder as holding a result.
 const MARKS: [&str; 3] = ["run.json", "summary.parquet", "checkpoint.safetensors"];
@@ -52,10 +53,10 @@ impl Drop for Made {
     }
 }
 
-/// A folder for a result, taken, and nothing in it changed yet.
+/// A folder for a result, taken, and nothing in it changed yet. Of several ranks the first has it; the others know its name.
 pub(super) struct Claim {
     // Gone before the folders, which are empty only then.
-    _lock: FolderLock,
+    lock: Option<FolderLock>,
     _made: Made,
     /// Without links: where one leads may change.
     folder: PathBuf,
@@ -76,6 +77,9 @@ pub(super) fn share(folder: &Path) -> Result<Claim> {
 }
 
 fn take(folder: &Path, existing: Existing, sharing: Sharing) -> Result<Claim> {
+    if !team().leads() {
+        return Ok(Claim { lock: None, _made: Made(Vec::new()), folder: folder.to_owned(), existing });
+    }
     check_place(folder)?;
     let missing = folder.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
     let made = Made(missing.map(Path::to_owned).collect());
@@ -84,7 +88,7 @@ fn take(folder: &Path, existing: Existing, sharing: Sharing) -> Result<Claim> {
         return Err(CliError::OutputExists { folder: folder.into() }.into());
     }
     let resolved = folder.canonicalize().map_err(|source| FileError::Write { path: folder.into(), source })?;
-    Ok(Claim { _lock: lock, _made: made, folder: resolved, existing })
+    Ok(Claim { lock: Some(lock), _made: made, folder: resolved, existing })
 }
 
 /// Refuses a path that leads through a file.
@@ -112,8 +116,19 @@ impl Claim {
         self.existing == Existing::Resume && is_complete(&self.folder)
     }
 
+    /// The same on every rank.
+    ///
+    /// # Errors
+    /// A message between ranks that is lost.
+    pub(super) fn is_complete_for_all(&self) -> Result<bool> {
+        team().decides(self.is_complete())
+    }
+
     /// Refuses a complete result of another configuration.
     pub(super) fn same_configuration(&self, configuration: &Value) -> Result<()> {
+        if self.lock.is_none() {
+            return Ok(());
+        }
         let run = read_run_json(&self.folder).unwrap_or_default();
         let differing = differences(&run["configuration"], configuration);
         if differing.is_empty() {
@@ -134,6 +149,9 @@ impl Claim {
 
     /// Withdraws the old `run.json`, removes what a kill left half-written, and gives the folder to write to.
     pub(super) fn begin(self) -> Result<OutputFolder> {
+        if self.lock.is_none() {
+            return Ok(OutputFolder(self));
+        }
         if self.is_complete() {
             return Err(CliError::OutputExists { folder: self.folder.clone() }.into());
         }

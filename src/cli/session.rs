@@ -14,6 +14,7 @@ use crate::objective::{Objective, ObjectiveOptions};
 use crate::plan::{DataArgs, DefaultRows, L2Term, Precision, SessionArgs, TrainPlan, is_architecture};
 use crate::program::{About, Loss};
 use crate::report::read_run_json;
+use crate::team::{TeamError, team};
 use crate::vocabulary::Scope;
 use crate::{Result, path_text};
 
@@ -164,6 +165,19 @@ fn stored_data(checkpoint: &Checkpoint) -> Option<DataSpec> {
 /// `mean cross-entropy`; a mean already says so.
 fn of_mean(loss: &str) -> String {
     if loss.starts_with("mean ") { loss.to_owned() } else { format!("mean {loss}") }
+}
+
+/// Makes sure that the ranks can share the rows of one computation.
+///
+/// # Errors
+/// [`TeamError::CoupledRows`], [`TeamError::Differ`]; a message that is lost.
+pub(super) fn share_rows(objective: &Objective<'_>, configuration: &Value) -> Result<()> {
+    let ranks = team().size();
+    if ranks > 1 && objective.couples_rows() {
+        return Err(TeamError::CoupledRows { ranks }.into());
+    }
+    team().agrees("versions", env!("CARGO_PKG_VERSION").into())?;
+    team().agrees("checkpoints, data or options", configuration.to_string())
 }
 
 impl Session {

@@ -12,6 +12,7 @@ use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, remove_outdated};
 use super::provenance::Provenance;
+use super::session::share_rows;
 use crate::files::make_folder;
 use crate::objective::Objective;
 use crate::plan::{Precision, RESULT, SessionArgs, SharpnessOptions};
@@ -20,6 +21,7 @@ use crate::report::page::{Measured, sharpness_page};
 use crate::report::tables::write_sharpness as write_tables;
 use crate::report::{terminal, write_run_json};
 use crate::sharpness::{Minimum, SharpnessRow, survey};
+use crate::team::team;
 use crate::vocabulary::Scope;
 use crate::{Result, path_text};
 
@@ -55,9 +57,13 @@ pub(super) fn run(args: &SharpnessArgs, arguments: &[OsString], ui: &mut Ui) -> 
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     let (theta, data, preconditioner) = (&session.checkpoint.theta, &session.data, preconditioner.as_ref());
     let minimum = Minimum { objective: &objective, theta, data, preconditioner };
-    let report = survey(minimum, options, &mut ui.progress())?;
     let mut configuration = session.configuration(&objective);
     configuration["sharpness"] = json!(options);
+    share_rows(&objective, &configuration)?;
+    let report = survey(minimum, options, &mut ui.progress())?;
+    if !team().leads() {
+        return Ok(0);
+    }
     let output = claim.begin()?;
     let mut written = vec![write_tables(&report.rows, &configuration, output.path())?];
     let figures = output.path().join("figures");

@@ -11,6 +11,8 @@ mod probe;
 mod row_losses;
 mod sum;
 
+use std::io::{self, Read, Write};
+
 use candle_core::{DType, Device, Tensor};
 
 pub use error::ObjectiveError;
@@ -21,6 +23,7 @@ pub use probe::Coupling;
 
 use crate::data::Dataset;
 use crate::program::{BatchNormMode, BatchStatistics, ClassScores, Loss, Mode, Network};
+use crate::team::{Wire, put_numbers};
 use crate::{Result, Workers};
 
 /// How the loss is defined and computed.
@@ -72,6 +75,19 @@ pub struct Evaluation {
     pub accuracy: f64,
     /// Its standard error over rows, that of a ratio; with one label a row `√(a (1 − a) / (N − 1))`.
     pub accuracy_std_err: f64,
+}
+
+impl Wire for Evaluation {
+    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
+        let Self { loss, loss_std_err, accuracy, accuracy_std_err } = self;
+        put_numbers(&[*loss, *loss_std_err, *accuracy, *accuracy_std_err], to)
+    }
+
+    fn get(from: &mut dyn Read) -> io::Result<Self> {
+        let mut next = || f64::get(from);
+        let (loss, loss_std_err) = (next()?, next()?);
+        Ok(Self { loss, loss_std_err, accuracy: next()?, accuracy_std_err: next()? })
+    }
 }
 
 /// Mean loss, its gradient `[n]`, and the batch statistics of a training pass.

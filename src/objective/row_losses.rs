@@ -8,6 +8,7 @@ use super::portions::Asked;
 use crate::autodiff::{Saved, Tape};
 use crate::data::Batch;
 use crate::program::{Network, row_weights};
+use crate::team::Wire;
 use crate::{Observer, Result};
 
 impl Objective<'_> {
@@ -42,7 +43,7 @@ impl Objective<'_> {
     }
 
     /// What `pass` makes of each micro-batch of a loss, in order, with its rows.
-    pub(super) fn by_micro_batch<R: Send>(
+    pub(super) fn by_micro_batch<R: Send + Wire>(
         &self,
         pass: impl Fn(&Batch) -> Result<R> + Sync,
         observer: &mut dyn Observer,
@@ -50,7 +51,7 @@ impl Objective<'_> {
         let plan = self.micro_batches(Asked::LOSS);
         let size = plan.iter().map(|batch| batch.rows.len()).max().unwrap_or(0);
         let work = |index: usize| pass(&self.batch(&plan[index].rows)?);
-        let parts = self.workers.map(plan.len(), self.worker_limit(0, size), work, observer)?;
+        let parts = self.workers.shared_map(plan.len(), self.worker_limit(0, size), work, observer)?;
         Ok(plan.into_iter().map(|batch| batch.rows).zip(parts).collect())
     }
 

@@ -130,9 +130,12 @@ impl PieceSum<Placed> for Sum {
 }
 
 impl Wire for Sum {
-    /// Batch statistics stay: where there are some, rows are coupled, and not shared.
+    /// Rows with batch statistics are coupled, and not shared.
     fn put(&self, to: &mut dyn Write) -> io::Result<()> {
-        let Self { loss, weight, correct, primal, shards, statistics: _, scores } = self;
+        let Self { loss, weight, correct, primal, shards, statistics, scores } = self;
+        if !statistics.is_empty() {
+            return Err(io::Error::other("batch statistics belong to one rank"));
+        }
         (*loss, *weight).put(to)?;
         correct.put(to)?;
         primal.put(to)?;

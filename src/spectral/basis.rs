@@ -55,7 +55,7 @@ impl Basis {
         if self.own().is_none() {
             return gram(std::slice::from_ref(block), &self.blocks);
         }
-        let own = partial_grams(&[self.part(block)?], &self.blocks)?;
+        let own = self.part(block).and_then(|block| partial_grams(&[block], &self.blocks));
         Ok(sum_of(self.team.gather(own)?.concat(), block.dims()[0], self.rows()))
     }
 
@@ -84,7 +84,7 @@ impl Basis {
             return Ok(part);
         }
         let device = part.device().clone();
-        Ok(Tensor::cat(&self.team.gather(part)?, 1)?.to_device(&device)?)
+        Ok(Tensor::cat(&self.team.gather(Ok(part))?, 1)?.to_device(&device)?)
     }
 
     /// Becomes `C V`, of no more vectors than there are, in the memory that it has: whoever shares its blocks sees them change.

@@ -65,7 +65,9 @@ impl TeamError {
             Self::Differ { .. } => {
                 "start all ranks with one binary, on files that are the same on every machine".into()
             }
-            Self::OneProcess { .. } => "start it without mpirun or srun; of all commands, analyze can be shared".into(),
+            Self::OneProcess { .. } => {
+                "start it without mpirun or srun; ranks can share analyze, sharpness and landscape".into()
+            }
             Self::CoupledRows { .. } => "use --batch-norm eval, or start it without mpirun".into(),
             Self::NotBuilt { .. } => {
                 "build it with `cargo build --release --features mpi` (docs/cluster.md), or start it without mpirun"

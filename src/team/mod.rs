@@ -111,15 +111,15 @@ impl dyn Team + '_ {
     /// What each rank has, by rank, on every rank.
     ///
     /// # Errors
-    /// A message that is lost.
-    pub(crate) fn gather<T: Wire>(&self, own: T) -> Result<Vec<T>> {
+    /// The error of the first rank that has one; a message that is lost.
+    pub(crate) fn gather<T: Wire>(&self, own: Result<T>) -> Result<Vec<T>> {
         if !self.leads() {
-            self.send_value(0, Ok(&own))?;
+            self.send_value(0, own.as_ref())?;
             return self.from_leader(Ok(Vec::new()));
         }
-        let others = (1..self.size()).map(|rank| self.receive_value(rank)?);
-        let all = std::iter::once(Ok(own)).chain(others).collect();
-        self.from_leader(all)
+        let others = (1..self.size()).map(|rank| self.receive_value(rank));
+        let all = std::iter::once(Ok(own)).chain(others).collect::<Result<Vec<Result<T>>>>()?;
+        self.from_leader(all.into_iter().collect())
     }
 
     /// What rank 0 has, on every rank, along a binary tree; what others bring is left.
@@ -201,8 +201,18 @@ mod tests {
     #[test]
     fn what_each_rank_has_reaches_all_in_order() {
         for size in [1, 2, 5] {
-            let gathered = Crew::each(size, |team| team.gather(10 * team.rank()).unwrap());
+            let gathered = Crew::each(size, |team| team.gather(Ok(10 * team.rank())).unwrap());
             assert_eq!(gathered, vec![(0..size).map(|rank| 10 * rank).collect::<Vec<_>>(); size]);
+            let refused = Crew::each(size, |team| {
+                let own = if 2 * team.rank() >= size - 1 {
+                    Err(TeamError::OneProcess { ranks: team.rank() })
+                } else {
+                    Ok(0usize)
+                };
+                team.gather(own.map_err(Error::from)).unwrap_err().to_string()
+            });
+            let first = format!("but {} ranks", size / 2);
+            assert!(refused.iter().all(|words| words.contains(&first)), "{refused:?}");
         }
     }
 

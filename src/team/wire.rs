@@ -150,6 +150,18 @@ impl<A: Wire, B: Wire> Wire for (A, B) {
     }
 }
 
+impl<A: Wire, B: Wire, C: Wire> Wire for (A, B, C) {
+    fn put(&self, to: &mut dyn Write) -> Result<()> {
+        self.0.put(to)?;
+        self.1.put(to)?;
+        self.2.put(to)
+    }
+
+    fn get(from: &mut dyn Read) -> Result<Self> {
+        Ok((A::get(from)?, B::get(from)?, C::get(from)?))
+    }
+}
+
 /// On the host.
 impl Wire for Tensor {
     fn put(&self, mut to: &mut dyn Write) -> Result<()> {

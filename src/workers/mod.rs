@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::team::{Team, team};
+use crate::team::{Team, Wire, team};
 use crate::{Error, Observer, Result};
 use lock::lock;
 pub use pieces::{Cut, PieceSum};
@@ -140,6 +140,32 @@ impl Workers {
             .collect())
     }
 
+    /// As [`Workers::map`], shared with the team: each rank takes some consecutive items, and all have the results.
+    ///
+    /// # Errors
+    /// As [`Workers::map`], the first of any rank; a message that is lost.
+    pub(crate) fn shared_map<R: Send + Wire>(
+        &self,
+        count: usize,
+        limit: usize,
+        work: impl Fn(usize) -> Result<R> + Sync,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<R>> {
+        if !self.is_shared() {
+            return self.map(count, limit, work, observer);
+        }
+        let own = self.team.own(count);
+        let results = self.map(own.len(), limit, |index| work(own.start + index), observer);
+        let all = self.team.gather(results)?.into_iter().flatten().collect();
+        self.team.hear()?;
+        Ok(all)
+    }
+
+    /// Whether other ranks take part in what is begun here: not within an item that others run beside.
+    fn is_shared(&self) -> bool {
+        self.team.size() > 1 && !ALONE.get()
+    }
+
     /// A sum over `work(0), …, work(count − 1)` by fixed pieces and a fixed tree. Piece `j` of `p`, the items from
     /// `⌊j·count/p⌋` to `⌊(j+1)·count/p⌋ − 1`, is added up in order, beginning with `start()`. Pieces are merged in a binary
     /// tree: number `2i` with `2i + 1`, then their sums likewise; an unpaired last one moves up. `None` for no items.
@@ -164,7 +190,7 @@ impl Workers {
         start: impl Fn() -> S,
         observer: &mut dyn Observer,
     ) -> Result<Option<S>> {
-        let shared = self.team.size() > 1 && !ALONE.get();
+        let shared = self.is_shared();
         let own = if shared { self.team.own(cut.pieces()) } else { 0..cut.pieces() };
         let pieces: Vec<Line<R, S>> = own.clone().map(|piece| Line::new(cut.range(piece), start())).collect();
         let tree = Tree::new(if cut.count == 0 { 0 } else { cut.pieces() }, own.clone());
