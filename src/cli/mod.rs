@@ -198,7 +198,7 @@ fn ended(arguments: impl IntoIterator<Item = OsString>, ui: &mut Ui) -> u8 {
     ui.behave(cli.manners);
     let started = Instant::now();
     let ended = carry_out(cli.command, &arguments, ui);
-    ui.detail(&format!("took {}{}", duration(started.elapsed().as_secs_f64()), peak_memory()));
+    ui.detail(&format!("took {}{}{}", duration(started.elapsed().as_secs_f64()), peak_memory(), talk()));
     match ended {
         Ok(code) => code,
         Err(error) => {
@@ -263,6 +263,12 @@ fn carry_out(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8
     let execution = command.execution();
     keep_freed_memory(execution.memory_bytes);
     Workers::new(execution.threads)?.install(|| dispatch(command, arguments, ui))
+}
+
+/// `, 1.2 s with other ranks`, where there are some.
+fn talk() -> String {
+    let seconds = team().talked().as_secs_f64();
+    if team().size() > 1 { format!(", {} with other ranks", duration(seconds)) } else { String::new() }
 }
 
 /// `, peak memory 512 MiB`, where the system says it.

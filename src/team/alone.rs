@@ -1,5 +1,7 @@
 //! A team of one.
 
+use std::time::Duration;
+
 use super::{Team, TeamError};
 use crate::Result;
 
@@ -22,6 +24,10 @@ impl Team for Alone {
 
     fn receive(&self, from: usize) -> Result<Vec<u8>> {
         Err(TeamError::Message { reason: format!("there is no rank {from}") }.into())
+    }
+
+    fn talked(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn is_asked_to_stop(&self) -> bool {

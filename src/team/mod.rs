@@ -18,6 +18,7 @@ mod wire;
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::{Error, Result};
 use alone::Alone;
@@ -47,6 +48,9 @@ pub trait Team: Debug + Send + Sync {
     /// # Errors
     /// As [`Team::send`].
     fn receive(&self, from: usize) -> Result<Vec<u8>>;
+
+    /// How long this rank has sent and waited so far.
+    fn talked(&self) -> Duration;
 
     /// Whether the user has asked this rank to stop.
     fn is_asked_to_stop(&self) -> bool;
@@ -130,7 +134,9 @@ impl dyn Team + '_ {
         let (rank, size) = (self.rank(), self.size());
         let below: Vec<usize> = [2 * rank + 1, 2 * rank + 2].into_iter().filter(|below| *below < size).collect();
         if rank == 0 {
-            self.send_outcome(&below, value.as_ref())?;
+            if !below.is_empty() {
+                self.send_outcome(&below, value.as_ref())?;
+            }
             return value;
         }
         wire::receive::<Result<T, Failure>>(self, (rank - 1) / 2, &below)?.map_err(Failure::error)

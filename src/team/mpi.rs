@@ -1,10 +1,10 @@
 //! The ranks of an MPI job. MPI is called by the main thread alone (`MPI_THREAD_FUNNELED`), which carries messages while
 //! the command runs on another.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::mpi::Threading;
 use ::mpi::point_to_point::{Destination, MatchedReceiveVec, Source};
@@ -53,7 +53,8 @@ pub fn lead(
     let (results, answers) = channel();
     let stopped = Arc::new(AtomicBool::new(false));
     let line = Mutex::new(Line { orders: orders.clone(), answers });
-    let ranks = Ranks { rank, size, line, asked, stopped: stopped.clone(), last_words: Mutex::new(None) };
+    let (talked, last_words) = (AtomicU64::new(0), Mutex::new(None));
+    let ranks = Ranks { rank, size, line, talked, asked, stopped: stopped.clone(), last_words };
     let ranks: &'static Ranks = Box::leak(Box::new(ranks));
     let _ = TEAM.set(Box::new(ranks));
     std::thread::scope(|threads| {
@@ -168,6 +169,8 @@ struct Ranks {
     rank: usize,
     size: usize,
     line: Mutex<Line>,
+    /// Nanoseconds between orders and answers.
+    talked: AtomicU64,
     /// By the user.
     asked: Arc<AtomicBool>,
     /// By agreement.
@@ -185,10 +188,13 @@ struct Line {
 
 impl Ranks {
     fn order(&self, order: Order) -> Result<Vec<u8>> {
-        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let (line, since) = (self.line.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
         let gone = || TeamError::Message { reason: "the main thread has ended".into() };
         line.orders.send(order).map_err(|_| gone())?;
-        line.answers.recv().map_err(|_| gone().into())
+        let answer = line.answers.recv().map_err(|_| gone().into());
+        let nanoseconds = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.talked.fetch_add(nanoseconds, Ordering::Relaxed);
+        answer
     }
 
     /// Waits until rank 0 ends them all, which writes what is finished where the user stops it. A rank that gives up says why
@@ -220,6 +226,10 @@ impl Team for &'static Ranks {
 
     fn receive(&self, from: usize) -> Result<Vec<u8>> {
         self.order(Order::Receive { from })
+    }
+
+    fn talked(&self) -> Duration {
+        Duration::from_nanos(self.talked.load(Ordering::Relaxed))
     }
 
     fn is_asked_to_stop(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use super::Team;
 use crate::Result;
@@ -68,6 +69,10 @@ impl Team for Member {
                 None => messages = self.crew.sent.wait(messages).unwrap(),
             }
         }
+    }
+
+    fn talked(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn is_asked_to_stop(&self) -> bool {
