@@ -183,8 +183,8 @@ fn compare(found: &[Found], how: &HowArgs) -> Result<Comparison> {
             format!("unknown quantity; the quantities are {}", names.into_iter().collect::<Vec<_>>().join(", "));
         return Err(PlanError::option("--primary", &name, reason).into());
     }
-    let trainings = found.iter().map(Found::training).collect::<Result<Vec<_>>>()?;
-    let settings: Vec<(&str, Value)> = members.iter().map(|member| member.group.as_str()).zip(trainings).collect();
+    let settings: Vec<(&str, &Value)> =
+        members.iter().map(|member| (member.group.as_str(), &member.training)).collect();
     let baseline = how.baseline.as_deref().or(settings.first().map(|(group, _)| *group)).unwrap_or_default();
     notes.extend(confounders::confounders(&settings, baseline, how.by.as_deref().unwrap_or("optimizer.kind")));
     Ok(Comparison::new(members, &how.options(), notes))
@@ -260,6 +260,7 @@ impl HowArgs {
             "primary": self.primary(), "primary_groups": self.primary_groups, "family": if self.by_quantity { "quantity" } else { "role" }, "seed": self.seed.unwrap_or_default(),
             "conditions": if alike { json!(conditions.first()) } else { json!(conditions) },
             "checkpoints": members.iter().map(|member| &member.checkpoint_sha256).collect::<Vec<_>>(),
+            "trainings": members.iter().map(|member| &member.training).collect::<Vec<_>>(),
             "architectures": members.iter().map(|member| &member.architecture).collect::<Vec<_>>(),
         })
     }

@@ -201,6 +201,9 @@ fn a_comparison_is_made_again_from_its_members() {
     ));
     assert!(other.out.contains("sgd's λ₁ is ") && !other.out.contains("sgd's trace is "), "{}", other.out);
     assert!(!other.err.contains("without hashes"), "{}", other.err);
+    // The settings of the trainings are recorded as well.
+    let by = succeed(&format!("compare {} --by optimizer.kind --out {} --force", out.display(), again.display()));
+    assert!(by.out.contains("sam's"), "{}", by.out);
     let by = format!("compare {} --by rho --out {} --force", out.display(), again.display());
     assert_refused_last(&by, "does not record its `rho`", "--by");
     std::fs::copy(out.join("comparison.parquet"), alone.join("members.parquet")).unwrap();

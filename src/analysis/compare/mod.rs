@@ -38,6 +38,8 @@ pub struct Member {
     pub architecture: (String, u64),
     /// What its curvature was computed for: hash of the rows, loss, reduction, decay, batch norm, precision.
     pub conditions: serde_json::Value,
+    /// Settings of its training; null where they are unknown.
+    pub training: serde_json::Value,
     /// The measured numbers.
     pub numbers: Vec<MemberNumber>,
 }

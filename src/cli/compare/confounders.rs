@@ -10,7 +10,7 @@ const IRRELEVANT: [&str; 5] = ["seed", "evaluate_every", "track_every", "track_r
 /// A line for each group whose training settings differ from the baseline's: `sam against sgd, trainings also differ in
 /// epochs (3 against 10)`. `members` are groups with the settings of their trainings; `by` is the setting that defines the
 /// groups. A setting that only one of the two groups has belongs to its method and is not reported.
-pub(super) fn confounders(members: &[(&str, Value)], baseline: &str, by: &str) -> Vec<String> {
+pub(super) fn confounders(members: &[(&str, &Value)], baseline: &str, by: &str) -> Vec<String> {
     let mut groups: Vec<(&str, BTreeMap<String, BTreeSet<String>>)> = Vec::new();
     for (group, training) in members {
         let place = groups.iter().position(|(name, _)| name == group).unwrap_or_else(|| {
@@ -64,12 +64,8 @@ mod tests {
         let training = |kind: &str, momentum: f64, epochs: usize, seed: usize| json!({"epochs": epochs, "seed": seed, "optimizer": {"kind": kind, "momentum": momentum}, "augment": null});
         let mut sam = training("sam", 0.9, 10, 0);
         sam["optimizer"]["rho"] = json!(0.05);
-        let members = [
-            ("sgd", training("sgd", 0.0, 20, 0)),
-            ("sgd", training("sgd", 0.0, 20, 1)),
-            ("sam", sam),
-            ("bare", json!(null)),
-        ];
+        let (first, second, none) = (training("sgd", 0.0, 20, 0), training("sgd", 0.0, 20, 1), json!(null));
+        let members = [("sgd", &first), ("sgd", &second), ("sam", &sam), ("bare", &none)];
         let words =
             "sam against sgd, trainings also differ in epochs (10 against 20), optimizer.momentum (0.9 against 0.0)";
         assert_eq!(confounders(&members, "sgd", "optimizer.kind"), [words]);

@@ -38,11 +38,12 @@ impl Found {
     pub(super) fn member(&self, by: Option<&str>) -> Result<Member> {
         let no_group = |key: &str| CliError::NoGroup { member: self.name.clone(), key: key.into() };
         if let Some(member) = &self.recorded {
-            return match by {
-                None => Ok((**member).clone()),
-                Some("folder") => Ok(Member { group: self.name.clone(), ..(**member).clone() }),
-                Some(key) => Err(no_group(key).into()),
+            let group = match by {
+                None => member.group.clone(),
+                Some("folder") => self.name.clone(),
+                Some(key) => value_of(&member.training, key).ok_or_else(|| no_group(key))?,
             };
+            return Ok(Member { group, ..(**member).clone() });
         }
         let training = self.training()?;
         let group = match (by, &self.group) {
@@ -56,6 +57,7 @@ impl Found {
             group,
             seed: self.seed.or_else(|| training["seed"].as_u64()).unwrap_or(0),
             folder: self.name.clone(),
+            training,
             ..Member::default()
         };
         member.numbers.extend(self.train.iter().flat_map(|folder| numbers::trained(folder)));
@@ -88,7 +90,7 @@ impl Found {
     }
 
     /// The settings of the training, from `run.json` or the checkpoint's metadata; null if there are none.
-    pub(super) fn training(&self) -> Result<Value> {
+    fn training(&self) -> Result<Value> {
         if let Some(run) = self.train.as_deref().and_then(read_run_json).filter(|run| run["train"].is_object()) {
             return Ok(run["train"].clone());
         }

@@ -58,13 +58,14 @@ pub(super) fn find(folder: &Path) -> Result<Vec<Found>> {
     Ok(members.into_iter().map(found).collect())
 }
 
-/// Architecture and conditions; tables of earlier versions hold one set of conditions for all.
+/// Architecture, training and conditions; tables of earlier versions hold one set of conditions for all.
 fn facts(configuration: &Value, place: usize, member: &mut Member) {
     let own = |key: &str| match &configuration[key] {
         Value::Array(values) => values.get(place).cloned().unwrap_or_default(),
         all => all.clone(),
     };
     member.conditions = own("conditions");
+    member.training = own("trainings");
     let architecture = own("architectures");
     let name = architecture[0].as_str().unwrap_or_default().to_owned();
     member.architecture = (name, architecture[1].as_u64().unwrap_or(0));
