@@ -13,11 +13,12 @@ use ::mpi::topology::{Communicator, SimpleCommunicator};
 
 use super::error::Failure;
 use super::{TEAM, Team, TeamError, Wire};
+use crate::cli::FAILED;
 use crate::{Error, Result};
 
 /// Tags of messages: between any ranks, and to rank 0 from one that gives up.
 const WORK: i32 = 1;
-const FAILED: i32 = 2;
+const GIVEN_UP: i32 = 2;
 
 /// How long a rank that gives up waits for rank 0 to end them all.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,12 +42,19 @@ pub fn lead(
     if !STARTED.iter().any(|name| std::env::var_os(name).is_some()) {
         return command(asked);
     }
+    let refused = |reason: &str| {
+        complain(&TeamError::Start { reason: reason.into() }.into());
+        FAILED
+    };
     let Some((universe, threading)) = ::mpi::initialize_with_threading(Threading::Funneled) else {
-        return command(asked);
+        return refused("it says nothing more");
     };
     let world = universe.world();
-    if world.size() == 1 || threading < Threading::Funneled {
+    if world.size() == 1 {
         return command(asked);
+    }
+    if threading < Threading::Funneled {
+        return refused("it does not allow threads beside its own");
     }
     let (rank, size) = (world.rank() as usize, world.size() as usize);
     let (orders, taken) = channel();
@@ -58,10 +66,14 @@ pub fn lead(
     let ranks: &'static Ranks = Box::leak(Box::new(ranks));
     let _ = TEAM.set(Box::new(ranks));
     std::thread::scope(|threads| {
-        threads.spawn(move || {
+        let carry_out = move || {
             let code = command(stopped);
             let _ = orders.send(Order::End(code));
-        });
+        };
+        // As much stack as the main thread has, which carries out commands without MPI.
+        if let Err(error) = std::thread::Builder::new().stack_size(8 << 20).spawn_scoped(threads, carry_out) {
+            return refused(&error.to_string());
+        }
         let line = MainThread { world: &world, leads: rank == 0, complain: &complain };
         let code = line.carry(&taken, &results);
         if code != 0 {
@@ -103,7 +115,7 @@ impl MainThread<'_> {
                     self.listen();
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return crate::cli::FAILED,
+                Err(RecvTimeoutError::Disconnected) => return FAILED,
             };
             let _ = answers.send(answer);
         }
@@ -139,11 +151,11 @@ impl MainThread<'_> {
         if !self.leads {
             return;
         }
-        let Some(message) = self.world.any_process().immediate_matched_probe_with_tag(FAILED) else { return };
+        let Some(message) = self.world.any_process().immediate_matched_probe_with_tag(GIVEN_UP) else { return };
         let (words, _) = message.matched_receive_vec::<u8>();
         let lost = |error: std::io::Error| TeamError::Message { reason: error.to_string() }.into();
         (self.complain)(&Failure::get(&mut words.as_slice()).map_or_else(lost, Failure::error));
-        self.world.abort(i32::from(crate::cli::FAILED));
+        self.world.abort(i32::from(FAILED));
     }
 }
 
@@ -246,7 +258,7 @@ impl Team for &'static Ranks {
         }
         let (failure, mut message) = (Failure::in_words(self.rank, error, hint), Vec::new());
         if failure.put(&mut message).is_ok() {
-            let _ = self.order(Order::Send { to: 0, tag: FAILED, message });
+            let _ = self.order(Order::Send { to: 0, tag: GIVEN_UP, message });
         }
         *self.last_words.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
     }
