@@ -190,27 +190,46 @@ fn compare(found: &[Found], how: &HowArgs) -> Result<Comparison> {
     Ok(Comparison::new(members, &how.options(), notes))
 }
 
+/// Names of groups in an error, at most.
+const MOST_NAMED: usize = 12;
+
 impl HowArgs {
-    /// Refuses names of groups that are not among `groups`.
-    pub(super) fn check_groups(&self, groups: &[&str]) -> Result<(), PlanError> {
-        let named = self.baseline.iter().map(|name| ("--baseline", name));
-        let mut named = named.chain(self.primary_groups.iter().flatten().map(|name| ("--primary-groups", name)));
-        let Some((option, name)) = named.find(|(_, name)| !groups.contains(&name.as_str())) else { return Ok(()) };
-        Err(PlanError::option(option, name, format!("unknown group; the groups are {}", groups.join(", "))))
+    /// The names of groups in it, with their options.
+    fn named_groups(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let groups = self.primary_groups.iter().flatten().map(|name| ("--primary-groups", name.as_str()));
+        self.baseline.iter().map(|name| ("--baseline", name.as_str())).chain(groups)
     }
 
-    /// Refuses what cannot be found in the results of `plan`, before it runs.
-    pub(super) fn check(&self, plan: &Plan) -> Result<(), PlanError> {
+    /// Refuses names of groups that are not among `groups`.
+    fn check_groups(&self, groups: &[&str]) -> Result<(), PlanError> {
+        let Some((option, name)) = self.named_groups().find(|(_, name)| !groups.contains(name)) else { return Ok(()) };
+        let (shown, more) = groups.split_at(groups.len().min(MOST_NAMED));
+        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        Err(PlanError::option(option, name, format!("unknown group; the groups are {}{more}", shown.join(", "))))
+    }
+
+    /// Refuses, before it runs, what cannot be found in the results of `plan`. Whether its groups can be compared: not where a
+    /// variant is named that is a grid of several.
+    pub(super) fn check(&self, plan: &Plan) -> Result<bool, PlanError> {
         let unknown = self.primary.iter().flatten().find(|quantity| matches!(quantity, Quantity::Other(_)));
         if let Some(name) = unknown {
             return Err(PlanError::option("--primary", &name.to_string(), "no step measures such a quantity"));
         }
         if self.by.is_some() {
-            return Ok(());
+            return Ok(true);
         }
         let mut groups: Vec<String> = plan.cells.iter().map(|planned| planned.cell.group()).collect();
         groups.dedup();
-        self.check_groups(&groups.iter().map(String::as_str).collect::<Vec<_>>())
+        let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+        if groups.len() < 2 {
+            // There is nothing to compare.
+            return Ok(true);
+        }
+        let is_grid = |name: &str| plan.cells.iter().any(|planned| planned.cell.variant == name);
+        match self.check_groups(&groups) {
+            Err(_) if self.named_groups().all(|(_, name)| groups.contains(&name) || is_grid(name)) => Ok(false),
+            checked => checked.map(|()| true),
+        }
     }
 
     fn options(&self) -> CompareOptions {

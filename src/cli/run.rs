@@ -122,7 +122,7 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     let style = args.figures.style();
     let (experiment, folder) = args.experiment.read()?;
     let plan = plan(&experiment, &folder, threads)?;
-    let how = comparison_options(&experiment, &plan)?;
+    let (how, comparable) = comparison_options(&experiment, &plan)?;
     let numbers = plan.part(part, parts);
     let runs: Vec<&Run> = numbers.iter().filter_map(|number| plan.runs.get(*number)).collect();
     if args.emit == Some(EmitArg::Slurm) {
@@ -162,7 +162,10 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     ui.say(&format!("wrote {} (tables, experiment.toml, a folder for each run)", folder.display()));
     if parts == 1 && results.iter().any(|result| result.state == State::Finished) {
         let _report = claimed_report.map(Claim::begin).transpose()?;
-        let comparison = report::compare(&plan, &how, &report, style, &mut written)?;
+        if !comparable {
+            ui.say("note: the groups are not compared: [compare] names a variant of several; name one with flatness compare");
+        }
+        let comparison = if comparable { report::compare(&plan, &how, &report, style, &mut written)? } else { None };
         let outcome = Outcome { experiment: &experiment, plan: &plan, results: &results };
         report::write_report(&outcome, comparison.as_ref(), &report, style, &mut written)?;
         let notebook = report::notebook(&experiment, &plan)?;
@@ -182,10 +185,10 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     Ok(if stopped && code != 0 { INTERRUPTED } else { code })
 }
 
-/// The table `compare` of the file, as the command reads its options.
-fn comparison_options(experiment: &Experiment, plan: &Plan) -> Result<HowArgs> {
+/// The table `compare` of the file, as the command reads its options, and whether the groups can be compared.
+fn comparison_options(experiment: &Experiment, plan: &Plan) -> Result<(HowArgs, bool)> {
     let how = HowArgs::from_options(&arguments(&experiment.compare));
-    let checked = how.and_then(|how| how.check(plan).map(|()| how).map_err(|error| error.to_string()));
+    let checked = how.and_then(|how| how.check(plan).map(|comparable| (how, comparable)).map_err(|e| e.to_string()));
     checked.map_err(|reason| {
         let path = experiment.path.clone();
         ExperimentError::Setting { path, key: "compare".into(), reason: format!("is refused: {reason}") }.into()

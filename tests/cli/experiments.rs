@@ -57,8 +57,16 @@ fn every_cell_is_checked_before_anything_runs() {
         (SOUND.replace("top = 2", "layers = \"yes\""), "unexpected value 'yes' for '--layers'", ""),
         (file("[grid]\ntrain.batch_size = [8, 0]"), "cell `sgd-batch_size=0-s0`, train: train: `batch_size` is 0", ""),
         (file("[grid]\ntrain.bath_size = [8]"), "flatness train has no `bath-size`", "`batch-size`"),
-        (file("[compare]\nbaseline = \"smg\""), "--baseline smg: unknown group; the groups are sgd, sam", ""),
-        (file("[compare]\nprimary = [\"lamda_max\"]"), "--primary lamda_max: no step measures such a quantity", ""),
+        (
+            file("[compare]\nbaseline = \"smg\""),
+            "--baseline smg: unknown group; the groups are sgd, sam",
+            "docs/experiments.md",
+        ),
+        (
+            file("[compare]\nprimary = [\"lamda_max\"]"),
+            "--primary lamda_max: no step measures such a quantity",
+            "docs/experiments.md",
+        ),
     ] {
         assert_refused(&line(folder.path(), &text), named, hint);
         assert!(!folder.path().join("out").exists(), "{named}");
