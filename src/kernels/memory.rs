@@ -5,7 +5,7 @@ use std::ffi::{c_int, c_long};
 /// `mi_option_purge_delay` of mimalloc 2.
 const PURGE_DELAY: c_int = 15;
 /// Memory to plan with below which freed memory goes back to the system at once, and from which on it is kept long.
-const TIGHT: usize = 256 << 20;
+const TIGHT: usize = 512 << 20;
 const PLENTY: usize = 1 << 30;
 
 /// What a computation plans with unless it is told otherwise, in bytes.
