@@ -213,7 +213,7 @@ impl HowArgs {
     pub(super) fn check(&self, plan: &Plan) -> Result<bool, PlanError> {
         let unknown = self.primary.iter().flatten().find(|quantity| matches!(quantity, Quantity::Other(_)));
         if let Some(name) = unknown {
-            return Err(PlanError::option("--primary", &name.to_string(), "no step measures such a quantity"));
+            return Err(PlanError::option("--primary", name.to_string(), "no step measures such a quantity"));
         }
         if self.by.is_some() {
             return Ok(true);

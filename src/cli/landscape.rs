@@ -199,7 +199,7 @@ impl PointsFile {
 impl PointStore for PointsFile {
     fn load(&mut self) -> Result<Vec<Evaluation>> {
         let found = if team().leads() { self.read() } else { Ok(Vec::new()) };
-        team().from_leader(found)
+        team().of_leader(found)
     }
 
     fn keep(&mut self, finished: &[Evaluation], last: bool) {

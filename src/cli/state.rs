@@ -109,7 +109,7 @@ impl StateFile<'_> {
 impl Store for StateFile<'_> {
     fn load(&mut self) -> Result<Option<SurveyState>> {
         let found = if team().leads() { self.read() } else { Ok(None) };
-        team().from_leader(found)
+        team().of_leader(found)
     }
 
     fn wants(&mut self, bytes: usize, last: bool) -> bool {

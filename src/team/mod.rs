@@ -119,18 +119,18 @@ impl dyn Team + '_ {
     pub(crate) fn gather<T: Wire>(&self, own: Result<T>) -> Result<Vec<T>> {
         if !self.leads() {
             self.send_value(0, own.as_ref())?;
-            return self.from_leader(Ok(Vec::new()));
+            return self.of_leader(Ok(Vec::new()));
         }
         let others = (1..self.size()).map(|rank| self.receive_value(rank));
         let all = std::iter::once(Ok(own)).chain(others).collect::<Result<Vec<Result<T>>>>()?;
-        self.from_leader(all.into_iter().collect())
+        self.of_leader(all.into_iter().collect())
     }
 
     /// What rank 0 has, on every rank, along a binary tree; what others bring is left.
     ///
     /// # Errors
     /// The error of rank 0; a message that is lost.
-    pub(crate) fn from_leader<T: Wire>(&self, value: Result<T>) -> Result<T> {
+    pub(crate) fn of_leader<T: Wire>(&self, value: Result<T>) -> Result<T> {
         let (rank, size) = (self.rank(), self.size());
         let below: Vec<usize> = [2 * rank + 1, 2 * rank + 2].into_iter().filter(|below| *below < size).collect();
         if rank == 0 {
@@ -157,7 +157,7 @@ impl dyn Team + '_ {
     /// # Errors
     /// As [`Team::receive`].
     pub fn decides(&self, decision: bool) -> Result<bool> {
-        self.from_leader(Ok(decision))
+        self.of_leader(Ok(decision))
     }
 
     /// Makes sure that all ranks have the same `text`.
@@ -165,7 +165,7 @@ impl dyn Team + '_ {
     /// # Errors
     /// [`TeamError::Differ`] on a rank that has another than rank 0; a message that is lost.
     pub(crate) fn agrees(&self, what: &'static str, text: String) -> Result<()> {
-        if self.size() > 1 && self.from_leader(Ok(text.clone()))? != text {
+        if self.size() > 1 && self.of_leader(Ok(text.clone()))? != text {
             return Err(TeamError::Differ { what }.into());
         }
         Ok(())
@@ -192,12 +192,12 @@ mod tests {
             let numbers: Vec<usize> = (0..1_000_000).collect();
             let told = Crew::each(size, |team| {
                 let own = if team.leads() { numbers.clone() } else { Vec::new() };
-                (team.from_leader(Ok(own)).unwrap() == numbers, team.decides(team.leads()).unwrap())
+                (team.of_leader(Ok(own)).unwrap() == numbers, team.decides(team.leads()).unwrap())
             });
             assert_eq!(told, vec![(true, true); size]);
             let refused = Crew::each(size, |team| {
                 let own = if team.leads() { Err(TeamError::OneProcess { ranks: 7 }.into()) } else { Ok(1usize) };
-                let error = team.from_leader(own).unwrap_err();
+                let error = team.of_leader(own).unwrap_err();
                 (error.to_string(), error.hint().is_some())
             });
             assert!(refused.iter().all(|(words, hint)| words.contains("7 ranks were started") && *hint), "{refused:?}");

@@ -32,7 +32,7 @@ pub(super) fn assembled<R, S: PieceSum<R>>(team: &dyn Team, mut tree: Tree<S>, o
         level += 1;
     }
     let root = failure.map_or(Ok(()), Err).map(|()| tree.take(level, 0));
-    let root = team.from_leader(root)?;
+    let root = team.of_leader(root)?;
     team.hear()?;
     Ok(root)
 }
