@@ -159,10 +159,10 @@ fn a_rank_that_is_killed_ends_all_and_its_work_goes_on_with_more() {
         // One rank dies, or all are asked to stop, as by Slurm before the time of a job is over.
         let victim = rng.random_range(0..3);
         let (signal, victims) = match kill % 2 {
-            0 => ("-9", pids.iter().skip(victim).take(1)),
-            _ => ("-TERM", pids.iter().skip(0).take(3)),
+            0 => ("-9", pids.get(victim..=victim)),
+            _ => ("-TERM", pids.get(..)),
         };
-        for pid in victims {
+        for pid in victims.unwrap_or_default() {
             Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
         }
         let killed = Instant::now();
