@@ -18,9 +18,13 @@ pub struct GroupSpectrum {
     pub points: Vec<(f64, f64, f64, f64)>,
 }
 
+/// Ends of a band with a line, the upper over the lower: beyond, the number is not known.
+const RESOLVED: f64 = 10.0;
+
 /// What that figure shows.
-pub const SPECTRA_CAPTION: &str = "Number of eigenvalues of the Hessian above λ. Line: mean over the seeds of each group; band: from \
-    the lowest to the highest end of the networks' own 95 % bands, for quadrature and probes.";
+pub const SPECTRA_CAPTION: &str = "Number of eigenvalues of the Hessian above λ. Band: from the lowest to the highest end of the \
+    networks' own 95 % bands, for quadrature and probes; line: mean over the seeds of each group, where the band is narrower than a \
+    decade.";
 
 /// Writes `spectra.*` across both columns: the number of eigenvalues above `λ`, both logarithmic, with bands from the least
 /// to the most that is possible in a group's networks. Nothing is written where there is no group.
@@ -52,7 +56,8 @@ pub fn write_spectra(groups: &[GroupSpectrum], statement: &str, target: Target<'
             }
         }
         for (group, brush) in groups.iter().zip(&brushes) {
-            panel.curve(canvas, group.points.iter().map(|(x, mean, ..)| (*x, *mean)), brush.pen(1.1));
+            let resolved = group.points.iter().filter(|(.., low, high)| *high <= RESOLVED * low.max(1.0));
+            panel.curve(canvas, resolved.map(|(x, mean, ..)| (*x, *mean)), brush.pen(1.1));
         }
         panel.draw_axes(canvas);
     };
