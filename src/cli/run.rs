@@ -163,7 +163,10 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     if parts == 1 && results.iter().any(|result| result.state == State::Finished) {
         let _report = claimed_report.map(Claim::begin).transpose()?;
         if !comparable {
-            ui.say("note: the groups are not compared: [compare] names a variant of several; name one with flatness compare");
+            ui.say(
+                "note: the groups are not compared, since [compare] names a variant that stands for several of them; \
+                 `flatness compare` compares single groups",
+            );
         }
         let comparison = if comparable { report::compare(&plan, &how, &report, style, &mut written)? } else { None };
         let outcome = Outcome { experiment: &experiment, plan: &plan, results: &results };

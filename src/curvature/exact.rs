@@ -1,11 +1,10 @@
 //! Trace and diagonal of the Gauss-Newton matrix without probes: one backward pass per row and output.
 
-use std::io::{self, Read, Write};
-
 use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 
 use super::CurvatureError;
+use super::row_sums::{Diagonal, RowMean, RowMeans};
 use crate::autodiff::{Dual, ParamTensor, Saved, Tape, Value};
 use crate::data::Batch;
 use crate::kernels::{Accumulator, column_dots, row_dots};
@@ -13,7 +12,6 @@ use crate::objective::Objective;
 use crate::program::{Factor, ProgramError};
 use crate::random::{Purpose, substream};
 use crate::statistics::Ratio;
-use crate::team::Wire;
 use crate::workers::{Cut, PieceSum};
 use crate::{Observer, Result};
 
@@ -328,84 +326,4 @@ pub(super) fn stacked(columns: impl Iterator<Item = Vec<f64>>, outputs: &Tensor)
 
 fn unit(index: usize, len: usize) -> Vec<f64> {
     (0..len).map(|i| f64::from(u8::from(i == index))).collect()
-}
-
-/// The mean of one number per row, and the variance of their sum from estimating it.
-#[derive(Debug, Clone, Copy, Default)]
-struct RowMean {
-    ratio: Ratio,
-    variance: f64,
-}
-
-impl RowMean {
-    fn merge(self, later: Self) -> Self {
-        Self { ratio: self.ratio.merge(later.ratio), variance: self.variance + later.variance }
-    }
-
-    fn std_err_numeric(&self) -> f64 {
-        self.variance.sqrt() / self.ratio.weight
-    }
-}
-
-/// Several such means of the same rows.
-struct RowMeans(Vec<RowMean>);
-
-impl PieceSum<Vec<RowMean>> for RowMeans {
-    fn add(&mut self, row: Vec<RowMean>) -> Result<()> {
-        self.0.iter_mut().zip(row).for_each(|(mean, row)| *mean = mean.merge(row));
-        Ok(())
-    }
-
-    fn merge(mut self, later: Self) -> Result<Self> {
-        self.add(later.0)?;
-        Ok(self)
-    }
-}
-
-/// Sums of squares by parameter, and the weight of their rows.
-struct Diagonal {
-    weight: f64,
-    sum: Accumulator,
-}
-
-impl PieceSum<(f64, Vec<(usize, Tensor)>)> for Diagonal {
-    fn add(&mut self, (weight, block): (f64, Vec<(usize, Tensor)>)) -> Result<()> {
-        self.weight += weight;
-        Ok(self.sum.add(block)?)
-    }
-
-    fn merge(self, later: Self) -> Result<Self> {
-        Ok(Self { weight: self.weight + later.weight, sum: self.sum.merge(later.sum)? })
-    }
-}
-
-impl Wire for RowMean {
-    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
-        (self.ratio, self.variance).put(to)
-    }
-
-    fn get(from: &mut dyn Read) -> io::Result<Self> {
-        Ok(Self { ratio: Wire::get(from)?, variance: Wire::get(from)? })
-    }
-}
-
-impl Wire for RowMeans {
-    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
-        self.0.put(to)
-    }
-
-    fn get(from: &mut dyn Read) -> io::Result<Self> {
-        Ok(Self(Wire::get(from)?))
-    }
-}
-
-impl Wire for Diagonal {
-    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
-        self.weight.put(to)?;
-        self.sum.put(to)
-    }
-
-    fn get(from: &mut dyn Read) -> io::Result<Self> {
-        Ok(Self { weight: Wire::get(from)?, sum: Wire::get(from)? })
-    }
 }

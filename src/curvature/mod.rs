@@ -9,6 +9,7 @@ mod operators;
 mod outer_rows;
 mod pass;
 mod preconditioner;
+mod row_sums;
 mod var_gradient;
 
 pub use error::CurvatureError;

@@ -66,7 +66,8 @@ impl TeamError {
                 "start all ranks with one binary, on files that are the same on every machine".into()
             }
             Self::OneProcess { .. } => {
-                "start it without mpirun or srun; ranks can share analyze, sharpness and landscape".into()
+                "start it without mpirun or srun; only analyze, sharpness and landscape can be shared among ranks"
+                    .into()
             }
             Self::CoupledRows { .. } => "use --batch-norm eval, or start it without mpirun".into(),
             Self::NotBuilt { .. } => {

@@ -49,13 +49,13 @@ pub trait Team: Debug + Send + Sync {
     /// As [`Team::send`].
     fn receive(&self, from: usize) -> Result<Vec<u8>>;
 
-    /// How long this rank has sent and waited so far.
+    /// The time that this rank has spent so far on sending messages and waiting for them.
     fn talked(&self) -> Duration;
 
     /// Whether the user has asked this rank to stop.
     fn is_asked_to_stop(&self) -> bool;
 
-    /// All ranks stop at their next step.
+    /// Makes this rank stop at its next step; all ranks are told to at the same point.
     fn stop(&self);
 
     /// Says to rank 0 why this rank cannot go on.
@@ -171,7 +171,7 @@ impl dyn Team + '_ {
         Ok(())
     }
 
-    /// Stops all ranks at their next step if the user has asked rank 0 to.
+    /// Makes all ranks stop at their next step if the user has asked rank 0 to stop.
     pub(crate) fn hear(&self) -> Result<()> {
         if self.decides(self.is_asked_to_stop())? {
             self.stop();

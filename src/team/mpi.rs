@@ -47,7 +47,7 @@ pub fn lead(
         FAILED
     };
     let Some((universe, threading)) = ::mpi::initialize_with_threading(Threading::Funneled) else {
-        return refused("it says nothing more");
+        return refused("it gives no reason");
     };
     let world = universe.world();
     if world.size() == 1 {
