@@ -4,6 +4,7 @@
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -76,16 +77,51 @@ fn any_number_of_ranks_writes_the_bytes_of_one_process() {
         let line = format!(
             "analyze {line} --operator hessian,ggn --method lanczos --slice-points 3 --plane-points 0 --threads 1"
         );
-        let out = |ranks: usize| folder.path().join(format!("{name}-{ranks}"));
-        succeed(flatness(&format!("{line} --out {}", out(0).display())));
-        let alone = results(&out(0));
-        assert!(alone.len() == 1 || alone.contains_key("summary.parquet"), "{name}");
-        for count in 1..=4 {
-            succeed(ranks(count, &format!("{line} --out {}", out(count).display())));
-            let together = results(&out(count));
-            let differing: Vec<_> = alone.keys().filter(|file| together.get(*file) != alone.get(*file)).collect();
-            assert!(differing.is_empty() && together.len() == alone.len(), "{name}, {count} ranks: {differing:?}");
-        }
+        has_the_same_bytes_on_ranks(folder.path(), name, &line, 1..=4);
+    }
+    let mlp = folder.path().join("mlp/checkpoint.safetensors");
+    let mlp = format!("{} --rows 0..200 --threads 1", mlp.display());
+    let gram = format!("analyze {mlp} --operator ggn,empirical-fisher --method gram --slice-points 0 --plane-points 0");
+    has_the_same_bytes_on_ranks(folder.path(), "gram", &gram, 2..=3);
+    has_the_same_bytes_on_ranks(folder.path(), "evaluate", &format!("evaluate {mlp} --ood noise"), 2..=3);
+}
+
+#[test]
+fn an_experiment_shares_its_analyses_among_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("grid.toml");
+    let text = "name = \"grid\"\nsteps = [\"train\", \"analyze\", \"evaluate\"]\nseeds = [0]\n\
+                [train]\nmodel = \"mlp:8\"\ndata = \"glyphs\"\nrows = \"0..200\"\nepochs = 1\n\
+                [analyze]\nrows = \"0..100\"\nslice_points = 0\nplane_points = 0\n\
+                [evaluate]\nrows = \"0..100\"\n";
+    std::fs::write(&file, text).unwrap();
+    let cells = |ranks: usize| {
+        let out = folder.path().join(format!("out-{ranks}"));
+        let mut run = flatness(&format!("run {} --out {} --ranks {ranks}", file.display(), out.display()));
+        run.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+        run.env("OMPI_MCA_rmaps_base_oversubscribe", "1").env_remove("SLURM_JOB_ID");
+        succeed(run);
+        let runs = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
+        let steps = runs.filter(|path| path.is_dir()).flat_map(|run| std::fs::read_dir(run).unwrap());
+        let steps = steps.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir() && !path.ends_with("train"));
+        let steps: BTreeMap<_, _> = steps.map(|step| (step.file_name().unwrap().to_owned(), results(&step))).collect();
+        assert_eq!(steps.values().filter(|tables| !tables.is_empty()).count(), 2);
+        steps
+    };
+    assert!(cells(1) == cells(2));
+}
+
+/// Compares what `line` writes on so many ranks with what it writes without `mpirun`.
+fn has_the_same_bytes_on_ranks(folder: &Path, name: &str, line: &str, counts: RangeInclusive<usize>) {
+    let out = |ranks: usize| folder.join(format!("{name}-{ranks}"));
+    succeed(flatness(&format!("{line} --out {}", out(0).display())));
+    let alone = results(&out(0));
+    assert!(!alone.is_empty(), "{name}");
+    for count in counts {
+        succeed(ranks(count, &format!("{line} --out {}", out(count).display())));
+        let together = results(&out(count));
+        let differing: Vec<_> = alone.keys().filter(|file| together.get(*file) != alone.get(*file)).collect();
+        assert!(differing.is_empty() && together.len() == alone.len(), "{name}, {count} ranks: {differing:?}");
     }
 }
 

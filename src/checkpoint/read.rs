@@ -161,6 +161,11 @@ impl TensorFile {
         &self.path
     }
 
+    /// Names of all tensors, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.entries.keys().cloned().collect()
+    }
+
     /// All tensors by name.
     ///
     /// # Errors

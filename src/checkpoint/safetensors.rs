@@ -23,18 +23,26 @@ const SEAL: &str = "sha256";
 /// # Errors
 /// The folder cannot be written, or a tensor has another dtype.
 pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<()> {
-    let header = header(tensors, metadata, false);
-    write_atomic(path, |file| write(file, &header, tensors))?;
+    let header = header(&layout(tensors), metadata, false);
+    write_atomic(path, |file| write(file, &header, &mut tensors.iter().map(|(_, tensor)| Ok(tensor.clone()))))?;
     Ok(())
 }
 
-/// The same, sealed: the last 32 bytes are the SHA-256 of all before them, header included.
+/// Name, dtype and shape of a tensor.
+pub(super) type Outline = (String, DType, Vec<usize>);
+
+pub(super) fn layout(tensors: &[(String, Tensor)]) -> Vec<Outline> {
+    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.dtype(), tensor.dims().to_vec())).collect()
+}
+
+/// Writes tensors as they come, sealed: the last 32 bytes are the SHA-256 of all before them, header included.
 pub(super) fn write_sealed(
     path: &Path,
-    tensors: &[(String, Tensor)],
+    layout: &[Outline],
+    tensors: &mut dyn Iterator<Item = Result<Tensor>>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let header = header(tensors, metadata, true);
+    let header = header(layout, metadata, true);
     write_atomic(path, |file| {
         let mut hashing = Hashing::new(file);
         write(&mut hashing, &header, tensors)?;
@@ -54,15 +62,15 @@ pub(super) fn is_sealed(path: &Path) -> io::Result<bool> {
     Ok(seal == sum)
 }
 
-pub(super) fn header(tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>, sealed: bool) -> String {
+pub(super) fn header(layout: &[Outline], metadata: &BTreeMap<String, String>, sealed: bool) -> String {
     let mut header = Map::new();
     header.insert("__metadata__".into(), json!(metadata));
     let mut end = 0;
-    for (name, tensor) in tensors {
-        let dtype = if tensor.dtype() == DType::F32 { "F32" } else { "F64" };
+    for (name, dtype, dims) in layout {
+        let dtype = if *dtype == DType::F32 { "F32" } else { "F64" };
         let start = end;
-        end += tensor.elem_count() * if dtype == "F32" { 4 } else { 8 };
-        let entry = json!({"dtype": dtype, "shape": tensor.dims(), "data_offsets": [start, end]});
+        end += dims.iter().product::<usize>() * if dtype == "F32" { 4 } else { 8 };
+        let entry = json!({"dtype": dtype, "shape": dims, "data_offsets": [start, end]});
         header.insert(name.clone(), entry);
     }
     if sealed {
@@ -75,10 +83,14 @@ pub(super) fn header(tensors: &[(String, Tensor)], metadata: &BTreeMap<String, S
     header
 }
 
-fn write(file: &mut impl Write, header: &str, tensors: &[(String, Tensor)]) -> io::Result<()> {
+fn write(file: &mut impl Write, header: &str, tensors: &mut dyn Iterator<Item = Result<Tensor>>) -> io::Result<()> {
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(header.as_bytes())?;
-    tensors.iter().try_for_each(|(_, tensor)| file.write_all(&bytes(tensor).map_err(io::Error::other)?))
+    for tensor in tensors {
+        let bytes = tensor.and_then(|tensor| Ok(bytes(&tensor)?));
+        file.write_all(&bytes.map_err(io::Error::other)?)?;
+    }
+    Ok(())
 }
 
 /// Little-endian f32 or f64: one tensor at a time, since all together may be as large as the memory.

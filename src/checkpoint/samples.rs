@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 
 use super::keys::SAMPLES_KEY;
-use super::safetensors::{bytes, header};
+use super::safetensors::{bytes, header, layout};
 use super::{CheckpointError, TensorFile, weights_by_name};
 use crate::Result;
 use crate::files::FileError;
@@ -49,10 +49,11 @@ impl SampleWriter {
         (taken, total): (usize, usize),
     ) -> Result<Self> {
         let tensors = weights_by_name(network, theta)?;
+        let one = layout(&tensors);
         let named = |sample: usize| {
-            tensors.iter().map(move |(name, tensor)| (format!("{}{name}", prefix(sample)), tensor.clone()))
+            one.iter().map(move |(name, dtype, dims)| (format!("{}{name}", prefix(sample)), *dtype, dims.clone()))
         };
-        let all: Vec<(String, Tensor)> = (0..total).flat_map(named).collect();
+        let all: Vec<_> = (0..total).flat_map(named).collect();
         let mut metadata = metadata;
         metadata.insert(SAMPLES_KEY.into(), total.to_string());
         let head = header(&all, &metadata, false);

@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde_json::Value;
 
-use super::safetensors::{is_sealed, write_sealed};
+use super::safetensors::{Outline, is_sealed, layout, write_sealed};
 use super::{CheckpointError, TensorFile};
 use crate::Result;
 
@@ -20,9 +20,24 @@ const FACTS: &str = "flatness.state";
 /// # Errors
 /// The folder cannot be written.
 pub fn write_state(path: &Path, tensors: &[(String, Tensor)], configuration: &Value, facts: &Value) -> Result<()> {
+    let mut each = tensors.iter().map(|(_, tensor)| Ok(tensor.clone()));
+    write_state_as_it_comes(path, &layout(tensors), &mut each, configuration, facts)
+}
+
+/// The same for tensors of a known layout that are made when their turn comes.
+///
+/// # Errors
+/// As [`write_state`]; what a tensor says in its place.
+pub(crate) fn write_state_as_it_comes(
+    path: &Path,
+    layout: &[Outline],
+    tensors: &mut dyn Iterator<Item = Result<Tensor>>,
+    configuration: &Value,
+    facts: &Value,
+) -> Result<()> {
     let entries = [(CONFIGURATION, configuration.to_string()), (FACTS, facts.to_string())];
     let metadata = entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    write_sealed(path, tensors, &metadata)
+    write_sealed(path, layout, tensors, &metadata)
 }
 
 /// The tensors and facts of a state that belongs to `configuration`.

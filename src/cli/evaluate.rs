@@ -12,7 +12,7 @@ use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim};
 use super::provenance::Provenance;
-use super::session::Session;
+use super::session::{Session, share_rows};
 use crate::bayes::{EvaluationError, Model, Score, evaluate, predict};
 use crate::checkpoint::{Checkpoint, TensorFile};
 use crate::data::{DataSpec, Dataset, NormalisationChoice, Source, Split};
@@ -28,6 +28,7 @@ use crate::report::figures::{Target, write_evaluation as write_figures};
 use crate::report::page::{Measured, evaluation_page};
 use crate::report::tables::write_evaluation as write_tables;
 use crate::report::{terminal, write_run_json};
+use crate::team::team;
 use crate::{Result, path_text};
 
 /// Arguments of `evaluate`.
@@ -89,11 +90,18 @@ pub(super) fn run(args: &EvaluateArgs, arguments: &[OsString], ui: &mut Ui) -> R
     let provenance = Provenance::new(arguments);
     let claim = claim(&folder, Existing::of(args.force, false))?;
     let session = args.session(0).open(Precision::F32, ui)?;
+    let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
+    share_rows(&objective, &session.configuration(&objective))?;
     let (names, outside) = outside_rows(options, &session)?;
     let mut sources = Vec::new();
     let models = models(args, &session, &mut sources);
     let predicted = predict(models, (&session.data, &outside), &session.options, &mut ui.progress())?;
-    let configuration = configuration(&session, options, &sources, names.iter().zip(&outside))?;
+    let configuration = with_models(session.configuration(&objective), options, &sources, names.iter().zip(&outside));
+    // Of all models now.
+    share_rows(&objective, &configuration)?;
+    if !team().leads() {
+        return Ok(0);
+    }
     let statement = statement(&session, predicted.models.len());
     let report = evaluate(predicted, &names, options);
     let output = claim.begin()?;
@@ -197,20 +205,19 @@ fn foreign(source: &Source, session: &Session) -> Result<(String, Dataset)> {
     Ok((name, set))
 }
 
-fn configuration<'a>(
-    session: &Session,
+/// What is computed, of which models and other rows.
+fn with_models<'a>(
+    mut configuration: Value,
     options: &EvaluateOptions,
     sources: &[(String, String)],
     outside: impl Iterator<Item = (&'a String, &'a Dataset)>,
-) -> Result<Value> {
-    let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
-    let mut configuration = session.configuration(&objective);
+) -> Value {
     configuration["evaluation"] = json!(options);
     let model = |(name, sha256): &(String, String)| json!({"name": name, "checkpoint_sha256": sha256});
     configuration["models"] = sources.iter().map(model).collect();
     let set = |(name, set): (&String, &Dataset)| json!({"name": name, "data_sha256": set.sha256, "rows": set.len()});
     configuration["outside"] = outside.map(set).collect();
-    Ok(configuration)
+    configuration
 }
 
 /// What the probabilities are of, in one line.

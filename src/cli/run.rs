@@ -23,6 +23,7 @@ use crate::experiment::{
 use crate::files::write_atomic;
 use crate::plan::{PlanError, number_of};
 use crate::report::{terminal, write_run_json};
+use crate::team::check_startable;
 use crate::visible::visible;
 use crate::{Error, Result};
 
@@ -72,6 +73,9 @@ pub(super) struct RunArgs {
     /// Runs at a time; each has its share of the cores, unless the file says threads
     #[arg(long, value_name = "N", value_parser = number_of(1, 1024), default_value_t = 1)]
     jobs: usize,
+    /// MPI ranks of each analyze, sharpness and evaluate step, started by srun in a job of Slurm and else by mpirun
+    #[arg(long, value_name = "N", value_parser = number_of(1, 1024), default_value_t = 1)]
+    ranks: usize,
     /// Folder of figures and page [default: reports/NAME, as --out; DIR/report with --out DIR]
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -114,6 +118,12 @@ impl RunArgs {
     fn threads(&self) -> usize {
         (std::thread::available_parallelism().map_or(1, usize::from) / self.jobs).max(1)
     }
+
+    /// Threads of each rank of a step that ranks share: what Slurm gives to each, or a share of the cores.
+    fn rank_threads(&self) -> usize {
+        let of_slurm = || std::env::var("SLURM_CPUS_PER_TASK").ok()?.parse().ok();
+        of_slurm().filter(|_| self.ranks > 1).unwrap_or((self.threads() / self.ranks).max(1))
+    }
 }
 
 pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
@@ -121,7 +131,7 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     let ((part, parts), threads) = (args.part()?, args.threads());
     let style = args.figures.style();
     let (experiment, folder) = args.experiment.read()?;
-    let plan = plan(&experiment, &folder, threads)?;
+    let plan = plan(&experiment, &folder, threads, args.rank_threads())?;
     let (how, comparable) = comparison_options(&experiment, &plan)?;
     let numbers = plan.part(part, parts);
     let runs: Vec<&Run> = numbers.iter().filter_map(|number| plan.runs.get(*number)).collect();
@@ -136,6 +146,7 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
         ui.print(&estimate);
         return Ok(0);
     }
+    check_startable(args.ranks)?;
     let report = args.report_folder(&experiment)?;
     // Parts may run at a time: each of their runs has a lock of its own.
     let _alone = (parts == 1).then(|| claim(&folder, Existing::Replace)?.begin()).transpose()?;
@@ -151,6 +162,7 @@ pub(super) fn run(args: &RunArgs, arguments: &[OsString], ui: &mut Ui) -> Result
         program: std::env::current_exe().map_err(|source| Error::Io { path: "flatness".into(), source })?,
         directory: experiment.directory(),
         jobs: args.jobs,
+        ranks: args.ranks,
         retry_failed: args.retry_failed,
         stop: &stop,
     };

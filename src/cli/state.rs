@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
 use super::Ui;
 use crate::Result;
 use crate::analysis::Stores;
-use crate::checkpoint::{read_state, write_state};
+use crate::checkpoint::{TensorFile, read_state, write_state_as_it_comes};
 use crate::spectral::{Store, SurveyState};
 use crate::team::team;
 
@@ -96,20 +97,33 @@ struct StateFile<'a> {
 }
 
 impl StateFile<'_> {
-    fn read(&mut self) -> Result<Option<SurveyState>> {
+    fn read(&mut self) -> Result<Option<TensorFile>> {
         if !self.files.saving.resume || !self.path.exists() {
             return Ok(None);
         }
         let (file, _) = read_state(&self.path, &self.files.configuration)?;
         self.files.resumed.push(self.name.clone());
-        Ok(Some(SurveyState { tensors: file.into_tensors()? }))
+        Ok(Some(file))
     }
 }
 
 impl Store for StateFile<'_> {
     fn load(&mut self) -> Result<Option<SurveyState>> {
         let found = if team().leads() { self.read() } else { Ok(None) };
-        team().of_leader(found)
+        let mut file = None;
+        let known = found.map(|found| {
+            file = found;
+            file.as_ref().map(TensorFile::names)
+        });
+        let Some(names) = team().of_leader(known)? else { return Ok(None) };
+        let state = SurveyState::read(&names, |name| {
+            let own = match &file {
+                Some(file) => file.get(name),
+                None => Ok(Tensor::zeros(0, DType::F32, &Device::Cpu)?),
+            };
+            team().of_leader(own)
+        });
+        state.map(Some)
     }
 
     fn wants(&mut self, bytes: usize, last: bool) -> bool {
@@ -125,10 +139,14 @@ impl Store for StateFile<'_> {
 
     fn save(&mut self, state: &SurveyState) {
         self.last = Instant::now();
-        let tensors: Vec<_> = state.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
-        if let Err(error) = write_state(&self.path, &tensors, &self.files.configuration, &Value::Null) {
-            self.files.complaint = Some(error.to_string());
+        let (layout, mut tensors) = (state.layout(), state.gathered());
+        if team().leads() {
+            let configuration = &self.files.configuration;
+            let written = write_state_as_it_comes(&self.path, &layout, &mut tensors, configuration, &Value::Null);
+            self.files.complaint = written.err().map(|error| error.to_string());
         }
+        // Other ranks send theirs, and what a failed write has left is not waited for.
+        tensors.for_each(drop);
     }
 }
 

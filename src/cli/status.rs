@@ -23,7 +23,7 @@ pub(super) struct StatusArgs {
 
 pub(super) fn run(args: &StatusArgs, ui: &mut Ui) -> Result<u8> {
     let (experiment, folder) = args.experiment.read()?;
-    let plan = plan(&experiment, &folder, 1)?;
+    let plan = plan(&experiment, &folder, 1, 1)?;
     let results = collect(&plan);
     let header = ["cell", "state", "epoch", "test loss", "accuracy", "time", ""].map(str::to_owned);
     let rows = plan.cells.iter().zip(&results).map(|(cell, result)| row(&plan, cell, result));

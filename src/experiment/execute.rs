@@ -26,6 +26,8 @@ pub struct Pool<'a> {
     pub directory: PathBuf,
     /// Number of runs at a time.
     pub jobs: usize,
+    /// Ranks of a step that ranks can share.
+    pub ranks: usize,
     /// Whether failed steps are tried again.
     pub retry_failed: bool,
     /// Once this is set, running steps are asked to stop and no other begins.
@@ -160,7 +162,8 @@ impl Run {
         let line: Vec<_> = arguments().map(|argument| argument.to_string_lossy()).collect();
         writeln!(log, "$ flatness {}", visible(&line.join(" "))).map_err(error)?;
         let begin = log.metadata().map_err(error)?.len();
-        let mut command = Command::new(&pool.program);
+        let is_shared = pool.ranks > 1 && step.kind.is_shared();
+        let mut command = if is_shared { ranks_of(pool) } else { Command::new(&pool.program) };
         command.args(arguments()).current_dir(&pool.directory);
         // Its copy of the lock lasts as long as it lives, should this process be killed.
         command.stdin(Stdio::from(held.handle().map_err(error)?));
@@ -169,13 +172,17 @@ impl Run {
         // Ctrl-C reaches this process alone, which passes it on once: a second one would end a step before it saves.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let child = command.spawn().map_err(|source| Error::Io { path: pool.program.clone(), source })?;
-        let status = wait(child, pool.stop).map_err(error)?;
+        let started = PathBuf::from(command.get_program());
+        let child = command.spawn().map_err(|source| Error::Io { path: started, source })?;
+        // What starts ranks passes SIGTERM on to them; srun keeps the first SIGINT for itself.
+        let status = wait(child, pool.stop, if is_shared { "-TERM" } else { "-INT" }).map_err(error)?;
         let complete = is_complete(&step.folder);
         Ok(match status.code() {
             Some(0) if complete => StepEnd::Complete,
             Some(0) => StepEnd::Failed("the process ended without a complete result".into()),
             Some(130) => StepEnd::Interrupted,
+            // The exit code of what started the ranks.
+            _ if is_shared && pool.stop.load(Ordering::SeqCst) => StepEnd::Interrupted,
             None if is_from_outside(&status) => {
                 let _ = writeln!(log, "killed: {status}");
                 StepEnd::Interrupted
@@ -195,8 +202,30 @@ impl Run {
     }
 }
 
-/// Waits until `child` ends; asks it to stop once `stop` is set.
-fn wait(mut child: Child, stop: &AtomicBool) -> std::io::Result<ExitStatus> {
+/// The beginning of a command that starts the ranks of the program: by `srun` in a job of Slurm, else by `mpirun`.
+fn ranks_of(pool: &Pool<'_>) -> Command {
+    let ranks = pool.ranks.to_string();
+    let mut command = if std::env::var_os("SLURM_JOB_ID").is_some() {
+        let mut srun = Command::new("srun");
+        srun.args(["--kill-on-bad-exit", "--ntasks", &ranks]);
+        // srun takes it from the job's script in old versions of Slurm only.
+        if let Some(cores) = std::env::var_os("SLURM_CPUS_PER_TASK") {
+            srun.env("SRUN_CPUS_PER_TASK", cores);
+        }
+        srun
+    } else {
+        let mut mpirun = Command::new("mpirun");
+        mpirun.args(["-n", &ranks]);
+        // Seconds that OpenMPI leaves to ranks that are asked to stop, for a state; it waits for as long in any case.
+        mpirun.env("OMPI_MCA_odls_base_sigkill_timeout", "20");
+        mpirun
+    };
+    command.arg(&pool.program);
+    command
+}
+
+/// Waits until `child` ends; asks it to stop by `signal` once `stop` is set.
+fn wait(mut child: Child, stop: &AtomicBool, signal: &str) -> std::io::Result<ExitStatus> {
     let mut asked = false;
     loop {
         if let Some(status) = child.try_wait()? {
@@ -204,23 +233,23 @@ fn wait(mut child: Child, stop: &AtomicBool) -> std::io::Result<ExitStatus> {
         }
         if !asked && stop.load(Ordering::SeqCst) {
             asked = true;
-            interrupt(&child);
+            interrupt(&child, signal);
         }
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Sends SIGINT. The standard library cannot; every Unix has a shell that can.
+/// Sends a signal. The standard library cannot; every Unix has a shell that can.
 #[cfg(unix)]
-fn interrupt(child: &Child) {
+fn interrupt(child: &Child, signal: &str) {
     let mut kill = Command::new("sh");
-    kill.args(["-c", "kill -INT \"$1\"", "sh", &child.id().to_string()]).stdin(Stdio::null());
+    kill.args(["-c", "kill \"$1\" \"$2\"", "sh", signal, &child.id().to_string()]).stdin(Stdio::null());
     let _ = kill.status();
 }
 
 /// A console sends Ctrl-C to all of its processes.
 #[cfg(not(unix))]
-fn interrupt(_child: &Child) {}
+fn interrupt(_child: &Child, _signal: &str) {}
 
 /// Whether it was ended by a signal from outside (hang-up, interrupt, kill, terminate), not by a fault of its own.
 #[cfg(unix)]
@@ -239,7 +268,7 @@ fn last_error(log: &mut File, begin: u64) -> Option<String> {
     log.seek(SeekFrom::Start(begin)).ok()?;
     log.read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    let lines = || text.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let lines = || text.lines().rev().map(str::trim).filter(|line| line.contains(char::is_alphanumeric));
     let line = lines().find_map(|line| line.strip_prefix("error: ")).or_else(|| lines().next())?;
     Some(line.to_owned())
 }

@@ -33,6 +33,11 @@ impl StepKind {
     /// All, in the order in which they run.
     pub const ALL: [Self; 6] = [Self::Train, Self::Analyze, Self::Sharpness, Self::Llc, Self::Evaluate, Self::Langevin];
 
+    /// Whether MPI ranks can share it.
+    pub(crate) fn is_shared(self) -> bool {
+        matches!(self, Self::Analyze | Self::Sharpness | Self::Evaluate)
+    }
+
     /// The command's name.
     pub fn name(self) -> &'static str {
         match self {

@@ -28,8 +28,11 @@ pub(crate) const BLOCK: usize = 8;
 /// Micro-batches of a product, at least, where each pays for committing a gradient: work for as many threads.
 const WANTED_BATCHES: usize = 16;
 
-/// Pieces of a sum, at most.
-const MOST_PIECES: usize = 16;
+/// Pieces of a sum: at most so many, or one for each few micro-batches, so that their sums cost little to merge. Ranks share
+/// whole pieces.
+const FEW_PIECES: usize = 16;
+const BATCHES_OF_PIECE: usize = 8;
+const MOST_PIECES: usize = 1024;
 
 /// What an activation of a block may occupy to stay near a core: a fixed figure, not this machine's cache.
 const NOMINAL_CACHE_BYTES: usize = 5 << 19;
@@ -156,14 +159,14 @@ impl Objective<'_> {
     }
 }
 
-/// Pieces of even numbers of micro-batches, for sums of `sum_bytes` each: at most [`MOST_PIECES`]; even where several, so that
-/// two threads end together; and fewer where the sum at hand and one on each level of the tree would take more than a sixth
-/// of the memory.
+/// Pieces of even numbers of micro-batches, for sums of `sum_bytes` each: at most [`FEW_PIECES`], or one for each
+/// [`BATCHES_OF_PIECE`] micro-batches up to [`MOST_PIECES`]; even where several, so that two threads end together; and fewer
+/// where the sum at hand and one on each level of the tree would take more than a sixth of the memory.
 fn pieces(batches: usize, sum_bytes: usize, memory_bytes: usize) -> usize {
     let fitting = (memory_bytes / 6).checked_div(sum_bytes).unwrap_or(usize::MAX);
     let sums = fitting.clamp(1, 1 + MOST_PIECES.ilog2() as usize);
     let most = 1 << (sums - 1);
-    let batches_each = batches.div_ceil(most).max(1);
+    let batches_each = batches.div_ceil(most).max(batches.div_ceil(FEW_PIECES).min(BATCHES_OF_PIECE)).max(1);
     match batches.div_ceil(batches_each) {
         0 | 1 => 1,
         pieces => pieces.next_multiple_of(2).min(batches),
@@ -178,14 +181,15 @@ mod tests {
     fn pieces_are_few_even_and_fit() {
         let of = |batches| pieces(batches, 1000, 1 << 30);
         let expected =
-            [(0, 1), (1, 1), (2, 2), (3, 3), (15, 15), (16, 16), (17, 10), (20, 10), (32, 16), (33, 12), (1000, 16)];
+            [(0, 1), (1, 1), (2, 2), (3, 3), (15, 15), (16, 16), (17, 10), (20, 10), (32, 16), (33, 12), (128, 16)];
         for (batches, expected) in expected {
             assert_eq!(of(batches), expected, "{batches}");
         }
+        assert_eq!([1_000, 8_192, 50_000].map(of), [126, 1024, 1022]);
         // Sums without vectors take no memory.
         assert_eq!(pieces(64, 0, 1), 16);
         // One sum in a sixth of the memory: one piece; k + 1 sums: 2^k pieces.
-        for (sums, expected) in [(0, 1), (1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (100, 16)] {
+        for (sums, expected) in [(0, 1), (1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (100, 512)] {
             assert_eq!(pieces(4096, 1000, 6 * (1000 * sums + 500)), expected, "{sums}");
         }
     }

@@ -2,21 +2,21 @@
 
 use std::ops::Range;
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use nalgebra::DMatrix;
 
 use super::vectors::{DEVICE_COLUMNS, TASK_COLUMNS, combination, gram, partial_grams, sum_of};
 use crate::Result;
 use crate::team::{Team, team};
 
-/// Vectors of one space, `[rows, n]` in all, kept as the blocks in which they came so that growing copies nothing.
+/// Vectors of one space, `[rows, n]` in all, kept as the blocks in which they came so that growing copies nothing; clones share
+/// them.
 ///
 /// Of long vectors each rank of a team keeps its own columns only, whole tasks of the sums over them: the sums of all ranks'
 /// tasks, in order, have the bits of one process.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Basis {
     blocks: Vec<Tensor>,
-    /// `n`; 0 before the first block.
     dim: usize,
     team: &'static dyn Team,
 }
@@ -33,9 +33,31 @@ impl Basis {
         self.blocks.iter().map(|block| block.dims()[0]).sum()
     }
 
-    /// The blocks in which the vectors came, whole on every rank.
-    pub(crate) fn blocks(&self) -> Result<Vec<Tensor>> {
-        self.blocks.iter().map(|block| self.whole(block.clone())).collect()
+    /// The length of the vectors; 0 without any.
+    pub(super) fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Types and shapes of the blocks in which the vectors came.
+    pub(super) fn layout(&self) -> impl Iterator<Item = (DType, [usize; 2])> + '_ {
+        self.blocks.iter().map(|block| (block.dtype(), [block.dims()[0], self.dim]))
+    }
+
+    /// The blocks, one after the other, put together on rank 0; other ranks have to ask for them too, and get their columns.
+    pub(super) fn gathered(&self) -> impl Iterator<Item = Result<Tensor>> + '_ {
+        self.blocks.iter().map(|block| self.at_leader(block.clone()))
+    }
+
+    /// The same vectors on a device.
+    pub(super) fn to_device(&self, device: &Device) -> Result<Self> {
+        let blocks = self.blocks.iter().map(|block| block.to_device(device)).collect::<candle_core::Result<_>>()?;
+        Ok(Self { blocks, ..*self })
+    }
+
+    /// The same vectors in memory of their own.
+    #[cfg(test)]
+    pub(crate) fn detached(&self) -> Self {
+        Self { blocks: self.blocks.iter().map(|block| block.copy().unwrap()).collect(), ..*self }
     }
 
     /// Appends the rows of `block`, `[k, n]`.
@@ -83,8 +105,17 @@ impl Basis {
         if self.own().is_none() {
             return Ok(part);
         }
-        let device = part.device().clone();
-        Ok(Tensor::cat(&self.team.gather(Ok(part))?, 1)?.to_device(&device)?)
+        let (device, layout) = (part.device().clone(), (part.dtype(), [part.dims()[0], self.dim]));
+        Ok(self.team.joined(Ok(part), 1, (layout.0, &layout.1))?.to_device(&device)?)
+    }
+
+    /// The block of which every rank has its columns, on rank 0; elsewhere these columns.
+    fn at_leader(&self, part: Tensor) -> Result<Tensor> {
+        if self.own().is_none() {
+            return Ok(part);
+        }
+        let layout = (part.dtype(), [part.dims()[0], self.dim]);
+        self.team.joined_at_leader(Ok(part), 1, (layout.0, &layout.1))
     }
 
     /// Becomes `C V`, of no more vectors than there are, in the memory that it has: whoever shares its blocks sees them change.
@@ -165,15 +196,16 @@ mod tests {
             let rest = rows(&basis.subtract(&block, &coefficients).unwrap());
             basis.shrink(&coefficients).unwrap();
             let kept = basis.blocks.iter().map(|block| block.dims()[1]).max().unwrap();
-            let whole: Vec<_> = basis.blocks().unwrap().iter().flat_map(rows).collect();
-            (kept, (coefficients, rest, whole))
+            let whole: Vec<_> = basis.gathered().flat_map(|block| rows(&block.unwrap())).collect();
+            (kept, whole, (coefficients, rest))
         };
-        let (all, alone) = results(team());
+        let (all, whole, alone) = results(team());
         assert_eq!(all, columns);
         for size in [2, 3, 5, 6] {
             let together = Crew::each(size, results);
-            assert!(together.iter().all(|(_, found)| *found == alone), "{size} ranks");
-            let kept: usize = together.iter().map(|(kept, _)| kept).sum();
+            assert!(together.iter().all(|(.., found)| *found == alone), "{size} ranks");
+            assert_eq!(together[0].1, whole);
+            let kept: usize = together.iter().map(|(kept, ..)| kept).sum();
             assert_eq!(kept, if size == 6 { 6 * columns } else { columns });
         }
     }

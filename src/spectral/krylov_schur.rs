@@ -170,9 +170,7 @@ impl<'a> KrylovSchur<'a> {
 
     /// Puts everything into `state` that [`Self::restore`] needs; the blocks are shared, and change at the next restart.
     pub(super) fn keep(&self, state: &mut SurveyState) -> Result<()> {
-        for (index, block) in self.basis.blocks()?.into_iter().enumerate() {
-            state.tensors.insert(format!("basis.{index}"), block);
-        }
+        state.basis = self.basis.clone();
         if let Some(pending) = &self.pending {
             state.tensors.insert("pending".into(), pending.clone());
         }
@@ -183,20 +181,15 @@ impl<'a> KrylovSchur<'a> {
 
     /// Goes on from a kept state; the blocks stay cut as they were, so that every sum is the same.
     pub(super) fn restore(&mut self, state: &SurveyState) -> Result<()> {
-        let fits = |tensor: &Tensor| {
-            tensor.rank() == 2 && tensor.dims()[1] == self.operator.dim() && tensor.dtype() == self.operator.dtype()
+        let fits = |dtype: DType, dims: &[usize]| {
+            dims.len() == 2 && dims[1] == self.operator.dim() && dtype == self.operator.dtype()
         };
-        let mut basis = Basis::default();
-        for index in 0.. {
-            let name = format!("basis.{index}");
-            let Some(block) = state.tensors.get(&name) else { break };
-            if !fits(block) {
-                return Err(damaged(&name));
-            }
-            basis.push(block.to_device(self.operator.device())?)?;
+        if !state.basis.layout().all(|(dtype, dims)| fits(dtype, &dims)) {
+            return Err(damaged("basis"));
         }
+        let basis = state.basis.to_device(self.operator.device())?;
         let pending = match state.tensors.get("pending") {
-            Some(pending) if fits(pending) => Some(pending.to_device(self.operator.device())?),
+            Some(pending) if fits(pending.dtype(), pending.dims()) => Some(pending.to_device(self.operator.device())?),
             None => None,
             _ => return Err(damaged("pending")),
         };

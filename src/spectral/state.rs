@@ -1,23 +1,26 @@
 //! The state of a survey as named tensors, so that a killed one goes on bit for bit.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
 
 use candle_core::{DType, Device, Tensor};
 use nalgebra::DMatrix;
 use rand_chacha::ChaCha8Rng;
 
 use super::SpectralError;
+use super::basis::Basis;
 use crate::operator::ShardForms;
-use crate::team::Wire;
 use crate::{Error, Result};
 
 /// Everything that a survey needs to go on: tensors by name, which a file can hold.
 #[derive(Debug, Clone, Default)]
 pub struct SurveyState {
-    /// By name.
+    /// By name, without the basis.
     pub tensors: BTreeMap<String, Tensor>,
+    pub(super) basis: Basis,
 }
+
+/// The blocks of the basis are named by their place.
+const BLOCK: &str = "basis.";
 
 /// Where a survey keeps its state. `()` keeps nothing.
 pub trait Store {
@@ -32,27 +35,49 @@ pub trait Store {
     fn wants(&mut self, _bytes: usize, _last: bool) -> bool {
         false
     }
-    /// Writes or copies it: the search goes on in the memory of its tensors. A failure is not an error of the survey.
+    /// Writes or copies it: the search goes on in the memory of its tensors. A failure is not an error of the survey. Where
+    /// ranks share a basis, each is called, and has to go through [`SurveyState::gathered`].
     fn save(&mut self, _state: &SurveyState) {}
 }
 
 impl Store for () {}
 
-impl Wire for SurveyState {
-    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
-        self.tensors.len().put(to)?;
-        self.tensors.iter().try_for_each(|(name, tensor)| {
-            name.put(to)?;
-            tensor.put(to)
-        })
-    }
-
-    fn get(from: &mut dyn Read) -> io::Result<Self> {
-        Ok(Self { tensors: Vec::get(from)?.into_iter().collect() })
-    }
-}
-
 impl SurveyState {
+    /// A state whose tensors have these names; `get` gives them. Of a basis that ranks share, each keeps its part.
+    ///
+    /// # Errors
+    /// What `get` says; a basis of vectors of different lengths.
+    pub fn read(names: &[String], mut get: impl FnMut(&str) -> Result<Tensor>) -> Result<Self> {
+        let mut state = Self::default();
+        let (blocks, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.starts_with(BLOCK));
+        for name in others {
+            state.tensors.insert(name.clone(), get(name)?);
+        }
+        for index in 0..blocks.len() {
+            let name = format!("{BLOCK}{index}");
+            let block = get(&name)?;
+            if block.rank() != 2 || index > 0 && block.dims()[1] != state.basis.dim() {
+                return Err(damaged(&name));
+            }
+            state.basis.push(block)?;
+        }
+        Ok(state)
+    }
+
+    /// Names, types and shapes of all tensors, in the order of [`Self::gathered`].
+    pub fn layout(&self) -> Vec<(String, DType, Vec<usize>)> {
+        let others = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.dtype(), tensor.dims().to_vec()));
+        let named =
+            |(index, (dtype, dims)): (usize, (DType, [usize; 2]))| (format!("{BLOCK}{index}"), dtype, dims.to_vec());
+        others.chain(self.basis.layout().enumerate().map(named)).collect()
+    }
+
+    /// All tensors, one after the other. A block of a basis that ranks share is put together on rank 0 when its turn comes;
+    /// other ranks have to ask for it too, and get their part.
+    pub fn gathered(&self) -> impl Iterator<Item = Result<Tensor>> + '_ {
+        self.tensors.values().cloned().map(Ok).chain(self.basis.gathered())
+    }
+
     pub(super) fn put_numbers(&mut self, name: &str, values: &[f64]) -> Result<()> {
         self.tensors.insert(name.into(), Tensor::new(values, &Device::Cpu)?);
         Ok(())

@@ -69,6 +69,7 @@ impl Store for Kept {
 pub(crate) fn detached(state: &SurveyState) -> SurveyState {
     let mut state = state.clone();
     state.tensors.values_mut().for_each(|tensor| *tensor = tensor.copy().unwrap());
+    state.basis = state.basis.detached();
     state
 }
 

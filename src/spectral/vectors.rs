@@ -255,6 +255,10 @@ mod tests {
         (basis, draw(2))
     }
 
+    fn gathered(basis: &Basis) -> Vec<Tensor> {
+        basis.gathered().collect::<Result<_>>().unwrap()
+    }
+
     fn rows(block: &Tensor) -> Vec<Vec<f64>> {
         block.to_dtype(DType::F64).unwrap().to_vec2().unwrap()
     }
@@ -264,8 +268,8 @@ mod tests {
         for dtype in [DType::F32, DType::F64] {
             let (basis, block) = blocks(dtype);
             let fast = basis.coefficients(&block).unwrap();
-            let device = gram_device(std::slice::from_ref(&block), &basis.blocks().unwrap()).unwrap();
-            let vectors: Vec<_> = basis.blocks().unwrap().iter().flat_map(rows).collect();
+            let device = gram_device(std::slice::from_ref(&block), &gathered(&basis)).unwrap();
+            let vectors: Vec<_> = gathered(&basis).iter().flat_map(rows).collect();
             // f64 sums of n products of size about 1: n·eps bounds the error.
             let tolerance = COLUMNS as f64 * f64::EPSILON * 10.0;
             for (i, row) in rows(&block).iter().enumerate() {
@@ -284,8 +288,8 @@ mod tests {
             let (basis, block) = blocks(dtype);
             let coefficients = DMatrix::from_fn(2, basis.rows(), |i, j| (i as f64 + 1.0) / (j as f64 - 3.5));
             let fast = rows(&basis.subtract(&block, &coefficients).unwrap());
-            let device = rows(&combination_device(Some(&block), &(-&coefficients), &basis.blocks().unwrap()).unwrap());
-            let vectors: Vec<_> = basis.blocks().unwrap().iter().flat_map(rows).collect();
+            let device = rows(&combination_device(Some(&block), &(-&coefficients), &gathered(&basis)).unwrap());
+            let vectors: Vec<_> = gathered(&basis).iter().flat_map(rows).collect();
             for (i, row) in rows(&block).iter().enumerate() {
                 for column in 0..COLUMNS {
                     let terms: Vec<f64> =

@@ -43,7 +43,7 @@ pub enum TeamError {
         ranks: usize,
     },
     /// Ranks of a program that cannot hear of each other.
-    #[error("{ranks} ranks were started, but this flatness was built without MPI")]
+    #[error("{ranks} ranks cannot share the work: this flatness was built without MPI")]
     NotBuilt {
         /// Number of ranks.
         ranks: usize,
@@ -66,12 +66,12 @@ impl TeamError {
                 "start all ranks with one binary, on files that are the same on every machine".into()
             }
             Self::OneProcess { .. } => {
-                "start it without mpirun or srun; only analyze, sharpness and landscape can be shared among ranks"
+                "start it without mpirun or srun; only analyze, sharpness, landscape and evaluate can be shared among ranks"
                     .into()
             }
             Self::CoupledRows { .. } => "use --batch-norm eval, or start it without mpirun".into(),
             Self::NotBuilt { .. } => {
-                "build it with `cargo build --release --features mpi` (docs/cluster.md), or start it without mpirun"
+                "build it with `cargo build --release --features mpi` (docs/cluster.md), or run it in one process"
                     .into()
             }
             Self::Start { .. } => "start it by mpirun or srun of the MPI that it was built with".into(),

@@ -20,12 +20,14 @@ use std::ops::Range;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use candle_core::{DType, Device, Tensor};
+
 use crate::{Error, Result};
 use alone::Alone;
 use error::Failure;
 pub use error::TeamError;
 pub use mpi::lead;
-use mpi::unheard;
+use mpi::{BUILT, unheard};
 pub use wire::Wire;
 pub(crate) use wire::{get_numbers, put_numbers};
 
@@ -72,6 +74,14 @@ pub(crate) fn check(is_shared: bool) -> Result<(), TeamError> {
         (false, _, ranks) if ranks > 1 => Err(TeamError::OneProcess { ranks }),
         _ => Ok(()),
     }
+}
+
+/// Refuses to start so many ranks of this program where they could not share anything.
+///
+/// # Errors
+/// [`TeamError::NotBuilt`].
+pub(crate) fn check_startable(ranks: usize) -> Result<(), TeamError> {
+    if ranks > 1 && !BUILT { Err(TeamError::NotBuilt { ranks }) } else { Ok(()) }
 }
 
 static TEAM: OnceLock<Box<dyn Team>> = OnceLock::new();
@@ -124,6 +134,44 @@ impl dyn Team + '_ {
         let others = (1..self.size()).map(|rank| self.receive_value(rank));
         let all = std::iter::once(Ok(own)).chain(others).collect::<Result<Vec<Result<T>>>>()?;
         self.of_leader(all.into_iter().collect())
+    }
+
+    /// A tensor of this type and shape whose parts the ranks have, one after the other along `dim`: on the host of rank 0,
+    /// elsewhere the own part.
+    ///
+    /// # Errors
+    /// As [`Team::gather`], of rank 0.
+    pub(crate) fn joined_at_leader(
+        &self,
+        part: Result<Tensor>,
+        dim: usize,
+        (dtype, dims): (DType, &[usize]),
+    ) -> Result<Tensor> {
+        if !self.leads() {
+            self.send_value(0, part.as_ref())?;
+            return part;
+        }
+        let (whole, mut start, mut done) = (Tensor::zeros(dims, dtype, &Device::Cpu)?, 0, Ok(()));
+        let others = (1..self.size()).map(|rank| self.receive_value(rank));
+        for part in std::iter::once(Ok(part)).chain(others) {
+            let part: Result<Tensor> = part?;
+            // All are received even where one has failed.
+            done = done.and_then(|()| {
+                let part = part?.to_device(&Device::Cpu)?;
+                whole.slice_set(&part, dim, start)?;
+                start += part.dims()[dim];
+                Ok(())
+            });
+        }
+        done.map(|()| whole)
+    }
+
+    /// The same on every rank.
+    ///
+    /// # Errors
+    /// As [`Team::gather`].
+    pub(crate) fn joined(&self, part: Result<Tensor>, dim: usize, layout: (DType, &[usize])) -> Result<Tensor> {
+        self.of_leader(self.joined_at_leader(part, dim, layout))
     }
 
     /// What rank 0 has, on every rank, along a binary tree; what others bring is left.
@@ -219,6 +267,30 @@ mod tests {
             });
             let first = format!("but {} ranks", size / 2);
             assert!(refused.iter().all(|words| words.contains(&first)), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_tensor_in_parts_reaches_all_or_the_first_error_does() {
+        let whole = Tensor::arange(0f32, 30.0, &Device::Cpu).unwrap().reshape((3, 10)).unwrap();
+        let layout = (DType::F32, whole.dims());
+        for size in [1, 2, 4] {
+            let joined = Crew::each(size, |team| {
+                let own = team.own(10);
+                let part = || whole.narrow(1, own.start, own.len())?.force_contiguous();
+                let failed: Result<Tensor> = match team.rank() {
+                    0 => Ok(part().unwrap()),
+                    rank => Err(TeamError::OneProcess { ranks: rank }.into()),
+                };
+                let failed = team.joined(failed, 1, layout).map_err(|error| error.to_string());
+                // What was sent beside the failure is not taken for what follows.
+                let joined = team.joined(part().map_err(Error::from), 1, layout).unwrap();
+                (joined.to_vec2::<f32>().unwrap(), failed.err())
+            });
+            for (rows, failed) in joined {
+                assert_eq!(rows, whole.to_vec2::<f32>().unwrap());
+                assert_eq!(failed.is_some_and(|words| words.contains("but 1 ranks")), size > 1);
+            }
         }
     }
 

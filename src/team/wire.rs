@@ -173,9 +173,17 @@ impl Wire for Tensor {
     fn get(from: &mut dyn Read) -> Result<Self> {
         let dtype: DType = String::get(from)?.parse().map_err(|_| unexpected())?;
         let dims = Vec::<usize>::get(from)?;
-        let mut bytes = vec![0; dims.iter().product::<usize>() * dtype.size_in_bytes()];
-        from.read_exact(&mut bytes)?;
-        Tensor::from_raw_buffer(&bytes, dtype, &dims, &Device::Cpu).map_err(Error::other)
+        let count = dims.iter().product();
+        let tensor = match dtype {
+            DType::F32 => Tensor::from_vec(get_each(count, from, f32::from_ne_bytes)?, dims, &Device::Cpu),
+            DType::F64 => Tensor::from_vec(get_numbers(count, from)?, dims, &Device::Cpu),
+            _ => {
+                let mut bytes = vec![0; count * dtype.size_in_bytes()];
+                from.read_exact(&mut bytes)?;
+                Tensor::from_raw_buffer(&bytes, dtype, &dims, &Device::Cpu)
+            }
+        };
+        tensor.map_err(Error::other)
     }
 }
 
@@ -192,12 +200,17 @@ pub(crate) fn put_numbers(numbers: &[f64], to: &mut dyn Write) -> Result<()> {
 
 /// The counterpart of [`put_numbers`].
 pub(crate) fn get_numbers(count: usize, from: &mut dyn Read) -> Result<Vec<f64>> {
+    get_each(count, from, f64::from_ne_bytes)
+}
+
+/// Numbers of `W` bytes each, without a second copy of them all.
+fn get_each<T, const W: usize>(count: usize, from: &mut dyn Read, number: fn([u8; W]) -> T) -> Result<Vec<T>> {
     let mut numbers = Vec::with_capacity(count);
-    let mut bytes = vec![0; 8 * BLOCK.min(count)];
+    let mut bytes = vec![0; W * BLOCK.min(count)];
     while numbers.len() < count {
-        let block = &mut bytes[..8 * BLOCK.min(count - numbers.len())];
+        let block = &mut bytes[..W * BLOCK.min(count - numbers.len())];
         from.read_exact(block)?;
-        numbers.extend(block.as_chunks().0.iter().map(|bytes| f64::from_ne_bytes(*bytes)));
+        numbers.extend(block.as_chunks().0.iter().map(|bytes| number(*bytes)));
     }
     Ok(numbers)
 }

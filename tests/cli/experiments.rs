@@ -178,6 +178,10 @@ fn the_slurm_script_is_one_and_nothing_else_happens() {
     let command = format!("exec flatness run {} --profile long --out {}", file.display(), out.display());
     assert_eq!(last, format!("{command} --jobs 2 --retry-failed --cell \"$SLURM_ARRAY_TASK_ID/4\""));
     assert_eq!(files(folder.path()).len(), 1);
+    assert!(!script.contains("ntasks"));
+    let shared = succeed(&format!("{line} --ranks 6")).out;
+    assert!(shared.contains("\n#SBATCH --ntasks=6\n#SBATCH --cpus-per-task=4\n"), "{shared}");
+    assert!(shared.lines().last().unwrap().contains(" --ranks 6 --jobs 2 "), "{shared}");
     let path = folder.path().join("job.sh");
     std::fs::write(&path, &script).unwrap();
     match Command::new("bash").arg("-n").arg(&path).output() {

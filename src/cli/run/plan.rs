@@ -14,14 +14,20 @@ use crate::experiment::{Cell, Experiment, ExperimentError, Plan, ResolvedStep, S
 use crate::path_text::{from_text, to_text};
 use crate::plan::{SessionArgs, TrainArgs, command_line, is_architecture};
 
-/// The cells of `experiment`, checked, with `threads` threads for each run unless the file says otherwise.
+/// The cells of `experiment`, checked, with so many threads for each run unless the file says otherwise, and so many for each
+/// rank of a step that ranks can share.
 ///
 /// # Errors
 /// [`ExperimentError`] with file, cell and option for the first step that its command would refuse.
-pub(in super::super) fn plan(experiment: &Experiment, folder: &Path, threads: usize) -> Result<Plan> {
+pub(in super::super) fn plan(
+    experiment: &Experiment,
+    folder: &Path,
+    threads: usize,
+    rank_threads: usize,
+) -> Result<Plan> {
     // The commands work in the experiment's folder: a path from here would lead them elsewhere.
     let directory = std::path::absolute(experiment.directory()).unwrap_or_else(|_| experiment.directory());
-    let translator = Translator { experiment, directory, program: Cli::command(), threads };
+    let translator = Translator { experiment, directory, program: Cli::command(), threads, rank_threads };
     Plan::new(experiment, folder, &mut |cell| Ok(translator.steps(cell)?))
 }
 
@@ -30,6 +36,7 @@ struct Translator<'a> {
     directory: PathBuf,
     program: clap::Command,
     threads: usize,
+    rank_threads: usize,
 }
 
 /// Why a command refuses its arguments.
@@ -89,7 +96,8 @@ impl Translator<'_> {
         mut settings: Settings,
         trained_on: &mut Option<DataSpec>,
     ) -> Result<ResolvedStep, Refusal> {
-        let threads = toml::Value::Integer(i64::try_from(self.threads).unwrap_or(1));
+        let threads = if kind.is_shared() { self.rank_threads } else { self.threads };
+        let threads = toml::Value::Integer(i64::try_from(threads).unwrap_or(1));
         settings.entry("threads".into()).or_insert(threads);
         self.complete_paths(&mut settings);
         let arguments: Vec<OsString> =

@@ -21,6 +21,11 @@ pub(super) fn script(experiment: &Experiment, args: &RunArgs, num_runs: usize) -
     if let Some(out) = &args.experiment.out {
         command += &format!(" --out {}", quoted(out));
     }
+    let mut tasks_each = String::new();
+    if args.ranks > 1 {
+        command += &format!(" --ranks {}", args.ranks);
+        tasks_each = format!("#SBATCH --ntasks={}\n", args.ranks);
+    }
     if args.jobs > 1 {
         command += &format!(" --jobs {}", args.jobs);
     }
@@ -32,6 +37,7 @@ pub(super) fn script(experiment: &Experiment, args: &RunArgs, num_runs: usize) -
         "#!/bin/bash\n\
          #SBATCH --job-name={name}\n\
          #SBATCH --array=1-{tasks}\n\
+         {tasks_each}\
          #SBATCH --cpus-per-task=4\n\
          #SBATCH --time=04:00:00\n\
          #SBATCH --signal=B:TERM@120\n\

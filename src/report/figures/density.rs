@@ -276,9 +276,9 @@ fn draw_side(canvas: &mut Canvas, panel: &Panel, side: Side, curves: &[Curve]) {
 
 /// How many eigenvalues lie on the side and, in the last panel, near zero.
 fn draw_shares(canvas: &mut Canvas, panel: &Panel, side: Side, last: bool, curves: &[Curve]) {
-    let mut row = 0.0;
+    let (mut row, (x, align)) = (0.0, free_corner(panel, side, curves));
     let mut say = |text: &str, color| {
-        canvas.text_in(text, (panel.inner.right, panel.inner.top + LINE * (row + 0.4)), (SMALL, Align::Right), color);
+        canvas.text_in(text, (x, panel.inner.top + LINE * (row + 0.4)), (SMALL, align), color);
         row += 1.0;
     };
     match side {
@@ -296,6 +296,24 @@ fn draw_shares(canvas: &mut Canvas, panel: &Panel, side: Side, last: bool, curve
         if last {
             say(&share_near_zero(curve), curve.color());
         }
+    }
+}
+
+/// Where the words stand: on the right, or on the left where the curves would pass through them and are lower there.
+fn free_corner(panel: &Panel, side: Side, curves: &[Curve]) -> (f64, Align) {
+    let Area { left, right, top, bottom } = panel.inner;
+    let width = 0.45 * (right - left);
+    let points = curves.iter().flat_map(|curve| curve.density.values.iter().zip(&curve.density.density));
+    let places: Vec<(f64, f64)> = points.filter_map(|(value, d)| panel.place((side.place(*value)?, *d))).collect();
+    let highest = |from: f64| {
+        let within = places.iter().filter(|(x, _)| (from..from + width).contains(x));
+        within.map(|(_, y)| *y).fold(bottom, f64::min)
+    };
+    let (on_left, on_right) = (highest(left), highest(right - width));
+    let foot = top + LINE * (1.0 + 2.0 * curves.len() as f64);
+    match on_right < foot && on_right < on_left {
+        true => (left + 2.0, Align::Left),
+        false => (right, Align::Right),
     }
 }
 

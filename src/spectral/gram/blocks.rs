@@ -9,6 +9,7 @@ use crate::observer::{Observer, Step};
 use crate::operator::OuterProducts;
 use crate::spectral::SpectralError;
 use crate::spectral::state::{Store, SurveyState, damaged};
+use crate::team::{Team, team};
 use crate::{Error, Result};
 
 /// The name in errors and tables.
@@ -59,17 +60,18 @@ impl RowBlocks {
     }
 }
 
-/// The rows of `F`, and those that are in memory already.
+/// The rows of `F`, and those that are in memory already. Each rank of a team computes some, and has them all.
 pub(super) struct Rows<'a> {
     factor: &'a dyn OuterProducts,
     blocks: RowBlocks,
     /// The block at hand, and its first row.
     held: Option<(usize, Tensor)>,
+    pub(super) team: &'static dyn Team,
 }
 
 impl<'a> Rows<'a> {
     pub(super) fn new(factor: &'a dyn OuterProducts, blocks: RowBlocks) -> Self {
-        Self { factor, blocks, held: None }
+        Self { factor, blocks, held: None, team: team() }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -85,8 +87,20 @@ impl<'a> Rows<'a> {
             Some((first, block)) if *first <= range.start && range.end <= first + block.dims()[0] => {
                 Ok(block.narrow(0, range.start - first, range.len())?)
             }
-            _ => self.factor.rows(range, observer),
+            _ if range.len() < self.team.size() || self.team.size() == 1 => self.factor.rows(range, observer),
+            _ => {
+                let own = self.team.own(range.len());
+                let part = self.factor.rows(range.start + own.start..range.start + own.end, observer);
+                self.team.joined(part, 0, (self.factor.dtype(), &[range.len(), self.dim()]))
+            }
         }
+    }
+
+    /// Those of `count` rows, whole strips, whose products this rank computes where it does not compute all.
+    fn own_strips(&self, count: usize) -> Option<Range<usize>> {
+        let strips = count.div_ceil(STRIP);
+        let own = self.team.own(strips);
+        (1 < self.team.size() && self.team.size() <= strips).then(|| own.start * STRIP..count.min(own.end * STRIP))
     }
 
     /// `start..count()` in pieces.
@@ -151,6 +165,7 @@ impl Gram {
                 Err(Error::Interrupted) => true,
                 added => {
                     added?;
+                    rows.team.hear()?;
                     let done = gram.squares.len();
                     observer.on_step(&Step { task: METHOD, done, total: count, message: String::new() }).is_break()
                 }
@@ -197,13 +212,19 @@ impl Gram {
         if let Some(row) = squares.iter().position(|squares| !squares.iter().sum::<f64>().is_finite()) {
             return Err(SpectralError::NonFinite { method: METHOD, matvec: start + row + 1 }.into());
         }
-        let mut strip = vec![0.0; (end - start) * (count - start)];
-        add_products(&mut strip, &held, 0, &held)?;
+        let own = rows.own_strips(end - start);
+        let part = own.clone().unwrap_or(0..end - start);
+        let mut strip = vec![0.0; part.len() * (count - start)];
+        add_products(&mut strip, (&held, &part), 0, &held)?;
         for range in rows.pieces(end) {
             let piece = rows.get(range.clone(), observer)?;
-            add_products(&mut strip, &held, range.start - start, &piece)?;
+            add_products(&mut strip, (&held, &part), range.start - start, &piece)?;
         }
-        self.strips.push(Tensor::from_vec(strip, (end - start, count - start), &Device::Cpu)?);
+        let strip = Tensor::from_vec(strip, (part.len(), count - start), &Device::Cpu)?;
+        self.strips.push(match own {
+            Some(_) => rows.team.joined(Ok(strip), 0, (DType::F64, &[end - start, count - start]))?,
+            None => strip,
+        });
         rows.held = Some((start, held));
         self.squares.extend(squares);
         Ok(())
@@ -237,20 +258,24 @@ impl Gram {
     }
 }
 
-/// Adds to the rows of `strip`, one for each row of `held`, the products with the rows of `others`, which begin at a column;
-/// with those of `held` itself one half and little more.
-fn add_products(strip: &mut [f64], held: &Tensor, column: usize, others: &Tensor) -> Result<()> {
-    let (rows, itself) = (held.dims()[0], column == 0);
-    let width = strip.len() / rows;
+/// Adds to the rows of `strip`, one for each of the rows `part` of `held`, the products with the rows of `others`, which begin
+/// at a column; with those of `held` itself one half and little more.
+fn add_products(
+    strip: &mut [f64],
+    (held, part): (&Tensor, &Range<usize>),
+    column: usize,
+    others: &Tensor,
+) -> Result<()> {
+    let (width, itself) = (strip.len() / part.len(), column == 0);
     for columns in columns(held.dims()[1]) {
         let held = widened(held, &columns)?;
         let others = if itself { held.clone() } else { widened(others, &columns)? };
-        for start in (0..rows).step_by(STRIP) {
+        for start in part.clone().step_by(STRIP) {
             let first = if itself { start } else { 0 };
-            let own = held.narrow(0, start, STRIP.min(rows - start))?;
+            let own = held.narrow(0, start, STRIP.min(part.end - start))?;
             let others = others.narrow(0, first, others.dims()[0] - first)?;
             for (row, products) in matrix_product(&own, &others, true)?.to_vec2::<f64>()?.iter().enumerate() {
-                let entries = &mut strip[(start + row) * width + column + first..];
+                let entries = &mut strip[(start - part.start + row) * width + column + first..];
                 entries.iter_mut().zip(products).for_each(|(entry, product)| *entry += product);
             }
         }

@@ -7,7 +7,10 @@ use super::*;
 use crate::operator::DenseOperator;
 use crate::random::{Purpose, stream};
 use crate::spectral::testing::{Breaking, Kept, assert_pairs};
+use crate::spectral::vectors::normal_block;
 use crate::spectral::{SpectralMeasure, Stop};
+use crate::team::testing::Crew;
+use crate::team::{Team, team};
 use crate::{Error, Step};
 
 /// `FᵀF + c I`, and `F`.
@@ -188,4 +191,24 @@ fn blocks_are_the_largest_that_fit() {
     assert!(fit(3, 255_999).is_none());
     // Two matrices of 32 bytes, but not two rows.
     assert!(RowBlocks::fit(2, 1_000_000, DType::F32, 0, 5_000_000).is_none());
+}
+
+#[test]
+fn ranks_find_the_bits_of_one_process() {
+    let sum = Sum::new(random(602, 40, 30), 0.0, DType::F32);
+    let mut rng = stream(2, Purpose::Check);
+    let block = normal_block((3, 40), DType::F64, &Device::Cpu, &mut rng).unwrap();
+    // One block that stays, and two while later rows pass by.
+    for (held, piece) in [(602, 64), (400, 64), (301, 2)] {
+        let found = |team: &'static dyn Team| {
+            let mut rows = Rows::new(&sum, params(held, piece, 40).blocks);
+            rows.team = team;
+            let matrix = Gram::of(&mut rows, &[2, 38], &mut (), &mut ()).unwrap().finish().unwrap();
+            (matrix, rows.images(&block, &mut ()).unwrap().to_vec2::<f64>().unwrap())
+        };
+        let alone = found(team());
+        for size in [2, 3, 4] {
+            assert!(Crew::each(size, found).iter().all(|found| *found == alone), "{held}, {size} ranks");
+        }
+    }
 }
