@@ -45,7 +45,8 @@ pub fn over_epochs(plan: &Plan) -> Sweep {
             let tables = labels.iter().zip(&metrics).filter(|(label, _)| *label == group);
             let points: Vec<(f64, f64)> =
                 tables.flat_map(|(_, table)| table.iter().flat_map(|table| along(table, quantity))).collect();
-            Some((group.to_owned(), means(&points))).filter(|(_, points)| !points.is_empty())
+            // One epoch is no course.
+            Some((group.to_owned(), means(&points))).filter(|(_, points)| points.len() > 1)
         };
         names(labels.iter().map(String::as_str)).into_iter().filter_map(group).collect()
     };

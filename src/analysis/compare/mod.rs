@@ -233,8 +233,14 @@ impl Comparison {
         }
         self.correct(options.by_quantity);
         self.notes.extend(verdict::least(self));
-        let verdicts = pairs.iter().flat_map(|(a, b)| verdict::words(self, &self.groups[*a], &self.groups[*b]));
-        self.verdicts = verdicts.collect();
+        // What decides comes first.
+        let named = pairs.iter().map(|(a, b)| (&self.groups[*a], &self.groups[*b]));
+        let decides = |(group, baseline): &(&String, &String)| {
+            self.differences.iter().any(|row| row.is_primary && row.group == **group && row.baseline == **baseline)
+        };
+        let (first, others): (Vec<_>, Vec<_>) = named.partition(decides);
+        let ordered = first.into_iter().chain(others);
+        self.verdicts = ordered.flat_map(|(group, baseline)| verdict::words(self, group, baseline)).collect();
     }
 
     /// Holm's correction, over the primary and over the exploratory tests, or within each quantity.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::super::compare::{HowArgs, OfExperiment, of_experiment, statement};
+use super::super::output::remove_outdated;
 use crate::Result;
 use crate::analysis::compare::Comparison;
 use crate::experiment::{
@@ -98,7 +99,9 @@ pub(super) fn write_report(
     let measured = comparison.and_then(statement).unwrap_or_default();
     drawn.extend(write_spectra(&spectra(plan), &measured, target)?);
     drawn.extend(studies(plan, &figures)?);
-    written.report.extend(std::mem::take(drawn).finish(&figures)?);
+    let files = std::mem::take(drawn).finish(&figures)?;
+    remove_outdated(folder, &[], &["epochs", "spectra"], &files);
+    written.report.extend(files);
     let mut sections = comparison.map(|comparison| comparison_sections(comparison, &figures)).unwrap_or_default();
     let drawn = |name: &str, title: &str, caption: &str| Figure::one(&figures, name, title, caption);
     let mut parts = vec![drawn("epochs", "Over the epochs", STATEMENT), drawn("spectra", "Spectra", SPECTRA_CAPTION)];
