@@ -138,11 +138,8 @@ fn primary_tests_may_be_those_of_some_groups_alone() {
 fn what_decides_is_said_first() {
     let mut three = members(1.0);
     three.splice(0..0, (0..5).map(|seed| member("asam", seed, &[("trace", 10.0 + seed as f64)])));
-    let options = CompareOptions {
-        baseline: Some("sam".into()),
-        primary_groups: Some(vec!["fsgld".to_owned()]),
-        ..options()
-    };
+    let options =
+        CompareOptions { baseline: Some("sam".into()), primary_groups: Some(vec!["fsgld".to_owned()]), ..options() };
     let comparison = Comparison::new(three, &options, Vec::new());
     assert_eq!(comparison.groups[0], "asam");
     let first = |group: &str| comparison.verdicts.iter().position(|verdict| verdict.starts_with(group)).unwrap();
