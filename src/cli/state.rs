@@ -145,7 +145,7 @@ impl Store for StateFile<'_> {
             let written = write_state_as_it_comes(&self.path, &layout, &mut tensors, configuration, &Value::Null);
             self.files.complaint = written.err().map(|error| error.to_string());
         }
-        // Other ranks send theirs, and what a failed write has left is not waited for.
+        // Other ranks send their parts; those that a failed write has left are received, so that no message stays behind.
         tensors.for_each(drop);
     }
 }
