@@ -46,7 +46,9 @@ fn words(output: &Output) -> String {
 fn results(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let named = files.filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), path)));
-    let kept = named.filter(|(name, _)| name.ends_with(".parquet") || name.ends_with(".safetensors"));
+    let kept = named.filter(|(name, _)| {
+        name != "timings.parquet" && (name.ends_with(".parquet") || name.ends_with(".safetensors"))
+    });
     kept.map(|(name, path)| (name, std::fs::read(path).unwrap())).collect()
 }
 
@@ -84,6 +86,37 @@ fn any_number_of_ranks_writes_the_bytes_of_one_process() {
     let gram = format!("analyze {mlp} --operator ggn,empirical-fisher --method gram --slice-points 0 --plane-points 0");
     has_the_same_bytes_on_ranks(folder.path(), "gram", &gram, 2..=3);
     has_the_same_bytes_on_ranks(folder.path(), "evaluate", &format!("evaluate {mlp} --ood noise"), 2..=3);
+    let training = "train --model mlp:24 --data glyphs --rows 0..300 --batch-size 100 --epochs 2 --optimizer sam:rho=0.05 \
+                    --track top:1 --snapshots 1 --threads 1";
+    has_the_same_bytes_on_ranks(folder.path(), "training", training, 2..=3);
+}
+
+#[test]
+fn a_training_goes_on_with_another_number_of_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let line =
+        "train --model mlp:16 --data glyphs --rows 0..200 --batch-size 50 --optimizer adamw --threads 1 --epochs";
+    let [whole, part] = ["whole", "part"].map(|name| folder.path().join(name));
+    succeed(flatness(&format!("{line} 60 --out {}", whole.display())));
+    let mut mpirun = ranks(3, &format!("{line} 60 --out {}", part.display()));
+    let mut mpirun = mpirun.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // After some epochs, or at its end where it is faster.
+    let is_begun =
+        || std::fs::read_dir(&part).into_iter().flatten().flatten().any(|entry| is_state(&entry.file_name()));
+    while !is_begun() && mpirun.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for pid in started(&mpirun) {
+        Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    }
+    if !mpirun.wait().unwrap().success() {
+        succeed(ranks(2, &format!("{line} 60 --resume --out {}", part.display())));
+    }
+    assert!(results(&part) == results(&whole));
+}
+
+fn is_state(name: &std::ffi::OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with("state-") && name.ends_with(".safetensors"))
 }
 
 #[test]
@@ -136,7 +169,8 @@ fn what_ranks_cannot_do_is_said_once_and_ends_them() {
     succeed(flatness(&format!("{line} {resnet}")));
     let coupled = format!("analyze {resnet}/checkpoint.safetensors --rows 0..50 --batch-norm train");
     for (line, named) in [
-        ("train --model mlp:8 --data glyphs", "2 ranks were started"),
+        (format!("llc {model}/checkpoint.safetensors --rows 0..50").as_str(), "2 ranks were started"),
+        (line.trim_end_matches(" --out"), "dropout in training couples the rows"),
         ("analyze absent.safetensors", "cannot read absent.safetensors"),
         (&format!("{analyze} --top many"), "--top many: not a whole number"),
         (&coupled, "couples the rows"),

@@ -259,8 +259,10 @@ fn said(error: clap::Error) -> CliError {
 /// Runs a command on the pool from beginning to end: what it computes, and what a library computes for it, runs on these
 /// threads and no others, whoever cuts the work.
 fn carry_out(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
-    let is_shared =
-        matches!(command, Command::Analyze(_) | Command::Sharpness(_) | Command::Landscape(_) | Command::Evaluate(_));
+    let is_shared = matches!(
+        command,
+        Command::Train(_) | Command::Analyze(_) | Command::Sharpness(_) | Command::Landscape(_) | Command::Evaluate(_)
+    );
     check_team(is_shared)?;
     let execution = command.execution();
     keep_freed_memory(execution.memory_bytes);

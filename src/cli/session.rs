@@ -14,7 +14,7 @@ use crate::objective::{Objective, ObjectiveOptions};
 use crate::plan::{DataArgs, DefaultRows, L2Term, Precision, SessionArgs, TrainPlan, is_architecture};
 use crate::program::{About, Loss};
 use crate::report::read_run_json;
-use crate::team::{TeamError, team};
+use crate::team::team;
 use crate::vocabulary::Scope;
 use crate::{Result, path_text};
 
@@ -172,12 +172,8 @@ fn of_mean(loss: &str) -> String {
 /// # Errors
 /// [`TeamError::CoupledRows`], [`TeamError::Differ`]; a message that is lost.
 pub(super) fn share_rows(objective: &Objective<'_>, configuration: &Value) -> Result<()> {
-    let ranks = team().size();
-    if ranks > 1 && objective.couples_rows() {
-        return Err(TeamError::CoupledRows { ranks }.into());
-    }
-    team().agrees("versions", env!("CARGO_PKG_VERSION").into())?;
-    team().agrees("checkpoints, data or options", configuration.to_string())
+    let coupling = objective.couples_rows().then_some("batch norm in train mode");
+    team().shares(coupling, ("checkpoints, data or options", configuration.to_string()))
 }
 
 impl Session {

@@ -18,6 +18,7 @@ use crate::plan::{CONFIG_FILE, PlanError, TrainArgs, TrainConfig, TrainPlan};
 use crate::report::figures::Style;
 use crate::report::tables::{Column, write_table};
 use crate::report::write_run_json;
+use crate::team::team;
 use crate::train::{
     EvaluationRow, SampleFolder, SnapshotFolder, StateFolder, TrainOutcome, TrainStop, Training, save, train,
 };
@@ -39,13 +40,13 @@ pub(super) fn run(command: &TrainCommand, arguments: &[OsString], ui: &mut Ui) -
     let claim = claim(&args.out, Existing::of(args.force, args.resume))?;
     let init = plan.init.as_deref().map(TensorFile::read).transpose()?;
     plan.init_sha256 = init.as_ref().map(|file| file.sha256.clone());
-    if args.resume && claim.holds(CONFIG_FILE) {
-        same_plan(&plan, &args.out)?;
-        if claim.is_complete() {
-            ui.say(&complete_already(&args.out));
-            answer::result(&args.out, &spec.source_name(), ui)?;
-            return Ok(0);
-        }
+    let leads = team().leads();
+    let is_begun = leads && args.resume && claim.holds(CONFIG_FILE);
+    let checked = if is_begun { same_plan(&plan, &args.out) } else { Ok(()) };
+    if team().of_leader(checked.map(|()| is_begun && claim.is_complete()))? {
+        ui.say(&complete_already(&args.out));
+        answer::result(&args.out, &spec.source_name(), ui)?;
+        return Ok(0);
     }
     let memory_bytes = plan.train.execution.memory_bytes;
     let data = spec.load_within(memory_bytes)?;
@@ -57,12 +58,14 @@ pub(super) fn run(command: &TrainCommand, arguments: &[OsString], ui: &mut Ui) -
     let folder = output.path();
     let mut states = StateFolder::new(folder, args.save_every, args.resume);
     let (snapshots, samples) = (SnapshotFolder::new(folder, &spec), SampleFolder::new(folder, &spec));
-    if !args.resume {
+    if leads && !args.resume {
         states.clear();
         snapshots.clear();
         samples.clear();
     }
-    plan.write(folder)?;
+    if leads {
+        plan.write(folder)?;
+    }
     for warning in plan.train.optimizer.warnings() {
         ui.say(&format!("warning: {warning}"));
     }
@@ -73,18 +76,21 @@ pub(super) fn run(command: &TrainCommand, arguments: &[OsString], ui: &mut Ui) -
         test: test.as_ref(),
         init: init.as_ref(),
         states: Some(&mut states),
-        snapshots: Some(&snapshots),
-        samples: Some(&samples),
+        snapshots: leads.then_some(&snapshots),
+        samples: leads.then_some(&samples),
         ..Training::new(&plan.train, architecture, &data)
     };
     let outcome = train(training, &mut ui.progress()).inspect_err(|_| {
         // Before the first epoch is finished, nothing is worth keeping.
-        if !states.holds_state() {
+        if leads && !states.holds_state() {
             let _ = std::fs::remove_file(folder.join(CONFIG_FILE));
             snapshots.clear();
             samples.clear();
         }
     })?;
+    if !leads {
+        return Ok(0);
+    }
     let mut written = snapshots.files();
     written.extend(samples.file());
     written.push(folder.join(CONFIG_FILE));

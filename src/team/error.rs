@@ -37,8 +37,10 @@ pub enum TeamError {
         ranks: usize,
     },
     /// Rows that must go through the network together.
-    #[error("batch norm in train mode couples the rows, so that {ranks} ranks cannot share them")]
+    #[error("{what} couples the rows of a batch, so that {ranks} ranks cannot share them")]
     CoupledRows {
+        /// By what.
+        what: &'static str,
         /// Number of ranks.
         ranks: usize,
     },
@@ -66,10 +68,10 @@ impl TeamError {
                 "start all ranks with one binary, on files that are the same on every machine".into()
             }
             Self::OneProcess { .. } => {
-                "start it without mpirun or srun; only analyze, sharpness, landscape and evaluate can be shared among ranks"
+                "start it without mpirun or srun; only train, analyze, sharpness, landscape and evaluate can be shared among ranks"
                     .into()
             }
-            Self::CoupledRows { .. } => "use --batch-norm eval, or start it without mpirun".into(),
+            Self::CoupledRows { .. } => "start it without mpirun, or analyse with --batch-norm eval".into(),
             Self::NotBuilt { .. } => {
                 "build it with `cargo build --release --features mpi` (docs/cluster.md), or run it in one process"
                     .into()

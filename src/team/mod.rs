@@ -208,6 +208,19 @@ impl dyn Team + '_ {
         self.of_leader(Ok(decision))
     }
 
+    /// Makes sure that the ranks can share the rows of one computation: they run one version, `what` is to be computed is the
+    /// same everywhere, and nothing, such as `coupling`, couples the rows.
+    ///
+    /// # Errors
+    /// [`TeamError::CoupledRows`], [`TeamError::Differ`]; a message that is lost.
+    pub(crate) fn shares(&self, coupling: Option<&'static str>, what: (&'static str, String)) -> Result<()> {
+        if let (Some(what), ranks @ 2..) = (coupling, self.size()) {
+            return Err(TeamError::CoupledRows { what, ranks }.into());
+        }
+        self.agrees("versions", env!("CARGO_PKG_VERSION").into())?;
+        self.agrees(what.0, what.1)
+    }
+
     /// Makes sure that all ranks have the same `text`.
     ///
     /// # Errors

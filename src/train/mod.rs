@@ -44,6 +44,7 @@ use crate::optim::{Optimizer, Setup};
 use crate::plan::TrainConfig;
 use crate::program::{BatchNormMode, Network};
 use crate::random::{Purpose, stream};
+use crate::team::team;
 use crate::{Error, Observer, Result};
 use averages::Averages;
 use epoch::{EpochEnd, Run};
@@ -162,6 +163,9 @@ pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<Trai
         "init_sha256": init.map(|file| &file.sha256),
         "data_sha256": data.sha256,
     });
+    let is_coupled = network.program().has_batch_norm() || network.draws_in_training();
+    let coupling = is_coupled.then_some("batch norm or dropout in training");
+    team().shares(coupling, ("networks, data or options", configuration.to_string()))?;
     let part = Part::new(network.space(), &config.train_only, &theta)?;
     let mut objective = Objective::new(&network, data, config.objective(loss, BatchNormMode::Train))?;
     objective.hold_fixed(part.fixed_tensors(network.space()));

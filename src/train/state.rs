@@ -1,6 +1,7 @@
 //! The state of a run between two epochs, and the folder that stores it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -14,6 +15,7 @@ use crate::Result;
 use crate::checkpoint::{CheckpointError, read_state, write_state};
 use crate::optim::OptimizerState;
 use crate::report::tables::write_table;
+use crate::team::{Wire, team};
 
 /// Parameters of some epoch with their running statistics.
 #[derive(Debug, Clone)]
@@ -113,6 +115,19 @@ impl State {
     }
 }
 
+impl Wire for State {
+    fn put(&self, to: &mut dyn Write) -> io::Result<()> {
+        self.tensors().map_err(io::Error::other)?.put(to)?;
+        self.facts().to_string().put(to)
+    }
+
+    fn get(from: &mut dyn Read) -> io::Result<Self> {
+        let (tensors, facts) = (Vec::get(from)?, String::get(from)?);
+        let facts = serde_json::from_str(&facts)?;
+        Self::from_parts(tensors.into_iter().collect(), facts).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
 /// Numbers that must come back bit for bit, NaN included, which JSON cannot promise.
 fn table(values: Vec<f64>, columns: usize) -> Result<Tensor> {
     let rows = values.len() / columns;
@@ -173,8 +188,13 @@ impl StateFolder {
         !self.files().is_empty()
     }
 
-    /// The newest state.
+    /// The newest state that rank 0 finds, on every rank.
     pub(super) fn load(&mut self, configuration: &Value) -> Result<Option<State>> {
+        let found = if team().leads() { self.newest(configuration) } else { Ok(None) };
+        team().of_leader(found)
+    }
+
+    fn newest(&mut self, configuration: &Value) -> Result<Option<State>> {
         let files = self.files();
         let Some((step, path)) = files.first().filter(|_| self.resume) else { return Ok(None) };
         let (file, facts) = read_state(path, configuration)?;
@@ -185,9 +205,10 @@ impl StateFolder {
         Ok(Some(state))
     }
 
-    /// After epoch `epoch`, which may be the last of this process.
+    /// After epoch `epoch`, which may be the last of this process. Rank 0 writes.
     pub(super) fn after_epoch(&mut self, state: &State, configuration: &Value, last: bool) -> Result<()> {
-        if !(last || state.epochs.len().is_multiple_of(self.every)) || self.complaint.is_some() {
+        let due = last || state.epochs.len().is_multiple_of(self.every);
+        if !due || self.complaint.is_some() || !team().leads() {
             return Ok(());
         }
         let path = self.folder.join(format!("state-{}.safetensors", state.steps));
@@ -272,6 +293,10 @@ mod tests {
         assert_eq!(states.files().into_iter().map(|(step, _)| step).collect::<Vec<_>>(), [10]);
         let back = states.load(&configuration).unwrap().unwrap();
         assert_eq!(text(&back), text(&state(10)));
+        let mut bytes = Vec::new();
+        back.put(&mut bytes).unwrap();
+        assert_eq!(text(&State::get(&mut bytes.as_slice()).unwrap()), text(&back));
+        assert!(State::get(&mut &bytes[..bytes.len() - 9]).is_err());
         assert_eq!((states.resumed_from, back.best.unwrap().0), (Some(10), 2));
         assert!(states.load(&json!({"seed": 2})).unwrap_err().to_string().contains("seed 1 there, 2 here"));
         assert!(StateFolder::new(folder.path(), 1, false).load(&configuration).unwrap().is_none());
