@@ -94,6 +94,15 @@ impl Side {
             Self::Negative => (value < 0.0).then_some(-value),
         }
     }
+
+    /// What a panel that does not show all says of itself.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Both => "",
+            Self::Positive => "λ > 0",
+            Self::Negative => "λ < 0",
+        }
+    }
 }
 
 /// Writes `density_linear.*`, `density_signed_log.*` or `density_log_abs.*` (positive above negative eigenvalues);
@@ -147,7 +156,8 @@ pub fn write<'a>(
             let across = if last { x.clone() } else { PanelAxis::bare(x.scale) };
             let panel = Panel::new(body.rows(*from, *to), left, across, y.clone());
             draw_side(canvas, &panel, *side, &curves);
-            draw_shares(canvas, &panel, *side, last, &curves);
+            let place = (panel.inner.right, panel.inner.top + 0.4 * LINE);
+            canvas.text_in(side.words(), place, (SMALL, Align::Right), INK);
         }
     })
 }
@@ -165,7 +175,8 @@ fn legend(curves: &[Curve]) -> Vec<(Sample, String)> {
         true => (Sample::Line(curve.pen()), operator_name(curve.spectrum)),
         false => (Sample::Band(curve.pen()), format!("{}, 95 % (probes)", operator_name(curve.spectrum))),
     };
-    let mut legend: Vec<(Sample, String)> = curves.iter().map(name).collect();
+    let near_zero = |curve: &Curve| (Sample::Hatch(Pen::solid(curve.color(), 0.5)), share_near_zero(curve));
+    let mut legend: Vec<(Sample, String)> = curves.iter().flat_map(|curve| [name(curve), near_zero(curve)]).collect();
     if let Some(curve) = curves.iter().find(|curve| !curve.nodes().is_empty()) {
         let nodes = if curves.iter().all(known) { "all eigenvalues" } else { "Ritz nodes" };
         legend.push((Sample::Tick(Pen { dash: Dash::Solid, ..curve.pen() }), nodes.into()));
@@ -184,8 +195,20 @@ fn stem(curve: &Curve) -> Pen {
 fn notes(axis: Axis, curves: &[Curve]) -> Vec<String> {
     curves
         .iter()
-        .map(|curve| format!("{}: {}; {}", operator_name(curve.spectrum), near_zero(curve), widths(axis, curve)))
+        .map(|curve| {
+            let near_zero = Some(share_near_zero(curve));
+            let words = [near_zero, sides_of_zero(axis, curve), located(curve), Some(widths(axis, curve))];
+            format!("{}: {}", operator_name(curve.spectrum), words.into_iter().flatten().collect::<Vec<_>>().join("; "))
+        })
         .collect()
+}
+
+/// How many eigenvalues lie on each side of zero, where these have panels of their own.
+fn sides_of_zero(axis: Axis, curve: &Curve) -> Option<String> {
+    let DensityReport { linear_threshold, shares: MassShares { negative, positive, .. }, .. } = curve.density;
+    let end = significant(*linear_threshold, 2);
+    let words = || format!("λ > {end}: {}; λ < −{end}: {}", percent(*positive), percent(*negative));
+    (axis == Axis::LogAbs).then(words)
 }
 
 /// `|λ| ≤ 0.013: 71 % (68–73 %)`.
@@ -194,14 +217,14 @@ fn share_near_zero(curve: &Curve) -> String {
     format!("|λ| ≤ {}: {}", significant(*linear_threshold, 2), percent(shares.near_zero))
 }
 
-fn near_zero(curve: &Curve) -> String {
-    let share = share_near_zero(curve);
+/// What would locate more of them.
+fn located(curve: &Curve) -> Option<String> {
     let slq = &curve.spectrum.slq;
-    match (slq.source.is_spectrum(), curve.spectrum.outcome.density_converged) {
-        (true, _) => share,
-        (_, true) => format!("{share}; a lower --density-tol would locate more of them"),
-        (_, false) => format!("{share}; --steps {} would locate more of them", 2 * slq.num_steps),
-    }
+    let words = || match curve.spectrum.outcome.density_converged {
+        true => "a lower --density-tol would locate more of those near zero".into(),
+        false => format!("--steps {} would locate more of those near zero", 2 * slq.num_steps),
+    };
+    (!slq.source.is_spectrum()).then(words)
 }
 
 fn widths(axis: Axis, curve: &Curve) -> String {
@@ -272,49 +295,6 @@ fn draw_side(canvas: &mut Canvas, panel: &Panel, side: Side, curves: &[Curve]) {
         }
     }
     panel.draw_axes(canvas);
-}
-
-/// How many eigenvalues lie on the side and, in the last panel, near zero.
-fn draw_shares(canvas: &mut Canvas, panel: &Panel, side: Side, last: bool, curves: &[Curve]) {
-    let (mut row, (x, align)) = (0.0, free_corner(panel, side, curves));
-    let mut say = |text: &str, color| {
-        canvas.text_in(text, (x, panel.inner.top + LINE * (row + 0.4)), (SMALL, align), color);
-        row += 1.0;
-    };
-    match side {
-        Side::Both => {}
-        Side::Positive => say("λ > 0", INK),
-        Side::Negative => say("λ < 0", INK),
-    }
-    for curve in curves {
-        let MassShares { negative, positive, .. } = curve.density.shares;
-        match side {
-            Side::Both => {}
-            Side::Positive => say(&percent(positive), curve.color()),
-            Side::Negative => say(&percent(negative), curve.color()),
-        }
-        if last {
-            say(&share_near_zero(curve), curve.color());
-        }
-    }
-}
-
-/// Where the words stand: on the right, or on the left where the curves would pass through them and are lower there.
-fn free_corner(panel: &Panel, side: Side, curves: &[Curve]) -> (f64, Align) {
-    let Area { left, right, top, bottom } = panel.inner;
-    let width = 0.45 * (right - left);
-    let points = curves.iter().flat_map(|curve| curve.density.values.iter().zip(&curve.density.density));
-    let places: Vec<(f64, f64)> = points.filter_map(|(value, d)| panel.place((side.place(*value)?, *d))).collect();
-    let highest = |from: f64| {
-        let within = places.iter().filter(|(x, _)| (from..from + width).contains(x));
-        within.map(|(_, y)| *y).fold(bottom, f64::min)
-    };
-    let (on_left, on_right) = (highest(left), highest(right - width));
-    let foot = top + LINE * (1.0 + 2.0 * curves.len() as f64);
-    match on_right < foot && on_right < on_left {
-        true => (left + 2.0, Align::Left),
-        false => (right, Align::Right),
-    }
 }
 
 /// Hatching over what is near zero.

@@ -27,12 +27,14 @@ pub enum Sample {
     Stem(Pen),
     /// A line over its shade.
     Band(Pen),
+    /// A hatched block.
+    Hatch(Pen),
 }
 
 impl Sample {
     fn width(self) -> f64 {
         match self {
-            Self::Line(_) | Self::Band(_) => SAMPLE,
+            Self::Line(_) | Self::Band(_) | Self::Hatch(_) => SAMPLE,
             Self::Patch(_) | Self::Tick(_) => 8.0,
             Self::Mark(..) | Self::Bar(_) | Self::Stem(_) => 5.0,
         }
@@ -40,7 +42,12 @@ impl Sample {
 
     fn color(self) -> RGBColor {
         match self {
-            Self::Line(pen) | Self::Band(pen) | Self::Tick(pen) | Self::Bar(pen) | Self::Stem(pen) => pen.color,
+            Self::Line(pen)
+            | Self::Band(pen)
+            | Self::Tick(pen)
+            | Self::Bar(pen)
+            | Self::Stem(pen)
+            | Self::Hatch(pen) => pen.color,
             Self::Patch(color) | Self::Mark(Sign { color, .. }) => color,
         }
     }
@@ -226,6 +233,15 @@ fn draw_row(canvas: &mut Canvas, entries: &[(f64, Sample, String)], y: f64) {
             Sample::Band(pen) => {
                 canvas.rectangle((*left, y - 3.0), (right, y + 3.0), tint(pen.color));
                 canvas.line(&[(*left, y), (right, y)], pen);
+            }
+            Sample::Hatch(pen) => {
+                for foot in [*left, left + 4.0, left + 8.0] {
+                    let top = (foot + 6.0).min(right);
+                    canvas.line(&[(foot, y + 3.0), (top, y + 3.0 - (top - foot))], pen);
+                }
+                for edge in [*left, right] {
+                    canvas.line(&[(edge, y - 3.0), (edge, y + 3.0)], pen);
+                }
             }
         }
         canvas.text_in(words, (right + 3.0, y), (SMALL, Align::Left), INK);
