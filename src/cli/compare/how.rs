@@ -97,10 +97,12 @@ impl HowArgs {
 
     /// These settings, completed by those of the earlier comparison that all of `found` come from, if there is one.
     pub(super) fn over(&self, found: &[Found]) -> Result<Self> {
-        let folder = found.first().and_then(|found| found.comparison.as_deref());
-        let alike = found.iter().all(|found| found.comparison.as_deref() == folder);
+        let folder_of =
+            |found: &Found| found.comparison.clone().or_else(|| recorded::beside(found.experiment.as_deref()?));
+        let folder = found.first().and_then(folder_of);
+        let alike = found.iter().all(|found| folder_of(found) == folder);
         let Some(folder) = folder.filter(|_| alike && self.by.is_none()) else { return Ok(self.clone()) };
-        let recorded = recorded::settings(folder)?;
+        let recorded = recorded::settings(&folder)?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         // The default may name quantities that are missing here.
         let primary: Option<Vec<Quantity>> = serde_json::from_value(recorded["primary"].clone()).ok();

@@ -1,6 +1,6 @@
 //! The networks of an earlier comparison, from its tables alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -69,6 +69,11 @@ fn facts(configuration: &Value, place: usize, member: &mut Member) {
     let architecture = own("architectures");
     let name = architecture[0].as_str().unwrap_or_default().to_owned();
     member.architecture = (name, architecture[1].as_u64().unwrap_or(0));
+}
+
+/// The folder of an experiment, where its comparison is in it.
+pub(super) fn beside(experiment: &Path) -> Option<PathBuf> {
+    experiment.join(MEMBERS).exists().then(|| experiment.to_owned())
 }
 
 /// The settings of the comparison in `folder`.
