@@ -142,6 +142,9 @@ fn an_experiment_shares_its_analyses_among_ranks() {
         steps
     };
     assert!(cells(1) == cells(2));
+    let mut without = flatness(&format!("run {} --ranks 2", file.display()));
+    let output = without.env("PATH", "").env_remove("SLURM_JOB_ID").output().unwrap();
+    assert!(words(&output).contains("2 ranks cannot be started: there is no `mpirun`"), "{}", words(&output));
 }
 
 /// Compares what `line` writes on so many ranks with what it writes without `mpirun`.

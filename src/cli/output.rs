@@ -142,6 +142,11 @@ impl Claim {
         self.folder.join(name).exists()
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.folder
+    }
+
     /// A folder in it for a result of its own.
     pub(super) fn inside(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -170,7 +175,7 @@ impl Claim {
 impl OutputFolder {
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
-        &self.0.folder
+        self.0.path()
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::answer;
 use super::figure_args::FigureArgs;
-use super::output::{Existing, claim, complete_already, remove_outdated};
+use super::output::{Claim, Existing, claim, complete_already, remove_outdated};
 use super::provenance::Provenance;
 use super::{INTERRUPTED, Ui};
 use crate::Result;
@@ -54,50 +54,53 @@ pub(super) fn run(command: &TrainCommand, arguments: &[OsString], ui: &mut Ui) -
     let architecture = plan.network(&data, init.as_ref())?;
     check_size(plan.model_name(), architecture.param_space()?.dim(), memory_bytes)?;
     let test = test_rows(&spec, memory_bytes)?;
-    let output = claim.begin()?;
-    let folder = output.path();
-    let mut states = StateFolder::new(folder, args.save_every, args.resume);
-    let (snapshots, samples) = (SnapshotFolder::new(folder, &spec), SampleFolder::new(folder, &spec));
-    if leads && !args.resume {
-        states.clear();
-        snapshots.clear();
-        samples.clear();
-    }
-    if leads {
-        plan.write(folder)?;
-    }
     for warning in plan.train.optimizer.warnings() {
         ui.say(&format!("warning: {warning}"));
     }
     if let Some(words) = temperature(&plan.train, data.len()) {
         ui.say(&words);
     }
+    let folder = claim.path().to_owned();
+    let mut states = StateFolder::new(&folder, args.save_every, args.resume);
+    let (snapshots, samples) = (SnapshotFolder::new(&folder, &spec), SampleFolder::new(&folder, &spec));
+    let (mut claim, mut output) = (Some(claim), None);
+    // What is refused leaves an earlier result as it was.
+    let mut begin = || {
+        output = claim.take().map(Claim::begin).transpose()?;
+        if leads && !args.resume {
+            StateFolder::new(&folder, args.save_every, false).clear();
+            snapshots.clear();
+            samples.clear();
+        }
+        if leads { plan.write(&folder) } else { Ok(()) }
+    };
     let training = Training {
         test: test.as_ref(),
         init: init.as_ref(),
         states: Some(&mut states),
         snapshots: leads.then_some(&snapshots),
         samples: leads.then_some(&samples),
+        begins: Some(&mut begin),
         ..Training::new(&plan.train, architecture, &data)
     };
-    let outcome = train(training, &mut ui.progress()).inspect_err(|_| {
+    let outcome = train(training, &mut ui.progress());
+    if outcome.is_err() && output.is_some() && leads && !states.holds_state() {
         // Before the first epoch is finished, nothing is worth keeping.
-        if leads && !states.holds_state() {
-            let _ = std::fs::remove_file(folder.join(CONFIG_FILE));
-            snapshots.clear();
-            samples.clear();
-        }
-    })?;
+        let _ = std::fs::remove_file(folder.join(CONFIG_FILE));
+        snapshots.clear();
+        samples.clear();
+    }
+    let outcome = outcome?;
     if !leads {
         return Ok(0);
     }
     let mut written = snapshots.files();
     written.extend(samples.file());
     written.push(folder.join(CONFIG_FILE));
-    let destination = Destination { folder, style, resumed_from: states.resumed_from, written };
+    let destination = Destination { folder: &folder, style, resumed_from: states.resumed_from, written };
     finish(&outcome, &spec, destination, &provenance)?;
     tell(&outcome, &states, ui);
-    answer::result(folder, &spec.source_name(), ui)?;
+    answer::result(&folder, &spec.source_name(), ui)?;
     end(outcome, states, &args.out, ui)
 }
 

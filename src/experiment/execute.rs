@@ -14,6 +14,7 @@ use super::state::has_content;
 use super::{Failure, Run, State, Step};
 use crate::files::{FileError, FolderLock, Sharing, holder, sweep, write_atomic};
 use crate::report::is_complete;
+use crate::team::launcher;
 use crate::visible::visible;
 use crate::{Error, Result};
 
@@ -202,24 +203,21 @@ impl Run {
     }
 }
 
-/// The beginning of a command that starts the ranks of the program: by `srun` in a job of Slurm, else by `mpirun`.
+/// The beginning of a command that starts the ranks of the program.
 fn ranks_of(pool: &Pool<'_>) -> Command {
-    let ranks = pool.ranks.to_string();
-    let mut command = if std::env::var_os("SLURM_JOB_ID").is_some() {
-        let mut srun = Command::new("srun");
-        srun.args(["--kill-on-bad-exit", "--ntasks", &ranks]);
+    let (program, ranks) = (launcher(), pool.ranks.to_string());
+    let mut command = Command::new(program);
+    if program == "srun" {
+        command.args(["--kill-on-bad-exit", "--ntasks", &ranks]);
         // srun takes it from the job's script in old versions of Slurm only.
         if let Some(cores) = std::env::var_os("SLURM_CPUS_PER_TASK") {
-            srun.env("SRUN_CPUS_PER_TASK", cores);
+            command.env("SRUN_CPUS_PER_TASK", cores);
         }
-        srun
     } else {
-        let mut mpirun = Command::new("mpirun");
-        mpirun.args(["-n", &ranks]);
+        command.args(["-n", &ranks]);
         // Seconds that OpenMPI leaves to ranks that are asked to stop, for a state; it waits for as long in any case.
-        mpirun.env("OMPI_MCA_odls_base_sigkill_timeout", "20");
-        mpirun
-    };
+        command.env("OMPI_MCA_odls_base_sigkill_timeout", "20");
+    }
     command.arg(&pool.program);
     command
 }

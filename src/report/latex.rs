@@ -9,9 +9,8 @@ use crate::visible::visible;
 pub fn comparison_table(comparison: &Comparison) -> String {
     let columns = "r".repeat(comparison.groups.len());
     let heads: Vec<String> = comparison.groups.iter().map(|group| escaped(group)).collect();
-    let (resolved, open): (Vec<&QuantityNumbers>, Vec<_>) =
-        comparison.quantities.iter().partition(|row| row.groups.iter().all(|group| group.num_unconverged == 0));
-    let rows: Vec<String> = resolved.into_iter().map(|row| line(comparison, row)).collect();
+    let resolved = comparison.quantities.iter().filter(|row| row.groups.iter().any(GroupNumbers::is_resolved));
+    let rows: Vec<String> = resolved.map(|row| line(comparison, row)).collect();
     let seeds =
         comparison.quantities.iter().flat_map(|row| &row.groups).map(|group| group.sample.count).max().unwrap_or(0);
     let baseline = comparison.differences.first().map_or("", |row| &row.baseline);
@@ -19,14 +18,12 @@ pub fn comparison_table(comparison: &Comparison) -> String {
     let comment = |line: &String| format!("%   {}\n", visible(line));
     let notes: Vec<String> = comparison.notes.iter().map(comment).collect();
     let verdicts: Vec<String> = comparison.verdicts.iter().map(comment).collect();
-    let open = open.iter().map(|row| comment(&format!("left out, not converged: {}", row.quantity.label())));
     format!(
-        "% \\usepackage{{booktabs}}\n{}{}{}\\begin{{tabular}}{{l{columns}}}\n\\toprule\n & {} \\\\\n\\midrule\n{}\\bottomrule\n\
+        "% \\usepackage{{booktabs}}\n{}{}\\begin{{tabular}}{{l{columns}}}\n\\toprule\n & {} \\\\\n\\midrule\n{}\\bottomrule\n\
          \\end{{tabular}}\n% Caption: mean $\\pm$ standard deviation over {seeds} seeds; $\\dagger$: differs from {} at 95\\,\\% \
          ($t$ test, Holm).\n",
         notes.concat(),
         verdicts.concat(),
-        open.collect::<String>(),
         heads.join(" & "),
         rows.concat(),
         escaped(baseline),
@@ -35,7 +32,7 @@ pub fn comparison_table(comparison: &Comparison) -> String {
 
 fn line(comparison: &Comparison, row: &QuantityNumbers) -> String {
     let cell = |(name, group): (&String, &GroupNumbers)| {
-        if group.sample.count == 0 {
+        if !group.is_resolved() {
             return "--".to_owned();
         }
         let (value, spread) = rounded(group.sample.mean, group.sample.std_dev);
@@ -108,7 +105,11 @@ mod tests {
         let table = comparison_table(&Comparison::new(members.collect(), &options, vec!["a note".into()]));
         assert!(table.contains("\\begin{tabular}{lrr}") && table.contains(" & sam\\_1 & fsgld \\\\"), "{table}");
         assert!(table.contains("$\\lambda_1$ & $11.0 \\pm 1.0$ & $5.99 \\pm 0.99^{\\dagger}$ \\\\"), "{table}");
-        assert!(table.contains("%   left out, not converged: ") && table.matches(" \\pm ").count() == 2, "{table}");
+        assert!(
+            table.contains("%   not resolved, so not compared: nuclear norm (2 of 6 networks)\n")
+                && table.matches(" \\pm ").count() == 2,
+            "{table}"
+        );
         assert!(table.contains("%   a note") && table.contains("\\bottomrule"));
     }
 

@@ -154,7 +154,7 @@ fn side_by_side(runs: &[(String, Vec<(String, String)>)]) -> String {
 
 const GAP: usize = 2;
 const NOT_CONVERGED: &str = "* not converged\n";
-const NOT_RESOLVED: &str = "not resolved";
+pub(in crate::report) const NOT_RESOLVED: &str = "not resolved";
 
 fn label(row: &SummaryRow) -> String {
     let scope = if row.scope == Scope::All { String::new() } else { row.scope.to_string() };

@@ -50,6 +50,14 @@ pub enum TeamError {
         /// Number of ranks.
         ranks: usize,
     },
+    /// No program that starts ranks.
+    #[error("{ranks} ranks cannot be started: there is no `{program}`")]
+    NoLauncher {
+        /// What starts ranks here.
+        program: &'static str,
+        /// Number of ranks.
+        ranks: usize,
+    },
     /// MPI does not start.
     #[error("MPI cannot start: {reason}")]
     Start {
@@ -75,6 +83,9 @@ impl TeamError {
             Self::NotBuilt { .. } => {
                 "build it with `cargo build --release --features mpi` (docs/cluster.md), or run it in one process"
                     .into()
+            }
+            Self::NoLauncher { .. } => {
+                "load the MPI that it was built with, so that its programs are on the PATH (docs/cluster.md)".into()
             }
             Self::Start { .. } => "start it by mpirun or srun of the MPI that it was built with".into(),
         })

@@ -76,12 +76,24 @@ pub(crate) fn check(is_shared: bool) -> Result<(), TeamError> {
     }
 }
 
-/// Refuses to start so many ranks of this program where they could not share anything.
+/// The program that starts ranks: `srun` in a job of Slurm, else `mpirun`.
+pub(crate) fn launcher() -> &'static str {
+    if std::env::var_os("SLURM_JOB_ID").is_some() { "srun" } else { "mpirun" }
+}
+
+/// Refuses to start so many ranks of this program where they could not share anything, or nothing starts them.
 ///
 /// # Errors
-/// [`TeamError::NotBuilt`].
+/// [`TeamError::NotBuilt`], [`TeamError::NoLauncher`].
 pub(crate) fn check_startable(ranks: usize) -> Result<(), TeamError> {
-    if ranks > 1 && !BUILT { Err(TeamError::NotBuilt { ranks }) } else { Ok(()) }
+    let program = launcher();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    match ranks {
+        0 | 1 => Ok(()),
+        _ if !BUILT => Err(TeamError::NotBuilt { ranks }),
+        _ if std::env::split_paths(&path).any(|folder| folder.join(program).is_file()) => Ok(()),
+        _ => Err(TeamError::NoLauncher { program, ranks }),
+    }
 }
 
 static TEAM: OnceLock<Box<dyn Team>> = OnceLock::new();

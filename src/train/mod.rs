@@ -69,12 +69,15 @@ pub struct Training<'a> {
     pub snapshots: Option<&'a SnapshotFolder>,
     /// Where samples of the weights go, [`TrainConfig::samples_per_cycle`] in each cycle; `None` takes none.
     pub samples: Option<&'a SampleFolder>,
+    /// Called once, when nothing can be refused any more and nothing is written yet; `None` calls nothing.
+    pub begins: Option<&'a mut dyn FnMut() -> Result<()>>,
 }
 
 impl<'a> Training<'a> {
     /// `architecture` on `data` from fresh weights, without test rows, states, snapshots and samples.
     pub fn new(config: &'a TrainConfig, architecture: Architecture, data: &'a Dataset) -> Self {
-        Self { config, architecture, data, test: None, init: None, states: None, snapshots: None, samples: None }
+        let (states, snapshots, samples) = (None, None, None);
+        Self { config, architecture, data, test: None, init: None, states, snapshots, samples, begins: None }
     }
 }
 
@@ -135,7 +138,7 @@ pub struct TrainOutcome {
 /// [`Error::Interrupted`], before the end of the first epoch; a network that does not fit its data or its initial
 /// weights; a state of another run.
 pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<TrainOutcome> {
-    let Training { config, architecture, data, test, init, mut states, snapshots, samples: sampled } = training;
+    let Training { config, architecture, data, test, init, mut states, snapshots, samples: sampled, begins } = training;
     config.check()?;
     samples::steps(config, data)?;
     let loss = config.loss_for(architecture.loss.as_ref(), data);
@@ -170,16 +173,17 @@ pub fn train(training: Training<'_>, observer: &mut dyn Observer) -> Result<Trai
     let mut objective = Objective::new(&network, data, config.objective(loss, BatchNormMode::Train))?;
     objective.hold_fixed(part.fixed_tensors(network.space()));
     let mut run = begin(&config, &objective, test, part, &theta)?;
-    match states.as_mut().map(|states| states.load(&configuration)).transpose()?.flatten() {
-        Some(state) => {
-            state::check_length(&state, run.part.space.dim())?;
-            run.optimizer.restore(state.optimizer.clone())?;
-            run.state = state;
-        }
-        None => {
-            snapshots.map_or(Ok(()), |folder| folder.after_epoch(&run))?;
-            run.track(0, observer)?;
-        }
+    let resumed = states.as_mut().map(|states| states.load(&configuration)).transpose()?.flatten();
+    let is_resumed = resumed.is_some();
+    if let Some(state) = resumed {
+        state::check_length(&state, run.part.space.dim())?;
+        run.optimizer.restore(state.optimizer.clone())?;
+        run.state = state;
+    }
+    begins.map_or(Ok(()), |begins| begins())?;
+    if !is_resumed {
+        snapshots.map_or(Ok(()), |folder| folder.after_epoch(&run))?;
+        run.track(0, observer)?;
     }
     run.samples = sampled.map(|folder| folder.open(&run)).transpose()?.flatten();
     let mut finished = run.state.clone();

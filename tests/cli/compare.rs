@@ -229,7 +229,7 @@ fn the_committed_comparison_is_made_again() {
     assert!(same_columns(&before, &after));
     let [before, after] = both("differences");
     assert!(same_columns(&before, &after));
-    assert_eq!(counts(&after, "num_seeds"), vec![5; 115]);
+    assert_eq!(counts(&after, "num_seeds"), vec![5; 100]);
 }
 
 /// Whether all columns of `before` are in `after`.

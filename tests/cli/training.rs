@@ -53,6 +53,19 @@ fn a_transformer_is_trained_and_analyzed_and_read_through_its_family() {
 }
 
 #[test]
+fn what_is_refused_leaves_an_earlier_result_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display();
+    let line = format!("train {TRAINING} --snapshots 1 --out {out}");
+    succeed(&line);
+    let all = || files(folder.path());
+    let before = all();
+    assert!(before.iter().any(|path| path.ends_with("snapshots/epoch-001.safetensors")), "{before:?}");
+    assert_refused(&format!("{line} --force --train-only layer:absent"), "absent", "fc1.weight");
+    assert_eq!(before, all());
+}
+
+#[test]
 fn no_epochs_leave_the_initial_weights() {
     let folder = tempfile::tempdir().unwrap();
     let line = TRAINING.replace("epochs 1", "epochs 0");

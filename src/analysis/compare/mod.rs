@@ -100,6 +100,13 @@ pub struct GroupNumbers {
     pub num_unconverged: usize,
 }
 
+impl GroupNumbers {
+    /// Whether there are numbers, and all of them converged: what did not is neither drawn nor tested.
+    pub fn is_resolved(&self) -> bool {
+        self.sample.count > 0 && self.num_unconverged == 0
+    }
+}
+
 /// One quantity in all groups.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantityNumbers {
@@ -152,7 +159,7 @@ pub struct Comparison {
     pub members: Vec<Member>,
     /// Quantities that at least one group has.
     pub quantities: Vec<QuantityNumbers>,
-    /// The differences, pair by pair.
+    /// The differences, pair by pair, of the quantities that are resolved in both groups.
     pub differences: Vec<GroupDifference>,
     /// The differences in words, pair by pair.
     pub verdicts: Vec<String>,
@@ -212,6 +219,9 @@ impl Comparison {
                 number += 1;
                 let mut rng = substream(options.seed, Purpose::Signs, number);
                 let (first, second) = (&row.groups[*a], &row.groups[*b]);
+                if !(first.is_resolved() && second.is_resolved()) {
+                    continue;
+                }
                 let (left, right, is_paired) = matched(first, second);
                 let found = if is_paired { paired(&left, &right, &mut rng) } else { unpaired(&left, &right, &mut rng) };
                 let Some(difference) = found else { continue };
@@ -232,6 +242,7 @@ impl Comparison {
             }
         }
         self.correct(options.by_quantity);
+        self.notes.extend(verdict::not_resolved(self));
         self.notes.extend(verdict::least(self));
         // What decides comes first.
         let named = pairs.iter().map(|(a, b)| (&self.groups[*a], &self.groups[*b]));

@@ -65,6 +65,25 @@ fn differences_are_paired_by_seed_and_the_verdict_keeps_its_conditions() {
 }
 
 #[test]
+fn what_did_not_converge_is_not_tested() {
+    let mut open = members(1.0);
+    let unresolved = |number: &&mut MemberNumber| number.quantity == Quantity::Trace;
+    open[3].numbers.iter_mut().find(unresolved).unwrap().converged = false;
+    let comparison = Comparison::new(open, &options(), Vec::new());
+    assert_eq!(comparison.notes[0], "not resolved, so not compared: trace of fsgld (1 of 10 networks)");
+    assert!(comparison.difference(&Quantity::Trace, "fsgld", "sam").is_none());
+    assert!(!comparison.verdicts.iter().any(|words| words.contains("trace")), "{:?}", comparison.verdicts);
+    // Holm's correction is over the tests that were made: one primary test is left.
+    let accuracy = comparison.difference(&Quantity::TestAccuracy, "fsgld", "sam").unwrap();
+    assert_eq!(accuracy.p_holm, accuracy.difference.p_t);
+
+    let mut none = members(1.0);
+    none.iter_mut().flat_map(|member| &mut member.numbers).for_each(|number| number.converged = false);
+    let comparison = Comparison::new(none, &options(), Vec::new());
+    assert_eq!(comparison.verdicts, ["fsgld against sam: not tested, since a group has no number that converged"]);
+}
+
+#[test]
 fn no_difference_is_called_none() {
     let comparison = Comparison::new(members(0.0), &options(), Vec::new());
     let trace = comparison.difference(&Quantity::Trace, "fsgld", "sam").unwrap();

@@ -1,6 +1,6 @@
 //! A comparison in words.
 
-use super::{Comparison, GroupDifference};
+use super::{Comparison, GroupDifference, QuantityNumbers};
 use crate::vocabulary::{Quantity, QuantityKind};
 
 /// Weights whose norms differ by more than this share count as differently scaled.
@@ -12,8 +12,15 @@ pub(super) fn words(comparison: &Comparison, group: &str, baseline: &str) -> Vec
     let rows: Vec<&GroupDifference> =
         comparison.differences.iter().filter(|row| row.group == group && row.baseline == baseline).collect();
     if rows.is_empty() {
-        let why = "not tested, since a group has only one seed; a difference between single runs shows nothing";
-        return vec![format!("{group} against {baseline}: {why}")];
+        let is_resolved = |name: &str| {
+            let place = comparison.groups.iter().position(|own| own == name);
+            place.is_some_and(|place| comparison.quantities.iter().any(|row| row.groups[place].is_resolved()))
+        };
+        let why = match is_resolved(group) && is_resolved(baseline) {
+            true => "a group has only one seed; a difference between single runs shows nothing",
+            false => "a group has no number that converged",
+        };
+        return vec![format!("{group} against {baseline}: not tested, since {why}")];
     }
     let (primary, others): (Vec<&GroupDifference>, Vec<_>) = rows.iter().copied().partition(|row| row.is_primary);
     let mut words: Vec<String> = primary.iter().map(|row| sentence(row)).collect();
@@ -76,6 +83,21 @@ fn sentence(row: &GroupDifference) -> String {
 
 fn p(p: f64) -> String {
     if p < 0.001 { "p < 0.001".into() } else { format!("p {p:.3}") }
+}
+
+/// Which quantities did not converge and are not tested, with the groups where these are not all.
+pub(super) fn not_resolved(comparison: &Comparison) -> Option<String> {
+    let open = |row: &QuantityNumbers| {
+        let known = || comparison.groups.iter().zip(&row.groups).filter(|(_, group)| group.sample.count > 0);
+        let open: Vec<String> =
+            known().filter(|(_, group)| !group.is_resolved()).map(|(name, _)| name.clone()).collect();
+        let of = if open.len() == known().count() { String::new() } else { format!(" of {}", list(&open)) };
+        let unconverged: usize = known().map(|(_, group)| group.num_unconverged).sum();
+        let networks: usize = known().map(|(_, group)| group.sample.count).sum();
+        (!open.is_empty()).then(|| format!("{}{of} ({unconverged} of {networks} networks)", row.quantity.label()))
+    };
+    let open: Vec<String> = comparison.quantities.iter().filter_map(open).collect();
+    (!open.is_empty()).then(|| format!("not resolved, so not compared: {}", open.join("; ")))
 }
 
 /// A warning if there are too few seeds for the exact tests.

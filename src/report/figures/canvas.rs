@@ -228,8 +228,22 @@ impl Canvas<'_> {
         self.line(&outline, Pen::solid(color, 0.9));
     }
 
-    /// One line of text in `color`, `size` points high.
+    /// `at`, or the nearest place from which a text of this width does not leave the sheet.
+    fn held(&self, at: Point, width: f64, align: Align) -> Point {
+        let (right, bottom) = self.area.dim_in_pixel();
+        let [right, bottom] = [right, bottom].map(|end| f64::from(end) / UNITS);
+        let hold = |place: f64, before: f64, end: f64| place.min(end - width + before).max(before);
+        match align {
+            Align::Left => (hold(at.0, 0.0, right), at.1),
+            Align::Center => (hold(at.0, 0.5 * width, right), at.1),
+            Align::Right => (hold(at.0, width, right), at.1),
+            Align::Upward => (at.0, hold(at.1, 0.5 * width, bottom)),
+        }
+    }
+
+    /// One line of text in `color`, `size` points high; moved where it would leave the sheet.
     pub fn text_in(&mut self, text: &str, at: Point, (size, align): (f64, Align), color: RGBColor) {
+        let at = self.held(at, text_width(text, size), align);
         let (horizontal, turn) = match align {
             Align::Left => (HPos::Left, FontTransform::None),
             Align::Center => (HPos::Center, FontTransform::None),
@@ -289,6 +303,24 @@ mod tests {
             draw((COLUMN, 100.0), |canvas| canvas.text("a < b & λ₁", (10.0, 10.0), SMALL, Align::Left)).unwrap();
         assert!(svg.contains("width=\"237.600pt\" height=\"100.000pt\""), "{svg}");
         assert!(svg.contains("a &lt; b &amp; λ₁"), "{svg}");
+    }
+
+    #[test]
+    fn text_does_not_leave_the_sheet() {
+        let words = "difference from sam, % of its mean";
+        let width = text_width(words, LARGE);
+        let held = |at, align| {
+            let mut place = None;
+            draw((COLUMN, 200.0), |canvas| place = Some(canvas.held(at, width, align))).unwrap();
+            place.unwrap()
+        };
+        assert_eq!(held((120.0, 50.0), Align::Center), (120.0, 50.0));
+        let ends = [(Align::Left, width), (Align::Center, 0.5 * width), (Align::Right, 0.0)];
+        for (align, room) in ends {
+            assert!((held((COLUMN - 1.0, 50.0), align).0 - (COLUMN - room)).abs() < 0.1, "{align:?}");
+            assert!((held((1.0, 50.0), align).0 - (width - room).max(1.0)).abs() < 0.1, "{align:?}");
+        }
+        assert!((held((5.0, 199.0), Align::Upward).1 - (200.0 - 0.5 * width)).abs() < 0.1);
     }
 
     #[test]

@@ -29,7 +29,8 @@ pub fn write_groups(comparison: &Comparison, statement: &str, target: Target<'_>
 }
 
 fn groups(comparison: &Comparison, statement: &str, target: Target<'_>) -> Result<Drawn, ReportError> {
-    let shown: Vec<&QuantityNumbers> = comparison.quantities.iter().take(MAX_PANELS).collect();
+    let resolved = comparison.quantities.iter().filter(|row| row.groups.iter().any(GroupNumbers::is_resolved));
+    let shown: Vec<&QuantityNumbers> = resolved.take(MAX_PANELS).collect();
     if shown.is_empty() {
         return Ok(Drawn::default());
     }
@@ -82,7 +83,7 @@ fn row_center(area: Area, rows: usize, place: usize) -> f64 {
 }
 
 fn draw_groups(canvas: &mut Canvas, area: Area, brushes: &[Brush], row: &QuantityNumbers) {
-    let reach = row.groups.iter().flat_map(|group| {
+    let reach = row.groups.iter().filter(|group| group.is_resolved()).flat_map(|group| {
         let half = if group.half_width.is_finite() { group.half_width } else { 0.0 };
         let ends = [group.sample.mean - half, group.sample.mean + half];
         group.values.iter().map(|(_, value)| *value).chain(ends).collect::<Vec<_>>()
@@ -94,7 +95,7 @@ fn draw_groups(canvas: &mut Canvas, area: Area, brushes: &[Brush], row: &Quantit
     for (index, (brush, group)) in brushes.iter().zip(&row.groups).enumerate() {
         let y = row_center(area, brushes.len(), index);
         canvas.line(&[(inner.left, y), (inner.right, y)], Pen::solid(PALE, 0.3));
-        if group.sample.count > 0 {
+        if group.is_resolved() {
             draw_group(canvas, group, *brush, y, &place);
         }
     }
@@ -164,7 +165,7 @@ fn differences(comparison: &Comparison, statement: &str, target: Target<'_>) -> 
     let sheet = Sheet { legend, body_height, caption, statement: statement.to_owned() };
     sheet.write(target, "differences", |canvas, body| {
         let widest =
-            quantities.iter().map(|row| text_width(&row.quantity.label(), SMALL)).fold(0.0, f64::max).min(116.0);
+            quantities.iter().map(|row| text_width(&row.quantity.label(), SMALL)).fold(0.0, f64::max).min(132.0);
         let inner =
             Area { left: body.left + widest + 6.0, top: body.top, right: body.right - 8.5, bottom: body.bottom - 26.0 };
         let x = Scale::linear(reach(&comparison.differences).into_iter());

@@ -38,16 +38,18 @@ fn means(comparison: &Comparison) -> Option<Part> {
         if group.sample.count == 0 {
             return String::new();
         }
+        if !group.is_resolved() {
+            return terminal::NOT_RESOLVED.to_owned();
+        }
         let (value, spread) = rounded(group.sample.mean, group.sample.std_dev);
-        let star = if group.num_unconverged > 0 { "*" } else { "" };
-        format!("{value}{}{star}", spread.map_or(String::new(), |spread| format!(" ± {spread}")))
+        format!("{value}{}", spread.map_or(String::new(), |spread| format!(" ± {spread}")))
     };
     let row =
         |row: &QuantityNumbers| Row::new(std::iter::once(row.quantity.label()).chain(row.groups.iter().map(cell)));
     let columns: Vec<(&str, bool)> = std::iter::once(("quantity", false))
         .chain(comparison.groups.iter().map(|group| (group.as_str(), true)))
         .collect();
-    let caption = "Means; ±: standard deviation over the seeds; *: some numbers did not converge.";
+    let caption = "Means; ±: standard deviation over the seeds.";
     Table::new(&columns, comparison.quantities.iter().map(row).collect(), caption).part()
 }
 

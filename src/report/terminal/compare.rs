@@ -8,9 +8,9 @@ pub fn group_means(comparison: &Comparison) -> String {
     let group = |(index, name): (usize, &String)| {
         let cells = comparison.quantities.iter().filter_map(|row| {
             let group = row.groups.get(index).filter(|group| group.sample.count > 0)?;
-            let cell = match group.num_unconverged {
-                0 => with_error(group.sample.mean, group.sample.std_dev),
-                _ => NOT_RESOLVED.to_owned(),
+            let cell = match group.is_resolved() {
+                true => with_error(group.sample.mean, group.sample.std_dev),
+                false => NOT_RESOLVED.to_owned(),
             };
             Some((row.quantity.label(), cell))
         });
