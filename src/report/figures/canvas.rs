@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(held((120.0, 50.0), Align::Center), (120.0, 50.0));
         let ends = [(Align::Left, width), (Align::Center, 0.5 * width), (Align::Right, 0.0)];
         for (align, room) in ends {
-            assert!((held((COLUMN - 1.0, 50.0), align).0 - (COLUMN - room)).abs() < 0.1, "{align:?}");
+            assert!((held((COLUMN + 1.0, 50.0), align).0 - (COLUMN - room)).abs() < 0.1, "{align:?}");
             assert!((held((1.0, 50.0), align).0 - (width - room).max(1.0)).abs() < 0.1, "{align:?}");
         }
         assert!((held((5.0, 199.0), Align::Upward).1 - (200.0 - 0.5 * width)).abs() < 0.1);
