@@ -153,9 +153,9 @@ impl Objective<'_> {
             });
             Ok((weight, block.collect::<Result<Vec<_>>>()?))
         };
-        let start = || Diagonal { weight: 0.0, sum: Accumulator::new(1, self.dim()) };
+        let start = || Diagonal { weight: 0.0, sum: Accumulator::new(1, self.dim(), self.options.dtype) };
         let Diagonal { weight, sum } = self.over_rows(&columns, 8 * self.dim(), work, start, observer)?;
-        let diagonal = sum.finish(columns.scale() / weight, self.options.dtype, &self.options.device)?.squeeze(0)?;
+        let diagonal = sum.finish(columns.scale() / weight)?.to_device(&self.options.device)?.squeeze(0)?;
         match self.options.weight_decay {
             0.0 => Ok(diagonal),
             decay => Ok((diagonal + decay)?),
@@ -170,12 +170,12 @@ impl Objective<'_> {
         work: impl Fn(usize) -> Result<R> + Sync,
         start: impl Fn() -> S,
         observer: &mut dyn Observer,
-    ) -> Result<S> {
+    ) -> Result<S::Whole> {
         let rows = self.shards.concat();
         let cut = Cut::new(rows.len(), self.pieces(rows.len(), sum_bytes));
         let limit = self.worker_limit(columns.at_once, 1);
         let sum = self.workers.reduce(cut, limit, |index| work(rows[index]), &start, observer)?;
-        Ok(sum.unwrap_or_else(start))
+        sum.map_or_else(|| start().conclude(), Ok)
     }
 
     /// Pairs of vectors whose elementwise products, summed over the columns `z`, make the diagonal of row `n`: `J_nᵀ S_n z`

@@ -66,8 +66,7 @@ impl<'a> CurvatureOperator<'a> {
                 },
                 &mut (),
             )?;
-            let mean = sum.primal.finish(1.0 / sum.weight, operator.dtype(), operator.device())?;
-            operator.mean_gradient = Some(mean);
+            operator.mean_gradient = Some(sum.primal.to_device(operator.device())?);
         }
         Ok(operator)
     }
@@ -99,8 +98,7 @@ impl<'a> CurvatureOperator<'a> {
         self.kept.begin(self.objective, asked);
         let product = |batch: &Batch| self.objective.product(self.curvature, &self.params, &direction, batch);
         let sum = self.objective.sum_over_rows(asked, product, observer)?;
-        let finish = || sum.primal.finish(1.0 / sum.weight, self.dtype(), self.device());
-        let mut block = self.objective.workers.install(finish)?;
+        let mut block = sum.primal.to_device(self.device())?;
         let (weights, mut forms): (Vec<f64>, Vec<Vec<f64>>) = sum
             .shards
             .into_iter()

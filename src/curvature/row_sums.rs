@@ -31,6 +31,8 @@ impl RowMean {
 pub(super) struct RowMeans(pub(super) Vec<RowMean>);
 
 impl PieceSum<Vec<RowMean>> for RowMeans {
+    type Whole = Self;
+
     fn add(&mut self, row: Vec<RowMean>) -> Result<()> {
         self.0.iter_mut().zip(row).for_each(|(mean, row)| *mean = mean.merge(row));
         Ok(())
@@ -38,6 +40,10 @@ impl PieceSum<Vec<RowMean>> for RowMeans {
 
     fn merge(mut self, later: Self) -> Result<Self> {
         self.add(later.0)?;
+        Ok(self)
+    }
+
+    fn conclude(self) -> Result<Self> {
         Ok(self)
     }
 }
@@ -49,6 +55,8 @@ pub(super) struct Diagonal {
 }
 
 impl PieceSum<(f64, Vec<(usize, Tensor)>)> for Diagonal {
+    type Whole = Self;
+
     fn add(&mut self, (weight, block): (f64, Vec<(usize, Tensor)>)) -> Result<()> {
         self.weight += weight;
         Ok(self.sum.add(block)?)
@@ -56,6 +64,10 @@ impl PieceSum<(f64, Vec<(usize, Tensor)>)> for Diagonal {
 
     fn merge(self, later: Self) -> Result<Self> {
         Ok(Self { weight: self.weight + later.weight, sum: self.sum.merge(later.sum)? })
+    }
+
+    fn conclude(self) -> Result<Self> {
+        Ok(self)
     }
 }
 

@@ -23,6 +23,8 @@ const TOGETHER: usize = 1 << 11;
 pub struct Accumulator {
     rows: usize,
     columns: usize,
+    /// Of what is made of the sum.
+    dtype: DType,
     terms: Terms,
 }
 
@@ -42,7 +44,7 @@ fn is_single(block: &Block) -> bool {
 
 impl Wire for Accumulator {
     fn put(&self, to: &mut dyn Write) -> io::Result<()> {
-        (self.rows, self.columns).put(to)?;
+        (self.rows, self.columns, self.dtype).put(to)?;
         match &self.terms {
             Terms::Sum(sum) => put_numbers(sum, to),
             blocks => put_numbers(&self.written(blocks, |value| value).map_err(io::Error::other)?, to),
@@ -50,15 +52,15 @@ impl Wire for Accumulator {
     }
 
     fn get(from: &mut dyn Read) -> io::Result<Self> {
-        let (rows, columns) = Wire::get(from)?;
-        Ok(Self { rows, columns, terms: Terms::Sum(get_numbers(rows * columns, from)?) })
+        let (rows, columns, dtype) = Wire::get(from)?;
+        Ok(Self { rows, columns, dtype, terms: Terms::Sum(get_numbers(rows * columns, from)?) })
     }
 }
 
 impl Accumulator {
-    /// No block: zeros.
-    pub fn new(rows: usize, columns: usize) -> Self {
-        Self { rows, columns, terms: Terms::Blocks(Vec::new()) }
+    /// No block: zeros, of which tensors of `dtype` are made.
+    pub fn new(rows: usize, columns: usize, dtype: DType) -> Self {
+        Self { rows, columns, dtype, terms: Terms::Blocks(Vec::new()) }
     }
 
     /// Adds a block.
@@ -116,16 +118,16 @@ impl Accumulator {
         }
     }
 
-    /// `scale · sum`, `[k, n]`.
+    /// `scale · sum`, `[k, n]`, on the host.
     ///
     /// # Errors
     /// Making the tensor.
-    pub fn finish(self, scale: f64, dtype: DType, device: &Device) -> Result<Tensor> {
+    pub fn finish(self, scale: f64) -> Result<Tensor> {
         let shape = (self.rows, self.columns);
-        if dtype == DType::F32 {
-            return Tensor::from_vec(self.written(&self.terms, |value| (scale * value) as f32)?, shape, device);
+        if self.dtype == DType::F32 {
+            return Tensor::from_vec(self.written(&self.terms, |value| (scale * value) as f32)?, shape, &Device::Cpu);
         }
-        Tensor::from_vec(self.written(&self.terms, |value| scale * value)?, shape, device)?.to_dtype(dtype)
+        Tensor::from_vec(self.written(&self.terms, |value| scale * value)?, shape, &Device::Cpu)?.to_dtype(self.dtype)
     }
 
     /// `f` of each number of a sum, written once.
@@ -200,18 +202,18 @@ mod tests {
     }
 
     fn sum_of(blocks: &[f32]) -> Accumulator {
-        let mut sum = Accumulator::new(2, 4);
+        let mut sum = Accumulator::new(2, 4, DType::F64);
         blocks.iter().for_each(|&value| sum.add(block(value)).unwrap());
         sum
     }
 
     fn values(sum: Accumulator) -> Vec<Vec<f64>> {
-        sum.finish(0.5, DType::F64, &Device::Cpu).unwrap().to_vec2().unwrap()
+        sum.finish(0.5).unwrap().to_vec2().unwrap()
     }
 
     #[test]
     fn sums_of_any_width_merge_to_the_same() {
-        assert_eq!(values(Accumulator::new(2, 4)), [[0.0; 4]; 2]);
+        assert_eq!(values(Accumulator::new(2, 4, DType::F64)), [[0.0; 4]; 2]);
         assert_eq!(values(sum_of(&[8.0])), [[4.0, 0.5, 0.0, 2.0], [1.0, 1.5, 0.0, 2.5]]);
         let all = values(sum_of(&[1.0, 2.0, 4.0, 8.0]));
         assert_eq!(all, [[7.5, 2.0, 0.0, 8.0], [4.0, 6.0, 0.0, 10.0]]);

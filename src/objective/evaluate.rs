@@ -116,7 +116,7 @@ impl Objective<'_> {
     }
 
     /// Losses over all rows and, unless nothing is `saved`, their gradient.
-    fn plain_sum(&self, params: &[Tensor], saved: Saved, observer: &mut dyn Observer) -> Result<Sum> {
+    fn plain_sum(&self, params: &[Tensor], saved: Saved, observer: &mut dyn Observer) -> Result<Sum<Tensor>> {
         let asked = if saved == Saved::Nothing { Asked::LOSS } else { Asked::GRADIENT };
         let pass = |batch: &Batch| self.plain(batch, params, saved, self.mode(), &mut Pattern::Free);
         self.sum_over_rows(asked, pass, observer)
@@ -131,7 +131,7 @@ impl Objective<'_> {
         asked: Asked,
         pass: impl Fn(&Batch) -> Result<Part> + Sync,
         observer: &mut dyn Observer,
-    ) -> Result<Sum> {
+    ) -> Result<Sum<Tensor>> {
         let plan = self.micro_batches(asked);
         let columns = if asked.gradients { self.dim() } else { 0 };
         let work = |index: usize| pass(&self.batch(&plan[index].rows)?);
@@ -142,7 +142,7 @@ impl Objective<'_> {
         SumShape { directions: 0, columns: self.dim() }
     }
 
-    fn evaluation(&self, sum: &Sum, theta: &Tensor) -> Result<Evaluation> {
+    fn evaluation(&self, sum: &Sum<Tensor>, theta: &Tensor) -> Result<Evaluation> {
         let mut loss = sum.loss.value();
         if self.options.weight_decay != 0.0 {
             let square = theta.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
@@ -153,10 +153,9 @@ impl Objective<'_> {
         Ok(Evaluation { loss, loss_std_err: sum.loss.std_err(), accuracy, accuracy_std_err })
     }
 
-    fn gradient_report(&self, sum: Sum, theta: &Tensor) -> Result<GradientReport> {
+    fn gradient_report(&self, sum: Sum<Tensor>, theta: &Tensor) -> Result<GradientReport> {
         let evaluation = self.evaluation(&sum, theta)?;
-        let finish = || sum.primal.finish(1.0 / sum.weight, theta.dtype(), theta.device());
-        let gradient = self.workers.install(finish)?.squeeze(0)?;
+        let gradient = sum.primal.to_device(theta.device())?.squeeze(0)?;
         let gradient = match self.options.weight_decay {
             0.0 => gradient,
             decay => (gradient + (theta * decay)?)?,

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::pass::Part;
 use super::{Objective, ObjectiveError};
@@ -58,15 +58,15 @@ impl SumShape {
     }
 }
 
-/// Sums over micro-batches.
-pub(crate) struct Sum {
+/// Sums over micro-batches; of all of them, with means in place of the sums in `primal`.
+pub(crate) struct Sum<P = Accumulator> {
     /// Losses and weights of the rows.
     pub(crate) loss: Ratio,
     pub(crate) weight: f64,
     /// Right answers and labels that count; `None` where some part has none.
     pub(crate) correct: Option<Ratio>,
-    /// Of the gradient (`[1, n]`) or of the products (`[k, n]`).
-    pub(crate) primal: Accumulator,
+    /// Of the gradient (`[1, n]`) or of the products (`[k, n]`), on the host.
+    pub(crate) primal: P,
     /// By data shard: the rows' weights and the forms `vᵀA v`.
     pub(crate) shards: Vec<(f64, Vec<f64>)>,
     pub(crate) statistics: Vec<BatchStatistics>,
@@ -75,12 +75,12 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
-    pub(crate) fn new(shape: SumShape, num_shards: usize) -> Self {
+    fn new(shape: SumShape, num_shards: usize, dtype: DType) -> Self {
         Self {
             loss: Ratio::default(),
             weight: 0.0,
             correct: Some(Ratio::default()),
-            primal: Accumulator::new(shape.directions.max(1), shape.columns),
+            primal: Accumulator::new(shape.directions.max(1), shape.columns, dtype),
             shards: vec![(0.0, vec![0.0; shape.directions]); num_shards],
             statistics: Vec::new(),
             scores: Some(ClassScores::new()),
@@ -96,6 +96,8 @@ pub(crate) struct Placed {
 }
 
 impl PieceSum<Placed> for Sum {
+    type Whole = Sum<Tensor>;
+
     fn add(&mut self, Placed { shard, block, part }: Placed) -> Result<()> {
         self.loss = self.loss.merge(part.loss);
         self.weight += part.weight;
@@ -127,9 +129,15 @@ impl PieceSum<Placed> for Sum {
         self.scores = joined(self.scores.take(), later.scores);
         Ok(self)
     }
+
+    fn conclude(self) -> Result<Sum<Tensor>> {
+        let Self { loss, weight, correct, primal, shards, statistics, scores } = self;
+        let primal = primal.finish(1.0 / weight)?;
+        Ok(Sum { loss, weight, correct, primal, shards, statistics, scores })
+    }
 }
 
-impl Wire for Sum {
+impl<P: Wire> Wire for Sum<P> {
     /// Rows with batch statistics are coupled, and not shared.
     fn put(&self, to: &mut dyn Write) -> io::Result<()> {
         let Self { loss, weight, correct, primal, shards, statistics, scores } = self;
@@ -164,16 +172,16 @@ impl Objective<'_> {
         shape: SumShape,
         pass: impl Fn(usize) -> Result<Part> + Sync,
         observer: &mut dyn Observer,
-    ) -> Result<Sum> {
+    ) -> Result<Sum<Tensor>> {
         let num_shards = plan.iter().map(|batch| batch.shard + 1).max().unwrap_or(0);
         let rows = plan.iter().map(|batch| batch.rows.len()).max().unwrap_or(0);
         let work = |index: usize| self.placed(&plan[index], pass(index)?);
-        let start = || Sum::new(shape, num_shards);
+        let start = || Sum::new(shape, num_shards, self.options.dtype);
         // Pieces of a loss are those of a gradient, so that it has the same bits in both.
         let bytes = SumShape { columns: self.dim(), ..shape }.bytes();
         let cut = Cut::new(plan.len(), self.pieces(plan.len(), bytes));
         let sum = self.workers.reduce(cut, self.sum_worker_limit(shape.directions, rows), work, start, observer)?;
-        Ok(sum.unwrap_or_else(start))
+        sum.map_or_else(|| start().conclude(), Ok)
     }
 
     /// Refuses a part whose products are not finite, and names its micro-batch.

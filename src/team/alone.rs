@@ -18,11 +18,11 @@ impl Team for Alone {
         1
     }
 
-    fn send(&self, to: usize, _: &[u8]) -> Result<()> {
+    fn send(&self, to: usize, _: Vec<u8>) -> Result<Vec<u8>> {
         Err(TeamError::Message { reason: format!("there is no rank {to}") }.into())
     }
 
-    fn receive(&self, from: usize) -> Result<Vec<u8>> {
+    fn receive(&self, from: usize, _: Vec<u8>) -> Result<Vec<u8>> {
         Err(TeamError::Message { reason: format!("there is no rank {from}") }.into())
     }
 

@@ -39,17 +39,17 @@ pub trait Team: Debug + Send + Sync {
     /// How many there are.
     fn size(&self) -> usize;
 
-    /// Sends a message; those to the same rank arrive in the order in which they are sent.
+    /// Sends a message, and gives its memory back; those to the same rank arrive in the order in which they are sent.
     ///
     /// # Errors
     /// [`TeamError::Message`]; what another rank says that gives up.
-    fn send(&self, to: usize, message: &[u8]) -> Result<()>;
+    fn send(&self, to: usize, message: Vec<u8>) -> Result<Vec<u8>>;
 
-    /// Waits for the next message of a rank, and leaves the core to others meanwhile.
+    /// Waits for the next message of a rank, which takes the memory of `into`, and leaves the core to others meanwhile.
     ///
     /// # Errors
     /// As [`Team::send`].
-    fn receive(&self, from: usize) -> Result<Vec<u8>>;
+    fn receive(&self, from: usize, into: Vec<u8>) -> Result<Vec<u8>>;
 
     /// The time that this rank has spent so far on sending messages and waiting for them.
     fn talked(&self) -> Duration;

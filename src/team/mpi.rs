@@ -10,6 +10,7 @@ use ::mpi::Threading;
 use ::mpi::point_to_point::{Destination, MatchedReceiveVec, Source};
 use ::mpi::request::scope;
 use ::mpi::topology::{Communicator, SimpleCommunicator};
+use ::mpi::traits::Equivalence;
 
 use super::error::Failure;
 use super::{TEAM, Team, TeamError, Wire};
@@ -95,7 +96,7 @@ pub(super) fn unheard() -> Option<usize> {
 /// What the command's thread asks the main thread for.
 enum Order {
     Send { to: usize, tag: i32, message: Vec<u8> },
-    Receive { from: usize },
+    Receive { from: usize, into: Vec<u8> },
     End(u8),
 }
 
@@ -112,8 +113,8 @@ impl MainThread<'_> {
         loop {
             let answer = match orders.recv_timeout(LISTENING) {
                 Ok(Order::End(code)) => return code,
-                Ok(Order::Send { to, tag, message }) => self.send(to, tag, &message),
-                Ok(Order::Receive { from }) => self.receive(from),
+                Ok(Order::Send { to, tag, message }) => self.send(to, tag, message),
+                Ok(Order::Receive { from, into }) => self.receive(from, into),
                 Err(RecvTimeoutError::Timeout) => {
                     self.listen();
                     continue;
@@ -124,25 +125,29 @@ impl MainThread<'_> {
         }
     }
 
-    fn send(&self, to: usize, tag: i32, message: &[u8]) -> Vec<u8> {
+    fn send(&self, to: usize, tag: i32, message: Vec<u8>) -> Vec<u8> {
         scope(|scope| {
             let mut waiting = Waiting::default();
-            let mut request = self.world.process_at_rank(to as i32).immediate_send_with_tag(scope, message, tag);
+            let mut request = self.world.process_at_rank(to as i32).immediate_send_with_tag(scope, &message[..], tag);
             while let Err(unfinished) = request.test() {
                 request = unfinished;
                 self.listen();
                 waiting.pause();
             }
         });
-        Vec::new()
+        message
     }
 
-    fn receive(&self, from: usize) -> Vec<u8> {
+    fn receive(&self, from: usize, mut into: Vec<u8>) -> Vec<u8> {
         let mut waiting = Waiting::default();
         let from = self.world.process_at_rank(from as i32);
         loop {
             match from.immediate_matched_probe_with_tag(WORK) {
-                Some(message) => return message.matched_receive_vec().0,
+                Some((message, status)) => {
+                    into.resize(status.count(u8::equivalent_datatype()) as usize, 0);
+                    message.matched_receive_into(&mut into[..]);
+                    return into;
+                }
                 None => self.listen(),
             }
             waiting.pause();
@@ -235,12 +240,12 @@ impl Team for &'static Ranks {
         self.size
     }
 
-    fn send(&self, to: usize, message: &[u8]) -> Result<()> {
-        self.order(Order::Send { to, tag: WORK, message: message.to_vec() }).map(drop)
+    fn send(&self, to: usize, message: Vec<u8>) -> Result<Vec<u8>> {
+        self.order(Order::Send { to, tag: WORK, message })
     }
 
-    fn receive(&self, from: usize) -> Result<Vec<u8>> {
-        self.order(Order::Receive { from })
+    fn receive(&self, from: usize, into: Vec<u8>) -> Result<Vec<u8>> {
+        self.order(Order::Receive { from, into })
     }
 
     fn talked(&self) -> Duration {

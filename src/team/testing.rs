@@ -55,13 +55,13 @@ impl Team for Member {
         self.crew.size
     }
 
-    fn send(&self, to: usize, message: &[u8]) -> Result<()> {
-        self.crew.messages.lock().unwrap().push_back((self.rank, to, message.to_vec()));
+    fn send(&self, to: usize, message: Vec<u8>) -> Result<Vec<u8>> {
+        self.crew.messages.lock().unwrap().push_back((self.rank, to, message.clone()));
         self.crew.sent.notify_all();
-        Ok(())
+        Ok(message)
     }
 
-    fn receive(&self, from: usize) -> Result<Vec<u8>> {
+    fn receive(&self, from: usize, _: Vec<u8>) -> Result<Vec<u8>> {
         let mut messages = self.crew.messages.lock().unwrap();
         loop {
             match messages.iter().position(|(by, to, _)| (*by, *to) == (from, self.rank)) {

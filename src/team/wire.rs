@@ -5,6 +5,7 @@ use std::io::{Error, ErrorKind, Read, Result, Write};
 use candle_core::{DType, Device, Tensor};
 
 use super::Team;
+use crate::kernels::Slice;
 
 /// Bytes of a message at most: far below the 2³¹ that MPI counts to, and enough to fill a line.
 const MESSAGE_BYTES: usize = 4 << 20;
@@ -162,17 +163,30 @@ impl<A: Wire, B: Wire, C: Wire> Wire for (A, B, C) {
     }
 }
 
-/// On the host.
-impl Wire for Tensor {
-    fn put(&self, mut to: &mut dyn Write) -> Result<()> {
-        self.dtype().as_str().to_owned().put(to)?;
-        self.dims().to_vec().put(to)?;
-        self.write_bytes(&mut to).map_err(Error::other)
+impl Wire for DType {
+    fn put(&self, to: &mut dyn Write) -> Result<()> {
+        self.as_str().to_owned().put(to)
     }
 
     fn get(from: &mut dyn Read) -> Result<Self> {
-        let dtype: DType = String::get(from)?.parse().map_err(|_| unexpected())?;
-        let dims = Vec::<usize>::get(from)?;
+        String::get(from)?.parse().map_err(|_| unexpected())
+    }
+}
+
+/// What is read is on the host.
+impl Wire for Tensor {
+    fn put(&self, mut to: &mut dyn Write) -> Result<()> {
+        (self.dtype(), self.dims().to_vec()).put(to)?;
+        let own = self.to_device(&Device::Cpu).and_then(|own| own.contiguous()).map_err(Error::other)?;
+        match own.dtype() {
+            DType::F32 => put_each(&Slice::of(&own).map_err(Error::other)?, to, f32::to_ne_bytes),
+            DType::F64 => put_numbers(&Slice::of(&own).map_err(Error::other)?, to),
+            _ => own.write_bytes(&mut to).map_err(Error::other),
+        }
+    }
+
+    fn get(from: &mut dyn Read) -> Result<Self> {
+        let (dtype, dims): (DType, Vec<usize>) = Wire::get(from)?;
         let count = dims.iter().product();
         let tensor = match dtype {
             DType::F32 => Tensor::from_vec(get_each(count, from, f32::from_ne_bytes)?, dims, &Device::Cpu),
@@ -189,13 +203,7 @@ impl Wire for Tensor {
 
 /// Numbers of a known count, of which there may be many.
 pub(crate) fn put_numbers(numbers: &[f64], to: &mut dyn Write) -> Result<()> {
-    let mut bytes = Vec::with_capacity(8 * BLOCK);
-    for block in numbers.chunks(BLOCK) {
-        bytes.clear();
-        block.iter().for_each(|number| bytes.extend(number.to_ne_bytes()));
-        to.write_all(&bytes)?;
-    }
-    Ok(())
+    put_each(numbers, to, f64::to_ne_bytes)
 }
 
 /// The counterpart of [`put_numbers`].
@@ -204,6 +212,17 @@ pub(crate) fn get_numbers(count: usize, from: &mut dyn Read) -> Result<Vec<f64>>
 }
 
 /// Numbers of `W` bytes each, without a second copy of them all.
+fn put_each<T: Copy, const W: usize>(numbers: &[T], to: &mut dyn Write, bytes_of: fn(T) -> [u8; W]) -> Result<()> {
+    let mut bytes = vec![0; W * BLOCK.min(numbers.len())];
+    for block in numbers.chunks(BLOCK) {
+        let bytes = &mut bytes[..W * block.len()];
+        bytes.as_chunks_mut().0.iter_mut().zip(block).for_each(|(bytes, number)| *bytes = bytes_of(*number));
+        to.write_all(bytes)?;
+    }
+    Ok(())
+}
+
+/// The counterpart of [`put_each`].
 fn get_each<T, const W: usize>(count: usize, from: &mut dyn Read, number: fn([u8; W]) -> T) -> Result<Vec<T>> {
     let mut numbers = Vec::with_capacity(count);
     let mut bytes = vec![0; W * BLOCK.min(count)];
@@ -259,12 +278,19 @@ impl Write for Outgoing<'_> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let message = std::mem::take(&mut self.message);
-        if message.is_empty() {
-            return Ok(());
+        if !self.message.is_empty() {
+            hand_on(self.team, self.to, &mut self.message)?;
+            self.message.clear();
         }
-        self.to.iter().try_for_each(|rank| self.team.send(*rank, &message)).map_err(Error::other)
+        Ok(())
     }
+}
+
+fn hand_on(team: &dyn Team, to: &[usize], message: &mut Vec<u8>) -> Result<()> {
+    to.iter().try_for_each(|rank| {
+        *message = team.send(*rank, std::mem::take(message)).map_err(Error::other)?;
+        Ok(())
+    })
 }
 
 struct Incoming<'a> {
@@ -278,9 +304,9 @@ struct Incoming<'a> {
 impl Read for Incoming<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> Result<usize> {
         if self.at == self.message.len() && !bytes.is_empty() {
-            self.message = self.team.receive(self.from).map_err(Error::other)?;
+            self.message = self.team.receive(self.from, std::mem::take(&mut self.message)).map_err(Error::other)?;
             self.at = 0;
-            self.to.iter().try_for_each(|rank| self.team.send(*rank, &self.message)).map_err(Error::other)?;
+            hand_on(self.team, self.to, &mut self.message)?;
         }
         let taken = bytes.len().min(self.message.len() - self.at);
         bytes[..taken].copy_from_slice(&self.message[self.at..self.at + taken]);

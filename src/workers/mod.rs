@@ -168,7 +168,7 @@ impl Workers {
 
     /// A sum over `work(0), …, work(count − 1)` by fixed pieces and a fixed tree. Piece `j` of `p`, the items from
     /// `⌊j·count/p⌋` to `⌊(j+1)·count/p⌋ − 1`, is added up in order, beginning with `start()`. Pieces are merged in a binary
-    /// tree: number `2i` with `2i + 1`, then their sums likewise; an unpaired last one moves up. `None` for no items.
+    /// tree: number `2i` with `2i + 1`, then their sums likewise; an unpaired last one moves up. Then the whole sum is concluded. `None` for no items.
     ///
     /// All items are shared alike, whatever the pieces. Nobody waits: results that come early are kept, who brings the next
     /// of a piece adds all that are ready, and who brings the second of a pair merges it. Items are begun in ascending
@@ -189,7 +189,7 @@ impl Workers {
         work: impl Fn(usize) -> Result<R> + Sync,
         start: impl Fn() -> S,
         observer: &mut dyn Observer,
-    ) -> Result<Option<S>> {
+    ) -> Result<Option<S::Whole>> {
         let shared = self.is_shared();
         let own = if shared { self.team.own(cut.pieces()) } else { 0..cut.pieces() };
         let pieces: Vec<Line<R, S>> = own.clone().map(|piece| Line::new(cut.range(piece), start())).collect();
@@ -203,10 +203,10 @@ impl Workers {
         };
         let done = self.share(cut.items(&own), limit, item, observer);
         // Nobody else is at work: the last two may share the pool.
-        match shared {
-            true => self.install(|| ranks::assembled(self.team, tree, done)),
-            false => done.and_then(|()| self.install(|| tree.finish(S::merge))),
-        }
+        self.install(|| match shared {
+            true => ranks::assembled(self.team, tree, done),
+            false => done.and_then(|()| tree.finish(S::merge)?.map(S::conclude).transpose()),
+        })
     }
 
     /// Calls `commit(i, work(i))` in the order of `i`. Results that come early are kept, and nobody waits: who brings the

@@ -43,6 +43,9 @@ impl Cut {
 
 /// A sum of items of kind `R`, made of pieces, which may come from other ranks.
 pub trait PieceSum<R>: Send + Wire {
+    /// What is made of the whole sum.
+    type Whole: Send + Wire;
+
     /// Adds the next item of its piece.
     ///
     /// # Errors
@@ -54,6 +57,12 @@ pub trait PieceSum<R>: Send + Wire {
     /// # Errors
     /// As [`PieceSum::add`].
     fn merge(self, later: Self) -> Result<Self>;
+
+    /// What everyone gets; called once, on the sum of all items.
+    ///
+    /// # Errors
+    /// As [`PieceSum::add`].
+    fn conclude(self) -> Result<Self::Whole>;
 }
 
 /// Results of consecutive items on their way to be committed in order, to a state such as their sum.

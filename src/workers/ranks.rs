@@ -5,12 +5,16 @@ use crate::Result;
 use crate::team::Team;
 
 /// The sum of all ranks' pieces, on every rank, in the tree of one process: whoever has the left of two sums receives the right
-/// one. Rank 0 has the root at last, and sends it to all, with its word on whether to stop. `own` says how the pieces of this
+/// one. Rank 0 has the root at last, and sends what it makes of it to all, with its word on whether to stop. `own` says how the pieces of this
 /// rank ended, which are in `tree`.
 ///
 /// # Errors
 /// The first error in the order of the pieces; a message that is lost.
-pub(super) fn assembled<R, S: PieceSum<R>>(team: &dyn Team, mut tree: Tree<S>, own: Result<()>) -> Result<Option<S>> {
+pub(super) fn assembled<R, S: PieceSum<R>>(
+    team: &dyn Team,
+    mut tree: Tree<S>,
+    own: Result<()>,
+) -> Result<Option<S::Whole>> {
     let (rank, mut level) = (team.rank(), 0);
     let mut failure = own.err();
     while tree.nodes(level) > 1 {
@@ -32,7 +36,8 @@ pub(super) fn assembled<R, S: PieceSum<R>>(team: &dyn Team, mut tree: Tree<S>, o
         level += 1;
     }
     let root = failure.map_or(Ok(()), Err).map(|()| tree.take(level, 0));
-    let root = team.of_leader(root)?;
+    let whole = root.and_then(|root| root.map(S::conclude).transpose());
+    let whole = team.of_leader(whole)?;
     team.hear()?;
-    Ok(root)
+    Ok(whole)
 }

@@ -56,6 +56,8 @@ impl Wire for Words {
 }
 
 impl PieceSum<usize> for Words {
+    type Whole = Self;
+
     fn add(&mut self, item: usize) -> Result<()> {
         self.0 += &item.to_string();
         Ok(())
@@ -63,6 +65,10 @@ impl PieceSum<usize> for Words {
 
     fn merge(self, later: Self) -> Result<Self> {
         Ok(Self(format!("({} {})", self.0, later.0)))
+    }
+
+    fn conclude(self) -> Result<Self> {
+        Ok(self)
     }
 }
 
@@ -142,6 +148,8 @@ impl Wire for Counted<'_> {
 }
 
 impl PieceSum<()> for Counted<'_> {
+    type Whole = Self;
+
     fn add(&mut self, (): ()) -> Result<()> {
         if !std::mem::replace(&mut self.1, true) {
             let mut counts = lock(self.0);
@@ -153,6 +161,10 @@ impl PieceSum<()> for Counted<'_> {
     fn merge(self, later: Self) -> Result<Self> {
         assert!(self.1 && later.1);
         lock(self.0).0 -= 1;
+        Ok(self)
+    }
+
+    fn conclude(self) -> Result<Self> {
         Ok(self)
     }
 }
