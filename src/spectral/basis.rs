@@ -17,13 +17,63 @@ use crate::team::{Team, team};
 #[derive(Debug, Clone)]
 pub(crate) struct Basis {
     blocks: Vec<Tensor>,
+    columns: Columns,
+}
+
+/// The columns of blocks `[k, dim]`, as a team shares them: each rank has its *part*, all columns where there is one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Columns {
     dim: usize,
     team: &'static dyn Team,
 }
 
 impl Default for Basis {
     fn default() -> Self {
-        Self { blocks: Vec::new(), dim: 0, team: team() }
+        Self { blocks: Vec::new(), columns: Columns { dim: 0, team: team() } }
+    }
+}
+
+impl Columns {
+    /// Those that this rank has, where it does not have all: each rank needs a task.
+    fn own(&self) -> Option<Range<usize>> {
+        let tasks = self.dim.div_ceil(TASK_COLUMNS);
+        let own = self.team.own(tasks);
+        (1 < self.team.size() && self.team.size() <= tasks)
+            .then(|| own.start * TASK_COLUMNS..self.dim.min(own.end * TASK_COLUMNS))
+    }
+
+    /// This rank's part of a block.
+    pub(crate) fn part(&self, block: &Tensor) -> Result<Tensor> {
+        let Some(own) = self.own() else { return Ok(block.clone()) };
+        Ok(block.narrow(1, own.start, own.len())?.force_contiguous()?)
+    }
+
+    /// The block of which every rank has its part.
+    pub(crate) fn whole(&self, part: Tensor) -> Result<Tensor> {
+        if self.own().is_none() {
+            return Ok(part);
+        }
+        let (device, layout) = (part.device().clone(), (part.dtype(), [part.dims()[0], self.dim]));
+        Ok(self.team.joined(Ok(part), 1, (layout.0, &layout.1))?.to_device(&device)?)
+    }
+
+    /// The block of which every rank has its part, on rank 0; elsewhere the part.
+    fn at_leader(&self, part: Tensor) -> Result<Tensor> {
+        if self.own().is_none() {
+            return Ok(part);
+        }
+        let layout = (part.dtype(), [part.dims()[0], self.dim]);
+        self.team.joined_at_leader(Ok(part), 1, (layout.0, &layout.1))
+    }
+
+    /// Dot products of all rows of `left` with all rows of `right`, parts of both, `[l, r]`.
+    pub(crate) fn products(&self, left: &Tensor, right: &[Tensor]) -> Result<DMatrix<f64>> {
+        let left = std::slice::from_ref(left);
+        if self.own().is_none() {
+            return gram(left, right);
+        }
+        let rows = right.iter().map(|block| block.dims()[0]).sum();
+        Ok(sum_of(self.team.gather(partial_grams(left, right))?.concat(), left[0].dims()[0], rows))
     }
 }
 
@@ -35,17 +85,22 @@ impl Basis {
 
     /// The length of the vectors; 0 without any.
     pub(super) fn dim(&self) -> usize {
-        self.dim
+        self.columns.dim
+    }
+
+    /// How ranks share vectors of this length.
+    pub(super) fn columns(&self, dim: usize) -> Columns {
+        Columns { dim, ..self.columns }
     }
 
     /// Types and shapes of the blocks in which the vectors came.
     pub(super) fn layout(&self) -> impl Iterator<Item = (DType, [usize; 2])> + '_ {
-        self.blocks.iter().map(|block| (block.dtype(), [block.dims()[0], self.dim]))
+        self.blocks.iter().map(|block| (block.dtype(), [block.dims()[0], self.dim()]))
     }
 
     /// The blocks, one after the other, put together on rank 0; other ranks have to ask for them too, and get their columns.
     pub(super) fn gathered(&self) -> impl Iterator<Item = Result<Tensor>> + '_ {
-        self.blocks.iter().map(|block| self.at_leader(block.clone()))
+        self.blocks.iter().map(|block| self.columns.at_leader(block.clone()))
     }
 
     /// The same vectors on a device.
@@ -62,8 +117,8 @@ impl Basis {
 
     /// Appends the rows of `block`, `[k, n]`.
     pub(crate) fn push(&mut self, block: Tensor) -> Result<()> {
-        self.dim = block.dims()[1];
-        self.blocks.push(self.part(&block)?);
+        self.columns.dim = block.dims()[1];
+        self.blocks.push(self.columns.part(&block)?);
         Ok(())
     }
 
@@ -72,50 +127,14 @@ impl Basis {
         self.blocks.remove(0);
     }
 
-    /// `B Vᵀ`: the coefficients of each row of `block` on each vector of the basis, `[k, rows]`.
-    pub(crate) fn coefficients(&self, block: &Tensor) -> Result<DMatrix<f64>> {
-        if self.own().is_none() {
-            return gram(std::slice::from_ref(block), &self.blocks);
-        }
-        let own = self.part(block).and_then(|block| partial_grams(&[block], &self.blocks));
-        Ok(sum_of(self.team.gather(own)?.concat(), block.dims()[0], self.rows()))
+    /// `B Vᵀ`: the coefficients of each row of a block on each vector of the basis, `[k, rows]`; `part` is this rank's of the block.
+    pub(crate) fn coefficients(&self, part: &Tensor) -> Result<DMatrix<f64>> {
+        self.columns.products(part, &self.blocks)
     }
 
-    /// `B − C V`, `[k, n]`, rounded once per entry.
-    pub(crate) fn subtract(&self, block: &Tensor, coefficients: &DMatrix<f64>) -> Result<Tensor> {
-        self.whole(combination(Some(&self.part(block)?), &(-coefficients), &self.blocks)?)
-    }
-
-    /// The columns that this rank keeps, where it does not keep all: each rank needs a task.
-    fn own(&self) -> Option<Range<usize>> {
-        let tasks = self.dim.div_ceil(TASK_COLUMNS);
-        let own = self.team.own(tasks);
-        (1 < self.team.size() && self.team.size() <= tasks)
-            .then(|| own.start * TASK_COLUMNS..self.dim.min(own.end * TASK_COLUMNS))
-    }
-
-    /// This rank's columns of a block.
-    fn part(&self, block: &Tensor) -> Result<Tensor> {
-        let Some(own) = self.own() else { return Ok(block.clone()) };
-        Ok(block.narrow(1, own.start, own.len())?.force_contiguous()?)
-    }
-
-    /// The block of which every rank has its columns.
-    fn whole(&self, part: Tensor) -> Result<Tensor> {
-        if self.own().is_none() {
-            return Ok(part);
-        }
-        let (device, layout) = (part.device().clone(), (part.dtype(), [part.dims()[0], self.dim]));
-        Ok(self.team.joined(Ok(part), 1, (layout.0, &layout.1))?.to_device(&device)?)
-    }
-
-    /// The block of which every rank has its columns, on rank 0; elsewhere these columns.
-    fn at_leader(&self, part: Tensor) -> Result<Tensor> {
-        if self.own().is_none() {
-            return Ok(part);
-        }
-        let layout = (part.dtype(), [part.dims()[0], self.dim]);
-        self.team.joined_at_leader(Ok(part), 1, (layout.0, &layout.1))
+    /// This rank's part of `B − C V`, `[k, n]`, rounded once per entry, from that of `B`.
+    pub(crate) fn subtract(&self, part: &Tensor, coefficients: &DMatrix<f64>) -> Result<Tensor> {
+        combination(Some(part), &(-coefficients), &self.blocks)
     }
 
     /// Becomes `C V`, of no more vectors than there are, in the memory that it has: whoever shares its blocks sees them change.
@@ -152,7 +171,7 @@ impl Basis {
 
     /// `C V`, `[r, n]`.
     pub(crate) fn combine(&self, coefficients: &DMatrix<f64>) -> Result<Tensor> {
-        self.whole(combination(None, coefficients, &self.blocks)?)
+        self.columns.whole(combination(None, coefficients, &self.blocks)?)
     }
 }
 
@@ -188,16 +207,20 @@ mod tests {
         // Four tasks and a ragged end.
         let columns = 4 * TASK_COLUMNS + 11;
         let results = |team: &'static dyn Team| {
-            let (mut rng, mut basis) = (stream(7, Purpose::Probes), Basis { team, ..Basis::default() });
+            let (mut rng, blocks) = (stream(7, Purpose::Probes), Vec::new());
+            let mut basis = Basis { blocks, columns: Columns { dim: 0, team } };
             let mut draw = |rows| normal_block((rows, columns), DType::F32, &Device::Cpu, &mut rng).unwrap();
             [2, 3].into_iter().for_each(|rows| basis.push(draw(rows)).unwrap());
-            let block = draw(2);
-            let coefficients = basis.coefficients(&block).unwrap();
-            let rest = rows(&basis.subtract(&block, &coefficients).unwrap());
+            let shared = basis.columns(columns);
+            let part = shared.part(&draw(2)).unwrap();
+            let coefficients = basis.coefficients(&part).unwrap();
+            let rest = basis.subtract(&part, &coefficients).unwrap();
+            let within = shared.products(&rest, std::slice::from_ref(&rest)).unwrap();
+            let rest = rows(&shared.whole(rest).unwrap());
             basis.shrink(&coefficients).unwrap();
             let kept = basis.blocks.iter().map(|block| block.dims()[1]).max().unwrap();
             let whole: Vec<_> = basis.gathered().flat_map(|block| rows(&block.unwrap())).collect();
-            (kept, whole, (coefficients, rest))
+            (kept, whole, (coefficients, within, rest))
         };
         let (all, whole, alone) = results(team());
         assert_eq!(all, columns);

@@ -210,7 +210,9 @@ fn off(range: Option<&Tensor>, block: &Tensor) -> Result<Tensor> {
     let Some(range) = range else { return Ok(block.clone()) };
     let mut basis = Basis::default();
     basis.push(range.clone())?;
-    basis.subtract(block, &basis.coefficients(block)?)
+    let columns = basis.columns(basis.dim());
+    let part = columns.part(block)?;
+    columns.whole(basis.subtract(&part, &basis.coefficients(&part)?)?)
 }
 
 /// Data standard error of `Σ_{i<known} f_i + mean_{i≥known} f_i` over the joined forms of several products; NaN where

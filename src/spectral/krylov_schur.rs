@@ -7,7 +7,7 @@ use rand::Rng;
 use super::SpectralError;
 use super::basis::Basis;
 use super::state::{SurveyState, damaged};
-use super::vectors::{combine, epsilon, normal_block, norms, products};
+use super::vectors::{combine, epsilon, normal_block, norms};
 use crate::Result;
 use crate::observer::Observer;
 use crate::operator::symmetric_eigen;
@@ -244,7 +244,7 @@ impl<'a> KrylovSchur<'a> {
     fn orthonormalize(&self, block: Tensor) -> Result<Split> {
         if self.basis.rows() == self.operator.dim() {
             // Nothing can be left; what is, is rounding.
-            let along = self.basis.coefficients(&block)?;
+            let along = self.basis.coefficients(&self.basis.columns(self.basis.dim()).part(&block)?)?;
             return Ok(Split { within: DMatrix::zeros(along.nrows(), 0), along, rest: None });
         }
         let negligible = BREAKDOWN_UNITS * epsilon(block.dtype()) * self.norm;
@@ -271,14 +271,16 @@ pub(super) fn orthonormal_rows(block: &Tensor) -> Result<Option<Tensor>> {
 fn orthonormalize(basis: &Basis, block: Tensor, negligible: f64) -> Result<Split> {
     let mut along = DMatrix::zeros(block.dims()[0], basis.rows());
     let mut within = DMatrix::identity(block.dims()[0], block.dims()[0]);
-    let mut rows = block;
+    // Ranks share the columns of what is between the passes.
+    let columns = basis.columns(block.dims()[1]);
+    let mut rows = columns.part(&block)?;
     for pass in 1..=MAX_PASSES {
         if basis.rows() > 0 {
             let coefficients = basis.coefficients(&rows)?;
             rows = basis.subtract(&rows, &coefficients)?;
             along += &within * coefficients;
         }
-        let (squares, directions) = symmetric_eigen(products(&rows, &rows)?);
+        let (squares, directions) = symmetric_eigen(columns.products(&rows, std::slice::from_ref(&rows))?);
         let largest = squares.last().copied().unwrap_or(0.0);
         // Shorter directions than one Gram matrix resolves keep a length below 1 and unfold in the next pass.
         let lengths: Vec<f64> = squares.iter().map(|&square| square.max(GRAM_RESOLUTION * largest).sqrt()).collect();
@@ -296,7 +298,7 @@ fn orthonormalize(basis: &Basis, block: Tensor, negligible: f64) -> Result<Split
             break;
         }
     }
-    Ok(Split { along, within, rest: Some(rows) })
+    Ok(Split { along, within, rest: Some(columns.whole(rows)?) })
 }
 
 #[cfg(test)]

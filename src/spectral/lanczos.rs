@@ -140,20 +140,22 @@ impl Krylov {
         }
         // The second pass stays: after one, orthogonality is lost as soon as a Ritz value converges, and the
         // spectrum then shows that eigenvalue twice (Paige 1971).
+        let columns = self.basis.columns(dim);
+        let product = columns.part(&product)?;
         let first = self.basis.coefficients(&product)?;
         let once = self.basis.subtract(&product, &first)?;
         let second = self.basis.coefficients(&once)?;
         let rest = self.basis.subtract(&once, &second)?;
         let last = self.basis.rows() - 1;
         let alpha = first[(0, last)] + second[(0, last)];
-        let beta = norms(&rest)?[0];
+        let beta = columns.products(&rest, std::slice::from_ref(&rest))?[(0, 0)].sqrt();
         let epsilon = epsilon(rest.dtype());
         self.alphas.push(alpha);
         self.betas.push(beta);
         let size = self.alphas.iter().zip(&self.betas).map(|(alpha, beta)| alpha.abs() + beta).fold(0.0, f64::max);
         self.closed = self.steps() == dim || beta <= BREAKDOWN_UNITS * epsilon * size;
         if !self.closed && beta.is_finite() {
-            self.next = scale_rows(&rest, &[1.0 / beta])?;
+            self.next = columns.whole(scale_rows(&rest, &[1.0 / beta])?)?;
         }
         Ok(())
     }
