@@ -8,7 +8,7 @@ use super::Team;
 use crate::kernels::Slice;
 
 /// Bytes of a message at most: far below the 2³¹ that MPI counts to, and enough to fill a line.
-const MESSAGE_BYTES: usize = 4 << 20;
+const MESSAGE_BYTES: usize = 1 << 20;
 
 /// What can go to another rank. What is read back has the same bits.
 pub trait Wire: Sized {
