@@ -25,7 +25,7 @@ pub use read::{Choices, TensorFile};
 pub use safetensors::write_tensors;
 pub(crate) use samples::SampleWriter;
 pub use state::{differences, write_state};
-pub(crate) use state::{read_state, write_state_as_it_comes};
+pub(crate) use state::{StateTensors, read_state, write_state_as_it_comes};
 pub use vectors::checked_rows;
 
 use self::naming::Bound;

@@ -16,7 +16,7 @@ use crate::digest::{self, Hashing};
 use crate::files::write_atomic;
 
 /// Name of the tensor that seals a file: the SHA-256 of all bytes before it.
-const SEAL: &str = "sha256";
+pub(super) const SEAL: &str = "sha256";
 
 /// Writes named f32 or f64 tensors and string metadata, atomically, in the given order.
 ///

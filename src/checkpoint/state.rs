@@ -1,13 +1,19 @@
 //! States of unfinished work: tensors, the configuration that they belong to, and a hash over both.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::safetensors::{Outline, is_sealed, layout, write_sealed};
-use super::{CheckpointError, TensorFile};
+use super::CheckpointError;
+use super::safetensors::{Outline, SEAL, is_sealed, layout, write_sealed};
 use crate::Result;
+use crate::container::{Element, Stored};
 
 /// Metadata key of the configuration.
 const CONFIGURATION: &str = "flatness.configuration";
@@ -45,16 +51,16 @@ pub(crate) fn write_state_as_it_comes(
 /// # Errors
 /// [`CheckpointError::UnreadableState`] for a file that is damaged or no state; [`CheckpointError::OtherState`] with the
 /// keys that differ where it belongs to another configuration.
-pub(crate) fn read_state(path: &Path, configuration: &Value) -> Result<(TensorFile, Value)> {
+pub(crate) fn read_state(path: &Path, configuration: &Value) -> Result<(StateTensors, Value)> {
     let unreadable = |reason| CheckpointError::UnreadableState { reason };
     let sealed = is_sealed(path).map_err(|error| unreadable(format!("cannot read {}: {error}", path.display())))?;
     if !sealed {
         let reason = format!("{} is damaged, or of an earlier version: its SHA-256 is another", path.display());
         return Err(unreadable(reason).into());
     }
-    // The hint for a damaged checkpoint, to copy it again, would be no help.
-    let file = TensorFile::read(path).map_err(|error| unreadable(error.to_string()))?;
-    let entry = |key: &str| file.metadata.get(key).and_then(|text| serde_json::from_str(text).ok());
+    let (tensors, metadata) =
+        StateTensors::open(path).map_err(|reason| unreadable(format!("{} is no state: {reason}", path.display())))?;
+    let entry = |key: &str| metadata.get(key).and_then(|text| serde_json::from_str(text).ok());
     let kept: Value = entry(CONFIGURATION)
         .ok_or_else(|| unreadable(format!("{} does not record its configuration", path.display())))?;
     let differing = differences(&kept, configuration);
@@ -62,7 +68,92 @@ pub(crate) fn read_state(path: &Path, configuration: &Value) -> Result<(TensorFi
         return Err(CheckpointError::OtherState { path: path.into(), differing }.into());
     }
     let facts = entry(FACTS).unwrap_or(Value::Null);
-    Ok((file, facts))
+    Ok((tensors, facts))
+}
+
+/// The tensors of a state, read when they are asked for: together they may be as large as the memory.
+#[derive(Debug)]
+pub(crate) struct StateTensors {
+    path: PathBuf,
+    file: File,
+    /// Each with its bytes in the file.
+    entries: BTreeMap<String, (Range<u64>, Stored)>,
+}
+
+/// What the header of the file says of a tensor.
+#[derive(Debug, Deserialize)]
+struct Place {
+    dtype: String,
+    shape: Vec<usize>,
+    /// Behind the header.
+    data_offsets: [u64; 2],
+}
+
+impl StateTensors {
+    /// With the metadata.
+    ///
+    /// # Errors
+    /// In words: a file that cannot be read, or is none that [`write_state`] has written.
+    fn open(path: &Path) -> Result<(Self, BTreeMap<String, String>), String> {
+        let said = |error: std::io::Error| error.to_string();
+        let mut file = File::open(path).map_err(said)?;
+        let len = file.metadata().map_err(said)?.len();
+        let mut length = [0; 8];
+        file.read_exact(&mut length).map_err(said)?;
+        let length = u64::from_le_bytes(length);
+        if length > len - 8 {
+            return Err("its header does not fit into it".into());
+        }
+        let mut header = vec![0; length as usize];
+        file.read_exact(&mut header).map_err(said)?;
+        let mut header: BTreeMap<String, Value> = serde_json::from_slice(&header).map_err(|error| error.to_string())?;
+        let metadata = header.remove("__metadata__").map(serde_json::from_value).transpose();
+        let metadata = metadata.map_err(|error| error.to_string())?.unwrap_or_default();
+        header.remove(SEAL);
+        let mut entries = BTreeMap::new();
+        for (name, value) in header {
+            let Place { dtype, shape, data_offsets: [from, to] } =
+                serde_json::from_value(value).map_err(|error| format!("tensor `{name}`: {error}"))?;
+            let element = if dtype == "F32" { Element::F32 } else { Element::F64 };
+            if from > to || to > len - 8 - length {
+                return Err(format!("tensor `{name}` lies outside the file"));
+            }
+            let stored = Stored::contiguous(element, shape, 0..(to - from) as usize)
+                .map_err(|reason| format!("tensor `{name}`: {reason}"))?;
+            entries.insert(name, (8 + length + from..8 + length + to, stored));
+        }
+        Ok((Self { path: path.into(), file, entries }, metadata))
+    }
+
+    /// Names of all tensors, in order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.entries.keys().cloned().collect()
+    }
+
+    /// The tensor `name`.
+    ///
+    /// # Errors
+    /// A file that has none, or cannot be read any more.
+    pub(crate) fn get(&self, name: &str) -> Result<Tensor> {
+        let Some((range, stored)) = self.entries.get(name) else {
+            let (path, present) = (self.path.clone(), self.names());
+            return Err(CheckpointError::NoTensor { path, name: name.into(), present }.into());
+        };
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        let (mut file, path) = (&self.file, &self.path);
+        let found = file.seek(SeekFrom::Start(range.start)).and_then(|_| file.read_exact(&mut bytes));
+        found.map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
+        let numbers = |reason| CheckpointError::Numbers { path: path.clone(), name: name.into(), reason };
+        Ok(stored.read(&bytes).map_err(numbers)?)
+    }
+
+    /// All tensors by name.
+    ///
+    /// # Errors
+    /// As [`StateTensors::get`].
+    pub(crate) fn into_tensors(self) -> Result<BTreeMap<String, Tensor>> {
+        self.entries.keys().map(|name| Ok((name.clone(), self.get(name)?))).collect()
+    }
 }
 
 /// Keys whose values differ, with both values, nested ones with dots between.
@@ -107,9 +198,10 @@ mod tests {
         let path = folder.path().join("state.safetensors");
         let tensor = Tensor::new(&[0.1f64, f64::NAN], &candle_core::Device::Cpu).unwrap();
         write_state(&path, &[("a".into(), tensor)], &json!({"seed": 1}), &json!([2])).unwrap();
-        let (file, facts) = read_state(&path, &json!({"seed": 1})).unwrap();
-        assert_eq!(facts, json!([2]));
-        assert_eq!(file.get("a").unwrap().to_vec1::<f64>().unwrap()[0], 0.1);
+        let (tensors, facts) = read_state(&path, &json!({"seed": 1})).unwrap();
+        assert_eq!((facts, tensors.names()), (json!([2]), vec!["a".to_owned()]));
+        assert_eq!(tensors.get("a").unwrap().to_vec1::<f64>().unwrap()[0], 0.1);
+        assert!(tensors.get("b").unwrap_err().to_string().contains("`b`"));
         let error = read_state(&path, &json!({"seed": 3})).err().unwrap().to_string();
         assert!(error.contains("seed 1 there, 3 here"), "{error}");
     }

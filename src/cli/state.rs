@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Ui;
 use crate::Result;
 use crate::analysis::Stores;
-use crate::checkpoint::{TensorFile, read_state, write_state_as_it_comes};
+use crate::checkpoint::{StateTensors, read_state, write_state_as_it_comes};
 use crate::spectral::{Store, SurveyState};
 use crate::team::team;
 
@@ -97,7 +97,7 @@ struct StateFile<'a> {
 }
 
 impl StateFile<'_> {
-    fn read(&mut self) -> Result<Option<TensorFile>> {
+    fn read(&mut self) -> Result<Option<StateTensors>> {
         if !self.files.saving.resume || !self.path.exists() {
             return Ok(None);
         }
@@ -113,7 +113,7 @@ impl Store for StateFile<'_> {
         let mut file = None;
         let known = found.map(|found| {
             file = found;
-            file.as_ref().map(TensorFile::names)
+            file.as_ref().map(StateTensors::names)
         });
         let Some(names) = team().of_leader(known)? else { return Ok(None) };
         let state = SurveyState::read(&names, |name| {

@@ -1,8 +1,9 @@
 //! The processes of a run: one as a rule, or the ranks of an MPI job.
 //!
 //! All ranks carry out the same command on the same data; what they sum over rows, they share by whole pieces
-//! ([`crate::workers`]), and each then has the whole sum. So they all know the same numbers, and decide alike. Whatever could
-//! differ between them (the time, Ctrl-C, files of an earlier run) is decided by rank 0, which alone speaks and writes.
+//! ([`crate::workers`]), and each then has what is made of the whole sum. So they all know the same numbers, and decide
+//! alike. Whatever could differ between them (the time, Ctrl-C, files of an earlier run) is decided by rank 0, which alone
+//! speaks and writes.
 
 mod alone;
 mod error;

@@ -2,10 +2,9 @@
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 
 use super::Team;
-use crate::kernels::Slice;
 
 /// Bytes of a message at most: far below the 2³¹ that MPI counts to, and enough to fill a line.
 const MESSAGE_BYTES: usize = 1 << 20;
@@ -178,9 +177,12 @@ impl Wire for Tensor {
     fn put(&self, mut to: &mut dyn Write) -> Result<()> {
         (self.dtype(), self.dims().to_vec()).put(to)?;
         let own = self.to_device(&Device::Cpu).and_then(|own| own.contiguous()).map_err(Error::other)?;
-        match own.dtype() {
-            DType::F32 => put_each(&Slice::of(&own).map_err(Error::other)?, to, f32::to_ne_bytes),
-            DType::F64 => put_numbers(&Slice::of(&own).map_err(Error::other)?, to),
+        let (storage, layout) = own.storage_and_layout();
+        match (&*storage, layout.contiguous_offsets()) {
+            (Storage::Cpu(CpuStorage::F32(all)), Some((start, end))) => {
+                put_each(&all[start..end], to, f32::to_ne_bytes)
+            }
+            (Storage::Cpu(CpuStorage::F64(all)), Some((start, end))) => put_numbers(&all[start..end], to),
             _ => own.write_bytes(&mut to).map_err(Error::other),
         }
     }

@@ -42,10 +42,28 @@ pub(in crate::cli) struct HowArgs {
     seed: Option<u64>,
 }
 
+/// `HowArgs` from options of an experiment file.
+#[derive(Debug, Parser)]
+struct HowParser {
+    #[command(flatten)]
+    how: HowArgs,
+}
+
 /// Names of groups in an error, at most.
 const MOST_NAMED: usize = 12;
 
 impl HowArgs {
+    /// From arguments such as `--baseline=sam`.
+    ///
+    /// # Errors
+    /// What the parser says.
+    pub(in crate::cli) fn from_options(options: &[String]) -> Result<Self, String> {
+        let line = std::iter::once("compare").chain(options.iter().map(String::as_str));
+        command_line::<HowParser>(line).map(|parser| parser.how).map_err(|error| {
+            error.render().to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        })
+    }
+
     /// The names of groups in it, with their options.
     fn named_groups(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let groups = self.primary_groups.iter().flatten().map(|name| ("--primary-groups", name.as_str()));
@@ -135,26 +153,6 @@ impl HowArgs {
             "checkpoints": members.iter().map(|member| &member.checkpoint_sha256).collect::<Vec<_>>(),
             "trainings": members.iter().map(|member| &member.training).collect::<Vec<_>>(),
             "architectures": members.iter().map(|member| &member.architecture).collect::<Vec<_>>(),
-        })
-    }
-}
-
-/// `HowArgs` from options of an experiment file.
-#[derive(Debug, Parser)]
-struct HowParser {
-    #[command(flatten)]
-    how: HowArgs,
-}
-
-impl HowArgs {
-    /// From arguments such as `--baseline=sam`.
-    ///
-    /// # Errors
-    /// What the parser says.
-    pub(in crate::cli) fn from_options(options: &[String]) -> Result<Self, String> {
-        let line = std::iter::once("compare").chain(options.iter().map(String::as_str));
-        command_line::<HowParser>(line).map(|parser| parser.how).map_err(|error| {
-            error.render().to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
         })
     }
 }
