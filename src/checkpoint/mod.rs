@@ -24,8 +24,8 @@ pub(crate) use optimizer::{OPTIMIZER_FILE, Recorded};
 pub use read::{Choices, TensorFile};
 pub use safetensors::write_tensors;
 pub(crate) use samples::SampleWriter;
-pub use state::{differences, write_state};
 pub(crate) use state::{StateTensors, read_state, write_state_as_it_comes};
+pub use state::{differences, write_state};
 pub use vectors::checked_rows;
 
 use self::naming::Bound;
