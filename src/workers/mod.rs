@@ -168,7 +168,8 @@ impl Workers {
 
     /// A sum over `work(0), …, work(count − 1)` by fixed pieces and a fixed tree. Piece `j` of `p`, the items from
     /// `⌊j·count/p⌋` to `⌊(j+1)·count/p⌋ − 1`, is added up in order, beginning with `start()`. Pieces are merged in a binary
-    /// tree: number `2i` with `2i + 1`, then their sums likewise; an unpaired last one moves up. Then the whole sum is concluded. `None` for no items.
+    /// tree: number `2i` with `2i + 1`, then their sums likewise; an unpaired last one moves up. The result is what
+    /// [`PieceSum::conclude`] makes of the whole sum, or `None` for no items.
     ///
     /// All items are shared alike, whatever the pieces. Nobody waits: results that come early are kept, who brings the next
     /// of a piece adds all that are ready, and who brings the second of a pair merges it. Items are begun in ascending
