@@ -3,6 +3,7 @@
 //! `cargo bench --bench coverage`; prints the table of `RESULTS-coverage.md`. Everything is seeded: equal tables, always.
 
 use candle_core::{DType, Device, Tensor};
+use flatness::kernels::KeepingAllocator;
 use flatness::operator::{DenseOperator, LinearOperator};
 use flatness::random::{Purpose, substream};
 use flatness::spectral::{
@@ -15,7 +16,7 @@ use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: KeepingAllocator = KeepingAllocator::new();
 
 const REPEATS: u64 = 2_000;
 /// Seeds: the operators are drawn once, rows and probes anew in each repetition.

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::data::{Dataset, Inputs, Targets};
 use flatness::formats::family;
-use flatness::kernels::keep_freed_memory;
+use flatness::kernels::{KeepingAllocator, keep_freed_memory};
 use flatness::objective::{Objective, ObjectiveOptions};
 use flatness::operator::LinearOperator;
 use flatness::program::Loss;
@@ -16,7 +16,7 @@ use flatness::random::{Purpose, stream};
 use rand::Rng;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: KeepingAllocator = KeepingAllocator::new();
 
 const REPEATS: usize = 5;
 

@@ -5,10 +5,10 @@
 use std::time::Instant;
 
 use candle_core::{Device, Result, Tensor};
-use flatness::kernels::{Bilinear, ConvGeometry, MatMul};
+use flatness::kernels::{Bilinear, ConvGeometry, KeepingAllocator, MatMul};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: KeepingAllocator = KeepingAllocator::new();
 
 /// Samples of one call, and directions of the two stacked operands of a product rule.
 const SAMPLES: usize = 4;

@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use candle_core::DType;
 use flatness::data::{DataSpec, Dataset, EpochPlan, Images, with_batches};
+use flatness::kernels::KeepingAllocator;
 use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: KeepingAllocator = KeepingAllocator::new();
 
 /// Files of the folder, of the usual size of a photograph in ImageNet.
 const FILES: usize = 256;

@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use flatness::checkpoint::Checkpoint;
 use flatness::curvature::{Curvature, CurvatureOperator};
 use flatness::data::DataSpec;
-use flatness::kernels::keep_freed_memory;
+use flatness::kernels::{KeepingAllocator, keep_freed_memory};
 use flatness::objective::{Execution, Objective, ObjectiveOptions};
 use flatness::operator::LinearOperator;
 use flatness::optim::{Optimizer, OptimizerConfig, Setup};
@@ -22,7 +22,7 @@ use flatness::program::{BatchNormMode, Loss};
 use serde_json::json;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: KeepingAllocator = KeepingAllocator::new();
 
 type Error = Box<dyn std::error::Error>;
 

@@ -1,34 +1,40 @@
-//! mimalloc, and a clear end of the process where it finds no memory.
+//! The library's allocator, and a clear end of the process where it finds no memory.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::io::{Cursor, Write};
 
-use mimalloc::MiMalloc;
+use flatness::kernels::KeepingAllocator;
 
 /// The allocator of the program. Where the system has no memory left, the standard library would abort; this one says so and
 /// ends with the code of every other failure.
-pub struct Allocator;
+pub struct Allocator(KeepingAllocator);
 
-// SAFETY: every call goes to mimalloc as it came; null is never returned.
+impl Allocator {
+    pub const fn new() -> Self {
+        Self(KeepingAllocator::new())
+    }
+}
+
+// SAFETY: every call goes on as it came; null is never returned.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as promised by the caller.
-        found(unsafe { MiMalloc.alloc(layout) }, layout.size())
+        found(unsafe { self.0.alloc(layout) }, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as promised by the caller.
-        found(unsafe { MiMalloc.alloc_zeroed(layout) }, layout.size())
+        found(unsafe { self.0.alloc_zeroed(layout) }, layout.size())
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: as promised by the caller.
-        found(unsafe { MiMalloc.realloc(block, layout, size) }, size)
+        found(unsafe { self.0.realloc(block, layout, size) }, size)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: as promised by the caller.
-        unsafe { MiMalloc.dealloc(block, layout) }
+        unsafe { self.0.dealloc(block, layout) }
     }
 }
 

@@ -12,7 +12,7 @@ use flatness::cli::{FAILED, INTERRUPTED, Ui, run};
 use flatness::team::{lead, team};
 
 #[global_allocator]
-static ALLOCATOR: allocator::Allocator = allocator::Allocator;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator::new();
 
 fn main() -> ExitCode {
     const POLARS: &str = "POLARS_MAX_THREADS";

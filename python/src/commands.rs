@@ -62,6 +62,7 @@ pub fn call(
         }
         flatness::cli::call(&arguments, given, &mut ui)
     });
+    crate::ALLOCATOR.release();
     match failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
         Some(error) => Err(error),
         None => Ok((code?, printed.text(), said.text())),

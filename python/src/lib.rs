@@ -7,11 +7,12 @@ mod objective;
 mod spectral;
 mod tables;
 
+use flatness::kernels::KeepingAllocator;
 use pyo3::prelude::*;
 
 // Rust's own allocations alone: memory of NumPy and PyTorch never comes here.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: KeepingAllocator = KeepingAllocator::new();
 
 #[pymodule]
 mod _native {

@@ -110,6 +110,7 @@ self_cell! {
 #[pyclass(frozen)]
 pub struct Objective {
     held: Arc<HeldObjective>,
+    _then: Release,
 }
 
 #[pymethods]
@@ -124,7 +125,7 @@ impl Objective {
                 Borrowing::new(&session.checkpoint.network, &session.data, session.options.clone())
             })
         })?;
-        Ok(Self { held: Arc::new(held) })
+        Ok(Self { held: Arc::new(held), _then: Release })
     }
 
     /// Loss, rows and computation in words.
@@ -177,7 +178,7 @@ impl Objective {
                 CurvatureOperator::new(held.borrow_dependent(), &held.borrow_owner().checkpoint.theta, curvature)
             })
         })?;
-        Ok(Operator { held })
+        Ok(Operator { held, _then: Release })
     }
 }
 
@@ -195,6 +196,16 @@ impl Objective {
 #[pyclass(frozen)]
 pub struct Operator {
     held: HeldOperator,
+    _then: Release,
+}
+
+/// Returns freed memory, which products keep for the next ones, to the system. It is the last field, and so the last to go.
+struct Release;
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        crate::ALLOCATOR.release();
+    }
 }
 
 impl Operator {

@@ -99,8 +99,10 @@ pub(super) fn of_spectrum(spectrum: &SpectrumReport) -> Vec<SummaryRow> {
             ..row(quantity, estimate.value)
         };
         let nuclear = measure.nuclear_norm();
+        let norm = measure.frobenius_norm();
         // Two steps are exact for squares.
-        rows.push(estimate(Quantity::FrobeniusNorm, measure.frobenius_norm(), 0.0));
+        let left_open = if spectrum.slq.num_steps < 2 { open * norm.value } else { 0.0 };
+        rows.push(estimate(Quantity::FrobeniusNorm, norm, left_open));
         rows.push(estimate(Quantity::NuclearNorm, nuclear, open * nuclear.value));
         if !spectrum.positive {
             rows.push(estimate(Quantity::NegativeMass, measure.negative_mass(), open));

@@ -5,6 +5,9 @@ use super::{AnalysisReport, SpectrumReport};
 use crate::spectral::Stop;
 use crate::vocabulary::SummaryRow;
 
+/// Steps that may show how far a density has come.
+const FEWEST_STEPS: f64 = 8.0;
+
 /// A line for each group of unconverged numbers of an operator that the same setting would resolve. The outermost
 /// eigenvalues are not among them: an unconverged one is a bound.
 ///
@@ -39,8 +42,9 @@ fn remedy(spectrum: &SpectrumReport, row: &SummaryRow) -> String {
         return format!("{} products were not enough, see --max-matvecs", row.num_matvecs);
     }
     let open = row.std_err_numeric / (CONVERGED * row.value.abs());
-    // Errors that are not known ask for twice as many steps, to begin with.
-    let factor = if open.is_nan() { 2.0 } else { open.max(2.0) };
+    // Errors that are not known ask for twice as many steps, and a few at least, to begin with.
+    let least = (FEWEST_STEPS / slq.num_steps as f64).max(2.0);
+    let factor = if open.is_nan() { least } else { open.max(2.0) };
     let steps = 2f64.powf((factor * slq.num_steps as f64).log2().ceil());
     let products = steps * slq.probes.len() as f64;
     if products >= slq.dim as f64 {

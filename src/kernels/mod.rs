@@ -44,7 +44,7 @@ pub use element::Element;
 pub use linear::Linear;
 pub use matmul::MatMul;
 pub(crate) use memory::DEFAULT_MEMORY;
-pub use memory::keep_freed_memory;
+pub use memory::{KeepingAllocator, keep_freed_memory};
 pub use pointwise::{Bounds, Pointwise};
 pub use pool::{PoolGeometry, max_pool_indices};
 pub use rows::{Norm, NormCotangents, OwnParts, Parts, Softmax};

@@ -3,6 +3,9 @@
 use super::TraceReport;
 use crate::vocabulary::Method;
 
+/// Steps from which on a rule is compared with a shorter one.
+pub(super) const FEWEST_STEPS_COMPARED: usize = 4;
+
 /// Where the rules of a spectral measure come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleSource {
@@ -40,6 +43,7 @@ pub struct SlqReport {
     /// One rule per probe.
     pub probes: Vec<Quadrature>,
     /// The rules of three quarters of the steps, which tell how much the steps still matter: see [`SlqReport::change`].
+    /// Empty where the steps are too few to tell.
     pub shorter: Vec<Quadrature>,
     /// How many of the lowest and of the highest nodes of a survey are eigenvalues that are known: the same in all rules, each
     /// with the weight `1/n`.

@@ -4,6 +4,7 @@ use rand::Rng;
 
 use super::data_error::{join, mean_data_std_error};
 use super::lanczos::{Krylov, Reach, lanczos};
+use super::measure::FEWEST_STEPS_COMPARED;
 use super::trace::mean_and_std_error;
 use super::vectors::rademacher_block;
 use super::{Quadrature, RuleSource, SlqReport, SpectralError, TraceReport};
@@ -122,7 +123,10 @@ impl Collected {
         // Forms of unit vectors: the trace is `dim` times their mean.
         let std_err_data = dim as f64 * mean_data_std_error(join(self.shards).as_ref());
         let trace = TraceReport { trace, std_err_numeric, std_err_data, samples: self.samples, num_matvecs };
-        let Self { probes, shorter, num_matvecs, interrupted, .. } = self;
+        let Self { probes, mut shorter, num_matvecs, interrupted, .. } = self;
+        if probes.iter().any(|rule| !rule.exact && rule.nodes.len() < FEWEST_STEPS_COMPARED) {
+            shorter.clear();
+        }
         SlqReport { probes, shorter, known: [0, 0], dim, num_steps, num_matvecs, trace, source, interrupted }
     }
 }
@@ -228,6 +232,16 @@ mod tests {
         assert!((report.trace.trace - 18.0).abs() < 1e-12 && report.trace.std_err_numeric < 1e-12);
         // Shard traces 6, 12, 36: s² = 252.
         assert!((report.trace.std_err_data - 84.0_f64.sqrt()).abs() < 1e-11);
+    }
+
+    #[test]
+    fn a_few_steps_settle_nothing_unless_the_space_closes() {
+        let spectrum: Vec<f64> = (0..40).map(f64::from).collect();
+        for (steps, known) in [(1, false), (3, false), (4, true)] {
+            let report = run(&with_spectrum(&spectrum, DType::F64, 2), 2, steps);
+            assert_eq!((report.change().is_finite(), report.is_settled(1e-9)), (known, false), "{steps}");
+        }
+        assert!(run(&with_spectrum(&[3.0; 9], DType::F64, 2), 2, 1).is_settled(1e-9));
     }
 
     #[test]

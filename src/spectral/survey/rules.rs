@@ -4,12 +4,13 @@ use nalgebra::DMatrix;
 
 use crate::Result;
 use crate::operator::symmetric_eigen;
+use crate::spectral::measure::FEWEST_STEPS_COMPARED;
 use crate::spectral::{Quadrature, SlqReport};
 
 use crate::spectral::search::Search;
 use crate::spectral::state::{SurveyState, damaged};
 
-/// Block steps from which on a rule is compared with a shorter one, and between comparisons.
+/// Block steps between comparisons with a shorter rule.
 const STEPS_BETWEEN_CHECKS: usize = 4;
 
 /// The rules of all start vectors.
@@ -60,7 +61,7 @@ impl Rules {
         let before = (3 * num_steps / 4) * num_probes;
         let shorter = if exact {
             probes.clone()
-        } else if num_steps < STEPS_BETWEEN_CHECKS {
+        } else if num_steps < FEWEST_STEPS_COMPARED {
             Vec::new()
         } else {
             let (values, vectors) = symmetric_eigen(projected.view((0, 0), (before, before)).into_owned());
