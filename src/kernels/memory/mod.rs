@@ -131,10 +131,16 @@ impl KeepingAllocator {
             let bytes = excess(&pages);
             pages.purge(bytes);
         }
-        let clean = pages.take(size.bytes, State::Clean);
-        let clean =
-            clean.or_else(|| if pages.reserve(size.bytes) { pages.take(size.bytes, State::Clean) } else { None });
-        clean.map(|block| (block, State::Clean))
+        let clean = |pages: &mut Pages| Some((pages.take(size.bytes, State::Clean)?, State::Clean));
+        if let Some(block) = clean(&mut pages) {
+            return Some(block);
+        }
+        if pages.reserve(size.bytes) {
+            return clean(&mut pages);
+        }
+        // The system has no room; what is kept may.
+        self.give_up(&mut pages);
+        dirty(&mut pages)
     }
 
     /// Gives up freed blocks: their pages serve any size.
@@ -150,12 +156,13 @@ impl KeepingAllocator {
 
     fn push(&self, block: *mut u8, size: Size) {
         let free = block.cast::<Free>();
+        // Before another thread can take the block: never less than there is.
+        self.kept.fetch_add(size.bytes, Relaxed);
         let mut first = locked(&self.sizes[size.index].0);
         // SAFETY: the block is large enough for a pointer, aligned to one, and nobody else's.
         unsafe { free.write(Free { next: *first }) }
         *first = free;
         drop(first);
-        self.kept.fetch_add(size.bytes, Relaxed);
         self.in_use.fetch_sub(size.bytes, Relaxed);
     }
 
