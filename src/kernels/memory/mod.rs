@@ -34,8 +34,9 @@ pub fn keep_freed_memory(memory_bytes: usize) {
 /// once, or half as much again if [`keep_freed_memory`] allows it: the process needs hardly more memory than it would without,
 /// and a pass over the rows takes its tensors without a system call, on pages that are there.
 ///
-/// A freed block waits for the next one of its size. Where there is none for a size, the pages of others are put together, and
-/// only where these are too few or too scattered does memory come from the system; what is kept too much then goes back.
+/// A freed block waits for the next request of its size. If none waits, the block is cut from pages that belong to no block, and
+/// failing that, from new memory of the system. If that would exceed the bound, all freed blocks are first joined to such pages;
+/// if these are still too scattered, as many of them go back to the system as it gives.
 /// Smaller blocks, and those of unusual alignment, are mimalloc's.
 pub struct KeepingAllocator {
     /// Freed blocks by size.
@@ -111,7 +112,7 @@ impl KeepingAllocator {
         peak.max(roomy.min(peak + peak / 2))
     }
 
-    /// A block from pages that belong to none: kept ones, as long as there are enough in a row.
+    /// A block from pages that belong to none, or from the system.
     fn put_together(&self, size: Size) -> Option<(*mut u8, State)> {
         let mut pages = locked(&self.pages);
         let dirty = |pages: &mut Pages| Some((pages.take(size.bytes, State::Dirty)?, State::Dirty));
@@ -138,7 +139,7 @@ impl KeepingAllocator {
         if pages.reserve(size.bytes) {
             return clean(&mut pages);
         }
-        // The system has no room; what is kept may.
+        // The system has no room left, but there may be some in what is kept.
         self.give_up(&mut pages);
         dirty(&mut pages)
     }
