@@ -21,14 +21,6 @@ impl<T: Element> Scratch<T> {
         }
         Self { buffer, len }
     }
-
-    /// Another length; numbers beyond the old one are of any value.
-    pub fn resize(&mut self, len: usize) {
-        if self.buffer.len() < len {
-            self.buffer.resize(len, T::ZERO);
-        }
-        self.len = len;
-    }
 }
 
 impl<T: Element> Drop for Scratch<T> {

@@ -53,7 +53,7 @@ pub fn conv2d<T: Element>(
         return winograd::correlate(&tiling, batch, directions, terms, out);
     }
     let plan = Plan::forward::<T>(Isa::best(), geometry, batch);
-    if lowered::suits(geometry) {
+    if lowered::suits(geometry, &plan) {
         return lowered::correlate(&plan, batch, directions, terms, out);
     }
     correlate::correlate(&plan, batch, directions, terms, out);
@@ -77,8 +77,8 @@ pub fn conv2d_input_gradient<T: Element>(
     if let Some(tiling) = Tiling::input_gradient::<T>(Isa::best(), geometry, batch) {
         return winograd::correlate(&tiling, batch, directions, terms, out);
     }
-    if lowered::suits(geometry) {
-        let plan = Plan::forward::<T>(Isa::best(), geometry, batch);
+    let plan = Plan::forward::<T>(Isa::best(), geometry, batch);
+    if lowered::suits(geometry, &plan) {
         return lowered::input_gradient(&plan, batch, directions, terms, out);
     }
     let plan = Plan::input_gradient::<T>(Isa::best(), geometry, batch);
@@ -107,7 +107,7 @@ pub fn conv2d_weight_gradient<T: Element>(
         return winograd::weight_gradient(&tiling, batch, directions, terms, out);
     }
     let plan = Plan::forward::<T>(Isa::best(), geometry, batch);
-    if lowered::suits(geometry) {
+    if lowered::suits(geometry, &plan) {
         return lowered::weight_gradient(&plan, batch, directions, terms, out);
     }
     weight_gradient::weight_gradient(&plan, batch, directions, terms, out);

@@ -25,6 +25,10 @@ pub(super) fn pack_samples<T: Element>(plan: &Plan, samples: &[T], packed: &mut 
                     let target = plane + row * pitch;
                     let target =
                         &mut packed[target + column_range.start * interleaved..][..column_range.len() * interleaved];
+                    if interleaved == 1 {
+                        copy_strided(&samples[source..], columns.step, target);
+                        continue;
+                    }
                     let rows = samples.chunks_exact(sample_len).map(|sample| &sample[source..]);
                     interleave(rows, columns.step, interleaved, target);
                 }
@@ -37,13 +41,15 @@ pub(super) fn pack_samples<T: Element>(plan: &Plan, samples: &[T], packed: &mut 
 /// Writes the source samples of one packed block: the adjoint of [`pack_samples`]. Numbers that no tap reads are 0.
 pub(super) fn unpack_samples<T: Element>(plan: &Plan, packed: &[T], samples: &mut [MaybeUninit<T>]) {
     let sample_len = plan.source_len();
-    samples.fill(MaybeUninit::new(T::ZERO));
     if sample_len == 0 || plan.channel_len == 0 {
-        return;
+        return samples.fill(MaybeUninit::new(T::ZERO));
     }
     let (rows, columns, interleaved) = (&plan.rows, &plan.columns, plan.samples);
     let (channel_len, pitch) = (rows.source * columns.source, columns.length * interleaved);
     for (channel, packed) in packed.chunks_exact(plan.channel_len).take(sample_len / channel_len).enumerate() {
+        for sample in samples.chunks_exact_mut(sample_len) {
+            sample[channel * channel_len..][..channel_len].fill(MaybeUninit::new(T::ZERO));
+        }
         let mut plane = 0;
         for &row_phase in &rows.phases {
             let (row_range, first_row) = rows.inside(row_phase);
@@ -54,6 +60,10 @@ pub(super) fn unpack_samples<T: Element>(plan: &Plan, packed: &[T], samples: &mu
                     let target = channel * channel_len + (first_row + i * rows.step) * columns.source + first_column;
                     let from = plane + row * pitch + column_range.start * interleaved;
                     let from = &packed[from..][..column_range.len() * interleaved];
+                    if interleaved == 1 {
+                        write_strided(from, columns.step, &mut samples[target..]);
+                        continue;
+                    }
                     for (s, sample) in samples.chunks_exact_mut(sample_len).enumerate() {
                         let target = sample[target..].iter_mut().step_by(columns.step);
                         let from = from[s..].iter().step_by(interleaved);
@@ -78,6 +88,14 @@ fn copy_strided<T: Copy>(source: &[T], step: usize, target: &mut [T]) {
             }
         }
         _ => target.iter_mut().zip(source.iter().step_by(step)).for_each(|(target, &value)| *target = value),
+    }
+}
+
+#[inline(always)]
+fn write_strided<T: Copy>(source: &[T], step: usize, target: &mut [MaybeUninit<T>]) {
+    match step {
+        1 => _ = target[..source.len()].write_copy_of_slice(source),
+        _ => target.iter_mut().step_by(step).zip(source).for_each(|(target, &value)| _ = target.write(value)),
     }
 }
 

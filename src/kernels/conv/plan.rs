@@ -195,6 +195,7 @@ struct PlaneLayout {
 pub(super) struct Plan {
     pub isa: Isa,
     pub lanes: usize,
+    pub registers: usize,
     /// Samples that are packed side by side, pixel by pixel: narrow images would leave lanes idle.
     pub samples: usize,
     pub groups: usize,
@@ -234,7 +235,7 @@ impl Plan {
         [rows, columns]: [Axis; 2],
         transposed: bool,
     ) -> Self {
-        let lanes = T::dispatch(isa, Lanes);
+        let [lanes, registers] = T::dispatch(isa, Lanes);
         let taps = geometry.kernel[0] * geometry.kernel[1];
         let inputs = geometry.in_channels / geometry.groups;
         let outputs = geometry.out_channels / geometry.groups;
@@ -269,6 +270,7 @@ impl Plan {
         Self {
             isa,
             lanes,
+            registers,
             samples: layout.samples,
             groups: geometry.groups,
             sources,
@@ -309,19 +311,20 @@ fn interleaved_samples(width: usize, lanes: usize, batch: usize) -> usize {
     choices.into_iter().find(|&samples| vectors(samples) <= 1.2 * best).unwrap_or(1)
 }
 
-/// Vectors of pixels and target channels of one register tile: their sums fill three quarters of the registers.
+/// Vectors of pixels and target channels of one register tile: their sums fill half of the registers. With three quarters of
+/// 16, and a weight of each channel, some would move to memory and back.
 pub(super) const fn tile_sizes(registers: usize) -> (usize, usize) {
-    if registers >= 32 { (4, 4) } else { (4, 3) }
+    if registers >= 32 { (4, 4) } else { (2, 4) }
 }
 
-/// Asks for the number of lanes.
+/// Asks for the lanes of a vector and for the number of registers.
 pub(super) struct Lanes;
 
 impl<T> SimdTask<T> for Lanes {
-    type Output = usize;
+    type Output = [usize; 2];
 
     #[inline(always)]
-    fn run<S: Simd<Scalar = T>>(self) -> usize {
-        S::LANES
+    fn run<S: Simd<Scalar = T>>(self) -> [usize; 2] {
+        [S::LANES, S::REGISTERS]
     }
 }

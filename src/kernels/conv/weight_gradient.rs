@@ -233,7 +233,7 @@ impl<'a, T: Element> Job<'a, T> {
 }
 
 /// Writes zeros.
-fn zeroed<T: Element>(out: &mut [MaybeUninit<T>]) -> &mut [T] {
+pub(super) fn zeroed<T: Element>(out: &mut [MaybeUninit<T>]) -> &mut [T] {
     out.fill(MaybeUninit::new(T::ZERO));
     // SAFETY: every element has just been written.
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }

@@ -109,7 +109,7 @@ impl Depthwise {
     }
 
     fn new<T: Element>(isa: Isa, geometry: &ConvGeometry, [rows, columns]: [Axis; 2], reversed: bool) -> Self {
-        let lanes = T::dispatch(isa, Lanes);
+        let [lanes, _] = T::dispatch(isa, Lanes);
         Self { isa, lanes, channels: geometry.in_channels, rows, columns, reversed }
     }
 

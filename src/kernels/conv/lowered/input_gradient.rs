@@ -6,20 +6,21 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::{Blocks, VECTORS, each_task, with_rows};
+use super::{Blocks, Pixels, VECTORS, each_task, with_rows};
 use crate::kernels::conv::operand::Operand;
 use crate::kernels::conv::pack::unpack_samples;
 use crate::kernels::conv::plan::Plan;
+use crate::kernels::conv::weight_gradient::zeroed;
 use crate::kernels::element::Element;
 use crate::kernels::gemm::{GRAIN, accumulate, grains_per_tile};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::simd::{Simd, SimdTask};
 use crate::kernels::tiles::tiles;
 
-/// Output channels whose weights are read together: as many streams through memory, each in a page of its own.
-const CHANNELS: usize = 32;
-/// Pixels of several directions that share a reading of the weights.
-const MOST_PIXELS: usize = 1024;
+/// Length of sums that stay in registers, and vectors of pixels that share a reading of the weights: their panels fit a
+/// core's second cache.
+const CHANNELS: usize = 128;
+const MOST_VECTORS: usize = 64;
 
 /// Sums `terms` of (output cotangent, weights) into `out [K, N, sources]`: the adjoint in the source. `plan` is that of the
 /// convolution.
@@ -52,45 +53,55 @@ impl<T: Element> SimdTask<T> for SpreadTask<'_, T> {
         let Self { plan, batch, samples, terms, outs } = self;
         let blocks = Blocks::new(plan, samples.len());
         let (width, outputs, rows) = (VECTORS * S::LANES, plan.targets, plan.sweeps[0].offsets.len());
-        // Packed sources of all directions, one after the other.
         let packed_len = samples.len().div_ceil(plan.samples) * plan.packed_len() + plan.lanes;
-        let mut packed = Scratch::<T>::new(outs.len() * packed_len);
+        let mut packed = Scratch::<T>::new(if plan.in_place { 0 } else { outs.len() * packed_len });
         packed.fill(T::ZERO);
-        let mut panels = Scratch::<T>::new(0);
+        // By direction.
+        let (mut sums, mut outs): (Vec<&mut [T]>, Vec<_>) = if plan.in_place {
+            (outs.into_iter().map(zeroed).collect(), Vec::new())
+        } else {
+            (packed.chunks_exact_mut(packed_len).collect(), outs)
+        };
+        let mut panels = Scratch::<T>::new((1 + CHANNELS.min(outputs)) * MOST_VECTORS * S::LANES);
+        let mut tile = Scratch::<T>::new(CHANNELS.min(outputs) * grains_per_tile(S::REGISTERS) * GRAIN);
         for (cotangent, weights) in terms {
             // Directions that share weights go together: one reading of these then serves them all.
-            let most = (MOST_PIXELS / (blocks.pixels.len() * S::LANES).max(1)).max(1);
-            let step = if weights.stacked { 1 } else { most.min(outs.len()) };
-            for directions in (0..outs.len()).step_by(step).map(|k| k..outs.len().min(k + step)) {
+            let step = if weights.stacked { 1 } else { sums.len() };
+            for directions in (0..sums.len()).step_by(step.max(1)).map(|k| k..k + step) {
                 let weights = weights.parts(directions.start, 1, &(0..1), plan.weight_len);
-                let count = directions.len() * blocks.pixels.len();
-                for group in 0..plan.groups {
+                let vectors: Vec<(usize, Pixels)> =
+                    directions.flat_map(|k| blocks.pixels.iter().map(move |&pixels| (k, pixels))).collect();
+                let groups =
+                    (0..plan.groups).flat_map(|group| vectors.chunks(MOST_VECTORS).map(move |part| (group, part)));
+                for (group, vectors) in groups {
+                    let starts: Vec<(usize, usize)> =
+                        vectors.iter().map(|&(k, pixels)| (k, blocks.start(group, pixels))).collect();
+                    let cotangents: Vec<&[T]> = vectors
+                        .iter()
+                        .map(|&(k, pixels)| {
+                            blocks.outputs(cotangent.parts(k, batch, &samples, plan.targets_len()), pixels)
+                        })
+                        .collect();
                     for first in (0..outputs).step_by(CHANNELS) {
                         let channels = group * outputs + first..group * outputs + outputs.min(first + CHANNELS);
                         let len = channels.len();
-                        panels.resize(count.div_ceil(VECTORS) * len * width);
-                        let mut starts = Vec::with_capacity(count);
-                        for k in directions.clone() {
-                            let cotangent = cotangent.parts(k, batch, &samples, plan.targets_len());
-                            for &pixels in &blocks.pixels {
-                                let (panel, vector) = (starts.len() / VECTORS, starts.len() % VECTORS);
-                                let panel = &mut panels[panel * len * width..][..len * width];
-                                for (channel, row) in channels.clone().zip(panel.chunks_exact_mut(width)) {
-                                    let lanes = &mut row[vector * S::LANES..][..S::LANES];
-                                    blocks.read::<S>(cotangent, channel, pixels, lanes);
-                                }
-                                starts.push(k * packed_len + blocks.start(group, pixels));
+                        // Vectors of a channel lie side by side in memory.
+                        for (row, channel) in channels.clone().enumerate() {
+                            for (index, (&cotangent, &(_, pixels))) in cotangents.iter().zip(vectors).enumerate() {
+                                let place =
+                                    index / VECTORS * (len + 1) * width + row * width + index % VECTORS * S::LANES;
+                                blocks.read::<S>(cotangent, channel, pixels, &mut panels[place..][..S::LANES]);
                             }
                         }
                         let weights = &weights[channels.start * rows..channels.end * rows];
                         let spread = Spread { offsets: &plan.sweeps[0].offsets, starts: &starts };
                         // SAFETY: `S` is the instruction set this task was dispatched to.
-                        unsafe { spread.run::<S>(weights, &panels, &mut packed) };
+                        unsafe { spread.run::<S>(weights, &panels, &mut tile, &mut sums) };
                     }
                 }
             }
         }
-        for (out, packed) in outs.into_iter().zip(packed.chunks_exact(packed_len)) {
+        for (out, packed) in outs.iter_mut().zip(sums) {
             let blocks = packed.chunks_exact(plan.packed_len().max(1));
             let samples = out.chunks_mut((plan.samples * plan.source_len()).max(1));
             samples.zip(blocks).for_each(|(samples, packed)| unpack_samples(plan, packed, samples));
@@ -98,15 +109,15 @@ impl<T: Element> SimdTask<T> for SpreadTask<'_, T> {
     }
 }
 
-/// Places in packed sources to which products are added: of each vector of pixels its start, of each row its offset.
+/// Places to which products are added: of each vector of pixels its direction and start, of each row its offset.
 struct Spread<'a> {
     offsets: &'a [usize],
-    starts: &'a [usize],
+    starts: &'a [(usize, usize)],
 }
 
 impl Spread<'_> {
-    /// Adds `weightsᵀ · panels`: `weights` is `[channels, (source, tap)]`, `panels [panel][channel][vector]`. A vector that
-    /// fills no panel leaves the rest of it as it was.
+    /// Adds `weightsᵀ · panels` to `sums`: `weights` is `[channels, (source, tap)]`, `panels [panel][channel][vector]`,
+    /// `tile` room for the rows of a register tile. A vector that fills no panel leaves the rest of it as it was.
     ///
     /// # Safety
     /// The processor has the instruction set of `S`.
@@ -115,33 +126,40 @@ impl Spread<'_> {
         &self,
         weights: &[S::Scalar],
         panels: &[S::Scalar],
-        packed: &mut [S::Scalar],
+        tile: &mut [S::Scalar],
+        sums: &mut [&mut [S::Scalar]],
     ) {
         let Self { offsets, starts } = *self;
         let (rows, width) = (offsets.len(), VECTORS * S::LANES);
         let len = weights.len() / rows;
-        let furthest = offsets.iter().max().unwrap_or(&0) + starts.iter().max().unwrap_or(&0);
-        assert!(furthest + S::LANES <= packed.len() && rows.is_multiple_of(GRAIN), "packed source too short");
-        assert!(panels.len() >= starts.len().div_ceil(VECTORS) * len * width, "panels of a product");
+        let furthest = offsets.iter().max().unwrap_or(&0);
+        let inside = |&(k, start): &(usize, usize)| start + furthest + S::LANES <= sums[k].len();
+        assert!(starts.iter().all(inside) && rows.is_multiple_of(GRAIN), "packed source too short");
+        assert!(panels.len() >= starts.len().div_ceil(VECTORS) * (len + 1) * width, "panels of a product");
         for (grain, grains) in tiles(rows / GRAIN, grains_per_tile(S::REGISTERS)) {
-            for (panel, starts) in starts.chunks(VECTORS).enumerate() {
-                with_rows!(grains, R => {
-                    if R <= grains_per_tile(S::REGISTERS) * GRAIN {
+            with_rows!(grains, R => {
+                if R <= grains_per_tile(S::REGISTERS) * GRAIN {
+                    // The channels of a column of weights lie a row apart.
+                    let tile = &mut tile[..len * R];
+                    for (tile, weights) in tile.chunks_exact_mut(R).zip(weights.chunks_exact(rows)) {
+                        tile.copy_from_slice(&weights[grain * GRAIN..][..R]);
+                    }
+                    for (panel, starts) in starts.chunks(VECTORS).enumerate() {
                         // SAFETY: the asserts bound what the tile reads and adds to.
                         unsafe {
                             let zero = [[S::splat(S::Scalar::ZERO); VECTORS]; R];
-                            let (a, b) = (weights.as_ptr().add(grain * GRAIN), panels.as_ptr().add(panel * len * width));
-                            let sums = accumulate::<S, R, VECTORS>(a, [rows, 1], b, width, len, zero);
+                            let panel = panels.as_ptr().add(panel * (len + 1) * width);
+                            let products = accumulate::<S, R, VECTORS>(tile.as_ptr(), [R, 1], panel, width, len, zero);
                             for (r, &offset) in offsets[grain * GRAIN..][..R].iter().enumerate() {
-                                for (v, &start) in starts.iter().enumerate() {
-                                    let target = packed.as_mut_ptr().add(start + offset);
-                                    S::store(target, S::add(S::load(target), sums[r][v]));
+                                for (v, &(k, start)) in starts.iter().enumerate() {
+                                    let target = sums[k].as_mut_ptr().add(start + offset);
+                                    S::store(target, S::add(S::load(target), products[r][v]));
                                 }
                             }
                         }
                     }
-                });
-            }
+                }
+            });
         }
     }
 }

@@ -35,12 +35,19 @@ const LONGEST: usize = 512;
 /// Channels of a group, and rows of its weights, from which on a product pays for its panels.
 const FEWEST: usize = 16;
 
+/// Weights of a group from which on it does: direct tiles read them from memory for each vector of pixels, but with 32
+/// registers they hold twice the sums.
+const fn fewest_weights(registers: usize) -> usize {
+    if registers >= 32 { 1 << 13 } else { 0 }
+}
+
 /// Whether a convolution and its adjoints go as products: rows of register tiles are whole, and enough.
-pub(super) fn suits(geometry: &ConvGeometry) -> bool {
+pub(super) fn suits(geometry: &ConvGeometry, plan: &Plan) -> bool {
     let ConvGeometry { in_channels, out_channels, groups, kernel, .. } = *geometry;
     let (outputs, rows) = (out_channels / groups, in_channels / groups * kernel[0] * kernel[1]);
     let whole = |count: usize| count.is_multiple_of(GRAIN) && count >= FEWEST;
-    whole(outputs) && whole(rows) && !geometry.output().contains(&0)
+    let enough = outputs * rows >= fewest_weights(plan.registers);
+    enough && whole(outputs) && whole(rows) && !geometry.output().contains(&0)
 }
 
 /// Calls `$run` with the rows of a register tile as a constant.
@@ -91,25 +98,29 @@ impl<'a> Blocks<'a> {
         pixels.block * self.plan.packed_len() + group * sources * channel_len + pixels.position.start
     }
 
-    /// Copies the lanes of a vector of outputs of one channel, zeros where it has no pixel.
+    /// The outputs of the samples that a vector of pixels lies in.
+    fn outputs<'b, T>(&self, samples: &'b [T], pixels: Pixels) -> &'b [T] {
+        let len = self.plan.samples * self.plan.targets_len();
+        let from = &samples[pixels.block * len..];
+        &from[..len.min(from.len())]
+    }
+
+    /// Copies the lanes of a vector of one channel from its [`outputs`](Self::outputs), zeros where it has no pixel.
     #[inline(always)]
     fn read<S: Simd<Scalar: Element>>(
         &self,
-        samples: &[S::Scalar],
+        outputs: &[S::Scalar],
         channel: usize,
         pixels: Pixels,
         to: &mut [S::Scalar],
     ) {
         let (plan, Position { target, count, .. }) = (self.plan, pixels.position);
-        let (len, first) = (plan.targets_len(), pixels.block * plan.samples);
         let place = channel * plan.target_len + target;
         if plan.samples == 1 && count == S::LANES {
-            return to.copy_from_slice(&samples[first * len + place..][..S::LANES]);
+            return to.copy_from_slice(&outputs[place..][..S::LANES]);
         }
         to.fill(S::Scalar::ZERO);
-        let samples = &samples[first * len..];
-        let samples = samples[..samples.len().min(plan.samples * len)].chunks_exact(len);
-        let rows = samples.map(|sample| &sample[place..][..count]);
+        let rows = outputs.chunks_exact(plan.targets_len()).map(|sample| &sample[place..][..count]);
         interleave(rows, 1, plan.samples, &mut to[..count * plan.samples]);
     }
 }

@@ -61,10 +61,11 @@ impl<T: Element> SimdTask<T> for ChunkTask<'_, T> {
                     let len = terms.len() * pixels.len() * S::LANES;
                     for (index, (_, output)) in terms.iter().enumerate() {
                         let output = output.parts(k, batch, samples, plan.targets_len());
+                        let from: Vec<&[T]> = pixels.iter().map(|&pixels| blocks.outputs(output, pixels)).collect();
                         for row in 0..rows {
                             let to = &mut outputs[row * len + index * pixels.len() * S::LANES..];
-                            for (to, &pixels) in to.chunks_exact_mut(S::LANES).zip(pixels) {
-                                blocks.read::<S>(output, group * rows + row, pixels, to);
+                            for ((to, from), &pixels) in to.chunks_exact_mut(S::LANES).zip(&from).zip(pixels) {
+                                blocks.read::<S>(from, group * rows + row, pixels, to);
                             }
                         }
                     }

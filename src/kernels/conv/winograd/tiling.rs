@@ -48,7 +48,7 @@ impl Tiling {
 
     fn new<T: Element>(isa: Isa, geometry: &ConvGeometry, batch: usize, transposed: bool) -> Option<Self> {
         let ConvGeometry { in_channels, out_channels, groups, kernel, stride, padding, dilation, input } = *geometry;
-        let (lanes, output) = (T::dispatch(isa, Lanes), geometry.output());
+        let ([lanes, _], output) = (T::dispatch(isa, Lanes), geometry.output());
         let plain = kernel == [3; 2] && stride == [1; 2] && dilation == [1; 2] && groups == 1;
         let whole = in_channels.is_multiple_of(lanes) && out_channels.is_multiple_of(lanes);
         let some = in_channels > 0 && out_channels > 0 && !output.contains(&0);
