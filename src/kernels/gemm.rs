@@ -14,7 +14,7 @@ use std::mem::MaybeUninit;
 
 use super::element::Element;
 use super::scratch::Scratch;
-use super::simd::{Isa, MAX_LANES, Simd, SimdTask};
+use super::simd::{Isa, MAX_LANES, Simd, SimdTask, prefetch};
 
 /// Rows of the smallest register tile, and the unit of larger ones.
 pub(super) const GRAIN: usize = 4;
@@ -22,6 +22,7 @@ pub(super) const GRAIN: usize = 4;
 const VECTORS: usize = 2;
 /// Length of sums that stay in registers: a panel of this many rows fits a core's second-level cache.
 const LONGEST: usize = 1024;
+const LINE_BYTES: usize = 64;
 /// Panels that pay for packing a transposed `a`, whose columns lie a cache line or more apart.
 const MANY_PANELS: usize = 4;
 
@@ -90,7 +91,11 @@ impl<T: Element> SimdTask<T> for Gemm<'_, T> {
             for column in (0..n).step_by(width) {
                 // SAFETY: `S` is the instruction set this task was dispatched to.
                 unsafe { self.pack_panel::<S>(first, len, column, &mut panel) };
+                // The next panel comes from memory while tiles of this one are summed.
+                let mut next = self.lines(first, len, column + width, width);
+                let lines_per_tile = next.len().div_ceil(rows.div_ceil(most * GRAIN).max(1));
                 for (row, size) in tiles(rows, most) {
+                    next.by_ref().take(lines_per_tile).for_each(prefetch);
                     let place = Place { row, first, len, column, add };
                     let packed = row.checked_sub(first_packed).map(|row| &packed[row * len..]);
                     // SAFETY: as above; the tile's rows lie inside the operands, whose lengths `Gemm::run` has checked, or
@@ -147,6 +152,25 @@ impl<T: Element> Gemm<'_, T> {
             }
             packed[rows..].fill(T::ZERO);
         }
+    }
+
+    /// Where the cache lines of a panel begin in `b`: none beyond its last column.
+    fn lines(
+        &self,
+        first: usize,
+        len: usize,
+        column: usize,
+        width: usize,
+    ) -> impl ExactSizeIterator<Item = *const T> + use<T> {
+        let (start, step) = match self.transpose_b {
+            false => (first * self.n + column, self.n),
+            true => (column * self.k + first, self.k),
+        };
+        let (rows, row_len) = if self.transpose_b { (width, len) } else { (len, width) };
+        let (start, line) = (self.b.as_ptr().wrapping_add(start), LINE_BYTES / size_of::<T>());
+        let per_row = row_len.div_ceil(line);
+        let count = if column < self.n { rows * per_row } else { 0 };
+        (0..count).map(move |index| start.wrapping_add(index / per_row * step + index % per_row * line))
     }
 
     /// Copies columns `column..` of rows `first..first + len` of `b`, `[len, width]`, with zeros beyond the last.

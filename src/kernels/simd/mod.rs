@@ -92,6 +92,19 @@ pub trait Simd: Copy + 'static {
     }
 }
 
+/// Asks for the cache line at an address that may be read soon; it need not be valid.
+#[inline(always)]
+pub fn prefetch<T>(place: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every processor of this architecture has the instruction, and it faults at no address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(place.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
 /// A piece of work that runs with any vector type; `run` must be `#[inline(always)]`.
 pub trait SimdTask<T> {
     /// What the work returns.

@@ -41,7 +41,7 @@ pub struct SurveyParams {
     pub density_tolerance: f64,
     /// Products to spend at most, those of the guard and the closing ones included.
     pub max_matvecs: usize,
-    /// Time to spend at most; checked after each block product.
+    /// Time to spend at most: ends where the next block product and the closing ones would take longer, at the pace so far.
     pub max_time: Option<Duration>,
     /// Bound on the basis, a block and the vectors at the end.
     pub memory_bytes: usize,
@@ -116,6 +116,7 @@ pub fn survey(
         state.set_position(rng)?;
         run.restore(&search, &state)?;
     }
+    let taken_before = search.state.num_matvecs;
     let stop = loop {
         if search.is_full() {
             run.take_rules(&search);
@@ -144,10 +145,13 @@ pub fn survey(
         if stopped {
             break Stop::Interrupted;
         }
-        if let Some(most) = params.max_time.filter(|_| search.is_enough())
-            && team().decides(started.elapsed() >= most)?
-        {
-            break Stop::MaxTime { max_matvecs: reach - 1 };
+        if let Some(most) = params.max_time.filter(|_| search.is_enough()) {
+            let taken = guard + search.state.num_matvecs;
+            let pace = started.elapsed().as_secs_f64() / (taken - taken_before).max(1) as f64;
+            let end = started.elapsed().as_secs_f64() + pace * reach.saturating_sub(taken) as f64;
+            if team().decides(end > most.as_secs_f64())? {
+                break Stop::MaxTime { max_matvecs: reach - 1 };
+            }
         }
     };
     if stop == Stop::Interrupted && !search.is_enough() {
@@ -291,7 +295,11 @@ impl Run<'_> {
                 SlqReport { num_matvecs: basis_matvecs, trace, interrupted, ..rules.report(dim) }
             }
             None => {
-                let left = params.max_matvecs.saturating_sub(num_matvecs);
+                let budget = match stop {
+                    Stop::MaxTime { max_matvecs } => max_matvecs,
+                    _ => params.max_matvecs,
+                };
+                let left = budget.saturating_sub(num_matvecs);
                 let num_probes = params.num_probes.min(left / params.num_steps.clamp(1, FEWEST_STEPS)).max(2);
                 let num_steps = params.num_steps.min(dim).min(left / num_probes).max(1);
                 let apart = SlqParams { num_probes, num_steps, memory_bytes: params.memory_bytes };

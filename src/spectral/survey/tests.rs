@@ -214,14 +214,49 @@ fn budgets_end_it_and_time_names_the_same_budget() {
     let spent = run(&operator, &SurveyParams { max_matvecs: 60, ..base.clone() });
     assert_eq!(spent.outcome.stop, Stop::MaxMatvecs);
     assert!(spent.outcome.num_matvecs <= 60 && spent.pairs.top.converged.iter().any(|converged| !converged));
-    let late = run(&operator, &SurveyParams { max_time: Some(Duration::ZERO), ..base.clone() });
-    let Stop::MaxTime { max_matvecs } = late.outcome.stop else { panic!("{:?}", late.outcome.stop) };
-    let same = run(&operator, &SurveyParams { max_matvecs, ..base.clone() });
-    assert!(numbers(&late) == numbers(&same) && same.outcome.stop == Stop::MaxMatvecs);
+    // With little memory the density is one of its own.
+    for memory_bytes in [base.memory_bytes, 40 * 600 * 8] {
+        let base = SurveyParams { memory_bytes, ..base.clone() };
+        let late = run(&operator, &SurveyParams { max_time: Some(Duration::ZERO), ..base.clone() });
+        let Stop::MaxTime { max_matvecs } = late.outcome.stop else { panic!("{:?}", late.outcome.stop) };
+        let same = run(&operator, &SurveyParams { max_matvecs, ..base });
+        assert!(numbers(&late) == numbers(&same) && same.outcome.stop == Stop::MaxMatvecs);
+    }
     let error =
         survey(&operator, &SurveyParams { max_matvecs: 15, ..base }, &mut stream(3, Purpose::Survey), &mut (), &mut ());
     let text = "lanczos: a budget of 15 products is too small: at least 16 are needed for a result";
     assert_eq!(error.unwrap_err().to_string(), text);
+}
+
+/// Products that take their time.
+struct Slow<'a>(&'a dyn LinearOperator);
+
+impl LinearOperator for Slow<'_> {
+    fn dim(&self) -> usize {
+        self.0.dim()
+    }
+    fn dtype(&self) -> DType {
+        self.0.dtype()
+    }
+    fn device(&self) -> &Device {
+        self.0.device()
+    }
+    fn apply(&self, block: &Tensor, observer: &mut dyn Observer) -> Result<Product> {
+        std::thread::sleep(Duration::from_millis(5) * block.dim(0)? as u32);
+        self.0.apply(block, observer)
+    }
+}
+
+#[test]
+fn closing_products_are_within_the_time() {
+    let operator = with_spectrum(&(0..600).map(f64::from).collect::<Vec<_>>(), DType::F64, 2);
+    // The closing products alone take 0.2 seconds.
+    let params = SurveyParams { eigen_tolerance: 1e-12, max_time: Some(Duration::from_secs(1)), ..ends(40, 0) };
+    let started = Instant::now();
+    let report = run(&Slow(&operator), &params);
+    let elapsed = started.elapsed();
+    assert!(matches!(report.outcome.stop, Stop::MaxTime { .. }), "{:?}", report.outcome.stop);
+    assert!(elapsed < Duration::from_millis(1_100), "{elapsed:?}");
 }
 
 #[test]
