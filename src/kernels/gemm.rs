@@ -22,6 +22,7 @@ pub(super) const GRAIN: usize = 4;
 const VECTORS: usize = 2;
 /// Length of sums that stay in registers: a panel of this many rows fits a core's second-level cache.
 const LONGEST: usize = 1024;
+/// Of a line of the caches.
 const LINE_BYTES: usize = 64;
 /// Panels that pay for packing a transposed `a`, whose columns lie a cache line or more apart.
 const MANY_PANELS: usize = 4;

@@ -12,7 +12,7 @@ pub enum Stop {
     MaxSteps,
     /// [`super::SurveyParams::max_matvecs`] is spent.
     MaxMatvecs,
-    /// [`super::SurveyParams::max_time`] is over; the same numbers come from `max_matvecs`.
+    /// The next products would have exceeded [`super::SurveyParams::max_time`]; the same numbers come from `max_matvecs`.
     MaxTime {
         /// The budget that ends at the same step.
         max_matvecs: usize,

@@ -41,7 +41,7 @@ pub struct SurveyParams {
     pub density_tolerance: f64,
     /// Products to spend at most, those of the guard and the closing ones included.
     pub max_matvecs: usize,
-    /// Time to spend at most: ends where the next block product and the closing ones would take longer, at the pace so far.
+    /// Time to spend at most: the survey ends before a block product that, with the closing ones, would exceed it at the pace so far.
     pub max_time: Option<Duration>,
     /// Bound on the basis, a block and the vectors at the end.
     pub memory_bytes: usize,

@@ -35,8 +35,8 @@ const LONGEST: usize = 512;
 /// Channels of a group, and rows of its weights, from which on a product pays for its panels.
 const FEWEST: usize = 16;
 
-/// Weights of a group from which on it does: direct tiles read them from memory for each vector of pixels, but with 32
-/// registers they hold twice the sums.
+/// The fewest weights of a group for which a product is faster than direct tiles: with 32 registers these hold twice as many
+/// sums, and win as long as the weights stay in a core's first cache.
 const fn fewest_weights(registers: usize) -> usize {
     if registers >= 32 { 1 << 13 } else { 0 }
 }
