@@ -86,6 +86,11 @@ fn any_number_of_ranks_writes_the_bytes_of_one_process() {
     let gram = format!("analyze {mlp} --operator ggn,empirical-fisher --method gram --slice-points 0 --plane-points 0");
     has_the_same_bytes_on_ranks(folder.path(), "gram", &gram, 2..=3);
     has_the_same_bytes_on_ranks(folder.path(), "evaluate", &format!("evaluate {mlp} --ood noise"), 2..=3);
+    // Two ranks take some of the chains each, three share their gradients.
+    for batch in ["", "--batch 50"] {
+        let llc = format!("llc {mlp} --chains 2 --draws 20 --burn-in 10 {batch}");
+        has_the_same_bytes_on_ranks(folder.path(), &format!("llc{}", batch.len()), &llc, 2..=3);
+    }
     let training = "train --model mlp:24 --data glyphs --rows 0..300 --batch-size 100 --epochs 2 --optimizer sam:rho=0.05 \
                     --track top:1 --snapshots 1 --threads 1";
     has_the_same_bytes_on_ranks(folder.path(), "training", training, 2..=3);
@@ -172,7 +177,7 @@ fn what_ranks_cannot_do_is_said_once_and_ends_them() {
     succeed(flatness(&format!("{line} {resnet}")));
     let coupled = format!("analyze {resnet}/checkpoint.safetensors --rows 0..50 --batch-norm train");
     for (line, named) in [
-        (format!("llc {model}/checkpoint.safetensors --rows 0..50").as_str(), "2 ranks were started"),
+        ("langevin", "2 ranks were started"),
         (line.trim_end_matches(" --out"), "dropout in training couples the rows"),
         ("analyze absent.safetensors", "cannot read absent.safetensors"),
         (&format!("{analyze} --top many"), "--top many: not a whole number"),

@@ -14,6 +14,7 @@ use super::answer;
 use super::figure_args::FigureArgs;
 use super::output::{Existing, claim, complete_already, remove_outdated};
 use super::provenance::Provenance;
+use super::session::share_rows;
 use super::state::{Saving, seconds};
 use crate::bayes::learning_coefficient::{Chain, ChainStore, LlcReport, Visit, survey};
 use crate::checkpoint::{read_state, write_state};
@@ -24,6 +25,7 @@ use crate::report::figures::{Target, write_llc as write_figures};
 use crate::report::page::{Measured, llc_page};
 use crate::report::tables::write_llc as write_tables;
 use crate::report::{terminal, write_run_json};
+use crate::team::team;
 use crate::{Error, Result, path_text};
 
 /// Arguments of `llc`.
@@ -61,8 +63,9 @@ pub(super) fn run(args: &LlcArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     let objective = Objective::new(&session.checkpoint.network, &session.data, session.options.clone())?;
     let mut configuration = session.configuration(&objective);
     configuration["llc"] = json!(options);
+    share_rows(&objective, &configuration)?;
     let statement = session.statement();
-    if claim.is_complete() {
+    if claim.is_complete_for_all()? {
         claim.same_configuration(&configuration)?;
         ui.say(&complete_already(&folder));
         answer::result(&folder, &statement, ui)?;
@@ -77,6 +80,9 @@ pub(super) fn run(args: &LlcArgs, arguments: &[OsString], ui: &mut Ui) -> Result
         ui.say("interrupted: repeat the command with --resume to continue");
     }
     let report = outcome?;
+    if !team().leads() {
+        return Ok(0);
+    }
     let mut written = write_tables(&report, &configuration, output.path())?;
     let figures = output.path().join("figures");
     make_folder(&figures)?;
@@ -158,20 +164,7 @@ impl ChainFiles {
         (0..settings).for_each(|setting| _ = std::fs::remove_file(self.path(setting)));
     }
 
-    fn write(&self, setting: usize, chains: &[Chain]) -> Result<()> {
-        let numbers = |visit: &Visit| [visit.rise, visit.square_distance, visit.slope];
-        let mut tensors = Vec::new();
-        for (index, Chain { place, visits }) in chains.iter().enumerate() {
-            let values: Vec<f64> = visits.iter().flat_map(numbers).collect();
-            tensors.push((format!("place.{index}"), Tensor::new(place.as_slice(), &Device::Cpu)?));
-            tensors.push((format!("visits.{index}"), Tensor::from_vec(values, (visits.len(), 3), &Device::Cpu)?));
-        }
-        write_state(&self.path(setting), &tensors, &self.configuration, &json!({"chains": chains.len()}))
-    }
-}
-
-impl ChainStore for ChainFiles {
-    fn load(&mut self, setting: usize) -> Result<Option<Vec<Chain>>> {
+    fn read(&mut self, setting: usize) -> Result<Option<Vec<Chain>>> {
         let path = self.path(setting);
         if !self.saving.resume || !path.exists() {
             return Ok(None);
@@ -191,11 +184,29 @@ impl ChainStore for ChainFiles {
         Ok(Some(chains))
     }
 
-    fn keep(&mut self, setting: usize, chains: &[Chain], last: bool) {
-        let due = self.last.elapsed() >= self.saving.every || last;
-        if !due || self.complaint.is_some() {
-            return;
+    fn write(&self, setting: usize, chains: &[Chain]) -> Result<()> {
+        let numbers = |visit: &Visit| [visit.rise, visit.square_distance, visit.slope];
+        let mut tensors = Vec::new();
+        for (index, Chain { place, visits }) in chains.iter().enumerate() {
+            let values: Vec<f64> = visits.iter().flat_map(numbers).collect();
+            tensors.push((format!("place.{index}"), Tensor::new(place.as_slice(), &Device::Cpu)?));
+            tensors.push((format!("visits.{index}"), Tensor::from_vec(values, (visits.len(), 3), &Device::Cpu)?));
         }
+        write_state(&self.path(setting), &tensors, &self.configuration, &json!({"chains": chains.len()}))
+    }
+}
+
+impl ChainStore for ChainFiles {
+    fn load(&mut self, setting: usize) -> Result<Option<Vec<Chain>>> {
+        let found = if team().leads() { self.read(setting) } else { Ok(None) };
+        team().of_leader(found)
+    }
+
+    fn is_due(&mut self, last: bool) -> bool {
+        team().leads() && self.complaint.is_none() && (self.last.elapsed() >= self.saving.every || last)
+    }
+
+    fn keep(&mut self, setting: usize, chains: &[Chain]) {
         let bytes: usize = chains.iter().map(|chain| 8 * (chain.place.len() + 3 * chain.visits.len())).sum();
         let outcome = match bytes > self.memory_bytes {
             true => Err(format!("they would take {} MiB, more than --memory", bytes >> 20)),

@@ -261,7 +261,12 @@ fn said(error: clap::Error) -> CliError {
 fn carry_out(command: Command, arguments: &[OsString], ui: &mut Ui) -> Result<u8> {
     let is_shared = matches!(
         command,
-        Command::Train(_) | Command::Analyze(_) | Command::Sharpness(_) | Command::Landscape(_) | Command::Evaluate(_)
+        Command::Train(_)
+            | Command::Analyze(_)
+            | Command::Sharpness(_)
+            | Command::Llc(_)
+            | Command::Landscape(_)
+            | Command::Evaluate(_)
     );
     check_team(is_shared)?;
     let execution = command.execution();

@@ -73,7 +73,7 @@ pub(super) struct RunArgs {
     /// Runs at a time; each has its share of the cores, unless the file says threads
     #[arg(long, value_name = "N", value_parser = number_of(1, 1024), default_value_t = 1)]
     jobs: usize,
-    /// MPI ranks of each analyze, sharpness and evaluate step, started by srun in a job of Slurm and else by mpirun
+    /// MPI ranks of each analyze, sharpness, llc and evaluate step, started by srun in a job of Slurm and else by mpirun
     #[arg(long, value_name = "N", value_parser = number_of(1, 1024), default_value_t = 1)]
     ranks: usize,
     /// Folder of figures and page [default: reports/NAME, as --out; DIR/report with --out DIR]

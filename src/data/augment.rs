@@ -65,7 +65,7 @@ impl Augmentation {
     /// [`ImageError::Augmentation`] where rows are not images in bytes, or a step changes their size.
     pub fn check(&self, data: &Dataset) -> Result<()> {
         let shape = &data.sample_shape;
-        let is_image = matches!(data.inputs, Inputs::Bytes(_) | Inputs::Files(_)) && shape.len() == 3;
+        let is_image = data.inputs.are_bytes() && shape.len() == 3;
         for step in &self.steps {
             let what = if !is_image {
                 format!("`{}`, whose rows are not images in bytes", data.source)
@@ -86,11 +86,7 @@ impl Augmentation {
         let mut picture = match &data.inputs {
             Inputs::Files(files) if whole => files.picture(row)?,
             inputs => {
-                let bytes = match inputs {
-                    Inputs::Files(files) => files.square(row)?,
-                    Inputs::Bytes(bytes) => bytes[row * data.sample_len()..(row + 1) * data.sample_len()].to_vec(),
-                    Inputs::Float32(_) | Inputs::Float64(_) | Inputs::Whole(_) => Vec::new(),
-                };
+                let bytes = inputs.bytes(row, data.sample_len())?;
                 match data.sample_shape.as_slice() {
                     &[channels, height, width] => Picture { channels, height, width, bytes },
                     _ => return Ok(bytes),

@@ -95,30 +95,41 @@ impl Dataset {
     pub fn batch(&self, rows: &[usize], dtype: DType, device: &Device) -> Result<(Tensor, TargetBatch)> {
         check_dtype(dtype)?;
         self.check_rows(rows)?;
-        match &self.inputs {
-            Inputs::Files(files) => self.assemble(rows, &files.squares(rows)?, dtype, device),
-            _ => self.assemble(rows, &[], dtype, device),
-        }
+        let images = match &self.inputs {
+            Inputs::Files(files) => files.squares(rows)?,
+            _ => Vec::new(),
+        };
+        self.assemble(rows, images, dtype, device)
     }
 
-    /// [`Dataset::batch`] of existing rows, from image bytes `[n, …sample_shape]` where `images` has any, else from the
-    /// rows in memory.
+    /// [`Dataset::batch`] of existing rows, from image bytes `[n, …sample_shape]` where `images` has any.
     pub(super) fn assemble(
         &self,
         rows: &[usize],
-        images: &[u8],
+        images: Vec<u8>,
         dtype: DType,
         device: &Device,
     ) -> Result<(Tensor, TargetBatch)> {
-        let shape: Vec<usize> = std::iter::once(rows.len()).chain(self.sample_shape.iter().copied()).collect();
-        let x = match dtype {
-            _ if matches!(self.inputs, Inputs::Whole(_)) => {
-                column_of(&self.inputs, &self.sample_shape, rows, dtype, device)?
-            }
-            DType::F64 => Tensor::from_vec(self.gather(rows, images, |value| value), shape, device)?,
-            _ => Tensor::from_vec(self.gather(rows, images, |value| value as f32), shape, device)?.to_dtype(dtype)?,
+        let read = match &self.inputs {
+            _ if !images.is_empty() => Some(Inputs::Bytes(images)),
+            Inputs::Stored(stored) => Some(stored.read(rows)?),
+            _ => None,
+        };
+        let x = match &read {
+            Some(inputs) => self.normalised_rows(inputs, &(0..rows.len()).collect::<Vec<_>>(), dtype, device)?,
+            None => self.normalised_rows(&self.inputs, rows, dtype, device)?,
         };
         Ok((x, self.target_batch(rows, dtype, device)?))
+    }
+
+    /// The given rows of inputs in memory, `[n, …sample_shape]`.
+    fn normalised_rows(&self, inputs: &Inputs, rows: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+        let shape: Vec<usize> = std::iter::once(rows.len()).chain(self.sample_shape.iter().copied()).collect();
+        Ok(match dtype {
+            _ if matches!(inputs, Inputs::Whole(_)) => column_of(inputs, &self.sample_shape, rows, dtype, device)?,
+            DType::F64 => Tensor::from_vec(self.gather(inputs, rows, |value| value), shape, device)?,
+            _ => Tensor::from_vec(self.gather(inputs, rows, |value| value as f32), shape, device)?.to_dtype(dtype)?,
+        })
     }
 
     /// The targets of the given rows, which must exist.
@@ -142,21 +153,18 @@ impl Dataset {
         column_of(&column.inputs, &column.sample_shape, rows, dtype, device)
     }
 
-    /// Normalised values, row-major; arguments as in [`Dataset::assemble`].
-    fn gather<T: Copy>(&self, rows: &[usize], images: &[u8], cast: impl Fn(f64) -> T) -> Vec<T> {
+    /// Normalised values of rows in memory, row-major.
+    fn gather<T: Copy>(&self, inputs: &Inputs, rows: &[usize], cast: impl Fn(f64) -> T) -> Vec<T> {
         let sample_len = self.sample_len();
         let range = |&row: &usize| row * sample_len..(row + 1) * sample_len;
-        match &self.inputs {
+        match inputs {
             Inputs::Float32(values) => {
                 self.normalise(rows.iter().flat_map(|row| &values[range(row)]).map(|&value| f64::from(value)), cast)
             }
             Inputs::Float64(values) => self.normalise(rows.iter().flat_map(|row| &values[range(row)]).copied(), cast),
-            Inputs::Bytes(bytes) if images.is_empty() => {
-                self.normalise_bytes(rows.iter().map(|row| &bytes[range(row)]), cast)
-            }
-            // Whole numbers stay as they are: see `column_of`.
-            Inputs::Whole(_) => Vec::new(),
-            Inputs::Bytes(_) | Inputs::Files(_) => self.normalise_bytes(images.chunks_exact(sample_len.max(1)), cast),
+            Inputs::Bytes(bytes) => self.normalise_bytes(rows.iter().map(|row| &bytes[range(row)]), cast),
+            // Whole numbers stay as they are: see `column_of`. The others are read before.
+            Inputs::Whole(_) | Inputs::Files(_) | Inputs::Stored(_) => Vec::new(),
         }
     }
 
@@ -196,7 +204,7 @@ impl Dataset {
 /// The given rows without normalisation, bytes as `b / 255`.
 fn column_of(inputs: &Inputs, shape: &[usize], rows: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
     let (sample_len, shape) = (shape.iter().product(), [&[rows.len()], shape].concat());
-    let tensor = match inputs.take(rows, sample_len) {
+    let tensor = match inputs.take(rows, sample_len).in_memory()?.into_owned() {
         Inputs::Whole(values) => return Ok(Tensor::from_vec(values, shape, device)?),
         Inputs::Float32(values) => Tensor::from_vec(values, shape, device)?,
         Inputs::Float64(values) => Tensor::from_vec(values, shape, device)?,
@@ -204,7 +212,7 @@ fn column_of(inputs: &Inputs, shape: &[usize], rows: &[usize], dtype: DType, dev
             let values: Vec<f64> = values.iter().map(|&byte| f64::from(byte) / 255.0).collect();
             Tensor::from_vec(values, shape, device)?
         }
-        Inputs::Files(_) => {
+        Inputs::Files(_) | Inputs::Stored(_) => {
             return Err(candle_core::Error::Msg("image files can only be the first input".into()).into());
         }
     };

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use safetensors::tensor::TensorView;
 
 use super::rows::take;
-use super::source::table_of_tensors;
+use super::source::{Entry, table_of_tensors};
 use super::{Column, DataError, DataResult, DataSpec, Inputs, Memory, Normalisation, Targets};
 use crate::Result;
 use crate::kernels::DEFAULT_MEMORY;
+use crate::team::{Alone, Team};
 
 /// Rows in memory, or image files to read, together with their origin.
 #[derive(Debug, Clone)]
@@ -57,40 +58,38 @@ impl Dataset {
         targets: Targets,
         normalisation: Option<Normalisation>,
     ) -> Result<Self> {
-        let (input_name, sha256) = ("x".to_owned(), String::new());
-        let (columns, clean_labels, notes) = (Vec::new(), None, Vec::new());
+        let dataset = Self::unhashed(source, (sample_shape, inputs), Vec::new(), targets, normalisation)?;
+        dataset.hashed(&Alone)
+    }
+
+    /// Rows whose hash is still to be taken.
+    pub(super) fn unhashed(
+        source: String,
+        (sample_shape, inputs): (Vec<usize>, Inputs),
+        columns: Vec<Column>,
+        targets: Targets,
+        normalisation: Option<Normalisation>,
+    ) -> Result<Self> {
         let mut dataset = Self {
             source,
-            input_name,
+            input_name: "x".to_owned(),
             sample_shape,
             inputs,
             columns,
             targets,
-            clean_labels,
-            notes,
+            clean_labels: None,
+            notes: Vec::new(),
             consecutive: false,
             normalisation,
-            sha256,
+            sha256: String::new(),
         };
         dataset.check()?;
-        dataset.sha256 = dataset.hash();
         Ok(dataset)
     }
 
-    /// The same rows with more inputs beside the first; the hash covers them too.
-    ///
-    /// # Errors
-    /// [`DataError::LengthMismatch`] where one has another number of rows.
-    pub fn with_columns(mut self, columns: Vec<Column>) -> Result<Self> {
-        for column in &columns {
-            let (inputs, each) = (column.inputs.len(), column.sample_shape.iter().product::<usize>());
-            if inputs != self.len() * each {
-                let (path, targets) = (PathBuf::from(&self.source), self.len());
-                return Err(DataError::LengthMismatch { path, inputs: inputs / each.max(1), targets }.into());
-            }
-        }
-        self.columns = columns;
-        self.sha256 = self.hash();
+    /// The same rows with their hash, which the ranks of `team` take together: see [`Dataset::hash`].
+    pub(super) fn hashed(mut self, team: &dyn Team) -> Result<Self> {
+        self.sha256 = self.hash(team)?;
         Ok(self)
     }
 
@@ -99,7 +98,8 @@ impl Dataset {
     /// # Errors
     /// As for such a file.
     pub fn of_tensors(tensors: &BTreeMap<String, TensorView<'_>>) -> Result<Self> {
-        let table = table_of_tensors("rows in memory".as_ref(), tensors)?;
+        let entries = tensors.iter().map(|(name, view)| (name.clone(), Entry::Read(view.clone()))).collect();
+        let table = table_of_tensors("rows in memory".as_ref(), &entries)?;
         DataSpec::new(Memory.into()).rows_of(table, DEFAULT_MEMORY)
     }
 
@@ -140,15 +140,13 @@ impl Dataset {
         let inputs = self.inputs.take(rows, self.sample_len());
         let targets = self.targets.take(rows);
         let (source, shape) = (self.source.clone(), self.sample_shape.clone());
-        let mut picked = Self::new(source, shape, inputs, targets, self.normalisation.clone())?;
-        if !self.columns.is_empty() {
-            picked = picked.with_columns(self.columns.iter().map(|column| column.take(rows)).collect())?;
-        }
+        let columns = self.columns.iter().map(|column| column.take(rows)).collect();
+        let mut picked = Self::unhashed(source, (shape, inputs), columns, targets, self.normalisation.clone())?;
         picked.input_name.clone_from(&self.input_name);
         picked.notes.clone_from(&self.notes);
         picked.consecutive = self.consecutive;
         picked.clean_labels = self.clean_labels.as_ref().map(|labels| take(labels, rows, 1));
-        Ok(picked)
+        picked.hashed(&Alone)
     }
 
     /// Rows whose label is not the source's own; `None` where nothing replaced the source's labels.
@@ -201,9 +199,12 @@ impl Dataset {
             let path = PathBuf::from(&self.source);
             return Err(DataError::LengthMismatch { path, inputs: len / sample_len.max(1), targets });
         }
-        if len != self.len() * sample_len {
-            let (path, targets) = (PathBuf::from(&self.source), self.len());
-            return Err(DataError::LengthMismatch { path, inputs: len / sample_len.max(1), targets });
+        let columns = self.columns.iter().map(|column| (column.inputs.len(), column.sample_shape.iter().product()));
+        for (len, each) in std::iter::once((len, sample_len)).chain(columns) {
+            if len != self.len() * each {
+                let (path, targets) = (PathBuf::from(&self.source), self.len());
+                return Err(DataError::LengthMismatch { path, inputs: len / each.max(1), targets });
+            }
         }
         if let Targets::Classes { labels, num_classes } = &self.targets
             && let Some(row) = labels.iter().position(|&label| label as usize >= *num_classes)

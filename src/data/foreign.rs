@@ -14,8 +14,10 @@ impl Dataset {
     /// Rows without numbers in them.
     pub(crate) fn foreign(&self, other: &Self) -> Result<Option<Self>> {
         let (to, from) = (self.sample_shape.as_slice(), other.sample_shape.as_slice());
-        let inputs = match (&other.inputs, to, from) {
-            (inputs, to, from) if to == from => inputs.clone(),
+        if to == from {
+            return self.unlabelled(other.source.clone(), other.inputs.clone(), other.len()).map(Some);
+        }
+        let inputs = match (&*other.inputs.in_memory()?, to, from) {
             (Inputs::Bytes(bytes), &[channels, height, width], &[own, rows, columns])
                 if own == channels || (own, channels) == (1, 3) =>
             {
@@ -42,9 +44,9 @@ impl Dataset {
             (0..self.sample_len()).map(move |_| uniform(&mut rng))
         };
         let values = (0..self.len()).flat_map(draw);
-        let inputs = match &self.inputs {
-            Inputs::Bytes(_) | Inputs::Files(_) => Inputs::Bytes(values.map(|value| (256.0 * value) as u8).collect()),
-            _ => Inputs::Float32(values.map(|value| value as f32).collect()),
+        let inputs = match self.inputs.are_bytes() {
+            true => Inputs::Bytes(values.map(|value| (256.0 * value) as u8).collect()),
+            false => Inputs::Float32(values.map(|value| value as f32).collect()),
         };
         self.unlabelled("noise".into(), inputs, self.len())
     }

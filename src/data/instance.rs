@@ -45,7 +45,7 @@ impl InstanceNoise {
         if self.fraction == 0.0 || labels.is_empty() {
             return Ok(());
         }
-        let sample_len = inputs.len() / labels.len();
+        let (inputs, sample_len) = (&*inputs.in_memory()?, inputs.len() / labels.len());
         let (most, num_classes) = (MOST_DRAWS / sample_len.max(1), self.num_classes);
         if num_classes > most {
             return Err(DataError::NoiseClasses { num_classes, most });
@@ -56,7 +56,7 @@ impl InstanceNoise {
                 Inputs::Bytes(values) => values[range].iter().map(|&byte| f32::from(byte) / 255.0).collect(),
                 Inputs::Float32(values) => values[range].to_vec(),
                 Inputs::Float64(values) => values[range].iter().map(|&value| value as f32).collect(),
-                Inputs::Whole(_) | Inputs::Files(_) => Vec::new(),
+                Inputs::Whole(_) | Inputs::Files(_) | Inputs::Stored(_) => Vec::new(),
             }
         };
         if matches!(inputs, Inputs::Files(_) | Inputs::Whole(_)) {

@@ -101,7 +101,7 @@ struct Shared<'a> {
     data: &'a Dataset,
     plan: &'a EpochPlan,
     key: EpochKey,
-    /// Rows per chunk; whole batches where bytes need no preparation.
+    /// Rows per chunk; whole batches where rows need no preparation.
     chunk: usize,
     /// Batches that may be in preparation or ready.
     ahead: usize,
@@ -237,7 +237,7 @@ impl<'a> Shared<'a> {
     /// The batch of its parts, or the error of the first row that has one.
     fn finish(&self, rows: &[usize], parts: Vec<Result<Vec<u8>>>) -> Result<Batch> {
         let images = parts.into_iter().collect::<Result<Vec<_>>>()?.concat();
-        let (x, targets) = self.data.assemble(rows, &images, self.plan.dtype, &Device::Cpu)?;
+        let (x, targets) = self.data.assemble(rows, images, self.plan.dtype, &Device::Cpu)?;
         Ok(Batch { rows: rows.to_vec(), x, more: Vec::new(), targets })
     }
 }

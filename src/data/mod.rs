@@ -13,11 +13,13 @@ mod instance;
 mod labels;
 mod loader;
 mod noise;
+mod numbers;
 mod parquet;
 mod rows;
 mod selection;
 mod source;
 mod spec;
+mod stored;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -35,6 +37,7 @@ pub use selection::{RowRange, Split, Subset};
 pub(crate) use source::read_weights;
 pub use source::{Cifar10, Cifar100, GlyphOptions, Glyphs, Images, Memory, Mnist, Source, Tensors, Tokens};
 pub use spec::{DataSpec, NormalisationChoice};
+pub use stored::StoredRows;
 
 /// `Result` with this folder's error.
 pub(crate) type DataResult<T> = std::result::Result<T, DataError>;

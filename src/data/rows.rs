@@ -1,6 +1,8 @@
 //! What rows consist of: inputs, targets and the normalisation of their values.
 
-use super::{DataError, DataResult, ImageFiles};
+use std::borrow::Cow;
+
+use super::{DataError, DataResult, ImageFiles, StoredRows};
 
 /// Per-sample values before normalisation.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +17,8 @@ pub enum Inputs {
     Whole(Vec<i64>),
     /// Image files, which are decoded to bytes when a batch is made.
     Files(ImageFiles),
+    /// Rows of a large file, which are read when a batch is made.
+    Stored(StoredRows),
 }
 
 /// Another input of the rows, besides the first.
@@ -76,7 +80,57 @@ impl Inputs {
             Self::Float64(values) => values.len(),
             Self::Whole(values) => values.len(),
             Self::Files(files) => files.len() * files.sample_len(),
+            Self::Stored(rows) => rows.len() * rows.sample_len(),
         }
+    }
+
+    /// Whether they are image bytes.
+    pub(super) fn are_bytes(&self) -> bool {
+        match self {
+            Self::Bytes(_) | Self::Files(_) => true,
+            Self::Float32(_) | Self::Float64(_) | Self::Whole(_) => false,
+            Self::Stored(rows) => rows.are_bytes(),
+        }
+    }
+
+    /// The image bytes of an existing row of `sample_len` numbers; none of other inputs.
+    ///
+    /// # Errors
+    /// A file that cannot be read, decoded, or has changed.
+    pub(super) fn bytes(&self, row: usize, sample_len: usize) -> DataResult<Vec<u8>> {
+        match self {
+            Self::Files(files) => files.square(row),
+            Self::Bytes(bytes) => Ok(bytes[row * sample_len..(row + 1) * sample_len].to_vec()),
+            Self::Stored(rows) => match rows.read(&[row])? {
+                Self::Bytes(bytes) => Ok(bytes),
+                _ => Ok(Vec::new()),
+            },
+            Self::Float32(_) | Self::Float64(_) | Self::Whole(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Rows of a file in memory where they are few.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or has changed.
+    pub(super) fn settled(self) -> DataResult<Self> {
+        if let Self::Stored(rows) = self { rows.settled() } else { Ok(self) }
+    }
+
+    /// Bytes that they would still take in memory.
+    pub(super) fn bytes_in_file(&self) -> usize {
+        if let Self::Stored(rows) = self { rows.memory_bytes() } else { 0 }
+    }
+
+    /// Rows of a file in memory, however many; others as they are.
+    ///
+    /// # Errors
+    /// As [`Inputs::settled`].
+    pub(super) fn in_memory(&self) -> DataResult<Cow<'_, Self>> {
+        Ok(match self {
+            Self::Stored(rows) => Cow::Owned(rows.read(&(0..rows.len()).collect::<Vec<_>>())?),
+            _ => Cow::Borrowed(self),
+        })
     }
 
     /// The given rows of `sample_len` numbers each; the rows must exist.
@@ -87,6 +141,7 @@ impl Inputs {
             Self::Float64(values) => Self::Float64(take(values, rows, sample_len)),
             Self::Whole(values) => Self::Whole(take(values, rows, sample_len)),
             Self::Files(files) => Self::Files(files.take(rows)),
+            Self::Stored(stored) => Self::Stored(stored.take(rows)),
         }
     }
 }
@@ -96,6 +151,11 @@ impl Column {
     pub(super) fn take(&self, rows: &[usize]) -> Self {
         let inputs = self.inputs.take(rows, self.sample_shape.iter().product());
         Self { name: self.name.clone(), sample_shape: self.sample_shape.clone(), inputs }
+    }
+
+    /// As [`Inputs::settled`].
+    pub(super) fn settled(self) -> DataResult<Self> {
+        Ok(Self { inputs: self.inputs.settled()?, ..self })
     }
 }
 

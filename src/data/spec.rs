@@ -15,6 +15,7 @@ use super::{
 use crate::Result;
 use crate::kernels::DEFAULT_MEMORY;
 use crate::random::{Purpose, substream};
+use crate::team::team;
 
 /// How values are normalised.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -137,7 +138,8 @@ impl DataSpec {
         self.load_within(DEFAULT_MEMORY)
     }
 
-    /// Reads the rows. Only the images of selected rows are drawn or decoded.
+    /// Reads the rows, or where they are in their file. Only the images of selected rows are drawn or decoded. The ranks of a
+    /// team call it together.
     ///
     /// # Errors
     /// [`DataError`]: files that are missing, damaged or of another kind; rows that do not exist; label noise on
@@ -162,7 +164,7 @@ impl DataSpec {
             return Err(DataError::NoRows { source_name: self.source.to_string() }.into());
         }
         let (notes, sample_shape) = (std::mem::take(&mut table.notes), table.sample_shape.clone());
-        let (more, input_name) = (std::mem::take(&mut table.more), table.input_name.take());
+        let (mut more, input_name) = (std::mem::take(&mut table.more), table.input_name.take());
         let (clean, consecutive) = match &mut table.rows {
             Rows::Apart { targets, .. } => (self.replace_labels(Some(targets), memory_bytes)?, false),
             Rows::Sequence { .. } => (self.replace_labels(None, memory_bytes)?, true),
@@ -174,16 +176,19 @@ impl DataSpec {
         {
             let (seed, split, num_classes) = (self.noise_seed, self.split, *num_classes);
             let noise = InstanceNoise { fraction, seed, split, num_classes };
-            if noise.memory_bytes(sample_shape.iter().product()) > memory_bytes {
-                let (path, what) = (self.source.to_string().into(), "instance noise for so many classes");
+            let own_bytes = noise.memory_bytes(sample_shape.iter().product());
+            if own_bytes.saturating_add(inputs.bytes_in_file()) > memory_bytes {
+                let (path, what) = (self.source.to_string().into(), "instance noise on so many rows or classes");
                 return Err(DataError::Memory { path, what, memory_bytes }.into());
             }
             noise.apply(labels, &inputs, &rows)?;
         }
-        let mut data = Dataset::new(self.source.to_string(), sample_shape, inputs, targets, self.normalisation())?;
-        if !more.is_empty() {
-            data = data.with_columns(more.iter().map(|column| column.take(&rows)).collect())?;
+        for column in &mut more {
+            *column = column.take(&rows).settled()?;
         }
+        let (source, inputs) = (self.source.to_string(), inputs.settled()?);
+        let data = Dataset::unhashed(source, (sample_shape, inputs), more, targets, self.normalisation())?;
+        let mut data = data.hashed(team())?;
         data.input_name = input_name.unwrap_or(data.input_name);
         data.clean_labels = clean.map(|labels| take(&labels, &rows, 1));
         (data.notes, data.consecutive) = (notes, consecutive);

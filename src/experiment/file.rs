@@ -35,7 +35,7 @@ impl StepKind {
 
     /// Whether MPI ranks can share it.
     pub(crate) fn is_shared(self) -> bool {
-        matches!(self, Self::Analyze | Self::Sharpness | Self::Evaluate)
+        matches!(self, Self::Analyze | Self::Sharpness | Self::Llc | Self::Evaluate)
     }
 
     /// The command's name.

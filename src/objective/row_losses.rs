@@ -17,6 +17,11 @@ impl Objective<'_> {
         Objective { network, ..self.clone() }
     }
 
+    /// The same without the other ranks: each computes all of it alone.
+    pub(crate) fn apart(&self) -> Self {
+        Self { workers: self.workers.apart(), ..self.clone() }
+    }
+
     /// Workers that take one parameter vector each through all rows: as many as threads, and as fit the memory.
     pub(crate) fn point_workers(&self) -> usize {
         if self.couples_rows() { 1 } else { self.worker_limit(0, self.micro_batch(0)) }

@@ -7,7 +7,7 @@ use crate::Result;
 
 /// The only process, which has nobody to talk to.
 #[derive(Debug)]
-pub(super) struct Alone;
+pub(crate) struct Alone;
 
 impl Team for Alone {
     fn rank(&self) -> usize {

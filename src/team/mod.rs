@@ -24,7 +24,7 @@ use std::time::Duration;
 use candle_core::{DType, Device, Tensor};
 
 use crate::{Error, Result};
-use alone::Alone;
+pub(crate) use alone::Alone;
 use error::Failure;
 pub use error::TeamError;
 pub use mpi::lead;
@@ -118,8 +118,13 @@ impl dyn Team + '_ {
 
     /// Which of `count` items this rank takes.
     pub(crate) fn own(&self, count: usize) -> Range<usize> {
+        self.share(self.rank(), count)
+    }
+
+    /// Which of `count` items a rank takes.
+    pub(crate) fn share(&self, rank: usize, count: usize) -> Range<usize> {
         let first = |rank: usize| (rank * count).div_ceil(self.size());
-        first(self.rank())..first(self.rank() + 1)
+        first(rank)..first(rank + 1)
     }
 
     /// Sends a value, or why there is none.

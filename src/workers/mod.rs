@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::team::{Team, Wire, team};
+use crate::team::{Alone, Team, Wire, team};
 use crate::{Error, Observer, Result};
 use lock::lock;
 pub use pieces::{Cut, PieceSum};
@@ -90,6 +90,11 @@ impl Workers {
     pub(crate) fn among(team: &'static dyn Team, threads: usize) -> Self {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         Self { pool: Arc::new(pool), process: std::process::id(), team }
+    }
+
+    /// The same pool, whose sums no other rank shares.
+    pub(crate) fn apart(&self) -> Self {
+        Self { team: &Alone, ..self.clone() }
     }
 
     /// Threads of the pool.

@@ -2,11 +2,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
 use super::{Chain, ChainStore, Energy, Rise, Visit};
 use crate::optim::{Draw, Noise, Perturbation};
 use crate::random::Purpose;
+use crate::team::Team;
 use crate::{Error, Observer, Result, Step, Workers};
 
 /// SGLD on `U(w) = nβ L(w) + γ/2 ‖w − w*‖²` (Welling and Teh 2011, localised: Lau et al. 2023):
@@ -40,6 +42,8 @@ pub struct Schedule {
     pub at_a_time: usize,
     /// Threads that share the work.
     pub workers: Workers,
+    /// The ranks, each of which takes some of the chains.
+    pub team: &'static dyn Team,
 }
 
 /// Who keeps the chains of a setting, and who looks on.
@@ -60,7 +64,7 @@ const STREAM: u64 = 1 << 24;
 /// Takes all chains from `w*` through their steps, or from where the store has them; ends early when one of them leaves the
 /// finite numbers, with the visit at which it did as the last.
 ///
-/// Equal seeds give equal bits, whatever the number of threads, and the same noise at every setting. Cost: a gradient for
+/// Equal seeds give equal bits, whatever the number of threads and ranks, and the same noise at every setting. Cost: a gradient for
 /// each step of a chain.
 ///
 /// # Errors
@@ -69,28 +73,66 @@ pub fn sample(energy: &impl Energy, dynamics: &Dynamics, schedule: &Schedule, wa
     let Watch { setting, store, observer } = watch;
     let start = || vec![Chain::at(energy.minimum()); schedule.chains];
     let mut chains = store.load(setting)?.unwrap_or_else(start);
+    let (team, own) = (schedule.team, schedule.team.own(chains.len()));
     let noise = Noise { seed: schedule.seed, workers: schedule.workers.clone() };
     while chains.iter().all(|chain| chain.visits.len() < schedule.steps && !chain.is_lost()) {
         let done = chains.iter().map(|chain| chain.visits.len()).max().unwrap_or(0);
         let steps = ROUND.min(schedule.steps - done);
-        let cells: Vec<Mutex<&mut Chain>> = chains.iter_mut().map(Mutex::new).collect();
-        let work = |index: usize| {
+        let before: Vec<usize> = chains.iter().map(|chain| chain.visits.len()).collect();
+        let cells: Vec<Mutex<&mut Chain>> = chains[own.clone()].iter_mut().map(Mutex::new).collect();
+        let work = |place: usize| {
             // Each is locked once.
-            let mut chain = cells[index].lock().unwrap_or_else(PoisonError::into_inner);
-            (0..steps).try_for_each(|_| advance(&mut chain, energy, dynamics, &noise, index as u64 * STREAM))
+            let mut chain = cells[place].lock().unwrap_or_else(PoisonError::into_inner);
+            let first = (own.start + place) as u64 * STREAM;
+            (0..steps).try_for_each(|_| advance(&mut chain, energy, dynamics, &noise, first))
         };
-        schedule.workers.map(cells.len(), schedule.at_a_time, work, &mut ())?;
+        let advanced = schedule.workers.map(cells.len(), schedule.at_a_time, work, &mut ());
         drop(cells);
-        store.keep(setting, &chains, false);
+        // All know what every chain has seen, but only where their own ones are.
+        let seen = |index: usize| chains[index].visits[before[index]..].to_vec();
+        let seen = team.gather(advanced.map(|_| own.clone().map(seen).collect::<Vec<_>>()))?;
+        for (chain, (before, new)) in chains.iter_mut().zip(before.iter().zip(seen.into_iter().flatten())) {
+            chain.visits.truncate(*before);
+            chain.visits.extend(new);
+        }
+        team.hear()?;
+        keep(store, setting, &mut chains, (team, false))?;
         let step =
             Step { task: "chains", done: done + steps, total: schedule.steps, message: message(&chains, dynamics) };
         if observer.on_step(&step).is_break() {
-            store.keep(setting, &chains, true);
+            keep(store, setting, &mut chains, (team, true))?;
             return Err(Error::Interrupted);
         }
     }
-    store.keep(setting, &chains, true);
+    keep(store, setting, &mut chains, (team, true))?;
     Ok(chains)
+}
+
+/// Rank 0 keeps the chains where that is due, with their places as their ranks have them.
+fn keep(
+    store: &mut dyn ChainStore,
+    setting: usize,
+    chains: &mut [Chain],
+    (team, last): (&dyn Team, bool),
+) -> Result<()> {
+    if !team.decides(store.is_due(last))? {
+        return Ok(());
+    }
+    if team.size() > 1 {
+        let (count, dim) = (chains.len(), chains.first().map_or(0, |chain| chain.place.len()));
+        let own: Vec<f64> = chains[team.own(count)].iter().flat_map(|chain| &chain.place).copied().collect();
+        let own = Tensor::from_vec(own, (team.own(count).len(), dim), &Device::Cpu);
+        let places = team.joined_at_leader(own.map_err(Error::from), 0, (DType::F64, &[count, dim]))?;
+        if team.leads() {
+            for (index, chain) in chains.iter_mut().enumerate() {
+                chain.place = places.get(index)?.to_vec1()?;
+            }
+        }
+    }
+    if team.leads() {
+        store.keep(setting, chains);
+    }
+    Ok(())
 }
 
 /// One step of a chain whose random streams begin with number `first`; none for a chain that is lost.

@@ -11,6 +11,7 @@ use crate::objective::Objective;
 use crate::plan::{LlcOptions, Passes, PlanError};
 use crate::random::{Purpose, stream};
 use crate::spectral::{EigenParams, eigenpairs};
+use crate::team::{Alone, Team, team};
 use crate::{Observer, Result, Step, Workers};
 
 /// `ε (nβ λ₁ + γ)` by default: steps are stable below 4, and the bias of a quadratic is at most `1/(1 − 0.07/4) − 1`, 1.8 %. On
@@ -89,16 +90,20 @@ pub fn survey(
 ) -> Result<LlcReport> {
     options.check()?;
     let n_beta = options.n_beta(objective.num_rows())?;
-    let energy = LossEnergy::new(objective, theta, options.batch, options.seed, observer)?;
+    // Fewer chains than ranks leave them to the gradients.
+    let (ranks_take_chains, apart) = (options.chains >= team().size(), objective.apart());
+    let (team, of_chains): (&'static dyn Team, _) =
+        if ranks_take_chains { (team(), &apart) } else { (&Alone, objective) };
+    let energy = LossEnergy::new(of_chains, theta, options.batch, options.seed, observer)?;
     let lambda_max = match options.step_size {
         Some(_) => f64::NAN,
         None => steepest(objective, theta, options.seed, observer)?,
     };
     let settings = options.settings(n_beta, lambda_max, objective.dim());
     let workers = Workers::new(objective.options().execution.threads)?;
-    // Fewer chains than threads leave them to the gradients.
-    let side_by_side = objective.point_workers();
-    let at_a_time = if options.chains < side_by_side { 1 } else { side_by_side };
+    // Likewise with threads. Chains whose gradients all ranks share must not run side by side.
+    let side_by_side = if ranks_take_chains { objective.point_workers() } else { 1 };
+    let at_a_time = if team.own(options.chains).len() < side_by_side { 1 } else { side_by_side };
     let steps = |setting: &Setting| setting.burn_in + options.draws;
     let total = settings.iter().map(steps).sum();
     let mut report =
@@ -110,6 +115,7 @@ pub fn survey(
             seed: options.seed,
             at_a_time,
             workers: workers.clone(),
+            team,
         };
         let before = settings[..index].iter().map(steps).sum();
         let mut progress = Progress { observer: &mut *observer, before, total };

@@ -7,6 +7,7 @@ mod resize;
 mod share;
 
 use std::io::Read;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -71,9 +72,9 @@ impl ImageFiles {
         3 * self.size * self.size
     }
 
-    /// Path below the root and size in bytes of each file.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.files.iter().map(|file| (file.path.as_str(), file.bytes))
+    /// Path below the root and size in bytes of the files of some rows, which must exist.
+    pub(super) fn entries(&self, rows: Range<usize>) -> impl Iterator<Item = (&str, u64)> {
+        self.files[rows].iter().map(|file| (file.path.as_str(), file.bytes))
     }
 
     /// The given rows, which must exist.

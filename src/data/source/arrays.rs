@@ -2,58 +2,104 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use safetensors::tensor::{SafeTensors, TensorView};
+use safetensors::tensor::{Metadata, TensorView};
 
-use super::npy::{self, Array};
+use super::npy::{self, Array, Header};
 use crate::container::Archive;
+use crate::data::stored::{StoredFile, StoredRows};
 use crate::data::{DataError, DataResult, files};
 use crate::path_text::from_text;
 
 const EXPECTED: &str = "a .safetensors or .npz file with the inputs and `y`, or a folder of .npy files named so";
 
+/// The longest header of a safetensors file that other readers accept.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// A tensor by name.
+pub(in crate::data) enum Entry<'a> {
+    /// In memory.
+    Read(TensorView<'a>),
+    /// In its file.
+    Stored(StoredRows),
+}
+
 /// Calls `read` with the tensors of `path` by name.
 pub(super) fn with_tensors<T>(
     path: &Path,
-    read: impl FnOnce(BTreeMap<String, TensorView<'_>>) -> DataResult<T>,
+    read: impl FnOnce(BTreeMap<String, Entry<'_>>) -> DataResult<T>,
 ) -> DataResult<T> {
-    let extension = path.extension().and_then(|extension| extension.to_str());
     if path.is_dir() {
-        return read(views(path, &in_folder(path)?)?);
+        let (stored, unpacked) = in_folder(path)?;
+        return read(stored.into_iter().chain(views(path, &unpacked)?).collect());
     }
-    let corrupt = |kind, reason: String| DataError::Corrupt { path: path.to_path_buf(), kind, reason };
-    if extension == Some("npy") {
-        return Err(DataError::NotAFolder { path: path.to_path_buf(), expected: EXPECTED.to_string() });
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("npy") => Err(DataError::NotAFolder { path: path.to_path_buf(), expected: EXPECTED.to_string() }),
+        Some("npz") => read(views(path, &in_archive(path)?)?.collect()),
+        _ => read(in_safetensors(&StoredFile::open(path, EXPECTED)?)?),
     }
-    let bytes = files::read(path, EXPECTED)?;
-    if extension == Some("npz") {
-        let archive = Archive::open(&bytes).map_err(|reason| corrupt("a .npz file", reason))?;
-        let mut arrays = Vec::new();
-        for entry in archive.names() {
-            let Some(name) = entry.strip_suffix(".npy") else { continue };
-            let array = archive.entry(entry).and_then(Array::parse);
-            arrays.push((name.into(), array.map_err(|reason| corrupt("a .npz file", format!("`{name}`: {reason}")))?));
-        }
-        return read(views(path, &arrays)?);
-    }
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| corrupt("a safetensors file", error.to_string()))?;
-    read(tensors.tensors().into_iter().collect())
 }
 
-fn in_folder(folder: &Path) -> DataResult<Vec<(String, Array)>> {
+fn in_archive(path: &Path) -> DataResult<Vec<(String, Array)>> {
+    let corrupt = |reason| DataError::Corrupt { path: path.to_path_buf(), kind: "a .npz file", reason };
+    let bytes = files::read(path, EXPECTED)?;
+    let archive = Archive::open(&bytes).map_err(corrupt)?;
     let mut arrays = Vec::new();
-    for file in files::names(folder, EXPECTED)? {
-        let Some(name) = file.strip_suffix(".npy") else { continue };
-        let path = folder.join(from_text(&file));
-        let array = Array::parse(&files::read(&path, EXPECTED)?).map_err(|reason| npy::corrupt(&path, reason))?;
-        arrays.push((name.to_owned(), array));
+    for entry in archive.names() {
+        let Some(name) = entry.strip_suffix(".npy") else { continue };
+        let array = archive.entry(entry).and_then(Array::parse);
+        arrays.push((name.into(), array.map_err(|reason| corrupt(format!("`{name}`: {reason}")))?));
     }
     Ok(arrays)
 }
 
-fn views<'a>(path: &Path, arrays: &'a [(String, Array)]) -> DataResult<BTreeMap<String, TensorView<'a>>> {
-    let view = |(name, array): &'a (String, Array)| Ok((name.clone(), array.view()?));
-    arrays.iter().map(view).collect::<Result<_, String>>().map_err(|reason| npy::corrupt(path, reason))
+/// The arrays of a folder that can be read by rows, and those whose first axis is the fastest.
+#[expect(clippy::type_complexity, reason = "two lists by name")]
+fn in_folder(folder: &Path) -> DataResult<(Vec<(String, Entry<'static>)>, Vec<(String, Array)>)> {
+    let (mut stored, mut unpacked) = (Vec::new(), Vec::new());
+    for name in files::names(folder, EXPECTED)? {
+        let Some(stem) = name.strip_suffix(".npy") else { continue };
+        let path = folder.join(from_text(&name));
+        let file = StoredFile::open(&path, EXPECTED)?;
+        let header = Header::read(&file)?;
+        if header.fortran_order {
+            let array = Array::parse(&file.read(0..file.len())?).map_err(|reason| npy::corrupt(&path, reason))?;
+            unpacked.push((stem.to_owned(), array));
+        } else {
+            stored.push((stem.to_owned(), Entry::Stored(header.rows(file, stem.into()))));
+        }
+    }
+    Ok((stored, unpacked))
+}
+
+fn in_safetensors(file: &Arc<StoredFile>) -> DataResult<BTreeMap<String, Entry<'static>>> {
+    let corrupt = |reason| DataError::Corrupt { path: file.path().into(), kind: "a safetensors file", reason };
+    let first = file.read(0..8)?;
+    let length = first.first_chunk().map(|first| u64::from_le_bytes(*first));
+    let length = length.ok_or_else(|| corrupt("it is shorter than the length of its header".into()))?;
+    let start = length.min(LONGEST_HEADER) + 8;
+    if length > LONGEST_HEADER || start > file.len() {
+        return Err(corrupt(format!("its header of {length} bytes does not fit into it")));
+    }
+    let metadata: Metadata =
+        serde_json::from_slice(&file.read(8..start)?).map_err(|error| corrupt(format!("its header: {error}")))?;
+    let (announced, found) = (metadata.data_len() as u64, file.len() - start);
+    if announced != found {
+        return Err(corrupt(format!("{found} bytes follow its header, which announces {announced}")));
+    }
+    let tensors = metadata.tensors().into_iter().map(|(name, info)| {
+        let place = start + info.data_offsets.0 as u64;
+        let rows = StoredRows::new(file.clone(), name.clone(), info.dtype, info.shape.clone(), place);
+        (name, Entry::Stored(rows))
+    });
+    Ok(tensors.collect())
+}
+
+fn views<'a>(path: &Path, arrays: &'a [(String, Array)]) -> DataResult<impl Iterator<Item = (String, Entry<'a>)>> {
+    let view = |(name, array): &'a (String, Array)| Ok((name.clone(), Entry::Read(array.view()?)));
+    let views = arrays.iter().map(view).collect::<Result<Vec<_>, String>>();
+    views.map(Vec::into_iter).map_err(|reason| npy::corrupt(path, reason))
 }
 
 #[cfg(test)]

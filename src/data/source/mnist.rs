@@ -63,7 +63,7 @@ fn open(folder: &Path, split: Split, memory_bytes: usize) -> DataResult<Table> {
         return Err(DataError::Label { path: labels_path, row, label, num_classes: NUM_CLASSES as u64 });
     }
     let targets = Targets::Classes { labels: labels.into_iter().map(u32::from).collect(), num_classes: NUM_CLASSES };
-    Ok(Table::in_memory(vec![1, height, width], targets, Inputs::Bytes(pixels)))
+    Ok(Table::of_inputs(vec![1, height, width], targets, Inputs::Bytes(pixels)))
 }
 
 fn find(folder: &Path, names: &[String], prefix: &str, kind: &str, dims: usize) -> DataResult<PathBuf> {

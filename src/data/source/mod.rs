@@ -26,6 +26,7 @@ pub use request::GlyphOptions;
 pub use tensors::Tensors;
 pub use tokens::Tokens;
 
+pub(super) use arrays::Entry;
 #[cfg(test)]
 pub(super) use cifar::COARSE;
 pub(super) use cifar::check_label;

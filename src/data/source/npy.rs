@@ -2,14 +2,16 @@
 //! header is checked against the bytes that follow it, and pickled objects are refused.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::data::DataError;
+use crate::data::stored::{StoredFile, StoredRows};
+use crate::data::{DataError, DataResult};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// The longest header that NumPy itself reads.
-pub(super) const LONGEST_HEADER: usize = 10_000;
+const LONGEST_HEADER: usize = 10_000;
 
 /// What a file says about its array.
 #[derive(Debug, PartialEq)]
@@ -17,12 +19,12 @@ pub(super) struct Header {
     pub(super) dtype: Dtype,
     pub(super) shape: Vec<usize>,
     /// Whether the first axis is the fastest.
-    fortran_order: bool,
-    pub(super) big_endian: bool,
+    pub(super) fortran_order: bool,
+    big_endian: bool,
     /// Place of the first byte of the array.
-    pub(super) start: usize,
+    start: usize,
     /// Bytes of the array.
-    pub(super) len: usize,
+    len: usize,
 }
 
 /// An array, row-major and little-endian.
@@ -33,11 +35,32 @@ pub(super) struct Array {
 }
 
 impl Header {
-    /// Reads the start of a file.
+    /// Reads the start of a file, and checks that the array follows.
     ///
     /// # Errors
-    /// In words, what is wrong.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    /// [`DataError::Corrupt`]; a file that cannot be read.
+    pub(super) fn read(file: &StoredFile) -> DataResult<Self> {
+        let corrupt = |reason| corrupt(file.path(), reason);
+        let header = Self::parse(&file.read(0..LONGEST_HEADER as u64 + 12)?).map_err(corrupt)?;
+        header.check((file.len() as usize).saturating_sub(header.start)).map_err(corrupt)?;
+        Ok(header)
+    }
+
+    /// The rows of an array of the file whose header it is.
+    pub(super) fn rows(self, file: Arc<StoredFile>, name: String) -> StoredRows {
+        StoredRows::new(file, name, self.dtype, self.shape, self.start as u64).big_endian(self.big_endian)
+    }
+
+    fn check(&self, following: usize) -> Result<(), String> {
+        match following == self.len {
+            true => Ok(()),
+            false => {
+                Err(format!("{following} bytes follow its header, but its shape {:?} needs {}", self.shape, self.len))
+            }
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
         let version = bytes.strip_prefix(MAGIC).ok_or("it does not begin like one")?;
         let (len, first) = match *version {
             [1, _, a, b, ..] => (usize::from(u16::from_le_bytes([a, b])), 10),
@@ -97,14 +120,7 @@ impl Array {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let header = Header::parse(bytes)?;
         let body = bytes.get(header.start..).unwrap_or_default();
-        if body.len() != header.len {
-            return Err(format!(
-                "{} bytes follow its header, but its shape {:?} needs {}",
-                body.len(),
-                header.shape,
-                header.len
-            ));
-        }
+        header.check(body.len())?;
         let size = header.dtype.bitsize() / 8;
         let mut bytes = if header.fortran_order { row_major(body, &header.shape, size) } else { body.to_vec() };
         if header.big_endian {

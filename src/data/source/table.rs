@@ -36,8 +36,8 @@ impl Table {
         Self { sample_shape, rows, input_name: None, more: Vec::new(), notes: Vec::new() }
     }
 
-    /// Rows that are in memory.
-    pub(super) fn in_memory(sample_shape: Vec<usize>, targets: Targets, inputs: Inputs) -> Self {
+    /// Rows whose inputs are at hand.
+    pub(super) fn of_inputs(sample_shape: Vec<usize>, targets: Targets, inputs: Inputs) -> Self {
         let (count, width) = (targets.len(), sample_shape.iter().product());
         // Copying all rows would double the memory for nothing.
         let take =

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::TensorView;
 
-use super::arrays::with_tensors;
+use super::arrays::{Entry, with_tensors};
 use super::kind::{Kind, is_a_path};
 use super::npy::{self, Array};
 use super::request::Request;
 use super::table::Table;
+use crate::data::numbers::Numbers;
 use crate::data::{Column, DataError, DataResult, Inputs, Targets, files};
 
 /// Tensors by name, inputs and `y`: a `.safetensors` or `.npz` file, or a folder of `.npy` files.
@@ -41,39 +41,37 @@ impl Kind for Tensors {
     }
 }
 
-pub(in crate::data) fn table(path: &Path, tensors: &BTreeMap<String, TensorView<'_>>) -> DataResult<Table> {
+pub(in crate::data) fn table(path: &Path, tensors: &BTreeMap<String, Entry<'_>>) -> DataResult<Table> {
     let mut names: Vec<&str> = tensors.keys().map(String::as_str).filter(|name| *name != "y").collect();
     names.sort_unstable_by_key(|name| (*name != "x", *name));
     let x = Named::find(path, tensors, names.first().copied().unwrap_or("x"))?;
     let y = Named::find(path, tensors, "y")?;
-    let inputs = x.inputs()?;
-    let targets = y.targets()?;
+    let (inputs, targets) = (x.inputs()?, y.targets()?);
     let mut more = Vec::new();
     for name in names.iter().skip(1) {
         let column = Named::find(path, tensors, name)?;
+        let shape = column.shape();
         // Tensors without a row for each target may serve another purpose.
-        if column.view.shape().first() == Some(&targets.len()) && column.view.shape().len() > 1 {
-            let sample_shape = column.view.shape()[1..].to_vec();
-            more.push(Column { name: (*name).into(), sample_shape, inputs: column.inputs()? });
+        if shape.first() == Some(&targets.len()) && shape.len() > 1 {
+            more.push(Column { name: (*name).into(), sample_shape: shape[1..].to_vec(), inputs: column.inputs()? });
         }
     }
-    let num_inputs = x.view.shape()[0];
+    let num_inputs = x.shape()[0];
     if num_inputs != targets.len() {
         let path = path.to_path_buf();
         return Err(DataError::LengthMismatch { path, inputs: num_inputs, targets: targets.len() });
     }
-    let sample_shape = x.view.shape()[1..].to_vec();
-    let table = Table::in_memory(sample_shape, targets, inputs);
+    let table = Table::of_inputs(x.shape()[1..].to_vec(), targets, inputs);
     Ok(Table { input_name: Some(x.name.into()), more, ..table })
 }
 
 /// The first inputs alone, with a label that stands for none.
-fn unlabelled(path: &Path, tensors: &BTreeMap<String, TensorView<'_>>) -> DataResult<Table> {
+fn unlabelled(path: &Path, tensors: &BTreeMap<String, Entry<'_>>) -> DataResult<Table> {
     let first = tensors.keys().map(String::as_str).min_by_key(|name| (*name != "x", *name));
     let x = Named::find(path, tensors, first.unwrap_or("x"))?;
-    let (inputs, shape) = (x.inputs()?, x.view.shape());
+    let (inputs, shape) = (x.inputs()?, x.shape());
     let targets = Targets::Classes { labels: vec![0; shape[0]], num_classes: 1 };
-    Ok(Table { input_name: Some(x.name.into()), ..Table::in_memory(shape[1..].to_vec(), targets, inputs) })
+    Ok(Table { input_name: Some(x.name.into()), ..Table::of_inputs(shape[1..].to_vec(), targets, inputs) })
 }
 
 /// The numbers of a one-dimensional `.npy` file, such as weights of classes.
@@ -84,145 +82,50 @@ pub(crate) fn read_weights(path: &Path) -> crate::Result<Vec<f64>> {
     let bytes = files::read(path, "a .npy file, or numbers with | between")?;
     let array = Array::parse(&bytes).map_err(|reason| npy::corrupt(path, reason))?;
     let view = array.view().map_err(|reason| npy::corrupt(path, reason))?;
-    let tensor = Named { path, name: "weights", view };
-    let wrong = || tensor.wrong("numbers of shape [classes]");
-    let values = tensor.reals().filter(|_| tensor.view.shape().len() == 1).ok_or_else(wrong)?;
-    Ok(tensor.finite(values)?)
+    Ok(numbers(path, "weights", &view).list()?)
+}
+
+fn numbers<'a>(path: &'a Path, name: &'a str, view: &'a TensorView<'_>) -> Numbers<'a> {
+    Numbers { path, name, dtype: view.dtype(), shape: view.shape(), bytes: view.data() }
 }
 
 /// A tensor of the file, with what an error needs to name it.
 struct Named<'a> {
     path: &'a Path,
     name: &'a str,
-    view: TensorView<'a>,
+    entry: &'a Entry<'a>,
 }
 
 impl<'a> Named<'a> {
-    fn find(path: &'a Path, tensors: &'a BTreeMap<String, TensorView<'a>>, name: &'a str) -> DataResult<Self> {
-        let view = tensors.get(name).cloned().ok_or_else(|| {
+    fn find(path: &'a Path, tensors: &'a BTreeMap<String, Entry<'_>>, name: &'a str) -> DataResult<Self> {
+        let entry = tensors.get(name).ok_or_else(|| {
             let names: Vec<_> = tensors.keys().map(|name| format!("`{name}`")).collect();
             let found = if names.is_empty() { "none".to_string() } else { names.join(", ") };
             DataError::NoTensor { path: path.to_path_buf(), name: name.into(), found }
         })?;
-        Ok(Self { path, name, view })
+        Ok(Self { path, name, entry })
     }
 
-    fn inputs(&self) -> DataResult<Inputs> {
-        let expected = "f32, f64, f16, bf16 or u8 of shape [N, ...] without empty axes";
-        if self.view.shape().len() < 2 || self.view.shape()[1..].contains(&0) {
-            return Err(self.wrong(expected));
+    fn shape(&self) -> &'a [usize] {
+        match self.entry {
+            Entry::Read(view) => view.shape(),
+            Entry::Stored(rows) => rows.shape(),
         }
-        match self.view.dtype() {
-            Dtype::U8 => Ok(Inputs::Bytes(self.view.data().to_vec())),
-            Dtype::F64 => Ok(Inputs::Float64(self.finite(self.numbers(f64::from_le_bytes))?)),
-            _ if self.is_whole() => Ok(Inputs::Whole(self.whole()?)),
-            _ => Ok(Inputs::Float32(self.finite(self.floats().ok_or_else(|| self.wrong(expected))?)?)),
+    }
+
+    /// Rows of a file stay there.
+    fn inputs(&self) -> DataResult<Inputs> {
+        match self.entry {
+            Entry::Read(view) => numbers(self.path, self.name, view).inputs(),
+            Entry::Stored(rows) => rows.check_inputs().map(|()| Inputs::Stored(rows.clone())),
         }
     }
 
     fn targets(&self) -> DataResult<Targets> {
-        let expected = "whole numbers, truth values or floats of shape [N, ...] without empty axes";
-        let [_, sample_shape @ ..] = self.view.shape() else { return Err(self.wrong(expected)) };
-        if sample_shape.contains(&0) {
-            return Err(self.wrong(expected));
+        match self.entry {
+            Entry::Read(view) => numbers(self.path, self.name, view).targets(),
+            Entry::Stored(rows) => rows.targets(),
         }
-        if self.is_whole() {
-            let labels = self.whole()?;
-            return Ok(if sample_shape.is_empty() { classes(labels) } else { tokens(labels, sample_shape) });
-        }
-        let values = self.reals().ok_or_else(|| self.wrong(expected))?;
-        Ok(Targets::Values { values: self.finite(values)?, sample_shape: sample_shape.to_vec() })
-    }
-
-    /// Entries of a tensor of floats or whole numbers.
-    fn reals(&self) -> Option<Vec<f64>> {
-        match self.view.dtype() {
-            Dtype::F64 => Some(self.numbers(f64::from_le_bytes)),
-            _ if self.is_whole() => Some(self.whole().ok()?.into_iter().map(|value| value as f64).collect()),
-            _ => Some(self.floats()?.into_iter().map(f64::from).collect()),
-        }
-    }
-
-    /// All entries, read with `convert` from their little-endian bytes.
-    fn numbers<T, const WIDTH: usize>(&self, convert: impl Fn([u8; WIDTH]) -> T) -> Vec<T> {
-        self.view.data().as_chunks().0.iter().map(|&bytes| convert(bytes)).collect()
-    }
-
-    fn is_whole(&self) -> bool {
-        use Dtype::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
-        [BOOL, U8, I8, U16, I16, U32, I32, U64, I64].contains(&self.view.dtype())
-    }
-
-    /// Whole numbers that fit 64 bits.
-    fn whole(&self) -> DataResult<Vec<i64>> {
-        let too_large = || self.wrong("whole numbers below 2^63");
-        Ok(match self.view.dtype() {
-            Dtype::U8 | Dtype::BOOL => self.numbers(|bytes| u8::from_le_bytes(bytes).into()),
-            Dtype::I8 => self.numbers(|bytes| i8::from_le_bytes(bytes).into()),
-            Dtype::U16 => self.numbers(|bytes| u16::from_le_bytes(bytes).into()),
-            Dtype::I16 => self.numbers(|bytes| i16::from_le_bytes(bytes).into()),
-            Dtype::U32 => self.numbers(|bytes| u32::from_le_bytes(bytes).into()),
-            Dtype::I32 => self.numbers(|bytes| i32::from_le_bytes(bytes).into()),
-            Dtype::I64 => self.numbers(i64::from_le_bytes),
-            _ => {
-                let entries = self.view.data().as_chunks().0.iter();
-                let fits = |&bytes: &[u8; 8]| i64::try_from(u64::from_le_bytes(bytes)).map_err(|_| too_large());
-                entries.map(fits).collect::<DataResult<_>>()?
-            }
-        })
-    }
-
-    /// Entries of a float tensor of at most 32 bits.
-    fn floats(&self) -> Option<Vec<f32>> {
-        let half = |dtype| {
-            let tensor = Tensor::from_raw_buffer(self.view.data(), dtype, self.view.shape(), &Device::Cpu).ok()?;
-            tensor.to_dtype(DType::F32).ok()?.flatten_all().ok()?.to_vec1().ok()
-        };
-        match self.view.dtype() {
-            Dtype::F32 => Some(self.numbers(f32::from_le_bytes)),
-            Dtype::F16 => half(DType::F16),
-            Dtype::BF16 => half(DType::BF16),
-            _ => None,
-        }
-    }
-
-    fn finite<T: Copy + Into<f64>>(&self, values: Vec<T>) -> DataResult<Vec<T>> {
-        let width: usize = self.view.shape()[1..].iter().product();
-        match values.iter().position(|&value| !value.into().is_finite()) {
-            Some(place) => Err(DataError::NonFinite {
-                path: self.path.to_path_buf(),
-                name: self.name.into(),
-                row: place / width.max(1),
-                value: values[place].into(),
-            }),
-            None => Ok(values),
-        }
-    }
-
-    fn wrong(&self, expected: &'static str) -> DataError {
-        DataError::WrongTensor {
-            path: self.path.to_path_buf(),
-            name: self.name.into(),
-            dtype: format!("{:?}", self.view.dtype()).to_lowercase(),
-            shape: self.view.shape().to_vec(),
-            expected,
-        }
-    }
-}
-
-/// Several labels for each row, or labels of which some are not classes.
-fn tokens(labels: Vec<i64>, sample_shape: &[usize]) -> Targets {
-    let num_classes = labels.iter().max().map_or(0, |&largest| largest.max(-1).saturating_add(1) as usize);
-    Targets::Tokens { labels, sample_shape: sample_shape.to_vec(), num_classes }
-}
-
-fn classes(labels: Vec<i64>) -> Targets {
-    match labels.iter().map(|&label| u32::try_from(label)).collect::<Result<Vec<_>, _>>() {
-        Ok(labels) => {
-            let num_classes = labels.iter().max().map_or(0, |&largest| largest as usize + 1);
-            Targets::Classes { labels, num_classes }
-        }
-        Err(_) => tokens(labels, &[]),
     }
 }
 
@@ -230,6 +133,8 @@ fn classes(labels: Vec<i64>) -> Targets {
 mod tests {
     use super::super::npy::tests::npy;
     use super::*;
+    use candle_core::{DType, Device, Tensor};
+
     use crate::data::testing::damaged;
     use crate::data::{DataSpec, Dataset, Split};
     use std::collections::HashMap;

@@ -1,19 +1,19 @@
 //! One long sequence of tokens, cut into rows of equal length whose targets are the next tokens.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::Dtype;
 
 use super::kind::Kind;
-use super::npy::{self, Header, LONGEST_HEADER};
+use super::npy::Header;
 use super::request::Request;
 use super::table::Table;
-use crate::data::{DataError, DataResult, Inputs, Targets, files};
-use crate::input;
+use crate::data::stored::{StoredFile, StoredRows};
+use crate::data::{DataError, DataResult, Inputs};
 use crate::path_text::from_text;
 
+/// What errors call the tensor.
+const NAME: &str = "tokens";
 const EXPECTED: &str = "a .bin of 16-bit tokens (32-bit ones with `,dtype=u32`) or a .npy, cut into rows of T tokens";
 
 /// A file of tokens and the length of a row; written `FILE,context=T`, with `,dtype=u32` for a `.bin` of 32-bit
@@ -28,90 +28,47 @@ pub struct Tokens {
     pub wide: bool,
 }
 
-/// Where in the file the tokens are.
-struct Place {
-    file: File,
-    start: u64,
-    dtype: Dtype,
-    big_endian: bool,
-    count: usize,
-}
-
 impl Tokens {
-    /// Inputs and targets of the given rows, which must exist: `T` tokens from `row · T` on, and the same shifted by
-    /// one.
-    fn read(&self, place: &mut Place, rows: &[usize]) -> DataResult<(Inputs, Targets)> {
-        let width = place.dtype.bitsize() / 8;
-        let (mut inputs, mut labels) = (Vec::new(), Vec::new());
-        let mut bytes = vec![0; (self.context + 1) * width];
-        let failure = |source| DataError::Io { path: self.file.clone(), source };
-        for &row in rows {
-            let first = place.start + (row * self.context * width) as u64;
-            place.file.seek(SeekFrom::Start(first)).map_err(failure)?;
-            place.file.read_exact(&mut bytes).map_err(failure)?;
-            let tokens: Option<Vec<i64>> = bytes.chunks_exact(width).map(|bytes| place.token(bytes)).collect();
-            let tokens = tokens.ok_or_else(|| npy::corrupt(&self.file, "it holds a number above 2^63".into()))?;
-            inputs.extend_from_slice(&tokens[..self.context]);
-            labels.extend_from_slice(&tokens[1..]);
-        }
-        let num_classes = labels.iter().max().map_or(0, |&largest| largest.max(-1).saturating_add(1) as usize);
-        Ok((Inputs::Whole(inputs), Targets::Tokens { labels, sample_shape: vec![self.context], num_classes }))
-    }
-
-    fn find(&self) -> DataResult<Place> {
-        if self.file.is_dir() {
-            return Err(DataError::NotAFile { path: self.file.clone(), expected: EXPECTED.into() });
-        }
-        let mut file = input::open(&self.file).map_err(|source| files::failure(&self.file, source, EXPECTED))?;
-        let failure = |source| DataError::Io { path: self.file.clone(), source };
-        let len = file.metadata().map_err(failure)?.len();
-        let (start, dtype, big_endian) = if is_npy(&self.file) {
-            let mut head = Vec::new();
-            (&mut file).take(LONGEST_HEADER as u64 + 12).read_to_end(&mut head).map_err(failure)?;
-            let header = Header::parse(&head).map_err(|reason| npy::corrupt(&self.file, reason))?;
-            self.check(&header, len)?;
-            (header.start as u64, header.dtype, header.big_endian)
-        } else {
-            (0, if self.wide { Dtype::U32 } else { Dtype::U16 }, false)
+    /// The inputs, `T` tokens from `row · T` on, and the same shifted by one: their targets. Only rows that have all of these.
+    fn find(&self) -> DataResult<(StoredRows, StoredRows)> {
+        let file = StoredFile::open(&self.file, EXPECTED)?;
+        let header = if is_npy(&self.file) { Some(Header::read(&file)?) } else { None };
+        let dtype = match &header {
+            Some(header) => self.check(header)?,
+            None if self.wide => Dtype::U32,
+            None => Dtype::U16,
         };
-        let width = dtype.bitsize() as u64 / 8;
-        if !(len - start).is_multiple_of(width) {
-            let reason = format!("its {len} bytes are not a whole number of {dtype:?} tokens");
-            return Err(DataError::Corrupt { path: self.file.clone(), kind: "a file of tokens", reason });
-        }
-        Ok(Place { file, start, dtype, big_endian, count: ((len - start) / width) as usize })
+        let width = dtype.bitsize() / 8;
+        let count = match &header {
+            Some(header) => header.shape[0],
+            None if file.len().is_multiple_of(width as u64) => file.len() as usize / width,
+            None => {
+                let reason = format!("its {} bytes are not a whole number of {dtype:?} tokens", file.len());
+                return Err(DataError::Corrupt { path: self.file.clone(), kind: "a file of tokens", reason });
+            }
+        };
+        let all = match header {
+            Some(header) => header.rows(file, NAME.into()),
+            None => StoredRows::new(file, NAME.into(), dtype, vec![count], 0),
+        };
+        let shape = [count.saturating_sub(1) / self.context, self.context];
+        Ok((all.tokens(shape, 0), all.tokens(shape, 1)))
     }
 
-    /// Checks that a `.npy` of `len` bytes holds exactly one axis of whole numbers.
-    fn check(&self, header: &Header, len: u64) -> DataResult<()> {
+    /// The type of the tokens of a `.npy`, which has one axis of whole numbers.
+    fn check(&self, header: &Header) -> DataResult<Dtype> {
         use Dtype::{I8, I16, I32, I64, U8, U16, U32, U64};
         let whole = [I8, I16, I32, I64, U8, U16, U32, U64].contains(&header.dtype);
-        if header.shape.len() != 1 || !whole {
-            return Err(DataError::WrongTensor {
+        match header.shape.len() == 1 && whole {
+            true => Ok(header.dtype),
+            false => Err(DataError::WrongTensor {
                 path: self.file.clone(),
-                name: "tokens".into(),
+                name: NAME.into(),
                 dtype: format!("{:?}", header.dtype).to_lowercase(),
                 shape: header.shape.clone(),
                 expected: "whole numbers of shape [tokens]",
-            });
+            }),
         }
-        let announced = (header.start + header.len) as u64;
-        match announced == len {
-            true => Ok(()),
-            false => Err(DataError::WrongSize { path: self.file.clone(), found: len.min(announced + 1), announced }),
-        }
-    }
-}
-
-impl Place {
-    fn token(&self, bytes: &[u8]) -> Option<i64> {
-        let signed = matches!(self.dtype, Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
-        let high = if self.big_endian { bytes.first() } else { bytes.last() };
-        let negative = signed && high.is_some_and(|byte| byte >> 7 == 1);
-        let mut all = [if negative { 0xff } else { 0 }; 16];
-        let order = |index| if self.big_endian { bytes.len() - 1 - index } else { index };
-        (0..bytes.len()).for_each(|index| all[index] = bytes[order(index)]);
-        i64::try_from(i128::from_le_bytes(all)).ok()
     }
 }
 
@@ -161,10 +118,10 @@ impl Kind for Tokens {
     }
 
     fn open(&self, _request: &Request) -> DataResult<Table> {
-        let (tokens, mut place) = (self.clone(), self.find()?);
-        // Only rows that have all their targets.
-        let len = place.count.saturating_sub(1) / self.context;
-        Ok(Table::sequence(vec![self.context], len, move |rows| tokens.read(&mut place, rows)))
+        let (inputs, targets) = self.find()?;
+        let len = inputs.len();
+        let read = move |rows: &[usize]| Ok((Inputs::Stored(inputs.take(rows)), targets.take(rows).targets()?));
+        Ok(Table::sequence(vec![self.context], len, read))
     }
 }
 
@@ -173,7 +130,7 @@ mod tests {
     use super::super::npy::tests::npy;
     use super::*;
     use crate::data::testing::damaged;
-    use crate::data::{DataSpec, Dataset, RowRange, Source, Split};
+    use crate::data::{DataSpec, Dataset, RowRange, Source, Split, Targets};
 
     fn load(path: &Path, settings: &str) -> crate::Result<Dataset> {
         DataSpec::new(format!("tokens:{}{settings}", path.display()).parse::<Source>()?).load()
@@ -223,7 +180,10 @@ mod tests {
             load(&path, ",context=2").unwrap_err().to_string()
         };
         assert!(text(&npy("<f4", "False", "(4,)", &[0; 16])).contains("`tokens` is f32 of shape [4]"));
-        assert!(text(&npy("<u2", "False", "(4,)", &[0; 6])).contains("bytes, not the"));
+        assert!(
+            text(&npy("<u2", "False", "(4,)", &[0; 6]))
+                .contains("6 bytes follow its header, but its shape [4] needs 8")
+        );
         assert!(text(&npy("<u2", "False", "(2,)", &[0; 4])).ends_with("has no rows"));
         let bin = folder.path().join("odd.bin");
         std::fs::write(&bin, [0; 7]).unwrap();

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use super::{Chain, Copies, Dynamics, Energy, Estimate, Potential, Rise, Watch, chains, estimate, sample, schedule};
 use crate::bayes::learning_coefficient::sweep::recommended;
 use crate::bayes::learning_coefficient::{ChainStore, Fault, Schedule, Visit};
+use crate::team::testing::Crew;
 use crate::{Error, Observer, Result, Step, Workers};
 
 const DYNAMICS: Dynamics = Dynamics { n_beta: 100.0, gamma: 20.0, step_size: 4e-4 };
@@ -38,10 +39,12 @@ impl ChainStore for Kept {
         Ok(self.0.take())
     }
 
-    fn keep(&mut self, _: usize, chains: &[Chain], last: bool) {
-        if last {
-            self.0 = Some(chains.to_vec());
-        }
+    fn is_due(&mut self, last: bool) -> bool {
+        last
+    }
+
+    fn keep(&mut self, _: usize, chains: &[Chain]) {
+        self.0 = Some(chains.to_vec());
     }
 }
 
@@ -59,8 +62,19 @@ fn chains_that_were_interrupted_go_on_as_if_nothing_had_been() {
     let watch = Watch { setting: 0, store: &mut kept, observer: &mut StopsAt(20) };
     assert!(matches!(sample(&energy(), &DYNAMICS, &schedule(50, 2), watch), Err(Error::Interrupted)));
     assert_eq!(kept.0.as_ref().unwrap()[0].visits.len(), 24);
-    let watch = Watch { setting: 0, store: &mut kept, observer: &mut () };
-    assert_eq!(sample(&energy(), &DYNAMICS, &schedule(50, 2), watch).unwrap(), whole);
+    // With as many ranks as one likes, of which rank 0 keeps all chains.
+    for ranks in 1..=4 {
+        let found = Crew::each(ranks, |team| {
+            let mut kept = Kept(kept.0.clone());
+            let watch = Watch { setting: 0, store: &mut kept, observer: &mut () };
+            let schedule = Schedule { team, ..schedule(50, 2) };
+            let chains = sample(&energy(), &DYNAMICS, &schedule, watch).unwrap();
+            (chains.into_iter().map(|chain| chain.visits).collect::<Vec<_>>(), kept.0.unwrap_or_default())
+        });
+        assert!(found.iter().all(|(visits, _)| visits.iter().eq(whole.iter().map(|chain| &chain.visits))));
+        assert_eq!(found[0].1, whole);
+        assert!(found[1..].iter().all(|(_, kept)| kept.is_empty()));
+    }
 }
 
 /// `−x²/2`, of which 0 is the top.

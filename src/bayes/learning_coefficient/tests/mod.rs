@@ -5,6 +5,7 @@ mod networks;
 mod potentials;
 
 use super::{Chain, Dynamics, Energy, Estimate, Rise, Schedule, Watch, sample};
+use crate::team::Alone;
 use crate::{Result, Workers};
 
 /// Many copies of a potential side by side around 0, which have the law of one: `λ̂` of all is that of one, times their number.
@@ -61,7 +62,7 @@ impl Energy for Copies {
 
 /// Four chains.
 fn schedule(steps: usize, seed: u64) -> Schedule {
-    Schedule { chains: 4, steps, seed, at_a_time: 2, workers: Workers::new(2).unwrap() }
+    Schedule { chains: 4, steps, seed, at_a_time: 2, workers: Workers::new(2).unwrap(), team: &Alone }
 }
 
 fn chains(energy: &impl Energy, dynamics: Dynamics, schedule: &Schedule) -> Vec<Chain> {

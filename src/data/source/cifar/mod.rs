@@ -161,7 +161,7 @@ fn open_binary(layout: &Layout, batches: &[PathBuf]) -> DataResult<Table> {
         }
     }
     let targets = Targets::Classes { labels, num_classes: layout.num_classes };
-    Ok(Table::in_memory(SHAPE.to_vec(), targets, Inputs::Bytes(pixels)))
+    Ok(Table::of_inputs(SHAPE.to_vec(), targets, Inputs::Bytes(pixels)))
 }
 
 #[cfg(test)]
