@@ -28,9 +28,16 @@ fn ranks(count: usize, line: &str) -> Command {
     let mut command = Command::new("mpirun");
     command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     // Without a network or room for shared memory in a container, messages still go through.
-    command.env("OMPI_MCA_btl_vader_single_copy_mechanism", "none").env("OMPI_MCA_rmaps_base_oversubscribe", "1");
+    command.env("OMPI_MCA_btl_vader_single_copy_mechanism", "none");
+    oversubscribe(&mut command);
     command.args(["-n", &count.to_string(), env!("CARGO_BIN_EXE_flatness")]).args(line.split_whitespace());
     command
+}
+
+/// More ranks than cores, for OpenMPI 4 and 5.
+fn oversubscribe(command: &mut Command) {
+    command.env("OMPI_MCA_rmaps_base_oversubscribe", "1");
+    command.env("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe");
 }
 
 fn succeed(mut command: Command) {
@@ -137,7 +144,8 @@ fn an_experiment_shares_its_analyses_among_ranks() {
         let out = folder.path().join(format!("out-{ranks}"));
         let mut run = flatness(&format!("run {} --out {} --ranks {ranks}", file.display(), out.display()));
         run.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
-        run.env("OMPI_MCA_rmaps_base_oversubscribe", "1").env_remove("SLURM_JOB_ID");
+        oversubscribe(&mut run);
+        run.env_remove("SLURM_JOB_ID");
         succeed(run);
         let runs = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
         let steps = runs.filter(|path| path.is_dir()).flat_map(|run| std::fs::read_dir(run).unwrap());
@@ -189,6 +197,9 @@ fn what_ranks_cannot_do_is_said_once_and_ends_them() {
         assert_eq!(said.matches("error: ").count(), 1, "{line}\n{said}");
         assert!(said.contains(named) && started.elapsed() < PATIENCE, "{line}\n{said}");
     }
+    // Each of several processes would do all of the work.
+    let output = flatness(&format!("{analyze} --out {model}/x")).env("SLURM_STEP_NUM_TASKS", "3").output().unwrap();
+    assert!(output.status.code() == Some(2) && words(&output).contains("3 processes were started together"));
     // Rank 1 reads other rows, or none.
     for (other, named) in [
         (format!("{analyze}0"), "rank 1: this rank does not compute what rank 0 does"),
@@ -203,15 +214,24 @@ fn what_ranks_cannot_do_is_said_once_and_ends_them() {
     }
 }
 
-/// The ranks that an `mpirun` has started so far.
+/// The ranks below an `mpirun` that has started them by now, which may have helpers between itself and them.
 fn started(mpirun: &Child) -> Vec<u32> {
-    let path = format!("/proc/{0}/task/{0}/children", mpirun.id());
-    let children = std::fs::read_to_string(path).unwrap_or_default();
-    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    let children = |parent: u32| {
+        let path = format!("/proc/{parent}/task/{parent}/children");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.split_whitespace().filter_map(|child| child.parse().ok()).collect::<Vec<u32>>()
+    };
+    let mut found = children(mpirun.id());
+    let mut next = 0;
+    while let Some(parent) = found.get(next) {
+        found.extend(children(*parent));
+        next += 1;
+    }
     let is_ours = |child: &u32| {
         std::fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|name| name.trim().starts_with("flatness"))
     };
-    children.filter(is_ours).collect()
+    found.retain(is_ours);
+    found
 }
 
 #[test]
@@ -233,14 +253,19 @@ fn a_rank_that_is_killed_ends_all_and_its_work_goes_on_with_more() {
         let line = format!("{line} --out {}", folder.display());
         let mut mpirun = ranks(3, &line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(time.mul_f64(rng.random_range(0.3..0.9)));
-        let pids = started(&mpirun);
-        // One rank dies, or all are asked to stop, as by Slurm before the time of a job is over.
+        let mut pids = started(&mpirun);
+        while pids.len() < 3 && mpirun.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(5));
+            pids = started(&mpirun);
+        }
+        // One rank dies; all are asked to stop, as by Slurm before the time of a job is over; or what started them is.
         let victim = rng.random_range(0..3);
-        let (signal, victims) = match kill % 2 {
-            0 => ("-9", pids.get(victim..=victim)),
-            _ => ("-TERM", pids.get(..)),
+        let (signal, victims) = match kill % 3 {
+            0 => ("-9", pids.get(victim..=victim).unwrap_or_default().to_vec()),
+            1 => ("-TERM", pids.clone()),
+            _ => ("-USR1", vec![mpirun.id()]),
         };
-        for pid in victims.unwrap_or_default() {
+        for pid in victims {
             Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
         }
         let killed = Instant::now();

@@ -119,7 +119,8 @@ impl Ui {
 
     /// A line of words that `--quiet` does not suppress.
     pub(super) fn insist(&mut self, lines: &str) {
-        let written = writeln!(self.err, "{}", visible_lines(lines));
+        // In one piece, whoever else writes to the terminal.
+        let written = self.err.write_all(format!("{}\n", visible_lines(lines)).as_bytes());
         self.keep(written);
     }
 
@@ -141,10 +142,8 @@ impl Ui {
         let further = |words: &str| words.replace('\n', "\n  ");
         // Who finds no memory meanwhile waits, and then has nothing to add.
         let _alone = io::stderr().lock();
-        self.insist(&format!("error: {}", further(error)));
-        if let Some(hint) = hint {
-            self.insist(&format!("hint: {}", further(hint)));
-        }
+        let hint = hint.map_or(String::new(), |hint| format!("\nhint: {}", further(hint)));
+        self.insist(&format!("error: {}{hint}", further(error)));
         super::COMPLAINED.store(true, Ordering::SeqCst);
     }
 

@@ -73,8 +73,8 @@ pub enum DataError {
     UnknownSource {
         /// As given.
         name: String,
-        /// The known name it resembles most.
-        nearest: Option<&'static str>,
+        /// What may have been meant.
+        nearest: Option<String>,
         /// The forms of all sources.
         known: String,
     },
@@ -326,7 +326,7 @@ impl DataError {
             | Self::NoFiles { expected, .. } => format!("expected {expected}"),
             Self::MissingShards { .. } => "download the remaining shards into the same folder".to_string(),
             Self::UnknownSource { nearest, known, .. } => {
-                let asked = nearest.map_or(String::new(), |name| format!("did you mean `{name}`? "));
+                let asked = nearest.as_ref().map_or(String::new(), |name| format!("did you mean `{name}`? "));
                 format!("{asked}the sources are {known}")
             }
             Self::Syntax { expected, .. } => format!("write {expected}"),

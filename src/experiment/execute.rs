@@ -14,7 +14,7 @@ use super::state::has_content;
 use super::{Failure, Run, State, Step};
 use crate::files::{FileError, FolderLock, Sharing, holder, sweep, write_atomic};
 use crate::report::is_complete;
-use crate::team::launcher;
+use crate::team::{SLURM_TASKS, launcher, slurm_option};
 use crate::visible::visible;
 use crate::{Error, Result};
 
@@ -165,7 +165,8 @@ impl Run {
         let begin = log.metadata().map_err(error)?.len();
         let is_shared = pool.ranks > 1 && step.kind.is_shared();
         let mut command = if is_shared { ranks_of(pool) } else { Command::new(&pool.program) };
-        command.args(arguments()).current_dir(&pool.directory);
+        // What started this process did not start that one.
+        command.env_remove(SLURM_TASKS).args(arguments()).current_dir(&pool.directory);
         // Its copy of the lock lasts as long as it lives, should this process be killed.
         command.stdin(Stdio::from(held.handle().map_err(error)?));
         command.stdout(Stdio::from(log.try_clone().map_err(error)?));
@@ -175,8 +176,8 @@ impl Run {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let started = PathBuf::from(command.get_program());
         let child = command.spawn().map_err(|source| Error::Io { path: started, source })?;
-        // What starts ranks passes SIGTERM on to them; srun keeps the first SIGINT for itself.
-        let status = wait(child, pool.stop, if is_shared { "-TERM" } else { "-INT" }).map_err(error)?;
+        // Other signals make what starts ranks end them before they have saved.
+        let status = wait(child, pool.stop, if is_shared { "-USR1" } else { "-INT" }).map_err(error)?;
         let complete = is_complete(&step.folder);
         Ok(match status.code() {
             Some(0) if complete => StepEnd::Complete,
@@ -208,15 +209,13 @@ fn ranks_of(pool: &Pool<'_>) -> Command {
     let (program, ranks) = (launcher(), pool.ranks.to_string());
     let mut command = Command::new(program);
     if program == "srun" {
-        command.args(["--kill-on-bad-exit", "--ntasks", &ranks]);
+        command.args(["--kill-on-bad-exit", "--ntasks", &ranks]).args(slurm_option());
         // srun takes it from the job's script in old versions of Slurm only.
         if let Some(cores) = std::env::var_os("SLURM_CPUS_PER_TASK") {
             command.env("SRUN_CPUS_PER_TASK", cores);
         }
     } else {
         command.args(["-n", &ranks]);
-        // Seconds that OpenMPI leaves to ranks that are asked to stop, for a state; it waits for as long in any case.
-        command.env("OMPI_MCA_odls_base_sigkill_timeout", "20");
     }
     command.arg(&pool.program);
     command

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use super::Wire;
+use super::{SLURM_TASKS, Wire};
 use crate::Error;
 
 /// Ranks that cannot work together.
@@ -50,6 +50,12 @@ pub enum TeamError {
         /// Number of ranks.
         ranks: usize,
     },
+    /// Ranks that MPI does not know of.
+    #[error("{ranks} processes were started together, but not by the MPI that this flatness was built with")]
+    Unheard {
+        /// Number of processes.
+        ranks: usize,
+    },
     /// No program that starts ranks.
     #[error("{ranks} ranks cannot be started: there is no `{program}`")]
     NoLauncher {
@@ -76,7 +82,7 @@ impl TeamError {
                 "start all ranks with one binary, on files that are the same on every machine".into()
             }
             Self::OneProcess { .. } => {
-                "start it without mpirun or srun; only train, analyze, sharpness, landscape and evaluate can be shared among ranks"
+                "start it without mpirun or srun; only train, analyze, sharpness, landscape, llc and evaluate can be shared among ranks"
                     .into()
             }
             Self::CoupledRows { .. } => "start it without mpirun, or analyse with --batch-norm eval".into(),
@@ -84,6 +90,10 @@ impl TeamError {
                 "build it with `cargo build --release --features mpi` (docs/cluster.md), or run it in one process"
                     .into()
             }
+            Self::Unheard { .. } => format!(
+                "start ranks by its mpirun, or by `srun --mpi=pmix` (OpenMPI) or `srun --mpi=pmi2` (MPICH); for work of its own \
+                 in each process, unset {SLURM_TASKS}"
+            ),
             Self::NoLauncher { .. } => {
                 "load the MPI that it was built with, so that its programs are on the PATH (docs/cluster.md)".into()
             }

@@ -28,7 +28,7 @@ pub(crate) use alone::Alone;
 use error::Failure;
 pub use error::TeamError;
 pub use mpi::lead;
-use mpi::{BUILT, unheard};
+use mpi::{BUILT, slurm_plugin, unheard};
 pub use wire::Wire;
 pub(crate) use wire::{get_numbers, put_numbers};
 
@@ -68,18 +68,35 @@ pub trait Team: Debug + Send + Sync {
 /// Refuses what the ranks that were started cannot do.
 ///
 /// # Errors
-/// [`TeamError::NotBuilt`] for a shared command, [`TeamError::OneProcess`] for another.
+/// [`TeamError::NotBuilt`] or [`TeamError::Unheard`] for a shared command, [`TeamError::OneProcess`] for another.
 pub(crate) fn check(is_shared: bool) -> Result<(), TeamError> {
     match (is_shared, unheard(), team().size()) {
+        (true, Some(ranks), _) if BUILT => Err(TeamError::Unheard { ranks }),
         (true, Some(ranks), _) => Err(TeamError::NotBuilt { ranks }),
         (false, _, ranks) if ranks > 1 => Err(TeamError::OneProcess { ranks }),
         _ => Ok(()),
     }
 }
 
+/// Set by srun to the number of its processes.
+pub(crate) const SLURM_TASKS: &str = "SLURM_STEP_NUM_TASKS";
+
+/// How many processes were started together, as the nearest says of what starts them. Not those of an interactive shell.
+fn started_together() -> Option<usize> {
+    let size = |name| std::env::var(name).ok()?.parse::<usize>().ok();
+    let of_slurm = || size(SLURM_TASKS).filter(|_| BUILT && std::env::var_os("SLURM_PTY_PORT").is_none());
+    size("OMPI_COMM_WORLD_SIZE").or_else(|| size("PMI_SIZE")).or_else(of_slurm).filter(|size| *size > 1)
+}
+
 /// The program that starts ranks: `srun` in a job of Slurm, else `mpirun`.
 pub(crate) fn launcher() -> &'static str {
     if std::env::var_os("SLURM_JOB_ID").is_some() { "srun" } else { "mpirun" }
+}
+
+/// What srun is told about MPI, unless the user has.
+pub(crate) fn slurm_option() -> Option<String> {
+    let plugin = slurm_plugin().filter(|_| std::env::var_os("SLURM_MPI_TYPE").is_none());
+    plugin.map(|plugin| format!("--mpi={plugin}"))
 }
 
 /// Refuses to start so many ranks of this program where they could not share anything, or nothing starts them.

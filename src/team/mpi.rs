@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::mpi::Threading;
@@ -13,7 +13,7 @@ use ::mpi::topology::{Communicator, SimpleCommunicator};
 use ::mpi::traits::Equivalence;
 
 use super::error::Failure;
-use super::{TEAM, Team, TeamError, Wire};
+use super::{TEAM, Team, TeamError, Wire, started_together};
 use crate::cli::FAILED;
 use crate::{Error, Result};
 
@@ -51,6 +51,7 @@ pub fn lead(
         return refused("it gives no reason");
     };
     let world = universe.world();
+    stop_at_usr1(&asked);
     if world.size() == 1 {
         return command(asked);
     }
@@ -85,12 +86,36 @@ pub fn lead(
     })
 }
 
+/// Sets the flag at `SIGUSR1`, the one signal that mpirun of OpenMPI and of MPICH and srun all pass on to the ranks without
+/// ending them soon after. MPICH sets a handler while it starts, for its fault tolerance, which is off.
+fn stop_at_usr1(asked: &Arc<AtomicBool>) {
+    static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    extern "C" fn ask(_: libc::c_int) {
+        if let Some(asked) = ASKED.get() {
+            asked.store(true, Ordering::SeqCst);
+        }
+    }
+    if ASKED.set(asked.clone()).is_ok() {
+        // SAFETY: the handler only reads a cell that is set, and stores a flag.
+        unsafe { libc::signal(libc::SIGUSR1, ask as extern "C" fn(libc::c_int) as libc::sighandler_t) };
+    }
+}
+
 /// Whether ranks can hear of each other.
 pub(super) const BUILT: bool = true;
 
-/// Ranks that MPI knows of hear of each other.
+/// How many ranks were started that MPI does not know of: by another MPI, or by srun without one.
 pub(super) fn unheard() -> Option<usize> {
-    None
+    if TEAM.get().is_some() { None } else { started_together() }
+}
+
+/// The plugin of Slurm by which this MPI starts its ranks, where its own default may be another.
+pub(super) fn slurm_plugin() -> Option<&'static str> {
+    let library = ::mpi::environment::library_version().unwrap_or_default();
+    [("Open MPI", "pmix"), ("MPICH", "pmi2")]
+        .into_iter()
+        .find(|(name, _)| library.starts_with(name))
+        .map(|(_, plugin)| plugin)
 }
 
 /// What the command's thread asks the main thread for.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::started_together;
 use crate::Error;
 
 /// Runs `command`, which stops when the flag that it is given is set, and gives its exit code.
@@ -19,6 +20,10 @@ pub(super) const BUILT: bool = false;
 
 /// How many ranks were started that cannot hear of each other.
 pub(super) fn unheard() -> Option<usize> {
-    let size = |name| std::env::var(name).ok()?.parse::<usize>().ok();
-    ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"].into_iter().find_map(size).filter(|size| *size > 1)
+    started_together()
+}
+
+/// Nothing starts ranks.
+pub(super) fn slurm_plugin() -> Option<&'static str> {
+    None
 }

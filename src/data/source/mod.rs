@@ -91,7 +91,7 @@ macro_rules! sources {
                     _ => {
                         let forms: Vec<String> = Self::forms().iter().map(|(form, _)| format!("`{form}`")).collect();
                         let known = forms.join(", ");
-                        Err(DataError::UnknownSource { name: word.into(), nearest: nearest(word), known })
+                        Err(DataError::UnknownSource { name: word.into(), nearest: nearest(text, word), known })
                     }
                 }
             }
@@ -116,14 +116,20 @@ sources! {
     "memory" => Memory,
 }
 
-fn nearest(name: &str) -> Option<&'static str> {
-    let name = name.to_lowercase();
+/// What may have been meant: a source of a similar name, or the one that reads files like this.
+fn nearest(text: &str, word: &str) -> Option<String> {
+    match Path::new(text).extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors" | "npz") => return Some(format!("tensors:{text}")),
+        Some("bin" | "npy") => return Some(format!("tokens:{text},context=T")),
+        _ => {}
+    }
+    let name = word.to_lowercase();
     WORDS
         .into_iter()
         .map(|known| (strsim::jaro_winkler(&name, known), known))
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .filter(|&(resemblance, _)| resemblance >= RESEMBLANCE)
-        .map(|(_, known)| known)
+        .map(|(_, known)| known.to_owned())
 }
 
 impl Source {
@@ -242,6 +248,11 @@ mod tests {
         assert!(hint("cifar:DIR").starts_with("did you mean `cifar10`?"));
         assert!(hint("glyph").starts_with("did you mean `glyphs`?"));
         assert!(hint("MNIST:x").starts_with("did you mean `mnist`?"));
+        assert!(hint("runs/rows.safetensors").starts_with("did you mean `tensors:runs/rows.safetensors`?"));
+        assert!(
+            hint("text.bin,context=8").starts_with("the sources are")
+                && hint("text.bin").contains("tokens:text.bin,context=T")
+        );
         let forms = "`glyphs`, `mnist:DIR`, `cifar10:DIR`, `cifar100:DIR`, `images:DIR`, `tensors:FILE`, \
                      `tokens:FILE,context=T`, `memory`";
         assert_eq!(hint("qq"), format!("the sources are {forms}"));
