@@ -95,8 +95,8 @@ pub struct StoredRows {
     big_endian: bool,
     /// Whether bytes are whole numbers like any others, and no pixels.
     are_tokens: bool,
-    /// The tensor's rows that these are.
-    rows: Arc<[usize]>,
+    /// The tensor's rows that these are; `None` for all.
+    rows: Option<Arc<[usize]>>,
 }
 
 impl PartialEq for StoredRows {
@@ -109,8 +109,7 @@ impl PartialEq for StoredRows {
 impl StoredRows {
     /// All rows of a tensor that begins at `start` and lies within the file.
     pub(super) fn new(file: Arc<StoredFile>, name: String, dtype: Dtype, shape: Vec<usize>, start: u64) -> Self {
-        let rows = (0..shape.first().copied().unwrap_or(0)).collect();
-        Self { file, name, dtype, shape, start, big_endian: false, are_tokens: false, rows }
+        Self { file, name, dtype, shape, start, big_endian: false, are_tokens: false, rows: None }
     }
 
     /// The same with the high byte of each number first.
@@ -127,12 +126,17 @@ impl StoredRows {
 
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.rows.as_ref().map_or_else(|| self.shape.first().copied().unwrap_or(0), |rows| rows.len())
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len() == 0
+    }
+
+    /// Which row of the tensor a row is.
+    fn place(&self, row: usize) -> usize {
+        self.rows.as_ref().map_or(row, |rows| rows[row])
     }
 
     /// Whether they are image bytes.
@@ -192,7 +196,7 @@ impl StoredRows {
 
     /// The given rows, which must exist, still in the file.
     pub(super) fn take(&self, rows: &[usize]) -> Self {
-        Self { rows: rows.iter().map(|&row| self.rows[row]).collect(), ..self.clone() }
+        Self { rows: Some(rows.iter().map(|&row| self.place(row)).collect()), ..self.clone() }
     }
 
     /// The given rows, which must exist, in memory.
@@ -205,7 +209,7 @@ impl StoredRows {
         let inputs = if self.are_tokens { numbers.whole().map(Inputs::Whole) } else { numbers.inputs() };
         inputs.map_err(|error| match error {
             DataError::NonFinite { path, name, row, value } => {
-                DataError::NonFinite { path, name, row: self.rows[rows[row]], value }
+                DataError::NonFinite { path, name, row: self.place(rows[row]), value }
             }
             error => error,
         })
@@ -237,10 +241,10 @@ impl StoredRows {
         let mut bytes = vec![0; rows.len() * row_bytes];
         let mut rest = bytes.as_mut_slice();
         // Neighbours in one go.
-        let runs = rows.chunk_by(|&row, &next| self.rows[next] == self.rows[row] + 1);
+        let runs = rows.chunk_by(|&row, &next| self.place(next) == self.place(row) + 1);
         self.file.fill(runs.map(|run| {
             let own = rest.split_off_mut(..run.len() * row_bytes).unwrap_or_default();
-            (self.start + (self.rows[run[0]] * row_bytes) as u64, own)
+            (self.start + (self.place(run[0]) * row_bytes) as u64, own)
         }))?;
         if self.big_endian {
             bytes.chunks_mut(width.max(1)).for_each(<[u8]>::reverse);
@@ -346,6 +350,19 @@ mod tests {
         let own = Crew::each(3, |team| stored(if team.leads() { &path } else { &other }, team).map(|data| data.sha256));
         assert!(own[0].as_ref().unwrap() == &alone && own[1].as_ref().unwrap() == &alone);
         assert!(own[2].as_ref().unwrap_err().to_string().contains("rows differ"), "{own:?}");
+    }
+
+    #[test]
+    fn rows_without_numbers_are_refused_before_they_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.safetensors");
+        let tensor = |shape: &str| format!(r#"{{"dtype":"F32","shape":{shape},"data_offsets":[0,0]}}"#);
+        for (x, y) in [("[1152921504606846976,0]", "[0]"), ("[0,2]", "[1152921504606846976,0]")] {
+            let header = format!(r#"{{"x":{},"y":{}}}"#, tensor(x), tensor(y));
+            std::fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+            let error = DataSpec::new(Tensors(path.clone()).into()).load().unwrap_err();
+            assert!(error.to_string().contains("f32 of shape [1152921504606846976, 0]"), "{error}");
+        }
     }
 
     #[test]

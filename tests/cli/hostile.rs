@@ -46,7 +46,7 @@ fn a_label_does_not_decide_how_much_memory_noise_takes() {
     let labels = Tensor::new(&[0i64, 1 << 31], &Device::Cpu).unwrap();
     write(&path, &[("x", &counting(&[2, 3])), ("y", &labels)]);
     let line = format!("train --model mlp:4 --noise instance:0.2 --data tensors:{} --out none", path.display());
-    assert_refused(&line, "for so many classes would take more than 2048 MiB", "raise --memory");
+    assert_refused(&line, "on so many rows or classes would take more than 2048 MiB", "raise --memory");
 }
 
 #[test]
