@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::CheckpointError;
 use super::safetensors::{Outline, SEAL, is_sealed, layout, write_sealed};
 use crate::Result;
-use crate::container::{Element, Stored};
+use crate::container::{Stored, safetensors_element, safetensors_header};
 
 /// Metadata key of the configuration.
 const CONFIGURATION: &str = "flatness.configuration";
@@ -80,15 +79,6 @@ pub(crate) struct StateTensors {
     entries: BTreeMap<String, (Range<u64>, Stored)>,
 }
 
-/// What the header of the file says of a tensor.
-#[derive(Debug, Deserialize)]
-struct Place {
-    dtype: String,
-    shape: Vec<usize>,
-    /// Behind the header.
-    data_offsets: [u64; 2],
-}
-
 impl StateTensors {
     /// With the metadata.
     ///
@@ -96,32 +86,18 @@ impl StateTensors {
     /// In words: a file that cannot be read, or is none that [`write_state`] has written.
     fn open(path: &Path) -> Result<(Self, BTreeMap<String, String>), String> {
         let said = |error: std::io::Error| error.to_string();
-        let mut file = File::open(path).map_err(said)?;
+        let file = File::open(path).map_err(said)?;
         let len = file.metadata().map_err(said)?.len();
-        let mut length = [0; 8];
-        file.read_exact(&mut length).map_err(said)?;
-        let length = u64::from_le_bytes(length);
-        if length > len - 8 {
-            return Err("its header does not fit into it".into());
-        }
-        let mut header = vec![0; length as usize];
-        file.read_exact(&mut header).map_err(said)?;
-        let mut header: BTreeMap<String, Value> = serde_json::from_slice(&header).map_err(|error| error.to_string())?;
-        let metadata = header.remove("__metadata__").map(serde_json::from_value).transpose();
-        let metadata = metadata.map_err(|error| error.to_string())?.unwrap_or_default();
-        header.remove(SEAL);
+        let (header, start) = safetensors_header(len, |range| read(&file, &range).map_err(said))?;
         let mut entries = BTreeMap::new();
-        for (name, value) in header {
-            let Place { dtype, shape, data_offsets: [from, to] } =
-                serde_json::from_value(value).map_err(|error| format!("tensor `{name}`: {error}"))?;
-            let element = if dtype == "F32" { Element::F32 } else { Element::F64 };
-            if from > to || to > len - 8 - length {
-                return Err(format!("tensor `{name}` lies outside the file"));
-            }
-            let stored = Stored::contiguous(element, shape, 0..(to - from) as usize)
+        for (name, info) in header.tensors().into_iter().filter(|(name, _)| name != SEAL) {
+            let [from, to] = [info.data_offsets.0, info.data_offsets.1].map(|place| start + place as u64);
+            let element = safetensors_element(info.dtype).ok_or_else(|| format!("tensor `{name}` has no numbers"))?;
+            let stored = Stored::contiguous(element, info.shape.clone(), 0..(to - from) as usize)
                 .map_err(|reason| format!("tensor `{name}`: {reason}"))?;
-            entries.insert(name, (8 + length + from..8 + length + to, stored));
+            entries.insert(name, (from..to, stored));
         }
+        let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
         Ok((Self { path: path.into(), file, entries }, metadata))
     }
 
@@ -139,10 +115,8 @@ impl StateTensors {
             let (path, present) = (self.path.clone(), self.names());
             return Err(CheckpointError::NoTensor { path, name: name.into(), present }.into());
         };
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        let (mut file, path) = (&self.file, &self.path);
-        let found = file.seek(SeekFrom::Start(range.start)).and_then(|_| file.read_exact(&mut bytes));
-        found.map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
+        let path = &self.path;
+        let bytes = read(&self.file, range).map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
         let numbers = |reason| CheckpointError::Numbers { path: path.clone(), name: name.into(), reason };
         Ok(stored.read(&bytes).map_err(numbers)?)
     }
@@ -154,6 +128,13 @@ impl StateTensors {
     pub(crate) fn into_tensors(self) -> Result<BTreeMap<String, Tensor>> {
         self.entries.keys().map(|name| Ok((name.clone(), self.get(name)?))).collect()
     }
+}
+
+fn read(mut file: &File, range: &Range<u64>) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    file.seek(SeekFrom::Start(range.start))?;
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Keys whose values differ, with both values, nested ones with dots between.

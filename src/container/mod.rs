@@ -12,3 +12,4 @@ pub(crate) use archive::tests::archive;
 pub(crate) use numbers::{Element, Stored};
 pub(crate) use pickle::{Id, Pickle, Value};
 pub(crate) use tensors::{Contents, Entry, Failure, Optimizer, ParamState};
+pub(crate) use tensors::{element as safetensors_element, header as safetensors_header};

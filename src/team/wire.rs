@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use super::Team;
 
 /// Bytes of a message at most: far below the 2³¹ that MPI counts to, and enough to fill a line.
-const MESSAGE_BYTES: usize = 1 << 20;
+const MESSAGE_BYTES: usize = 1 << 22;
 
 /// What can go to another rank. What is read back has the same bits.
 pub trait Wire: Sized {

@@ -12,6 +12,7 @@ mod tests;
 
 pub(crate) use contents::{Contents, Entry, Failure};
 pub(crate) use optimizer::{Optimizer, ParamState};
+pub(crate) use safetensors::{element, header};
 
 use rebuild::Rebuild;
 

@@ -1,11 +1,16 @@
 //! Safetensors: a header in JSON, then the numbers.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
 
 use super::contents::{Contents, Entry};
 use crate::container::{Element, Stored};
+
+/// The longest header that other readers accept.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 /// Whether the file begins with a length within it and then JSON. That length may look like the first bytes of other formats.
 pub(super) fn is_one(bytes: &[u8]) -> bool {
@@ -13,21 +18,37 @@ pub(super) fn is_one(bytes: &[u8]) -> bool {
     bytes.get(8) == Some(&b'{') && length.is_some_and(|length| length < bytes.len() as u64)
 }
 
+/// The header of a file of `len` bytes, and where the numbers begin; `read` gives the bytes of a range within the file. Tensors
+/// follow one another and end with it.
+///
 /// # Errors
-/// In words: a damaged header, tensors outside of the file.
+/// In words: what `read` says; a header that is damaged, or of another file.
+pub(crate) fn header(
+    len: u64,
+    read: impl Fn(Range<u64>) -> Result<Vec<u8>, String>,
+) -> Result<(Metadata, u64), String> {
+    let length = read(0..len.min(8))?.first_chunk().map(|first| u64::from_le_bytes(*first));
+    let length = length.ok_or("it is cut short")?;
+    let start = length.saturating_add(8);
+    if length > LONGEST_HEADER || start > len {
+        return Err(format!("its header of {length} bytes does not fit into it"));
+    }
+    let metadata: Metadata =
+        serde_json::from_slice(&read(8..start)?).map_err(|error| format!("its header: {error}"))?;
+    match (metadata.data_len() as u64, len - start) {
+        (announced, found) if announced == found => Ok((metadata, start)),
+        (announced, found) => Err(format!("{found} bytes follow its header, which announces {announced}")),
+    }
+}
+
+/// # Errors
+/// As [`header`].
 pub(super) fn read(bytes: &[u8]) -> Result<Contents, String> {
-    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
-    // Behind the length of the header and the header.
-    let start = header + 8;
+    let part = |range: Range<u64>| Ok(bytes[range.start as usize..range.end as usize].to_vec());
+    let (metadata, start) = header(bytes.len() as u64, part)?;
     let mut contents = Contents::default();
     for (name, info) in metadata.tensors() {
-        let (from, to) = info.data_offsets;
-        let (Some(from), Some(to)) = (start.checked_add(from), start.checked_add(to)) else {
-            return Err(format!("tensor `{name}` lies outside the file"));
-        };
-        if from > to || to > bytes.len() {
-            return Err(format!("tensor `{name}` lies outside the file"));
-        }
+        let [from, to] = [info.data_offsets.0, info.data_offsets.1].map(|place| start as usize + place);
         let Some(element) = element(info.dtype) else {
             contents.unread.push((name, format!("its type {} is not supported", info.dtype)));
             continue;
@@ -52,7 +73,7 @@ fn share(metadata: &BTreeMap<String, String>, entries: &mut BTreeMap<String, Ent
     }
 }
 
-fn element(dtype: Dtype) -> Option<Element> {
+pub(crate) fn element(dtype: Dtype) -> Option<Element> {
     Some(match dtype {
         Dtype::BOOL => Element::Bool,
         Dtype::U8 => Element::U8,

@@ -4,18 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use safetensors::tensor::{Metadata, TensorView};
+use safetensors::tensor::TensorView;
 
 use super::npy::{self, Array, Header};
-use crate::container::Archive;
+use crate::container::{Archive, safetensors_header};
 use crate::data::stored::{StoredFile, StoredRows};
 use crate::data::{DataError, DataResult, files};
 use crate::path_text::from_text;
 
 const EXPECTED: &str = "a .safetensors or .npz file with the inputs and `y`, or a folder of .npy files named so";
-
-/// The longest header of a safetensors file that other readers accept.
-const LONGEST_HEADER: u64 = 100_000_000;
 
 /// A tensor by name.
 pub(in crate::data) enum Entry<'a> {
@@ -75,19 +72,8 @@ fn in_folder(folder: &Path) -> DataResult<(Vec<(String, Entry<'static>)>, Vec<(S
 
 fn in_safetensors(file: &Arc<StoredFile>) -> DataResult<BTreeMap<String, Entry<'static>>> {
     let corrupt = |reason| DataError::Corrupt { path: file.path().into(), kind: "a safetensors file", reason };
-    let first = file.read(0..8)?;
-    let length = first.first_chunk().map(|first| u64::from_le_bytes(*first));
-    let length = length.ok_or_else(|| corrupt("it is shorter than the length of its header".into()))?;
-    let start = length.min(LONGEST_HEADER) + 8;
-    if length > LONGEST_HEADER || start > file.len() {
-        return Err(corrupt(format!("its header of {length} bytes does not fit into it")));
-    }
-    let metadata: Metadata =
-        serde_json::from_slice(&file.read(8..start)?).map_err(|error| corrupt(format!("its header: {error}")))?;
-    let (announced, found) = (metadata.data_len() as u64, file.len() - start);
-    if announced != found {
-        return Err(corrupt(format!("{found} bytes follow its header, which announces {announced}")));
-    }
+    let read = |range| file.read(range).map_err(|error| error.to_string());
+    let (metadata, start) = safetensors_header(file.len(), read).map_err(corrupt)?;
     let tensors = metadata.tensors().into_iter().map(|(name, info)| {
         let place = start + info.data_offsets.0 as u64;
         let rows = StoredRows::new(file.clone(), name.clone(), info.dtype, info.shape.clone(), place);
