@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::answer;
 use super::figure_args::FigureArgs;
-use super::output::{Existing, claim, complete_already, remove_outdated};
+use super::output::{Existing, claim, remove_outdated};
 use super::provenance::Provenance;
 use super::session::{Session, share_rows};
 use super::state::{Saving, StateFiles, seconds};
@@ -84,7 +84,7 @@ pub(super) fn run(args: &AnalyzeArgs, arguments: &[OsString], ui: &mut Ui) -> Re
     share_rows(&objective, &configuration)?;
     if claim.is_complete_for_all()? {
         claim.same_configuration(&configuration)?;
-        ui.say(&complete_already(&folder));
+        ui.say(&claim.complete_already(&folder));
         answer::result(&folder, &session.statement(), ui)?;
         return Ok(0);
     }

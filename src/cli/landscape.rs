@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Ui;
 use super::answer;
 use super::landscape_args::LandscapeArgs;
-use super::output::{Existing, claim, complete_already, remove_outdated};
+use super::output::{Existing, POINTS, claim, remove_outdated};
 use super::provenance::Provenance;
 use super::session::{Session, share_rows};
 use super::state::Saving;
@@ -45,7 +45,7 @@ pub(super) fn run(args: &LandscapeArgs, arguments: &[OsString], ui: &mut Ui) -> 
     share_rows(&objective, &configuration)?;
     if claim.is_complete_for_all()? {
         claim.same_configuration(&configuration)?;
-        ui.say(&complete_already(&args.out));
+        ui.say(&claim.complete_already(&args.out));
         answer::result(&args.out, &session.statement(), ui)?;
         return Ok(0);
     }
@@ -168,7 +168,7 @@ struct PointsFile {
 
 impl PointsFile {
     fn new(folder: &Path, configuration: &Value, saving: Saving) -> Self {
-        let (path, configuration) = (folder.join("points.safetensors"), configuration.clone());
+        let (path, configuration) = (folder.join(POINTS), configuration.clone());
         Self { path, configuration, saving, last: Instant::now(), resumed: 0, complaint: None }
     }
 

@@ -12,7 +12,7 @@ use super::Ui;
 use super::analyze::checkpoint_name;
 use super::answer;
 use super::figure_args::FigureArgs;
-use super::output::{Existing, claim, complete_already, remove_outdated};
+use super::output::{Existing, claim, remove_outdated};
 use super::provenance::Provenance;
 use super::session::share_rows;
 use super::state::{Saving, seconds};
@@ -67,7 +67,7 @@ pub(super) fn run(args: &LlcArgs, arguments: &[OsString], ui: &mut Ui) -> Result
     let statement = session.statement();
     if claim.is_complete_for_all()? {
         claim.same_configuration(&configuration)?;
-        ui.say(&complete_already(&folder));
+        ui.say(&claim.complete_already(&folder));
         answer::result(&folder, &statement, ui)?;
         return Ok(0);
     }

@@ -63,6 +63,9 @@ pub(super) struct Claim {
     existing: Existing,
 }
 
+/// The state of a landscape; those of other commands are called `state-….safetensors`.
+pub(super) const POINTS: &str = "points.safetensors";
+
 /// A folder into which this process writes a result; no `run.json` says that one is complete.
 pub(super) struct OutputFolder(Claim);
 
@@ -122,6 +125,22 @@ impl Claim {
     /// A message between ranks that is lost.
     pub(super) fn is_complete_for_all(&self) -> Result<bool> {
         team().decides(self.is_complete())
+    }
+
+    /// What `--resume` says of a result in `folder` to which nothing is missing. A kill at the very end may have left states
+    /// beside it, which go.
+    pub(super) fn complete_already(&self, folder: &Path) -> String {
+        if self.lock.is_some() {
+            remove_leftovers(&self.folder);
+            for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+                let is_state =
+                    |name: &str| name == POINTS || name.starts_with("state-") && name.ends_with(".safetensors");
+                if entry.file_name().to_str().is_some_and(is_state) {
+                    let _ = std::fs::remove_file(entry.path());
+                }
+            }
+        }
+        format!("note: {} is already complete", folder.display())
     }
 
     /// Refuses a complete result of another configuration.
@@ -216,11 +235,6 @@ pub(super) fn check_file(path: &Path, force: bool) -> Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     tempfile::tempfile_in(folder).map_err(|source| FileError::Write { path: path.into(), source })?;
     Ok(())
-}
-
-/// What `--resume` says of a result to which nothing is missing.
-pub(super) fn complete_already(folder: &Path) -> String {
-    format!("note: {} is already complete", folder.display())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::answer;
 use super::figure_args::FigureArgs;
-use super::output::{Claim, Existing, claim, complete_already, remove_outdated};
+use super::output::{Claim, Existing, claim, remove_outdated};
 use super::provenance::Provenance;
 use super::{INTERRUPTED, Ui};
 use crate::Result;
@@ -44,7 +44,7 @@ pub(super) fn run(command: &TrainCommand, arguments: &[OsString], ui: &mut Ui) -
     let is_begun = leads && args.resume && claim.holds(CONFIG_FILE);
     let checked = if is_begun { same_plan(&plan, &args.out) } else { Ok(()) };
     if team().of_leader(checked.map(|()| is_begun && claim.is_complete()))? {
-        ui.say(&complete_already(&args.out));
+        ui.say(&claim.complete_already(&args.out));
         answer::result(&args.out, &spec.source_name(), ui)?;
         return Ok(0);
     }
