@@ -1,12 +1,16 @@
 //! Peak memory against `--memory`, as Linux counts it.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::support::succeed;
 
 /// The peak resident memory that a process gives at its end, in bytes.
 fn peak_bytes(line: &str) -> usize {
-    let said = succeed(&format!("{line} -v")).err;
+    // A process of its own, whose peak is not that of other tests.
+    let output = Command::new(env!("CARGO_BIN_EXE_flatness")).args(line.split_whitespace()).arg("-v").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{line}\n{said}");
     let peak = said
         .lines()
         .filter_map(|line| line.split_once("peak memory ")?.1.strip_suffix(" MiB")?.parse().ok())
