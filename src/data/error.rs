@@ -163,6 +163,12 @@ pub enum DataError {
         /// What the decoder says.
         reason: String,
     },
+    /// A file that was written to while rows were read from it.
+    #[error("data: {} has changed since it was opened", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file that is shorter or longer than its header says.
     #[error("data: {} holds {} bytes, not the {announced} that its header announces", path.display(), found_text(.found, .announced))]
     WrongSize {
@@ -342,6 +348,7 @@ impl DataError {
             Self::Corrupt { .. } | Self::WrongSize { .. } => {
                 "the file may be incomplete: compare its size or checksum with the original's".to_string()
             }
+            Self::Changed { .. } => "repeat the command when nothing writes to the file any more".to_string(),
             Self::Memory { .. } => "raise --memory if the file is meant to be this large".to_string(),
             Self::NoiseClasses { .. } => "the largest label determines the number of classes: check it, or choose another kind of noise".to_string(),
             Self::LengthMismatch { .. } => "inputs and targets must have the same number of rows".to_string(),

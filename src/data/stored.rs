@@ -63,7 +63,7 @@ impl StoredFile {
     /// Fills each part with the bytes from its place on.
     ///
     /// # Errors
-    /// [`DataError::Io`]; [`DataError::Corrupt`] where the file is no longer the one that was opened.
+    /// [`DataError::Io`]; [`DataError::Changed`].
     fn fill<'a>(&self, parts: impl IntoIterator<Item = (u64, &'a mut [u8])>) -> DataResult<()> {
         let failure = |source| DataError::Io { path: self.path.clone(), source };
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,8 +75,7 @@ impl StoredFile {
         // Otherwise the rows would not be those whose hash the results name.
         let facts = file.metadata().map_err(failure)?;
         if (facts.len(), facts.modified().ok()) != (self.len, self.changed) {
-            let (path, reason) = (self.path.clone(), "it has changed since it was opened".into());
-            return Err(DataError::Corrupt { path, kind: "a file of rows", reason });
+            return Err(DataError::Changed { path: self.path.clone() });
         }
         filled.map_err(failure)
     }
@@ -387,6 +386,6 @@ mod tests {
         write(&path, &numbers(DType::F32));
         assert_eq!(batch().unwrap(), before);
         std::fs::File::options().write(true).open(&moved).unwrap().set_len(100).unwrap();
-        assert!(batch().unwrap_err().to_string().contains("it has changed since it was opened"));
+        assert!(batch().unwrap_err().to_string().contains("has changed since it was opened"));
     }
 }
