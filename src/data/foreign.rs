@@ -17,6 +17,10 @@ impl Dataset {
         if to == from {
             return self.unlabelled(other.source.clone(), other.inputs.clone(), other.len()).map(Some);
         }
+        // Other values are not resized, so there is no need to read them.
+        if !other.inputs.are_bytes() {
+            return Ok(None);
+        }
         let inputs = match (&*other.inputs.in_memory()?, to, from) {
             (Inputs::Bytes(bytes), &[channels, height, width], &[own, rows, columns])
                 if own == channels || (own, channels) == (1, 3) =>

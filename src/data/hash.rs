@@ -55,7 +55,7 @@ impl Dataset {
         Ok(hashers.into_iter().map(finish).collect())
     }
 
-    /// What comes before the inputs of so many rows.
+    /// A hasher that has taken what comes before the inputs of so many rows.
     fn hasher(&self, rows: usize) -> Sha256 {
         let mut hasher = Sha256::new();
         hasher.update(b"flatness data 1");
@@ -112,7 +112,7 @@ fn kind(inputs: &Inputs) -> &'static [u8] {
     }
 }
 
-/// Rows in memory, and those of image files by name.
+/// Takes rows that are in memory, and image files by their names and sizes.
 fn update_rows(hasher: &mut Sha256, inputs: &Inputs, rows: Range<usize>, sample_len: usize) {
     let places = rows.start * sample_len..rows.end * sample_len;
     match inputs {

@@ -109,7 +109,7 @@ impl Inputs {
         }
     }
 
-    /// Rows of a file in memory where they are few.
+    /// Reads the rows of a file into memory where they are small; others stay as they are.
     ///
     /// # Errors
     /// A file that cannot be read, or has changed.
@@ -117,12 +117,12 @@ impl Inputs {
         if let Self::Stored(rows) = self { rows.settled() } else { Ok(self) }
     }
 
-    /// Bytes that they would still take in memory.
+    /// Bytes that rows of a file would take in memory; 0 for others.
     pub(super) fn bytes_in_file(&self) -> usize {
         if let Self::Stored(rows) = self { rows.memory_bytes() } else { 0 }
     }
 
-    /// Rows of a file in memory, however many; others as they are.
+    /// Reads the rows of a file into memory, whatever their size; others stay as they are.
     ///
     /// # Errors
     /// As [`Inputs::settled`].

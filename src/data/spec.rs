@@ -138,7 +138,7 @@ impl DataSpec {
         self.load_within(DEFAULT_MEMORY)
     }
 
-    /// Reads the rows, or where they are in their file. Only the images of selected rows are drawn or decoded. The ranks of a
+    /// Reads the rows; large inputs stay in their file. Only the images of selected rows are drawn or decoded. The ranks of a
     /// team call it together.
     ///
     /// # Errors

@@ -92,7 +92,7 @@ pub struct StoredRows {
     /// Place of the first byte.
     start: u64,
     big_endian: bool,
-    /// Whether bytes are whole numbers like any others, and no pixels.
+    /// Whether bytes are whole numbers like any others, not pixels.
     are_tokens: bool,
     /// The tensor's rows that these are; `None` for all.
     rows: Option<Arc<[usize]>>,
@@ -214,7 +214,7 @@ impl StoredRows {
         })
     }
 
-    /// In memory where they are few.
+    /// Reads all rows into memory where they take at most 64 MiB.
     ///
     /// # Errors
     /// As [`StoredRows::read`].

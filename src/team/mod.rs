@@ -81,7 +81,8 @@ pub(crate) fn check(is_shared: bool) -> Result<(), TeamError> {
 /// Set by srun to the number of its processes.
 pub(crate) const SLURM_TASKS: &str = "SLURM_STEP_NUM_TASKS";
 
-/// How many processes were started together, as the nearest says of what starts them. Not those of an interactive shell.
+/// How many processes were started together, as the launcher nearest to this one says. Those that srun counts for an interactive
+/// shell are left out.
 fn started_together() -> Option<usize> {
     let size = |name| std::env::var(name).ok()?.parse::<usize>().ok();
     let of_slurm = || size(SLURM_TASKS).filter(|_| BUILT && std::env::var_os("SLURM_PTY_PORT").is_none());

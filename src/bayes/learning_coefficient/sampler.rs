@@ -88,7 +88,7 @@ pub fn sample(energy: &impl Energy, dynamics: &Dynamics, schedule: &Schedule, wa
         };
         let advanced = schedule.workers.map(cells.len(), schedule.at_a_time, work, &mut ());
         drop(cells);
-        // All know what every chain has seen, but only where their own ones are.
+        // Every rank knows what all chains have seen, but the places of its own chains only.
         let seen = |index: usize| chains[index].visits[before[index]..].to_vec();
         let seen = team.gather(advanced.map(|_| own.clone().map(seen).collect::<Vec<_>>()))?;
         for (chain, (before, new)) in chains.iter_mut().zip(before.iter().zip(seen.into_iter().flatten())) {
@@ -108,7 +108,7 @@ pub fn sample(energy: &impl Energy, dynamics: &Dynamics, schedule: &Schedule, wa
     Ok(chains)
 }
 
-/// Rank 0 keeps the chains where that is due, with their places as their ranks have them.
+/// Where it is due, rank 0 keeps all chains, with the places that the other ranks send.
 fn keep(
     store: &mut dyn ChainStore,
     setting: usize,

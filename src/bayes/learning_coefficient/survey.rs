@@ -90,7 +90,7 @@ pub fn survey(
 ) -> Result<LlcReport> {
     options.check()?;
     let n_beta = options.n_beta(objective.num_rows())?;
-    // Fewer chains than ranks leave them to the gradients.
+    // Where there are fewer chains than ranks, all ranks share the gradients.
     let (ranks_take_chains, apart) = (options.chains >= team().size(), objective.apart());
     let (team, of_chains): (&'static dyn Team, _) =
         if ranks_take_chains { (team(), &apart) } else { (&Alone, objective) };
@@ -101,7 +101,7 @@ pub fn survey(
     };
     let settings = options.settings(n_beta, lambda_max, objective.dim());
     let workers = Workers::new(objective.options().execution.threads)?;
-    // Likewise with threads. Chains whose gradients all ranks share must not run side by side.
+    // Threads likewise. Chains whose gradients all ranks share must not run side by side.
     let side_by_side = if ranks_take_chains { objective.point_workers() } else { 1 };
     let at_a_time = if team.own(options.chains).len() < side_by_side { 1 } else { side_by_side };
     let steps = |setting: &Setting| setting.burn_in + options.draws;

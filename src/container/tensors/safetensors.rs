@@ -22,7 +22,7 @@ pub(super) fn is_one(bytes: &[u8]) -> bool {
 /// follow one another and end with it.
 ///
 /// # Errors
-/// In words: what `read` says; a header that is damaged, or of another file.
+/// In words: what `read` says; a header that is damaged or does not fit the file.
 pub(crate) fn header(
     len: u64,
     read: impl Fn(Range<u64>) -> Result<Vec<u8>, String>,

@@ -29,7 +29,8 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// The inputs, `T` tokens from `row · T` on, and the same shifted by one: their targets. Only rows that have all of these.
+    /// The inputs, `T` tokens from `row · T` on, and their targets, the same shifted by one. A last row
+    /// without all its targets is left out.
     fn find(&self) -> DataResult<(StoredRows, StoredRows)> {
         let file = StoredFile::open(&self.file, EXPECTED)?;
         let header = if is_npy(&self.file) { Some(Header::read(&file)?) } else { None };
